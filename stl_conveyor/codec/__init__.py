@@ -1,0 +1,3 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Progressive compression for classification: encode, decode, wire format, reference codecs."""

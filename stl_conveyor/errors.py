@@ -1,0 +1,31 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The errors of this package. Each message names the thing and the remedy."""
+
+
+class ConveyorError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(ConveyorError):
+    """A parameter, a configuration file or a scenario cannot be used."""
+
+
+class MissingDependency(ConveyorError):
+    """A library that this feature needs is not installed; the message says how to get it."""
+
+
+class BadImage(ConveyorError):
+    """An image message or file cannot be turned into pixels."""
+
+
+class ModelFileError(ConveyorError):
+    """A model file is missing, unreadable, or does not match its hash."""
+
+
+class BadPacket(ConveyorError):
+    """Bytes of a stream that no encoder of ours can have sent."""
+
+
+class CodecMismatch(ConveyorError):
+    """Device and edge hold different codecs."""
