@@ -29,3 +29,11 @@ class BadPacket(ConveyorError):
 
 class CodecMismatch(ConveyorError):
     """Device and edge hold different codecs."""
+
+
+class BucketError(ConveyorError):
+    """A reservation of tokens was settled twice, overspent, or never made."""
+
+
+class BadProbabilities(ConveyorError):
+    """Class probabilities that no classifier of ours can have sent."""

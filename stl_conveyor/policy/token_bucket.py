@@ -1,0 +1,286 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Token bucket (r, b) in exact integer arithmetic.
+
+A bucket gains ``rate`` tokens per time unit, keeps at most ``depth`` and starts full. One token
+buys ``nominal_bytes``; a shorter stream costs its share. Every quantity is an integer number of
+*grains*, ``denominator`` of which make one token, so that nothing is ever rounded:
+
+* one nanosecond is worth a whole number of grains,
+* one byte costs a whole number of grains,
+* the depth is a whole number of grains.
+
+With ``time_unit_ns=1`` and ``nominal_bytes=1`` this is the integer form of the published
+problem: r = Q/P, b = M/P, n <- min(M, n - P*a + Q*I) (Qiu, Wang, Chakrabarti, Guérin, Lu,
+"Adaptive Edge Offloading for Image Classification Under Rate Limit", IEEE TCAD 2022).
+
+Reservations. The bytes that a stream will need are known only when it ends, so an offload
+reserves its budget and settles it later. The bucket then stands exactly where it would stand had
+the bytes really used been charged at the moment of the reservation. The tokens that arrive at a
+full bucket while a reservation is open are remembered for that purpose: a charge that is known
+late makes room that was there all along. Hence, with each charge counted at its reservation,
+at most ``rate * T + depth`` tokens are spent over any window of length T.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+from stl_conveyor.errors import BucketError, ConfigError
+
+# The state travels as int64; leave room for the sums of two levels.
+_MAX_LEVEL = 2**62
+
+
+def exact_fraction(value: 'float | int | str | Fraction') -> Fraction:
+    """
+    Return the fraction that a person means by a parameter such as 0.1.
+
+    A float is read as its shortest decimal form (0.1 is 1/10, not the nearest binary number);
+    a string may be a decimal or a ratio such as '1/3'.
+
+    Raises ConfigError when the value is not a finite number.
+    """
+    if isinstance(value, Fraction):
+        return value
+    try:
+        return Fraction(str(value).strip())
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(
+            f'{value!r} is not a number; write a decimal or a ratio, for example 0.25 or 1/4'
+        ) from error
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Tokens set aside for one stream: its key, the bytes it may use and their cost in grains."""
+
+    key: int
+    bytes: int
+    cost: int
+
+
+@dataclass(frozen=True)
+class BucketState:
+    """
+    Snapshot of a bucket; all counts are grains, ``denominator`` of which make one token.
+
+    ``level`` includes ``reserved``, the part promised to streams under way;
+    ``level - reserved`` can be spent now. ``spent`` and ``refunded`` are sums since the start.
+    """
+
+    level: int
+    reserved: int
+    spent: int
+    refunded: int
+    denominator: int
+    time_ns: int
+
+    @property
+    def available(self) -> int:
+        """Grains that a new stream could reserve."""
+        return self.level - self.reserved
+
+    @property
+    def tokens(self) -> float:
+        """The level in tokens, rounded for people."""
+        return self.level / self.denominator
+
+
+class _Open:
+    """An open reservation and the tokens that overflowed since it, up to the next one."""
+
+    __slots__ = ('cost', 'overflow')
+
+    def __init__(self, cost: int):
+        self.cost = cost
+        self.overflow = 0
+
+
+class TokenBucket:
+    """
+    One token bucket, for the node, the simulations and the tests alike.
+
+    rate           tokens per time unit, >= 0
+    depth          most tokens kept, > 0; the bucket starts full
+    time_unit_ns   length of the time unit in nanoseconds (the shortest item period)
+    nominal_bytes  bytes that one token buys
+    start_ns       time of the start; None takes the first ``advance`` as the start
+
+    Raises ConfigError for values that make no bucket.
+    """
+
+    def __init__(
+        self,
+        rate: Fraction,
+        depth: Fraction,
+        time_unit_ns: int,
+        nominal_bytes: int,
+        start_ns: 'int | None' = None,
+    ):
+        rate, depth = exact_fraction(rate), exact_fraction(depth)
+        if rate < 0:
+            raise ConfigError(f'token rate {rate} is negative; use 0 for a bucket without income')
+        if depth <= 0:
+            raise ConfigError(f'bucket depth {depth} must be above 0')
+        if time_unit_ns < 1:
+            raise ConfigError(f'time unit of {time_unit_ns} ns must be at least 1 ns')
+        if nominal_bytes < 1:
+            raise ConfigError(f'a token must buy at least one byte, not {nominal_bytes}')
+        per_ns = rate / time_unit_ns
+        self._denominator = lcm(per_ns.denominator, depth.denominator, nominal_bytes)
+        self._rate = rate
+        self._depth = depth
+        self._nominal_bytes = nominal_bytes
+        self._time_unit_ns = time_unit_ns
+        self._grains_per_ns = int(per_ns * self._denominator)
+        self._grains_per_byte = self._denominator // nominal_bytes
+        self._full = int(depth * self._denominator)
+        if self._full > _MAX_LEVEL:
+            raise ConfigError(
+                f'rate {rate}, depth {depth}, time unit {time_unit_ns} ns and {nominal_bytes} '
+                'bytes per token need a finer grain than 64 bits hold; use rounder numbers'
+            )
+        self._now = start_ns
+        self._level = self._full
+        self._spent = 0
+        self._refunded = 0
+        self._next_key = 1
+        self._open: 'dict[int, _Open]' = {}  # in order of reservation
+
+    @property
+    def rate(self) -> Fraction:
+        """Tokens per time unit."""
+        return self._rate
+
+    @property
+    def depth(self) -> Fraction:
+        """Most tokens kept."""
+        return self._depth
+
+    @property
+    def denominator(self) -> int:
+        """Grains per token."""
+        return self._denominator
+
+    @property
+    def level(self) -> int:
+        """Grains in the bucket, those that are promised included."""
+        return self._level
+
+    @property
+    def reserved(self) -> int:
+        """
+        Grains of the level that the open streams take if each uses all of its budget.
+
+        Less than the sum of the budgets where tokens overflowed meanwhile, see the module.
+        """
+        promised = 0
+        for stream in self._open.values():
+            promised = max(0, promised + stream.cost - stream.overflow)
+        return promised
+
+    @property
+    def available(self) -> int:
+        """Grains that a new stream could reserve."""
+        return self._level - self.reserved
+
+    @property
+    def affordable_bytes(self) -> int:
+        """Largest number of bytes that could be reserved now."""
+        return self.available // self._grains_per_byte
+
+    @property
+    def spent(self) -> int:
+        """Grains spent since the start."""
+        return self._spent
+
+    @property
+    def refunded(self) -> int:
+        """Grains that were reserved and not used, since the start."""
+        return self._refunded
+
+    @property
+    def state(self) -> BucketState:
+        """Snapshot of the bucket."""
+        return BucketState(
+            level=self._level,
+            reserved=self.reserved,
+            spent=self._spent,
+            refunded=self._refunded,
+            denominator=self._denominator,
+            time_ns=self._now or 0,
+        )
+
+    def advance(self, now_ns: int) -> None:
+        """
+        Let time pass until ``now_ns``.
+
+        A clock that went back adds nothing; from then on time counts from the new reading.
+        """
+        if self._now is not None and now_ns > self._now:
+            level = self._level + (now_ns - self._now) * self._grains_per_ns
+            if level > self._full:
+                if self._open:
+                    latest = next(reversed(self._open.values()))
+                    latest.overflow += level - self._full
+                level = self._full
+            self._level = level
+        self._now = now_ns
+
+    def reserve(self, n_bytes: int) -> 'Reservation | None':
+        """
+        Set aside the cost of ``n_bytes``; None when the bucket cannot pay for them.
+
+        Raises BucketError when ``n_bytes`` is negative.
+        """
+        if n_bytes < 0:
+            raise BucketError(f'{n_bytes} bytes cannot be reserved; ask for 0 or more')
+        cost = n_bytes * self._grains_per_byte
+        if cost > self.available:
+            return None
+        reservation = Reservation(key=self._next_key, bytes=n_bytes, cost=cost)
+        self._next_key += 1
+        self._open[reservation.key] = _Open(cost)
+        return reservation
+
+    def settle(self, reservation: Reservation, bytes_used: int) -> None:
+        """
+        Close a reservation: spend what the stream used and give back the rest.
+
+        Raises BucketError when the reservation is not open, or when more was used than reserved
+        (the reservation stays open: settle it with what it was allowed to use).
+        """
+        if reservation.key not in self._open:
+            raise BucketError(
+                f'reservation {reservation.key} is not open; settle each reservation once'
+            )
+        if not 0 <= bytes_used <= reservation.bytes:
+            raise BucketError(
+                f'{bytes_used} bytes used of {reservation.bytes} reserved; '
+                'a stream must stop at its byte budget'
+            )
+        used = bytes_used * self._grains_per_byte
+        keys = list(self._open)
+        place = keys.index(reservation.key)
+        # The charge counts from the reservation on: it absorbs overflow since then, oldest first.
+        charge = used
+        for key in keys[place:]:
+            absorbed = min(charge, self._open[key].overflow)
+            self._open[key].overflow -= absorbed
+            charge -= absorbed
+        self._level -= charge
+        self._spent += used
+        self._refunded += reservation.cost - used
+        closed = self._open.pop(reservation.key)
+        if place:
+            self._open[keys[place - 1]].overflow += closed.overflow
+
+    def spend(self, n_bytes: int) -> bool:
+        """Reserve and settle at once; False when the bucket cannot pay."""
+        reservation = self.reserve(n_bytes)
+        if reservation is None:
+            return False
+        self.settle(reservation, n_bytes)
+        return True
