@@ -1,3 +1,42 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Offloading under a token bucket: the bucket, reward estimates, policies and their bounds."""
+
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.policy.base import (
+    Distribution, Policy, PolicyDecision, PolicyInput, PolicySettings, Reason,
+)
+from stl_conveyor.policy.mdp import MdpPolicy
+from stl_conveyor.policy.reward import RewardEstimator
+from stl_conveyor.policy.thresholds import (
+    AlwaysPolicy, ConstantThresholdPolicy, NeverPolicy, RandomPolicy,
+)
+from stl_conveyor.policy.token_bucket import (
+    BucketState, exact_fraction, Reservation, TokenBucket,
+)
+
+__all__ = [
+    'BucketState', 'Distribution', 'exact_fraction', 'make_policy', 'Policy', 'POLICIES',
+    'PolicyDecision', 'PolicyInput', 'PolicySettings', 'Reason', 'Reservation',
+    'RewardEstimator', 'TokenBucket',
+]
+
+POLICIES = {
+    policy.name: policy
+    for policy in (NeverPolicy, AlwaysPolicy, RandomPolicy, ConstantThresholdPolicy, MdpPolicy)
+}
+
+
+def make_policy(name: str, **settings) -> Policy:
+    """
+    Make the policy with this name; settings are the fields of PolicySettings.
+
+    Raises ConfigError for a name or a setting that does not exist, or a value out of range.
+    """
+    if name not in POLICIES:
+        raise ConfigError(f'no policy {name!r}; choose one of {", ".join(POLICIES)}')
+    known = PolicySettings.__dataclass_fields__
+    for setting in settings:
+        if setting not in known:
+            raise ConfigError(f'no policy setting {setting!r}; there are {", ".join(known)}')
+    return POLICIES[name](PolicySettings(**settings))

@@ -1,0 +1,187 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The one interface of all offloading policies, and what they are told."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fractions import Fraction
+import math
+
+import numpy as np
+
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.policy.token_bucket import exact_fraction
+
+
+class Reason(IntEnum):
+    """Why a policy decided as it did; the values are those of OffloadDecision.msg."""
+
+    WORTH_IT = 1
+    BELOW_THRESHOLD = 2
+    NO_TOKENS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInput:
+    """
+    What a policy knows when an item has been classified.
+
+    expected_reward  expected gain in accuracy if offloaded (the metric m(x)), -1..1
+    level            tokens that can be spent now, in units of 1/denominator
+    denominator      of the level
+    time             of the arrival, in time units
+    interarrival     time units since the previous item; nan for the first one
+    """
+
+    expected_reward: float
+    level: int
+    denominator: int = 1
+    time: float = 0.0
+    interarrival: float = math.nan
+
+    @property
+    def can_pay(self) -> bool:
+        """Whether the bucket holds a whole token."""
+        return self.level >= self.denominator
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecision:
+    """Offload or not, the reward that was asked for in this state, and why."""
+
+    offload: bool
+    threshold: float
+    reason: Reason
+
+
+def decide_by_threshold(state: PolicyInput, threshold: float) -> PolicyDecision:
+    """Offload when the expected reward reaches the threshold and the bucket can pay."""
+    if not state.expected_reward >= threshold:
+        return PolicyDecision(False, threshold, Reason.BELOW_THRESHOLD)
+    if not state.can_pay:
+        return PolicyDecision(False, threshold, Reason.NO_TOKENS)
+    return PolicyDecision(True, threshold, Reason.WORTH_IT)
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """
+    A discrete distribution of numbers.
+
+    values   float64 [K], ascending
+    weights  float64 [K], above 0, sum 1
+    """
+
+    values: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, values, weights=None) -> 'Distribution':
+        """
+        Make a distribution from samples, or from values with weights; equal values are merged.
+
+        Raises ConfigError when there is nothing to make one of.
+        """
+        values = np.asarray(values, dtype=np.float64).ravel()
+        weights = np.ones(values.shape) if weights is None else np.asarray(weights, float).ravel()
+        usable = (
+            values.size > 0
+            and weights.shape == values.shape
+            and bool(np.isfinite(values).all() and np.isfinite(weights).all())
+            and weights.min() >= 0
+            and weights.sum() > 0
+        )
+        if not usable:
+            raise ConfigError(
+                'a distribution needs finite values and as many weights, >= 0 and not all 0'
+            )
+        distinct, place = np.unique(values, return_inverse=True)
+        mass = np.bincount(place, weights=weights, minlength=distinct.size)
+        return cls(distinct[mass > 0], mass[mass > 0] / mass.sum())
+
+    @property
+    def mean(self) -> float:
+        """Expected value."""
+        return float(self.values @ self.weights)
+
+    def upper_quantile(self, share: float) -> float:
+        """Return the smallest value v with P(X >= v) <= share; the largest value if none has."""
+        tail = np.cumsum(self.weights[::-1])[::-1]
+        below = np.flatnonzero(tail <= share + 1e-12)
+        return float(self.values[below[0]] if below.size else self.values[-1])
+
+
+def _unit_interval() -> Distribution:
+    return Distribution.of([1.0])
+
+
+def _whole_token() -> Distribution:
+    return Distribution.of([1.0])
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """
+    What policies are made of; each takes what it needs.
+
+    rate         tokens per time unit, r
+    depth        most tokens kept, b
+    rewards      distribution of the expected rewards of items
+    intervals    distribution of the inter-arrival time, in time units
+    costs        distribution of what an offload costs after its refund, in tokens, 0..1
+    threshold    fixed threshold, for the constant-threshold policy; None derives it
+    probability  of offloading, for the random policy; None takes the rate
+    seed         of the random policy
+    model        path of the exported network, for the learned policies
+    """
+
+    rate: Fraction = Fraction(1, 4)
+    depth: Fraction = Fraction(4)
+    rewards: 'Distribution | None' = None
+    intervals: Distribution = field(default_factory=_unit_interval)
+    costs: Distribution = field(default_factory=_whole_token)
+    threshold: 'float | None' = None
+    probability: 'float | None' = None
+    seed: int = 0
+    model: 'str | None' = None
+
+    def __post_init__(self):
+        object.__setattr__(self, 'rate', exact_fraction(self.rate))
+        object.__setattr__(self, 'depth', exact_fraction(self.depth))
+        if self.rate < 0 or self.depth < 1:
+            raise ConfigError(
+                f'rate {self.rate} and depth {self.depth}: a policy needs a rate of 0 or more '
+                'and room for one whole token'
+            )
+        if self.intervals.values[0] < 0:
+            raise ConfigError('inter-arrival times must be 0 or more time units')
+        if self.costs.values[0] < 0 or self.costs.values[-1] > 1:
+            raise ConfigError('the cost of an offload lies between 0 and 1 token')
+
+    def need_rewards(self, policy: str) -> Distribution:
+        """Return the reward distribution; raises ConfigError, naming the policy, if missing."""
+        if self.rewards is None:
+            raise ConfigError(
+                f'policy {policy!r} needs the distribution of expected rewards: '
+                'fit reward.json first (python -m stl_conveyor.training.policy)'
+            )
+        return self.rewards
+
+
+class Policy(ABC):
+    """
+    Decides, item by item, whether an item is worth a token.
+
+    Call ``decide`` once for each item, in order of arrival: some policies remember what they saw.
+    A policy never sees the outcome; the caller charges the bucket.
+    """
+
+    name: str
+
+    @abstractmethod
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Decide about one item."""
+
+    def reset(self) -> None:
+        """Forget the items seen so far."""

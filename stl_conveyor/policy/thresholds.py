@@ -1,0 +1,87 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Policies without a model of the future: never, always, random, constant threshold."""
+
+import math
+
+import numpy as np
+
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.policy.base import (
+    decide_by_threshold, Policy, PolicyDecision, PolicyInput, PolicySettings,
+)
+
+
+class NeverPolicy(Policy):
+    """Offload nothing."""
+
+    name = 'never'
+
+    def __init__(self, settings: PolicySettings):
+        del settings
+
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Decline every item."""
+        return decide_by_threshold(state, math.inf)
+
+
+class AlwaysPolicy(Policy):
+    """Offload whatever the bucket can pay for."""
+
+    name = 'always'
+
+    def __init__(self, settings: PolicySettings):
+        del settings
+
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Accept every item."""
+        return decide_by_threshold(state, -math.inf)
+
+
+class RandomPolicy(Policy):
+    """Offload with a fixed probability, by default the token rate times the mean interval."""
+
+    name = 'random'
+
+    def __init__(self, settings: PolicySettings):
+        probability = settings.probability
+        if probability is None:
+            probability = min(1.0, float(settings.rate) * settings.intervals.mean)
+        if not 0 <= probability <= 1:
+            raise ConfigError(f'probability of offloading {probability} must be in 0..1')
+        self.probability = probability
+        self._seed = settings.seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Start the random sequence again."""
+        self._random = np.random.default_rng(self._seed)
+
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Toss a coin, whatever the item."""
+        chosen = self._random.random() < self.probability
+        return decide_by_threshold(state, -math.inf if chosen else math.inf)
+
+
+class ConstantThresholdPolicy(Policy):
+    """
+    Offload the items whose expected reward is among the best that the rate can carry.
+
+    The published baseline: the threshold is the (1 - r E[I]) quantile of the metric, where I is
+    the inter-arrival time, whatever the bucket holds. Items expected to lose are never sent.
+    """
+
+    name = 'threshold'
+
+    def __init__(self, settings: PolicySettings):
+        threshold = settings.threshold
+        if threshold is None:
+            share = min(1.0, float(settings.rate) * settings.intervals.mean)
+            threshold = max(0.0, settings.need_rewards(self.name).upper_quantile(share))
+        if math.isnan(threshold):
+            raise ConfigError('the threshold must be a number')
+        self.threshold = threshold
+
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Compare with the constant."""
+        return decide_by_threshold(state, self.threshold)
