@@ -37,3 +37,7 @@ class BucketError(ConveyorError):
 
 class BadProbabilities(ConveyorError):
     """Class probabilities that no classifier of ours can have sent."""
+
+
+class BadMessage(ConveyorError):
+    """A message whose contents cannot be used; its sender is at fault."""

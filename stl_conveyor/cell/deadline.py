@@ -1,0 +1,70 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Deadlines and the arithmetic of an item's time budget."""
+from __future__ import annotations
+
+from collections import deque
+import math
+
+from stl_conveyor.cell.description import CellDescription
+
+
+def sorting_deadline(capture_ns: int, cell: CellDescription) -> int:
+    """
+    Return the instant (ns, clock of the capture) by which an item's diverter must be commanded.
+
+    One deadline per item, that of the first diverter, because until the answer is there the
+    item may belong to any lane.
+    """
+    return capture_ns + cell.decision_time_ns
+
+
+def latest_send_ns(deadline_ns: int, guard_ns: int, reserve_ns: int) -> int:
+    """
+    Return the last instant (ns) at which sending a packet can still change the outcome.
+
+    The actuator acts `guard_ns` before the deadline, and `reserve_ns` pass between sending a
+    packet and having the answer that it contributes to.
+    """
+    return deadline_ns - guard_ns - reserve_ns
+
+
+class DelayEstimator:
+    """
+    A high quantile of recent delays, all in ns.
+
+    Only the newest `capacity` samples no older than `horizon_ns` count. Forgetting by age keeps
+    an estimate that grew so large that nothing is sent any more, and so nothing is measured,
+    from lasting for ever. Samples that are negative or above `maximum_ns` are left out of the
+    count or clipped: they come from clock jumps.
+    """
+
+    def __init__(
+        self, *, initial_ns: int, maximum_ns: int, quantile: float = 0.9,
+        capacity: int = 32, horizon_ns: int = 30_000_000_000,
+    ) -> None:
+        """Start from `initial_ns`, which holds until there are samples."""
+        if not 0 <= initial_ns <= maximum_ns:
+            raise ValueError(f'initial_ns {initial_ns} is not within 0..{maximum_ns}')
+        if not 0.0 <= quantile <= 1.0 or capacity < 1:
+            raise ValueError('quantile must be within 0..1 and capacity at least 1')
+        self._initial_ns = initial_ns
+        self._maximum_ns = maximum_ns
+        self._quantile = quantile
+        self._horizon_ns = horizon_ns
+        self._samples: deque[tuple[int, int]] = deque(maxlen=capacity)
+
+    def add(self, delay_ns: int, now_ns: int) -> None:
+        """Take in one measured delay."""
+        if delay_ns >= 0:
+            self._samples.append((now_ns, min(delay_ns, self._maximum_ns)))
+
+    def estimate_ns(self, now_ns: int) -> int:
+        """Return the quantile of the samples that still count, or the initial value."""
+        samples = self._samples
+        while samples and not 0 <= now_ns - samples[0][0] <= self._horizon_ns:
+            samples.popleft()
+        if not samples:
+            return self._initial_ns
+        delays = sorted(delay for _, delay in samples)
+        return delays[min(len(delays) - 1, math.floor(self._quantile * len(delays)))]

@@ -1,0 +1,272 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The one description of the cell, from which simulators and deadlines are made."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+import math
+from pathlib import Path
+from typing import Any
+
+from stl_conveyor.errors import ConfigError
+
+NS_PER_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Belt:
+    """The conveyor's moving surface; metres and metres per second."""
+
+    speed: float
+    width: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class BreakBeam:
+    """The light barrier across the belt at `x` (m)."""
+
+    x: float
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The camera that looks straight down on the belt; metres, pixels, seconds."""
+
+    x: float
+    height: float
+    field_of_view: float
+    image_width: int
+    image_height: int
+    exposure: float
+    crop_size: int
+
+    @property
+    def pixels_per_metre(self) -> float:
+        """Return the scale of the image on the belt's surface."""
+        return self.image_height / self.field_of_view
+
+
+@dataclass(frozen=True)
+class Diverter:
+    """The pusher that every lane has; seconds and metres."""
+
+    lead_time: float
+    stroke: float
+    paddle_width: float
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A bin with its diverter at `diverter_x` (m) and the classes that belong in it."""
+
+    name: str
+    diverter_x: float
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CellDescription:
+    """
+    A conveyor cell.
+
+    Frame: x along the belt, y to its left, z up, the origin on the belt's top surface below the
+    camera (REP-103). Metres, seconds.
+    """
+
+    belt: Belt
+    break_beam: BreakBeam
+    camera: Camera
+    diverter: Diverter
+    lanes: tuple[Lane, ...]
+    reject_lane: str
+
+    @classmethod
+    def load(cls, path: str | Path) -> CellDescription:
+        """
+        Read a cell description from a YAML file.
+
+        :raises ConfigError: naming the file and the key that is missing, unknown or wrong.
+        """
+        import yaml
+        try:
+            text = Path(path).read_text(encoding='utf-8')
+            content = yaml.safe_load(text)
+        except OSError as error:
+            raise ConfigError(
+                f'{path}: cannot read the cell description ({error.strerror}); '
+                'set cell_file to a file like config/cell.yaml') from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f'{path}: not valid YAML: {error}') from error
+        try:
+            return cls.from_mapping(content)
+        except ConfigError as error:
+            raise ConfigError(f'{path}: {error}') from error
+
+    @classmethod
+    def from_mapping(cls, content: Any) -> CellDescription:
+        """
+        Build a description from the parsed YAML.
+
+        :raises ConfigError: naming the key that is missing, unknown or wrong.
+        """
+        _check_keys(content, cls, 'the cell description')
+        lanes = content['lanes']
+        if not isinstance(lanes, list) or not lanes:
+            raise ConfigError('lanes: give a list of at least one lane')
+        reject_lane = _text(content['reject_lane'], 'reject_lane')
+        cell = cls(
+            belt=_section(Belt, content['belt'], 'belt'),
+            break_beam=_section(BreakBeam, content['break_beam'], 'break_beam'),
+            camera=_section(Camera, content['camera'], 'camera'),
+            diverter=_section(Diverter, content['diverter'], 'diverter'),
+            lanes=tuple(_lane(lane, f'lanes[{i}]') for i, lane in enumerate(lanes)),
+            reject_lane=reject_lane,
+        )
+        cell._check_geometry()
+        return cell
+
+    @cached_property
+    def _lane_by_class(self) -> Mapping[str, Lane]:
+        return {class_id: lane for lane in self.lanes for class_id in lane.classes}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return every class that the cell sorts, in the order of the lanes."""
+        return tuple(self._lane_by_class)
+
+    def lane_of(self, class_id: str) -> str:
+        """Return the name of the lane of a class; a class that no lane lists is rejected."""
+        lane = self._lane_by_class.get(class_id)
+        return self.reject_lane if lane is None else lane.name
+
+    def lane(self, name: str) -> Lane:
+        """
+        Return the lane with this name.
+
+        :raises ConfigError: if there is none (the reject lane has no diverter).
+        """
+        for lane in self.lanes:
+            if lane.name == name:
+                return lane
+        known = ', '.join(lane.name for lane in self.lanes)
+        raise ConfigError(f'lane {name!r}: the cell has no such diverter; it has {known}')
+
+    @property
+    def first_diverter_x(self) -> float:
+        """Return x (m) of the diverter that sets the deadline."""
+        return min(lane.diverter_x for lane in self.lanes)
+
+    @property
+    def decision_time_ns(self) -> int:
+        """Return the nanoseconds from the capture stamp to the deadline."""
+        return self._travel_ns(self.first_diverter_x) - round(
+            self.diverter.lead_time * NS_PER_SECOND)
+
+    def fire_time_ns(self, capture_ns: int, lane_name: str) -> int:
+        """
+        Return when (ns, clock of the capture) the diverter of a lane must be fired.
+
+        :raises ConfigError: for a lane without a diverter.
+        """
+        travel = self._travel_ns(self.lane(lane_name).diverter_x)
+        return capture_ns + travel - round(self.diverter.lead_time * NS_PER_SECOND)
+
+    def _travel_ns(self, x: float) -> int:
+        return round((x - self.camera.x) / self.belt.speed * NS_PER_SECOND)
+
+    def _check_geometry(self) -> None:
+        positive = {
+            'belt.speed': self.belt.speed, 'belt.width': self.belt.width,
+            'camera.height': self.camera.height,
+            'camera.field_of_view': self.camera.field_of_view,
+            'camera.image_width': self.camera.image_width,
+            'camera.image_height': self.camera.image_height,
+            'camera.crop_size': self.camera.crop_size,
+            'diverter.stroke': self.diverter.stroke,
+            'diverter.paddle_width': self.diverter.paddle_width,
+        }
+        for key, value in positive.items():
+            if value <= 0:
+                raise ConfigError(f'{key}: {value} is not positive')
+        for key, value in (('camera.exposure', self.camera.exposure),
+                           ('diverter.lead_time', self.diverter.lead_time)):
+            if value < 0:
+                raise ConfigError(f'{key}: {value} is negative')
+        if not self.belt.start < self.break_beam.x < self.camera.x < self.belt.end:
+            raise ConfigError(
+                'break_beam.x, camera.x: along the belt must come start, beam, camera, end')
+        largest = min(self.camera.image_width, self.camera.image_height)
+        if self.camera.crop_size > largest:
+            raise ConfigError(
+                f'camera.crop_size: {self.camera.crop_size} does not fit the image ({largest})')
+        names = [lane.name for lane in self.lanes]
+        for i, lane in enumerate(self.lanes):
+            if lane.name == self.reject_lane or lane.name in names[:i]:
+                raise ConfigError(f'lanes[{i}].name: {lane.name!r} names two lanes')
+            if not self.camera.x < lane.diverter_x <= self.belt.end:
+                raise ConfigError(
+                    f'lanes[{i}].diverter_x: {lane.diverter_x} is not between the camera '
+                    'and the end of the belt')
+        classes = [class_id for lane in self.lanes for class_id in lane.classes]
+        for class_id in classes:
+            if classes.count(class_id) > 1:
+                raise ConfigError(f'lanes: class {class_id!r} belongs to two lanes')
+        if self.decision_time_ns <= 0:
+            raise ConfigError(
+                'diverter.lead_time: the first diverter must be commanded before the item is '
+                'seen; move it away from the camera or slow the belt')
+
+
+def _check_keys(content: Any, cls: type, where: str) -> None:
+    if not isinstance(content, Mapping):
+        raise ConfigError(f'{where}: give keys and values')
+    known = [field.name for field in fields(cls)]
+    for key in content:
+        if key not in known:
+            raise ConfigError(f'{where}: unknown key {key!r}; known are {", ".join(known)}')
+    for key in known:
+        if key not in content:
+            raise ConfigError(f'{where}: key {key!r} is missing')
+
+
+def _section(cls: type, content: Any, where: str) -> Any:
+    _check_keys(content, cls, where)
+    values = {}
+    for field in fields(cls):
+        key = f'{where}.{field.name}'
+        values[field.name] = (_integer if field.type == 'int' else _number)(
+            content[field.name], key)
+    return cls(**values)
+
+
+def _lane(content: Any, where: str) -> Lane:
+    _check_keys(content, Lane, where)
+    classes = content['classes']
+    if not isinstance(classes, list) or not classes:
+        raise ConfigError(f'{where}.classes: give a list of at least one class')
+    return Lane(
+        name=_text(content['name'], f'{where}.name'),
+        diverter_x=_number(content['diverter_x'], f'{where}.diverter_x'),
+        classes=tuple(_text(name, f'{where}.classes') for name in classes))
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f'{key}: {value!r} is not a finite number')
+    return float(value)
+
+
+def _integer(value: Any, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f'{key}: {value!r} is not a whole number')
+    return value
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f'{key}: {value!r} is not a name')
+    return value

@@ -1,0 +1,267 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Who gets which outcome: every captured item exactly one, in time, with the best answer."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+import enum
+import heapq
+import math
+from typing import NamedTuple
+
+
+class ItemKey(NamedTuple):
+    """
+    What makes an item itself: its number and its capture stamp (ns).
+
+    The number alone is not enough: a camera that was restarted counts from 1 again.
+    """
+
+    item_id: int
+    stamp_ns: int
+
+
+class AnswerSource(enum.IntEnum):
+    """Who classified; a higher value is the better answer. Equals the messages' SOURCE_*."""
+
+    NONE = 0
+    LOCAL = 1
+    EDGE = 2
+
+
+class Admission(enum.Enum):
+    """What became of a capture that was handed to the ledger."""
+
+    ACCEPTED = 'accepted'
+    ACT_AT_ONCE = 'act_at_once'       # accepted, but its deadline is past or absurdly far
+    DUPLICATE = 'duplicate_capture'   # this very item is known already
+    CONFLICT = 'item_id_conflict'     # another item has the number; see ItemLedger.capture
+    BAD_ID = 'item_id_zero'
+
+
+class Verdict(enum.Enum):
+    """What became of an answer that was handed to the ledger."""
+
+    ACCEPTED = 'accepted'
+    EARLY = 'early_answer'            # its capture has not arrived yet: kept for a while
+    NOT_BETTER = 'answer_not_better'  # a duplicate, or overtaken by a better one
+    LATE = 'late_answer'              # the item has its outcome already
+    STALE = 'stale_answer'            # about another item that had the same number
+    BAD = 'bad_answer'                # a score outside 0..1 or a source that does not exist
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A classifier's answer; times in ns of the ledger's clock."""
+
+    source: AnswerSource
+    class_id: str
+    score: float
+    received_ns: int
+    bytes_used: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """
+    The one outcome of an item.
+
+    :param answer: the best answer, or None.
+    :param local: the local answer, whether or not it was the best.
+    :param slack_ns: from the decision to the deadline; negative means missed.
+    :param admitted_ns: when the capture was handed in (ns of the ledger's clock).
+    :param absurd: the deadline could not have come from an honest capture.
+    """
+
+    key: ItemKey
+    answer: Answer | None
+    local: Answer | None
+    edge: Answer | None
+    admitted_ns: int
+    decided_ns: int
+    slack_ns: int
+    absurd: bool
+
+
+@dataclass(frozen=True)
+class _Open:
+    key: ItemKey
+    admitted_ns: int
+    deadline_ns: int
+    due_ns: int
+    absurd: bool
+    local: Answer | None = None
+    edge: Answer | None = None
+
+
+class ItemLedger:
+    """
+    Keeps items from capture to outcome.
+
+    The ledger has a clock of its own choosing, in ns, that must not run backwards: the caller
+    hands in `now_ns` and, for a capture, the time left to its deadline. So a jump of the system's
+    clock between capture and outcome changes nothing. Memory is bounded by `max_open`,
+    `max_early` and `history`; when more items are open than `max_open`, the one with the most
+    time left is decided at once, because no honest capture has more time than the others.
+    """
+
+    def __init__(
+        self, *, guard_ns: int, longest_ns: int, max_open: int = 256, max_early: int = 64,
+        early_ns: int = 2_000_000_000, history: int = 4096,
+    ) -> None:
+        """
+        Create an empty ledger.
+
+        :param guard_ns: how long before its deadline an item is decided.
+        :param longest_ns: the most time that an honest capture can have left.
+        :param early_ns: how long an answer waits for its capture.
+        """
+        if guard_ns < 0 or longest_ns <= 0 or min(max_open, max_early, history) < 1:
+            raise ValueError('guard_ns must not be negative; the limits must be positive')
+        self._guard_ns = guard_ns
+        self._longest_ns = longest_ns
+        self._max_open = max_open
+        self._max_early = max_early
+        self._early_ns = early_ns
+        self._history = history
+        self._open: dict[int, _Open] = {}
+        self._queue: list[tuple[int, ItemKey]] = []
+        self._early: OrderedDict[tuple[ItemKey, AnswerSource], Answer] = OrderedDict()
+        self._decided: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def open_items(self) -> int:
+        """Return how many items wait for their outcome."""
+        return len(self._open)
+
+    @property
+    def early_answers(self) -> int:
+        """Return how many answers wait for their capture."""
+        return len(self._early)
+
+    def capture(self, key: ItemKey, time_left_ns: int, now_ns: int) -> Admission:
+        """
+        Take in a capture whose deadline is `time_left_ns` away (negative: past).
+
+        A number that is known comes again from a restarted camera, and then its stamp is newer
+        and the older item is decided; in every other case it is a duplicate or a conflict and
+        nothing changes.
+        """
+        if key.item_id <= 0:
+            return Admission.BAD_ID
+        known = self._open.get(key.item_id)
+        if known is not None:
+            return Admission.DUPLICATE if known.key == key else Admission.CONFLICT
+        decided_stamp = self._decided.get(key.item_id)
+        if decided_stamp == key.stamp_ns:
+            return Admission.DUPLICATE
+        if decided_stamp is not None and key.stamp_ns < decided_stamp:
+            return Admission.CONFLICT
+        absurd = time_left_ns > self._longest_ns
+        at_once = absurd or time_left_ns <= self._guard_ns
+        deadline_ns = now_ns + time_left_ns
+        due_ns = now_ns if at_once else deadline_ns - self._guard_ns
+        item = _Open(key, now_ns, deadline_ns, due_ns, absurd)
+        for source in (AnswerSource.LOCAL, AnswerSource.EDGE):
+            answer = self._early.pop((key, source), None)
+            if answer is not None:
+                item = _with_answer(item, answer)
+        if len(self._open) >= self._max_open:
+            last = max(self._open.values(), key=lambda other: (other.due_ns, other.key))
+            self._open[last.key.item_id] = replace(last, due_ns=now_ns)
+            heapq.heappush(self._queue, (now_ns, last.key))
+        self._open[key.item_id] = item
+        heapq.heappush(self._queue, (due_ns, key))
+        return Admission.ACT_AT_ONCE if at_once else Admission.ACCEPTED
+
+    def answer(self, key: ItemKey, answer: Answer, now_ns: int) -> Verdict:
+        """
+        Take in an answer.
+
+        Of two edge answers the one behind which more bytes stand counts, in whatever order they
+        come; of two local answers the first.
+        """
+        if (key.item_id <= 0 or answer.source not in (AnswerSource.LOCAL, AnswerSource.EDGE)
+                or not math.isfinite(answer.score) or not 0.0 <= answer.score <= 1.0
+                or not answer.class_id):
+            return Verdict.BAD
+        item = self._open.get(key.item_id)
+        if item is not None and item.key == key:
+            updated = _with_answer(item, answer)
+            self._open[key.item_id] = updated
+            return Verdict.NOT_BETTER if updated is item else Verdict.ACCEPTED
+        if item is not None:
+            return Verdict.STALE
+        decided_stamp = self._decided.get(key.item_id)
+        if decided_stamp == key.stamp_ns:
+            return Verdict.LATE
+        if decided_stamp is not None and key.stamp_ns < decided_stamp:
+            return Verdict.STALE
+        return self._keep_early(key, answer, now_ns)
+
+    def next_due_ns(self) -> int | None:
+        """Return when the next item must be decided, or None if none is open."""
+        while self._queue:
+            due_ns, key = self._queue[0]
+            item = self._open.get(key.item_id)
+            if item is not None and item.key == key and item.due_ns == due_ns:
+                return due_ns
+            heapq.heappop(self._queue)
+        return None
+
+    def decide_due(self, now_ns: int) -> tuple[Decision, ...]:
+        """Decide every item whose time has come, in the order of their times."""
+        decisions = []
+        while (due_ns := self.next_due_ns()) is not None and due_ns <= now_ns:
+            _, key = heapq.heappop(self._queue)
+            decisions.append(self._decide(key, now_ns))
+        return tuple(decisions)
+
+    def decide_all(self, now_ns: int) -> tuple[Decision, ...]:
+        """Decide every open item now: the node stops, or its clock was set back."""
+        decisions = []
+        while self.next_due_ns() is not None:
+            _, key = heapq.heappop(self._queue)
+            decisions.append(self._decide(key, now_ns))
+        self._early.clear()
+        return tuple(decisions)
+
+    def _decide(self, key: ItemKey, now_ns: int) -> Decision:
+        item = self._open.pop(key.item_id)
+        self._decided[key.item_id] = key.stamp_ns
+        self._decided.move_to_end(key.item_id)
+        while len(self._decided) > self._history:
+            self._decided.popitem(last=False)
+        return Decision(
+            key=key, answer=item.edge or item.local, local=item.local, edge=item.edge,
+            admitted_ns=item.admitted_ns, decided_ns=now_ns,
+            slack_ns=item.deadline_ns - now_ns, absurd=item.absurd)
+
+    def _keep_early(self, key: ItemKey, answer: Answer, now_ns: int) -> Verdict:
+        while self._early:
+            oldest = next(iter(self._early))
+            if now_ns - self._early[oldest].received_ns <= self._early_ns:
+                break
+            del self._early[oldest]
+        slot = (key, answer.source)
+        kept = self._early.get(slot)
+        if kept is not None and not _is_better(answer, kept):
+            return Verdict.NOT_BETTER
+        self._early[slot] = answer
+        self._early.move_to_end(slot)
+        while len(self._early) > self._max_early:
+            self._early.popitem(last=False)
+        return Verdict.EARLY
+
+
+def _with_answer(item: _Open, answer: Answer) -> _Open:
+    field = 'local' if answer.source is AnswerSource.LOCAL else 'edge'
+    kept = getattr(item, field)
+    if kept is not None and not _is_better(answer, kept):
+        return item
+    return replace(item, **{field: answer})
+
+
+def _is_better(answer: Answer, kept: Answer) -> bool:
+    return answer.source is AnswerSource.EDGE and answer.bytes_used > kept.bytes_used

@@ -1,0 +1,200 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Pace one item's packets to the network, and stop as soon as more would be a waste."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import enum
+
+from stl_conveyor.cell.deadline import latest_send_ns
+
+
+class StopReason(enum.IntEnum):
+    """Why nothing more is sent for an item. Equals FeatureFeedback's STOP_*."""
+
+    NONE = 0
+    COMPLETE = 1
+    SATISFIED = 2
+    DEADLINE = 3
+    NEXT_ITEM = 4
+    EDGE_GONE = 5
+    ERROR = 6
+
+
+@dataclass(frozen=True)
+class PacingSettings:
+    """
+    How a stream is paced.
+
+    :param window_bytes: unacknowledged bytes on the way, overhead included; a packet that is
+        larger than the window may travel alone.
+    :param overhead_bytes: what a packet costs on the wire beside its payload.
+    :param guard_ns: how long before the deadline the actuator acts.
+    :param loss_timeout_ns: packets unacknowledged for longer count as lost.
+    :param max_resends: how often a lost packet is sent again, if time and budget allow.
+    """
+
+    window_bytes: int = 1200
+    overhead_bytes: int = 150
+    guard_ns: int = 20_000_000
+    loss_timeout_ns: int = 250_000_000
+    max_resends: int = 1
+
+
+@dataclass(frozen=True)
+class SendPacket:
+    """Send the packet `sequence` now; with `last` nothing new follows it."""
+
+    sequence: int
+    last: bool
+
+
+@dataclass(frozen=True)
+class WaitUntil:
+    """Nothing may be sent before feedback arrives, or `at_ns` at the latest."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class TransferDone:
+    """Nothing more will be sent; `packets` and `bytes` (payload) were, resends included."""
+
+    stop: StopReason
+    packets: int
+    bytes: int
+
+
+class StreamSender:
+    """
+    Send one item's packets, the most important first.
+
+    Feedback names one packet that arrived. Packets sent before it and not acknowledged are taken
+    for lost, as are those that stay unacknowledged for too long; the most important lost packet
+    goes before anything less important. All times are ns of one clock.
+    """
+
+    def __init__(
+        self, packet_sizes: Sequence[int], *, byte_budget: int, deadline_ns: int,
+        settings: PacingSettings,
+    ) -> None:
+        """
+        Prepare to send packets of these payload sizes.
+
+        :param byte_budget: payload bytes that may be spent, resends included.
+        """
+        self._sizes = tuple(packet_sizes)
+        self._budget = byte_budget
+        self._deadline_ns = deadline_ns
+        self._settings = settings
+        self._flying: dict[int, int] = {}            # sequence -> time of sending
+        self._order: list[int] = []                  # sequences in the order of sending
+        self._waiting = list(range(len(self._sizes) - 1, -1, -1))   # most important last
+        self._resends: dict[int, int] = {}
+        self._arrived: set[int] = set()
+        self._spent = 0
+        self._sent = 0
+        self._stop = StopReason.NONE
+
+    @property
+    def bytes_spent(self) -> int:
+        """Return the payload bytes sent so far."""
+        return self._spent
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Return why the transfer ended, NONE while it is under way."""
+        return self._stop
+
+    def stop(self, reason: StopReason) -> None:
+        """End the transfer for a reason that lies outside it; the first reason stays."""
+        if self._stop is StopReason.NONE:
+            self._stop = reason
+
+    def arrived(self, sequence: int, *, satisfied: bool = False) -> int | None:
+        """
+        Take in the feedback about one packet.
+
+        :return: when the packet was sent (ns) if it was under way, for measuring the delay.
+        """
+        sent_ns = None
+        if sequence in self._flying:
+            sent_ns = self._flying.pop(sequence)
+            place = self._order.index(sequence)
+            overtaken, self._order = self._order[:place], self._order[place + 1:]
+            for lost in overtaken:
+                self._lose(lost)
+        if 0 <= sequence < len(self._sizes):
+            self._arrived.add(sequence)
+            if sequence in self._waiting and sequence in self._resends:
+                self._waiting.remove(sequence)       # late, not lost
+        if satisfied:
+            self.stop(StopReason.SATISFIED)
+        return sent_ns
+
+    def step(self, now_ns: int, reserve_ns: int) -> SendPacket | WaitUntil | TransferDone:
+        """
+        Return what to do now.
+
+        :param reserve_ns: from sending a packet to having the answer that it contributes to.
+        """
+        self._expire(now_ns)
+        if self._stop is StopReason.NONE:
+            latest_ns = latest_send_ns(self._deadline_ns, self._settings.guard_ns, reserve_ns)
+            if now_ns > latest_ns:
+                self.stop(StopReason.DEADLINE)
+            elif not self._waiting or self._over_budget(self._waiting[-1]):
+                if not self._flying or not self._could_resend():
+                    self.stop(StopReason.COMPLETE)
+                else:
+                    return WaitUntil(min(self._next_expiry_ns(), latest_ns + 1))
+            elif self._window_full(self._waiting[-1]):
+                return WaitUntil(min(self._next_expiry_ns(), latest_ns + 1))
+            else:
+                return self._send(now_ns)
+        return TransferDone(self._stop, self._sent, self._spent)
+
+    def _send(self, now_ns: int) -> SendPacket:
+        sequence = self._waiting.pop()
+        self._flying[sequence] = now_ns
+        self._order.append(sequence)
+        self._spent += self._sizes[sequence]
+        self._sent += 1
+        last = not self._waiting or self._over_budget(self._waiting[-1])
+        return SendPacket(sequence, last)
+
+    def _over_budget(self, sequence: int) -> bool:
+        return self._spent + self._sizes[sequence] > self._budget
+
+    def _window_full(self, sequence: int) -> bool:
+        overhead = self._settings.overhead_bytes
+        flying = sum(self._sizes[other] + overhead for other in self._flying)
+        return bool(flying) and (
+            flying + self._sizes[sequence] + overhead > self._settings.window_bytes)
+
+    def _could_resend(self) -> bool:
+        return any(
+            self._resends.get(sequence, 0) < self._settings.max_resends
+            and not self._over_budget(sequence) for sequence in self._flying)
+
+    def _next_expiry_ns(self) -> int:
+        return min(self._flying.values()) + self._settings.loss_timeout_ns
+
+    def _expire(self, now_ns: int) -> None:
+        for sequence in [
+                s for s in self._order
+                if now_ns - self._flying[s] >= self._settings.loss_timeout_ns]:
+            self._order.remove(sequence)
+            self._lose(sequence)
+
+    def _lose(self, sequence: int) -> None:
+        self._flying.pop(sequence, None)
+        resends = self._resends.get(sequence, 0)
+        if sequence in self._arrived or resends >= self._settings.max_resends:
+            return
+        self._resends[sequence] = resends + 1
+        place = len(self._waiting)
+        while place and self._waiting[place - 1] < sequence:
+            place -= 1
+        self._waiting.insert(place, sequence)

@@ -1,0 +1,137 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Run an ONNX image classifier, and let through only what is a probability distribution."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stl_conveyor.errors import BadImage, BadProbabilities, MissingDependency, ModelFileError
+
+SUM_TOLERANCE = 1e-3
+
+
+def make_session(path: str | Path, threads: int = 1) -> Any:
+    """
+    Open an ONNX file with a bounded number of threads.
+
+    :raises ModelFileError: if onnxruntime cannot load it.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependency(
+            'onnxruntime is not installed; pip install onnxruntime') from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads that spin would take the cores away from the other nodes.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=['CPUExecutionProvider'])
+    except Exception as error:  # onnxruntime's errors have no common base but Exception
+        raise ModelFileError(f'{path}: onnxruntime cannot load it: {error}') from error
+
+
+def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
+    """
+    Return `values` as float32 `[labels]` if they are a probability distribution.
+
+    :raises BadProbabilities: saying what is wrong: the length, a NaN, the range or the sum.
+    """
+    probabilities = np.asarray(values, dtype=np.float32)
+    if probabilities.shape != (labels,):
+        raise BadProbabilities(
+            f'probabilities have shape {probabilities.shape}, the models have {labels} labels; '
+            'use one model folder in the whole cell')
+    if not np.isfinite(probabilities).all():
+        raise BadProbabilities('probabilities hold a NaN or an infinity')
+    total = float(probabilities.sum())
+    if float(probabilities.min()) < 0.0 or abs(total - 1.0) > SUM_TOLERANCE:
+        raise BadProbabilities(
+            f'probabilities are no distribution: least {float(probabilities.min()):.4g}, '
+            f'sum {total:.4g}')
+    return probabilities
+
+
+class Classifier:
+    """
+    An ONNX image classifier with its preprocessing inside the graph.
+
+    Input `image` uint8 `[N, S, S, 3]` RGB, output `probabilities` float32 `[N, C]`.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        """
+        Load the model and run it once, so that the first item is not the slowest.
+
+        :raises ModelFileError: if it cannot be loaded or has another input or output.
+        """
+        self._path = Path(path)
+        self._session = make_session(path, threads)
+        self._check_interface()
+        size = self._image_size
+        self.classify(np.zeros((size, size, 3), np.uint8))
+
+    def _check_interface(self) -> None:
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        outputs = {value.name: value for value in self._session.get_outputs()}
+        image, probabilities = inputs.get('image'), outputs.get('probabilities')
+        if len(inputs) != 1 or image is None or probabilities is None:
+            raise ModelFileError(
+                f'{self._path}: has inputs {sorted(inputs)} and outputs {sorted(outputs)}; '
+                'a classifier has the input image and the output probabilities')
+        shape = image.shape
+        if (image.type != 'tensor(uint8)' or len(shape) != 4 or shape[3] != 3
+                or not isinstance(shape[1], int) or shape[1] != shape[2]):
+            raise ModelFileError(
+                f'{self._path}: input image is {image.type} {shape}, not uint8 [N, S, S, 3]')
+        if probabilities.type != 'tensor(float)' or len(probabilities.shape) != 2 \
+                or not isinstance(probabilities.shape[1], int):
+            raise ModelFileError(
+                f'{self._path}: output probabilities is {probabilities.type} '
+                f'{probabilities.shape}, not float32 [N, C]')
+        self._image_size = int(shape[1])
+        self._labels = int(probabilities.shape[1])
+
+    @property
+    def image_size(self) -> int:
+        """Return the side (pixels) of the square images that the model takes."""
+        return self._image_size
+
+    @property
+    def labels(self) -> int:
+        """Return the number of classes."""
+        return self._labels
+
+    def classify(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """
+        Return the probabilities float32 `[C]` of one image uint8 `[S, S, 3]` RGB.
+
+        :raises BadImage: if the image has another shape or type.
+        :raises BadProbabilities: if the model's answer is no distribution.
+        """
+        return self.classify_batch(image[np.newaxis])[0]
+
+    def classify_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """
+        Return the probabilities float32 `[N, C]` of images uint8 `[N, S, S, 3]` RGB.
+
+        :raises BadImage: if the images have another shape or type.
+        :raises BadProbabilities: if an answer is no distribution.
+        """
+        size = self._image_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise BadImage(
+                f'the classifier takes uint8 [N, {size}, {size}, 3], not {images.dtype} '
+                f'{list(images.shape)}')
+        answers = self._session.run(
+            ['probabilities'], {'image': np.ascontiguousarray(images)})[0]
+        for row in answers:
+            check_probabilities(row, self._labels)
+        return answers

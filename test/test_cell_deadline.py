@@ -1,0 +1,41 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Time-budget arithmetic."""
+from hypothesis import given, strategies as st
+
+from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
+
+MS = 1_000_000
+
+
+def test_latest_send_leaves_room_for_answer_and_guard():
+    assert latest_send_ns(1000 * MS, 20 * MS, 90 * MS) == 890 * MS
+
+
+def test_estimate_is_a_high_quantile_of_recent_delays():
+    delay = DelayEstimator(initial_ns=50 * MS, maximum_ns=1000 * MS, quantile=0.9)
+    assert delay.estimate_ns(0) == 50 * MS
+    for i in range(10):
+        delay.add((i + 1) * MS, i)
+    assert delay.estimate_ns(10) == 10 * MS
+
+
+def test_estimate_forgets_old_samples_so_that_nothing_locks_up():
+    delay = DelayEstimator(initial_ns=50 * MS, maximum_ns=1000 * MS, horizon_ns=1000 * MS)
+    delay.add(5_000 * MS, 0)
+    assert delay.estimate_ns(1) == 1000 * MS
+    assert delay.estimate_ns(1001 * MS) == 50 * MS
+
+
+def test_a_clock_set_back_empties_the_estimate():
+    delay = DelayEstimator(initial_ns=50 * MS, maximum_ns=1000 * MS)
+    delay.add(200 * MS, 10_000 * MS)
+    assert delay.estimate_ns(5 * MS) == 50 * MS
+
+
+@given(st.lists(st.tuples(st.integers(-10**12, 10**12), st.integers(0, 10**12))))
+def test_estimate_stays_within_its_bounds(samples):
+    delay = DelayEstimator(initial_ns=50 * MS, maximum_ns=1000 * MS, capacity=8)
+    for value, now in samples:
+        delay.add(value, now)
+        assert 0 <= delay.estimate_ns(now) <= 1000 * MS
