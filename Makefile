@@ -1,0 +1,70 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+ITEMS ?= 200
+SEED ?= 1
+OUT ?= out
+POLICY ?= mdp
+RATE ?= 0.25
+BUCKET ?= 4
+LINK ?= light
+FAULT ?= none
+DATA ?=
+REFERENCE ?=
+TESTS ?= test
+PYTEST_ARGS ?=
+
+setup_script := $(PYTHON) scripts/setup_environment.py
+env := scripts/env
+
+.PHONY: help
+help:  ## say what each command does
+	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) \
+	    | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'Variables of `make run`, with their defaults:'
+	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT)'
+	@echo 'PYTHON names the interpreter to build with (now: $(PYTHON)).'
+
+.PHONY: setup
+setup:  ## make .venv, install the pinned wheels and build the messages
+	@$(setup_script)
+
+.PHONY: run
+run: setup  ## run the simulated cell over DDS and write summary and report to OUT
+	@$(env) python -m stl_conveyor.run --items $(ITEMS) --seed $(SEED) --out '$(OUT)' \
+	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)'
+
+.PHONY: lint
+lint:  ## check the style of the Python code
+	@$(setup_script) --with test
+	@$(env) python -m flake8
+
+.PHONY: test
+test: lint  ## run the style checks and every test (TESTS and PYTEST_ARGS narrow it down)
+	@$(env) python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+.PHONY: bench-cell
+bench-cell: setup  ## measure sorting, deadlines and cost per item over ITEMS items
+	@$(env) python -m stl_conveyor.bench.cell --items $(ITEMS) --out '$(OUT)'
+
+.PHONY: bench-codec
+bench-codec: setup  ## measure accuracy against bytes of the codecs, on the images in DATA
+	@$(env) python -m stl_conveyor.bench.codec --data '$(DATA)' --out '$(OUT)'
+
+.PHONY: bench-policy
+bench-policy: setup  ## compare the policies; REFERENCE names published curves to compare with
+	@$(env) python -m stl_conveyor.bench.policy --out '$(OUT)' --reference '$(REFERENCE)'
+
+.PHONY: train
+train:  ## train all models on rendered items and write the model folder to OUT (hours)
+	@$(setup_script) --with training
+	@$(env) python -m stl_conveyor.training --out '$(OUT)'
+
+.PHONY: clean
+clean:  ## remove what was made here: environment, build, results of runs
+	rm -rf .venv build install log out .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
