@@ -1,0 +1,263 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The fitted constants of a codec: transform, quantiser, order of importance, tables."""
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+import zipfile
+
+import numpy as np
+
+from stl_conveyor.errors import ModelFileError
+
+FORMAT_VERSION = 1
+
+#: Plane 0 holds -COARSE_LIMIT..COARSE_LIMIT, each finer plane splits every bin in three.
+COARSE_LIMIT = 3
+ALPHABET = 2 * COARSE_LIMIT + 1
+MAX_PLANES = 4
+
+#: Contexts: what the same packet already told about the coefficient, times the activity class.
+PARENT_STATES = 4
+#: Activity ratio (seen / expected) above which the next class begins, in 64ths.
+ACTIVITY_THRESHOLDS = np.array([22, 38, 54, 70, 90, 122], np.float32) / 64
+ACTIVITY_CLASSES = len(ACTIVITY_THRESHOLDS) + 1
+CONTEXTS = PARENT_STATES * ACTIVITY_CLASSES
+#: Expected activity that is added to both sides of the ratio, so that it starts at 1.
+ACTIVITY_PRIOR = np.float32(2 * 256 * 8)
+UNIT = np.float32(256)
+
+#: Sum of every row of the probability tables.
+TABLE_TOTAL = 32768
+
+SIDE_LEVELS = 16
+
+
+@dataclass(frozen=True)
+class CodecSpec:
+    """
+    Everything that encoder and decoder must share, read from the codec file of a model folder.
+
+    An image of side `image_size` is cut into `grid` x `grid` patches; each patch, flattened in
+    (row, column, colour) order and scaled to 0..1, is centred and multiplied by `analysis`. The
+    result is quantised with `finest_step` per channel, and the integers are split into planes:
+    the coarsest holds -3..3, every finer one -1..1. A *group* is one plane of one channel in
+    one region of the grid; groups are sent in the order of the arrays below.
+    """
+
+    #: f32[P*P*3], mean patch.
+    mean: np.ndarray
+    #: f32[K, P*P*3].
+    analysis: np.ndarray
+    #: f32[K], width of a bin of the finest plane.
+    finest_step: np.ndarray
+    #: i16[G], channel of each group in order of importance.
+    group_channel: np.ndarray
+    #: u8[G], plane of each group, 0 = coarsest.
+    group_plane: np.ndarray
+    #: u8[G], region of each group.
+    group_region: np.ndarray
+    #: u8[grid*grid], region of each position, row by row.
+    region_map: np.ndarray
+    #: u16[G, CONTEXTS, ALPHABET], rows sum to TABLE_TOTAL, no zero where a symbol is legal.
+    tables: np.ndarray
+    #: u16[G], share of symbols other than zero, in 256ths.
+    expected_activity: np.ndarray
+    #: f32[K, MAX_PLANES, 2], centroid shift towards zero of bins 1 and >= 2, in bins.
+    shrink: np.ndarray
+    #: u16[SIDE_LEVELS], table of the side information.
+    side_table: np.ndarray
+    #: i32[3]: format version, image size, number of labels.
+    header: np.ndarray
+
+    @classmethod
+    def load(cls, path: Path) -> 'CodecSpec':
+        """Read a codec file; raise ModelFileError when it is not one of ours."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                values = {f.name: archive[f.name] for f in fields(cls)}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            raise ModelFileError(
+                f'{path} is not a codec file ({error}); export it again with '
+                'python -m stl_conveyor.training.codec') from error
+        values['analysis'] = values['analysis'].astype(np.float32)
+        spec = cls(**values)
+        spec._check(path)
+        return spec
+
+    def save(self, path: Path) -> None:
+        """Write the codec file; the same contents give the same bytes."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values['analysis'] = values['analysis'].astype(np.float16)
+        with open(path, 'wb') as stream:
+            np.savez_compressed(stream, **values)
+
+    def _check(self, path: Path) -> None:
+        def refuse(reason: str) -> None:
+            raise ModelFileError(
+                f'{path}: {reason}; export it again with python -m stl_conveyor.training.codec')
+
+        if self.header.shape != (3,) or int(self.header[0]) != FORMAT_VERSION:
+            refuse(f'codec file format {self.header.tolist()} is not format {FORMAT_VERSION}')
+        channels, groups, positions = len(self.analysis), self.groups, len(self.region_map)
+        shapes = {
+            'mean': (self.patch * self.patch * 3,),
+            'analysis': (channels, self.patch * self.patch * 3),
+            'finest_step': (channels,), 'group_channel': (groups,), 'group_plane': (groups,),
+            'group_region': (groups,), 'region_map': (positions,),
+            'tables': (groups, CONTEXTS, ALPHABET), 'expected_activity': (groups,),
+            'shrink': (channels, MAX_PLANES, 2), 'side_table': (SIDE_LEVELS,)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                refuse(f'{name} has shape {getattr(self, name).shape}, expected {shape}')
+        if self.grid ** 2 != positions or self.patch * self.grid != self.image_size:
+            refuse('grid and image size do not fit')
+        if not 0 < groups < 1 << 14 or self.group_channel.max() >= channels \
+                or self.group_channel.min() < 0 or self.group_plane.max() >= MAX_PLANES \
+                or self.group_region.max() > self.region_map.max():
+            refuse('the order of groups names something that does not exist')
+        if len(set(self.group_keys.tolist())) != groups:
+            refuse('the order of groups names a group twice')
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image in pixels."""
+        return int(self.header[1])
+
+    @property
+    def labels(self) -> int:
+        """Return the number of classes of the side information."""
+        return int(self.header[2])
+
+    @property
+    def groups(self) -> int:
+        """Return the number of groups of the whole stream."""
+        return len(self.group_channel)
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of the transform."""
+        return len(self.analysis)
+
+    @cached_property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return int(round(len(self.region_map) ** .5))
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        return self.image_size // self.grid
+
+    @cached_property
+    def group_keys(self) -> np.ndarray:
+        """i64[G], one number per (channel, plane, region)."""
+        return ((self.group_channel.astype(np.int64) * MAX_PLANES + self.group_plane) * 256
+                + self.group_region)
+
+    @cached_property
+    def positions(self) -> tuple:
+        """Return for each region the i64 array of its positions."""
+        return tuple(np.flatnonzero(self.region_map == r)
+                     for r in range(int(self.region_map.max()) + 1))
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """i64[G + 1], index of each group's first symbol in the flat stream."""
+        sizes = np.array([len(p) for p in self.positions], np.int64)[self.group_region]
+        return np.concatenate([[0], np.cumsum(sizes)])
+
+    @cached_property
+    def flat_group(self) -> np.ndarray:
+        """i64[M], group of each symbol of the flat stream."""
+        return np.repeat(np.arange(self.groups), np.diff(self.offsets))
+
+    @cached_property
+    def flat_position(self) -> np.ndarray:
+        """i64[M], position of each symbol of the flat stream."""
+        return np.concatenate([self.positions[r] for r in self.group_region])
+
+    @cached_property
+    def parents(self) -> np.ndarray:
+        """
+        i64[G], the group of the next coarser plane of the same coefficients.
+
+        -1 for plane 0 (it has no parent); `groups` where the parent is sent later or never.
+        """
+        index = {key: g for g, key in enumerate(self.group_keys.tolist())}
+        result = np.full(self.groups, -1, np.int64)
+        for g in range(self.groups):
+            if self.group_plane[g]:
+                parent = index.get(int(self.group_keys[g]) - 256, self.groups)
+                result[g] = parent if parent < g else self.groups
+        return result
+
+    @cached_property
+    def chain_start(self) -> np.ndarray:
+        """
+        i64[G], the first sent of the coarser planes of a group's coefficients.
+
+        -1 where one of them is never sent or sent later; the group itself for plane 0.
+        """
+        result = np.arange(self.groups)
+        for g in range(self.groups):
+            if self.group_plane[g]:
+                parent = int(self.parents[g])
+                result[g] = -1 if parent == self.groups else result[parent]
+        return result
+
+    @cached_property
+    def neighbours(self) -> np.ndarray:
+        """f32[grid*grid, grid*grid], integer weights of the activity around a position."""
+        size = self.grid
+        weights = np.zeros((size * size, size * size), np.float32)
+        for row in range(size):
+            for column in range(size):
+                here = row * size + column
+                weights[here, here] = 4
+                for r, c in ((row - 1, column), (row + 1, column),
+                             (row, column - 1), (row, column + 1)):
+                    if 0 <= r < size and 0 <= c < size:
+                        weights[r * size + c, here] += 1
+        return weights
+
+    @cached_property
+    def expected_before(self) -> np.ndarray:
+        """f32[G + 1, grid*grid], weighted expected activity of all groups before each one."""
+        share = np.zeros((self.groups + 1, len(self.region_map)), np.float32)
+        share[1 + self.flat_group, self.flat_position] = \
+            self.expected_activity[self.flat_group].astype(np.float32)
+        return np.cumsum(share, axis=0, dtype=np.float32) @ self.neighbours
+
+    @cached_property
+    def float_tables(self) -> np.ndarray:
+        """f32[G * CONTEXTS, ALPHABET], the tables as the range coder wants them."""
+        return np.ascontiguousarray(self.tables.reshape(-1, ALPHABET).astype(np.float32))
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """f32[G * CONTEXTS * ALPHABET], bits of each symbol; for the choice of the cut only."""
+        return (np.log2(TABLE_TOTAL) - np.log2(np.maximum(
+            self.float_tables.ravel(), 2.0 ** -8))).astype(np.float32)
+
+    @cached_property
+    def plane_step(self) -> np.ndarray:
+        """f32[K, MAX_PLANES], width of a bin once planes 0..p have arrived."""
+        scale = 3.0 ** np.arange(MAX_PLANES - 1, -1, -1)
+        return (self.finest_step[:, None] * scale[None, :]).astype(np.float32)
+
+
+def activity_class(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """
+    Return the activity class (0..ACTIVITY_CLASSES-1) from weighted counts.
+
+    Both arguments are float32 arrays that hold integers below 2**24, and so is every
+    intermediate sum; the products are compared after one correctly rounded multiplication, so
+    that every IEEE 754 machine returns the same class.
+    """
+    ratio_left = seen * UNIT + ACTIVITY_PRIOR
+    ratio_right = expected + ACTIVITY_PRIOR
+    result = np.zeros(seen.shape, np.int64)
+    for threshold in ACTIVITY_THRESHOLDS:
+        result += ratio_left >= ratio_right * threshold
+    return result

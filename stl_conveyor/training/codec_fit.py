@@ -1,0 +1,320 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Fit the constants of a codec to images: transform, quantiser, order of importance, tables.
+
+NumPy alone; the neural half is in codec.py.
+"""
+from dataclasses import replace
+
+import numpy as np
+
+from stl_conveyor.codec.entropy import join_planes, split_planes
+from stl_conveyor.codec.spec import (
+    activity_class, ACTIVITY_CLASSES, ALPHABET, COARSE_LIMIT, CodecSpec, CONTEXTS,
+    FORMAT_VERSION, MAX_PLANES, SIDE_LEVELS, TABLE_TOTAL)
+from stl_conveyor.codec.wire import side_levels
+
+#: Bin width of the coarsest plane in deviations of the channel.
+COARSE_STEP = 1.8
+
+
+def image_patches(images: np.ndarray, patch: int) -> np.ndarray:
+    """Return u8[N, positions, patch*patch*3] from images u8[N, S, S, 3]."""
+    count, size = images.shape[:2]
+    grid = size // patch
+    cut = images.reshape(count, grid, patch, grid, patch * 3).swapaxes(2, 3)
+    return cut.reshape(count, grid * grid, patch * patch * 3)
+
+
+def _moments(patches: np.ndarray, project: np.ndarray | None = None) -> tuple:
+    """Return mean and covariance of rows, in blocks; `project` removes a subspace first."""
+    dimension = patches.shape[-1]
+    rows = patches.reshape(-1, dimension)
+    total = np.zeros(dimension)
+    square = np.zeros((dimension, dimension), np.float32)
+    for start in range(0, len(rows), 4096):
+        block = rows[start:start + 4096].astype(np.float32) / 255
+        if project is not None:
+            block = block - (block @ project.T) @ project
+        total += block.sum(0)
+        square += block.T @ block
+    mean = (total / len(rows)).astype(np.float32)
+    return mean, square / len(rows) - np.outer(mean, mean)
+
+
+def _leading(covariance: np.ndarray, count: int) -> np.ndarray:
+    """Return the `count` leading eigenvectors as rows, signs fixed."""
+    _, vectors = np.linalg.eigh(covariance.astype(np.float64))
+    basis = vectors[:, ::-1][:, :count].T
+    peak = np.abs(basis).argmax(1)
+    return (basis * np.sign(basis[np.arange(len(basis)), peak])[:, None]).astype(np.float32)
+
+
+def pca_transform(images: np.ndarray, patch: int, coarse: int, fine: int,
+                  fine_patch: int) -> tuple:
+    """
+    Return (mean f32[D], analysis f32[K, D]) from images u8[N, S, S, 3]; D = patch*patch*3.
+
+    The first `coarse` rows are the principal components of whole patches; then come `fine`
+    components of what these leave over in sub-patches of side `fine_patch`, once for each
+    sub-patch, so that K = coarse + fine * (patch / fine_patch)**2. All rows are orthonormal.
+    """
+    patches = image_patches(images, patch)
+    mean, covariance = _moments(patches)
+    basis = _leading(covariance, coarse)
+    if not fine:
+        return mean, basis
+    cut = patch // fine_patch
+    residual = covariance - (covariance @ basis.T) @ basis
+    residual -= basis.T @ (basis @ residual)
+    index = np.arange(patch * patch * 3).reshape(cut, fine_patch, cut, fine_patch * 3)
+    places = index.swapaxes(1, 2).reshape(cut * cut, -1)
+    small = sum(residual[np.ix_(place, place)] for place in places)
+    local = _leading(small, fine)
+    rows = np.zeros((fine, len(places), patch * patch * 3), np.float32)
+    for number, place in enumerate(places):
+        rows[:, number, place] = local
+    rows = rows.reshape(fine * len(places), -1)
+    rows -= (rows @ basis.T) @ basis
+    orthogonal, triangle = np.linalg.qr(rows.T.astype(np.float64))
+    rows = (orthogonal * np.sign(np.diag(triangle))).T.astype(np.float32)
+    return mean, np.concatenate([basis, rows])
+
+
+def transform(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray,
+              patch: int) -> np.ndarray:
+    """Return the coefficients f32[N, K, positions] of images u8[N, S, S, 3]."""
+    result = []
+    for start in range(0, len(images), 256):
+        patches = image_patches(images[start:start + 256], patch)
+        block = patches.astype(np.float32) / 255 - mean
+        result.append((block @ analysis.T).swapaxes(1, 2))
+    return np.concatenate(result)
+
+
+def quantise(values: np.ndarray, finest_step: np.ndarray) -> np.ndarray:
+    """Return the finest integers i8[N, K, positions] of coefficients."""
+    limit = (2 * COARSE_LIMIT + 1) * 3 ** (MAX_PLANES - 1) // 2
+    scaled = values / finest_step[None, :, None]
+    return np.clip(np.rint(scaled), -limit, limit).astype(np.int8)
+
+
+def ring_regions(grid: int, rings: int) -> np.ndarray:
+    """Return u8[grid*grid]: distance (Chebyshev) from the centre, cut into `rings` regions."""
+    axis = np.abs(np.arange(grid) - (grid - 1) / 2)
+    distance = np.maximum(axis[:, None], axis[None, :]).ravel()
+    levels = np.unique(distance)
+    index = np.searchsorted(levels, distance)
+    return np.minimum(index * rings // len(levels), rings - 1).astype(np.uint8)
+
+
+def _centroids(values: np.ndarray, planes: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Return the shrinkage f32[K, MAX_PLANES, 2] that puts bins at their centroids."""
+    shrink = np.zeros((values.shape[1], MAX_PLANES, 2), np.float32)
+    joined = planes[0].astype(np.int32)
+    for plane in range(MAX_PLANES):
+        if plane:
+            joined = 3 * joined + planes[plane]
+        offset = (np.abs(joined) - np.sign(joined) * values
+                  / step[None, :, plane, None])
+        for bin_index, mask in enumerate((np.abs(joined) == 1, np.abs(joined) > 1)):
+            total = mask.sum((0, 2))
+            mean = (offset * mask).sum((0, 2)) / (total + 8.)
+            shrink[:, plane, bin_index] = np.clip(mean, -.25, .45)
+    return shrink
+
+
+def order_groups(values: np.ndarray, planes: np.ndarray, step: np.ndarray, shrink: np.ndarray,
+                 region_map: np.ndarray, importance: np.ndarray, limit: int) -> tuple:
+    """
+    Return (channel, plane, region) of up to `limit` groups, most useful per bit first.
+
+    The use of a group is the squared error that it removes times importance f32[K, regions].
+    """
+    regions = int(region_map.max()) + 1
+    channels = values.shape[1]
+    score = np.zeros((MAX_PLANES, channels, regions))
+    left = values.astype(np.float32) ** 2
+    joined = np.zeros(values.shape, np.int32)
+    for plane in range(MAX_PLANES):
+        joined = 3 * joined + planes[plane]
+        size = np.abs(joined)
+        shift = np.where(size == 1, shrink[None, :, plane, :1], shrink[None, :, plane, 1:])
+        now = (values - (joined - np.sign(joined) * shift) * step[None, :, plane, None]) ** 2
+        gain = (left - now).mean(0)
+        bits = np.zeros(gain.shape)
+        for symbol in range(-COARSE_LIMIT, COARSE_LIMIT + 1):
+            share = (planes[plane] == symbol).mean(0)
+            bits -= share * np.log2(np.maximum(share, 1e-9))
+        for region in range(regions):
+            here = region_map == region
+            score[plane, :, region] = (gain[:, here].sum(1) * importance[:, region]
+                                       / (bits[:, here].sum(1) + .02 * here.sum()))
+        if plane:
+            score[plane] = np.minimum(score[plane], score[plane - 1] * .999)
+        left = now
+    ranked = np.argsort(-score, axis=None, kind='stable')
+    plane, channel, region = np.unravel_index(ranked[:limit], score.shape)
+    useful = score.ravel()[ranked[:limit]] > 0
+    return channel[useful], plane[useful], region[useful]
+
+
+def _distribution(counts: np.ndarray, legal: int) -> np.ndarray:
+    """Turn counts [..., ALPHABET] into u16 rows that sum to TABLE_TOTAL."""
+    low = COARSE_LIMIT - legal
+    weights = np.zeros(counts.shape)
+    inner = counts[..., low:ALPHABET - low]
+    floor = TABLE_TOTAL / 1024
+    share = inner / inner.sum(-1, keepdims=True)
+    weights[..., low:ALPHABET - low] = np.floor(
+        floor + share * (TABLE_TOTAL - floor * inner.shape[-1]))
+    lost = TABLE_TOTAL - weights.sum(-1)
+    peak = weights.argmax(-1)
+    np.put_along_axis(weights, peak[..., None],
+                      np.take_along_axis(weights, peak[..., None], -1) + lost[..., None], -1)
+    return weights.astype(np.uint16)
+
+
+def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
+           starts: np.ndarray) -> tuple:
+    """
+    Count symbols per group and context; packets of item n start at groups `starts[n]` (sorted).
+
+    Returns (counts f64[G, CONTEXTS, ALPHABET], bits f32[N, G] under the spec's tables).
+    """
+    items = planes.shape[1]
+    positions = len(spec.region_map)
+    seen = np.zeros((items, positions), np.float32)
+    begin = np.zeros(items, np.int64)
+    counts = np.zeros((spec.groups, CONTEXTS, ALPHABET))
+    bits = np.zeros((items, spec.groups), np.float32)
+    pointer = np.zeros(items, np.int64)
+    costs = spec.costs.reshape(spec.groups, -1)
+    for group in range(spec.groups):
+        fresh = starts[np.arange(items), np.minimum(pointer, starts.shape[1] - 1)] == group
+        seen[fresh] = 0
+        begin[fresh] = group
+        pointer[fresh] += 1
+        place = spec.positions[spec.group_region[group]]
+        plane, channel = spec.group_plane[group], spec.group_channel[group]
+        symbols = planes[plane, :, channel][:, place]
+        expected = spec.expected_before[group][None] - spec.expected_before[begin]
+        classes = activity_class(seen[:, place], expected[:, place])
+        state = np.zeros(symbols.shape, np.int64)
+        if plane:
+            known = (spec.chain_start[group] >= begin)[:, None]
+            state = np.where(known, 2 + states[plane - 1, :, channel][:, place], 0)
+        index = ((state * ACTIVITY_CLASSES + classes) * ALPHABET
+                 + symbols.astype(np.int64) + COARSE_LIMIT)
+        counts[group] = np.bincount(index.ravel(), minlength=CONTEXTS * ALPHABET).reshape(
+            CONTEXTS, ALPHABET)
+        bits[:, group] = costs[group][index].sum(1)
+        seen += (symbols != 0).astype(np.float32) @ spec.neighbours[place]
+    return counts, bits
+
+
+def _tables(spec: CodecSpec, counts: np.ndarray) -> np.ndarray:
+    """Shrink context counts to what the same group says with less context."""
+    smooth = counts + counts[..., ::-1] * .02
+    whole = smooth.sum(1, keepdims=True) + .5
+    by_state = smooth.reshape(spec.groups, PARENTS, ACTIVITY_CLASSES, ALPHABET)
+    state = by_state.sum(2, keepdims=True)
+    state = state + 24 * (whole / whole.sum(-1, keepdims=True))[:, :, None]
+    full = by_state + 24 * state / state.sum(-1, keepdims=True)
+    tables = np.zeros(full.shape, np.uint16)
+    coarse = spec.group_plane == 0
+    tables[coarse] = _distribution(full[coarse], COARSE_LIMIT)
+    tables[~coarse] = _distribution(full[~coarse], 1)
+    return tables.reshape(spec.groups, CONTEXTS, ALPHABET)
+
+
+PARENTS = CONTEXTS // ACTIVITY_CLASSES
+
+
+def packet_starts(bits: np.ndarray, first_bytes: int, packet_bytes: int,
+                  rng: np.random.Generator) -> np.ndarray:
+    """Return i64[N, packets]: where packets begin if each item draws its own packet size."""
+    total = np.cumsum(bits, 1) / 8
+    count = 2 + int(total[:, -1].max() // (packet_bytes * .5))
+    starts = np.zeros((len(bits), count + 1), np.int64)
+    for n, row in enumerate(total):
+        scale = rng.uniform(.6, 2.4)
+        edges = scale * (first_bytes + packet_bytes * np.arange(count))
+        starts[n, 1:] = np.searchsorted(row, edges)
+    return starts
+
+
+def fit_side_table(probabilities: np.ndarray) -> np.ndarray:
+    """Return the table u16[SIDE_LEVELS] for local probabilities f32[N, C]."""
+    levels = np.stack([side_levels(p, SIDE_LEVELS) for p in probabilities])
+    counts = np.bincount(levels.ravel(), minlength=SIDE_LEVELS) + 1.
+    weights = np.maximum(np.floor(counts / counts.sum() * (TABLE_TOTAL - 64 * SIDE_LEVELS)), 0)
+    weights += 64
+    weights[weights.argmax()] += TABLE_TOTAL - weights.sum()
+    return weights.astype(np.uint16)
+
+
+def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labels: int,
+             rings: int = 1, max_groups: int = 1600, importance: np.ndarray | None = None,
+             side: np.ndarray | None = None, seed: int = 0) -> CodecSpec:
+    """
+    Fit quantiser, order, contexts and tables to images u8[N, S, S, 3].
+
+    `importance` f32[K, regions] weighs the squared error of each channel (default: all one);
+    `side` f32[N, C] are local probabilities (default: a nearly certain classifier).
+    """
+    size = images.shape[1]
+    patch = int(round((analysis.shape[1] / 3) ** .5))
+    region_map = ring_regions(size // patch, rings)
+    analysis = analysis.astype(np.float16).astype(np.float32)
+    values = transform(images, mean, analysis, patch)
+    deviation = np.maximum(values.std((0, 2)), 1e-4)
+    finest = (COARSE_STEP * deviation / 3 ** (MAX_PLANES - 1)).astype(np.float32)
+    step = finest[:, None] * 3.0 ** np.arange(MAX_PLANES - 1, -1, -1)[None]
+    quantised = quantise(values, finest)
+    planes = split_planes(quantised)
+    shrink = _centroids(values, planes, step)
+    if importance is None:
+        importance = np.ones((len(analysis), rings), np.float32)
+    channel, plane, region = order_groups(
+        values, planes, step, shrink, region_map, importance, max_groups)
+    active = np.zeros(len(channel), np.uint16)
+    for g, (c, p, r) in enumerate(zip(channel, plane, region)):
+        active[g] = np.clip(np.rint(256 * (planes[p, :, c][:, region_map == r] != 0).mean()),
+                            1, 256)
+    if side is None:
+        certain = np.full((16, labels), 1e-4)
+        certain[:, 0] = 1
+        side = certain
+    flat = np.zeros((len(channel), CONTEXTS, ALPHABET), np.uint16)
+    flat[:] = _distribution(np.ones(ALPHABET), COARSE_LIMIT)
+    spec = CodecSpec(
+        mean=mean.astype(np.float32), analysis=analysis, finest_step=finest,
+        group_channel=channel.astype(np.int16), group_plane=plane.astype(np.uint8),
+        group_region=region.astype(np.uint8), region_map=region_map, tables=flat,
+        expected_activity=active, shrink=shrink, side_table=fit_side_table(side),
+        header=np.array([FORMAT_VERSION, size, labels], np.int32))
+    return fit_tables(spec, quantised, seed)
+
+
+def fit_tables(spec: CodecSpec, quantised: np.ndarray, seed: int = 0,
+               first_bytes: int = 256, packet_bytes: int = 512) -> CodecSpec:
+    """Return the spec with tables fitted to i8[N, K, positions], in two passes."""
+    planes = split_planes(quantised)
+    states = np.sign(np.stack(join_planes(planes)))
+    rng = np.random.default_rng(seed)
+    starts = np.zeros((planes.shape[1], 1), np.int64)
+    for _ in range(2):
+        counts, _ = _count(spec, planes, states, starts)
+        spec = replace(spec, tables=_tables(spec, counts))
+        _, bits = _count(spec, planes, states, starts)
+        starts = packet_starts(bits, first_bytes, packet_bytes, rng)
+    return spec
+
+
+def group_bits(spec: CodecSpec, quantised: np.ndarray) -> np.ndarray:
+    """Return the length f32[N, G] in bits of each group of each item, in one long packet."""
+    planes = split_planes(quantised)
+    states = np.sign(np.stack(join_planes(planes)))
+    return _count(spec, planes, states, np.zeros((planes.shape[1], 1), np.int64))[1]
