@@ -1,0 +1,25 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Find the files that ship beside the code: configuration, worlds, models."""
+import os
+from pathlib import Path
+
+from stl_conveyor.errors import ConfigError
+
+
+def share_path(relative):
+    """
+    Return the path of a shipped file or folder, such as 'config/cell.yaml'.
+
+    The source tree wins over an installed copy, so that an edit is seen at once; the installed
+    copy is found through AMENT_PREFIX_PATH. Raises ConfigError when neither has it.
+    """
+    roots = [Path(__file__).resolve().parents[1]]
+    roots += [Path(prefix) / 'share' / 'stl_conveyor'
+              for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    for root in roots:
+        if (root / relative).exists():
+            return root / relative
+    raise ConfigError(
+        f'{relative} is not shipped in any of {", ".join(map(str, roots))}; '
+        'build the package or source its setup file')

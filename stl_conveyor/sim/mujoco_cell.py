@@ -1,0 +1,430 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+The physical cell in MuJoCo: belt, break beam, camera, pushers and bins.
+
+Frame and units: those of config/cell.yaml (x along the belt, metres, seconds). The belt is a body
+on a slide whose velocity is set and whose position is put back before every step, so that
+friction with a surface that truly moves carries the items. Slots, bodies that take the shape of
+any part, let a run of any length use a model of fixed size. Everything random comes from the
+plan and the seed: the same plan, seed and commands give the same run, to the bit.
+"""
+from bisect import insort
+from dataclasses import dataclass, field
+import math
+from typing import Sequence
+
+import mujoco
+import numpy as np
+
+from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.sim.camera_model import belt_texture, exposure_for, photograph
+from stl_conveyor.sim.parts import FINISHES, FLAT, part_index, PARTS
+from stl_conveyor.sim.scene import (
+    BIN_FLOOR, bin_extent, cell_xml, PARKING_HEIGHT, SKIN_PERIOD, template_xml, TIME_STEP)
+
+SLOTS = 24
+PUSH_TIME = 0.15           # s for the whole stroke
+HOLD_TIME = 0.03
+RETRACT_TIME = 0.14
+REST_TIME = 0.25           # s within the rest radius of one place: the item is at rest
+REST_RADIUS = 0.002        # m
+GIVE_UP_TIME = 12.0        # s after which an item that rests nowhere counts as lost
+FEED_OFFSET = 0.05         # m behind the belt's start where the feeder lets go
+BEAM_MERGE = 0.012         # m of light between two breaks that still is one item
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """The camera took a picture: `image` uint8 [H, W, 3] at mid-exposure `time` seconds."""
+
+    time: float
+    serial: int
+    image: np.ndarray
+    class_id: str
+    difficulty: float
+
+
+@dataclass(frozen=True)
+class Rested:
+    """An item came to rest in the bin of `lane_name`, or nowhere: 'lost'."""
+
+    time: float
+    serial: int
+    lane_name: str
+
+
+@dataclass
+class _Slot:
+    index: int
+    body: int
+    geom: int
+    insert: int
+    qpos: int
+    dof: int
+    item: object = None          # ItemPlan
+    part: int = -1
+    born: float = 0.0
+    place: tuple = (0.0, 0.0, 0.0)   # where it was ...
+    placed: float = 0.0              # ... since when
+
+
+@dataclass
+class _Beam:
+    """The light barrier: pairs of edges become exposure times."""
+
+    blocked: bool = False
+    first: float = 0.0
+    last: float = -math.inf
+    exposures: list = field(default_factory=list)
+
+
+class MujocoCell:
+    """
+    A run of the cell.
+
+    cell: CellDescription. plan: ItemPlan sequence in order of arrival. seed: of belt and light.
+    time_unit: seconds per unit of the plan's arrival times. Raises ConfigError when the plan is
+    denser than the cell can hold, MissingDependency when nothing can render.
+    """
+
+    def __init__(self, cell, plan: Sequence, seed: int, time_unit: float = 0.5, slots=SLOTS):
+        self.cell, self.plan, self.seed, self.time_unit = cell, tuple(plan), int(seed), time_unit
+        self.model = mujoco.MjModel.from_xml_string(cell_xml(cell, slots))
+        self._template = mujoco.MjModel.from_xml_string(template_xml())
+        self.data = mujoco.MjData(self.model)
+        self._id = lambda kind, name: mujoco.mj_name2id(self.model, kind, name)
+        self._slots = [self._slot(i) for i in range(slots)]
+        self._serials = {}
+        belt = self._id(mujoco.mjtObj.mjOBJ_JOINT, 'belt')
+        self._belt_qpos = self.model.jnt_qposadr[belt]
+        self._belt_dof = self.model.jnt_dofadr[belt]
+        self._skin = self._id(mujoco.mjtObj.mjOBJ_GEOM, 'skin')
+        self._skin_home = self.model.geom_pos[self._skin].copy()
+        self._skin_home[0] = (cell.belt.start + cell.belt.end) / 2
+        self._pushers = {
+            lane.name: self._id(mujoco.mjtObj.mjOBJ_ACTUATOR, f'push_{lane.name}')
+            for lane in cell.lanes}
+        self._pushes = {lane.name: [] for lane in cell.lanes}
+        self._next = 0
+        self._steps = 0
+        self._active = []
+        self._rested = 0
+        self._beam = _Beam()
+        self._captured = set()
+        self._renderer = None
+        self._beam_to_camera = (cell.camera.x - cell.break_beam.x) / cell.belt.speed
+        self._vertices = [self._hull(part.name) for part in PARTS]
+        self._set_run_appearance()
+        mujoco.mj_forward(self.model, self.data)
+
+    # -- set-up ---------------------------------------------------------------------------------
+
+    def _slot(self, i):
+        body = self._id(mujoco.mjtObj.mjOBJ_BODY, f'item_{i}')
+        joint = self.model.body_jntadr[body]
+        return _Slot(i, body, self._id(mujoco.mjtObj.mjOBJ_GEOM, f'item_{i}'),
+                     self._id(mujoco.mjtObj.mjOBJ_GEOM, f'insert_{i}'),
+                     self.model.jnt_qposadr[joint], self.model.jnt_dofadr[joint])
+
+    def _hull(self, name):
+        """Return the mesh's outermost points in the body frame, float64 [n, 3]."""
+        model = self._template
+        mesh = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_MESH, name)
+        geom = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, name)
+        start = model.mesh_vertadr[mesh]
+        points = model.mesh_vert[start:start + model.mesh_vertnum[mesh]].astype(float)
+        directions = np.array([[math.cos(a) * math.cos(b), math.sin(a) * math.cos(b), math.sin(b)]
+                               for a in np.arange(24) * math.pi / 12
+                               for b in np.arange(-5, 6) * math.pi / 12])
+        outermost = np.unique(np.argmax(points @ directions.T, axis=0))
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, model.geom_quat[geom])
+        return points[outermost] @ rotation.reshape(3, 3).T + model.geom_pos[geom]
+
+    def _set_run_appearance(self):
+        """Draw the belt's dirt and place the lamps for this seed."""
+        model, rng = self.model, np.random.default_rng((self.seed, 11))
+        texture = self._id(mujoco.mjtObj.mjOBJ_TEXTURE, 'skin')
+        size = model.tex_width[texture]
+        pixels = belt_texture((self.seed, 12), int(size), SKIN_PERIOD)
+        start = model.tex_adr[texture]
+        model.tex_data[start:start + pixels.size] = pixels.reshape(-1)
+        for name, spread in (('key', 0.05), ('fill', 0.05)):
+            light = self._id(mujoco.mjtObj.mjOBJ_LIGHT, name)
+            model.light_pos[light][:2] += rng.uniform(-spread, spread, 2)
+            model.light_pos0[light] = model.light_pos[light]
+            model.light_diffuse[light] *= rng.uniform(0.8, 1.2) * rng.uniform(0.97, 1.03, 3)
+
+    # -- the items ------------------------------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """Simulated seconds since the start of the run."""
+        return self._steps * TIME_STEP
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item of the plan has come to rest."""
+        return self._rested == len(self.plan)
+
+    def feed_time(self, item) -> float:
+        """Return the simulated time at which the feeder lets an item go."""
+        return item.arrival * self.time_unit
+
+    def _feed(self, item):
+        free = next((slot for slot in self._slots if slot.item is None), None)
+        if free is None:
+            raise ConfigError(
+                f'item {item.serial} finds {len(self._slots)} items in the cell already: '
+                'space the arrivals further apart or pass more slots')
+        model, data, source = self.model, self.data, self._template
+        part = part_index(item.class_id)
+        name = PARTS[part].name
+        body = mujoco.mj_name2id(source, mujoco.mjtObj.mjOBJ_BODY, name)
+        pairs = [(free.geom, name)]
+        if PARTS[part].insert:
+            pairs.append((free.insert, f'{name}_insert'))
+        for geom, mesh in pairs:
+            template = mujoco.mj_name2id(source, mujoco.mjtObj.mjOBJ_GEOM, mesh)
+            model.geom_dataid[geom] = self._id(mujoco.mjtObj.mjOBJ_MESH, mesh)
+            for attribute in ('geom_size', 'geom_rbound', 'geom_aabb', 'geom_pos', 'geom_quat'):
+                getattr(model, attribute)[geom] = getattr(source, attribute)[template]
+        for attribute in ('body_mass', 'body_subtreemass', 'body_inertia', 'body_ipos',
+                          'body_iquat', 'body_invweight0'):
+            getattr(model, attribute)[free.body] = getattr(source, attribute)[body]
+        dof = source.jnt_dofadr[source.body_jntadr[body]]
+        model.dof_invweight0[free.dof:free.dof + 6] = source.dof_invweight0[dof:dof + 6]
+        self._set_contact(free, 1, 7)
+        model.body_gravcomp[free.body] = 0
+        self._paint(free, item, 0)
+
+        rng = np.random.default_rng((self.seed, item.appearance_seed, 2))
+        upright = np.array([1.0, 0, 0, 0])
+        if PARTS[part].rest == FLAT:
+            if rng.random() < 0.5:
+                upright = np.array([0.0, 1, 0, 0])
+        else:
+            spin, level = np.zeros(4), np.zeros(4)
+            mujoco.mju_axisAngle2Quat(spin, np.array([0.0, 0, 1]), rng.uniform(0, 2 * math.pi))
+            mujoco.mju_axisAngle2Quat(level, np.array([0.0, 1, 0]), math.pi / 2)
+            mujoco.mju_mulQuat(upright, level, spin)
+        tilt, yaw, turned, pose = np.zeros(4), np.zeros(4), np.zeros(4), np.zeros(4)
+        mujoco.mju_axisAngle2Quat(tilt, np.array([1.0, 0, 0]), rng.uniform(-0.05, 0.05))
+        mujoco.mju_axisAngle2Quat(yaw, np.array([0.0, 0, 1]), item.yaw)
+        mujoco.mju_mulQuat(turned, tilt, upright)
+        mujoco.mju_mulQuat(pose, yaw, turned)
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, pose)
+        lowest = (self._vertices[part] @ rotation.reshape(3, 3).T)[:, 2].min()
+        data.qpos[free.qpos:free.qpos + 3] = (
+            self.cell.belt.start + FEED_OFFSET, item.lateral_offset, 0.0015 - lowest)
+        data.qpos[free.qpos + 3:free.qpos + 7] = pose
+        data.qvel[free.dof:free.dof + 6] = (self.cell.belt.speed, 0, 0, 0, 0, 0)
+        free.item, free.part, free.born, free.placed = item, part, self.time, self.time
+        self._active.append(free)
+
+    def _set_contact(self, slot, contype, conaffinity):
+        model = self.model
+        model.geom_contype[slot.geom] = model.body_contype[slot.body] = contype
+        model.geom_conaffinity[slot.geom] = model.body_conaffinity[slot.body] = conaffinity
+
+    def _paint(self, slot, item, variant):
+        """Give a slot the finish that its item has; variant > 0 draws another one."""
+        rng = np.random.default_rng((self.seed, item.appearance_seed, 3, variant))
+        dark = 0.12 + 0.35 * item.difficulty
+        weights = np.array([0.45, 0.35, 0.20, 0.0]) * (1 - dark)
+        weights[3] = dark
+        _, rgb, specular = FINISHES[rng.choice(len(FINISHES), p=weights)]
+        body = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'item_{slot.index}')
+        insert = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'insert_{slot.index}')
+        model = self.model
+        model.mat_rgba[body] = (*(np.array(rgb) * rng.uniform(0.85, 1.1)), 1)
+        model.mat_specular[body] = specular * rng.uniform(0.7, 1.1)
+        model.mat_shininess[body] = rng.uniform(0.3, 0.9)
+        part = PARTS[part_index(item.class_id)]
+        model.mat_rgba[insert] = (*part.insert, 1) if part.insert else (0, 0, 0, 0)
+
+    def _park(self, slot):
+        model, data = self.model, self.data
+        self._set_contact(slot, 0, 0)
+        model.body_gravcomp[slot.body] = 1
+        data.qpos[slot.qpos:slot.qpos + 7] = (0.1 * slot.index, 0, PARKING_HEIGHT, 1, 0, 0, 0)
+        data.qvel[slot.dof:slot.dof + 6] = 0
+        slot.item = None
+        self._active.remove(slot)
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def fire(self, lane_name: str, time: float) -> None:
+        """
+        Start the stroke of a lane's pusher at a simulated time, or now if that has passed.
+
+        Raises ConfigError for a lane that has no pusher. The reject lane needs none.
+        """
+        if lane_name == self.cell.reject_lane:
+            return
+        if lane_name not in self._pushes:
+            raise ConfigError(f'no pusher for lane {lane_name!r}; the cell has '
+                              + ', '.join(self._pushes))
+        insort(self._pushes[lane_name], max(time, self.time))
+
+    def _drive_pushers(self, now):
+        for name, strokes in self._pushes.items():
+            target = 0.0
+            for begin in strokes:
+                age = now - begin
+                if age < 0:
+                    break
+                if age < PUSH_TIME:
+                    target = max(target, age / PUSH_TIME)
+                elif age < PUSH_TIME + HOLD_TIME:
+                    target = 1.0
+                else:
+                    target = max(target, 1 - (age - PUSH_TIME - HOLD_TIME) / RETRACT_TIME)
+            self.data.ctrl[self._pushers[name]] = target * self.cell.diverter.stroke
+            while strokes and now - strokes[0] > PUSH_TIME + HOLD_TIME + RETRACT_TIME:
+                strokes.pop(0)
+
+    def step_until(self, time: float) -> list:
+        """Run the physics to a simulated time; return what happened, in order."""
+        events = []
+        while self.time + TIME_STEP <= time + 1e-9:
+            now = self.time
+            while (self._next < len(self.plan)
+                   and self.feed_time(self.plan[self._next]) <= now + 1e-9):
+                self._feed(self.plan[self._next])
+                self._next += 1
+            self._drive_pushers(now)
+            self.data.qpos[self._belt_qpos] = 0
+            self.data.qvel[self._belt_dof] = self.cell.belt.speed
+            mujoco.mj_step(self.model, self.data)
+            self._steps += 1
+            self._watch_beam()
+            while self._beam.exposures and self._beam.exposures[0] <= self.time + 1e-9:
+                self._beam.exposures.pop(0)
+                events += self._expose()
+            if self._steps % 10 == 0:
+                events += self._watch_rest()
+        return events
+
+    def _watch_beam(self):
+        """Follow the light barrier; a finished break schedules the exposure of its middle."""
+        beam, x_beam, now = self._beam, self.cell.break_beam.x, self.time
+        broken = False
+        for slot in self._active:
+            centre = self.data.qpos[slot.qpos]
+            if abs(centre - x_beam) > 0.045 or self.data.qpos[slot.qpos + 2] < -0.01:
+                continue
+            rotation = self.data.xmat[slot.body].reshape(3, 3)
+            extent = self._vertices[slot.part] @ rotation[0] + self.data.xpos[slot.body][0]
+            if extent.min() <= x_beam <= extent.max():
+                broken = True
+                break
+        if broken:
+            if not beam.blocked:
+                beam.blocked, beam.first = True, now
+            beam.last = now
+        elif beam.blocked and (now - beam.last) * self.cell.belt.speed > BEAM_MERGE:
+            beam.blocked = False
+            beam.exposures.append((beam.first + beam.last) / 2 + self._beam_to_camera)
+
+    def _watch_rest(self):
+        events, now = [], self.time
+        for slot in list(self._active):
+            place = self.data.qpos[slot.qpos:slot.qpos + 3]
+            if place[2] > -0.02 or math.dist(place, slot.place) > REST_RADIUS:
+                slot.place, slot.placed = tuple(place), now
+            late = now - slot.born > GIVE_UP_TIME + (
+                self.cell.belt.end - self.cell.belt.start) / self.cell.belt.speed
+            if now - slot.placed > REST_TIME or late or place[2] < -1:
+                events.append(Rested(now, slot.item.serial, self._lane_at(slot)))
+                self._park(slot)
+                self._rested += 1
+        return events
+
+    def _lane_at(self, slot):
+        x, y, z = self.data.qpos[slot.qpos:slot.qpos + 3]
+        if BIN_FLOOR - 0.03 < z < 0:
+            for lane in (*self.cell.lanes, None):
+                (x0, x1), (y0, y1) = bin_extent(self.cell, lane)
+                if x0 <= x <= x1 and y0 <= y <= y1:
+                    return lane.name if lane else self.cell.reject_lane
+        return 'lost'
+
+    # -- pictures -------------------------------------------------------------------------------
+
+    def _render(self, camera, height, width):
+        if self._renderer is None:
+            try:
+                self._renderer = {}
+                self._renderer[height, width] = mujoco.Renderer(self.model, height, width)
+            except Exception as error:
+                raise MissingDependency(
+                    f'no off-screen OpenGL ({error}): install EGL '
+                    '(apt install libegl1 libgl1-mesa-dri) and set MUJOCO_GL=egl') from error
+        if (height, width) not in self._renderer:
+            self._renderer[height, width] = mujoco.Renderer(self.model, height, width)
+        renderer = self._renderer[height, width]
+        shift = (self.time * self.cell.belt.speed) % SKIN_PERIOD - SKIN_PERIOD / 2
+        self.data.geom_xpos[self._skin] = self._skin_home + (shift, 0, 0)
+        renderer.update_scene(self.data, camera)
+        return renderer.render()
+
+    def _exposure_of(self, slot, item, variant, difficulty):
+        camera = self.cell.camera
+        motion = (abs(self.data.qvel[slot.dof]) * camera.exposure
+                  * camera.image_height / camera.field_of_view)
+        picture = self._render('belt', camera.image_height, camera.image_width)
+        return photograph(picture, exposure_for(
+            difficulty, motion, (self.seed, item.appearance_seed, 4, variant)))
+
+    def _under_camera(self):
+        """Return the item whose exposure is due: the one nearest to the camera's axis."""
+        waiting = [slot for slot in self._active if slot.item.serial not in self._captured
+                   and self.data.qpos[slot.qpos + 2] > -0.01]
+        if not waiting:
+            return None
+        return min(waiting, key=lambda s: abs(self.data.qpos[s.qpos] - self.cell.camera.x))
+
+    def _expose(self):
+        slot = self._under_camera()
+        if slot is None:
+            return []
+        self._captured.add(slot.item.serial)
+        self._last_exposed = slot
+        image = self._exposure_of(slot, slot.item, 0, slot.item.difficulty)
+        return [Exposed(self.time, slot.item.serial, image, slot.item.class_id,
+                        slot.item.difficulty)]
+
+    def look_again(self, variant: int, difficulty: float) -> np.ndarray:
+        """
+        Photograph the item exposed last once more, in another finish and light (training data).
+
+        Call it right after step_until returned the exposure. Returns uint8 [H, W, 3].
+        """
+        slot = self._last_exposed
+        self._paint(slot, slot.item, variant)
+        image = self._exposure_of(slot, slot.item, variant, difficulty)
+        self._paint(slot, slot.item, 0)
+        return image
+
+    def render_overview(self, height: int = 720, width: int = 1280) -> np.ndarray:
+        """Return a picture of the whole cell, uint8 [height, width, 3]."""
+        lamp = self.model.vis.headlight
+        lamp.active, lamp.ambient[:], lamp.diffuse[:] = 1, 0.42, 0.35
+        lamp.specular[:] = 0.1
+        shadows = self.model.light_castshadow.copy()
+        self.model.light_castshadow[:] = 0
+        self.model.light_castshadow[self._id(mujoco.mjtObj.mjOBJ_LIGHT, 'hall')] = 1
+        try:
+            return self._render('overview', height, width).copy()
+        finally:
+            lamp.active = 0
+            self.model.light_castshadow[:] = shadows
+
+    def close(self) -> None:
+        """Free the renderers."""
+        for renderer in (self._renderer or {}).values():
+            renderer.close()
+        self._renderer = None

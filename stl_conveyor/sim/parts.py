@@ -1,0 +1,57 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue of parts that the simulated cell sorts, and how each may lie on the belt."""
+from dataclasses import dataclass
+
+from stl_conveyor.errors import ConfigError
+
+LYING = 'lying'      # the part's axis is level
+FLAT = 'flat'        # the part's axis is vertical, either side up
+
+
+@dataclass(frozen=True)
+class Part:
+    """One class of part; its mesh is worlds/meshes/<name>.stl."""
+
+    name: str
+    rest: str                        # LYING or FLAT, how it comes off the feeder
+    insert: tuple | None = None      # RGB of a second material, mesh <name>_insert.stl
+
+
+PARTS = (
+    Part('hex_bolt_m8x40', LYING),
+    Part('hex_screw_m8x40', LYING),
+    Part('hex_screw_m8x35', LYING),
+    Part('socket_screw_m8x30', LYING),
+    Part('button_screw_m8x30', LYING),
+    Part('countersunk_screw_m8x30', LYING),
+    Part('hex_nut_m8', FLAT),
+    Part('lock_nut_m8', FLAT, insert=(0.75, 0.75, 0.78)),
+    Part('flange_nut_m8', FLAT),
+    Part('plain_washer_m8', FLAT),
+    Part('spring_washer_m8', FLAT),
+    Part('large_washer_m8', FLAT),
+    Part('ball_bearing_608', FLAT, insert=(0.72, 0.70, 0.66)),
+    Part('sealed_bearing_608', FLAT, insert=(0.16, 0.12, 0.11)),
+    Part('spur_gear_z20', FLAT),
+    Part('spur_gear_z24', FLAT),
+)
+
+CLASS_IDS = tuple(part.name for part in PARTS)
+
+# Surface finishes: RGB and specular strength. They say nothing about the class.
+FINISHES = (
+    ('zinc', (0.74, 0.76, 0.79), 0.7),
+    ('stainless', (0.66, 0.66, 0.66), 0.9),
+    ('yellow zinc', (0.72, 0.63, 0.40), 0.6),
+    ('black oxide', (0.13, 0.13, 0.14), 0.6),
+)
+
+
+def part_index(name):
+    """Return the place of a class in the catalogue; raises ConfigError for an unknown one."""
+    try:
+        return CLASS_IDS.index(name)
+    except ValueError:
+        raise ConfigError(f'no mesh for class {name!r}; the catalogue has '
+                          + ', '.join(CLASS_IDS)) from None

@@ -1,0 +1,201 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+The MuJoCo model of the cell, made from its description.
+
+Frame: that of config/cell.yaml. Contact bits: 1 items, bins and floor, 2 pushers, 4 the belt; belt
+and pushers touch items alone, so that a pusher's lower edge may reach below the belt's surface.
+"""
+import math
+from pathlib import Path
+
+from stl_conveyor.resources import share_path
+from stl_conveyor.sim.parts import PARTS
+
+TIME_STEP = 0.002          # s
+BIN_FLOOR = -0.12          # z of the bins' floor, m
+BIN_DEPTH = 0.34           # y extent of a bin, m
+BIN_UPSTREAM = 0.08        # a bin begins this far before its diverter ...
+BIN_DOWNSTREAM = 0.16      # ... and ends this far behind it: parts keep the belt's speed
+REJECT_LENGTH = 0.40
+SKIN_PERIOD = 0.25         # m after which the belt's dirt repeats
+PARKING_HEIGHT = 5.0       # z at which unused slots wait
+
+
+def mesh_assets():
+    """Return the MJCF mesh elements of every part; names are part and part_insert."""
+    folder = Path(share_path('worlds/meshes'))
+    lines = []
+    for part in PARTS:
+        names = [part.name] + ([f'{part.name}_insert'] if part.insert else [])
+        lines += [f'<mesh name="{name}" file="{folder / (name + ".stl")}" maxhullvert="64"/>'
+                  for name in names]
+    return '\n'.join(lines)
+
+
+def template_xml():
+    """Return a model with one body per part, from which slots take mass, inertia and frames."""
+    bodies = ''.join(
+        f'<body name="{part.name}"><freejoint/>'
+        f'<geom name="{part.name}" type="mesh" mesh="{part.name}" density="7850"/>'
+        + (f'<geom name="{part.name}_insert" type="mesh" mesh="{part.name}_insert" mass="0"/>'
+           if part.insert else '')
+        + '</body>' for part in PARTS)
+    return f'<mujoco><asset>{mesh_assets()}</asset><worldbody>{bodies}</worldbody></mujoco>'
+
+
+def _box(name, x, y, z, rgba, extra=''):
+    """Return a box geom that spans the three (low, high) intervals."""
+    centre = ' '.join(f'{(a + b) / 2:.5f}' for a, b in (x, y, z))
+    half = ' '.join(f'{(b - a) / 2:.5f}' for a, b in (x, y, z))
+    return (f'<geom name="{name}" type="box" pos="{centre}" size="{half}" rgba="{rgba}" '
+            f'{extra}/>')
+
+
+def bin_extent(cell, lane):
+    """Return ((x0, x1), (y0, y1)) of a lane's bin; of the reject bin for lane None."""
+    half = cell.belt.width / 2
+    if lane is None:
+        return ((cell.belt.end, cell.belt.end + REJECT_LENGTH), (-half - 0.08, half + 0.08))
+    x = lane.diverter_x
+    return ((x - BIN_UPSTREAM, x + BIN_DOWNSTREAM), (-half - 0.004 - BIN_DEPTH, -half - 0.004))
+
+
+def _bin(name, x, y, colour, back_y=None, back_x=None):
+    """Return an open box below the belt with one raised back wall."""
+    # Walls and floor are thick: a small part moves millimetres in a step.
+    wall, rim = 0.010, -0.012
+    foam = 'material="foam" friction="1.2 0.02 0.004" solref="0.008 1"'
+    parts = [
+        _box(f'{name}_floor', x, y, (BIN_FLOOR - 0.08, BIN_FLOOR), '0.30 0.31 0.33 1', foam),
+        _box(f'{name}_wall_0', (x[0], x[0] + wall), y, (BIN_FLOOR, rim), colour),
+        _box(f'{name}_wall_1', (x[1] - wall, x[1]), y,
+             (BIN_FLOOR, 0.10 if back_x else rim), colour),
+        _box(f'{name}_wall_2', x, (y[0], y[0] + wall),
+             (BIN_FLOOR, 0.10 if back_y else rim), colour),
+        _box(f'{name}_wall_3', x, (y[1] - wall, y[1]), (BIN_FLOOR, rim - 0.01), colour),
+    ]
+    return ''.join(parts)
+
+
+def cell_xml(cell, slots):
+    """
+    Return the MJCF of the whole cell with `slots` interchangeable item bodies.
+
+    cell: CellDescription. The names that MujocoCell relies on: body and geom `belt`, geom `skin`,
+    body and joint `pusher_<lane>`, actuator `push_<lane>`, bodies `item_<i>` with geoms
+    `item_<i>` and `insert_<i>`, material `item_<i>`, lights `key` and `fill`, cameras `belt` and
+    `overview`, texture `skin`.
+    """
+    belt, half = cell.belt, cell.belt.width / 2
+    middle = (belt.start + belt.end) / 2
+    colours = ('0.16 0.42 0.68 1', '0.20 0.55 0.32 1', '0.80 0.56 0.15 1', '0.50 0.30 0.60 1',
+               '0.25 0.55 0.60 1', '0.60 0.35 0.30 1')
+    world, actuators, frame = [], [], []
+    for index, lane in enumerate(cell.lanes):
+        colour, x = colours[index % len(colours)], lane.diverter_x
+        world.append(_bin(f'bin_{lane.name}', *bin_extent(cell, lane), colour, back_y=True))
+        paddle = cell.diverter.paddle_width / 2
+        rest = half + 0.006
+        world.append(
+            f'<body name="pusher_{lane.name}" pos="{x} {rest} 0.016">'
+            f'<joint name="pusher_{lane.name}" type="slide" axis="0 -1 0" damping="2"/>'
+            f'<geom name="plate_{lane.name}" type="box" size="{paddle} 0.004 0.016" '
+            f'pos="0 0.004 0" mass="0" rgba="{colour}" contype="0" conaffinity="0"/>'
+            # What touches reaches deep below the belt's surface, or a washer of 2 mm would find
+            # its way out of a contact downwards.
+            f'<geom name="paddle_{lane.name}" type="box" size="{paddle} 0.012 0.036" '
+            'pos="0 0.012 -0.018" mass="0.4" group="4" contype="2" conaffinity="0" '
+            'friction="0.15 0.002 0.0001" priority="1"/>'
+            f'<geom type="capsule" size="0.006" fromto="0 0.008 0.004 0 0.17 0.004" mass="0.1" '
+            'rgba="0.7 0.7 0.72 1" contype="0" conaffinity="0"/></body>')
+        frame.append(_box(f'cylinder_{lane.name}', (x - 0.022, x + 0.022),
+                          (half + 0.05, half + 0.20), (0.0, 0.045), '0.22 0.23 0.25 1',
+                          'contype="0" conaffinity="0"'))
+        actuators.append(f'<position name="push_{lane.name}" joint="pusher_{lane.name}" '
+                         'kp="4000" kv="90"/>')
+    world.append(_bin('bin_reject', *bin_extent(cell, None), '0.68 0.18 0.16 1', back_x=True))
+    for side, y in (('near', -half - 0.004), ('far', half)):
+        frame.append(_box(f'rail_{side}', (belt.start, belt.end), (y, y + 0.004),
+                          (-0.055, -0.004), '0.62 0.64 0.66 1', 'contype="0" conaffinity="0"'))
+    for x in (belt.start + 0.08, middle, belt.end - 0.06):
+        for y in (-half + 0.01, half - 0.01):
+            frame.append(f'<geom type="cylinder" size="0.011" fromto="{x} {y} -0.40 {x} {y} -0.05"'
+                         ' rgba="0.5 0.52 0.54 1" contype="0" conaffinity="0"/>')
+    items = ''.join(
+        f'<body name="item_{i}" pos="{0.1 * i} 0 {PARKING_HEIGHT}" gravcomp="1"><freejoint/>'
+        f'<geom name="item_{i}" type="mesh" mesh="{PARTS[0].name}" material="item_{i}" '
+        'contype="0" conaffinity="0" condim="6" friction="0.55 0.002 0.00015" density="7850"/>'
+        f'<geom name="insert_{i}" type="mesh" mesh="lock_nut_m8_insert" material="insert_{i}" '
+        'contype="0" conaffinity="0" mass="0"/></body>' for i in range(slots))
+    materials = ''.join(
+        f'<material name="item_{i}" rgba="0.7 0.7 0.7 1" specular="0.7" shininess="0.6"/>'
+        f'<material name="insert_{i}" rgba="0.7 0.7 0.7 0" specular="0.2" shininess="0.3"/>'
+        for i in range(slots))
+    camera = cell.camera
+    fovy = 2 * 57.29577951308232 * math.atan(
+        camera.field_of_view / 2 / camera.height)
+    post_y = half + 0.06
+    length = belt.end - belt.start
+    return f'''<mujoco model="cell">
+<compiler angle="degree"/>
+<option timestep="{TIME_STEP}" integrator="implicitfast" cone="elliptic" impratio="3">
+  <flag midphase="disable" multiccd="enable"/>
+</option>
+<size memory="32M"/>
+<visual>
+  <global offwidth="1280" offheight="720" fovy="{fovy:.6f}"/>
+  <quality shadowsize="2048" offsamples="4"/>
+  <headlight active="0"/>
+  <map znear="0.02" zfar="12" shadowclip="0.5"/>
+</visual>
+<asset>
+  {mesh_assets()}
+  <texture type="skybox" builtin="gradient" rgb1="0.78 0.82 0.86" rgb2="0.50 0.53 0.57"
+           width="64" height="384"/>
+  <texture name="skin" type="2d" builtin="flat" rgb1="0.1 0.1 0.1" width="512" height="512"/>
+  <material name="skin" texture="skin" texuniform="true"
+            texrepeat="{1 / SKIN_PERIOD} {1 / SKIN_PERIOD}" specular="0.15" shininess="0.1"/>
+  <material name="foam" specular="0" shininess="0"/>
+  {materials}
+</asset>
+<default><geom friction="0.6 0.003 0.0002" solref="0.006 1" solimp="0.95 0.99 0.0005"/></default>
+<worldbody>
+  <light name="key" pos="-0.16 0.20 0.46" dir="0.36 -0.40 -0.9" type="spot" cutoff="60"
+         exponent="2" castshadow="true" diffuse="0.62 0.62 0.60" specular="0.5 0.5 0.5"
+         ambient="0.06 0.06 0.06" attenuation="1 0 0"/>
+  <light name="fill" pos="0.20 -0.20 0.50" dir="-0.3 0.35 -0.9" castshadow="false"
+         diffuse="0.32 0.32 0.34" specular="0.35 0.35 0.35" attenuation="1 0 0"/>
+  <light name="hall" type="directional" pos="0.6 -1.2 2.4" dir="0 0.45 -1" castshadow="false"
+         diffuse="0.10 0.10 0.10" specular="0.05 0.05 0.05" ambient="0.10 0.10 0.10"/>
+  <geom name="floor" type="plane" size="4 4 0.1" pos="{middle} 0 -0.40" rgba="0.46 0.47 0.48 1"/>
+  <body name="belt" pos="{middle} 0 -0.025">
+    <joint name="belt" type="slide" axis="1 0 0"/>
+    <geom name="belt" type="box" size="{length / 2} {half} 0.025" mass="50"
+          rgba="0.11 0.11 0.12 1" friction="0.7 0.003 0.0002" contype="4" conaffinity="0"/>
+  </body>
+  <geom name="skin" type="plane" size="{length / 2 - SKIN_PERIOD / 2} {half} 0.1" pos="0 0 0.0001"
+        material="skin" contype="0" conaffinity="0"/>
+  <geom name="pole" type="cylinder" size="0.009" contype="0" conaffinity="0"
+        fromto="{camera.x} {post_y} -0.4 {camera.x} {post_y} {camera.height + 0.03}"
+        rgba="0.3 0.31 0.33 1"/>
+  <geom name="arm" type="cylinder" size="0.006" contype="0" conaffinity="0"
+        fromto="{camera.x} {post_y} {camera.height + 0.03} {camera.x} 0 {camera.height + 0.03}"
+        rgba="0.3 0.31 0.33 1"/>
+  <geom name="housing" type="box" size="0.018 0.018 0.016" contype="0" conaffinity="0"
+        pos="{camera.x} 0 {camera.height + 0.026}" rgba="0.75 0.2 0.15 1"/>
+  <geom name="beam_emitter" type="box" size="0.006 0.006 0.012" contype="0" conaffinity="0"
+        pos="{cell.break_beam.x} {half + 0.01} 0.01" rgba="0.8 0.1 0.1 1"/>
+  <geom name="beam_receiver" type="box" size="0.006 0.006 0.012" contype="0" conaffinity="0"
+        pos="{cell.break_beam.x} {-half - 0.01} 0.01" rgba="0.1 0.1 0.1 1"/>
+  <geom name="feeder" type="box" size="0.03 {half + 0.01} 0.004" contype="0" conaffinity="0"
+        pos="{belt.start - 0.01} 0 0.05" rgba="0.62 0.64 0.66 1"/>
+  {''.join(frame)}
+  {''.join(world)}
+  {items}
+  <camera name="belt" pos="{camera.x} 0 {camera.height}" xyaxes="0 -1 0 1 0 0"
+          fovy="{fovy:.6f}"/>
+  <camera name="overview" pos="0.34 -1.05 0.78" xyaxes="1 0 0 0 0.60 0.80" fovy="48"/>
+</worldbody>
+<actuator>{''.join(actuators)}</actuator>
+</mujoco>'''
