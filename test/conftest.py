@@ -1,0 +1,47 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures and settings that all tests share."""
+import importlib.util
+import os
+from pathlib import Path
+import random
+
+import pytest
+
+# More fixtures lie in fixtures_<area>.py beside this file.
+pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtures_*.py'))
+
+# Tests talk over real DDS: among themselves, and to nobody else.
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+
+if importlib.util.find_spec('hypothesis') is not None:
+    from hypothesis import settings
+
+    # The same examples on every run; and a loaded machine is not a failure.
+    settings.register_profile('repeatable', deadline=None, derandomize=True)
+    settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'repeatable'))
+
+
+def why_no_ros() -> str:
+    """Return why tests with ROS cannot run here, or an empty string."""
+    if importlib.util.find_spec('rclpy') is None:
+        return 'rclpy is not installed; `make test` brings it'
+    if importlib.util.find_spec('stl_conveyor.msg') is None:
+        return 'the messages are not built; `make test` builds them'
+    return ''
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the tests marked `ros` where ROS is missing."""
+    reason = why_no_ros()
+    if reason:
+        for item in items:
+            if item.get_closest_marker('ros'):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope='session')
+def repo_root() -> Path:
+    """Return the root folder of the checkout."""
+    return Path(__file__).resolve().parent.parent
