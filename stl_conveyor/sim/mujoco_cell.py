@@ -31,6 +31,7 @@ REST_TIME = 0.25           # s within the rest radius of one place: the item is 
 REST_RADIUS = 0.002        # m
 GIVE_UP_TIME = 12.0        # s after which an item that rests nowhere counts as lost
 FEED_OFFSET = 0.05         # m behind the belt's start where the feeder lets go
+HIDDEN_GROUP = 5           # a geom group that MuJoCo does not draw
 BEAM_MERGE = 0.012         # m of light between two breaks that still is one item
 
 
@@ -116,6 +117,8 @@ class MujocoCell:
         self._beam_to_camera = (cell.camera.x - cell.break_beam.x) / cell.belt.speed
         self._vertices = [self._hull(part.name) for part in PARTS]
         self._set_run_appearance()
+        for slot in self._slots:
+            self._set_contact(slot, 0, 0)
         mujoco.mj_forward(self.model, self.data)
 
     # -- set-up ---------------------------------------------------------------------------------
@@ -228,6 +231,7 @@ class MujocoCell:
         model = self.model
         model.geom_contype[slot.geom] = model.body_contype[slot.body] = contype
         model.geom_conaffinity[slot.geom] = model.body_conaffinity[slot.body] = conaffinity
+        model.geom_group[[slot.geom, slot.insert]] = 0 if contype else HIDDEN_GROUP
 
     def _paint(self, slot, item, variant):
         """Give a slot the finish that its item has; variant > 0 draws another one."""

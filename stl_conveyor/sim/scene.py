@@ -145,7 +145,7 @@ def cell_xml(cell, slots):
 <size memory="32M"/>
 <visual>
   <global offwidth="1280" offheight="720" fovy="{fovy:.6f}"/>
-  <quality shadowsize="2048" offsamples="4"/>
+  <quality shadowsize="640" offsamples="4"/>
   <headlight active="0"/>
   <map znear="0.02" zfar="12" shadowclip="0.5"/>
 </visual>
@@ -161,7 +161,7 @@ def cell_xml(cell, slots):
 </asset>
 <default><geom friction="0.6 0.003 0.0002" solref="0.006 1" solimp="0.95 0.99 0.0005"/></default>
 <worldbody>
-  <light name="key" pos="-0.16 0.20 0.46" dir="0.36 -0.40 -0.9" type="spot" cutoff="60"
+  <light name="key" pos="-0.16 0.20 0.46" dir="0.36 -0.40 -0.9" type="spot" cutoff="42"
          exponent="2" castshadow="true" diffuse="0.62 0.62 0.60" specular="0.5 0.5 0.5"
          ambient="0.06 0.06 0.06" attenuation="1 0 0"/>
   <light name="fill" pos="0.20 -0.20 0.50" dir="-0.3 0.35 -0.9" castshadow="false"
