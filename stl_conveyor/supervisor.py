@@ -1,0 +1,159 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Start processes, kill and restart them by name, and leave none behind."""
+import ctypes
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+from typing import Dict, List, Sequence, Tuple
+
+from stl_conveyor.errors import ConfigError
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class ProcessPlan:
+    """A process to be: its name, and the arguments after the interpreter."""
+
+    name: str
+    arguments: Tuple[str, ...]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time, user and system, that a process has used; 0 if it is gone."""
+    try:
+        fields = Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()
+    except (OSError, IndexError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, however that happens."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except AttributeError:  # not Linux: only an orderly end cleans up
+        pass
+
+
+class Supervisor:
+    """
+    Runs Python processes in sessions of their own, each with its output in a file.
+
+    A signal from the terminal reaches only this process, which then ends the others in order.
+    Use it as a context manager.
+
+    :param log_folder: where NAME.log files go
+    """
+
+    def __init__(self, log_folder: Path) -> None:
+        """Start with no processes."""
+        self._log_folder = log_folder
+        self._plans: Dict[str, ProcessPlan] = {}
+        self._processes: Dict[str, subprocess.Popen] = {}
+        self._cpu_of_ended: Dict[str, float] = {}
+        log_folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> 'Supervisor':
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End all processes."""
+        self.stop_all()
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """Names of all processes ever started."""
+        return tuple(self._plans)
+
+    def log_path(self, name: str) -> Path:
+        """Return the file with a process's output."""
+        return self._log_folder / f'{name}.log'
+
+    def start(self, plan: ProcessPlan) -> None:
+        """Start a process, or start it again under its name."""
+        environment = dict(os.environ, PYTHONUNBUFFERED='1')
+        # One thread each for what would otherwise take every core: small models, small arrays.
+        for variable in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+            environment.setdefault(variable, '1')
+        with open(self.log_path(plan.name), 'ab') as log:
+            self._processes[plan.name] = subprocess.Popen(
+                [sys.executable, *plan.arguments], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+                preexec_fn=_die_with_parent)
+        self._plans[plan.name] = plan
+
+    def kill(self, name: str) -> None:
+        """
+        End a process at once, as a crash would.
+
+        :raises ConfigError: if no such process was started
+        """
+        process = self._process(name)
+        self._note_cpu(name, process)
+        process.kill()
+        process.wait()
+
+    def restart(self, name: str) -> None:
+        """
+        Start a process that has ended, as it was started first.
+
+        :raises ConfigError: if no such process was started
+        """
+        self._process(name)
+        self.start(self._plans[name])
+
+    def dead(self) -> List[Tuple[str, int]]:
+        """Return the names and exit codes of the processes that have ended."""
+        return [(name, process.returncode) for name, process in self._processes.items()
+                if process.poll() is not None]
+
+    def cpu(self) -> Dict[str, float]:
+        """Return the CPU seconds that each process has used, earlier lives included."""
+        return {name: self._cpu_of_ended.get(name, 0.0) + (
+            cpu_seconds(process.pid) if process.poll() is None else 0.0)
+            for name, process in self._processes.items()}
+
+    def tail(self, name: str, lines: int = 15) -> str:
+        """Return the last lines that a process wrote."""
+        try:
+            text = self.log_path(name).read_text(encoding='utf-8', errors='replace')
+        except OSError:
+            return ''
+        return '\n'.join(text.splitlines()[-lines:])
+
+    def stop_all(self, patience: float = 4.0) -> None:
+        """Ask all processes to end, wait, then insist. Safe to call twice."""
+        running = {n: p for n, p in self._processes.items() if p.poll() is None}
+        for name, process in running.items():
+            self._note_cpu(name, process)
+            process.terminate()
+        end = time.monotonic() + patience
+        for process in running.values():
+            try:
+                process.wait(max(end - time.monotonic(), 0.05))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _process(self, name: str) -> subprocess.Popen:
+        if name not in self._processes:
+            raise ConfigError(f"no process '{name}': there are {', '.join(self._processes)}")
+        return self._processes[name]
+
+    def _note_cpu(self, name: str, process: subprocess.Popen) -> None:
+        if process.poll() is None:
+            self._cpu_of_ended[name] = self._cpu_of_ended.get(name, 0.0) + cpu_seconds(process.pid)
+
+
+def signal_text(code: int) -> str:
+    """Return an exit code in words."""
+    if code < 0:
+        return f'killed by {signal.Signals(-code).name}'
+    return f'exit code {code}'
