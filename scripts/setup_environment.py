@@ -267,7 +267,10 @@ class Environment:
         sources = [self.root / 'CMakeLists.txt', self.root / 'package.xml',
                    self.root / 'scripts' / 'node_executable.py.in',
                    *self.root.glob('msg/*.msg')]
-        wanted = content_hash(sources, self._stamp('venv'), self._stamp('ros'))
+        # Links are installed, so that only the names of these matter.
+        names = sorted(str(path) for folder in ('config', 'launch')
+                       for path in self.root.joinpath(folder).glob('*.*'))
+        wanted = content_hash(sources, self._stamp('venv'), self._stamp('ros'), *names)
         if self._stamp('build') == wanted and self._site_packages().is_dir():
             return
         self._say('building the messages')
