@@ -1,0 +1,115 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Play sequences of items through token buckets: many sequences, many buckets at a time.
+
+This is the published problem in its integer form, the same that ``TokenBucket`` holds exactly
+(a test plays both side by side): n <- min(M, n - P*a + Q*I), r = Q/P, b = M/P.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+
+from stl_conveyor.policy.base import Policy, PolicyInput
+from stl_conveyor.policy.scenarios import Sequences
+from stl_conveyor.policy.token_bucket import exact_fraction, TokenBucket
+
+
+@dataclass(frozen=True)
+class IntegerBucket:
+    """r = Q/P and b = M/P as integers: ``cost`` is P, ``gain`` is Q, ``full`` is M."""
+
+    cost: int
+    gain: int
+    full: int
+
+    @classmethod
+    def of(cls, rate: Fraction, depth: Fraction) -> 'IntegerBucket':
+        """Make one from r and b."""
+        rate, depth = exact_fraction(rate), exact_fraction(depth)
+        steps = lcm(rate.denominator, depth.denominator)
+        return cls(cost=steps, gain=int(rate * steps), full=int(depth * steps))
+
+
+def play_tables(
+    sequences: Sequences, buckets: 'list[IntegerBucket]', tables: 'list[np.ndarray]'
+) -> 'tuple[np.ndarray, np.ndarray]':
+    """
+    Play threshold tables, one for each bucket, over all sequences.
+
+    tables[c]  thresholds by level, [M + 1] of bucket c
+
+    Returns the mean reward per item and the share offloaded, each float64 [C, S].
+    """
+    n_items, n_sequences = sequences.rewards.shape
+    cost = np.array([[bucket.cost] for bucket in buckets], dtype=np.int32)
+    gain = np.array([[bucket.gain] for bucket in buckets], dtype=np.int32)
+    full = np.array([[bucket.full] for bucket in buckets], dtype=np.int32)
+    sizes = [bucket.full + 1 for bucket in buckets]
+    start = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)[:, None]
+    # Below one token the threshold is out of reach.
+    flat = np.concatenate([
+        np.where(np.arange(size) >= bucket.cost, table, np.inf)
+        for size, bucket, table in zip(sizes, buckets, tables)
+    ]).astype(np.float32)
+    level = np.broadcast_to(full, (len(buckets), n_sequences)).copy()
+    total = np.zeros(level.shape)
+    count = np.zeros(level.shape, dtype=np.int64)
+    steady = bool((sequences.intervals == 1).all())
+    for reward, interval in zip(sequences.rewards, sequences.intervals):
+        offload = reward >= flat[level + start]
+        total += offload * reward
+        count += offload
+        level -= cost * offload
+        level += gain if steady else gain * interval
+        np.minimum(level, full, out=level)
+    return total / n_items, count / n_items
+
+
+def play_thresholds(
+    sequences: Sequences, bucket: IntegerBucket, thresholds: np.ndarray
+) -> 'tuple[np.ndarray, np.ndarray]':
+    """
+    Play thresholds [T, S, M + 1 - P] that may differ for each item, from one token upwards.
+
+    Returns total reward [S] and the decisions bool [T, S].
+    """
+    n_items, n_sequences = sequences.rewards.shape
+    level = np.full(n_sequences, bucket.full)
+    decisions = np.zeros((n_items, n_sequences), dtype=bool)
+    total = np.zeros(n_sequences)
+    each = np.arange(n_sequences)
+    for t in range(n_items):
+        asked = thresholds[t, each, np.maximum(level - bucket.cost, 0)]
+        offload = (sequences.rewards[t] >= asked) & (level >= bucket.cost)
+        decisions[t] = offload
+        total += offload * sequences.rewards[t]
+        level -= bucket.cost * offload
+        level += bucket.gain * sequences.intervals[t]
+        np.minimum(level, bucket.full, out=level)
+    return total, decisions
+
+
+def play_policy(
+    sequences: Sequences, rate: Fraction, depth: Fraction, policy: Policy, column: int = 0
+) -> np.ndarray:
+    """
+    Play a policy of the node through the node's own bucket over one sequence.
+
+    Returns the decisions, bool [T].
+    """
+    bucket = TokenBucket(rate, depth, time_unit_ns=1, nominal_bytes=1, start_ns=0)
+    policy.reset()
+    decisions = np.zeros(len(sequences.rewards), dtype=bool)
+    now, interval = 0, float('nan')
+    for t, reward in enumerate(sequences.rewards[:, column].tolist()):
+        bucket.advance(now)
+        state = PolicyInput(reward, bucket.available, bucket.denominator, now, interval)
+        if policy.decide(state).offload:
+            decisions[t] = bucket.spend(1)
+        interval = int(sequences.intervals[t, column])
+        now += interval
+    return decisions
