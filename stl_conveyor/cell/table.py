@@ -42,7 +42,7 @@ def display_row(record: ItemRecord) -> Tuple[str, ...]:
         answer(record.edge),
         '-' if action is None else action.lane,
         rest,
-        '-' if action is None else f'{1e3 * action.slack:.1f}' + (' MISS' if action.missed else ''),
+        '-' if action is None else f'{1e3 * action.slack:.1f}' + ' MISS' * action.missed,
         '-' if decision is None else f'{decision.tokens:.2f}')
 
 

@@ -86,6 +86,8 @@ class PacedCell:
     :param now_ns: the clock of the stamps. None: stamps are simulated time from 0, and
         ``on_time`` is called with it after every chunk
     :param on_time: see above
+    :param prepare: called in the thread before time begins, for what belongs to the thread (an
+        OpenGL context) and is slow the first time
     :param chunk: seconds of physics at a time
     :param real_time_factor: simulated seconds per second; 1 unless stamps are simulated time
     :param steady_ns: the clock that paces
@@ -94,7 +96,8 @@ class PacedCell:
     def __init__(self, cell: Cell, description: CellDescription, *,
                  on_exposure: Callable[[Exposure], None], on_rest: Callable[[Rest], None],
                  now_ns: Optional[Callable[[], int]],
-                 on_time: Optional[Callable[[int], None]] = None, chunk: float = 0.004,
+                 on_time: Optional[Callable[[int], None]] = None,
+                 prepare: Callable[[], object] = lambda: None, chunk: float = 0.004,
                  real_time_factor: float = 1.0,
                  steady_ns: Callable[[], int] = time.monotonic_ns) -> None:
         """Prepare; nothing moves before :meth:`start`."""
@@ -108,6 +111,7 @@ class PacedCell:
         self._on_rest = on_rest
         self._now_ns = now_ns
         self._on_time = on_time
+        self._prepare = prepare
         self._chunk = chunk
         self._factor = real_time_factor
         self._steady_ns = steady_ns
@@ -162,6 +166,7 @@ class PacedCell:
 
     def _run(self) -> None:
         try:
+            self._prepare()
             self.begin()
             while not self._stop.is_set():
                 wait = self.step()

@@ -1,0 +1,198 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The physical cell, simulated in step with the clock: items, belt, camera, diverters, bins."""
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+import sys
+
+from builtin_interfaces.msg import Time
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.msg import ItemTruth, SortOutcome
+from stl_conveyor.nodes.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.health import Level
+from stl_conveyor.nodes.qos import Profile
+from stl_conveyor.nodes.runner import run_node
+from stl_conveyor.nodes.settings import NodeSettings, parameter
+from stl_conveyor.nodes.time import to_ns, to_stamp
+from stl_conveyor.resources import share_path
+from stl_conveyor.sim.arrivals import ARRIVALS, ArrivalSettings, ItemPlan, plan_items
+from stl_conveyor.sim.paced_cell import Cell, Exposure, PacedCell, Rest
+
+# Behind the clock by more than this (s), pictures come too late for the deadlines.
+TOLERABLE_LAG = 0.1
+
+
+@dataclass(frozen=True)
+class CellSimulatorSettings(NodeSettings):
+    """Parameters of cell_simulator."""
+
+    cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
+    items: int = parameter(200, 'Number of items.', minimum=1, maximum=10_000_000)
+    seed: int = parameter(1, 'Seed of everything random.', minimum=0, maximum=2 ** 62)
+    time_unit: float = parameter(
+        0.5, 'Seconds of a time unit, the shortest item period.', minimum=0.05, maximum=3600.0)
+    arrivals: str = parameter('periodic', 'Arrival process.', choices=ARRIVALS)
+    period: int = parameter(
+        1, 'Time units between items: periodic, correlated.', minimum=1, maximum=1_000_000)
+    mean_interval: float = parameter(
+        2.0, 'Time units between items on average: poisson.', minimum=1.0, maximum=1e6)
+    intervals: tuple = parameter((1, 3), 'Time units between items in both states: markov.')
+    leaving: tuple = parameter(
+        (0.001, 0.0005), 'Probability per time unit of leaving each state: markov.')
+    spread: float = parameter(
+        0.1, 'Part of the sorted items within reach: correlated.', minimum=0.0, maximum=1.0)
+    reset_probability: float = parameter(
+        0.01, 'Probability of a new location per item: correlated.', minimum=0.0, maximum=1.0)
+    lateral_range: float = parameter(
+        0.01, 'Largest distance of items from the centre line (m).', minimum=0.0, maximum=0.099)
+    frame_id: str = parameter('camera_optical_frame', 'Optical frame of the camera.')
+    publish_clock: bool = parameter(
+        False, 'Publish simulated time on /clock, for nodes with use_sim_time.')
+    real_time_factor: float = parameter(
+        1.0, 'Simulated seconds per second; other than 1 only with publish_clock.',
+        minimum=0.01, maximum=100.0)
+    chunk: float = parameter(
+        0.004, 'Seconds of physics at a time.', minimum=0.002, maximum=0.1)
+
+
+class CellSimulator(ConveyorNode):
+    """
+    Shows items to the camera, moves diverters when told, and tells where items come to rest.
+
+    The belt starts when the node is activated, so it is to be activated last.
+    """
+
+    NAME = 'cell_simulator'
+    SETTINGS = CellSimulatorSettings
+
+    def check_settings(self, settings: CellSimulatorSettings) -> None:
+        """Refuse what makes no run."""
+        arrival_settings(settings)
+        if settings.real_time_factor != 1.0 and not settings.publish_clock:
+            raise ConfigError('real_time_factor: other than 1 needs publish_clock, since the '
+                              'other nodes must follow simulated time')
+
+    def make_cell(self, description: CellDescription, plan: Sequence[ItemPlan]) -> Cell:
+        """Return the simulated cell."""
+        try:
+            from stl_conveyor.sim.mujoco_cell import MujocoCell
+        except ImportError as error:
+            raise MissingDependency(
+                f'the simulated cell needs MuJoCo ({error}): pip install mujoco') from error
+        return MujocoCell(description, plan, self.settings.seed, self.settings.time_unit)
+
+    def configure(self) -> None:
+        """Plan the run and build the cell."""
+        settings = self.settings
+        self._description = CellDescription.load(
+            settings.cell_file or share_path('config/cell.yaml'))
+        self._plan = plan_items(settings.items, settings.seed, self._description.classes,
+                                arrival_settings(settings))
+        self._cell: Cell | None = self.make_cell(self._description, self._plan)
+
+    def activate(self) -> None:
+        """Set the belt in motion."""
+        settings, camera = self.settings, self._description.camera
+        if self._cell is None:
+            self._cell = self.make_cell(self._description, self._plan)
+        self._image = self.publish_on(Image, 'camera/image_raw', Profile.SENSOR)
+        self._truth = self.publish_on(ItemTruth, 'item_truth', Profile.RESULT)
+        if settings.publish_clock:
+            clock = self.publish_on(Clock, '/clock', Profile.SENSOR)
+        self._paced = PacedCell(
+            self._cell, self._description, on_exposure=self._expose, on_rest=self._rest,
+            now_ns=None if settings.publish_clock else self.schedule_clock.ros_now_ns,
+            on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))),
+            prepare=lambda: self._cell.render_overview(camera.image_height, camera.image_width),
+            chunk=settings.chunk, real_time_factor=settings.real_time_factor)
+        self.listen(SortOutcome, 'sort_outcome', Profile.RESULT, self._command)
+        self._paced.start()
+
+    def deactivate(self) -> None:
+        """Stop the belt for good; the next activation starts a new run."""
+        self._paced.stop()
+        self.cleanup()
+
+    def cleanup(self) -> None:
+        """Free the renderer."""
+        cell, self._cell = getattr(self, '_cell', None), None
+        if cell is not None:
+            cell.close()
+
+    def refresh_health(self) -> None:
+        """Report how well physics keeps up with the clock."""
+        if not self.is_active:
+            return
+        pace = self._paced.pace()
+        for name in ('simulated', 'lag', 'worst_lag', 'late_commands', 'unknown_commands',
+                     'finished'):
+            self.health.set_value(name, getattr(pace, name))
+        if self._paced.error is not None:
+            self.set_condition('physics', Level.ERROR, f'the simulation ended: '
+                               f'{type(self._paced.error).__name__}: {self._paced.error}')
+        if pace.worst_lag > TOLERABLE_LAG:
+            self.warn('lag', f'the simulation was {pace.worst_lag:.3f} s behind the clock: the '
+                      'machine is too slow or busy')
+
+    def _expose(self, exposure: Exposure) -> None:
+        stamp = to_stamp(exposure.stamp_ns)
+        height, width, _ = exposure.image.shape
+        message = Image(height=height, width=width, encoding='rgb8', step=3 * width)
+        message.header.stamp, message.header.frame_id = stamp, self.settings.frame_id
+        message.data = array.array('B', exposure.image.tobytes())
+        self._image.publish(message)
+        self.health.sample(
+            'exposure_to_publish_ms',
+            (self.schedule_clock.ros_now_ns() - exposure.stamp_ns) / 1e6)
+        self._truth.publish(self._truth_of(
+            stamp, exposure.serial, event=ItemTruth.EVENT_CAPTURED))
+
+    def _rest(self, rest: Rest) -> None:
+        # An item that was never seen has no capture stamp; its serial keeps it apart from others.
+        stamp_ns = rest.serial if rest.exposure is None else rest.exposure.stamp_ns
+        self._truth.publish(self._truth_of(
+            to_stamp(stamp_ns), rest.serial, event=ItemTruth.EVENT_RESTED, rest_lane=rest.lane))
+
+    def _truth_of(self, stamp: Time, serial: int, **event: object) -> ItemTruth:
+        item = self._plan[serial - 1]
+        message = ItemTruth(
+            serial=serial, class_id=item.class_id, lane=self._description.lane_of(item.class_id),
+            difficulty=item.difficulty, **event)
+        message.header.stamp, message.header.frame_id = stamp, self.settings.frame_id
+        return message
+
+    def _command(self, outcome: SortOutcome) -> None:
+        if outcome.lane in (lane.name for lane in self._description.lanes):
+            self._paced.command(to_ns(outcome.header.stamp), outcome.lane)
+        elif outcome.lane != self._description.reject_lane:
+            self.warn('unknown_lane', f'item {outcome.item_id} is to go to {outcome.lane!r}, '
+                      'which the cell does not have')
+
+
+def arrival_settings(settings: CellSimulatorSettings) -> ArrivalSettings:
+    """
+    Return the arrival process that the parameters describe.
+
+    :raises ConfigError: naming the value that is wrong
+    """
+    return ArrivalSettings(
+        process=settings.arrivals, period=settings.period, mean_interval=settings.mean_interval,
+        intervals=tuple(settings.intervals), leaving=tuple(settings.leaving),
+        spread=settings.spread, reset_probability=settings.reset_probability,
+        lateral_range=settings.lateral_range)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(CellSimulator, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
