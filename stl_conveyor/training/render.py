@@ -7,7 +7,7 @@ A run's seed decides on belt, lamps, poses and noise. The seeds of the three spl
 of their own, far above those that `make run` uses, so nothing that is trained has seen a belt
 that is tested on. One shard per seed; a shard that exists is not rendered again.
 
-    python -m stl_conveyor.training.render FOLDER [--items 112] [--seeds 26 4 6]
+    python -m stl_conveyor.training.render FOLDER [--items 112] [--seeds 21 4 6]
 """
 import argparse
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('folder', type=Path)
     parser.add_argument('--items', type=int, default=112, help='items per seed')
-    parser.add_argument('--seeds', type=int, nargs=3, default=(26, 4, 6),
+    parser.add_argument('--seeds', type=int, nargs=3, default=(21, 4, 6),
                         metavar=('TRAIN', 'VAL', 'TEST'), help='how many seeds per split')
     options = parser.parse_args(arguments)
     render_splits(options.folder, options.items, options.seeds)
