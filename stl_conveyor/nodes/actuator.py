@@ -1,0 +1,238 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Command the diverter for every item in time, with the best answer that came."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+import sys
+from typing import Protocol
+
+from builtin_interfaces.msg import Time
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from std_msgs.msg import Header
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.ledger import (
+    Admission, Answer, AnswerSource, Decision, ItemLedger, Verdict)
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.msg import Classification, ItemCapture, OffloadDecision, SortOutcome
+from stl_conveyor.nodes.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.items import configured_path, item_key, RecentItems
+from stl_conveyor.nodes.qos import Profile
+from stl_conveyor.nodes.runner import run_node
+from stl_conveyor.nodes.settings import NodeSettings, parameter
+from stl_conveyor.nodes.time import to_ns, to_stamp
+
+# An honest capture can look a little fresher than it is where two hosts' clocks differ.
+CLOCK_TOLERANCE_NS = 50_000_000
+REASONS = {
+    OffloadDecision.REASON_NO_TOKENS: 'no tokens',
+    OffloadDecision.REASON_EDGE_GONE: 'edge gone',
+    OffloadDecision.REASON_TOO_LATE: 'too late to offload',
+    OffloadDecision.REASON_BAD_INPUT: 'bad input to the policy',
+}
+
+
+@dataclass(frozen=True)
+class ActuatorSettings(NodeSettings):
+    """Parameters of the actuator."""
+
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.')
+    guard: float = parameter(
+        0.02, 'Seconds before the deadline at which the diverter is commanded.',
+        minimum=0.0, maximum=1.0)
+    output: str = parameter(
+        'topic', 'How the diverter is commanded: topic publishes SortOutcome for a driver.',
+        choices=('topic',))
+    max_open_items: int = parameter(
+        256, 'Most items that wait for their time; beyond, the one with the most time is '
+        'decided at once.', minimum=1, maximum=100_000)
+
+
+class ActuatorOutput(Protocol):
+    """Where commands go."""
+
+    def command(self, outcome: SortOutcome) -> None:
+        """Send an item to its lane."""
+
+
+class TopicOutput:
+    """Commands as messages: the outcome itself is what a driver listens to."""
+
+    def __init__(self, node: ConveyorNode) -> None:
+        """Publish on `sort_outcome`."""
+        self._publisher = node.publish_on(SortOutcome, 'sort_outcome', Profile.RESULT)
+
+    def command(self, outcome: SortOutcome) -> None:
+        """Publish the outcome."""
+        self._publisher.publish(outcome)
+
+
+@dataclass
+class _Capture:
+    header: Header
+    deadline: Time
+    stamp_ns: int   # of the capture, on the schedule's clock
+
+
+class Actuator(ConveyorNode):
+    """See the module."""
+
+    NAME = 'actuator'
+    SETTINGS = ActuatorSettings
+
+    def check_settings(self, settings: ActuatorSettings) -> None:
+        """Refuse a guard that leaves no time."""
+        cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
+        if settings.guard * 1e9 >= cell.decision_time_ns:
+            raise ConfigError(
+                f'guard: {settings.guard} s is not less than the {cell.decision_time_ns / 1e9} s '
+                'between camera and diverter')
+
+    def configure(self) -> None:
+        """Read the cell and start an empty ledger."""
+        self.cell = CellDescription.load(
+            configured_path(self.settings.cell_file, 'config/cell.yaml'))
+        self.ledger = ItemLedger(
+            guard_ns=round(self.settings.guard * 1e9),
+            longest_ns=self.cell.decision_time_ns + CLOCK_TOLERANCE_NS,
+            max_open=self.settings.max_open_items)
+        self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
+        self._reasons: RecentItems[int] = RecentItems(512)
+
+    def activate(self) -> None:
+        """Listen, and be ready to act."""
+        self._output: ActuatorOutput = TopicOutput(self)
+        # Period and start are set whenever an item becomes the next.
+        self._timer = self.every(3600.0, self._act, clock=self.schedule_clock.timer_clock)
+        self._timer.cancel()
+        self._jump = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
+            post_callback=self.guarded(self._on_clock_set_back))
+        self.listen(ItemCapture, 'capture', Profile.CAPTURE, self._on_capture)
+        self.listen(Classification, 'classification', Profile.RESULT, self._on_local)
+        self.listen(Classification, 'edge_classification', Profile.RESULT, self._on_edge)
+        self.listen(OffloadDecision, 'offload_decision', Profile.RESULT, self._on_decision)
+
+    def deactivate(self) -> None:
+        """Give what is open its outcome now."""
+        self._jump.unregister()
+        self._publish(self.ledger.decide_all(self.schedule_clock.now_ns()), 'actuator stopped')
+
+    def refresh_health(self) -> None:
+        """Report how many items wait."""
+        if self.is_active:
+            self.health.set_value('open_items', self.ledger.open_items)
+
+    def _on_capture(self, message: ItemCapture) -> None:
+        now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
+        key = item_key(message)
+        admission = self.ledger.capture(key, to_ns(message.deadline) - ros_ns, now_ns)
+        if admission in (Admission.DUPLICATE, Admission.CONFLICT):
+            self.warn(admission.value, f'item {key.item_id} is known already')
+            return
+        self.tick('captures')
+        self._captures.put(key, _Capture(
+            message.header, message.deadline, now_ns - (ros_ns - key.stamp_ns)))
+        if admission is Admission.ACT_AT_ONCE:
+            self.warn('absurd_deadline', f'item {key.item_id}: deadline is '
+                      f'{(to_ns(message.deadline) - ros_ns) / 1e9:.3f} s away')
+        self._act()
+
+    def _on_local(self, message: Classification) -> None:
+        self._on_answer(message, AnswerSource.LOCAL)
+
+    def _on_edge(self, message: Classification) -> None:
+        self._on_answer(message, AnswerSource.EDGE)
+
+    def _on_answer(self, message: Classification, source: AnswerSource) -> None:
+        key = item_key(message)
+        if message.source != source:
+            self.warn('wrong_source', f'item {key.item_id}: source {message.source} on the topic '
+                      f'of {source.name.lower()} answers')
+            return
+        if self.cell.lane_of(message.class_id) == self.cell.reject_lane:
+            self.warn('unknown_class', f'item {key.item_id}: no lane sorts '
+                      f'{message.class_id[:40]!r}; compare cell_file and models_dir')
+            return
+        now_ns = self.schedule_clock.now_ns()
+        verdict = self.ledger.answer(key, Answer(
+            source, message.class_id, message.score, now_ns, message.bytes_used), now_ns)
+        if verdict in (Verdict.BAD, Verdict.STALE):
+            self.warn(verdict.value, f'item {key.item_id} from {source.name.lower()}')
+        else:
+            self.health.count(f'{source.name.lower()}.{verdict.value}')
+
+    def _on_decision(self, message: OffloadDecision) -> None:
+        self._reasons.put(item_key(message), message.reason)
+
+    def _on_clock_set_back(self, jump: object) -> None:
+        # The deadlines of what is open lie in a time that will come twice.
+        self.warn('clock_set_back', 'ROS time jumped back; open items are acted on now')
+        self._publish(
+            self.ledger.decide_all(self.schedule_clock.now_ns()), 'clock set back')
+
+    def _act(self) -> None:
+        self._timer.cancel()
+        self._publish(self.ledger.decide_due(self.schedule_clock.now_ns()), '')
+        due_ns = self.ledger.next_due_ns()
+        if due_ns is not None:
+            self._timer.timer_period_ns = max(0, due_ns - self.schedule_clock.now_ns())
+            self._timer.reset()
+
+    def _publish(self, decisions: tuple[Decision, ...], why: str) -> None:
+        for decision in decisions:
+            capture = self._captures.pop(decision.key)
+            outcome = self._outcome(decision, capture, why)
+            self._output.command(outcome)
+            self.tick('outcomes')
+            self.health.sample('slack', outcome.slack)
+            if outcome.missed:
+                self.warn('missed_deadline', f'item {outcome.item_id}: {-outcome.slack:.3f} s')
+
+    def _outcome(self, decision: Decision, capture: _Capture, why: str) -> SortOutcome:
+        answer = decision.answer
+        slack_ns = decision.slack_ns
+
+        def delay(given: Answer | None) -> float:
+            return -1.0 if given is None else (given.received_ns - capture.stamp_ns) / 1e9
+
+        return SortOutcome(
+            header=capture.header, item_id=decision.key.item_id, deadline=capture.deadline,
+            stamp=to_stamp(to_ns(capture.deadline) - slack_ns),
+            lane=self.cell.reject_lane if answer is None else self.cell.lane_of(answer.class_id),
+            class_id='' if answer is None else answer.class_id,
+            score=0.0 if answer is None else answer.score,
+            source=SortOutcome.SOURCE_NONE if answer is None else int(answer.source),
+            slack=slack_ns / 1e9, missed=slack_ns < 0, reason=self._reason(decision, why),
+            local_delay=delay(decision.local), edge_delay=delay(decision.edge),
+            edge_bytes=0 if decision.edge is None else decision.edge.bytes_used)
+
+    def _reason(self, decision: Decision, why: str) -> str:
+        policy_reason = self._reasons.get(decision.key)
+        if decision.edge is not None:
+            return why
+        if decision.absurd:
+            why = 'absurd deadline'
+        elif decision.slack_ns < 0 and not why:
+            why = 'past deadline'
+        parts = [why] if why else []
+        if policy_reason == OffloadDecision.REASON_WORTH_IT:
+            parts.append('no edge answer in time')
+        elif policy_reason in REASONS:
+            parts.append(REASONS[policy_reason])
+        if decision.local is None:
+            parts.append('no local answer in time')
+        return '; '.join(parts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node as a process."""
+    return run_node(Actuator, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,156 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Where the camera node's frames come from: a topic, a device, or a folder of images."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import threading
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+
+from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.nodes.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.health import Level
+from stl_conveyor.nodes.qos import Profile
+from stl_conveyor.nodes.time import to_ns
+from stl_conveyor.vision.image import image_to_rgb, read_image
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+# RGB uint8 [H, W, 3], stamp (ns, ROS time), frame_id
+FrameCallback = Callable[[NDArray[np.uint8], int, str], None]
+
+
+class FrameSource(Protocol):
+    """Calls back with frames from its start until it is stopped."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End; no frame comes afterwards."""
+
+
+class TopicSource:
+    """Frames of a camera driver, or of the simulation."""
+
+    def __init__(self, node: ConveyorNode, callback: FrameCallback) -> None:
+        """Take frames from `camera/image_raw`."""
+        self._node = node
+        self._callback = callback
+
+    def start(self) -> None:
+        """Subscribe."""
+        self._node.listen(Image, 'camera/image_raw', Profile.SENSOR, self._on_image)
+
+    def stop(self) -> None:
+        """The node destroys its subscriptions."""
+
+    def _on_image(self, message: Image) -> None:
+        stamp_ns = to_ns(message.header.stamp)
+        if stamp_ns == 0:   # the driver does not stamp
+            stamp_ns = self._node.get_clock().now().nanoseconds
+        self._callback(
+            image_to_rgb(message.encoding, message.height, message.width, message.step,
+                         message.is_bigendian, message.data),
+            stamp_ns, message.header.frame_id)
+
+
+class DeviceSource:
+    """Frames of a camera that OpenCV can open (V4L2); a camera that is unplugged is awaited."""
+
+    def __init__(
+        self, node: ConveyorNode, callback: FrameCallback, device: str, latency: float,
+    ) -> None:
+        """
+        Prepare to open `device`, a path or a number.
+
+        :param latency: seconds from mid-exposure until OpenCV hands a frame over.
+        :raises MissingDependency: if OpenCV is not installed.
+        """
+        try:
+            import cv2
+        except ImportError as error:
+            raise MissingDependency(
+                'source "device" needs OpenCV: apt install python3-opencv, or '
+                'pip install opencv-python-headless') from error
+        self._cv2 = cv2
+        self._node = node
+        self._callback = node.guarded(callback)
+        self._device: str | int = int(device) if device.isdigit() else device
+        self._latency_ns = round(latency * 1e9)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='camera device', daemon=True)
+
+    def start(self) -> None:
+        """Read in a thread of its own, because a read blocks."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stop.set()
+        self._thread.join(timeout=2.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            capture = self._cv2.VideoCapture(self._device)
+            # With a longer queue the frames are older than they look.
+            capture.set(self._cv2.CAP_PROP_BUFFERSIZE, 1)
+            while not self._stop.is_set():
+                good, frame = capture.read()
+                if not good:
+                    break
+                stamp_ns = self._node.get_clock().now().nanoseconds - self._latency_ns
+                self._node.clear_condition('device', f'camera {self._device} delivers')
+                self._callback(np.ascontiguousarray(frame[:, :, ::-1]), stamp_ns, '')
+            capture.release()
+            if not self._stop.is_set():
+                self._node.set_condition(
+                    'device', Level.ERROR, f'camera {self._device} delivers no frame; check '
+                    'that it is plugged in and that no other program holds it')
+                self._stop.wait(1.0)
+
+
+class FolderSource:
+    """The images of a folder, by name, at a steady rate: each one an item."""
+
+    def __init__(
+        self, node: ConveyorNode, callback: FrameCallback, folder: str, rate: float, repeat: bool,
+    ) -> None:
+        """
+        List the images.
+
+        :raises ConfigError: if there are none.
+        """
+        self._files = sorted(
+            path for path in Path(folder).expanduser().glob('*')
+            if path.suffix.lower() in IMAGE_SUFFIXES) if folder else []
+        if not self._files:
+            raise ConfigError(
+                f'folder: {folder!r} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+        self._node = node
+        self._callback = callback
+        self._rate = rate
+        self._repeat = repeat
+        self._next = 0
+
+    def start(self) -> None:
+        """Show the first image after one period."""
+        self._timer = self._node.every(1.0 / self._rate, self._show)
+
+    def stop(self) -> None:
+        """The node destroys its timers."""
+
+    def _show(self) -> None:
+        if self._next >= len(self._files):
+            if not self._repeat:
+                self._timer.cancel()
+                return
+            self._next = 0
+        path = self._files[self._next]
+        self._next += 1
+        self._callback(read_image(path), self._node.get_clock().now().nanoseconds, '')
