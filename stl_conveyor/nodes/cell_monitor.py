@@ -18,11 +18,11 @@ from stl_conveyor.msg import (
     Classification, FeatureFeedback, ItemCapture, ItemTruth, OffloadDecision, SortOutcome,
     TokenBucketState)
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.items import configured_path
 from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
-from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import image_to_rgb
 
 
@@ -47,7 +47,7 @@ class CellMonitor(ConveyorNode):
     def configure(self) -> None:
         """Load the cell and begin a new score."""
         self.cell = CellDescription.load(
-            self.settings.cell_file or share_path('config/cell.yaml'))
+            configured_path(self.settings.cell_file, 'config/cell.yaml'))
         self.board = ScoreBoard()
         self.crops: dict[int, np.ndarray] = {}  # by capture stamp, uint8 [S, S, 3]
         self.bucket: TokenBucketState | None = None

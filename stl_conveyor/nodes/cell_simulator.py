@@ -17,11 +17,12 @@ from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.msg import ItemTruth, SortOutcome
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
+from stl_conveyor.nodes.items import configured_path
 from stl_conveyor.nodes.qos import Profile
+from stl_conveyor.nodes.run_log import open_log
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns, to_stamp
-from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ARRIVALS, ArrivalSettings, ItemPlan, plan_items
 from stl_conveyor.sim.paced_cell import Cell, Exposure, PacedCell, Rest
 
@@ -58,6 +59,9 @@ class CellSimulatorSettings(NodeSettings):
     real_time_factor: float = parameter(
         1.0, 'Simulated seconds per second; other than 1 only with publish_clock.',
         minimum=0.01, maximum=100.0)
+    log_path: str = parameter(
+        '', 'File for one CSV line per picture: its stamp, and when it was handed over; empty = '
+        'none.')
     chunk: float = parameter(
         0.004, 'Seconds of physics at a time.', minimum=0.002, maximum=0.1)
 
@@ -92,7 +96,7 @@ class CellSimulator(ConveyorNode):
         """Plan the run and build the cell."""
         settings = self.settings
         self._description = CellDescription.load(
-            settings.cell_file or share_path('config/cell.yaml'))
+            configured_path(settings.cell_file, 'config/cell.yaml'))
         self._plan = plan_items(settings.items, settings.seed, self._description.classes,
                                 arrival_settings(settings))
         self._cell: Cell | None = self.make_cell(self._description, self._plan)
@@ -103,6 +107,7 @@ class CellSimulator(ConveyorNode):
         if self._cell is None:
             self._cell = self.make_cell(self._description, self._plan)
         self._image = self.publish_on(Image, 'camera/image_raw', Profile.SENSOR)
+        self._log = open_log(settings.log_path, 'stamp_ns,published_ns')
         self._truth = self.publish_on(ItemTruth, 'item_truth', Profile.RESULT)
         if settings.publish_clock:
             clock = self.publish_on(Clock, '/clock', Profile.SENSOR)
@@ -118,6 +123,8 @@ class CellSimulator(ConveyorNode):
     def deactivate(self) -> None:
         """Stop the belt for good; the next activation starts a new run."""
         self._paced.stop()
+        if self._log is not None:
+            self._log.close()
         self.cleanup()
 
     def cleanup(self) -> None:
@@ -148,9 +155,10 @@ class CellSimulator(ConveyorNode):
         message.header.stamp, message.header.frame_id = stamp, self.settings.frame_id
         message.data = array.array('B', exposure.image.tobytes())
         self._image.publish(message)
-        self.health.sample(
-            'exposure_to_publish_ms',
-            (self.schedule_clock.ros_now_ns() - exposure.stamp_ns) / 1e6)
+        published_ns = self.schedule_clock.ros_now_ns()
+        self.health.sample('exposure_to_publish_ms', (published_ns - exposure.stamp_ns) / 1e6)
+        if self._log is not None:
+            self._log.write(f'{exposure.stamp_ns},{published_ns}\n')
         self._truth.publish(self._truth_of(
             stamp, exposure.serial, event=ItemTruth.EVENT_CAPTURED))
 

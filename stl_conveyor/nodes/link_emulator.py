@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import struct
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message
 
 from stl_conveyor.cell.latency import EDGE_CLASSIFICATION, FEATURES, FEEDBACK
-from stl_conveyor.errors import ConfigError
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.qos import Profile
+from stl_conveyor.nodes.run_log import open_log
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.sim.link import (
@@ -103,13 +103,8 @@ class LinkEmulator(ConveyorNode):
         self._up = LinkModel(link, int(seeds[0]), now_ns)
         self._down = LinkModel(link, int(seeds[1]), now_ns)
         self._damage = np.random.default_rng(seeds[2])
-        self._log: TextIO | None = None
-        if self.settings.log_path:
-            try:
-                self._log = open(self.settings.log_path, 'w', encoding='utf-8')
-            except OSError as error:
-                raise ConfigError(f'log_path {self.settings.log_path}: {error}') from error
-            self._log.write('stamp_ns,channel,wire_bytes,sent_ns,delivered_ns\n')
+        self._log = open_log(
+            self.settings.log_path, 'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns')
         self._timer = self.every(1.0, self._release, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
         self._connect(self._up, FEATURES, ProgressiveFeature, Profile.FEATURE)
