@@ -110,8 +110,8 @@ def _timeline(pyplot, records: Sequence[ItemRecord]):
     tokens.plot(seconds[sent], np.array(level, float)[sent], 'o', ms=4, color=BAD,
                 label='offloaded')
     tokens.set_ylabel('tokens')
-    tokens.set_ylim(bottom=0)
-    tokens.legend(loc='upper right', frameon=False)
+    tokens.set_ylim(0, 1.1 * np.nanmax(np.append(np.array(level, float), 1.0)))
+    tokens.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     rested = np.array([r.rested for r in records])
     correct = np.array([r.correct for r in records])
     for chosen, colour, height, label in (

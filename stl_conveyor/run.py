@@ -174,6 +174,7 @@ class CellRun:
         self._change_simulator(Transition.TRANSITION_CONFIGURE, end)
         self._wait_for({SIMULATOR: State.PRIMARY_STATE_INACTIVE,
                         **{node: State.PRIMARY_STATE_ACTIVE for node in NODES}}, clients, end)
+        self._monitor.troubles.clear()  # of nodes that waited for each other
         self._cpu_before = self._supervisor.cpu()
         self._change_simulator(Transition.TRANSITION_ACTIVATE, end)
         for client in clients.values():

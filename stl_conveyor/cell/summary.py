@@ -41,7 +41,7 @@ class Summary:
     cpu_seconds_per_item: Mapping[str, float]
     seconds_to_first_item: float
     seconds: float
-    simulation_lag_ms: float  # worst seen
+    simulation_lag_ms: float  # from exposure to picture, the worst
     troubles: Tuple[str, ...]  # what nodes complained of
     deaths: Tuple[str, ...]  # processes that ended when nobody asked them to
     complete: bool  # every item came to rest
@@ -96,7 +96,7 @@ class Summary:
              f'{self.slack_ms.p99:.1f} ms'),
             ('middleware and Python p50 / p99', f'{overhead.p50:.1f} / {overhead.p99:.1f} ms'),
             ('CPU per item', f"{1e3 * self.cpu_seconds_per_item.get('total', 0):.0f} ms"),
-            ('worst lag of the simulation', f'{self.simulation_lag_ms:.0f} ms'),
+            ('latest picture after its exposure', f'{self.simulation_lag_ms:.0f} ms'),
             ('start to first item', f'{self.seconds_to_first_item:.1f} s')]
 
 

@@ -116,7 +116,7 @@ class CellSimulator(ConveyorNode):
             now_ns=None if settings.publish_clock else self.schedule_clock.ros_now_ns,
             on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))),
             prepare=lambda: self._cell.render_overview(camera.image_height, camera.image_width),
-            chunk=settings.chunk, real_time_factor=settings.real_time_factor)
+            finish=self._cell.close, chunk=settings.chunk, real_time_factor=settings.real_time_factor)
         self.listen(SortOutcome, 'sort_outcome', Profile.RESULT, self._command)
         self._paced.start()
 

@@ -88,6 +88,7 @@ class PacedCell:
     :param on_time: see above
     :param prepare: called in the thread before time begins, for what belongs to the thread (an
         OpenGL context) and is slow the first time
+    :param finish: called in the thread when it ends
     :param chunk: seconds of physics at a time
     :param real_time_factor: simulated seconds per second; 1 unless stamps are simulated time
     :param steady_ns: the clock that paces
@@ -97,7 +98,8 @@ class PacedCell:
                  on_exposure: Callable[[Exposure], None], on_rest: Callable[[Rest], None],
                  now_ns: Optional[Callable[[], int]],
                  on_time: Optional[Callable[[int], None]] = None,
-                 prepare: Callable[[], object] = lambda: None, chunk: float = 0.004,
+                 prepare: Callable[[], object] = lambda: None,
+                 finish: Callable[[], object] = lambda: None, chunk: float = 0.004,
                  real_time_factor: float = 1.0,
                  steady_ns: Callable[[], int] = time.monotonic_ns) -> None:
         """Prepare; nothing moves before :meth:`start`."""
@@ -112,6 +114,7 @@ class PacedCell:
         self._now_ns = now_ns
         self._on_time = on_time
         self._prepare = prepare
+        self._finish = finish
         self._chunk = chunk
         self._factor = real_time_factor
         self._steady_ns = steady_ns
@@ -174,6 +177,7 @@ class PacedCell:
                     break
                 if wait > 0:
                     self._stop.wait(wait)
+            self._finish()
         except BaseException as error:  # the node reports it; a thread would just vanish
             self._error = error
 
