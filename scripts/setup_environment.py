@@ -332,6 +332,11 @@ class Environment:
     def _build_environment(self) -> dict[str, str]:
         result = dict(os.environ)
         result['PATH'] = f'{self.venv / "bin"}{os.pathsep}{result.get("PATH", os.defpath)}'
+        # Else colcon adds a limit on the load, under which a busy machine hardly builds at all;
+        # and the flags of a make that called this are not meant for the one inside.
+        for name in ('MAKELEVEL', 'MFLAGS'):
+            result.pop(name, None)
+        result['MAKEFLAGS'] = f'-j{os.cpu_count() or 1}'
         if not self.ros.is_installed:
             for name in ('COLCON_PREFIX_PATH', 'PYTHONPATH', 'ROS_DISTRO'):
                 result.pop(name, None)
