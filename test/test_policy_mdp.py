@@ -72,7 +72,7 @@ def test_plenty_of_tokens_takes_everything():
     assert solve_mdp(Fraction(1), Fraction(2), rewards, UNIT).gain == pytest.approx(0.3)
 
 
-def simulate(policy, rewards, rate, depth, cost=1.0):
+def simulate(policy, rewards, rate, depth, cost=1.0, tell=False):
     """Average reward of a policy over a sequence, through the real bucket."""
     bucket = TokenBucket(rate, depth, time_unit_ns=1, nominal_bytes=4)
     total = 0.0
@@ -85,6 +85,8 @@ def simulate(policy, rewards, rate, depth, cost=1.0):
             reservation = bucket.reserve(4)
             assert reservation is not None
             bucket.settle(reservation, round(4 * cost))
+            if tell:
+                policy.settled(cost)
             total += reward
     return total / len(rewards)
 
@@ -112,6 +114,21 @@ def test_refunds_are_part_of_the_model():
     earned = simulate(quarter, samples, Fraction(1, 10), 4, cost=0.25)
     assert earned > 1.1 * simulate(whole, samples, Fraction(1, 10), 4, cost=0.25)
     assert earned == pytest.approx(quarter.solution.gain, rel=0.03)
+
+
+def test_adapts_to_refunds():
+    """Told what its offloads cost, the MDP comes to offload as one that knew it all along."""
+    samples = np.random.default_rng(2).beta(0.4, 1.2, 20000)
+    common = {'rate': '1/10', 'depth': 4, 'rewards': Distribution.of(samples)}
+    policy = make_policy('mdp', **common)
+    fixed = simulate(policy, samples, Fraction(1, 10), 4, cost=0.25)
+    earned = simulate(policy, samples, Fraction(1, 10), 4, cost=0.25, tell=True)
+    knew = make_policy('mdp', costs=Distribution.of([0.25]), **common)
+    assert earned > fixed + 0.8 * (simulate(knew, samples, Fraction(1, 10), 4, cost=0.25) - fixed)
+    policy.reset()
+    np.testing.assert_array_equal(
+        policy.solution.thresholds, make_policy('mdp', **common).solution.thresholds
+    )
 
 
 def test_fractional_levels_floor_to_the_grid():

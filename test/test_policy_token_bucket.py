@@ -118,7 +118,7 @@ class BucketMachine(RuleBasedStateMachine):
 
 
 BucketMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
+    max_examples=100, stateful_step_count=40, deadline=None
 )
 TestBucketMachine = BucketMachine.TestCase
 

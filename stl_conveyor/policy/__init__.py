@@ -7,6 +7,7 @@ from stl_conveyor.policy.base import (
     Distribution, Policy, PolicyDecision, PolicyInput, PolicySettings, Reason,
 )
 from stl_conveyor.policy.mdp import MdpPolicy
+from stl_conveyor.policy.network import AdaptivePolicy, DqnPolicy
 from stl_conveyor.policy.reward import RewardEstimator
 from stl_conveyor.policy.thresholds import (
     AlwaysPolicy, ConstantThresholdPolicy, NeverPolicy, RandomPolicy,
@@ -23,7 +24,10 @@ __all__ = [
 
 POLICIES = {
     policy.name: policy
-    for policy in (NeverPolicy, AlwaysPolicy, RandomPolicy, ConstantThresholdPolicy, MdpPolicy)
+    for policy in (
+        NeverPolicy, AlwaysPolicy, RandomPolicy, ConstantThresholdPolicy, MdpPolicy, DqnPolicy,
+        AdaptivePolicy,
+    )
 }
 
 

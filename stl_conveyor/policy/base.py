@@ -185,3 +185,6 @@ class Policy(ABC):
 
     def reset(self) -> None:
         """Forget the items seen so far."""
+
+    def settled(self, cost: float) -> None:
+        """Learn what an offload cost after its refund, in tokens; most policies need not know."""

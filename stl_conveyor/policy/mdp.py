@@ -31,6 +31,10 @@ _DISCOUNT = 1.0 - 1e-7
 _TOLERANCE = 1e-9
 _MAX_SWEEPS = 200
 _MAX_STATES = 4001
+_STEPS_WITH_REFUNDS = 12
+_COST_MEMORY = 50   # offloads over which the average cost is taken
+_COST_DRIFT = 0.1   # relative change of the average cost that is worth another solution
+_LEAST_COST = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,24 +160,42 @@ class MdpPolicy(Policy):
     """
     The optimal policy for i.i.d. rewards and inter-arrival times.
 
-    Tokens between two levels of the grid count as the lower one.
+    Tokens between two levels of the grid count as the lower one. When offloads turn out to cost
+    less than a token, because streams stop early, the MDP is solved again with what they cost.
     """
 
     name = 'mdp'
 
     def __init__(self, settings: PolicySettings):
-        whole = settings.costs.values[0] == 1.0
+        self._settings = settings
+        self._rewards = settings.need_rewards(self.name)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what offloads cost so far."""
+        self._cost = self._settings.costs.mean
+        self._solve(self._settings.costs)
+
+    def _solve(self, costs: Distribution) -> None:
+        self._solved_cost = costs.mean
+        whole = costs.values[0] == 1.0
         self.solution = solve_mdp(
-            settings.rate,
-            settings.depth,
-            settings.need_rewards(self.name),
-            settings.intervals,
-            settings.costs,
-            min_steps_per_token=1 if whole else 12,
+            self._settings.rate,
+            self._settings.depth,
+            self._rewards,
+            self._settings.intervals,
+            costs,
+            min_steps_per_token=1 if whole else _STEPS_WITH_REFUNDS,
         )
         self._steps = self.solution.steps_per_token
         self._thresholds = self.solution.thresholds.tolist()
         self._top = len(self._thresholds) - 1
+
+    def settled(self, cost: float) -> None:
+        """Follow the average cost of an offload; solve again when it has drifted."""
+        self._cost += (min(max(cost, 0.0), 1.0) - self._cost) / _COST_MEMORY
+        if abs(self._cost - self._solved_cost) > _COST_DRIFT * self._solved_cost:
+            self._solve(Distribution.of([max(self._cost, _LEAST_COST)]))
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
         """Compare with the worth of a token at this level."""

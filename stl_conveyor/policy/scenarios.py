@@ -149,7 +149,10 @@ def load_trace(path: 'str | Path') -> 'tuple[Sequences, np.ndarray]':
     decisions, bool [T, number of policies]. Raises ConfigError for anything else.
     """
     try:
-        table = np.loadtxt(path, delimiter=',', skiprows=1, ndmin=2)
+        lines = Path(path).read_text(encoding='utf-8').splitlines()[1:]
+        if not lines:
+            raise ValueError('it has no items')
+        table = np.loadtxt(lines, delimiter=',', ndmin=2)
         times = table[:, 0]
         intervals = np.append(np.diff(times), 1)
         if (intervals != np.round(intervals)).any() or intervals.min() < 1:

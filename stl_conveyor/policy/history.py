@@ -1,0 +1,201 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a learned policy sees: the last items, slow averages of the past, and the bucket's (r, b).
+
+One definition serves training (whole sequences at a time) and the node (item by item); a test
+holds the two together.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from stl_conveyor.policy.base import Distribution
+from stl_conveyor.policy.scenarios import Sequences
+
+# What is averaged: rank, its square, size of the last change of rank, a jump, interval.
+_AVERAGED = 5
+_JUMP = 0.25  # a change of rank above this share counts as a jump
+_RANKS = 129
+_DESCRIBED = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+_PRESENT = 1
+_BUCKET = 4
+
+
+class RewardScale:
+    """
+    Where a metric stands in the distribution of rewards.
+
+    Seen through it, items of different cells look alike: ranks 0..1, and metrics in units of the
+    95th percentile.
+    """
+
+    def __init__(self, rewards: Distribution):
+        middle = np.cumsum(rewards.weights) - rewards.weights / 2
+        self._ranks = np.linspace(0, 1, _RANKS)
+        self._metrics = np.interp(self._ranks, middle, rewards.values)
+        # Equal metrics at several ranks would make the rank of such a metric ambiguous.
+        self._metrics += np.arange(_RANKS) * 1e-9
+        self.unit = max(float(np.interp(0.95, middle, rewards.values)), 1e-3)
+        self.description = (
+            np.interp(_DESCRIBED, middle, rewards.values) / self.unit
+        ).astype(np.float32)
+
+    def rank(self, metrics: np.ndarray) -> np.ndarray:
+        """Return the places of metrics in the distribution, 0..1."""
+        return np.interp(metrics, self._metrics, self._ranks)
+
+
+@dataclass(frozen=True)
+class HistoryFormat:
+    """
+    Layout of a learned policy's input.
+
+    window     how many items back, the present one included
+    intervals  give the inter-arrival times of the window too
+    horizons   time constants, in items, of the exponential averages; () for none
+    universal  the network serves every bucket and every distribution of rewards: it sees ranks,
+               the distribution, r and b; else it sees metrics, for one of each
+    """
+
+    window: int = 96
+    intervals: bool = False
+    horizons: 'tuple[int, ...]' = ()
+    universal: bool = False
+
+    @property
+    def size(self) -> int:
+        """Length of the input."""
+        size = self.window * (2 if self.intervals else 1) + _AVERAGED * len(self.horizons)
+        return size + (_PRESENT + len(_DESCRIBED) + _BUCKET if self.universal else 0)
+
+    def series(self, metrics: np.ndarray, scale: RewardScale) -> np.ndarray:
+        """Scale the series of the window, from metrics of any shape, to about -1..1."""
+        if self.universal:
+            return (2 * scale.rank(metrics) - 1).astype(np.float32)
+        return np.asarray(2 * np.asarray(metrics) - 0.5, dtype=np.float32)
+
+    def constants(self, scale: RewardScale, rate: Fraction, depth: Fraction) -> np.ndarray:
+        """Describe the rewards and the bucket, float32 [13]; empty for one bucket only."""
+        if not self.universal:
+            return np.zeros(0, dtype=np.float32)
+        rate, depth = max(float(rate), 1e-3), float(depth)
+        bucket = [np.log(rate) / 2, rate * 2, np.log(depth) / 2, 1 / depth]
+        return np.concatenate([scale.description, bucket]).astype(np.float32)
+
+    def decay(self) -> np.ndarray:
+        """Weights of the newest item in each average, float32 [horizons]."""
+        return (1 / np.asarray(self.horizons, dtype=np.float32)).astype(np.float32)
+
+
+def scale_intervals(intervals: np.ndarray) -> np.ndarray:
+    """Scale inter-arrival times in time units for the network."""
+    return np.log(np.maximum(np.asarray(intervals, dtype=np.float32), 0.05)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryArrays:
+    """
+    Whole sequences as a learned policy sees them; the window of item t begins at column t.
+
+    series     float32 [S, T + window - 1], zeros before the first item
+    intervals  the same for the inter-arrival times, or None
+    others     float32 [S, T, extra]: averages, the present metric
+    """
+
+    series: np.ndarray
+    intervals: 'np.ndarray | None'
+    others: np.ndarray
+
+
+def history_of(
+    sequences: Sequences, layout: HistoryFormat, scale: RewardScale
+) -> HistoryArrays:
+    """Lay out whole sequences."""
+    rewards = sequences.rewards.T
+    n_sequences, n_items = rewards.shape
+    padded = np.zeros((n_sequences, n_items + layout.window - 1), dtype=np.float32)
+    padded[:, layout.window - 1:] = layout.series(rewards, scale)
+    before = np.zeros((n_sequences, n_items), dtype=np.float32)
+    before[:, 1:] = scale_intervals(sequences.intervals.T[:, :-1])
+    gaps = None
+    if layout.intervals:
+        gaps = np.zeros_like(padded)
+        gaps[:, layout.window - 1:] = before
+    extra = [np.zeros((n_sequences, n_items, 0), dtype=np.float32)]
+    if layout.horizons:
+        place = scale.rank(rewards).astype(np.float32)
+        decay = layout.decay()[:, None]
+        averages = np.zeros((n_sequences, len(layout.horizons), _AVERAGED), dtype=np.float32)
+        stacked = np.empty((n_items, *averages.shape), dtype=np.float32)
+        last = np.full(n_sequences, 0.5, dtype=np.float32)
+        for t in range(n_items):
+            fresh = _averaged(place[:, t], last, before[:, t])
+            averages += decay * (fresh[:, None] - averages)
+            stacked[t] = averages
+            last = place[:, t]
+        extra.append(stacked.reshape(n_items, n_sequences, -1).transpose(1, 0, 2))
+    if layout.universal:
+        extra.append((rewards[:, :, None] / scale.unit).astype(np.float32))
+    return HistoryArrays(padded, gaps, np.concatenate(extra, axis=2))
+
+
+def _averaged(rank, last, interval) -> np.ndarray:
+    """Return what is averaged, [..., 5]; each has mean about 0 for independent items."""
+    change = np.abs(rank - last)
+    return np.stack(
+        [2 * rank - 1, 3 * rank * rank - 1, 3 * change - 1,
+         np.where(change > _JUMP, 0.5, -0.5), interval],
+        axis=-1,
+    )
+
+
+class History:
+    """The same, item by item."""
+
+    def __init__(self, layout: HistoryFormat, scale: RewardScale):
+        self._layout = layout
+        self._scale = scale
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        layout = self._layout
+        self._series = np.zeros(layout.window, dtype=np.float32)
+        self._gaps = np.zeros(layout.window, dtype=np.float32)
+        self._averages = np.zeros((len(layout.horizons), _AVERAGED), dtype=np.float32)
+        self._decay = layout.decay()[:, None]
+        self._last = 0.5
+
+    def push(self, metric: float, interarrival: float, constants: np.ndarray) -> np.ndarray:
+        """
+        Take in an item and return the network's input, float32 [1, size].
+
+        interarrival  time units since the item before; nan if there was none
+        constants     from ``HistoryFormat.constants``
+        """
+        layout = self._layout
+        self._series[:-1] = self._series[1:]
+        self._series[-1] = layout.series(metric, self._scale)
+        gap = 0.0 if interarrival != interarrival else float(scale_intervals(interarrival))
+        parts = [self._series]
+        if layout.intervals:
+            self._gaps[:-1] = self._gaps[1:]
+            self._gaps[-1] = gap
+            parts.append(self._gaps)
+        if layout.horizons:
+            rank = float(self._scale.rank(metric))
+            change = abs(rank - self._last)
+            fresh = np.array(
+                [2 * rank - 1, 3 * rank * rank - 1, 3 * change - 1,
+                 0.5 if change > _JUMP else -0.5, gap], dtype=np.float32,
+            )
+            self._averages += self._decay * (fresh - self._averages)
+            self._last = rank
+            parts.append(self._averages.ravel())
+        if layout.universal:
+            parts.append(np.array([metric / self._scale.unit], dtype=np.float32))
+            parts.append(constants)
+        return np.concatenate(parts)[None]

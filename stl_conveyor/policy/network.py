@@ -1,0 +1,138 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Learned policies: a network tells the worth of a token from what was seen so far.
+
+``dqn`` serves the one bucket that it was trained for; ``adaptive`` serves every bucket, reward
+distribution and arrival process: it reads them from its input. Both are ONNX files written by
+``stl_conveyor.training.dqn``, run by ONNX Runtime.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from stl_conveyor.errors import ConfigError, MissingDependency, ModelFileError
+from stl_conveyor.policy.base import (
+    decide_by_threshold, Policy, PolicyDecision, PolicyInput, PolicySettings,
+)
+from stl_conveyor.policy.history import History, HistoryFormat, RewardScale
+from stl_conveyor.policy.token_bucket import exact_fraction
+
+_COST_MEMORY = 50  # offloads over which the average cost is taken
+_LEAST_COST = 0.05
+
+
+class LearnedPolicy(Policy):
+    """
+    Offload when the reward reaches the worth of a token that the network tells.
+
+    With refunds an offload costs less than a token; the policy follows the average cost c and
+    counts in units of it: a bucket (r, b) with offloads of c tokens is one of (r/c, b/c).
+    """
+
+    universal: bool
+
+    def __init__(self, settings: PolicySettings):
+        if settings.model is None:
+            raise ConfigError(
+                f'policy {self.name!r} needs the path of its network: set the model parameter'
+            )
+        self._session, about = _load(settings.model)
+        self._layout = HistoryFormat(**about['layout'])
+        if self._layout.universal != self.universal:
+            raise ConfigError(
+                f'{settings.model} was not trained for policy {self.name!r}; '
+                'dqn serves one bucket, adaptive serves all'
+            )
+        self._rate, self._depth = settings.rate, settings.depth
+        if self.universal:
+            self._scale = RewardScale(settings.need_rewards(self.name))
+            self._unit = self._scale.unit
+        else:
+            self._scale = RewardScale(settings.rewards) if settings.rewards else None
+            self._unit = 1.0
+            trained = (exact_fraction(about['rate']), exact_fraction(about['depth']))
+            if trained != (settings.rate, settings.depth):
+                raise ConfigError(
+                    f'{settings.model} was trained for (r, b) = ({trained[0]}, {trained[1]}), '
+                    f'not ({settings.rate}, {settings.depth}); use policy adaptive'
+                )
+        self._knots = np.asarray(about['knots'], dtype=float)
+        self._history = History(self._layout, self._scale)
+        self._first_cost = settings.costs.mean
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the items seen so far."""
+        self._history.reset()
+        self._cost = self._first_cost
+        self._describe()
+
+    def _describe(self) -> None:
+        cost = max(self._cost, _LEAST_COST)
+        self._constants = self._layout.constants(
+            self._scale, float(self._rate) / cost, float(self._depth) / cost
+        )
+
+    def settled(self, cost: float) -> None:
+        """Learn what an offload cost after its refund, in tokens."""
+        self._cost += (cost - self._cost) / _COST_MEMORY
+        self._describe()
+
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Ask the network what a token is worth now."""
+        item = self._history.push(state.expected_reward, state.interarrival, self._constants)
+        worth = self._session.run(None, {'history': item})[0][0]
+        cost = max(self._cost, _LEAST_COST) if self.universal else 1.0
+        spare = state.level / state.denominator - cost
+        room = float(self._depth) - cost
+        relative = min(max(spare / room, 0.0), 1.0) if room > 0 else 0.0
+        threshold = float(np.interp(relative, self._knots, worth)) * self._unit
+        return decide_by_threshold(state, threshold)
+
+
+class DqnPolicy(LearnedPolicy):
+    """The published DQN: a history of 96 metrics, one output for each level of one bucket."""
+
+    name = 'dqn'
+    universal = False
+
+
+class AdaptivePolicy(LearnedPolicy):
+    """One network for all buckets, which adapts to the process that it sees."""
+
+    name = 'adaptive'
+    universal = True
+
+
+def _load(path: str):
+    """Open the network and read what was written with it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependency(
+            'learned policies need ONNX Runtime: pip install onnxruntime'
+        ) from error
+    if not Path(path).is_file():
+        raise ModelFileError(f'no policy network at {path}; give the path of an .onnx file')
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=['CPUExecutionProvider']
+        )
+        properties = session.get_modelmeta().custom_metadata_map
+        about = json.loads(properties['about'])
+        about['layout'] = json.loads(properties['layout'])
+        about['layout']['horizons'] = tuple(about['layout']['horizons'])
+        outputs = session.get_outputs()[0].shape[1]
+        knots = json.loads(properties['knots'])
+        about['knots'] = np.linspace(0, 1, outputs) if knots is None else knots
+        return session, about
+    except Exception as error:  # ONNX Runtime raises its own family, without a common base
+        raise ModelFileError(
+            f'{path} is no policy network ({error}); export it with stl_conveyor.training.dqn'
+        ) from error

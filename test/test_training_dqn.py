@@ -1,0 +1,203 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Training of learned policies: samples, learning, export; and the node's side of them."""
+
+from fractions import Fraction
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch')
+onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+
+from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
+from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
+from stl_conveyor.policy.history import (  # noqa: E402
+    History, HistoryFormat, RewardScale,
+)
+from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
+from stl_conveyor.policy.scenarios import (  # noqa: E402
+    CorrelatedRewards, Scenario, TwoStateArrivals,
+)
+from stl_conveyor.policy.simulate import (  # noqa: E402
+    IntegerBucket, play_policy, play_tables, play_thresholds,
+)
+from stl_conveyor.training.dqn import (  # noqa: E402
+    coupled_returns, export, level_positions, make_network, Task, Trainer, TrainingPlan,
+    UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, UniversalTasks, windows_of, worth_of,
+)
+
+POOL = np.sort(np.random.default_rng(9).beta(0.4, 1.2, 800))
+REWARDS = Distribution.of(POOL)
+SCALE = RewardScale(REWARDS)
+SCENARIO = Scenario(CorrelatedRewards(0.1, 0.1), TwoStateArrivals.published(3, 0.05))
+
+
+@pytest.mark.parametrize(
+    'layout', [HistoryFormat(), HistoryFormat(intervals=True), UNIVERSAL_LAYOUT]
+)
+def test_item_by_item_is_all_at_once(layout):
+    """The node's history equals the training's, from the first item on."""
+    sequences = SCENARIO.draw(POOL, 130, 2, np.random.default_rng(0))
+    task = Task(SCENARIO, Fraction(1, 5), Fraction(3), POOL)
+    windows = windows_of(sequences, layout, task)
+    constants = layout.constants(SCALE, task.rate, task.depth)
+    for s in range(2):
+        history = History(layout, SCALE)
+        before = float('nan')
+        for t in range(130):
+            item = history.push(float(sequences.rewards[t, s]), before, constants)
+            before = int(sequences.intervals[t, s])
+            together = windows(torch.tensor([s]), torch.tensor([t])).numpy()
+            assert item.shape == together.shape == (1, layout.size)
+            np.testing.assert_allclose(item, together, atol=2e-5)
+
+
+def test_rewards_at_ranks():
+    """Ranks are even over the pool, also for a distribution with atoms."""
+    ranks = SCALE.rank(POOL)
+    assert np.abs(ranks - np.linspace(0, 1, POOL.size)).max() < 0.02
+    atoms = RewardScale(Distribution.of([0.0, 0.0, 0.0, 0.5]))
+    assert (np.diff(atoms.rank(np.array([0.0, 0.1, 0.5]))) > 0).all()
+
+
+def test_coupled_returns_average_to_the_mdp():
+    """For i.i.d. items the mean sample under the optimal policy is the MDP's threshold."""
+    bucket = IntegerBucket.of(Fraction(1, 4), Fraction(2))
+    solution = solve_mdp(Fraction(1, 4), Fraction(2), REWARDS, Distribution.of([1.0]))
+    sequences = Scenario().draw(POOL, 1500, 60, np.random.default_rng(0))
+    worth = np.broadcast_to(solution.thresholds[4:].astype(np.float32), (60, 1500, 5))
+    samples = coupled_returns(sequences, bucket, worth, solution.values)
+    assert samples.shape == (60, 1500, 5)
+    np.testing.assert_allclose(
+        samples.mean(axis=(0, 1)), solution.thresholds[4:], atol=0.01
+    )
+
+
+def test_level_positions():
+    """Knots are interpolated over the relative level, whole levels are kept as they are."""
+    bucket = IntegerBucket.of(Fraction(1, 4), Fraction(2))
+    np.testing.assert_array_equal(level_positions(bucket, None), np.eye(5))
+    read = level_positions(bucket, np.array([0, 0.5, 1.0]))
+    np.testing.assert_allclose(read @ np.array([0, 5.0, 10.0]), [0, 2.5, 5, 7.5, 10])
+    single = level_positions(IntegerBucket.of(Fraction(1, 4), Fraction(1)), np.array([0, 1.0]))
+    np.testing.assert_allclose(single, [[1.0, 0.0]])
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Train a small DQN on correlated items; returns its file, task and trainer."""
+    task = Task(Scenario(CorrelatedRewards(0.1, 0.1)), Fraction(1, 4), Fraction(2), POOL)
+    layout = HistoryFormat(window=16)
+    plan = TrainingPlan(
+        iterations=2, sequences=32, items=700, tail=100, steps=250, batch=512, width=32, depth=2
+    )
+    trainer = Trainer(layout, None, lambda generator: [task], plan, log=lambda line: None)
+    path = tmp_path_factory.mktemp('dqn') / 'dqn.onnx'
+    trainer.iterate()
+    trainer.save(path.with_suffix('.pt'))
+    trainer.iterate()
+    export(trainer.network, layout, None, path, {'rate': '1/4', 'depth': '2'})
+    return path, task, trainer
+
+
+def test_learning_beats_the_mdp(trained):
+    """After a few seconds of training the network earns more than the i.i.d. optimum."""
+    _, task, trainer = trained
+    sequences = task.scenario.draw(POOL, 4000, 20, np.random.default_rng(7))
+    bucket = IntegerBucket.of(task.rate, task.depth)
+    windows = windows_of(sequences, trainer.layout, task)
+    worth = worth_of(trainer.network, windows, 20, 4000, level_positions(bucket, None))
+    total, _ = play_thresholds(sequences, bucket, worth.transpose(1, 0, 2))
+    solution = solve_mdp(task.rate, task.depth, REWARDS, Distribution.of([1.0]))
+    mdp, _ = play_tables(sequences, [bucket], [solution.thresholds])
+    gain = total / 4000 - mdp[0]
+    assert gain.mean() - 2 * gain.std() / np.sqrt(len(gain)) > 0.001
+
+
+def test_the_node_plays_what_was_trained(trained):
+    """The exported network, run item by item without torch, decides as in training."""
+    path, task, trainer = trained
+    sequences = task.scenario.draw(POOL, 400, 1, np.random.default_rng(8))
+    bucket = IntegerBucket.of(task.rate, task.depth)
+    windows = windows_of(sequences, trainer.layout, task)
+    worth = worth_of(trainer.network, windows, 1, 400, level_positions(bucket, None))
+    _, decisions = play_thresholds(sequences, bucket, worth.transpose(1, 0, 2))
+    policy = make_policy('dqn', rate='1/4', depth=2, rewards=REWARDS, model=str(path))
+    played = play_policy(sequences, task.rate, task.depth, policy)
+    assert (played != decisions[:, 0]).sum() <= 1
+    assert 20 < played.sum() <= 400 // 4 + 2
+
+
+def test_resume_goes_on_as_if_never_stopped(trained):
+    """A run continued from its checkpoint ends with the same weights."""
+    path, task, trainer = trained
+    again = Trainer(
+        trainer.layout, None, lambda generator: [task], trainer.plan, log=lambda line: None
+    )
+    again.resume(path.with_suffix('.pt'))
+    again.iterate()
+    for one, two in zip(trainer.network.parameters(), again.network.parameters()):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.fixture(scope='module')
+def universal(tmp_path_factory):
+    """Export an untrained universal network."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('all') / 'adaptive.onnx'
+    network = make_network(UNIVERSAL_LAYOUT.size, len(UNIVERSAL_KNOTS), 16, 2)
+    export(network, UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, path)
+    return path
+
+
+def test_adaptive_policy_takes_any_bucket(universal):
+    """One network decides for every (r, b), and never overspends."""
+    sequences = SCENARIO.draw(POOL, 200, 1, np.random.default_rng(1))
+    for rate, depth in (('1/20', 1), ('1/4', 4), ('7/10', '5/2')):
+        policy = make_policy(
+            'adaptive', rate=rate, depth=depth, rewards=REWARDS, model=str(universal)
+        )
+        first = play_policy(sequences, Fraction(rate), Fraction(depth), policy)
+        again = play_policy(sequences, Fraction(rate), Fraction(depth), policy)
+        np.testing.assert_array_equal(first, again)
+        policy.settled(0.2)
+
+
+def test_universal_tasks_are_many_kinds():
+    """A draw holds all kinds of scenarios and stays within what a bucket can be."""
+    tasks = UniversalTasks(POOL)(np.random.default_rng(0))
+    assert len(tasks) == 64
+    kinds = {(task.scenario.rewards is None, task.scenario.arrivals is None) for task in tasks}
+    assert len(kinds) >= 3
+    for task in tasks:
+        assert 1 <= task.depth <= 20 and 0 < task.rate <= Fraction(1, 2)
+        assert (np.diff(task.pool) >= 0).all() and 0 <= task.pool[0] and task.pool[-1] <= 1
+
+
+def test_files_that_do_not_fit_are_refused(trained, universal, tmp_path):
+    """A network for another bucket or another policy, or none at all, is refused by name."""
+    path = str(trained[0])
+    with pytest.raises(ConfigError, match='trained for'):
+        make_policy('dqn', rate='1/5', depth=2, rewards=REWARDS, model=path)
+    with pytest.raises(ConfigError, match='adaptive'):
+        make_policy('adaptive', rate='1/4', depth=2, rewards=REWARDS, model=path)
+    with pytest.raises(ConfigError, match='dqn'):
+        make_policy('dqn', rate='1/4', depth=2, rewards=REWARDS, model=str(universal))
+    with pytest.raises(ConfigError, match='path'):
+        make_policy('adaptive', rewards=REWARDS)
+    with pytest.raises(ModelFileError):
+        make_policy('adaptive', rewards=REWARDS, model=str(tmp_path / 'none.onnx'))
+    damaged = tmp_path / 'damaged.onnx'
+    damaged.write_bytes(b'not a network')
+    with pytest.raises(ModelFileError, match='export it'):
+        make_policy('adaptive', rewards=REWARDS, model=str(damaged))
+
+
+def test_what_is_written_with_the_network(trained):
+    """The layout travels in the file."""
+    properties = {p.key: p.value for p in onnx.load(str(trained[0])).metadata_props}
+    assert json.loads(properties['layout'])['window'] == 16
+    assert json.loads(properties['about']) == {'rate': '1/4', 'depth': '2'}
