@@ -40,8 +40,12 @@ class ActuatorSettings(NodeSettings):
 
     cell_file: str = parameter(
         '', 'Cell description (YAML). Empty: the one that the package ships.')
+    niceness: int = parameter(
+        -10, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
+        'not wait for models. What the system does not permit is reported and otherwise left '
+        'out.', minimum=-20, maximum=19)
     guard: float = parameter(
-        0.02, 'Seconds before the deadline at which the diverter is commanded.',
+        0.04, 'Seconds before the deadline at which the diverter is commanded.',
         minimum=0.0, maximum=1.0)
     output: str = parameter(
         'topic', 'How the diverter is commanded: topic publishes SortOutcome for a driver.',

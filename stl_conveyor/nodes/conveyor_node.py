@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+import os
 import traceback
 from typing import Any, ClassVar
 
@@ -64,6 +65,9 @@ class ConveyorNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_timer(
             self.settings.diagnostics_period, self.guarded(self.report), clock=self.steady_clock)
+        if self.settings.niceness:
+            self._prioritiser = self.create_timer(
+                0.0, self._set_priority, clock=self.steady_clock)
         self._starter = self.create_timer(0.0, self.guarded(self._start), clock=self.steady_clock)
         if not self.settings.autostart:
             self._starter.cancel()
@@ -219,6 +223,15 @@ class ConveyorNode(LifecycleNode):
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
+
+    def _set_priority(self) -> None:
+        self._prioritiser.cancel()
+        try:
+            # Linux takes 0 for the calling thread: that of the executor.
+            os.setpriority(os.PRIO_PROCESS, 0, self.settings.niceness)
+            self.health.set_value('niceness', self.settings.niceness)
+        except OSError:
+            self.health.set_value('niceness', f'{self.settings.niceness} is not permitted')
 
     # Life cycle.
 

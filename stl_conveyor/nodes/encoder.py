@@ -49,7 +49,7 @@ class EncoderSettings(NodeSettings):
         150, 'What a message costs on the wire beside its payload (RTPS, UDP, IP).',
         minimum=0, maximum=10_000)
     guard: float = parameter(
-        0.02, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0)
+        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0)
     answer_time: float = parameter(
         0.1, 'Seconds from sending a packet to having the answer, until it has been measured.',
         minimum=0.0, maximum=10.0)

@@ -3,7 +3,7 @@
 """Decide which items are worth the network, and keep the token bucket."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 import math
 import sys
 
@@ -20,8 +20,8 @@ from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
 from stl_conveyor.policy import (
-    Distribution, exact_fraction, make_policy, POLICIES, PolicyInput, Reservation,
-    RewardEstimator, TokenBucket)
+    Distribution, exact_fraction, make_policy, POLICIES, PolicyInput, PolicySettings,
+    Reservation, RewardEstimator, TokenBucket)
 from stl_conveyor.vision.classifier import check_probabilities
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -55,7 +55,7 @@ class OffloadPolicySettings(NodeSettings):
         'policies that plan.')
     seed: int = parameter(0, 'Seed of the random policy.', minimum=0, maximum=2**31 - 1)
     guard: float = parameter(
-        0.02, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0)
+        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0)
     answer_time: float = parameter(
         0.1, 'Seconds from a decision to the first possible answer of the edge, until it has been '
         'measured.', minimum=0.0, maximum=10.0)
@@ -84,14 +84,21 @@ class OffloadPolicy(ConveyorNode):
     def check_settings(self, settings: OffloadPolicySettings) -> None:
         """Refuse distributions and buckets that cannot be."""
         self._make_bucket(settings)
-        Distribution.of(settings.intervals)
-        Distribution.of(settings.costs)
+        self._planning(settings)
 
     @staticmethod
     def _make_bucket(settings: OffloadPolicySettings) -> TokenBucket:
         return TokenBucket(
             exact_fraction(settings.rate), exact_fraction(settings.depth),
             round(settings.time_unit * 1e9), settings.nominal_bytes)
+
+    @staticmethod
+    def _planning(settings: OffloadPolicySettings) -> PolicySettings:
+        return PolicySettings(
+            rate=exact_fraction(settings.rate), depth=exact_fraction(settings.depth),
+            intervals=Distribution.of(settings.intervals), costs=Distribution.of(settings.costs),
+            threshold=None if settings.threshold <= -1.0 else settings.threshold,
+            seed=settings.seed)
 
     def configure(self) -> None:
         """Load the reward estimate and solve the policy."""
@@ -104,12 +111,10 @@ class OffloadPolicy(ConveyorNode):
             raise ModelFileError(
                 f'{folder.path("reward")}: knows {self.rewards.classes} classes, the manifest '
                 f'{len(folder.labels)}; fit it again')
+        planning = replace(self._planning(settings), rewards=self.rewards.distribution)
         self.policy = make_policy(
-            settings.policy, rate=exact_fraction(settings.rate),
-            depth=exact_fraction(settings.depth), rewards=self.rewards.distribution,
-            intervals=Distribution.of(settings.intervals), costs=Distribution.of(settings.costs),
-            threshold=None if settings.threshold <= -1.0 else settings.threshold,
-            seed=settings.seed)
+            settings.policy,
+            **{item.name: getattr(planning, item.name) for item in fields(planning)})
         # The bucket outlives a reactivation: a node that was restarted has not earned tokens.
         self.bucket = self.bucket or self._make_bucket(settings)
         self.answer_time = DelayEstimator(

@@ -93,6 +93,9 @@ class NodeRunner:
     def start(self) -> None:
         """Spin every group in a thread of its own."""
         tune_garbage_collection()
+        if len(self._executors) > 1:
+            # Python lets a busy thread run for 5 ms before another one's turn.
+            sys.setswitchinterval(0.001)
         for group, executor in self._executors.items():
             thread = threading.Thread(
                 target=_spin, args=(executor, self._stop), name=f'executor {group}',

@@ -53,6 +53,9 @@ class NodeSettings:
         3.0, 'Seconds between attempts to configure.', minimum=0.1, maximum=3600.0)
     diagnostics_period: float = parameter(
         1.0, 'Seconds between two reports on /diagnostics.', minimum=0.1, maximum=60.0)
+    niceness: int = parameter(
+        0, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. What the '
+        'system does not permit is reported and otherwise left out.', minimum=-20, maximum=19)
     topic_deadline: float = parameter(
         0.0, 'DDS deadline (s) offered and requested on the topics of the cell: a watchdog on '
         'silence. 0 = off. Use the same value in every node; ignored with use_sim_time.',

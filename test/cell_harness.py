@@ -1,0 +1,228 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Run nodes on real DDS in a test, send them anything, and wait for what they say."""
+import array
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import json
+import os
+from pathlib import Path
+import random
+import subprocess
+import sys
+import threading
+import time
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from stl_conveyor.cell.deadline import sorting_deadline
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.msg import (
+    Classification, FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature,
+    SortOutcome, TokenBucketState)
+from stl_conveyor.nodes.runner import NodeRunner, NodeSpec
+from stl_conveyor.nodes.time import to_ns, to_stamp
+from stl_conveyor.training.tiny import tiny_images
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')
+DIRECT = {'features_tx': 'features_rx', 'feedback_tx': 'feedback_rx',
+          'edge_classification_tx': 'edge_classification'}
+WATCHED = {
+    'capture': ItemCapture, 'classification': Classification,
+    'offload_decision': OffloadDecision, 'features_rx': ProgressiveFeature,
+    'feedback_rx': FeatureFeedback, 'edge_classification': Classification,
+    'transfer': FeatureFeedback, 'token_bucket': TokenBucketState, 'sort_outcome': SortOutcome,
+    '/diagnostics': DiagnosticArray,
+}
+# So early that a loaded machine, on which Python stands still for a moment, is not a failure.
+GUARD = 0.25
+BEST_EFFORT = ('features_tx', 'features_rx', 'feedback_tx', 'feedback_rx', 'camera/image_raw')
+
+
+def qos(topic, depth=100):
+    """Return a profile that connects to the cell's topic."""
+    return QoSProfile(
+        depth=depth,
+        reliability=(ReliabilityPolicy.BEST_EFFORT if topic in BEST_EFFORT
+                     else ReliabilityPolicy.RELIABLE),
+        durability=(DurabilityPolicy.TRANSIENT_LOCAL if topic == 'token_bucket'
+                    else DurabilityPolicy.VOLATILE))
+
+
+@dataclass
+class Heard:
+    """Messages that the probe received, by topic, with the time (ns, steady)."""
+
+    messages: dict = field(default_factory=lambda: {topic: [] for topic in WATCHED})
+
+    def of(self, topic, **fields):
+        return [m for m in self.messages[topic]
+                if all(getattr(m, name) == value for name, value in fields.items())]
+
+
+class CellHarness:
+    """Nodes, and a probe that hears every topic and can publish on any."""
+
+    def __init__(self, specs, *, domain_id=None, use_sim_time=False, watched=tuple(WATCHED)):
+        self.domain_id = domain_id or random.SystemRandom().randint(1, 100)
+        self.runner = NodeRunner(specs, domain_id=self.domain_id)
+        self.heard = Heard()
+        self._changed = threading.Condition()
+        self._publishers = {}
+        self.probe = Node('probe', context=self.runner.context, use_global_arguments=False)
+        for topic in watched:
+            self.probe.create_subscription(
+                WATCHED[topic], topic,
+                lambda message, topic=topic: self._on_message(topic, message), qos(topic))
+        from rclpy.executors import SingleThreadedExecutor
+        executor = SingleThreadedExecutor(context=self.runner.context)
+        executor.add_node(self.probe)
+        self.runner._executors['probe'] = executor
+
+    def _on_message(self, topic, message):
+        with self._changed:
+            self.heard.messages[topic].append(message)
+            self._changed.notify_all()
+
+    def __enter__(self):
+        self.runner.start()
+        return self
+
+    def __exit__(self, *_):
+        self.probe.destroy_node()
+        self.runner.stop()
+
+    def wait(self, predicate, timeout=10.0, what='what was expected'):
+        """Wait until the predicate is true of what was heard; fail with what was said."""
+        end = time.monotonic() + timeout
+        with self._changed:
+            while not (result := predicate()):
+                left = end - time.monotonic()
+                assert left > 0, f'{what} did not happen in {timeout} s; {self.complaints()}'
+                self._changed.wait(min(left, 0.25))
+        return result
+
+    def wait_active(self, timeout=30.0):
+        self.wait(lambda: all(n.is_active for n in self.runner.nodes if n.settings.autostart),
+                  timeout, 'activation')
+
+    def publisher(self, topic, kind=None, readers=1, timeout=10.0):
+        """Return a publisher that is connected to that many readers."""
+        if topic not in self._publishers:
+            self._publishers[topic] = self.probe.create_publisher(
+                kind or WATCHED[topic], topic, qos(topic))
+        publisher = self._publishers[topic]
+        self.wait(lambda: publisher.get_subscription_count() >= readers, timeout,
+                  f'{readers} readers of {topic}')
+        return publisher
+
+    def connect(self, topic, publishers=1, readers=1):
+        self.wait(lambda: self.probe.count_publishers(topic) >= publishers
+                  and self.probe.count_subscribers(topic) >= readers, 10, f'wiring of {topic}')
+
+    def statuses(self, node):
+        return [s for m in self.heard.messages['/diagnostics'] for s in m.status
+                if s.name.endswith(node)]
+
+    def wait_diagnostic(self, node, text, level=None, timeout=10.0):
+        """Wait for a report of a node that contains a text."""
+        return self.wait(
+            lambda: next((s for s in self.statuses(node) if text in s.message
+                          and (level is None or s.level == bytes([level]))), None),
+            timeout, f'{text!r} from {node}')
+
+    def complaints(self):
+        seen = {}
+        for message in self.heard.messages['/diagnostics']:
+            for status in message.status:
+                if status.message != 'OK':
+                    seen[f'{status.name}: {status.message}'] = None
+        counts = {t: len(m) for t, m in self.heard.messages.items() if m}
+        return f'heard {counts}; diagnostics: {list(seen)[-8:]}'
+
+    def now_ns(self):
+        return self.probe.get_clock().now().nanoseconds
+
+    def outcomes(self):
+        return self.heard.messages['sort_outcome']
+
+
+def make_capture(item_id, stamp_ns, image, deadline_ns=None):
+    """Return the capture of an image uint8 [S, S, 3]."""
+    header = Header(stamp=to_stamp(stamp_ns), frame_id='camera_optical_frame')
+    size = image.shape[0]
+    if deadline_ns is None:
+        deadline_ns = sorting_deadline(stamp_ns, CELL)
+    return ItemCapture(
+        header=header, item_id=item_id, deadline=to_stamp(deadline_ns),
+        crop=Image(header=header, height=size, width=size, encoding='rgb8', step=3 * size,
+                   data=array.array('B', image.tobytes())))
+
+
+def make_classification(item_id, stamp_ns, class_id, source=Classification.SOURCE_LOCAL,
+                        score=0.6, labels=CELL.classes, deadline_ns=None, **fields):
+    probabilities = np.full(len(labels), (1 - score) / (len(labels) - 1), np.float32)
+    probabilities[labels.index(class_id)] = score
+    if deadline_ns is None:
+        deadline_ns = sorting_deadline(stamp_ns, CELL)
+    return Classification(
+        header=Header(stamp=to_stamp(stamp_ns)), item_id=item_id,
+        deadline=to_stamp(deadline_ns), source=source, class_id=class_id, score=score,
+        probabilities=array.array('f', probabilities.tobytes()), **fields)
+
+
+def device_specs(models, *, group='device', edge=True, **changes):
+    """Return the product's nodes without the camera, edge and device wired directly."""
+    from stl_conveyor.nodes.actuator import Actuator
+    from stl_conveyor.nodes.edge_classifier import EdgeClassifier
+    from stl_conveyor.nodes.encoder import EncoderNode
+    from stl_conveyor.nodes.local_classifier import LocalClassifier
+    from stl_conveyor.nodes.offload_policy import OffloadPolicy
+    plan = [
+        (Actuator, {'guard': GUARD}, {}, 'act'),
+        (LocalClassifier, {'models_dir': str(models)}, {}, group),
+        (OffloadPolicy, {
+            'models_dir': str(models), 'policy': 'always', 'rate': 1000.0, 'depth': 1000.0,
+            'time_unit': 1.0, 'guard': GUARD}, {}, group),
+        (EncoderNode, {'models_dir': str(models), 'guard': GUARD},
+         {'features_tx': 'features_rx'}, group),
+    ]
+    if edge:
+        plan.append((EdgeClassifier, {'models_dir': str(models)},
+                     {'feedback_tx': 'feedback_rx',
+                      'edge_classification_tx': 'edge_classification'}, 'edge'))
+    return [
+        NodeSpec(cls, {**parameters, 'retry_period': 0.3, 'diagnostics_period': 0.3,
+                       **changes.get(cls.NAME, {})}, group=where, remappings=remappings)
+        for cls, parameters, remappings, where in plan]
+
+
+@contextmanager
+def node_process(name, *, domain_id, parameters=(), remappings=(), log=None):
+    """Run a node as a process of its own; it is killed at the end if it still runs."""
+    command = [sys.executable, '-m', f'stl_conveyor.nodes.{name}', '--ros-args']
+    for key, value in dict(parameters).items():
+        command += ['-p', f'{key}:={json.dumps(value) if not isinstance(value, str) else value}']
+    for old, new in dict(remappings).items():
+        command += ['-r', f'{old}:={new}']
+    process = subprocess.Popen(
+        command, env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+__all__ = [
+    'CELL', 'CellHarness', 'DIRECT', 'device_specs', 'GUARD', 'make_capture', 'make_classification',
+    'node_process', 'NodeSpec', 'ROOT', 'Time', 'tiny_images', 'to_ns', 'to_stamp']
