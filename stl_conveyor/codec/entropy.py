@@ -70,7 +70,7 @@ class SymbolStream:
         if first >= spec.groups:
             return Body(0, self._finish(encoder))
         budget = 8. * limit - 8. - side_bits
-        span = min(spec.groups - first, max(16, limit))
+        span = min(spec.groups - first, 16 + 5 * max(limit, 0) // 8)
         while True:
             start = spec.offsets[first]
             symbols, rows = self._contexts(first, span)

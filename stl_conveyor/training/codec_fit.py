@@ -12,7 +12,7 @@ import numpy as np
 from stl_conveyor.codec.entropy import join_planes, split_planes
 from stl_conveyor.codec.spec import (
     activity_class, ACTIVITY_CLASSES, ALPHABET, COARSE_LIMIT, CodecSpec, CONTEXTS,
-    FORMAT_VERSION, MAX_PLANES, SIDE_LEVELS, TABLE_TOTAL)
+    FORMAT_VERSION, MAX_PLANES, PARENT_STATES, SIDE_LEVELS, TABLE_TOTAL)
 from stl_conveyor.codec.wire import side_levels
 
 #: Bin width of the coarsest plane in deviations of the channel.
@@ -187,6 +187,7 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
     positions = len(spec.region_map)
     seen = np.zeros((items, positions), np.float32)
     begin = np.zeros(items, np.int64)
+    base = np.zeros((items, positions), np.float32)
     counts = np.zeros((spec.groups, CONTEXTS, ALPHABET))
     bits = np.zeros((items, spec.groups), np.float32)
     pointer = np.zeros(items, np.int64)
@@ -195,12 +196,13 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
         fresh = starts[np.arange(items), np.minimum(pointer, starts.shape[1] - 1)] == group
         seen[fresh] = 0
         begin[fresh] = group
+        base[fresh] = spec.expected_before[group]
         pointer[fresh] += 1
         place = spec.positions[spec.group_region[group]]
         plane, channel = spec.group_plane[group], spec.group_channel[group]
         symbols = planes[plane, :, channel][:, place]
-        expected = spec.expected_before[group][None] - spec.expected_before[begin]
-        classes = activity_class(seen[:, place], expected[:, place])
+        expected = spec.expected_before[group][place] - base[:, place]
+        classes = activity_class(seen[:, place], expected)
         state = np.zeros(symbols.shape, np.int64)
         if plane:
             known = (spec.chain_start[group] >= begin)[:, None]
@@ -218,7 +220,7 @@ def _tables(spec: CodecSpec, counts: np.ndarray) -> np.ndarray:
     """Shrink context counts to what the same group says with less context."""
     smooth = counts + counts[..., ::-1] * .02
     whole = smooth.sum(1, keepdims=True) + .5
-    by_state = smooth.reshape(spec.groups, PARENTS, ACTIVITY_CLASSES, ALPHABET)
+    by_state = smooth.reshape(spec.groups, PARENT_STATES, ACTIVITY_CLASSES, ALPHABET)
     state = by_state.sum(2, keepdims=True)
     state = state + 24 * (whole / whole.sum(-1, keepdims=True))[:, :, None]
     full = by_state + 24 * state / state.sum(-1, keepdims=True)
@@ -227,9 +229,6 @@ def _tables(spec: CodecSpec, counts: np.ndarray) -> np.ndarray:
     tables[coarse] = _distribution(full[coarse], COARSE_LIMIT)
     tables[~coarse] = _distribution(full[~coarse], 1)
     return tables.reshape(spec.groups, CONTEXTS, ALPHABET)
-
-
-PARENTS = CONTEXTS // ACTIVITY_CLASSES
 
 
 def packet_starts(bits: np.ndarray, first_bytes: int, packet_bytes: int,
@@ -300,21 +299,43 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
 
 def fit_tables(spec: CodecSpec, quantised: np.ndarray, seed: int = 0,
                first_bytes: int = 256, packet_bytes: int = 512) -> CodecSpec:
-    """Return the spec with tables fitted to i8[N, K, positions], in two passes."""
+    """Return the spec with tables fitted to i8[N, K, positions]: without packets, then with."""
     planes = split_planes(quantised)
-    states = np.sign(np.stack(join_planes(planes)))
+    states = np.sign(join_planes(planes))
     rng = np.random.default_rng(seed)
-    starts = np.zeros((planes.shape[1], 1), np.int64)
-    for _ in range(2):
-        counts, _ = _count(spec, planes, states, starts)
-        spec = replace(spec, tables=_tables(spec, counts))
-        _, bits = _count(spec, planes, states, starts)
-        starts = packet_starts(bits, first_bytes, packet_bytes, rng)
-    return spec
+    few = slice(0, max(32, len(quantised) // 4))
+    begin = np.zeros((len(quantised), 1), np.int64)
+    counts, _ = _count(spec, planes[:, few], states[:, few], begin[few])
+    spec = replace(spec, tables=_tables(spec, counts))
+    _, bits = _count(spec, planes[:, few], states[:, few], begin[few])
+    starts = packet_starts(np.resize(bits, (len(quantised), spec.groups)), first_bytes,
+                           packet_bytes, rng)
+    counts, _ = _count(spec, planes, states, starts)
+    return replace(spec, tables=_tables(spec, counts))
 
 
 def group_bits(spec: CodecSpec, quantised: np.ndarray) -> np.ndarray:
     """Return the length f32[N, G] in bits of each group of each item, in one long packet."""
     planes = split_planes(quantised)
-    states = np.sign(np.stack(join_planes(planes)))
+    states = np.sign(join_planes(planes))
     return _count(spec, planes, states, np.zeros((planes.shape[1], 1), np.int64))[1]
+
+
+def symbol_bits(spec: CodecSpec, quantised: np.ndarray) -> np.ndarray:
+    """
+    Return f32[G, ALPHABET]: bits of each symbol without regard to contexts.
+
+    Scaled so that each group's mean is that of the context coder on i8[N, K, positions].
+    """
+    planes = split_planes(quantised)
+    real = group_bits(spec, quantised).mean(0)
+    result = np.zeros((spec.groups, ALPHABET), np.float32)
+    for g in range(spec.groups):
+        symbols = planes[spec.group_plane[g], :, spec.group_channel[g]]
+        symbols = symbols[:, spec.positions[spec.group_region[g]]]
+        count = np.bincount(symbols.ravel().astype(np.int64) + COARSE_LIMIT,
+                            minlength=ALPHABET)
+        bits = -np.log2((count + .1) / (count + .1).sum())
+        plain = (count * bits).sum() / len(symbols)
+        result[g] = bits * (real[g] / max(plain, 1e-3))
+    return result

@@ -1,0 +1,550 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Train the progressive codec: from images and a strong classifier to shipped files.
+
+    python -m stl_conveyor.training.codec --data FOLDER --strong strong.pt --work FOLDER \\
+        --models FOLDER
+
+The transform is a PCA of image patches; groups are ordered by what they tell the strong
+classifier per bit; the strong classifier is then fine-tuned, as the edge's network, on prefixes
+of random length. The recipe of the second part: lengths drawn log-uniformly, cross-entropy of
+the answer with and without the device's own probabilities, and distillation from the strong
+classifier on the original image. Training resumes from its last checkpoint; the same seed gives
+the same files on the same machine.
+"""
+import argparse
+import csv
+from dataclasses import asdict, dataclass
+import json
+import math
+from pathlib import Path
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor.codec.wire import side_levels, side_probabilities
+from stl_conveyor.training.codec_fit import (
+    fit_spec, image_patches, pca_transform, quantise, ring_regions, symbol_bits, transform)
+from stl_conveyor.training.codec_network import (
+    EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
+from stl_conveyor.training.manifest import register_model, write_card
+from stl_conveyor.training.onnx_export import count_macs, export_onnx
+from stl_conveyor.vision.classifier import Classifier
+from stl_conveyor.vision.model_folder import ModelFolder
+
+SIZES = (64, 128, 256, 512, 1024, 2048)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what comes out, apart from the data."""
+
+    seed: int = 7
+    coarse: int = 160          # channels of the whole-patch basis
+    fine: int = 0              # channels of the sub-patch basis
+    patch: int = 16
+    fine_patch: int = 8
+    rings: int = 3             # regions of the grid, from the centre out
+    groups: int = 1600
+    fit_images: int = 1200
+    importance_images: int = 256
+    importance_power: float = 1.0
+    steps: int = 900
+    late_share: float = .6     # part of the steps with the early blocks frozen
+    batch: int = 24
+    rate: float = 2e-4         # of the trunk; five times that of the branch and fusion
+    shortest: float = 40.
+    longest: float = 2600.
+    smoothing: float = .03
+    distil: float = 1.0
+    feature: float = 1.0
+    average: float = .99
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images u8[N, S, S, 3] and classes i64[N]."""
+
+    images: np.ndarray
+    classes: np.ndarray
+
+
+def _open(path, size):
+    from PIL import Image
+    with Image.open(path) as file:
+        image = file.convert('RGB')
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return np.asarray(image.crop((left, top, left + side, top + side)).resize(
+        (size, size), Image.Resampling.LANCZOS))
+
+
+def load_images(data, split, labels, size):
+    """
+    Read one split of an image folder, or None if there is no such split.
+
+    `data/split` holds .npz shards (`pixels` or `images`, and `labels`) or a folder per label;
+    `data/split.csv` has a path and a label on each line.
+    """
+    folder, table = Path(data) / split, Path(data) / f'{split}.csv'
+    index = {name: k for k, name in enumerate(labels)}
+    shards = sorted(p for p in folder.glob('*.npz') if '.part' not in p.name)
+    if shards:
+        parts = [np.load(path) for path in shards]
+        key = 'pixels' if 'pixels' in parts[0] else 'images'
+        return Split(np.concatenate([p[key] for p in parts]),
+                     np.concatenate([p['labels'] for p in parts]).astype(np.int64))
+    if table.exists():
+        with open(table, newline='', encoding='utf-8') as stream:
+            rows = [row for row in csv.reader(stream) if len(row) > 1 and row[-1] in index]
+        found = [(Path(data) / row[0], index[row[-1]]) for row in rows]
+    else:
+        found = [(path, index[name]) for name in labels
+                 for path in sorted((folder / name).glob('*'))
+                 if path.suffix.lower() in ('.jpg', '.jpeg', '.png')]
+    if not found:
+        return None
+    return Split(np.stack([_open(path, size) for path, _ in found]),
+                 np.array([k for _, k in found], np.int64))
+
+
+def split_train(train, seed):
+    """Hold out a tenth of a split for validation; returns (train, validation)."""
+    order = np.random.default_rng(seed).permutation(len(train.classes))
+    cut = len(order) // 10
+    return tuple(Split(train.images[part], train.classes[part])
+                 for part in (order[cut:], order[:cut]))
+
+
+def augment_parts(images, rng, shift=6):
+    """Turn, mirror and shift u8[N, S, S, 3]: a part lies on the belt in any direction."""
+    size, result = images.shape[1], np.empty_like(images)
+    for number, image in enumerate(images):
+        image = np.rot90(image, rng.integers(4))
+        if rng.random() < .5:
+            image = image[:, ::-1]
+        down, right = rng.integers(0, 2 * shift + 1, 2)
+        padded = np.pad(image, ((shift, shift), (shift, shift), (0, 0)), mode='reflect')
+        result[number] = padded[down:down + size, right:right + size]
+    return result
+
+
+def augment_photos(images, rng):
+    """Mirror, crop (down to 75 % of the side) and brighten or darken u8[N, S, S, 3]."""
+    from PIL import Image
+    size, result = images.shape[1], np.empty_like(images)
+    for number, image in enumerate(images):
+        if rng.random() < .5:
+            image = image[:, ::-1]
+        side = int(size * rng.uniform(.75, 1))
+        top, left = rng.integers(0, size - side + 1, 2)
+        picture = Image.fromarray(np.ascontiguousarray(image[top:top + side, left:left + side]))
+        bright = np.asarray(picture.resize((size, size)), np.float32) * rng.uniform(.85, 1.15)
+        result[number] = np.clip(bright, 0, 255)
+    return result
+
+
+AUGMENT = {'parts': augment_parts, 'photos': augment_photos, 'none': lambda images, rng: images}
+
+
+def _pixels(images):
+    pixels = (images.permute(0, 3, 1, 2).float() - 127) / 128
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def feature_importance(strong, images, analysis, recipe):
+    """
+    Return f32[K, regions]: how much the strong classifier's features move with each channel.
+
+    The mean square of the gradient of random projections of the pooled features with respect to
+    the coefficients, relative to its mean.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    grid = images.shape[1] // recipe.patch
+    regions = ring_regions(grid, recipe.rings)
+    total = np.zeros((len(analysis), recipe.rings))
+    for start in range(0, len(images), 16):
+        pixels = _pixels(torch.from_numpy(images[start:start + 16])).requires_grad_(True)
+        _, pooled = strong(pixels)
+        direction = torch.randn(pooled.shape, generator=generator)
+        gradient, = torch.autograd.grad((pooled * direction).sum(), pixels)
+        patches = image_patches(gradient.permute(0, 2, 3, 1).numpy(), recipe.patch)
+        square = np.square(patches @ analysis.T).sum(0)
+        for region in range(recipe.rings):
+            total[:, region] += square[regions == region].mean(0)
+    return ((total / total.mean()) ** recipe.importance_power).astype(np.float32)
+
+
+def local_probabilities(models, images):
+    """Return the weak model's probabilities f32[N, C], or None if the folder has none."""
+    folder = ModelFolder(models) if (Path(models) / 'manifest.json').exists() else None
+    if folder is None or 'weak' not in folder.roles:
+        return None
+    weak = Classifier(folder.path('weak'), threads=1)
+    found = np.concatenate([weak.classify_batch(images[k:k + 64])
+                            for k in range(0, len(images), 64)])
+    return np.stack([side_probabilities(side_levels(row, 16)) for row in found])
+
+
+def fit_codec(train, strong, labels, side, recipe, path):
+    """Fit the codec to training images and write it; returns the CodecSpec."""
+    rng = np.random.default_rng(recipe.seed)
+    pick = rng.permutation(len(train.images))[:recipe.fit_images]
+    images = train.images[np.sort(pick)]
+    begun = time.monotonic()
+    mean, analysis = pca_transform(images, recipe.patch, recipe.coarse, recipe.fine,
+                                   recipe.fine_patch)
+    print(f'transform: {len(analysis)} channels in {time.monotonic() - begun:.0f} s', flush=True)
+    weight = feature_importance(strong, images[:recipe.importance_images], analysis, recipe) \
+        if recipe.importance_power else None
+    print(f'importance after {time.monotonic() - begun:.0f} s', flush=True)
+    spec = fit_spec(images, mean, analysis, labels=labels, rings=recipe.rings,
+                    max_groups=recipe.groups, importance=weight, seed=recipe.seed,
+                    side=None if side is None else side[np.sort(pick)])
+    spec.save(path)
+    print(f'codec: {spec.groups} groups in {time.monotonic() - begun:.0f} s', flush=True)
+    return CodecSpec.load(path)
+
+
+def _parameter_groups(network, recipe):
+    trunk = list(network.trunk.parameters())
+    known = {id(p) for p in trunk} | {id(network.synthesis)}
+    rest = [p for p in network.parameters() if id(p) not in known]
+    network.synthesis.requires_grad_(False)
+    return [{'params': trunk, 'lr': recipe.rate, 'weight_decay': 1e-4},
+            {'params': rest, 'lr': 5 * recipe.rate, 'weight_decay': 1e-4}]
+
+
+def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoint):
+    """
+    Fine-tune the edge's network on prefixes; returns (its running average, curve).
+
+    Progress every 20 s, a checkpoint every minute; resumes from `checkpoint`.
+    """
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    groups = _parameter_groups(network, recipe)
+    parameters = [p for group in groups for p in group['params']]
+    optimiser = torch.optim.AdamW(groups)
+    warm = max(1, min(50, recipe.steps // 10))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(
+        (s + 1) / warm, .02 + .49 * (1 + math.cos(math.pi * min(s / recipe.steps, 1)))))
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
+    step, curve = 0, []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=False)
+        for part, name in ((network, 'network'), (average, 'average'),
+                           (optimiser, 'optimiser'), (schedule, 'schedule')):
+            part.load_state_dict(saved[name])
+        rng.bit_generator.state = saved['rng']
+        torch.set_rng_state(saved['torch_rng'])
+        step, curve = saved['step'], saved['curve']
+        print(f'resumed at step {step}', flush=True)
+
+    def save():
+        partial = checkpoint.with_suffix('.part')
+        torch.save({'network': network.state_dict(), 'average': average.state_dict(),
+                    'optimiser': optimiser.state_dict(), 'schedule': schedule.state_dict(),
+                    'rng': rng.bit_generator.state, 'torch_rng': torch.get_rng_state(),
+                    'step': step, 'curve': curve}, partial)
+        partial.rename(checkpoint)
+
+    order = rng.permutation(len(train.classes))
+    begun = shown = saved_at = time.monotonic()
+    first, sums = step, []
+    while step < recipe.steps:
+        at = step * recipe.batch % len(order)
+        pick = np.take(order, range(at, at + recipe.batch), mode='wrap')
+        images = torch.from_numpy(augment(train.images[pick], rng))
+        classes = torch.from_numpy(train.classes[pick])
+        count = len(pick)
+        lengths = torch.from_numpy(np.exp(rng.uniform(
+            math.log(recipe.shortest), math.log(recipe.longest), count))).float()
+        loss_rate = torch.from_numpy(
+            np.where(rng.random(count) < .2, rng.uniform(.05, .4, count), 0)).float()
+        with torch.no_grad():
+            latents, received = sampler(images, lengths, loss_rate)
+            target, target_pooled = strong(_pixels(images))
+        logits, pooled = network.logits(latents, received, step >= recipe.late_share
+                                        * recipe.steps)
+        entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
+        loss = entropy
+        if side is not None:
+            log_side = torch.log(torch.from_numpy(side[pick]).clamp_min(1e-5))
+            fused = network.fuse(logits, received, log_side, torch.ones(count))
+            loss = loss + .5 * functional.cross_entropy(fused, classes)
+        loss = loss + recipe.distil * functional.kl_div(
+            functional.log_softmax(logits, 1), functional.log_softmax(target, 1),
+            reduction='batchmean', log_target=True)
+        loss = loss + recipe.feature * functional.mse_loss(pooled, target_pooled) \
+            / target_pooled.var()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 2.)
+        optimiser.step()
+        schedule.step()
+        average.update_parameters(network)
+        step += 1
+        right = (logits.argmax(1) == classes).float().mean()
+        sums.append((float(loss.detach()), float(entropy.detach()), float(right)))
+        now = time.monotonic()
+        if now - shown > 20 or step == recipe.steps:
+            shown = now
+            means = np.mean(sums, 0)
+            curve.append((step, *map(float, means)))
+            left = (now - begun) / (step - first) * (recipe.steps - step)
+            print(f'step {step}/{recipe.steps}  loss {means[0]:.3f}  entropy {means[1]:.3f}  '
+                  f'right {means[2]:.3f}  {left / 60:.1f} min left', flush=True)
+            sums = []
+        if now - saved_at > 60:
+            saved_at = now
+            save()
+    save()
+    return average.module, curve
+
+
+def _smooth_knots(values):
+    return (values[1:] - values[:-1]).square().sum()
+
+
+def calibrate(network, sampler, validation, side, recipe, draws=3):
+    """Fit temperatures and the weight of the side information on validation images."""
+    rng = np.random.default_rng(recipe.seed + 1)
+    torch.manual_seed(recipe.seed + 1)
+    logits, received, picks = [], [], []
+    network.eval()
+    with torch.no_grad():
+        for _ in range(draws):
+            for at in range(0, len(validation.classes), 32):
+                images = torch.from_numpy(validation.images[at:at + 32])
+                lengths = torch.from_numpy(np.exp(rng.uniform(
+                    math.log(recipe.shortest), math.log(2 * recipe.longest),
+                    len(images)))).float()
+                latents, arrived = sampler(images, lengths)
+                logits.append(network.logits(latents, arrived)[0])
+                received.append(arrived)
+                picks.append(np.arange(at, at + len(images)))
+    logits, received = torch.cat(logits), torch.cat(received)
+    picks = np.concatenate(picks)
+    classes = torch.from_numpy(validation.classes[picks])
+    log_side = None if side is None else torch.log(
+        torch.from_numpy(side[picks]).clamp_min(1e-5))
+    parameters = [network.temperature, network.fused_temperature, network.side_weight]
+    optimiser = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn='strong_wolfe')
+    none, whole = torch.zeros(len(classes)), torch.ones(len(classes))
+
+    def closure():
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(
+            network.fuse(logits, received, torch.zeros_like(logits), none), classes)
+        if log_side is not None:
+            loss = loss + functional.cross_entropy(
+                network.fuse(logits, received, log_side, whole), classes)
+        loss = loss + .02 * sum(map(_smooth_knots, parameters))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    for name in ('temperature', 'fused_temperature', 'side_weight'):
+        print(name, np.round(getattr(network, name).detach().numpy(), 2).tolist(), flush=True)
+
+
+def wilson(right, count, z=1.96):
+    """Return the 95 % score interval of a proportion (Wilson, JASA 1927)."""
+    p, scale = right / count, 1 + z * z / count
+    centre = p + z * z / (2 * count)
+    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count ** 2))
+    return [round((centre - half) / scale, 4), round((centre + half) / scale, 4)]
+
+
+def evaluate_codec(models, images, classes, sizes=SIZES, packet_bytes=512):
+    """Measure accuracy against real bytes of a model folder; returns a list of rows."""
+    folder = ModelFolder(models)
+    encoder, decoder = Encoder(folder), Decoder(folder)
+    side = Classifier(folder.path('weak')) if 'weak' in folder.roles else None
+    rows = []
+    for with_side in (False, True) if side else (False,):
+        for size in sizes:
+            right, spent, brier = [], [], []
+            for at in range(0, len(images), 32):
+                sessions = []
+                for image in images[at:at + 32]:
+                    known = side.classify(image) if with_side else None
+                    item = encoder.encode(image, known, packet_bytes=packet_bytes,
+                                          max_bytes=size)
+                    session = decoder.start()
+                    for packet in item.packets:
+                        session.add(packet)
+                    sessions.append(session)
+                    spent.append(item.total_bytes)
+                found = decoder.classify(sessions)
+                truth = classes[at:at + 32]
+                right.extend(found.argmax(1) == truth)
+                brier.extend(found.max(1) - (found.argmax(1) == truth))
+            rows.append({'budget': size, 'mean_bytes': round(float(np.mean(spent)), 1),
+                         'side': with_side, 'accuracy': round(float(np.mean(right)), 4),
+                         'interval': wilson(np.sum(right), len(right)),
+                         'overconfidence': round(float(np.mean(brier)), 4)})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def measure_time(models, image, runs=40):
+    """Return median milliseconds of encoding (1 KB) and of decoding and classifying."""
+    folder = ModelFolder(models)
+    encoder, decoder = Encoder(folder), Decoder(folder)
+    times = {'encode_1024': [], 'decode_1024': [], 'classify': []}
+    for _ in range(runs):
+        marks = [time.perf_counter()]
+        item = encoder.encode(image, max_bytes=1024)
+        marks.append(time.perf_counter())
+        session = decoder.start()
+        for packet in item.packets:
+            session.add(packet)
+        marks.append(time.perf_counter())
+        decoder.classify([session])
+        marks.append(time.perf_counter())
+        for name, length in zip(times, np.diff(marks)):
+            times[name].append(1e3 * length)
+    return {name: round(float(np.median(value)), 2) for name, value in times.items()}
+
+
+def draw_curves(curve, rows, strong_accuracy, path):
+    """Draw the training curve, and accuracy against bytes."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
+    if curve:
+        step, loss, entropy, _ = zip(*curve)
+        axes[0].plot(step, loss, label='loss')
+        axes[0].plot(step, entropy, label='cross-entropy')
+    axes[0].set(xlabel='step', yscale='log')
+    axes[0].legend()
+    for with_side in (False, True):
+        part = [row for row in rows if row['side'] == with_side]
+        if part:
+            low, high = zip(*(row['interval'] for row in part))
+            sizes = [row['mean_bytes'] for row in part]
+            name = 'with the local answer' if with_side else 'codec alone'
+            axes[1].plot(sizes, [row['accuracy'] for row in part], 'o-', label=name)
+            axes[1].fill_between(sizes, low, high, alpha=.2)
+    axes[1].axhline(strong_accuracy, color='k', ls=':', label='strong, original image')
+    axes[1].set(xlabel='bytes', ylabel='accuracy', xscale='log')
+    axes[1].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def train_codec(data, strong_path, work, models, labels, size, recipe, augment='parts',
+                test_images=600, name=None):
+    """
+    Run the whole recipe and enter `encoder` and `edge` into a model folder.
+
+    Returns the edge's model card. Raises FileNotFoundError when there are no images.
+    """
+    work, models = Path(work), Path(models)
+    work.mkdir(parents=True, exist_ok=True)
+    models.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    train = load_images(data, 'train', labels, size)
+    if train is None:
+        raise FileNotFoundError(f'no training images of {", ".join(labels)} under {data}/train')
+    validation = load_images(data, 'val', labels, size)
+    if validation is None:
+        train, validation = split_train(train, recipe.seed)
+    test = load_images(data, 'test', labels, size) or load_images(
+        data, 'validation', labels, size) or validation
+    print(f'{len(train.classes)} training, {len(validation.classes)} validation, '
+          f'{len(test.classes)} test images', flush=True)
+    strong = load_strong(strong_path, len(labels), size).eval()
+    strong.to(memory_format=torch.channels_last)
+    side = local_probabilities(models, train.images)
+    codec_path = work / 'encoder.npz'
+    spec = CodecSpec.load(codec_path) if codec_path.exists() else fit_codec(
+        train, strong, len(labels), side, recipe, codec_path)
+    sample = train.images[np.random.default_rng(0).permutation(len(train.images))[:512]]
+    values = transform(sample, spec.mean, spec.analysis, spec.patch)
+    sampler = PrefixSampler(spec, symbol_bits(spec, quantise(values, spec.finest_step)))
+    trained_from = load_strong(strong_path, len(labels), size)
+    network = EdgeNetwork(trained_from, spec).to(memory_format=torch.channels_last)
+    network, curve = train_edge(network, sampler, strong, train, side, recipe,
+                                AUGMENT[augment], work / 'edge.checkpoint.pt')
+    limited = Split(validation.images[:1200], validation.classes[:1200])
+    calibrate(network, sampler, limited, local_probabilities(models, limited.images), recipe)
+
+    (models / 'encoder.npz').write_bytes(codec_path.read_bytes())
+    example = [torch.zeros(1, spec.channels, spec.grid, spec.grid), torch.full((1,), 100.),
+               torch.full((1, len(labels)), 1 / len(labels)), torch.ones(1)]
+    export_onnx(network, example, models / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
+    for role, file in (('encoder', 'encoder.npz'), ('edge', 'edge.onnx')):
+        register_model(models, role, models / file, labels, size, name)
+    minutes = (time.monotonic() - begun) / 60
+
+    pick = np.random.default_rng(1).permutation(len(test.classes))[:test_images]
+    images, classes = test.images[pick], test.classes[pick]
+    with torch.no_grad():
+        answers = torch.cat([strong(_pixels(torch.from_numpy(images[k:k + 32])))[0]
+                             for k in range(0, len(images), 32)]).argmax(1).numpy()
+    clean = float((answers == classes).mean())
+    print(f'strong on the originals {clean:.4f}', flush=True)
+    rows = evaluate_codec(models, images, classes)
+    draw_curves(curve, rows, clean, work / 'codec.png')
+    card = {'role': 'edge', 'recipe': asdict(recipe), 'augmentation': augment,
+            'training_images': len(train.classes), 'test_images': len(classes),
+            'training_minutes': round(minutes, 1), 'strong_on_originals': round(clean, 4),
+            'accuracy_by_bytes': rows, 'bytes': (models / 'edge.onnx').stat().st_size,
+            'parameters': sum(p.numel() for p in network.parameters()),
+            'macs': count_macs(network, example)
+            + int(network.synthesis.numel()) * spec.grid ** 2,
+            'milliseconds': measure_time(models, images[0])}
+    write_card(models, 'edge', card)
+    write_card(models, 'encoder', {
+        'role': 'encoder', 'recipe': asdict(recipe), 'training_images': len(train.classes),
+        'channels': spec.channels, 'groups': spec.groups,
+        'bytes': (models / 'encoder.npz').stat().st_size,
+        'parameters': int(spec.analysis.size), 'macs': int(spec.analysis.size) * spec.grid ** 2,
+        'milliseconds': card['milliseconds']['encode_1024']})
+    print(json.dumps(card, indent=1))
+    return card
+
+
+def _labels(data, models):
+    if (Path(models) / 'manifest.json').exists():
+        folder = ModelFolder(models)
+        return list(folder.labels), folder.image_size
+    return sorted(p.name for p in (Path(data) / 'train').iterdir() if p.is_dir()), 160
+
+
+def main(arguments=None):
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--data', type=Path, required=True,
+                        help='folder with train/ (val/, test/): .npz shards, a folder per label, '
+                        'or train.csv')
+    parser.add_argument('--strong', type=Path, required=True,
+                        help='checkpoint of EfficientNet-Lite0 trained on these labels')
+    parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
+    parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
+    parser.add_argument('--augment', choices=sorted(AUGMENT), default='parts')
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--test-images', type=int, default=600)
+    for field, value in asdict(Recipe()).items():
+        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
+    options = vars(parser.parse_args(arguments))
+    torch.set_num_threads(options['threads'])
+    recipe = Recipe(**{field: options[field] for field in asdict(Recipe())})
+    labels, size = _labels(options['data'], options['models'])
+    train_codec(options['data'], options['strong'], options['work'], options['models'], labels,
+                size, recipe, options['augment'], options['test_images'])
+
+
+if __name__ == '__main__':
+    main()
