@@ -12,6 +12,7 @@ RATE ?= 0.25
 BUCKET ?= 4
 LINK ?= light
 FAULT ?= none
+MODELS ?= $(OUT)/models
 DATA ?=
 REFERENCE ?=
 TESTS ?= test
@@ -19,6 +20,8 @@ PYTEST_ARGS ?=
 
 setup_script := $(PYTHON) scripts/setup_environment.py
 env := scripts/env
+# $(call given,NAME,flag): the flag with the variable's value, if the caller set the variable.
+given = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(2) '$($(1))')
 
 .PHONY: help
 help:  ## say what each command does
@@ -48,21 +51,23 @@ test: lint  ## run the style checks and every test (TESTS and PYTEST_ARGS narrow
 	@$(env) python -m pytest $(TESTS) $(PYTEST_ARGS)
 
 .PHONY: bench-cell
-bench-cell: setup  ## measure sorting, deadlines and cost per item over ITEMS items
-	@$(env) python -m stl_conveyor.bench.cell --items $(ITEMS) --out '$(OUT)'
+bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 items or ITEMS
+	@$(env) python -m stl_conveyor.bench.cell --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,SEED,seed) $(call given,POLICY,policy) $(call given,RATE,rate) \
+	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
 .PHONY: bench-codec
 bench-codec: setup  ## measure accuracy against bytes of the codecs, on the images in DATA
-	@$(env) python -m stl_conveyor.bench.codec --data '$(DATA)' --out '$(OUT)'
+	@$(env) python -m stl_conveyor.bench.codec --out '$(OUT)' $(call given,DATA,data)
 
 .PHONY: bench-policy
 bench-policy: setup  ## compare the policies; REFERENCE names published curves to compare with
-	@$(env) python -m stl_conveyor.bench.policy --out '$(OUT)' --reference '$(REFERENCE)'
+	@$(env) python -m stl_conveyor.bench.policy --out '$(OUT)' $(call given,REFERENCE,reference)
 
 .PHONY: train
-train:  ## train all models on rendered items and write the model folder to OUT (hours)
+train:  ## train all models on rendered items (hours): work in OUT, model folder in MODELS
 	@$(setup_script) --with training
-	@$(env) python -m stl_conveyor.training --out '$(OUT)'
+	@$(env) python -m stl_conveyor.training --work '$(OUT)' --models '$(MODELS)'
 
 .PHONY: clean
 clean:  ## remove what was made here: environment, build, results of runs
