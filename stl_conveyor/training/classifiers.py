@@ -45,20 +45,19 @@ class Recipe:
     frozen: int = 0   # blocks at the front that are left as they are
 
 
-# Each role is trained in phases, one after the other. The front of the strong network, half of
-# the work of a step, joins in the second phase alone.
 RECIPES = {
-    'weak': (Recipe(epochs=14, batch=64, rate=4e-3, decay=1e-4, smoothing=0.0, shift=6),),
-    'strong': (Recipe(epochs=2.5, batch=32, rate=1e-3, decay=1e-4, smoothing=0.02, shift=8,
-                      frozen=5),
-               Recipe(epochs=1.0, batch=32, rate=4e-4, decay=1e-4, smoothing=0.0, shift=8)),
+    'weak': Recipe(epochs=14, batch=64, rate=4e-3, decay=1e-4, smoothing=0.0, shift=6),
+    # The front of the pretrained network holds half of the work of a step and little of what
+    # there is to learn.
+    'strong': Recipe(epochs=2.5, batch=32, rate=1e-3, decay=1e-4, smoothing=0.02, shift=8,
+                     frozen=5),
 }
 
 
 class WeakNet(nn.Module):
     """Depthwise-separable network on the crop at a quarter of its resolution, RGB in 0..1."""
 
-    def __init__(self, classes, width=12):
+    def __init__(self, classes, width=16):
         super().__init__()
 
         def block(inputs, outputs, stride):
@@ -176,7 +175,8 @@ def train(network, recipe, train_images, val_images, checkpoint, threads=2):
     """
     Fit a network, with progress and a checkpoint a minute; return it.
 
-    checkpoint: path of the file to resume from and to write.
+    checkpoint: path of the file to resume from and to write. Also returns the curve, a list of
+    (step, loss, validation accuracy), and the minutes spent.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(SEED)
@@ -188,23 +188,26 @@ def train(network, recipe, train_images, val_images, checkpoint, threads=2):
     warm_up = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(
         (s + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(s / steps, 1)))))
-    state = {'step': 0, 'curve': []}
+    state = {'step': 0, 'curve': [], 'seconds': 0.0}
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=False)
         network.load_state_dict(saved['network'])
         optimiser.load_state_dict(saved['optimiser'])
         schedule.load_state_dict(saved['schedule'])
         rng.bit_generator.state = saved['rng']
-        state = {'step': saved['step'], 'curve': saved['curve']}
+        state = {key: saved[key] for key in state}
         print(f'resumed at step {state["step"]}')
 
     def save():
+        state['seconds'] = spent + time.monotonic() - begun
         partial = checkpoint.with_suffix('.part')
         torch.save({'network': network.state_dict(), 'optimiser': optimiser.state_dict(),
-                    'schedule': schedule.state_dict(), 'rng': rng.bit_generator.state, **state}, partial)
+                    'schedule': schedule.state_dict(), 'rng': rng.bit_generator.state, **state},
+                   partial)
         partial.rename(checkpoint)
 
     begun, saved_at, shown_at, losses = time.monotonic(), time.monotonic(), 0.0, []
+    spent = state['seconds']
     first = state['step']
     while state['step'] < steps:
         pick = rng.integers(0, count, recipe.batch)
@@ -234,7 +237,7 @@ def train(network, recipe, train_images, val_images, checkpoint, threads=2):
             saved_at = now
             save()
     save()
-    return network, state['curve']
+    return network, state['curve'], state['seconds'] / 60
 
 
 def draw_curve(curve, path, title):
@@ -273,16 +276,10 @@ def train_classifier(role, data, work, models, threads=2):
     classes = len(CLASS_IDS)
     torch.manual_seed(SEED)
     network = WeakNet(classes) if role == 'weak' else StrongNet(classes)
-    begun = time.monotonic()
-    curve = []
-    for phase, recipe in enumerate(RECIPES[role]):
-        if role == 'strong':
-            network.freeze(recipe.frozen)
-        network, learned = train(network, recipe, train_images, val_images,
-                                 work / f'{role}.{phase}.checkpoint.pt', threads)
-        offset = curve[-1][0] if curve else 0
-        curve += [(offset + step, loss, accuracy) for step, loss, accuracy in learned]
-    minutes = (time.monotonic() - begun) / 60
+    if role == 'strong':
+        network.freeze(RECIPES[role].frozen)
+    network, curve, minutes = train(network, RECIPES[role], train_images, val_images,
+                                    work / f'{role}.checkpoint.pt', threads)
     torch.save(network.state_dict(), work / f'{role}.pt')
     temperature = fit_temperature(predict(network, val_images.pixels), val_images.labels)
     path = models / f'{role}.onnx'
@@ -292,7 +289,7 @@ def train_classifier(role, data, work, models, threads=2):
     draw_curve(curve, work / f'{role}.png', role)
     card = evaluate(role, path, data, network, example)
     card.update(temperature=round(temperature, 4), training_minutes=round(minutes, 1), seed=SEED,
-                recipe=[asdict(recipe) for recipe in RECIPES[role]],
+                recipe=asdict(RECIPES[role]),
                 training_images=len(train_images.labels))
     (work / f'{role}.json').write_text(json.dumps(card, indent=1))
     register_model(models, role, path, CLASS_IDS, size)
