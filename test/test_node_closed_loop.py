@@ -1,0 +1,152 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""All nodes over real DDS around a cell without physics: pictures in, strokes out, scored."""
+import hashlib
+from pathlib import Path
+import random
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from fake_cell import FakeCell  # noqa: E402
+
+from stl_conveyor.cell.description import CellDescription  # noqa: E402
+from stl_conveyor.cell.latency import stage_latencies  # noqa: E402
+from stl_conveyor.cell.scoring import score  # noqa: E402
+from stl_conveyor.nodes.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.cell_monitor import CellMonitor  # noqa: E402
+from stl_conveyor.nodes.cell_simulator import CellSimulator  # noqa: E402
+from stl_conveyor.nodes.edge_classifier import EdgeClassifier  # noqa: E402
+from stl_conveyor.nodes.encoder import EncoderNode  # noqa: E402
+from stl_conveyor.nodes.link_emulator import LinkEmulator  # noqa: E402
+from stl_conveyor.nodes.local_classifier import LocalClassifier  # noqa: E402
+from stl_conveyor.nodes.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor.nodes.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.run import read_passages, read_readout  # noqa: E402
+from stl_conveyor.training.tiny import class_colours  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')
+ITEMS = 6
+# So early that a loaded machine is not a failure.
+GUARD = 0.25
+
+
+class ColouredCell(FakeCell):
+    """Shows each class in the colour by which the tiny models know it."""
+
+    def picture(self, item):
+        image = super().picture(item)
+        colours = class_colours(len(self.cell.classes))
+        y, x = image.shape[0] // 2, image.shape[1] // 2
+        image[y - 40:y + 40, x - 40:x + 40] = np.round(
+            255 * colours[self.cell.classes.index(item.class_id)])
+        return image
+
+
+class FakeSimulator(CellSimulator):
+    """The node around the fake cell."""
+
+    def make_cell(self, description, plan):
+        return ColouredCell(description, plan, self.settings.seed, self.settings.time_unit)
+
+
+def run_loop(models, folder, seed=3, **simulator):
+    """Run a few items to their end; return the monitor's records, its crops and the nodes."""
+    folder.mkdir(exist_ok=True)
+    common = {'models_dir': str(models)}
+    specs = [
+        NodeSpec(FakeSimulator, {
+            'items': ITEMS, 'seed': seed, 'autostart': False,
+            'log_path': str(folder / 'camera.csv'), **simulator}, group='cell'),
+        NodeSpec(Camera, {}, group='device'),
+        NodeSpec(LocalClassifier, common, group='device'),
+        NodeSpec(OffloadPolicy, {
+            **common, 'policy': 'always', 'rate': 100.0, 'depth': 100.0, 'time_unit': 0.5,
+            'guard': GUARD}, group='device'),
+        NodeSpec(EncoderNode, {**common, 'guard': GUARD}, group='device'),
+        NodeSpec(LinkEmulator, {
+            'link': 'none', 'seed': seed, 'log_path': str(folder / 'link.csv')}, group='link'),
+        NodeSpec(EdgeClassifier, common, group='edge'),
+        NodeSpec(Actuator, {'guard': GUARD}, group='actuator'),
+        NodeSpec(CellMonitor, {'display': 'none', 'keep_crops': True}, group='monitor')]
+    with NodeRunner(specs, domain_id=random.SystemRandom().randint(1, 100)) as runner:
+        monitor, simulator_node = runner.node('cell_monitor'), runner.nodes[0]
+        wait(lambda: all(n.is_active for n in runner.nodes[1:])
+             and runner.node('offload_policy').edge_alive, 30, 'activation')
+        simulator_node.trigger_configure()
+        simulator_node.trigger_activate()
+        wait(lambda: monitor.board.rested == ITEMS and monitor.board.acted == ITEMS, 40,
+             lambda: f'{monitor.board.records} {monitor.troubles}')
+        fired = list(simulator_node._cell.fired)
+        return monitor.board.records, dict(monitor.crops), fired
+
+
+def wait(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what() if callable(what) else what
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope='module')
+def loop(tiny_models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('loop')
+    return (*run_loop(tiny_models, folder), folder)
+
+
+def test_every_item_gets_one_outcome_in_time(loop):
+    records, _, _, _ = loop
+    result = score(records, CELL)
+    assert result.items == result.captures == result.outcomes == ITEMS
+    assert result.unacted == result.repeated_outcomes == result.missed_deadlines == 0
+    assert all(r.action.slack > 0 for r in records)
+
+
+def test_items_rest_where_they_were_sent(loop):
+    records, _, fired, _ = loop
+    assert [r.rest_lane for r in records] == [r.action.lane for r in records]
+    assert len(fired) == sum(r.action.lane != CELL.reject_lane for r in records)
+
+
+def test_the_edge_answers_and_the_models_know_their_colours(loop):
+    records, _, _, _ = loop
+    result = score(records, CELL)
+    # on a loaded machine an answer may come too late; most do not
+    assert result.offloaded == ITEMS and result.edge_answers >= ITEMS // 2
+    assert result.edge_class_correct == result.edge_answers
+    assert result.correct == result.outcome_correct >= ITEMS - 1
+    assert result.bytes_sent == sum(r.transfer.bytes for r in records) > 0
+
+
+def test_stamps_are_spaced_as_planned(loop):
+    records, _, _, _ = loop
+    gaps = {b.stamp_ns - a.stamp_ns for a, b in zip(records, records[1:])}
+    assert gaps == {500_000_000}
+
+
+def test_latency_is_accounted_for(loop):
+    records, _, _, folder = loop
+    stages = stage_latencies(records, read_readout(folder / 'camera.csv'),
+                             read_passages(folder / 'link.csv'))
+    assert stages['overhead'].n == ITEMS
+    assert stages['overhead'].p01 > 0
+    assert stages['capture_to_edge'].p50 > stages['link'].p50 > 30
+
+
+def test_same_seed_same_run(loop, tiny_models, tmp_path):
+    records, crops, _, _ = loop
+    again, crops_again, _ = run_loop(tiny_models, tmp_path)
+
+    def what(records, crops):
+        return [(r.serial, r.class_id, hashlib.sha256(crops[r.stamp_ns].tobytes()).hexdigest(),
+                 r.local.class_id, r.local.score, r.decision.offload, r.decision.expected_reward,
+                 r.action.lane) for r in records]
+    assert what(records, crops) == what(again, crops_again)
