@@ -1,0 +1,135 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Fitting the codec, and the network that reads it."""
+import numpy as np
+import pytest
+
+from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.codec.entropy import SymbolStream
+from stl_conveyor.training.codec_fit import (
+    fit_spec, group_bits, pca_transform, quantise, ring_regions, symbol_bits, transform)
+from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images
+from stl_conveyor.vision.model_folder import ModelFolder
+
+LABELS = ('red', 'green', 'blue')
+
+
+@pytest.fixture(scope='module')
+def images():
+    return tiny_images(24, len(LABELS), seed=2)[0]
+
+
+@pytest.fixture(scope='module')
+def spec(images):
+    mean, analysis = pca_transform(images, 16, 24, 2, 8)
+    return fit_spec(images, mean, analysis, labels=len(LABELS), rings=2, max_groups=200)
+
+
+def test_transform_is_orthonormal_and_sorted(images):
+    mean, analysis = pca_transform(images, 16, 24, 2, 8)
+    assert analysis.shape == (24 + 2 * 4, 16 * 16 * 3)
+    assert np.allclose(analysis @ analysis.T, np.eye(32), atol=1e-4)
+    values = transform(images, mean, analysis, 16)
+    spread = values.std((0, 2))[:24]
+    assert (np.diff(spread) < 1e-3).all()
+    assert abs(values.mean((0, 2))).max() < 1e-3
+
+
+def test_regions_are_rings_around_the_centre():
+    rings = ring_regions(5, 3).reshape(5, 5)
+    assert rings[2, 2] == 0 and (rings[1:4, 1:4].sum() == 8) and (rings[0] == 2).all()
+    assert not ring_regions(5, 1).any()
+
+
+def test_groups_come_coarse_before_fine_and_every_table_row_is_complete(spec):
+    assert (spec.chain_start >= 0).all()
+    assert (spec.tables.astype(int).sum(-1) == 32768).all()
+    coarse = spec.group_plane == 0
+    assert (spec.tables[coarse] > 0).all()
+    assert (spec.tables[~coarse][..., 2:5] > 0).all()
+    assert not spec.tables[~coarse][..., [0, 1, 5, 6]].any()
+
+
+def test_fitting_is_deterministic(images, spec):
+    mean, analysis = pca_transform(images, 16, 24, 2, 8)
+    again = fit_spec(images, mean, analysis, labels=len(LABELS), rings=2, max_groups=200)
+    assert np.array_equal(again.tables, spec.tables)
+    assert np.array_equal(again.group_channel, spec.group_channel)
+
+
+def test_counted_bits_are_the_bytes_that_are_sent(images, spec):
+    quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
+    counted = group_bits(spec, quantised).sum(1) / 8
+    sent = [len(SymbolStream(spec, q).encode(0, 60_000, None).data) for q in quantised]
+    assert np.abs(counted - sent).max() < 3
+    plain = symbol_bits(spec, quantised)
+    assert plain.shape == (spec.groups, 7)
+    assert np.isfinite(plain).all() and (plain >= 0).all()
+
+
+def test_importance_changes_the_order_and_more_of_it_comes_first(images):
+    mean, analysis = pca_transform(images, 16, 12, 0, 8)
+    weight = np.ones((12, 1), np.float32)
+    weight[7] = 1e4
+    plain = fit_spec(images, mean, analysis, labels=3, max_groups=40)
+    heavy = fit_spec(images, mean, analysis, labels=3, max_groups=40, importance=weight)
+    assert heavy.group_channel[0] == 7
+    assert plain.group_channel[0] != 7
+
+
+@pytest.fixture(scope='module')
+def torch():
+    return pytest.importorskip('torch', reason='training needs the extra [train]')
+
+
+def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
+    from stl_conveyor.training.codec_network import PrefixSampler
+    folder = ModelFolder(make_tiny_model_folder(tmp_path, LABELS))
+    encoder, decoder = Encoder(folder), Decoder(folder)
+    spec = encoder.spec
+    quantised = np.stack([encoder.quantise(image) for image in images])
+    sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
+    symbols, joined = sampler.split(sampler.quantise(torch.from_numpy(images[:4])))
+    assert np.array_equal(joined[:, -1].numpy(), quantised[:4])
+    for number in range(4):
+        item = encoder.encode(images[number], max_bytes=200 * (number + 1))
+        session, groups = decoder.start(), 0
+        for packet in item.packets:
+            session.add(packet)
+        known = torch.from_numpy(session._known[None])
+        found = sampler.decode(joined[number:number + 1], known)[0].numpy()
+        assert np.allclose(found, session.latents(), atol=1e-5)
+        groups = int((sampler.rank < spec.groups).sum())
+        assert groups > 0
+        estimate = sampler.cumulative_bytes(symbols)[number]
+        whole = group_bits(spec, quantised[number:number + 1])[0].cumsum() / 8
+        assert abs(float(estimate[-1]) - whole[-1]) < .5 * whole[-1]
+
+
+def test_edge_network_starts_as_the_strong_one_and_exports(torch, spec, images, tmp_path):
+    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [train]')
+    from efficientnet_lite_pytorch import EfficientNet
+    from stl_conveyor.training.codec_network import (
+        EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
+    from stl_conveyor.training.onnx_export import export_onnx
+    from stl_conveyor.vision.classifier import make_session
+    torch.manual_seed(0)
+    strong = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160).eval()
+    torch.save(strong.state_dict(), tmp_path / 'strong.pt')
+    network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec).eval()
+    quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
+    sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
+    with torch.no_grad():
+        latents, received = sampler(torch.from_numpy(images[:3]),
+                                    torch.tensor([60., 200., 5000.]))
+        assert float(received[0]) <= 60 < float(received[1]) <= 200
+        ours, _ = network.logits(latents, received)
+        assert torch.allclose(ours, strong(network.image(latents)), atol=1e-4)
+        side = torch.full((3, 3), 1 / 3)
+        expected = network(latents, received, side, torch.tensor([0., 1., 1.]))
+    example = (latents, received, side, torch.ones(3))
+    export_onnx(network, example, tmp_path / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
+    found = make_session(tmp_path / 'edge.onnx').run(None, {
+        'latents': latents.numpy(), 'bytes_received': received.numpy(), 'side': side.numpy(),
+        'has_side': np.array([0, 1, 1], np.float32)})[0]
+    assert np.allclose(found, expected.numpy(), atol=5e-3)
