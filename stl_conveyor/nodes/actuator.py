@@ -116,7 +116,7 @@ class Actuator(ConveyorNode):
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
             post_callback=self.guarded(self._on_clock_set_back))
-        self.listen(ItemCapture, 'capture', Profile.CAPTURE, self._on_capture)
+        self.listen(ItemCapture, 'capture', Profile.EVERY_CAPTURE, self._on_capture)
         self.listen(Classification, 'classification', Profile.RESULT, self._on_local)
         self.listen(Classification, 'edge_classification', Profile.RESULT, self._on_edge)
         self.listen(OffloadDecision, 'offload_decision', Profile.RESULT, self._on_decision)

@@ -112,7 +112,7 @@ class Camera(ConveyorNode):
 
     def activate(self) -> None:
         """Look."""
-        self._captures = self.publish_on(ItemCapture, 'capture', Profile.CAPTURE)
+        self._captures = self.publish_on(ItemCapture, 'capture', Profile.EVERY_CAPTURE)
         if self.settings.trigger == 'beam':
             self.listen(Header, 'break_beam', Profile.RESULT, self._on_beam)
         self._source.start()

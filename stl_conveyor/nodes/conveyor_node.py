@@ -185,8 +185,7 @@ class ConveyorNode(LifecycleNode):
     def set_condition(self, name: str, level: Level, message: str) -> None:
         """Report a lasting condition, at once if it is new."""
         if self.health.set_condition(name, level, message):
-            log = self.get_logger()
-            (log.error if level is Level.ERROR else log.warning)(message)
+            self._log(level, message)
             self._report_soon()
 
     def clear_condition(self, name: str, message: str) -> None:
@@ -331,9 +330,15 @@ class ConveyorNode(LifecycleNode):
     def _event(self, name: str, level: Level, message: str) -> None:
         now_ns = self.steady_clock.now().nanoseconds
         if self.health.event(name, level, message, now_ns):
-            log = self.get_logger()
-            (log.error if level is Level.ERROR else log.warning)(f'{name}: {message}')
+            self._log(level, f'{name}: {message}')
             self._report_soon()
+
+    def _log(self, level: Level, message: str) -> None:
+        # rclpy lets each line of code log with one severity only.
+        if level is Level.ERROR:
+            self.get_logger().error(message)
+        else:
+            self.get_logger().warning(message)
 
     def _report_soon(self) -> None:
         # A flood of bad messages must not become a flood of reports.

@@ -18,8 +18,10 @@ class Profile(enum.Enum):
 
     # Frames of a driver that may publish best effort: newest only, nothing to wait for.
     SENSOR = (False, False, 1, False)
-    # 77 kB each; two, so that one can be fetched while the next arrives.
+    # 77 kB each; for who works on the newest: two, so that one is fetched while the next comes.
     CAPTURE = (True, False, 2, True)
+    # For who must see each one, also after a pause: it owes every item an outcome.
+    EVERY_CAPTURE = (True, False, 16, True)
     RESULT = (True, False, 16, True)
     # Small packets on a lossy link: a lost one is replaced by a better one, never awaited.
     FEATURE = (False, False, 64, False)

@@ -9,6 +9,7 @@ import gc
 import signal
 import sys
 import threading
+import traceback
 from typing import Any
 
 import rclpy
@@ -183,9 +184,12 @@ def tune_garbage_collection() -> None:
 def _spin(executor: SingleThreadedExecutor, stop: threading.Event) -> None:
     try:
         while not stop.is_set() and executor.context.ok():
-            executor.spin_once()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+            try:
+                executor.spin_once()
+            except (KeyboardInterrupt, ExternalShutdownException):
+                break
+            except Exception:   # from rclpy's own services; our callbacks are guarded
+                traceback.print_exc()
     finally:
         stop.set()
 
