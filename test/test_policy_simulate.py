@@ -100,7 +100,8 @@ def test_order_of_the_bounds(scenario):
 def test_told_hidden_state_without_a_hidden_state():
     """For i.i.d. items nothing is hidden: the optimum is the MDP's."""
     bucket = IntegerBucket.of(Fraction(1, 5), Fraction(3))
-    solution = solve_mdp(Fraction(1, 5), Fraction(3), Distribution.of(POOL), Distribution.of([1.0]))
+    unit = Distribution.of([1.0])
+    solution = solve_mdp(Fraction(1, 5), Fraction(3), Distribution.of(POOL), unit)
     told = told_hidden_state(Scenario(), POOL, bucket)
     assert told.gain == pytest.approx(solution.gain, abs=1e-5)
     np.testing.assert_allclose(told.marginal[0, 0], solution.thresholds[bucket.cost:], atol=1e-3)

@@ -39,7 +39,7 @@ class BucketMachine(RuleBasedStateMachine):
         self.refunded = Fraction(0)
 
     def replayed(self):
-        """Level in tokens by plain replay; also checks that it never leaves [0, depth]."""
+        """Replay plainly to the level in tokens; check that it never leaves [0, depth]."""
         level = self.depth
         for kind, value in self.history:
             if kind == 'wait':
@@ -59,7 +59,7 @@ class BucketMachine(RuleBasedStateMachine):
 
     @rule(back=st.integers(1, 10**6))
     def clock_goes_back(self, back):
-        """A clock that jumps back adds nothing."""
+        """Set the clock back, which adds nothing."""
         before = self.bucket.state
         self.now -= back
         self.bucket.advance(self.now)

@@ -18,14 +18,15 @@ from stl_conveyor.policy.history import (  # noqa: E402
     History, HistoryFormat, RewardScale,
 )
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
+from stl_conveyor.policy.network import worth_along  # noqa: E402
 from stl_conveyor.policy.scenarios import (  # noqa: E402
     CorrelatedRewards, Scenario, TwoStateArrivals,
 )
 from stl_conveyor.policy.simulate import (  # noqa: E402
-    IntegerBucket, play_policy, play_tables, play_thresholds,
+    IntegerBucket, level_positions, play_policy, play_tables, play_thresholds,
 )
 from stl_conveyor.training.dqn import (  # noqa: E402
-    coupled_returns, export, level_positions, make_network, Task, Trainer, TrainingPlan,
+    coupled_returns, export, make_network, Task, Trainer, TrainingPlan,
     UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, UniversalTasks, windows_of, worth_of,
 )
 
@@ -125,6 +126,8 @@ def test_the_node_plays_what_was_trained(trained):
     windows = windows_of(sequences, trainer.layout, task)
     worth = worth_of(trainer.network, windows, 1, 400, level_positions(bucket, None))
     _, decisions = play_thresholds(sequences, bucket, worth.transpose(1, 0, 2))
+    told = worth_along(str(path), sequences, task.rate, task.depth, REWARDS, chunk=150)
+    np.testing.assert_allclose(told, worth.transpose(1, 0, 2), atol=1e-5)
     policy = make_policy('dqn', rate='1/4', depth=2, rewards=REWARDS, model=str(path))
     played = play_policy(sequences, task.rate, task.depth, policy)
     assert (played != decisions[:, 0]).sum() <= 1
@@ -164,6 +167,17 @@ def test_adaptive_policy_takes_any_bucket(universal):
         again = play_policy(sequences, Fraction(rate), Fraction(depth), policy)
         np.testing.assert_array_equal(first, again)
         policy.settled(0.2)
+
+
+def test_adaptive_policy_all_at_once(universal):
+    """Whole sequences and item by item give the same decisions, also for a universal network."""
+    sequences = SCENARIO.draw(POOL, 300, 1, np.random.default_rng(1))
+    rate, depth = Fraction(1, 4), Fraction(4)
+    policy = make_policy('adaptive', rate=rate, depth=depth, rewards=REWARDS, model=str(universal))
+    told = worth_along(str(universal), sequences, rate, depth, REWARDS)
+    _, decisions = play_thresholds(sequences, IntegerBucket.of(rate, depth), told)
+    played = play_policy(sequences, rate, depth, policy)
+    assert (played != decisions[:, 0]).sum() <= 1
 
 
 def test_universal_tasks_are_many_kinds():

@@ -109,6 +109,17 @@ class HistoryArrays:
     intervals: 'np.ndarray | None'
     others: np.ndarray
 
+    def rows(self, s: int, first: int, last: int, constants: np.ndarray) -> np.ndarray:
+        """Return the inputs of items first..last-1 of sequence s, float32 [last - first, size]."""
+        window = self.series.shape[1] - self.others.shape[1] + 1
+        span = slice(first, last + window - 1)
+        parts = [np.lib.stride_tricks.sliding_window_view(self.series[s, span], window)]
+        if self.intervals is not None:
+            parts.append(np.lib.stride_tricks.sliding_window_view(self.intervals[s, span], window))
+        parts.append(self.others[s, first:last])
+        parts.append(np.broadcast_to(constants, (last - first, constants.size)))
+        return np.concatenate(parts, axis=1)
+
 
 def history_of(
     sequences: Sequences, layout: HistoryFormat, scale: RewardScale

@@ -8,6 +8,7 @@ distribution and arrival process: it reads them from its input. Both are ONNX fi
 ``stl_conveyor.training.dqn``, run by ONNX Runtime.
 """
 
+from fractions import Fraction
 import json
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError, MissingDependency, ModelFileError
 from stl_conveyor.policy.base import (
-    decide_by_threshold, Policy, PolicyDecision, PolicyInput, PolicySettings,
+    decide_by_threshold, Distribution, Policy, PolicyDecision, PolicyInput, PolicySettings,
 )
-from stl_conveyor.policy.history import History, HistoryFormat, RewardScale
+from stl_conveyor.policy.history import History, history_of, HistoryFormat, RewardScale
+from stl_conveyor.policy.scenarios import Sequences
+from stl_conveyor.policy.simulate import IntegerBucket, level_positions
 from stl_conveyor.policy.token_bucket import exact_fraction
 
 _COST_MEMORY = 50  # offloads over which the average cost is taken
@@ -91,6 +94,35 @@ class LearnedPolicy(Policy):
         relative = min(max(spare / room, 0.0), 1.0) if room > 0 else 0.0
         threshold = float(np.interp(relative, self._knots, worth)) * self._unit
         return decide_by_threshold(state, threshold)
+
+
+def worth_along(
+    model: str, sequences: Sequences, rate: Fraction, depth: Fraction, rewards: Distribution,
+    chunk: int = 8192,
+) -> np.ndarray:
+    """
+    Return the worth of a token that a network tells, float32 [T, S, M + 1 - P].
+
+    For whole sequences at once; what a policy of the node would be told item by item.
+    Raises ModelFileError for a file that is no policy network.
+    """
+    session, about = _load(model)
+    layout = HistoryFormat(**about['layout'])
+    scale = RewardScale(rewards)
+    constants = layout.constants(scale, rate, depth)
+    arrays = history_of(sequences, layout, scale)
+    knots = np.asarray(about['knots'])
+    read = level_positions(IntegerBucket.of(rate, depth), knots)
+    if layout.universal:
+        read = read * np.float32(scale.unit)
+    n_items, n_sequences = sequences.rewards.shape
+    result = np.empty((n_items, n_sequences, len(read)), dtype=np.float32)
+    for s in range(n_sequences):
+        for first in range(0, n_items, chunk):
+            last = min(first + chunk, n_items)
+            item = arrays.rows(s, first, last, constants)
+            result[first:last, s] = session.run(None, {'history': item})[0] @ read.T
+    return result
 
 
 class DqnPolicy(LearnedPolicy):

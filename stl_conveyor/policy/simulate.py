@@ -34,6 +34,21 @@ class IntegerBucket:
         return cls(cost=steps, gain=int(rate * steps), full=int(depth * steps))
 
 
+def level_positions(bucket: IntegerBucket, knots: 'np.ndarray | None') -> np.ndarray:
+    """
+    Read the worth at the levels P..M from the network's outputs: matrix [M + 1 - P, outputs].
+
+    knots [K] lie on the relative level (n - P) / (M - P); None is one output for each level.
+    """
+    n_levels = bucket.full + 1 - bucket.cost
+    if knots is None:
+        return np.eye(n_levels, dtype=np.float32)
+    relative = np.linspace(0, 1, n_levels) if n_levels > 1 else np.zeros(1)
+    return np.stack(
+        [np.interp(relative, knots, row) for row in np.eye(len(knots))], axis=1
+    ).astype(np.float32)
+
+
 def play_tables(
     sequences: Sequences, buckets: 'list[IntegerBucket]', tables: 'list[np.ndarray]'
 ) -> 'tuple[np.ndarray, np.ndarray]':

@@ -16,24 +16,33 @@ of the present policy is known for *every* starting level by one backward recurs
 n' and n'' and fed the same items, two buckets sooner or later hold the same level; from there on
 their returns cancel. The difference is an unbiased sample of w with little variance, needs no
 discount and no bootstrap, and regression on it is one exact step of policy iteration.
+
+    python -m stl_conveyor.training.dqn --metrics FILE.csv --out DIR [--only NAME ...]
+
+trains ``adaptive.onnx`` (one network for all buckets) and ``dqn_<cell>.onnx`` for the cells of the
+published figures, from a CSV with a column "metric". Checkpoints lie beside them; a run that was
+stopped goes on where it was.
 """
 
+import argparse
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 import json
 from pathlib import Path
+import sys
 import time
 
 import numpy as np
 import torch
 
+from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import history_of, HistoryArrays, HistoryFormat, RewardScale
 from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor.policy.scenarios import (
     CorrelatedRewards, Scenario, Sequences, TwoStateArrivals,
 )
-from stl_conveyor.policy.simulate import IntegerBucket
+from stl_conveyor.policy.simulate import IntegerBucket, level_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,21 +88,6 @@ def make_network(inputs: int, outputs: int, width: int, depth: int) -> torch.nn.
         layers += [torch.nn.Linear(inputs, width), torch.nn.ReLU()]
         inputs = width
     return torch.nn.Sequential(*layers, torch.nn.Linear(inputs, outputs))
-
-
-def level_positions(bucket: IntegerBucket, knots: 'np.ndarray | None') -> np.ndarray:
-    """
-    Read the worth at the levels P..M from the network's outputs: matrix [M + 1 - P, outputs].
-
-    knots [K] lie on the relative level (n - P) / (M - P); None is one output for each level.
-    """
-    n_levels = bucket.full + 1 - bucket.cost
-    if knots is None:
-        return np.eye(n_levels, dtype=np.float32)
-    relative = np.linspace(0, 1, n_levels) if n_levels > 1 else np.zeros(1)
-    return np.stack(
-        [np.interp(relative, knots, row) for row in np.eye(len(knots))], axis=1
-    ).astype(np.float32)
 
 
 def coupled_returns(
@@ -306,7 +300,9 @@ def export(
     graph = helper.make_graph(
         nodes, 'worth_of_a_token',
         [helper.make_tensor_value_info('history', TensorProto.FLOAT, ['N', layout.size])],
-        [helper.make_tensor_value_info('worth', TensorProto.FLOAT, ['N', linear[-1].out_features])],
+        [helper.make_tensor_value_info(
+            'worth', TensorProto.FLOAT, ['N', linear[-1].out_features]
+        )],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
@@ -318,6 +314,22 @@ def export(
     })
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def load_metrics(path: Path) -> np.ndarray:
+    """
+    Read the column "metric" of a CSV file, sorted.
+
+    Raises ConfigError when there is no such file or column.
+    """
+    try:
+        header, *lines = path.read_text(encoding='utf-8').splitlines()
+        column = header.split(',').index('metric')
+        return np.sort(np.loadtxt(lines, delimiter=',', usecols=column, ndmin=1))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'{path} is no table of metrics ({error}); give a CSV file with a column "metric"'
+        ) from error
 
 
 def published_cells(pool: np.ndarray) -> 'dict[str, Task]':
@@ -401,3 +413,64 @@ class UniversalTasks:
                 Scenario(rewards, arrivals), rate, Fraction(depth), self._rewards(generator)
             ))
         return tasks
+
+
+def train(trainer: Trainer, checkpoint: Path) -> float:
+    """Train to the end of the plan, from the checkpoint if there is one; return the seconds."""
+    if checkpoint.exists():
+        trainer.resume(checkpoint)
+    start = time.perf_counter()
+    while trainer.iteration < trainer.plan.iterations:
+        trainer.iterate()
+        trainer.save(checkpoint)
+    return time.perf_counter() - start
+
+
+def main(arguments: 'list[str] | None' = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog='python -m stl_conveyor.training.dqn',
+        description='Train offloading policies that look at history.',
+    )
+    parser.add_argument('--metrics', type=Path, required=True,
+                        help='CSV with a column "metric": expected rewards of items')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+    parser.add_argument('--only', nargs='*', default=None,
+                        help='names to train: adaptive, or cells (default: everything)')
+    parser.add_argument('--threads', type=int, default=1)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        pool = load_metrics(options.metrics)
+        cells = published_cells(pool)
+        names = options.only if options.only is not None else ['adaptive', *cells]
+        for name in names:
+            if name != 'adaptive' and name not in cells:
+                raise ConfigError(f'no cell {name!r}; there are adaptive, {", ".join(cells)}')
+    except ConveyorError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    def log(line: str) -> None:
+        print(line, flush=True)
+
+    for name in names:
+        log(name)
+        if name == 'adaptive':
+            layout, knots, about = UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, {}
+            trainer = Trainer(layout, knots, UniversalTasks(pool), UNIVERSAL_PLAN, log)
+            path = options.out / 'adaptive.onnx'
+        else:
+            task = cells[name]
+            layout = HistoryFormat(intervals=task.scenario.arrivals is not None)
+            knots, about = None, {'rate': str(task.rate), 'depth': str(task.depth)}
+            trainer = Trainer(layout, knots, lambda generator, t=task: [t], TrainingPlan(), log)
+            path = options.out / f'dqn_{name}.onnx'
+        about['seconds'] = train(trainer, path.with_suffix('.pt'))
+        export(trainer.network, layout, knots, path, about)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
