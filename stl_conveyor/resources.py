@@ -3,6 +3,7 @@
 """Find the files that ship beside the code: configuration, worlds, models."""
 import os
 from pathlib import Path
+import sys
 
 from stl_conveyor.errors import ConfigError
 
@@ -12,11 +13,14 @@ def share_path(relative):
     Return the path of a shipped file or folder, such as 'config/cell.yaml'.
 
     The source tree wins over an installed copy, so that an edit is seen at once; the installed
-    copy is found through AMENT_PREFIX_PATH. Raises ConfigError when neither has it.
+    copy is found through AMENT_PREFIX_PATH, or in the environment that pip installed it into.
+    Raises ConfigError when none has it.
     """
     roots = [Path(__file__).resolve().parents[1]]
     roots += [Path(prefix) / 'share' / 'stl_conveyor'
               for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    # Where pip puts them.
+    roots.append(Path(sys.prefix) / 'share' / 'stl_conveyor')
     for root in roots:
         if (root / relative).exists():
             return root / relative
