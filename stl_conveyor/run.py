@@ -18,8 +18,6 @@ import sys
 import time
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
@@ -46,8 +44,20 @@ from stl_conveyor.vision.model_folder import ModelFolder
 SIMULATOR = 'cell_simulator'
 NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
          'edge_classifier', 'actuator')
-START_TIMEOUT = 60.0  # s for all nodes to become active
+# Who must have found whom before the belt starts: readers of each topic, the monitor included.
+READERS = {
+    SIMULATOR: {'camera/image_raw': 1, 'item_truth': 1},
+    'camera': {'capture': 4},
+    'local_classifier': {'classification': 3},
+    'offload_policy': {'offload_decision': 3, 'token_bucket': 1},
+    'encoder': {'features_tx': 1, 'transfer': 2},
+    'link_emulator': {'features_rx': 1, 'feedback_rx': 2, 'edge_classification': 2},
+    'edge_classifier': {'feedback_tx': 1, 'edge_classification_tx': 1},
+    'actuator': {'sort_outcome': 2},
+}
+START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
+REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
 
 
@@ -100,7 +110,8 @@ def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
     return {
         SIMULATOR: {
             **cell, 'items': settings.items, 'seed': settings.seed,
-            'arrivals': settings.arrivals, 'time_unit': settings.time_unit, 'autostart': False,
+            'arrivals': settings.arrivals, 'time_unit': settings.time_unit,
+            'belt_running': False,
             'log_path': str(sources.camera_log)},
         'camera': {**cell},
         'local_classifier': {**models},
@@ -150,7 +161,6 @@ class CellRun:
         self._supervisor = supervisor
         self._say = say
         self._fault = named_fault(settings.fault)
-        self._states: Dict[str, int] = {}
         self._restart_at: Dict[str, float] = {}
         self.deaths: List[str] = []
         self.cpu: Dict[str, float] = {}
@@ -164,21 +174,22 @@ class CellRun:
         """
         parameters = node_arguments(self._settings, self._sources, self._fault)
         for node in (SIMULATOR, *NODES):
-            self._supervisor.start(process_plan(node, parameters[node]))
-        clients = {node: self._monitor.create_client(GetState, f'{node}/get_state')
-                   for node in (SIMULATOR, *NODES)}
+            self._supervisor.start(process_plan(
+                node, {'diagnostics_period': REPORT_PERIOD, **parameters[node]}))
         end = time.monotonic() + START_TIMEOUT
-        self._simulator = self._monitor.create_client(
-            ChangeState, f'{SIMULATOR}/change_state')
-        self._wait_for({SIMULATOR: State.PRIMARY_STATE_UNCONFIGURED}, clients, end)
-        self._change_simulator(Transition.TRANSITION_CONFIGURE, end)
-        self._wait_for({SIMULATOR: State.PRIMARY_STATE_INACTIVE,
-                        **{node: State.PRIMARY_STATE_ACTIVE for node in NODES}}, clients, end)
+        while waiting := self._not_ready():
+            if dead := self._supervisor.dead():
+                raise StartError(f'{dead[0][0]} ended at once ({signal_text(dead[0][1])}):\n'
+                                 f'{self._supervisor.tail(dead[0][0])}')
+            if time.monotonic() > end:
+                raise StartError('\n'.join(
+                    [f'not ready after {START_TIMEOUT:.0f} s:']
+                    + [f'{node}: {why}\n{self._supervisor.tail(node, 6)}'
+                       for node, why in waiting.items()]))
+            time.sleep(0.03)
         self._monitor.troubles.clear()  # of nodes that waited for each other
         self._cpu_before = self._supervisor.cpu()
-        self._change_simulator(Transition.TRANSITION_ACTIVATE, end)
-        for client in clients.values():
-            self._monitor.destroy_client(client)
+        self._set_parameters(SIMULATOR, {'belt_running': True})
 
     def follow(self) -> bool:
         """Follow the run to its end; return whether every item came to rest."""
@@ -203,41 +214,23 @@ class CellRun:
         time.sleep(SETTLING)
         return complete
 
-    def _wait_for(self, wanted: Mapping[str, int], clients: Mapping[str, object],
-                  end: float) -> None:
-        pending: Dict[str, object] = {}
-        while not all(self._states.get(node) == state for node, state in wanted.items()):
-            dead = self._supervisor.dead()
-            if dead:
-                name, code = dead[0]
-                raise StartError(f'{name} ended at once ({signal_text(code)}):\n'
-                                 f'{self._supervisor.tail(name)}')
-            if time.monotonic() > end:
-                late = [n for n, state in wanted.items() if self._states.get(n) != state]
-                raise StartError('\n'.join(
-                    [f'not ready after {START_TIMEOUT:.0f} s: {", ".join(late)}']
-                    + [f'{n}:\n{self._supervisor.tail(n, 6)}' for n in late]))
-            for node, client in clients.items():
-                future = pending.get(node)
-                if future is not None and future.done():
-                    self._states[node] = future.result().current_state.id
-                    pending[node] = None
-                elif future is None and self._states.get(node) != wanted.get(node) \
-                        and client.service_is_ready():
-                    pending[node] = client.call_async(GetState.Request())
-            time.sleep(0.03)
+    def _not_ready(self) -> Mapping[str, str]:
+        """Return the nodes that are not active, or not connected yet, with what is missing."""
+        missing = {}
+        for node in (SIMULATOR, *NODES):
+            report = self._monitor.reports.get(node, {})
+            if report.get('state') != 'active':
+                missing[node] = 'not active'
+            for topic, readers in READERS[node].items():
+                found = int(report.get(f'/{topic}.subscribers', 0))
+                if found < readers:
+                    missing.setdefault(node, f'{topic} has {found} of {readers} readers')
+        return missing
 
-    def _change_simulator(self, transition: int, end: float) -> None:
-        request = ChangeState.Request()
-        request.transition.id = transition
-        self._simulator.wait_for_service(timeout_sec=max(end - time.monotonic(), 0.1))
-        future = self._simulator.call_async(request)
-        while not future.done():
-            if time.monotonic() > end or self._supervisor.dead():
-                break
-            time.sleep(0.01)
-        if not future.done() or not future.result().success:
-            raise StartError(f'{SIMULATOR} did not start:\n{self._supervisor.tail(SIMULATOR)}')
+    def _set_parameters(self, node: str, values: Mapping[str, object]) -> None:
+        client = AsyncParameterClient(self._monitor, node)
+        client.wait_for_services(timeout_sec=5.0)
+        client.set_parameters([Parameter(name, value=value) for name, value in values.items()])
 
     def _revive(self) -> bool:
         """Start again what died by itself; return whether the run is lost."""
@@ -273,8 +266,7 @@ class CellRun:
             self._say(f'fault over: {fault.kill} started again')
 
         def set_link(values: Mapping[str, object], text: str) -> None:
-            client = AsyncParameterClient(self._monitor, 'link_emulator')
-            client.set_parameters([Parameter(k, value=v) for k, v in values.items()])
+            self._set_parameters('link_emulator', values)
             self._say(text)
 
         if fault.kill:

@@ -13,6 +13,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from fake_cell import FakeCell  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.cell.latency import stage_latencies  # noqa: E402
@@ -27,7 +28,7 @@ from stl_conveyor.nodes.link_emulator import LinkEmulator  # noqa: E402
 from stl_conveyor.nodes.local_classifier import LocalClassifier  # noqa: E402
 from stl_conveyor.nodes.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.runner import NodeRunner, NodeSpec  # noqa: E402
-from stl_conveyor.run import read_passages, read_readout  # noqa: E402
+from stl_conveyor.run import read_passages, read_readout, READERS  # noqa: E402
 from stl_conveyor.training.tiny import class_colours  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -64,7 +65,7 @@ def run_loop(models, folder, seed=3, **simulator):
     common = {'models_dir': str(models)}
     specs = [
         NodeSpec(FakeSimulator, {
-            'items': ITEMS, 'seed': seed, 'autostart': False,
+            'items': ITEMS, 'seed': seed, 'belt_running': False,
             'log_path': str(folder / 'camera.csv'), **simulator}, group='cell'),
         NodeSpec(Camera, {}, group='device'),
         NodeSpec(LocalClassifier, common, group='device'),
@@ -79,10 +80,11 @@ def run_loop(models, folder, seed=3, **simulator):
         NodeSpec(CellMonitor, {'display': 'none', 'keep_crops': True}, group='monitor')]
     with NodeRunner(specs, domain_id=random.SystemRandom().randint(1, 100)) as runner:
         monitor, simulator_node = runner.node('cell_monitor'), runner.nodes[0]
-        wait(lambda: all(n.is_active for n in runner.nodes[1:])
-             and runner.node('offload_policy').edge_alive, 30, 'activation')
-        simulator_node.trigger_configure()
-        simulator_node.trigger_activate()
+        wait(lambda: all(n.is_active for n in runner.nodes)
+             and runner.node('offload_policy').edge_alive
+             and all(p.get_subscription_count() >= READERS[n.get_name()][p.topic_name[1:]]
+                     for n in runner.nodes[:-1] for p in n._publishers_made), 30, 'connection')
+        simulator_node.set_parameters([Parameter('belt_running', value=True)])
         wait(lambda: monitor.board.rested == ITEMS and monitor.board.acted == ITEMS, 40,
              lambda: f'{monitor.board.records} {monitor.troubles}')
         fired = list(simulator_node._cell.fired)

@@ -52,6 +52,7 @@ class CellMonitor(ConveyorNode):
         self.crops: dict[int, np.ndarray] = {}  # by capture stamp, uint8 [S, S, 3]
         self.bucket: TokenBucketState | None = None
         self.troubles: dict[tuple[str, str], int] = {}  # (node, what it said) -> level, not OK
+        self.reports: dict[str, dict[str, str]] = {}  # the latest values of every node
 
     def activate(self) -> None:
         """Listen."""
@@ -152,6 +153,7 @@ class CellMonitor(ConveyorNode):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
+            self.reports[status.name] = {value.key: value.value for value in status.values}
             level = status.level[0]
             if level:
                 key = (status.name, status.message)

@@ -7,6 +7,8 @@ import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 import sys
+import threading
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from rosgraph_msgs.msg import Clock
@@ -59,6 +61,8 @@ class CellSimulatorSettings(NodeSettings):
     real_time_factor: float = parameter(
         1.0, 'Simulated seconds per second; other than 1 only with publish_clock.',
         minimum=0.01, maximum=100.0)
+    belt_running: bool = parameter(
+        True, 'False holds everything until it is set to true, once.', tunable=True)
     log_path: str = parameter(
         '', 'File for one CSV line per picture: its stamp, and when it was handed over; empty = '
         'none.')
@@ -70,11 +74,17 @@ class CellSimulator(ConveyorNode):
     """
     Shows items to the camera, moves diverters when told, and tells where items come to rest.
 
-    The belt starts when the node is activated, so it is to be activated last.
+    The belt starts when the node is activated or, with belt_running false, when that parameter
+    is set to true.
     """
 
     NAME = 'cell_simulator'
     SETTINGS = CellSimulatorSettings
+
+    def __init__(self, **arguments: Any) -> None:
+        """Begin with the belt held."""
+        self._belt_released = threading.Event()
+        super().__init__(**arguments)
 
     def check_settings(self, settings: CellSimulatorSettings) -> None:
         """Refuse what makes no run."""
@@ -103,7 +113,7 @@ class CellSimulator(ConveyorNode):
 
     def activate(self) -> None:
         """Set the belt in motion."""
-        settings, camera = self.settings, self._description.camera
+        settings = self.settings
         if self._cell is None:
             self._cell = self.make_cell(self._description, self._plan)
         self._image = self.publish_on(Image, 'camera/image_raw', Profile.SENSOR)
@@ -115,13 +125,21 @@ class CellSimulator(ConveyorNode):
             self._cell, self._description, on_exposure=self._expose, on_rest=self._rest,
             now_ns=None if settings.publish_clock else self.schedule_clock.ros_now_ns,
             on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))),
-            prepare=lambda: self._cell.render_overview(camera.image_height, camera.image_width),
-            finish=self._cell.close, chunk=settings.chunk, real_time_factor=settings.real_time_factor)
+            prepare=self._prepare, finish=self._cell.close,
+            chunk=settings.chunk, real_time_factor=settings.real_time_factor)
         self.listen(SortOutcome, 'sort_outcome', Profile.RESULT, self._command)
+        self._belt_released.clear()
+        self.settings_changed()
         self._paced.start()
+
+    def settings_changed(self) -> None:
+        """Release the belt if it was held."""
+        if self.settings.belt_running:
+            self._belt_released.set()
 
     def deactivate(self) -> None:
         """Stop the belt for good; the next activation starts a new run."""
+        self._belt_released.set()
         self._paced.stop()
         if self._log is not None:
             self._log.close()
@@ -147,6 +165,12 @@ class CellSimulator(ConveyorNode):
         if pace.worst_lag > TOLERABLE_LAG:
             self.warn('lag', f'the simulation was {pace.worst_lag:.3f} s behind the clock: the '
                       'machine is too slow or busy')
+
+    def _prepare(self) -> None:
+        # The first picture makes the renderer, which takes long and must not delay an exposure.
+        camera = self._description.camera
+        self._cell.render_overview(camera.image_height, camera.image_width)
+        self._belt_released.wait()
 
     def _expose(self, exposure: Exposure) -> None:
         stamp = to_stamp(exposure.stamp_ns)

@@ -1,0 +1,138 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The run command: real processes, real physics, real pictures; and nothing left behind."""
+import csv
+import json
+import os
+from pathlib import Path
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from stl_conveyor.cell.summary import RunSettings  # noqa: E402
+from stl_conveyor.faults import named_fault  # noqa: E402
+from stl_conveyor.nodes.link_emulator import LinkEmulator  # noqa: E402
+from stl_conveyor.nodes.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor.nodes.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.resources import share_path  # noqa: E402
+from stl_conveyor.run import (  # noqa: E402
+    main, node_arguments, process_plan, read_passages, read_readout, Sources)
+
+pytestmark = pytest.mark.ros
+
+
+def command(folder, *arguments):
+    return [sys.executable, '-m', 'stl_conveyor.run', '--out', str(folder), '--plain',
+            *map(str, arguments)]
+
+
+def environment():
+    return dict(os.environ, ROS_DOMAIN_ID=str(random.SystemRandom().randint(1, 100)))
+
+
+def processes_of(folder):
+    """Return the command lines of living processes that were told to log into a folder."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            text = path.read_bytes().decode(errors='replace')
+        except OSError:
+            continue
+        if str(folder) in text:
+            found.append(text)
+    return found
+
+
+def test_a_run_from_start_to_end(tiny_models, tmp_path):
+    done = subprocess.run(
+        command(tmp_path, '--items', 8, '--seed', 5, '--models', tiny_models),
+        env=environment(), capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'true class' in done.stdout and 'items at rest where they belong' in done.stdout
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['items'] == summary['outcomes'] == 8 and summary['seed'] == 5
+    assert summary['unacted'] == summary['repeated_outcomes'] == 0
+    assert summary['deaths'] == [] and summary['complete']
+    assert summary['strong_correct'] is not None and summary['versions']['mujoco']
+    with open(tmp_path / 'items.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row['correct']) for row in rows) == summary['correct']
+    # physics and commands agree: who was told a lane in time lies in it
+    for row in rows:
+        if row['missed'] == '0':
+            assert row['rest_lane'] == row['outcome_lane'], row
+    for name in ('report.html', 'cell.png', 'timeline.png', 'samples.png'):
+        assert (tmp_path / name).stat().st_size > 500
+    assert len(read_readout(tmp_path / 'logs' / 'camera.csv')) == 8
+    assert processes_of(tmp_path) == []
+
+
+def test_interrupt_leaves_no_process(tiny_models, tmp_path):
+    run = subprocess.Popen(
+        command(tmp_path, '--items', 500, '--models', tiny_models), env=environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while len(processes_of(tmp_path / 'logs')) < 2:  # simulator and emulator log there
+            assert run.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=30) == 130
+        assert processes_of(tmp_path) == []
+    finally:
+        run.kill()
+        run.wait()
+
+
+@pytest.mark.parametrize('arguments, text', [
+    (['--fault', 'meteor'], 'meteor'), (['--items', '0'], '--items'),
+    (['--models', '/nowhere'], '/nowhere'), (['--cell', '/nowhere.yaml'], '/nowhere.yaml')])
+def test_what_cannot_be_is_refused_by_name(arguments, text, tiny_models, tmp_path, capsys):
+    if '--models' not in arguments:
+        arguments = [*arguments, '--models', str(tiny_models)]
+    assert main([*arguments, '--out', str(tmp_path)]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_node_that_cannot_start_is_named(tiny_models, tmp_path, capsys):
+    assert main(['--policy', 'oracle', '--models', str(tiny_models), '--items', '3',
+                 '--out', str(tmp_path), '--plain']) == 2
+    error = capsys.readouterr().err
+    assert 'offload_policy' in error and 'oracle' in error
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize('arrivals', ['periodic', 'poisson', 'markov', 'correlated'])
+def test_nodes_take_the_parameters_that_a_run_gives_them(arrivals, tiny_models, tmp_path):
+    sources = Sources(tmp_path, tiny_models, Path(share_path('config/cell.yaml')))
+    (tmp_path / 'logs').mkdir()
+    parameters = node_arguments(
+        RunSettings(arrivals=arrivals, link='trace'), sources, named_fault('none'))
+    with NodeRunner([
+            NodeSpec(cls, {**parameters[cls.NAME], 'autostart': False})
+            for cls in (LinkEmulator, OffloadPolicy)],
+            domain_id=random.SystemRandom().randint(1, 100)) as runner:
+        assert runner.node('link_emulator').settings.link == 'trace'
+        assert min(runner.node('offload_policy').settings.intervals) >= 1.0
+
+
+def test_parameters_survive_the_command_line():
+    plan = process_plan('x', {'flag': True, 'rate': 0.25, 'none': 'none', 'path': '/a b',
+                              'list': (1.0, 2.0), 'big': 10 ** 12})
+    assert plan.arguments[3:] == (
+        '-p', 'flag:=true', '-p', 'rate:=0.25', '-p', "none:='none'", '-p', "path:='/a b'",
+        '-p', 'list:=[1.0, 2.0]', '-p', f'big:={10 ** 12}')
+
+
+def test_logs_that_were_cut_off_are_read_as_far_as_they_go(tmp_path):
+    path = tmp_path / 'link.csv'
+    path.write_text('stamp_ns,channel,wire_bytes,sent_ns,delivered_ns\n1,features,400,2,3\n1,fea')
+    assert len(read_passages(path)) == 1
+    assert read_passages(tmp_path / 'missing.csv') == []
