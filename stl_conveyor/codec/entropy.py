@@ -70,7 +70,8 @@ class SymbolStream:
         if first >= spec.groups:
             return Body(0, self._finish(encoder))
         budget = 8. * limit - 8. - side_bits
-        span = min(spec.groups - first, 16 + 5 * max(limit, 0) // 8)
+        wanted = spec.usual_bits[first] + 1.2 * max(budget, 0)
+        span = min(spec.groups - first, 8 + int(np.searchsorted(spec.usual_bits, wanted)) - first)
         while True:
             start = spec.offsets[first]
             symbols, rows = self._contexts(first, span)
@@ -99,19 +100,22 @@ class SymbolStream:
         """Return symbols (0..ALPHABET-1) and table rows of groups first..first+span-1."""
         spec = self._spec
         flat = slice(spec.offsets[first], spec.offsets[first + span])
-        group, position = spec.flat_group[flat], spec.flat_position[flat]
-        channel, plane = spec.group_channel[group], spec.group_plane[group]
-        value = self._planes[plane, channel, position]
-        seen = np.zeros((span + 1, len(spec.region_map)), np.float32)
-        seen[1 + group - first, position] = value != 0
-        seen = np.cumsum(seen, axis=0, dtype=np.float32) @ spec.neighbours
+        index = spec.flat_index[flat]
+        local = spec.flat_group[flat] - first
+        cell = local * len(spec.region_map) + spec.flat_position[flat]
+        value = self._planes.ravel()[index]
+        seen = np.zeros((span, len(spec.region_map)), np.float32)
+        seen.ravel()[cell] = value != 0
+        seen = seen @ spec.neighbours
+        total = np.cumsum(seen, axis=0, dtype=np.float32)
+        total -= seen
         expected = spec.expected_before[first:first + span] - spec.expected_before[first]
-        classes = activity_class(seen[:-1], expected)
-        known = spec.chain_start[group] >= first
-        state = np.where(known & (plane > 0),
-                         2 + self._states[plane - (plane > 0), channel, position], 0)
-        context = state * ACTIVITY_CLASSES + classes[group - first, position]
-        return value.astype(np.int64) + COARSE_LIMIT, group * CONTEXTS + context
+        context = activity_class(total, expected).ravel()[cell]
+        known = np.flatnonzero(spec.flat_chain_start[flat] >= first)
+        # Seen from a symbol of plane p, the integer joined up to plane p - 1.
+        parent = self._states.ravel()[index[known] - self._states[0].size]
+        context[known] += ACTIVITY_CLASSES * (2 + parent.astype(np.int64))
+        return value.astype(np.int64) + COARSE_LIMIT, (local + first) * CONTEXTS + context
 
 
 def decode_body(spec: CodecSpec, first: int, groups: int, has_side: bool, data: bytes) -> tuple:

@@ -207,6 +207,19 @@ class CodecSpec:
         return result
 
     @cached_property
+    def flat_index(self) -> np.ndarray:
+        """i64[M], where each symbol of the flat stream lies in [MAX_PLANES, K, positions]."""
+        return ((self.group_plane.astype(np.int64)[self.flat_group] * self.channels
+                 + self.group_channel[self.flat_group]) * len(self.region_map)
+                + self.flat_position)
+
+    @cached_property
+    def flat_chain_start(self) -> np.ndarray:
+        """i64[M], chain_start of each symbol's group; -1 for plane 0, which has no parent."""
+        start = np.where(self.group_plane > 0, self.chain_start, -1)
+        return start[self.flat_group]
+
+    @cached_property
     def neighbours(self) -> np.ndarray:
         """f32[grid*grid, grid*grid], integer weights of the activity around a position."""
         size = self.grid
@@ -239,6 +252,15 @@ class CodecSpec:
         """f32[G * CONTEXTS * ALPHABET], bits of each symbol; for the choice of the cut only."""
         return (np.log2(TABLE_TOTAL) - np.log2(np.maximum(
             self.float_tables.ravel(), 2.0 ** -8))).astype(np.float32)
+
+    @cached_property
+    def usual_bits(self) -> np.ndarray:
+        """f64[G + 1], bits of all groups before each one, of an item without surprises."""
+        neutral = int(np.sum(ACTIVITY_THRESHOLDS <= 1))
+        state = np.where(self.group_plane > 0, 2, 0)
+        row = self.tables[np.arange(self.groups), state * ACTIVITY_CLASSES + neutral] / TABLE_TOTAL
+        entropy = -np.sum(row * np.log2(np.maximum(row, 1e-9)), axis=1)
+        return np.concatenate([[0], np.cumsum(entropy * np.diff(self.offsets))])
 
     @cached_property
     def plane_step(self) -> np.ndarray:

@@ -15,7 +15,7 @@ the same files on the same machine.
 """
 import argparse
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 import json
 import math
 from pathlib import Path
@@ -29,7 +29,8 @@ from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
 from stl_conveyor.training.codec_fit import (
-    fit_spec, image_patches, pca_transform, quantise, ring_regions, symbol_bits, transform)
+    fit_side_table, fit_spec, image_patches, pca_transform, quantise, ring_regions, symbol_bits,
+    transform)
 from stl_conveyor.training.codec_network import (
     EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
 from stl_conveyor.training.manifest import register_model, write_card
@@ -55,6 +56,7 @@ class Recipe:
     importance_images: int = 256
     importance_power: float = 1.0
     steps: int = 900
+    minutes: float = 0.        # if not 0, training ends after this time at the latest
     late_share: float = .6     # part of the steps with the early blocks frozen
     batch: int = 24
     rate: float = 2e-4         # of the trunk; five times that of the branch and fusion
@@ -220,6 +222,15 @@ def _parameter_groups(network, recipe):
             {'params': rest, 'lr': 5 * recipe.rate, 'weight_decay': 1e-4}]
 
 
+def _progress(step, seconds, recipe):
+    done = step / recipe.steps
+    return max(done, seconds / (60 * recipe.minutes)) if recipe.minutes else done
+
+
+def _rate_factor(step, done):
+    return min((step + 1) / 40, .02 + .49 * (1 + math.cos(math.pi * min(done, 1))))
+
+
 def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoint):
     """
     Fine-tune the edge's network on prefixes; returns (its running average, curve).
@@ -231,34 +242,35 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
     groups = _parameter_groups(network, recipe)
     parameters = [p for group in groups for p in group['params']]
     optimiser = torch.optim.AdamW(groups)
-    warm = max(1, min(50, recipe.steps // 10))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(
-        (s + 1) / warm, .02 + .49 * (1 + math.cos(math.pi * min(s / recipe.steps, 1)))))
+    rates = [group['lr'] for group in groups]
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
-    step, curve = 0, []
+    step, spent, curve = 0, 0., []
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=False)
         for part, name in ((network, 'network'), (average, 'average'),
-                           (optimiser, 'optimiser'), (schedule, 'schedule')):
+                           (optimiser, 'optimiser')):
             part.load_state_dict(saved[name])
         rng.bit_generator.state = saved['rng']
         torch.set_rng_state(saved['torch_rng'])
-        step, curve = saved['step'], saved['curve']
+        step, spent, curve = saved['step'], saved['spent'], saved['curve']
         print(f'resumed at step {step}', flush=True)
 
     def save():
         partial = checkpoint.with_suffix('.part')
         torch.save({'network': network.state_dict(), 'average': average.state_dict(),
-                    'optimiser': optimiser.state_dict(), 'schedule': schedule.state_dict(),
-                    'rng': rng.bit_generator.state, 'torch_rng': torch.get_rng_state(),
-                    'step': step, 'curve': curve}, partial)
+                    'optimiser': optimiser.state_dict(), 'rng': rng.bit_generator.state,
+                    'torch_rng': torch.get_rng_state(), 'step': step,
+                    'spent': spent + time.monotonic() - begun, 'curve': curve}, partial)
         partial.rename(checkpoint)
 
-    order = rng.permutation(len(train.classes))
+    order = np.random.default_rng(recipe.seed + 2).permutation(len(train.classes))
     begun = shown = saved_at = time.monotonic()
-    first, sums = step, []
-    while step < recipe.steps:
+    first, sums, done = step, [], 0.
+    while step < recipe.steps and done < 1:
+        done = _progress(step, spent + time.monotonic() - begun, recipe)
+        for group, rate in zip(optimiser.param_groups, rates):
+            group['lr'] = rate * _rate_factor(step, done)
         at = step * recipe.batch % len(order)
         pick = np.take(order, range(at, at + recipe.batch), mode='wrap')
         images = torch.from_numpy(augment(train.images[pick], rng))
@@ -271,8 +283,7 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         with torch.no_grad():
             latents, received = sampler(images, lengths, loss_rate)
             target, target_pooled = strong(_pixels(images))
-        logits, pooled = network.logits(latents, received, step >= recipe.late_share
-                                        * recipe.steps)
+        logits, pooled = network.logits(latents, received, done >= recipe.late_share)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy
         if side is not None:
@@ -288,7 +299,6 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 2.)
         optimiser.step()
-        schedule.step()
         average.update_parameters(network)
         step += 1
         right = (logits.argmax(1) == classes).float().mean()
@@ -299,6 +309,8 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
             means = np.mean(sums, 0)
             curve.append((step, *map(float, means)))
             left = (now - begun) / (step - first) * (recipe.steps - step)
+            if recipe.minutes:
+                left = min(left, 60 * recipe.minutes - spent - now + begun)
             print(f'step {step}/{recipe.steps}  loss {means[0]:.3f}  entropy {means[1]:.3f}  '
                   f'right {means[2]:.3f}  {left / 60:.1f} min left', flush=True)
             sums = []
@@ -478,9 +490,12 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     network, curve = train_edge(network, sampler, strong, train, side, recipe,
                                 AUGMENT[augment], work / 'edge.checkpoint.pt')
     limited = Split(validation.images[:1200], validation.classes[:1200])
-    calibrate(network, sampler, limited, local_probabilities(models, limited.images), recipe)
+    local_validation = local_probabilities(models, limited.images)
+    calibrate(network, sampler, limited, local_validation, recipe)
 
-    (models / 'encoder.npz').write_bytes(codec_path.read_bytes())
+    if local_validation is not None:
+        spec = replace(spec, side_table=fit_side_table(local_validation))
+    spec.save(models / 'encoder.npz')
     example = [torch.zeros(1, spec.channels, spec.grid, spec.grid), torch.full((1,), 100.),
                torch.full((1, len(labels)), 1 / len(labels)), torch.ones(1)]
     export_onnx(network, example, models / 'edge.onnx', EDGE_INPUTS, ['probabilities'])

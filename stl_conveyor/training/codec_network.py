@@ -12,6 +12,8 @@ BYTE_KNOTS = np.arange(5, 13, dtype=np.float32)
 EARLY_BLOCKS = 5
 #: The first block at a 1/32 scale; the branch from the latents joins behind it.
 JOIN_BLOCK = 11
+#: What the frame of a packet costs, about.
+FRAME_BYTES = 6
 #: Names of the exported network's inputs.
 EDGE_INPUTS = ('latents', 'bytes_received', 'side', 'has_side')
 
@@ -249,6 +251,7 @@ class PrefixSampler(nn.Module):
             here = here & torch.gather(draw, 1, packet)
         size = torch.diff(total, dim=1, prepend=torch.zeros_like(total[:, :1]))
         received = (size * here).sum(1)
+        received = received + FRAME_BYTES * torch.ceil(received / packet_bytes)
         here = torch.cat([here, torch.zeros_like(here[:, :1])], 1)
         known = here[:, self.rank.reshape(-1)].reshape(len(images), *self.rank.shape)
         return self.decode(joined, known), received
