@@ -86,7 +86,7 @@ class EdgeClassifier(ConveyorNode):
 
     def configure(self) -> None:
         """Load and check the codec and the strong model behind it."""
-        folder = ModelFolder(configured_path(self.settings.models_dir, 'models'))
+        folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
         self.decoder = Decoder(folder, self.settings.threads)
         self.decoder.classify([self.decoder.start()])   # the first run is the slowest
         self.labels = folder.labels

@@ -82,7 +82,7 @@ class EncoderNode(ConveyorNode):
     def configure(self) -> None:
         """Load and check the codec."""
         settings = self.settings
-        folder = ModelFolder(configured_path(settings.models_dir, 'models'))
+        folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.encoder = Encoder(folder, settings.threads)
         self.labels, self.image_size = folder.labels, folder.image_size
         self.pacing = PacingSettings(

@@ -35,7 +35,7 @@ class LocalClassifier(ConveyorNode):
 
     def configure(self) -> None:
         """Load and check the weak model."""
-        folder = ModelFolder(configured_path(self.settings.models_dir, 'models'))
+        folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
         self.classifier = Classifier(folder.path('weak'), self.settings.threads)
         if (self.classifier.labels, self.classifier.image_size) != (
                 len(folder.labels), folder.image_size):

@@ -103,7 +103,7 @@ class OffloadPolicy(ConveyorNode):
     def configure(self) -> None:
         """Load the reward estimate and solve the policy."""
         settings = self.settings
-        folder = ModelFolder(configured_path(settings.models_dir, 'models'))
+        folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.labels = folder.labels
         self.codec_id = codec_identity(folder)
         self.rewards = RewardEstimator.load(folder.path('reward'))
