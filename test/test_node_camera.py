@@ -1,0 +1,172 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The camera node's sources and triggers."""
+import array
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from cell_harness import CELL, CellHarness, NodeSpec, to_ns, to_stamp  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from stl_conveyor.nodes.camera import Camera  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+SECOND = 10**9
+SPEED = CELL.belt.speed * CELL.camera.pixels_per_metre     # pixels per second, upwards
+WATCHED = ('capture', '/diagnostics')
+
+
+def frame(stamp_ns, row=None, column=160):
+    """Return an image message of a dark belt, with a bright part around a place."""
+    image = np.full((240, 320, 3), 60, np.uint8)
+    if row is not None:
+        image[max(0, row - 20):max(0, row + 20), column - 20:column + 20] = 200
+    return Image(
+        header=Header(stamp=to_stamp(stamp_ns)), height=240, width=320, step=960,
+        encoding='rgb8', data=array.array('B', image.tobytes()))
+
+
+def crop_of(capture):
+    return np.frombuffer(capture.crop.data, np.uint8).reshape(160, 160, 3)
+
+
+def bright_centre(crop):
+    rows, columns = np.nonzero(crop[:, :, 0] > 150)
+    return rows.mean(), columns.mean()
+
+
+def show(cell, publisher, camera, message):
+    """Publish a frame and wait until the camera has seen it: its queue holds the newest only."""
+    before = camera.frames
+    publisher.publish(message)
+    cell.wait(lambda: camera.frames > before, 5, 'a frame')
+
+
+class CountingCamera(Camera):
+    """A camera that counts the frames it was shown."""
+
+    frames = 0
+
+    def configure(self):
+        super().configure()
+        inner = self._source._callback
+
+        def count(*arguments):
+            inner(*arguments)
+            self.frames += 1
+        self._source._callback = count
+
+
+def test_beam_gives_the_time_and_the_frame_gives_the_picture():
+    with CellHarness([NodeSpec(CountingCamera, {'trigger': 'beam'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        frames = cell.publisher('camera/image_raw', Image)
+        beam = cell.publisher('break_beam', Header)
+        cell.connect('capture')
+        broken_ns = cell.now_ns()
+        centred_ns = broken_ns + round(0.12 / CELL.belt.speed * SECOND)
+        beam.publish(Header(stamp=to_stamp(broken_ns)))
+        cell.wait(lambda: camera._expected)
+        for time_ns in (centred_ns - 75_000_000, centred_ns - 25_000_000, centred_ns + 25_000_000):
+            offset = SPEED * (time_ns - centred_ns) / SECOND
+            show(cell, frames, camera, frame(time_ns, round(119.5 - offset), 160))
+        (capture,) = cell.wait(lambda: cell.heard.of('capture'))
+        assert to_ns(capture.header.stamp) == centred_ns
+        assert to_ns(capture.deadline) == centred_ns + CELL.decision_time_ns
+        assert bright_centre(crop_of(capture)) == pytest.approx((79.5, 79.5), abs=2)
+        assert capture.header.frame_id == 'camera_optical_frame'
+        # An item of which no frame is taken is said to be lost, and not made up.
+        beam.publish(Header(stamp=to_stamp(centred_ns - 2 * SECOND)))
+        cell.wait(lambda: camera._expected)
+        show(cell, frames, camera, frame(centred_ns + 75_000_000))
+        cell.wait_diagnostic('camera', 'item_not_seen', level=2)
+        assert len(cell.heard.of('capture')) == 1
+
+
+def test_image_alone_gives_time_and_place():
+    with CellHarness([NodeSpec(CountingCamera, {'trigger': 'image'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        frames = cell.publisher('camera/image_raw', Image)
+        cell.connect('capture')
+        start_ns = cell.now_ns()
+        show(cell, frames, camera, frame(start_ns))
+        centred_ns = start_ns + 250_000_000
+        for step in range(12):
+            time_ns = start_ns + step * 40_000_000
+            row = round(119.5 - SPEED * (time_ns - centred_ns) / SECOND)
+            show(cell, frames, camera, frame(
+                time_ns + 1, row if -20 < row < 260 else None, 150))
+        (capture,) = cell.wait(lambda: cell.heard.of('capture'))
+        assert abs(to_ns(capture.header.stamp) - centred_ns) < 5_000_000
+        assert bright_centre(crop_of(capture)) == pytest.approx((79.5, 79.5), abs=2)
+
+
+def test_folder_of_images(tmp_path):
+    pillow = pytest.importorskip('PIL.Image')
+    for index in range(3):
+        pillow.new('RGB', (400, 300), (0, 0, 50 * index + 50)).save(tmp_path / f'{index}.png')
+    (tmp_path / '1.png').write_bytes(b'broken')
+    with CellHarness([NodeSpec(Camera, {
+            'source': 'folder', 'folder': str(tmp_path), 'rate': 20.0})],
+            watched=WATCHED) as cell:
+        cell.wait_diagnostic('camera', 'cannot be read as an image')
+        cell.wait_active()
+        captures = cell.wait(lambda: len(cell.heard.of('capture')) == 2
+                             and cell.heard.of('capture'))
+        assert [tuple(crop_of(c)[80, 80]) for c in captures] == [(0, 0, 50), (0, 0, 150)]
+
+
+def test_device_without_opencv_and_empty_folder_are_explained(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'cv2', None)
+    with CellHarness([
+            NodeSpec(Camera, {'source': 'device'}, name='cv'),
+            NodeSpec(Camera, {'source': 'folder', 'folder': str(tmp_path)}, name='empty')],
+            watched=WATCHED) as cell:
+        cell.wait_diagnostic('cv', 'needs OpenCV', level=2)
+        cell.wait_diagnostic('empty', 'holds no image', level=2)
+
+
+def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
+    class FakeCapture:
+        plugged = True
+        opened = 0
+
+        def __init__(self, device):
+            assert device == 3
+            FakeCapture.opened += 1
+
+        def set(self, *_):  # noqa: A003
+            pass
+
+        def read(self):
+            import time
+            time.sleep(0.02)
+            return FakeCapture.plugged, np.full((240, 320, 3), (1, 2, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    fake = type(sys)('cv2')
+    fake.VideoCapture, fake.CAP_PROP_BUFFERSIZE = FakeCapture, 38
+    monkeypatch.setitem(sys.modules, 'cv2', fake)
+    with CellHarness([NodeSpec(Camera, {
+            'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
+            watched=WATCHED) as cell:
+        cell.wait_active()
+        capture = cell.wait(lambda: cell.heard.of('capture'))[0]
+        assert tuple(crop_of(capture)[0, 0]) == (3, 2, 1)       # OpenCV's order is BGR
+        FakeCapture.plugged = False
+        cell.wait_diagnostic('camera', 'camera 3 delivers no frame', level=2)
+        FakeCapture.plugged = True
+        before = len(cell.heard.of('capture'))
+        cell.wait(lambda: len(cell.heard.of('capture')) > before + 2)
+        assert FakeCapture.opened >= 2
