@@ -41,6 +41,9 @@ WHEEL_NUMPY_INCLUDE = re.compile(
 # Set by the ROS wheels' start-up hook once it has restarted Python with their library path.
 BOOTSTRAP_MARKER = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
 
+COLCON_MODULES = ('colcon_core', 'colcon_cmake', 'colcon_ros')
+RUN_COLCON = 'import sys; from colcon_core.command import main; sys.exit(main())'
+
 
 class SetupError(Exception):
     """The environment cannot be made; the message says what to do about it."""
@@ -90,15 +93,16 @@ def find_rendering_backend() -> str:
     return next((backend for backend in ('egl', 'osmesa') if renders_with(backend)), '')
 
 
+def has_modules(names: Sequence[str]) -> bool:
+    """Return whether this Python can import all of these modules."""
+    probe = f'import {", ".join(names)}'
+    return subprocess.run([sys.executable, '-c', probe], capture_output=True).returncode == 0
+
+
 def system_needs(ros: Ros, find_backend: Callable[[], str]) -> list[SystemNeed]:
     """Return what the system has to provide, in the order in which it is reported."""
     def command(*names: str) -> Callable[[], bool]:
         return lambda: any(shutil.which(name) for name in names)
-
-    def module(*names: str) -> Callable[[], bool]:
-        probe = '; '.join(f'import {name}' for name in names)
-        return lambda: subprocess.run(
-            [sys.executable, '-c', probe], capture_output=True).returncode == 0
 
     python_header = Path(sysconfig.get_path('include')) / 'Python.h'
     return [
@@ -109,7 +113,7 @@ def system_needs(ros: Ros, find_backend: Callable[[], str]) -> list[SystemNeed]:
         SystemNeed('git', ('git',), command('git')),
         SystemNeed('the Python headers (Python.h)', ('python3-dev',), python_header.is_file),
         SystemNeed('the Python modules venv and ensurepip', ('python3-venv',),
-                   module('venv', 'ensurepip')),
+                   lambda: has_modules(('venv', 'ensurepip'))),
         SystemNeed('EGL or OSMesa, for rendering without a display',
                    ('libegl1', 'libgl1', 'libgl1-mesa-dri'), lambda: bool(find_backend())),
     ]
@@ -239,13 +243,13 @@ class Environment:
         if not self.ros.is_installed:
             return ['numpy', 'colcon', 'ros', 'runtime', *groups]
         # An installed ROS 2 brings NumPy, and colcon is often there, but not always.
-        return [*([] if shutil.which('colcon') else ['colcon']), 'runtime', *groups]
+        return [*([] if has_modules(COLCON_MODULES) else ['colcon']), 'runtime', *groups]
 
     def _constraints(self) -> list[str]:
-        """Return pins that keep the NumPy which ROS was built for, and the wheels' own."""
+        """Return the locked versions, or the NumPy that the installed ROS was built for."""
         if not self.ros.is_installed:
-            lines = (self.root / 'requirements' / 'numpy.txt').read_text(encoding='utf-8')
-            return [line for line in lines.splitlines() if line and not line.startswith('#')]
+            path = self.root / 'requirements' / 'constraints.txt'
+            return path.read_text(encoding='utf-8').splitlines()
         version = self._output([sys.executable, '-c', 'import numpy; print(numpy.__version__)'])
         return [f'numpy=={version}']
 
@@ -275,11 +279,10 @@ class Environment:
             return
         self._say('building the messages')
         started = time.monotonic()
-        colcon = self.venv / 'bin' / 'colcon'
         log_base = self.root / 'log'
         self._run(
-            [str(colcon) if colcon.exists() else 'colcon', '--log-base', str(log_base), 'build',
-             '--paths', str(self.root), '--symlink-install',
+            [str(self.python), '-c', RUN_COLCON, '--log-base', str(log_base), 'build', '--paths',
+             str(self.root), '--symlink-install',
              '--build-base', str(self.root / 'build'),
              '--install-base', str(self.root / 'install'),
              '--event-handlers', 'console_cohesion+',
