@@ -117,7 +117,7 @@ class CellSimulator(ConveyorNode):
         if self._cell is None:
             self._cell = self.make_cell(self._description, self._plan)
         self._image = self.publish_on(Image, 'camera/image_raw', Profile.SENSOR)
-        self._log = open_log(settings.log_path, 'stamp_ns,published_ns')
+        self._log_file = open_log(settings.log_path, 'stamp_ns,published_ns')
         self._truth = self.publish_on(ItemTruth, 'item_truth', Profile.RESULT)
         if settings.publish_clock:
             clock = self.publish_on(Clock, '/clock', Profile.SENSOR)
@@ -141,8 +141,8 @@ class CellSimulator(ConveyorNode):
         """Stop the belt for good; the next activation starts a new run."""
         self._belt_released.set()
         self._paced.stop()
-        if self._log is not None:
-            self._log.close()
+        if self._log_file is not None:
+            self._log_file.close()
         self.cleanup()
 
     def cleanup(self) -> None:
@@ -181,8 +181,8 @@ class CellSimulator(ConveyorNode):
         self._image.publish(message)
         published_ns = self.schedule_clock.ros_now_ns()
         self.health.sample('exposure_to_publish_ms', (published_ns - exposure.stamp_ns) / 1e6)
-        if self._log is not None:
-            self._log.write(f'{exposure.stamp_ns},{published_ns}\n')
+        if self._log_file is not None:
+            self._log_file.write(f'{exposure.stamp_ns},{published_ns}\n')
         self._truth.publish(self._truth_of(
             stamp, exposure.serial, event=ItemTruth.EVENT_CAPTURED))
 

@@ -103,7 +103,7 @@ class LinkEmulator(ConveyorNode):
         self._up = LinkModel(link, int(seeds[0]), now_ns)
         self._down = LinkModel(link, int(seeds[1]), now_ns)
         self._damage = np.random.default_rng(seeds[2])
-        self._log = open_log(
+        self._log_file = open_log(
             self.settings.log_path, 'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns')
         self._timer = self.every(1.0, self._release, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
@@ -113,15 +113,15 @@ class LinkEmulator(ConveyorNode):
 
     def deactivate(self) -> None:
         """Close the log; what is still on the link is lost."""
-        if self._log is not None:
-            self._log.close()
+        if self._log_file is not None:
+            self._log_file.close()
 
     def refresh_health(self) -> None:
         """Report both directions, and that faults are switched on."""
         if not self.is_active:
             return
-        if self._log is not None:
-            self._log.flush()
+        if self._log_file is not None:
+            self._log_file.flush()
         for name, model in (('up', self._up), ('down', self._down)):
             rate = model.rate(self.schedule_clock.now_ns())
             self.health.set_value(
@@ -177,9 +177,9 @@ class LinkEmulator(ConveyorNode):
         self.health.sample(
             f'{message.channel}.release_lag_ms',
             (self.schedule_clock.now_ns() - delivery.time_ns) / 1e6)
-        if self._log is not None:
+        if self._log_file is not None:
             to_ros = self.schedule_clock.ros_now_ns() - self.schedule_clock.now_ns()
-            self._log.write(
+            self._log_file.write(
                 f'{capture_stamp_ns(message.serialized)},{message.channel},'
                 f'{delivery.size + overhead},{delivery.sent_ns + to_ros},'
                 f'{delivery.time_ns + to_ros}\n')
