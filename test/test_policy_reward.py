@@ -10,7 +10,8 @@ import pytest
 from stl_conveyor.errors import BadProbabilities, ModelFileError
 from stl_conveyor.policy import Distribution, RewardEstimator
 from stl_conveyor.policy.reward import (
-    EntropyReward, fit_temperature, kernel_regression, NetworkReward, tempered_entropy,
+    compare_metrics, EntropyReward, fit_temperature, kernel_regression, NetworkReward,
+    tempered_entropy,
 )
 
 
@@ -124,3 +125,23 @@ def test_damaged_files_are_refused(tmp_path, damage):
         RewardEstimator.load(path)
     with pytest.raises(ModelFileError):
         RewardEstimator.load(tmp_path / 'none.json')
+
+
+def test_compare_metrics():
+    """Perfect knowledge gains most, its own estimate closes the whole gap, noise none of it."""
+    generator = np.random.default_rng(0)
+    weak = generator.random(4000) < 0.7
+    strong = generator.random(4000) < 0.97
+    rewards = strong.astype(float) - weak
+    for estimate, closed in ((rewards, 1.0), (generator.random(4000), 0.0)):
+        measured = compare_metrics(
+            {'entropy': generator.random(4000), 'network': estimate}, weak, strong,
+            np.random.default_rng(1), resamples=200,
+        )
+        assert measured['weak_loss'] == pytest.approx(1 - weak.mean())
+        for row in measured['shares']:
+            assert row['perfect']['gain'] == pytest.approx(row['share'], abs=1e-3)
+            assert row['gap_closed'] == pytest.approx(closed, abs=0.1)
+            low, high = row['entropy']['gain_95']
+            assert low <= row['entropy']['gain'] <= high
+    json.dumps(measured)

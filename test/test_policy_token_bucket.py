@@ -90,7 +90,7 @@ class BucketMachine(RuleBasedStateMachine):
 
     @invariant()
     def exact(self):
-        """The bucket holds exactly what the replay says, and keeps its bounds."""
+        """Hold exactly what the replay says, within the bounds."""
         if not hasattr(self, 'bucket'):
             return
         state = self.bucket.state

@@ -43,8 +43,9 @@ def test_command_chooses_by_measurement(tmp_path, monkeypatch, count, capsys):
     ) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured['kind'] == 'network'
-    assert measured['network_minus_entropy_95'][0] > 0
-    assert np.mean(measured['gain_network']) < np.mean(measured['gain_perfect']) + 1e-9
+    for row in measured['shares']:
+        assert row['entropy']['gain'] < row['network']['gain'] <= row['perfect']['gain'] + 1e-9
+    assert measured['shares'][-1]['gap_closed_95'][0] > 0
     estimator = RewardEstimator.load(tmp_path / 'reward.json')
     known, weak, strong = confusable(500, 1)
     rewards = strong.astype(float) - weak

@@ -28,11 +28,10 @@ import torch
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.reward import (
-    checked_probabilities, distribution_of_estimates, EntropyReward, network_features,
-    NetworkReward, RewardEstimator,
+    checked_probabilities, compare_metrics, distribution_of_estimates, EntropyReward,
+    network_features, NetworkReward, RewardEstimator,
 )
 
-SHARES = (0.05, 0.1, 0.25)
 FOLDS = 5
 MEMBERS = 4         # networks averaged in the logits, written as one block-diagonal network
 HIDDEN = 16         # width of a member
@@ -117,13 +116,6 @@ def fit_network(
     )
 
 
-def gains(estimates: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-    """Reward per item when the items with the best estimates are offloaded, for each share."""
-    order = np.argsort(-estimates, kind='stable')
-    best = np.cumsum(rewards[order]) / len(rewards)
-    return np.array([best[max(0, round(share * len(rewards)) - 1)] for share in SHARES])
-
-
 def fit(
     probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray, seed: int = 0
 ) -> 'tuple[RewardEstimator, dict]':
@@ -147,30 +139,15 @@ def fit(
         network = fit_network(probabilities[use], weak[use], strong[use], seed + 100 * k)
         left_out['network'][test] = network.expected_rewards(probabilities[test])
         left_out['entropy'][test] = network.entropy.expected_rewards(probabilities[test])
-    perfect = gains(rewards, rewards)
-    difference = []
-    for _ in range(1000):
-        pick = generator.integers(0, count, count)
-        difference.append(
-            (gains(left_out['network'][pick], rewards[pick])
-             - gains(left_out['entropy'][pick], rewards[pick])).mean()
-        )
-    by_kind = {kind: gains(estimates, rewards) for kind, estimates in left_out.items()}
-    chosen = max(by_kind, key=lambda kind: by_kind[kind].mean())
     measured = {
-        'items': count,
-        'seed': seed,
-        'weak_accuracy': float(weak.mean()),
-        'edge_accuracy': float(strong.mean()),
-        'offloaded_share': list(SHARES),
-        'gain_perfect': perfect.tolist(),
-        **{f'gain_{kind}': value.tolist() for kind, value in by_kind.items()},
-        'network_minus_entropy_95': np.quantile(difference, [0.025, 0.975]).tolist(),
+        'seed': seed, 'edge_accuracy': float(strong.mean()),
+        **compare_metrics(left_out, weak, strong, generator),
         **{
             f'squared_error_{kind}': float(np.mean((rewards - estimates) ** 2))
             for kind, estimates in left_out.items()
         },
     }
+    chosen = max(left_out, key=lambda kind: sum(row[kind]['gain'] for row in measured['shares']))
     network = fit_network(probabilities, weak, strong, seed)
     estimator = network if chosen == 'network' else network.entropy
     return (
