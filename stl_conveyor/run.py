@@ -135,7 +135,7 @@ def _geometric_quantiles(mean: float, count: int = 20) -> Tuple[float, ...]:
 
 
 def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
-    """Return how to start a node with parameters."""
+    """Return how to start a node with the shipped parameter file and what differs from it."""
     def text(value: object) -> str:
         if isinstance(value, bool):
             return str(value).lower()
@@ -143,7 +143,8 @@ def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
             return '[' + ', '.join(map(text, value)) + ']'
         return repr(value) if isinstance(value, (int, float)) else f"'{value}'"
 
-    arguments = ['-m', f'stl_conveyor.nodes.{node}', '--ros-args']
+    arguments = ['-m', f'stl_conveyor.nodes.{node}', '--ros-args',
+                 '--params-file', str(share_path('config/sim.yaml'))]
     for name, value in parameters.items():
         arguments += ['-p', f'{name}:={text(value)}']
     return ProcessPlan(node, tuple(arguments))

@@ -126,7 +126,7 @@ def test_nodes_take_the_parameters_that_a_run_gives_them(arrivals, tiny_models, 
 def test_parameters_survive_the_command_line():
     plan = process_plan('x', {'flag': True, 'rate': 0.25, 'none': 'none', 'path': '/a b',
                               'list': (1.0, 2.0), 'big': 10 ** 12})
-    assert plan.arguments[3:] == (
+    assert plan.arguments[3] == '--params-file' and plan.arguments[5:] == (
         '-p', 'flag:=true', '-p', 'rate:=0.25', '-p', "none:='none'", '-p', "path:='/a b'",
         '-p', 'list:=[1.0, 2.0]', '-p', f'big:={10 ** 12}')
 
