@@ -254,7 +254,9 @@ class OffloadPolicy(ConveyorNode):
         elif bytes_used > reservation.bytes:
             self.warn('budget_exceeded', f'item {key.item_id}: {bytes_used} bytes sent of '
                       f'{reservation.bytes}')
-        self.bucket.settle(reservation, min(bytes_used, reservation.bytes))
+        bytes_used = min(bytes_used, reservation.bytes)
+        self.bucket.settle(reservation, bytes_used)
+        self.policy.settled(bytes_used / self.settings.nominal_bytes)
         self._publish_state()
 
     def _watch(self) -> None:

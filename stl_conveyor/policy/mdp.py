@@ -193,7 +193,9 @@ class MdpPolicy(Policy):
 
     def settled(self, cost: float) -> None:
         """Follow the average cost of an offload; solve again when it has drifted."""
-        self._cost += (min(max(cost, 0.0), 1.0) - self._cost) / _COST_MEMORY
+        if cost <= 0:  # a stream that never began tells nothing
+            return
+        self._cost += (min(cost, 1.0) - self._cost) / _COST_MEMORY
         if abs(self._cost - self._solved_cost) > _COST_DRIFT * self._solved_cost:
             self._solve(Distribution.of([max(self._cost, _LEAST_COST)]))
 

@@ -81,8 +81,9 @@ class LearnedPolicy(Policy):
 
     def settled(self, cost: float) -> None:
         """Learn what an offload cost after its refund, in tokens."""
-        self._cost += (cost - self._cost) / _COST_MEMORY
-        self._describe()
+        if cost > 0:  # a stream that never began tells nothing
+            self._cost += (min(cost, 1.0) - self._cost) / _COST_MEMORY
+            self._describe()
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
         """Ask the network what a token is worth now."""
