@@ -41,7 +41,7 @@ class OffloadPolicySettings(NodeSettings):
     depth: float = parameter(
         4.0, 'Most tokens that are kept (b).', minimum=1.0, maximum=100_000.0)
     time_unit: float = parameter(
-        1.0, 'Seconds of the time unit: the shortest item period.', minimum=0.001, maximum=3600.0)
+        0.5, 'Seconds of the time unit: the shortest item period.', minimum=0.001, maximum=3600.0)
     nominal_bytes: int = parameter(
         2000, 'Payload bytes that one token buys, and the byte budget of an offload.',
         minimum=1, maximum=1_000_000)
