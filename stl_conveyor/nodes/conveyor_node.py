@@ -218,6 +218,9 @@ class ConveyorNode(LifecycleNode):
             level=bytes([health.level]), name=self.get_fully_qualified_name().lstrip('/'),
             message=health.message, hardware_id='stl_conveyor',
             values=[KeyValue(key='state', value=state)]
+            + [KeyValue(key=f'{publisher.topic_name}.subscribers',
+                        value=str(publisher.get_subscription_count()))
+               for publisher in self._publishers_made]
             + [KeyValue(key=key, value=value) for key, value in health.values])
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
