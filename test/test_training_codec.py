@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fitting the codec, and the network that reads it."""
+import json
+
 import numpy as np
 import pytest
 
@@ -79,7 +81,7 @@ def test_importance_changes_the_order_and_more_of_it_comes_first(images):
 
 @pytest.fixture(scope='module')
 def torch():
-    return pytest.importorskip('torch', reason='training needs the extra [train]')
+    return pytest.importorskip('torch', reason='training needs the extra [training]')
 
 
 def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
@@ -107,7 +109,7 @@ def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
 
 
 def test_edge_network_starts_as_the_strong_one_and_exports(torch, spec, images, tmp_path):
-    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [train]')
+    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
     from efficientnet_lite_pytorch import EfficientNet
     from stl_conveyor.training.codec_network import (
         EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
@@ -133,3 +135,32 @@ def test_edge_network_starts_as_the_strong_one_and_exports(torch, spec, images, 
         'latents': latents.numpy(), 'bytes_received': received.numpy(), 'side': side.numpy(),
         'has_side': np.array([0, 1, 1], np.float32)})[0]
     assert np.allclose(found, expected.numpy(), atol=5e-3)
+
+
+def test_one_command_makes_a_model_folder_and_resumes(torch, tmp_path, capsys):
+    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+    from efficientnet_lite_pytorch import EfficientNet
+    from stl_conveyor.training import codec
+    data, models = tmp_path / 'data', make_tiny_model_folder(tmp_path / 'models', LABELS)
+    for split, seed in (('train', 1), ('val', 2), ('test', 3)):
+        (data / split).mkdir(parents=True)
+        images, classes = tiny_images(16, len(LABELS), seed=seed)
+        np.savez(data / split / '0.npz', pixels=images, labels=classes)
+    torch.manual_seed(0)
+    strong = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160)
+    torch.save(strong.state_dict(), tmp_path / 'strong.pt')
+    before = ModelFolder(models).model_id('edge')
+    command = ['--data', data, '--strong', tmp_path / 'strong.pt', '--work', tmp_path / 'work',
+               '--models', models, '--threads', 1, '--test-images', 4, '--coarse', 12,
+               '--groups', 100, '--fit-images', 16, '--importance-images', 4, '--batch', 4]
+    codec.main([*map(str, command), '--steps', '2'])
+    folder = ModelFolder(models)
+    assert folder.model_id('edge') != before and folder.labels == LABELS
+    assert 'resumed' not in capsys.readouterr().out
+    codec.main([*map(str, command), '--steps', '3'])
+    assert 'resumed at step 2' in capsys.readouterr().out
+    encoder, decoder = Encoder(folder := ModelFolder(models)), Decoder(folder)
+    assert encoder.identity == decoder.identity
+    card = json.loads((models / 'edge.card.json').read_text())
+    assert len(card['accuracy_by_bytes']) == 12 and card['recipe']['steps'] == 3
+    assert (tmp_path / 'work' / 'codec.png').exists()

@@ -99,6 +99,10 @@ class Decoder:
         if inputs != EDGE_INPUTS:
             raise ModelFileError(f'{path} has inputs {inputs}, expected {EDGE_INPUTS}; '
                                  'export it again with python -m stl_conveyor.training.codec')
+        # Derives all tables and warms the model up, so that the first item is not the slowest.
+        session = self.start()
+        decode_body(self._spec, 0, min(8, self._spec.groups), False, b'')
+        self.classify([session])
 
     @property
     def identity(self) -> int:

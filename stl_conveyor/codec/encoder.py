@@ -54,6 +54,8 @@ class Encoder:
         scaled = spec.analysis / spec.finest_step[:, None]
         self._matrix = np.ascontiguousarray((scaled / 255).T.astype(np.float32))
         self._offset = (scaled @ spec.mean).astype(np.float32)
+        # Derives all tables now, so that the first item is not the slowest.
+        self.encode(np.zeros((spec.image_size, spec.image_size, 3), np.uint8))
 
     @property
     def identity(self) -> int:

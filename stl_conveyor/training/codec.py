@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
+r"""
 Train the progressive codec: from images and a strong classifier to shipped files.
 
     python -m stl_conveyor.training.codec --data FOLDER --strong strong.pt --work FOLDER \\
@@ -14,7 +14,6 @@ classifier on the original image. Training resumes from its last checkpoint; the
 the same files on the same machine.
 """
 import argparse
-import csv
 from dataclasses import asdict, dataclass, replace
 import json
 import math
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.bench.codec import codec_rows, measure_times
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
 from stl_conveyor.training.codec_fit import (
@@ -33,6 +32,7 @@ from stl_conveyor.training.codec_fit import (
     transform)
 from stl_conveyor.training.codec_network import (
     EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
+from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import count_macs, export_onnx
 from stl_conveyor.vision.classifier import Classifier
@@ -66,61 +66,6 @@ class Recipe:
     distil: float = 1.0
     feature: float = 1.0
     average: float = .99
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images u8[N, S, S, 3] and classes i64[N]."""
-
-    images: np.ndarray
-    classes: np.ndarray
-
-
-def _open(path, size):
-    from PIL import Image
-    with Image.open(path) as file:
-        image = file.convert('RGB')
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return np.asarray(image.crop((left, top, left + side, top + side)).resize(
-        (size, size), Image.Resampling.LANCZOS))
-
-
-def load_images(data, split, labels, size):
-    """
-    Read one split of an image folder, or None if there is no such split.
-
-    `data/split` holds .npz shards (`pixels` or `images`, and `labels`) or a folder per label;
-    `data/split.csv` has a path and a label on each line.
-    """
-    folder, table = Path(data) / split, Path(data) / f'{split}.csv'
-    index = {name: k for k, name in enumerate(labels)}
-    shards = sorted(p for p in folder.glob('*.npz') if '.part' not in p.name)
-    if shards:
-        parts = [np.load(path) for path in shards]
-        key = 'pixels' if 'pixels' in parts[0] else 'images'
-        return Split(np.concatenate([p[key] for p in parts]),
-                     np.concatenate([p['labels'] for p in parts]).astype(np.int64))
-    if table.exists():
-        with open(table, newline='', encoding='utf-8') as stream:
-            rows = [row for row in csv.reader(stream) if len(row) > 1 and row[-1] in index]
-        found = [(Path(data) / row[0], index[row[-1]]) for row in rows]
-    else:
-        found = [(path, index[name]) for name in labels
-                 for path in sorted((folder / name).glob('*'))
-                 if path.suffix.lower() in ('.jpg', '.jpeg', '.png')]
-    if not found:
-        return None
-    return Split(np.stack([_open(path, size) for path, _ in found]),
-                 np.array([k for _, k in found], np.int64))
-
-
-def split_train(train, seed):
-    """Hold out a tenth of a split for validation; returns (train, validation)."""
-    order = np.random.default_rng(seed).permutation(len(train.classes))
-    cut = len(order) // 10
-    return tuple(Split(train.images[part], train.classes[part])
-                 for part in (order[cut:], order[:cut]))
 
 
 def augment_parts(images, rng, shift=6):
@@ -367,66 +312,6 @@ def calibrate(network, sampler, validation, side, recipe, draws=3):
         print(name, np.round(getattr(network, name).detach().numpy(), 2).tolist(), flush=True)
 
 
-def wilson(right, count, z=1.96):
-    """Return the 95 % score interval of a proportion (Wilson, JASA 1927)."""
-    p, scale = right / count, 1 + z * z / count
-    centre = p + z * z / (2 * count)
-    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count ** 2))
-    return [round((centre - half) / scale, 4), round((centre + half) / scale, 4)]
-
-
-def evaluate_codec(models, images, classes, sizes=SIZES, packet_bytes=512):
-    """Measure accuracy against real bytes of a model folder; returns a list of rows."""
-    folder = ModelFolder(models)
-    encoder, decoder = Encoder(folder), Decoder(folder)
-    side = Classifier(folder.path('weak')) if 'weak' in folder.roles else None
-    rows = []
-    for with_side in (False, True) if side else (False,):
-        for size in sizes:
-            right, spent, brier = [], [], []
-            for at in range(0, len(images), 32):
-                sessions = []
-                for image in images[at:at + 32]:
-                    known = side.classify(image) if with_side else None
-                    item = encoder.encode(image, known, packet_bytes=packet_bytes,
-                                          max_bytes=size)
-                    session = decoder.start()
-                    for packet in item.packets:
-                        session.add(packet)
-                    sessions.append(session)
-                    spent.append(item.total_bytes)
-                found = decoder.classify(sessions)
-                truth = classes[at:at + 32]
-                right.extend(found.argmax(1) == truth)
-                brier.extend(found.max(1) - (found.argmax(1) == truth))
-            rows.append({'budget': size, 'mean_bytes': round(float(np.mean(spent)), 1),
-                         'side': with_side, 'accuracy': round(float(np.mean(right)), 4),
-                         'interval': wilson(np.sum(right), len(right)),
-                         'overconfidence': round(float(np.mean(brier)), 4)})
-            print(rows[-1], flush=True)
-    return rows
-
-
-def measure_time(models, image, runs=40):
-    """Return median milliseconds of encoding (1 KB) and of decoding and classifying."""
-    folder = ModelFolder(models)
-    encoder, decoder = Encoder(folder), Decoder(folder)
-    times = {'encode_1024': [], 'decode_1024': [], 'classify': []}
-    for _ in range(runs):
-        marks = [time.perf_counter()]
-        item = encoder.encode(image, max_bytes=1024)
-        marks.append(time.perf_counter())
-        session = decoder.start()
-        for packet in item.packets:
-            session.add(packet)
-        marks.append(time.perf_counter())
-        decoder.classify([session])
-        marks.append(time.perf_counter())
-        for name, length in zip(times, np.diff(marks)):
-            times[name].append(1e3 * length)
-    return {name: round(float(np.median(value)), 2) for name, value in times.items()}
-
-
 def draw_curves(curve, rows, strong_accuracy, path):
     """Draw the training curve, and accuracy against bytes."""
     import matplotlib
@@ -439,14 +324,12 @@ def draw_curves(curve, rows, strong_accuracy, path):
         axes[0].plot(step, entropy, label='cross-entropy')
     axes[0].set(xlabel='step', yscale='log')
     axes[0].legend()
-    for with_side in (False, True):
-        part = [row for row in rows if row['side'] == with_side]
-        if part:
-            low, high = zip(*(row['interval'] for row in part))
-            sizes = [row['mean_bytes'] for row in part]
-            name = 'with the local answer' if with_side else 'codec alone'
-            axes[1].plot(sizes, [row['accuracy'] for row in part], 'o-', label=name)
-            axes[1].fill_between(sizes, low, high, alpha=.2)
+    for name in dict.fromkeys(row.codec for row in rows):
+        part = [row for row in rows if row.codec == name]
+        sizes = [row.mean_bytes for row in part]
+        axes[1].plot(sizes, [row.accuracy for row in part], 'o-', label=name)
+        axes[1].fill_between(sizes, [row.low for row in part], [row.high for row in part],
+                             alpha=.2)
     axes[1].axhline(strong_accuracy, color='k', ls=':', label='strong, original image')
     axes[1].set(xlabel='bytes', ylabel='accuracy', xscale='log')
     axes[1].legend()
@@ -471,7 +354,7 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
         raise FileNotFoundError(f'no training images of {", ".join(labels)} under {data}/train')
     validation = load_images(data, 'val', labels, size)
     if validation is None:
-        train, validation = split_train(train, recipe.seed)
+        train, validation = train.split(recipe.seed)
     test = load_images(data, 'test', labels, size) or load_images(
         data, 'validation', labels, size) or validation
     print(f'{len(train.classes)} training, {len(validation.classes)} validation, '
@@ -489,7 +372,7 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     network = EdgeNetwork(trained_from, spec).to(memory_format=torch.channels_last)
     network, curve = train_edge(network, sampler, strong, train, side, recipe,
                                 AUGMENT[augment], work / 'edge.checkpoint.pt')
-    limited = Split(validation.images[:1200], validation.classes[:1200])
+    limited = validation.sample(1200, recipe.seed)
     local_validation = local_probabilities(models, limited.images)
     calibrate(network, sampler, limited, local_validation, recipe)
 
@@ -503,23 +386,24 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
         register_model(models, role, models / file, labels, size, name)
     minutes = (time.monotonic() - begun) / 60
 
-    pick = np.random.default_rng(1).permutation(len(test.classes))[:test_images]
-    images, classes = test.images[pick], test.classes[pick]
+    measured = test.sample(test_images, seed=1)
     with torch.no_grad():
-        answers = torch.cat([strong(_pixels(torch.from_numpy(images[k:k + 32])))[0]
-                             for k in range(0, len(images), 32)]).argmax(1).numpy()
-    clean = float((answers == classes).mean())
+        answers = torch.cat([strong(_pixels(torch.from_numpy(measured.images[k:k + 32])))[0]
+                             for k in range(0, len(measured.classes), 32)]).argmax(1).numpy()
+    clean = float((answers == measured.classes).mean())
     print(f'strong on the originals {clean:.4f}', flush=True)
-    rows = evaluate_codec(models, images, classes)
+    folder = ModelFolder(models)
+    rows = codec_rows(folder, measured, SIZES, show=lambda row: print(row, flush=True))
     draw_curves(curve, rows, clean, work / 'codec.png')
     card = {'role': 'edge', 'recipe': asdict(recipe), 'augmentation': augment,
-            'training_images': len(train.classes), 'test_images': len(classes),
+            'training_images': len(train.classes), 'test_images': len(measured.classes),
             'training_minutes': round(minutes, 1), 'strong_on_originals': round(clean, 4),
-            'accuracy_by_bytes': rows, 'bytes': (models / 'edge.onnx').stat().st_size,
+            'accuracy_by_bytes': [asdict(row) for row in rows],
+            'bytes': (models / 'edge.onnx').stat().st_size,
             'parameters': sum(p.numel() for p in network.parameters()),
             'macs': count_macs(network, example)
             + int(network.synthesis.numel()) * spec.grid ** 2,
-            'milliseconds': measure_time(models, images[0])}
+            'milliseconds': measure_times(folder, measured.images[:20])}
     write_card(models, 'edge', card)
     write_card(models, 'encoder', {
         'role': 'encoder', 'recipe': asdict(recipe), 'training_images': len(train.classes),
