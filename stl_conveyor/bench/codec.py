@@ -218,7 +218,7 @@ def rendered_items(count: int) -> LabelledImages:
     cell = CellDescription.load(share_path('config/cell.yaml'))
     found, seed = [], TEST_SEED
     while sum(len(part.labels) for part in found) < count:
-        found.append(render_shard(cell, seed, 64))
+        found.append(render_shard(cell, seed, min(64, max(16, count // 4))))
         seed += 1
     return LabelledImages(np.concatenate([part.pixels for part in found])[:count],
                           np.concatenate([part.labels for part in found])[:count])

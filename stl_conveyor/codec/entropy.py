@@ -110,7 +110,7 @@ class SymbolStream:
         total = np.cumsum(seen, axis=0, dtype=np.float32)
         total -= seen
         expected = spec.expected_before[first:first + span] - spec.expected_before[first]
-        context = activity_class(total, expected).ravel()[cell]
+        context = activity_class(total.ravel()[cell], expected.ravel()[cell])
         known = np.flatnonzero(spec.flat_chain_start[flat] >= first)
         # Seen from a symbol of plane p, the integer joined up to plane p - 1.
         parent = self._states.ravel()[index[known] - self._states[0].size]

@@ -279,7 +279,7 @@ def activity_class(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """
     ratio_left = seen * UNIT + ACTIVITY_PRIOR
     ratio_right = expected + ACTIVITY_PRIOR
-    result = np.zeros(seen.shape, np.int64)
+    result = np.zeros(seen.shape, np.uint8)
     for threshold in ACTIVITY_THRESHOLDS:
         result += ratio_left >= ratio_right * threshold
-    return result
+    return result.astype(np.int64)
