@@ -1,14 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A table of the latest items that follows them on a terminal."""
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from stl_conveyor.cell.scoring import ItemRecord, ScoreBoard
 from stl_conveyor.cell.table import COLUMNS, display_row, plain_line
 
 ROWS = 18
+LONG = ('true class', 'local answer', 'why', 'edge answer', 'came to rest')
 
 
 class LiveTable:
@@ -57,10 +60,12 @@ def table_of(board: ScoreBoard) -> Table:
     rested = [r for r in records if r.rested]
     right = sum(r.correct for r in rested)
     table = Table(title=f'{len(records)} items, {len(rested)} at rest, {right} where they belong',
-                  expand=False)
+                  box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, no_wrap=True)
+        # On a narrow terminal the long texts give way, and the numbers stay.
+        table.add_column(column, no_wrap=column not in LONG, overflow='ellipsis')
     for record in records[-ROWS:]:
         style = None if not record.rested else 'green' if record.correct else 'red'
-        table.add_row(*display_row(record), style=style)
+        table.add_row(*(Text(text, no_wrap=True, overflow='ellipsis')
+                        for text in display_row(record)), style=style)
     return table
