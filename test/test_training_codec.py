@@ -52,6 +52,15 @@ def test_groups_come_coarse_before_fine_and_every_table_row_is_complete(spec):
     assert not spec.tables[~coarse][..., [0, 1, 5, 6]].any()
 
 
+def test_rare_large_coefficients_are_not_clipped(images):
+    mean, analysis = pca_transform(images, 16, 24, 0, 8)
+    lonely = np.full_like(images, 30)
+    lonely[:, 64:96, 64:96] = images[:, 64:96, 64:96]
+    spec = fit_spec(lonely, mean, analysis, labels=3, max_groups=120)
+    values = transform(lonely, spec.mean, spec.analysis, 16) / spec.finest_step[:, None]
+    assert (np.abs(values) > 94.5).mean() < 1e-3
+
+
 def test_fitting_is_deterministic(images, spec):
     mean, analysis = pca_transform(images, 16, 24, 2, 8)
     again = fit_spec(images, mean, analysis, labels=len(LABELS), rings=2, max_groups=200)

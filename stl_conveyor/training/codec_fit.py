@@ -15,8 +15,10 @@ from stl_conveyor.codec.spec import (
     FORMAT_VERSION, MAX_PLANES, PARENT_STATES, SIDE_LEVELS, TABLE_TOTAL)
 from stl_conveyor.codec.wire import side_levels
 
-#: Bin width of the coarsest plane in deviations of the channel.
+#: Bin width of the coarsest plane in deviations of the channel, at least.
 COARSE_STEP = 1.8
+#: Share of the coefficients of each channel that the coarsest plane must reach.
+REACH = .9998
 
 
 def image_patches(images: np.ndarray, patch: int) -> np.ndarray:
@@ -269,7 +271,10 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
     analysis = analysis.astype(np.float16).astype(np.float32)
     values = transform(images, mean, analysis, patch)
     deviation = np.maximum(values.std((0, 2)), 1e-4)
-    finest = (COARSE_STEP * deviation / 3 ** (MAX_PLANES - 1)).astype(np.float32)
+    # Where most of an image is background, what matters lies many deviations out.
+    reach = np.quantile(np.abs(values).transpose(1, 0, 2).reshape(len(analysis), -1), REACH, 1)
+    coarse = np.maximum(COARSE_STEP * deviation, reach / (COARSE_LIMIT + .5))
+    finest = (coarse / 3 ** (MAX_PLANES - 1)).astype(np.float32)
     step = finest[:, None] * 3.0 ** np.arange(MAX_PLANES - 1, -1, -1)[None]
     quantised = quantise(values, finest)
     planes = split_planes(quantised)
