@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -27,13 +27,10 @@ from stl_conveyor.msg import (
     Classification, FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature,
     SortOutcome, TokenBucketState)
 from stl_conveyor.nodes.runner import NodeRunner, NodeSpec
-from stl_conveyor.nodes.time import to_ns, to_stamp
-from stl_conveyor.training.tiny import tiny_images
+from stl_conveyor.nodes.time import to_stamp
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')
-DIRECT = {'features_tx': 'features_rx', 'feedback_tx': 'feedback_rx',
-          'edge_classification_tx': 'edge_classification'}
 WATCHED = {
     'capture': ItemCapture, 'classification': Classification,
     'offload_decision': OffloadDecision, 'features_rx': ProgressiveFeature,
@@ -71,7 +68,8 @@ class CellHarness:
     """Nodes, and a probe that hears every topic and can publish on any."""
 
     def __init__(self, specs, *, domain_id=None, use_sim_time=False, watched=tuple(WATCHED)):
-        self.domain_id = domain_id or random.SystemRandom().randint(1, 100)
+        # Above the ephemeral ports, and beside what other tests take by chance.
+        self.domain_id = domain_id or random.SystemRandom().randint(215, 231)
         self.runner = NodeRunner(specs, domain_id=self.domain_id)
         self.heard = Heard()
         self._changed = threading.Condition()
@@ -81,7 +79,6 @@ class CellHarness:
             self.probe.create_subscription(
                 WATCHED[topic], topic,
                 lambda message, topic=topic: self._on_message(topic, message), qos(topic))
-        from rclpy.executors import SingleThreadedExecutor
         executor = SingleThreadedExecutor(context=self.runner.context)
         executor.add_node(self.probe)
         self.runner._executors['probe'] = executor
@@ -209,7 +206,8 @@ def node_process(name, *, domain_id, parameters=(), remappings=(), log=None):
     """Run a node as a process of its own; it is killed at the end if it still runs."""
     command = [sys.executable, '-m', f'stl_conveyor.nodes.{name}', '--ros-args']
     for key, value in dict(parameters).items():
-        command += ['-p', f'{key}:={json.dumps(value) if not isinstance(value, str) else value}']
+        text = value if isinstance(value, str) else json.dumps(value)
+        command += ['-p', f'{key}:={text}']
     for old, new in dict(remappings).items():
         command += ['-r', f'{old}:={new}']
     process = subprocess.Popen(
@@ -221,8 +219,3 @@ def node_process(name, *, domain_id, parameters=(), remappings=(), log=None):
         if process.poll() is None:
             process.kill()
         process.wait()
-
-
-__all__ = [
-    'CELL', 'CellHarness', 'DIRECT', 'device_specs', 'GUARD', 'make_capture', 'make_classification',
-    'node_process', 'NodeSpec', 'ROOT', 'Time', 'tiny_images', 'to_ns', 'to_stamp']

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: exactly one outcome for each item, in time, with the best answer."""
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import invariant, RuleBasedStateMachine, rule
+from hypothesis.stateful import invariant, rule, RuleBasedStateMachine
 import pytest
 
 from stl_conveyor.cell.ledger import (

@@ -10,11 +10,12 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, CellHarness, NodeSpec, to_ns, to_stamp  # noqa: E402
+from cell_harness import CELL, CellHarness, NodeSpec, to_stamp  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from stl_conveyor.nodes.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.time import to_ns  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

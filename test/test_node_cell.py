@@ -13,11 +13,11 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import (  # noqa: E402
-    CELL, CellHarness, device_specs, GUARD, make_capture, node_process, tiny_images)
+    CELL, CellHarness, device_specs, GUARD, make_capture, node_process)
 
 from stl_conveyor.msg import (  # noqa: E402
     FeatureFeedback, OffloadDecision, ProgressiveFeature, SortOutcome)
-from stl_conveyor.training.tiny import make_tiny_model_folder  # noqa: E402
+from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -285,6 +285,23 @@ def test_two_cells_share_an_edge(tiny_models):
         cell.wait(lambda: all(answers.values()), 10, 'an answer in each cell')
         assert len(answers['left']) == len(answers['right']) == 1
         assert answers['left'][0].probabilities != answers['right'][0].probabilities
+
+
+def test_a_satisfied_edge_stops_the_stream_and_tokens_come_back(tiny_models):
+    # So small a window that each packet waits for the feedback about the one before.
+    with CellHarness(device_specs(
+            tiny_models, encoder={'packet_bytes': 60, 'window_bytes': 1, 'answer_time': 0.02},
+            edge_classifier={'satisfied_score': 0.0})) as cell:
+        feeder = start(cell)
+        feeder.feed_until(by_edge)
+        stop = cell.wait(lambda: cell.heard.of(
+            'transfer', stop_reason=FeatureFeedback.STOP_SATISFIED), 5, 'an early stop')[0]
+        assert stop.satisfied and 0 < stop.bytes < 400
+        answers = cell.heard.of('edge_classification', item_id=stop.item_id)
+        assert answers[-1].final
+        state = cell.heard.messages['token_bucket'][-1]
+        cell.wait(lambda: cell.heard.messages['token_bucket'][-1].refunded_numerator
+                  >= (2000 - stop.bytes) * state.denominator // 2000, 5, 'the refund')
 
 
 def test_decisions_give_their_reason(tiny_models):

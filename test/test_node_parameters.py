@@ -76,7 +76,8 @@ def test_parameter_file_is_complete_and_holds_the_defaults(context, file, name):
         for key in expected:
             descriptor = node.describe_parameter(key)
             assert descriptor.description, f'{key} has no description'
-            if descriptor.type in (ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_INTEGER):
+            if descriptor.type in (
+                    ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_INTEGER):
                 assert descriptor.floating_point_range or descriptor.integer_range, key
     finally:
         node.destroy_node()

@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import (  # noqa: E402
-    CellHarness, make_capture, node_process, tiny_images)
+from cell_harness import CellHarness, make_capture, node_process  # noqa: E402
+
+from stl_conveyor.training.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -11,11 +11,12 @@ pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import (  # noqa: E402
     CELL, CellHarness, device_specs, GUARD, make_capture, make_classification, NodeSpec,
-    tiny_images, to_stamp)
+    to_stamp)
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from stl_conveyor.msg import SortOutcome  # noqa: E402
 from stl_conveyor.nodes.actuator import Actuator  # noqa: E402
+from stl_conveyor.training.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -142,8 +142,9 @@ class Actuator(ConveyorNode):
         self._captures.put(key, _Capture(
             message.header, message.deadline, now_ns - (ros_ns - key.stamp_ns)))
         if admission is Admission.ACT_AT_ONCE:
-            self.warn('absurd_deadline', f'item {key.item_id}: deadline is '
-                      f'{(to_ns(message.deadline) - ros_ns) / 1e9:.3f} s away')
+            left = (to_ns(message.deadline) - ros_ns) / 1e9
+            self.warn('absurd_deadline' if left > self.settings.guard else 'late_capture',
+                      f'item {key.item_id}: deadline is {left:.3f} s away')
         self._act()
 
     def _on_local(self, message: Classification) -> None:
@@ -189,13 +190,15 @@ class Actuator(ConveyorNode):
 
     def _publish(self, decisions: tuple[Decision, ...], why: str) -> None:
         for decision in decisions:
-            capture = self._captures.pop(decision.key)
-            outcome = self._outcome(decision, capture, why)
-            self._output.command(outcome)
-            self.tick('outcomes')
-            self.health.sample('slack', outcome.slack)
-            if outcome.missed:
-                self.warn('missed_deadline', f'item {outcome.item_id}: {-outcome.slack:.3f} s')
+            self.guarded(self._command)(decision, why)   # one that fails takes no other with it
+
+    def _command(self, decision: Decision, why: str) -> None:
+        outcome = self._outcome(decision, self._captures.pop(decision.key), why)
+        self._output.command(outcome)
+        self.tick('outcomes')
+        self.health.sample('slack', outcome.slack)
+        if outcome.missed:
+            self.warn('missed_deadline', f'item {outcome.item_id}: {-outcome.slack:.3f} s')
 
     def _outcome(self, decision: Decision, capture: _Capture, why: str) -> SortOutcome:
         answer = decision.answer

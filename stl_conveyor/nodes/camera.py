@@ -158,8 +158,10 @@ class Camera(ConveyorNode):
         return crop_square(image, row, column, self.cell.camera.crop_size)
 
     def _publish(self, crop: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
-        ahead_ns = stamp_ns - self.get_clock().now().nanoseconds
-        if ahead_ns > FUTURE_NS or ahead_ns < -STALE_NS:
+        now_ns = self.get_clock().now().nanoseconds
+        ahead_ns = stamp_ns - now_ns
+        # Before the first message on /clock the time is 0, and nothing can be said about stamps.
+        if now_ns and not -STALE_NS <= ahead_ns <= FUTURE_NS:
             self.warn('absurd_stamp', f'a frame is {ahead_ns / 1e9:.3f} s ahead of ROS time; '
                       'compare the clocks of driver and device')
             return

@@ -48,7 +48,7 @@ class TopicSource:
         self._node.listen(Image, 'camera/image_raw', Profile.SENSOR, self._on_image)
 
     def stop(self) -> None:
-        """The node destroys its subscriptions."""
+        """Leave the subscription to the node, which destroys it."""
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = to_ns(message.header.stamp)
@@ -143,7 +143,7 @@ class FolderSource:
         self._timer = self._node.every(1.0 / self._rate, self._show)
 
     def stop(self) -> None:
-        """The node destroys its timers."""
+        """Leave the timer to the node, which destroys it."""
 
     def _show(self) -> None:
         if self._next >= len(self._files):

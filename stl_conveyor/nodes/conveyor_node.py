@@ -164,7 +164,7 @@ class ConveyorNode(LifecycleNode):
     def every(
         self, period: float, callback: Callable[[], None], *, clock: Clock | None = None,
     ) -> Timer:
-        """Return a guarded timer (s, steady clock by default) for as long as the node is active."""
+        """Return a guarded timer (s, steady clock by default) of the active node."""
         timer = self.create_timer(
             period, self.guarded(callback), clock=clock or self.steady_clock)
         self._timers_made.append(timer)

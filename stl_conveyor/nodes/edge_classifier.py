@@ -189,7 +189,9 @@ class EdgeClassifier(ConveyorNode):
         self._feedback[cell].publish(self._account(
             message.header, message.item_id, message.sequence, status, stream))
 
-    def _account(self, header, item_id, sequence, status, stream) -> FeatureFeedback:
+    def _account(
+        self, header: Header, item_id: int, sequence: int, status: int, stream: _Stream | None,
+    ) -> FeatureFeedback:
         message = FeatureFeedback(
             header=header, item_id=item_id, codec_id=self.decoder.identity, status=status,
             sequence=sequence, compute_time=self._compute_time)

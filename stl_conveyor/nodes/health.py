@@ -100,8 +100,8 @@ class NodeHealth:
             if not 0 <= now_ns - event.time_ns <= self._event_ns:
                 del self._events[name]
         troubles = [(level, message) for level, message in list(self._conditions.values())]
-        troubles += [
-            (event.level, f'{name}: {event.message}') for name, event in list(self._events.items())]
+        troubles += [(event.level, f'{name}: {event.message}')
+                     for name, event in list(self._events.items())]
         troubles.sort(key=lambda trouble: -trouble[0])
         level = troubles[0][0] if troubles else Level.OK
         message = '; '.join(text for _, text in troubles[:4]) if troubles else 'OK'

@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields, replace
 import math
 import sys
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
@@ -79,7 +82,11 @@ class OffloadPolicy(ConveyorNode):
 
     NAME = 'offload_policy'
     SETTINGS = OffloadPolicySettings
-    bucket: TokenBucket | None = None
+
+    def __init__(self, **arguments: object) -> None:
+        """Fill the bucket, once: a node that is reactivated has not earned tokens by it."""
+        super().__init__(**arguments)
+        self.bucket = self._make_bucket(self.settings)
 
     def check_settings(self, settings: OffloadPolicySettings) -> None:
         """Refuse distributions and buckets that cannot be."""
@@ -115,8 +122,6 @@ class OffloadPolicy(ConveyorNode):
         self.policy = make_policy(
             settings.policy,
             **{item.name: getattr(planning, item.name) for item in fields(planning)})
-        # The bucket outlives a reactivation: a node that was restarted has not earned tokens.
-        self.bucket = self.bucket or self._make_bucket(settings)
         self.answer_time = DelayEstimator(
             initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS,
             quantile=0.5)
@@ -191,7 +196,10 @@ class OffloadPolicy(ConveyorNode):
         self._publish_state()
         self.tick('items')
 
-    def _decide(self, key, decision, probabilities, now_ns, ros_ns) -> None:
+    def _decide(
+        self, key: ItemKey, decision: OffloadDecision, probabilities: NDArray[np.float32],
+        now_ns: int, ros_ns: int,
+    ) -> None:
         unit_ns = self.settings.time_unit * 1e9
         previous_ns, self._previous_stamp_ns = self._previous_stamp_ns, key.stamp_ns
         expected = self.rewards.expected_reward(probabilities)
