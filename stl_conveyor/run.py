@@ -24,7 +24,8 @@ from rclpy.parameter_client import AsyncParameterClient
 
 import stl_conveyor
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.latency import Passage, stage_latencies
+from stl_conveyor.cell.latency import (
+    EDGE_CLASSIFICATION, FEATURES, FEEDBACK, Passage, stage_latencies)
 from stl_conveyor.cell.scoring import ItemRecord, score, slack_ms
 from stl_conveyor.cell.summary import RunSettings, Summary
 from stl_conveyor.cell.table import csv_row, plain_heading, write_csv
@@ -396,7 +397,7 @@ def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
     except ConveyorError as error:
         say(f'the strong model could not be asked: {error}')
         strong = {}
-    readout = read_readout(sources.camera_log)
+    readout, passages = read_readout(sources.camera_log), read_passages(sources.link_log)
     shown = [r for r in records if r.serial]
     n = max(len(shown), 1)
     summary = Summary(
@@ -407,9 +408,12 @@ def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
         strong_class_correct=sum(
             r.stamp_ns in strong and strong[r.stamp_ns][0] == r.class_id
             for r in shown) if strong else None,
+        link_bytes={
+            channel: sum(p.wire_bytes for p in passages if p.channel == channel)
+            for channel in (FEATURES, FEEDBACK, EDGE_CLASSIFICATION)} if passages else {},
         tokens_spent=None if bucket is None else bucket.spent_numerator / bucket.denominator,
         slack_ms=slack_ms(records),
-        latency_ms=stage_latencies(records, readout, read_passages(sources.link_log)),
+        latency_ms=stage_latencies(records, readout, passages),
         cpu_seconds_per_item={
             **{name: used / n for name, used in run.cpu.items()},
             'total': sum(run.cpu.values()) / n},
@@ -417,7 +421,8 @@ def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
         seconds=seconds, simulation_lag_ms=max(readout.values(), default=0) / 1e6,
         troubles=troubles, deaths=tuple(run.deaths), complete=complete, versions=installed)
     summary.write(out / 'summary.json')
-    write_csv(out / 'items.csv', [csv_row(r, cell, strong.get(r.stamp_ns)) for r in records])
+    write_csv(out / 'items.csv', [
+        csv_row(r, cell, strong.get(r.stamp_ns), crops.get(r.stamp_ns)) for r in records])
     plan = plan_items(settings.items, settings.seed, cell.classes,
                       ArrivalSettings(process=settings.arrivals))
     write_report(out, summary, records, cell, crops,

@@ -30,7 +30,7 @@ EMPTY = ItemRecord(2 * 10 ** 9)
 def summary_of(records, **changes):
     values = {
         'settings': RunSettings(items=2), 'score': score(records, CELL), 'strong_correct': 1,
-        'strong_class_correct': 1, 'tokens_spent': 0.25, 'slack_ms': slack_ms(records),
+        'strong_class_correct': 1, 'link_bytes': {'features': 812}, 'tokens_spent': 0.25, 'slack_ms': slack_ms(records),
         'latency_ms': {'link': Quantiles.of([1.0, 2.0]), 'edge': Quantiles.of([])},
         'cpu_seconds_per_item': {'total': 0.1}, 'seconds_to_first_item': 4.0, 'seconds': 9.0,
         'simulation_lag_ms': 40.0, 'troubles': ('encoder: <b>no edge</b>',), 'deaths': (),
@@ -60,10 +60,12 @@ def test_the_table_shows_totals():
 
 def test_csv_has_one_row_per_item(tmp_path):
     write_csv(tmp_path / 'items.csv', [
-        csv_row(FULL, CELL, ('hex_nut_m8', 0.99)), csv_row(EMPTY, CELL, None)])
+        csv_row(FULL, CELL, ('hex_nut_m8', 0.99), np.zeros((2, 2, 3), np.uint8)),
+        csv_row(EMPTY, CELL)])
     with open(tmp_path / 'items.csv') as file:
         full, empty = csv.DictReader(file)
     assert full['strong_lane'] == 'A' and full['edge_lane'] == 'B' and full['correct'] == '0'
+    assert len(full['crop_sha256']) == 16 and empty['crop_sha256'] == ''
     assert full['bytes_sent'] == '512' and full['stop_reason'] == 'satisfied'
     assert empty['local_class'] == '' and empty['outcomes'] == '0'
 

@@ -27,6 +27,8 @@ from stl_conveyor.run import (  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
+ITEMS = 8
+
 
 def command(folder, *arguments):
     return [sys.executable, '-m', 'stl_conveyor.run', '--out', str(folder), '--plain',
@@ -50,28 +52,47 @@ def processes_of(folder):
     return found
 
 
-def test_a_run_from_start_to_end(tiny_models, tmp_path):
+def run_once(folder, models, *arguments):
+    """Run a few items in a process of its own; return its output, summary and rows."""
     done = subprocess.run(
-        command(tmp_path, '--items', 8, '--seed', 5, '--models', tiny_models),
+        command(folder, '--items', ITEMS, '--seed', 5, '--models', models, *arguments),
         env=environment(), capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'true class' in done.stdout and 'items at rest where they belong' in done.stdout
-    summary = json.loads((tmp_path / 'summary.json').read_text())
-    assert summary['items'] == summary['outcomes'] == 8 and summary['seed'] == 5
+    with open(folder / 'items.csv') as file:
+        rows = list(csv.DictReader(file))
+    return done.stdout, json.loads((folder / 'summary.json').read_text()), rows
+
+
+@pytest.fixture(scope='module')
+def first_run(tiny_models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    return (folder, *run_once(folder, tiny_models))
+
+
+def test_a_run_from_start_to_end(first_run):
+    folder, output, summary, rows = first_run
+    assert 'true class' in output and 'items at rest where they belong' in output
+    assert summary['items'] == summary['outcomes'] == ITEMS and summary['seed'] == 5
     assert summary['unacted'] == summary['repeated_outcomes'] == 0
     assert summary['deaths'] == [] and summary['complete']
     assert summary['strong_correct'] is not None and summary['versions']['mujoco']
-    with open(tmp_path / 'items.csv') as file:
-        rows = list(csv.DictReader(file))
     assert sum(int(row['correct']) for row in rows) == summary['correct']
     # physics and commands agree: who was told a lane in time lies in it
     for row in rows:
         if row['missed'] == '0':
             assert row['rest_lane'] == row['outcome_lane'], row
     for name in ('report.html', 'cell.png', 'timeline.png', 'samples.png'):
-        assert (tmp_path / name).stat().st_size > 500
-    assert len(read_readout(tmp_path / 'logs' / 'camera.csv')) == 8
-    assert processes_of(tmp_path) == []
+        assert (folder / name).stat().st_size > 500
+    assert len(read_readout(folder / 'logs' / 'camera.csv')) == ITEMS
+    assert processes_of(folder) == []
+
+
+def test_same_seed_same_run(first_run, tiny_models, tmp_path):
+    _, _, _, rows = first_run
+    _, _, again = run_once(tmp_path, tiny_models)
+    for key in ('serial', 'class_id', 'difficulty', 'crop_sha256', 'local_class', 'local_score',
+                'offload', 'expected_reward'):
+        assert [row[key] for row in rows] == [row[key] for row in again], key
 
 
 def test_interrupt_leaves_no_process(tiny_models, tmp_path):

@@ -35,6 +35,7 @@ class Summary:
     score: Score
     strong_correct: Optional[int]  # by lane; None: the strong model could not be asked
     strong_class_correct: Optional[int]
+    link_bytes: Mapping[str, int]  # on the wire, headers included, by channel, of what arrived
     tokens_spent: Optional[float]  # None: no bucket was heard of
     slack_ms: Quantiles
     latency_ms: Mapping[str, Quantiles]
@@ -52,7 +53,7 @@ class Summary:
         settings = asdict(self.settings)
         content = {**asdict(self.score), 'strong_correct': self.strong_correct,
                    'strong_class_correct': self.strong_class_correct,
-                   'tokens_spent': self.tokens_spent, 'slack_ms': asdict(self.slack_ms),
+                   'link_bytes': dict(self.link_bytes), 'tokens_spent': self.tokens_spent, 'slack_ms': asdict(self.slack_ms),
                    'latency_ms': {k: asdict(v) for k, v in self.latency_ms.items()},
                    'cpu_seconds_per_item': dict(self.cpu_seconds_per_item),
                    'seconds_to_first_item': self.seconds_to_first_item,
@@ -90,6 +91,9 @@ class Summary:
             ('bytes sent (payload)', f'{score.bytes_sent}'
              + (f', {score.bytes_sent / score.offloaded:.0f} per offloaded item'
                 if score.offloaded else '')),
+            ('bytes that crossed the link', ', '.join(
+                f'{name.replace("_", " ")} {size}' for name, size in self.link_bytes.items())
+             or 'not measured'),
             ('tokens spent', 'not measured' if self.tokens_spent is None
              else f'{self.tokens_spent:.2f}'),
             ('slack p01 / p50 / p99', f'{self.slack_ms.p01:.1f} / {self.slack_ms.p50:.1f} / '

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known about an item, as text for people and as rows for programs."""
 import csv
+import hashlib
 from pathlib import Path
 from typing import Mapping, Optional, Sequence, Tuple
+
+import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.scoring import ItemRecord
@@ -57,17 +60,20 @@ def plain_heading() -> str:
     return '  '.join(text.ljust(width) for text, width in zip(COLUMNS, WIDTHS)).rstrip()
 
 
-def csv_row(record: ItemRecord, cell: CellDescription, strong: Optional[Tuple[str, float]]
+def csv_row(record: ItemRecord, cell: CellDescription,
+            strong: Optional[Tuple[str, float]] = None, crop: Optional[np.ndarray] = None
             ) -> Mapping[str, object]:
     """
     Return everything about an item under plain names; empty where nothing is known.
 
     :param strong: the strong model's class and score on the uncompressed crop, if it was asked
+    :param crop: uint8[S, S, 3]; its hash tells whether another run showed the same picture
     """
     local, edge, decision = record.local, record.edge, record.decision
     transfer, action = record.transfer, record.action
     return {
         'serial': record.serial, 'item_id': record.item_id, 'stamp_ns': record.stamp_ns,
+        'crop_sha256': None if crop is None else hashlib.sha256(crop.tobytes()).hexdigest()[:16],
         'class_id': record.class_id, 'lane': record.lane, 'difficulty': record.difficulty,
         'local_class': local and local.class_id, 'local_score': local and local.score,
         'local_lane': local and cell.lane_of(local.class_id),
