@@ -4,7 +4,7 @@
 Compare the offloading policies with each other, with their bounds and with published curves.
 
     python -m stl_conveyor.bench.policy --out OUT --reference DIR [--networks DIR]
-        [--models DIR [--data FILE.npz]] [--items 100000] [--sequences 20] [--part-items 10000]
+        [--models DIR [--data FILE.npz]] [--items 100000] [--sequences 100] [--part-items 10000]
         [--figures fig5a ...] [--resume]
 
 DIR holds the published numbers: dqn_paper_figures.json (Qiu et al., "Adaptive Edge Offloading for
@@ -14,14 +14,15 @@ OUT/policy.md and OUT/policy_*.png.
 
 All policies of a cell see the same sequences. The table policies (baseline, MDP) and the lower
 bound play all of them; what takes longer (belief, networks, clairvoyant) plays the first
-``part-items`` of each, and its loss is that of the MDP on everything plus the paired difference
-to the MDP on the part. Intervals are 95 %, over sequences: of the paired difference to the MDP
-where there is one.
+``part-items`` of the first ``part-sequences``, and its loss is that of the MDP on everything plus
+the paired difference to the MDP on the part. Intervals are 95 %, over sequences, of each loss and
+of its paired difference to the MDP.
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+import hashlib
 import json
 from pathlib import Path
 import sys
@@ -151,6 +152,7 @@ class Effort:
     items: int
     sequences: int
     part_items: int
+    part_sequences: int
     seed: int
 
 
@@ -174,24 +176,46 @@ class Networks:
         return str(path) if path is not None and path.is_file() else None
 
 
-def measure_cells(
-    cells: 'list[Cell]', pool: np.ndarray, networks: Networks, effort: Effort
-) -> 'list[dict]':
+def draw_sequences(
+    scenario: Scenario, pool: np.ndarray, effort: Effort
+) -> 'tuple[Sequences, Sequences]':
+    """Draw the sequences of a scenario, and the part that the slow policies play."""
+    seed = zlib.crc32(repr(scenario).encode()) ^ effort.seed
+    whole = scenario.draw(pool, effort.items, effort.sequences, np.random.default_rng(seed))
+    part = Sequences(
+        whole.rewards[: effort.part_items, : effort.part_sequences],
+        whole.intervals[: effort.part_items, : effort.part_sequences],
+    )
+    return whole, part
+
+
+def enter(row: dict, policy: str, gains: np.ndarray, mdp: np.ndarray, on_part: bool) -> None:
     """
-    Measure cells of one scenario on the same sequences.
+    Enter the reward per item of a policy [S] into a row, beside that of the MDP [S].
+
+    on_part  both were measured on the part; the row's MDP on everything gives the level
+    """
+    difference = gains - mdp
+    loss, interval = WEAK_LOSS - float(gains.mean()), half_interval(gains)
+    if on_part:
+        whole = row['measured']['mdp']
+        loss = whole['loss'] - float(difference.mean())
+        interval = float(np.hypot(whole['ci95'], half_interval(difference)))
+    row['measured'][policy] = {
+        'loss': loss, 'ci95': interval, 'difference': -float(difference.mean()),
+        'difference_ci95': half_interval(difference),
+    }
+
+
+def measure_cells(cells: 'list[Cell]', pool: np.ndarray, effort: Effort) -> 'list[dict]':
+    """
+    Measure cells of one scenario on the same sequences, all but the networks.
 
     Returns for each cell a row: its place in the figures, published losses, and for each policy
     and bound {loss, ci95, difference, difference_ci95 (to the MDP)}.
     """
     scenario = cells[0].scenario
-    seed = zlib.crc32(repr(scenario).encode()) ^ effort.seed
-    sequences = scenario.draw(
-        pool, effort.items, effort.sequences, np.random.default_rng(seed)
-    )
-    part = Sequences(
-        sequences.rewards[: effort.part_items], sequences.intervals[: effort.part_items]
-    )
-    n_part = len(part.rewards)
+    sequences, part = draw_sequences(scenario, pool, effort)
     rewards = Distribution.of(pool)
     buckets = [IntegerBucket.of(cell.rate, cell.depth) for cell in cells]
     solutions = [
@@ -214,39 +238,53 @@ def measure_cells(
         row = {
             'figure': cell.figure, 'panel': cell.panel, 'x': cell.x, 'name': cell.name,
             'rate': str(cell.rate), 'depth': str(cell.depth), 'published': cell.published,
-            'measured': {},
+            'measured': {}, 'networks': {},
         }
-
-        def enter(policy, gains, row=row, whole=mdp[c]):
-            difference = gains - whole
-            row['measured'][policy] = {
-                'loss': WEAK_LOSS - float(gains.mean()), 'ci95': half_interval(gains),
-                'difference': -float(difference.mean()),
-                'difference_ci95': half_interval(difference),
-            }
-
-        def enter_part(policy, gains, row=row, whole=mdp[c], base=mdp_part[c]):
-            difference = gains - base
-            row['measured'][policy] = {
-                'loss': WEAK_LOSS - float(whole.mean() + difference.mean()),
-                'ci95': half_interval(difference),
-                'difference': -float(difference.mean()),
-                'difference_ci95': half_interval(difference),
-            }
-
-        enter('lower_bound', unlimited_burst(sequences, cell.rate, cell.depth))
-        enter('baseline', baseline[c])
-        enter('mdp', mdp[c])
-        enter_part('belief', belief[c])
-        enter_part('clairvoyant', clairvoyant(part, buckets[c]))
+        burst = unlimited_burst(sequences, cell.rate, cell.depth)
+        enter(row, 'mdp', mdp[c], mdp[c], False)
+        enter(row, 'baseline', baseline[c], mdp[c], False)
+        enter(row, 'lower_bound', burst, mdp[c], False)
+        enter(row, 'belief', belief[c], mdp_part[c], True)
+        enter(row, 'clairvoyant', clairvoyant(part, buckets[c]), mdp_part[c], True)
         row['measured']['told'] = {'loss': WEAK_LOSS - told[c].gain}
-        for policy, path in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
-            if path is not None:
-                worth = worth_along(path, part, cell.rate, cell.depth, rewards)
-                total, _ = play_thresholds(part, buckets[c], worth)
-                enter_part(policy, total / n_part)
         rows.append(row)
     return rows
+
+
+def measure_networks(
+    rows: 'list[dict]', cells: 'list[Cell]', pool: np.ndarray, networks: Networks, effort: Effort
+) -> bool:
+    """
+    Add the networks to the rows of cells of one scenario, where a file is new.
+
+    Returns whether there was anything to add.
+    """
+    wanted = []
+    for row, cell in zip(rows, cells):
+        for policy, path in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
+            if path is not None:
+                digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+                if row['networks'].get(policy) != digest:
+                    wanted.append((row, cell, policy, path, digest))
+    if not wanted:
+        return False
+    scenario = cells[0].scenario
+    _, part = draw_sequences(scenario, pool, effort)
+    rewards = Distribution.of(pool)
+    for row, cell, policy, path, digest in wanted:
+        bucket = IntegerBucket.of(cell.rate, cell.depth)
+        table = solve_mdp(cell.rate, cell.depth, rewards, scenario.intervals).thresholds
+        mdp, _ = play_tables(part, [bucket], [table])
+        total = np.concatenate([
+            play_thresholds(one, bucket, worth_along(path, one, cell.rate, cell.depth, rewards))[0]
+            for one in (
+                Sequences(part.rewards[:, s: s + 1], part.intervals[:, s: s + 1])
+                for s in range(part.rewards.shape[1])
+            )
+        ])
+        enter(row, policy, total / len(part.rewards), mdp[0], True)
+        row['networks'][policy] = digest
+    return True
 
 
 def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> 'list[dict]':
@@ -525,14 +563,16 @@ def main(arguments: 'list[str] | None' = None) -> int:
                         help='.npz of classifier results on other items, to compare metrics on; '
                         'without it, what the fit measured on items left out is repeated')
     parser.add_argument('--items', type=int, default=100_000, help='length of a sequence')
-    parser.add_argument('--sequences', type=int, default=20)
+    parser.add_argument('--sequences', type=int, default=100)
     parser.add_argument('--part-items', type=int, default=10_000,
                         help='items of each sequence that the slow policies play')
+    parser.add_argument('--part-sequences', type=int, default=20,
+                        help='sequences that the slow policies play')
     parser.add_argument('--figures', nargs='*', default=None,
                         help='only these: fig5a fig5b fig6 fig8 fig9')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--resume', action='store_true',
-                        help='keep the cells that a run with the same settings has measured')
+                        help='keep what a run with the same settings has measured')
     options = parser.parse_args(arguments)
     try:
         return run(options)
@@ -548,33 +588,39 @@ def run(options: argparse.Namespace) -> int:
     cells = published_cells(reference / 'dqn_paper_figures.json')
     if options.figures is not None:
         cells = [cell for cell in cells if cell.figure in options.figures]
-    effort = Effort(options.items, options.sequences, options.part_items, options.seed)
+    effort = Effort(
+        options.items, options.sequences, options.part_items, options.part_sequences,
+        options.seed,
+    )
     folder = options.networks or shipped('models/policy')
     models = options.models or shipped('models/items')
     networks = Networks(folder)
     options.out.mkdir(parents=True, exist_ok=True)
-    settings = {
-        'items': effort.items, 'sequences': effort.sequences, 'part_items': effort.part_items,
-        'seed': effort.seed, 'weak_loss': WEAK_LOSS,
-        'networks': sorted(p.name for p in folder.glob('*.onnx')) if folder else [],
-    }
+    settings = {**asdict(effort), 'weak_loss': WEAK_LOSS}
     path = options.out / 'policy.json'
-    rows = []
+    known = {}
     if options.resume and path.is_file():
         before = json.loads(path.read_text(encoding='utf-8'))
-        rows = before['cells'] if before['settings'] == settings else []
-    done = {(row['figure'], row['panel'], row['x']) for row in rows}
+        if before['settings'] == settings:
+            known = {(row['figure'], row['panel'], row['x']): row for row in before['cells']}
     groups: 'dict[str, list[Cell]]' = {}
     for cell in cells:
-        if (cell.figure, cell.panel, cell.x) not in done:
-            groups.setdefault(repr(cell.scenario), []).append(cell)
+        groups.setdefault(repr(cell.scenario), []).append(cell)
+    rows = list(known.values())
     result = {'settings': settings, 'cells': rows, 'traces': [], 'time': {}, 'checks': {}}
     for place, group in enumerate(groups.values()):
         start = time.perf_counter()
-        rows += measure_cells(group, pool, networks, effort)
-        path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
-        print(f'{place + 1}/{len(groups)} {group[0].name} and {len(group) - 1} more: '
-              f'{time.perf_counter() - start:.0f} s', flush=True)
+        keys = [(cell.figure, cell.panel, cell.x) for cell in group]
+        news = [cell for key, cell in zip(keys, group) if key not in known]
+        if news:
+            fresh = measure_cells(news, pool, effort)
+            rows += fresh
+            known.update(((row['figure'], row['panel'], row['x']), row) for row in fresh)
+        added = measure_networks([known[key] for key in keys], group, pool, networks, effort)
+        if news or added:
+            path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+            print(f'{place + 1}/{len(groups)} {group[0].name} and {len(group) - 1} more: '
+                  f'{time.perf_counter() - start:.0f} s', flush=True)
     result['traces'] = measure_traces(reference, pool, networks)
     result['time'] = measure_time(pool, networks)
     result['checks'] = check(rows, result['traces'])

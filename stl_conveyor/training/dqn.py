@@ -64,6 +64,7 @@ class TrainingPlan:
     sequences    drawn anew for each iteration, shared out among the tasks
     items        length of a sequence
     tail         items at the end of a sequence whose returns are cut short and not learned
+    replay       how many iterations' samples to learn from; the older ones followed older policies
     steps        gradient steps for each iteration
     batch        histories in one step
     width, depth of the network
@@ -73,6 +74,7 @@ class TrainingPlan:
     sequences: int = 128
     items: int = 2500
     tail: int = 300
+    replay: int = 1
     steps: int = 1200
     batch: int = 1024
     learning_rate: float = 1e-3
@@ -191,9 +193,10 @@ class Trainer:
         self.network = make_network(layout.size, outputs, plan.width, plan.depth)
         self._optimizer = torch.optim.Adam(self.network.parameters(), plan.learning_rate)
         self.iteration = 0
+        self._replay = []
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; the samples of earlier iterations are not in it."""
         torch.save(
             {'network': self.network.state_dict(), 'optimizer': self._optimizer.state_dict(),
              'iteration': self.iteration, 'generator': self._generator.bit_generator.state,
@@ -240,11 +243,14 @@ class Trainer:
         """Make one step of policy iteration; return the mean squared error at its end."""
         plan = self.plan
         start = time.perf_counter()
-        groups, each = self._collect()
+        fresh, each = self._collect()
+        self._replay = [*self._replay[max(0, len(self._replay) - plan.replay + 1):], fresh]
+        groups = [group for drawn in self._replay for group in drawn]
         collected = time.perf_counter() - start
         mixed = min(len(groups), 32)
         part = plan.batch // mixed
-        rate = plan.learning_rate * (0.5 if self.iteration else 1.0)
+        # Each iteration ends at a low rate, and later ones begin at a lower one.
+        rate = plan.learning_rate * (1 - 0.8 * min(1.0, self.iteration / plan.iterations))
         errors = []
         for step in range(plan.steps):
             for parameters in self._optimizer.param_groups:
@@ -362,7 +368,7 @@ UNIVERSAL_LAYOUT = HistoryFormat(
     window=48, intervals=True, horizons=(4, 16, 64, 256, 1024), universal=True
 )
 UNIVERSAL_PLAN = TrainingPlan(
-    iterations=12, sequences=256, items=2400, tail=250, steps=1200, batch=1024,
+    iterations=16, sequences=256, items=2400, tail=250, replay=4, steps=1200, batch=1024,
     width=160, depth=3,
 )
 _RATES = ('1/20', '1/20', '1/15', '1/12', '1/10', '1/10', '1/8', '3/20', '1/6', '1/5', '1/4',
