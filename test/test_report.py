@@ -30,7 +30,8 @@ EMPTY = ItemRecord(2 * 10 ** 9)
 def summary_of(records, **changes):
     values = {
         'settings': RunSettings(items=2), 'score': score(records, CELL), 'strong_correct': 1,
-        'strong_class_correct': 1, 'link_bytes': {'features': 812}, 'tokens_spent': 0.25, 'slack_ms': slack_ms(records),
+        'strong_class_correct': 1, 'link_bytes': {'features': 812},
+        'tokens_spent': 0.25, 'slack_ms': slack_ms(records),
         'latency_ms': {'link': Quantiles.of([1.0, 2.0]), 'edge': Quantiles.of([])},
         'cpu_seconds_per_item': {'total': 0.1}, 'seconds_to_first_item': 4.0, 'seconds': 9.0,
         'simulation_lag_ms': 40.0, 'troubles': ('encoder: <b>no edge</b>',), 'deaths': (),

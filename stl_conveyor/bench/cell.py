@@ -37,7 +37,7 @@ from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.image import resize_square
 from stl_conveyor.vision.model_folder import ModelFolder
 
-RESAMPLES = 9999
+RESAMPLES = 10_000
 SEED = 70_001  # of the run and of the bootstrap; no model has seen items of this seed
 WARM_UP = 5  # items that are not timed
 
@@ -122,8 +122,8 @@ def bootstrap(statistic, *samples: np.ndarray) -> Estimate:
     rng = np.random.default_rng(SEED)
     size = len(samples[0])
     values = []
-    for _ in range(0, RESAMPLES, 1000):
-        chosen = rng.integers(size, size=(min(1000, RESAMPLES), size))
+    for _ in range(0, RESAMPLES, 1000):  # in parts, to save memory
+        chosen = rng.integers(size, size=(1000, size))
         values.append(statistic(*(sample[chosen] for sample in samples)))
     low, high = np.nanpercentile(np.concatenate(values), (2.5, 97.5))
     return Estimate(float(statistic(*samples)), float(low), float(high))

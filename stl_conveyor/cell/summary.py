@@ -53,7 +53,8 @@ class Summary:
         settings = asdict(self.settings)
         content = {**asdict(self.score), 'strong_correct': self.strong_correct,
                    'strong_class_correct': self.strong_class_correct,
-                   'link_bytes': dict(self.link_bytes), 'tokens_spent': self.tokens_spent, 'slack_ms': asdict(self.slack_ms),
+                   'link_bytes': dict(self.link_bytes),
+                   'tokens_spent': self.tokens_spent, 'slack_ms': asdict(self.slack_ms),
                    'latency_ms': {k: asdict(v) for k, v in self.latency_ms.items()},
                    'cpu_seconds_per_item': dict(self.cpu_seconds_per_item),
                    'seconds_to_first_item': self.seconds_to_first_item,
