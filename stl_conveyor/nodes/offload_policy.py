@@ -23,8 +23,8 @@ from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
 from stl_conveyor.policy import (
-    Distribution, exact_fraction, make_policy, POLICIES, PolicyInput, PolicySettings,
-    Reservation, RewardEstimator, TokenBucket)
+    Distribution, exact_fraction, LEARNED_POLICIES, make_policy, POLICIES, PolicyInput,
+    PolicySettings, Reservation, RewardEstimator, TokenBucket)
 from stl_conveyor.vision.classifier import check_probabilities
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -38,6 +38,9 @@ class OffloadPolicySettings(NodeSettings):
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     policy: str = parameter(
         'mdp', 'Which policy decides.', choices=tuple(POLICIES))
+    policy_model: str = parameter(
+        '', 'Network of the learned policies (.onnx). Empty: the one for all buckets that the '
+        'package ships, for the adaptive policy.')
     rate: float = parameter(
         0.25, 'Tokens per time unit (r). Read as the decimal that is written.',
         minimum=0.0, maximum=1000.0)
@@ -119,6 +122,9 @@ class OffloadPolicy(ConveyorNode):
                 f'{folder.path("reward")}: knows {self.rewards.classes} classes, the manifest '
                 f'{len(folder.labels)}; fit it again')
         planning = replace(self._planning(settings), rewards=self.rewards.distribution)
+        if settings.policy in LEARNED_POLICIES:
+            network = configured_path(settings.policy_model, 'models/policy/adaptive.onnx')
+            planning = replace(planning, model=str(network))
         self.policy = make_policy(
             settings.policy,
             **{item.name: getattr(planning, item.name) for item in fields(planning)})

@@ -17,8 +17,8 @@ from stl_conveyor.policy.token_bucket import (
 )
 
 __all__ = [
-    'BucketState', 'Distribution', 'exact_fraction', 'make_policy', 'Policy', 'POLICIES',
-    'PolicyDecision', 'PolicyInput', 'PolicySettings', 'Reason', 'Reservation',
+    'BucketState', 'Distribution', 'exact_fraction', 'LEARNED_POLICIES', 'make_policy', 'Policy',
+    'POLICIES', 'PolicyDecision', 'PolicyInput', 'PolicySettings', 'Reason', 'Reservation',
     'RewardEstimator', 'TokenBucket',
 ]
 
@@ -29,6 +29,8 @@ POLICIES = {
         AdaptivePolicy,
     )
 }
+
+LEARNED_POLICIES = (DqnPolicy.name, AdaptivePolicy.name)  # they need a network
 
 
 def make_policy(name: str, **settings) -> Policy:
