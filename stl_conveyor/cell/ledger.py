@@ -128,7 +128,8 @@ class ItemLedger:
         self._open: dict[int, _Open] = {}
         self._queue: list[tuple[int, ItemKey]] = []
         self._early: OrderedDict[tuple[ItemKey, AnswerSource], Answer] = OrderedDict()
-        self._decided: OrderedDict[int, int] = OrderedDict()
+        self._decided: OrderedDict[ItemKey, None] = OrderedDict()
+        self._stamps: dict[int, int] = {}       # of the item last decided, by number
 
     @property
     def open_items(self) -> int:
@@ -144,22 +145,23 @@ class ItemLedger:
         """
         Take in a capture whose deadline is `time_left_ns` away (negative: past).
 
-        A number that is known comes again from a restarted camera, and then its stamp is newer
-        and the older item is decided; in every other case it is a duplicate or a conflict and
-        nothing changes.
+        A number that is known comes again from a restarted camera: then the older item is
+        decided, and the stamp is newer or, where the clock was set back meanwhile, at least the
+        deadline lies ahead. In every other case it is a duplicate or a conflict and nothing
+        changes.
         """
         if key.item_id <= 0:
             return Admission.BAD_ID
         known = self._open.get(key.item_id)
         if known is not None:
             return Admission.DUPLICATE if known.key == key else Admission.CONFLICT
-        decided_stamp = self._decided.get(key.item_id)
-        if decided_stamp == key.stamp_ns:
+        if key in self._decided:
             return Admission.DUPLICATE
-        if decided_stamp is not None and key.stamp_ns < decided_stamp:
-            return Admission.CONFLICT
+        decided_stamp = self._stamps.get(key.item_id)
         absurd = time_left_ns > self._longest_ns
         at_once = absurd or time_left_ns <= self._guard_ns
+        if at_once and decided_stamp is not None and key.stamp_ns < decided_stamp:
+            return Admission.CONFLICT
         deadline_ns = now_ns + time_left_ns
         due_ns = now_ns if at_once else deadline_ns - self._guard_ns
         item = _Open(key, now_ns, deadline_ns, due_ns, absurd)
@@ -193,11 +195,8 @@ class ItemLedger:
             return Verdict.NOT_BETTER if updated is item else Verdict.ACCEPTED
         if item is not None:
             return Verdict.STALE
-        decided_stamp = self._decided.get(key.item_id)
-        if decided_stamp == key.stamp_ns:
+        if key in self._decided:
             return Verdict.LATE
-        if decided_stamp is not None and key.stamp_ns < decided_stamp:
-            return Verdict.STALE
         return self._keep_early(key, answer, now_ns)
 
     def next_due_ns(self) -> int | None:
@@ -229,10 +228,12 @@ class ItemLedger:
 
     def _decide(self, key: ItemKey, now_ns: int) -> Decision:
         item = self._open.pop(key.item_id)
-        self._decided[key.item_id] = key.stamp_ns
-        self._decided.move_to_end(key.item_id)
+        self._decided[key] = None
+        self._stamps[key.item_id] = key.stamp_ns
         while len(self._decided) > self._history:
-            self._decided.popitem(last=False)
+            oldest, _ = self._decided.popitem(last=False)
+            if self._stamps[oldest.item_id] == oldest.stamp_ns:
+                del self._stamps[oldest.item_id]
         return Decision(
             key=key, answer=item.edge or item.local, local=item.local, edge=item.edge,
             admitted_ns=item.admitted_ns, decided_ns=now_ns,

@@ -55,6 +55,7 @@ class ConveyorNode(LifecycleNode):
             self.destroy_node()
             raise
         self.schedule_clock = ScheduleClock(self)
+        self._configured = False
         self._active = False
         self._publishers_made: list[Publisher] = []
         self._subscriptions_made: list[Subscription] = []
@@ -239,7 +240,9 @@ class ConveyorNode(LifecycleNode):
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """Load; stay unconfigured and say why if that fails."""
-        return self._transition(self.configure, 'configure', super().on_configure, state)
+        result = self._transition(self.configure, 'configure', super().on_configure, state)
+        self._configured = result is TransitionCallbackReturn.SUCCESS
+        return result
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
         """Join the graph."""
@@ -260,6 +263,7 @@ class ConveyorNode(LifecycleNode):
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
         """Let go of models."""
+        self._configured = False
         self.guarded(self.cleanup)()
         return super().on_cleanup(state)
 
@@ -280,13 +284,11 @@ class ConveyorNode(LifecycleNode):
 
     def _start(self) -> None:
         self._starter.cancel()
-        label = self._state_machine.current_state[1]
-        done = TransitionCallbackReturn.SUCCESS
-        if label == 'unconfigured':
-            done = self.trigger_configure()
-        if done is TransitionCallbackReturn.SUCCESS and label in ('unconfigured', 'inactive'):
-            done = self.trigger_activate()
-        if done is not TransitionCallbackReturn.SUCCESS:
+        if not self._configured:
+            self.trigger_configure()
+        if self._configured and not self._active:
+            self.trigger_activate()
+        if not self._active:
             self._starter.timer_period_ns = round(self.settings.retry_period * 1e9)
             self._starter.reset()
 

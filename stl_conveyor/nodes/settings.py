@@ -78,7 +78,7 @@ def declare_settings(
     :param check: raises ConfigError if the values do not fit together.
     :raises ConfigError: naming the parameter that is unknown or has a wrong value.
     """
-    overrides = node._parameter_overrides  # rclpy has no public list of what was asked for
+    overrides = _overrides(node)
     known = {item.name for item in fields(cls)}
     for name in overrides:
         if name not in known and not name.startswith(_FRAMEWORK_PREFIXES):
@@ -129,6 +129,11 @@ def _build(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
     return cls(**values)
 
 
+def _overrides(node: Node) -> dict[str, Any]:
+    """Return what was asked for on the command line and in files; rclpy has no public list."""
+    return getattr(node, '_parameter_overrides', {})
+
+
 def _default(item: Any) -> Any:
     return item.default if item.default is not MISSING else item.default_factory()
 
@@ -145,12 +150,12 @@ def _declare(node: Node, item: Any) -> None:
     elif rule.minimum is not None:
         descriptor.integer_range = [IntegerRange(
             from_value=int(rule.minimum), to_value=int(rule.maximum))]
-    override = node._parameter_overrides.get(item.name)
+    overrides = _overrides(node)
+    override = overrides.get(item.name)
     if override is not None and isinstance(default, float) and isinstance(override.value, int) \
             and not isinstance(override.value, bool):
         # YAML writes 1 where a person means 1.0.
-        node._parameter_overrides[item.name] = type(override)(
-            item.name, value=float(override.value))
+        overrides[item.name] = type(override)(item.name, value=float(override.value))
     try:
         node.declare_parameter(
             item.name, list(default) if isinstance(default, tuple) else default, descriptor)
