@@ -58,6 +58,7 @@ READERS = {
 }
 START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
+RETRY_PATIENCE = 5.0  # s for a node that cannot configure; it tries again every 3 s
 REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
 
@@ -167,6 +168,7 @@ class CellRun:
         self.deaths: List[str] = []
         self.cpu: Dict[str, float] = {}
         self._killed = ''
+        self._first_seen: Dict[Tuple[str, str], float] = {}
 
     def start(self) -> None:
         """
@@ -183,6 +185,8 @@ class CellRun:
             if dead := self._supervisor.dead():
                 raise StartError(f'{dead[0][0]} ended at once ({signal_text(dead[0][1])}):\n'
                                  f'{self._supervisor.tail(dead[0][0])}')
+            if error := self._lasting_error():
+                raise StartError(error)
             if time.monotonic() > end:
                 raise StartError('\n'.join(
                     [f'not ready after {START_TIMEOUT:.0f} s:']
@@ -216,6 +220,17 @@ class CellRun:
         time.sleep(SETTLING)
         return complete
 
+    def _lasting_error(self) -> str:
+        """Return what keeps a node from starting, once it has had time to try again."""
+        if error := self._monitor.reports.get(SIMULATOR, {}).get('error'):
+            return f'{SIMULATOR}: {error}'
+        now = time.monotonic()
+        for node, text in list(self._monitor.troubles):
+            if text.startswith(('cannot configure', 'cannot activate')):
+                if now - self._first_seen.setdefault((node, text), now) > RETRY_PATIENCE:
+                    return f'{node}: {text}'
+        return ''
+
     def _not_ready(self) -> Mapping[str, str]:
         """Return the nodes that are not active, or not connected yet, with what is missing."""
         missing = {}
@@ -237,6 +252,10 @@ class CellRun:
     def _revive(self) -> bool:
         """Start again what died by itself; return whether the run is lost."""
         now = time.monotonic()
+        if error := self._monitor.reports.get(SIMULATOR, {}).get('error'):
+            self.deaths.append(f'{SIMULATOR}: {error}')
+            self._say(f'the simulation ended: {error}')
+            return True
         for name, code in self._supervisor.dead():
             if name == self._killed:
                 continue
@@ -461,10 +480,15 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _interrupt(*_: object) -> None:
+    """Take SIGTERM like Ctrl-C, so that the processes are ended in order."""
+    raise KeyboardInterrupt
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the cell from the command line and return the exit code."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         if options.items < 1:
             raise ConfigError(f'--items {options.items}: a run needs at least one')
@@ -475,7 +499,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             arrivals=options.arrivals, time_unit=options.time_unit, models=options.models,
             cell=options.cell)
         result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
-    except ConveyorError as error:
+    except (ConveyorError, OSError) as error:
         print(f'run: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run command: real processes, real physics, real pictures; and nothing left behind."""
 import csv
+import ctypes.util
 import json
 import os
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_a_node_that_cannot_start_is_named(tiny_models, tmp_path, capsys):
                  '--out', str(tmp_path), '--plain']) == 2
     error = capsys.readouterr().err
     assert 'offload_policy' in error and 'oracle' in error
+    assert processes_of(tmp_path) == []
+
+
+def test_a_machine_that_cannot_render_is_told_so(tiny_models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('MUJOCO_GL', 'osmesa')
+    monkeypatch.setenv('PYOPENGL_PLATFORM', 'osmesa')
+    monkeypatch.setenv('LD_LIBRARY_PATH', os.environ.get('LD_LIBRARY_PATH', ''))
+    if ctypes.util.find_library('OSMesa'):
+        pytest.skip('this machine has OSMesa: it can render in every way')
+    assert main(['--models', str(tiny_models), '--items', '3', '--out', str(tmp_path),
+                 '--plain']) == 2
+    error = capsys.readouterr().err
+    assert 'cell_simulator' in error and 'OpenGL' in error
     assert processes_of(tmp_path) == []
 
 

@@ -97,9 +97,10 @@ class CellSimulator(ConveyorNode):
         """Return the simulated cell."""
         try:
             from stl_conveyor.sim.mujoco_cell import MujocoCell
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:  # the latter: OpenGL is not there
             raise MissingDependency(
-                f'the simulated cell needs MuJoCo ({error}): pip install mujoco') from error
+                f'the simulated cell needs MuJoCo and off-screen OpenGL ({error}): pip install '
+                'mujoco; apt install libegl1 libgl1-mesa-dri; set MUJOCO_GL=egl') from error
         return MujocoCell(description, plan, self.settings.seed, self.settings.time_unit)
 
     def configure(self) -> None:
@@ -159,9 +160,11 @@ class CellSimulator(ConveyorNode):
         for name in ('simulated', 'lag', 'worst_lag', 'late_commands', 'unknown_commands',
                      'finished'):
             self.health.set_value(name, getattr(pace, name))
-        if self._paced.error is not None:
-            self.set_condition('physics', Level.ERROR, f'the simulation ended: '
-                               f'{type(self._paced.error).__name__}: {self._paced.error}')
+        error = self._paced.error
+        if error is not None:
+            text = f'{type(error).__name__}: {error}'
+            self.health.set_value('error', text)
+            self.set_condition('physics', Level.ERROR, f'the simulation ended: {text}')
         if pace.worst_lag > TOLERABLE_LAG:
             self.warn('lag', f'the simulation was {pace.worst_lag:.3f} s behind the clock: the '
                       'machine is too slow or busy')
