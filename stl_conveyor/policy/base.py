@@ -48,11 +48,16 @@ class PolicyInput:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
-    """Offload or not, the reward that was asked for in this state, and why."""
+    """
+    Offload or not, the reward that was asked for in this state, and why.
+
+    share  byte budget of the offload, in tokens
+    """
 
     offload: bool
     threshold: float
     reason: Reason
+    share: float = 1.0
 
 
 def decide_by_threshold(state: PolicyInput, threshold: float) -> PolicyDecision:

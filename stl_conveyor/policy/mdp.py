@@ -73,8 +73,8 @@ class _Tail:
         return mass, moment, moment - thresholds * mass
 
 
-def _interpolation(targets: np.ndarray, n_states: int) -> np.ndarray:
-    """Matrix [len(targets), n_states] that reads a function of the level between its steps."""
+def interpolation(targets: np.ndarray, n_states: int) -> np.ndarray:
+    """Return the matrix [targets, n_states] that reads a function of the level between steps."""
     targets = np.clip(targets, 0, n_states - 1)
     low = np.minimum(np.floor(targets).astype(int), n_states - 1)
     high = np.minimum(low + 1, n_states - 1)
@@ -117,14 +117,14 @@ def solve_mdp(
     levels = np.arange(n_states)
     gained = float(rate * steps)
     arrive = sum(
-        weight * _interpolation(levels + gained * interval, n_states)
+        weight * interpolation(levels + gained * interval, n_states)
         for interval, weight in zip(intervals.values, intervals.weights)
     )
     payable = levels >= steps
     if costs is None:
         costs = Distribution.of([1.0])
     pay = sum(
-        weight * _interpolation(levels - steps * cost, n_states)
+        weight * interpolation(levels - steps * cost, n_states)
         for cost, weight in zip(costs.values, costs.weights)
     )
     offload_to = pay @ arrive
