@@ -1,0 +1,62 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Streams of format 1 stay what they are, on every machine and with every library version."""
+import numpy as np
+
+from stl_conveyor.codec.entropy import decode_body, split_planes, SymbolStream
+from stl_conveyor.codec.spec import ALPHABET, CodecSpec, CONTEXTS, TABLE_TOTAL
+from stl_conveyor.codec.wire import pack, Packet
+
+CHANNELS, GRID, PATCH = 3, 4, 2
+PACKET = bytes.fromhex(
+    '3def001803f71f0a8ce66e5a4036d2c58fe8b3b5c05668048ad8097f69c370fd99b6446c912e224d83b7'
+    'd2286e31487eae879d4e31ba0f7edddfab9b202947005b7a2f768973e982ddc65a2d03eba7fcbbedf486'
+    'f316c96af07971e218126c046bb8e1449e19')
+
+
+def made_up_spec():
+    """Tables and order from integer arithmetic alone."""
+    groups = [(c, p, r) for p in range(4) for c in range(CHANNELS) for r in range(2)]
+    channel, plane, region = np.array(groups).T
+    tables = np.zeros((len(groups), CONTEXTS, ALPHABET), np.uint16)
+    for g in range(len(groups)):
+        for context in range(CONTEXTS):
+            legal = range(7) if plane[g] == 0 else range(2, 5)
+            for s in legal:
+                tables[g, context, s] = 100 + (37 * g + 101 * context + 53 * s) % 900
+            tables[g, context, 3] += TABLE_TOTAL - int(tables[g, context].sum())
+    size = GRID * PATCH
+    return CodecSpec(
+        mean=np.zeros(PATCH * PATCH * 3, np.float32),
+        analysis=np.eye(CHANNELS, PATCH * PATCH * 3, dtype=np.float32),
+        finest_step=np.ones(CHANNELS, np.float32), group_channel=channel.astype(np.int16),
+        group_plane=plane.astype(np.uint8), group_region=region.astype(np.uint8),
+        region_map=(np.arange(GRID * GRID) % 3 == 0).astype(np.uint8), tables=tables,
+        expected_activity=(20 + 5 * np.arange(len(groups))).astype(np.uint16),
+        shrink=np.zeros((CHANNELS, 4, 2), np.float32),
+        side_table=np.array([2048] * 16, np.uint16), header=np.array([1, size, 5], np.int32))
+
+
+def made_up_integers():
+    steps = np.arange(CHANNELS * GRID * GRID, dtype=np.int64)
+    return ((steps * steps * 31 + steps * 17) % 61 - 30).astype(np.int8).reshape(CHANNELS, -1)
+
+
+def test_encoder_still_makes_these_bytes():
+    spec = made_up_spec()
+    side = np.array([0, 3, 15, 7, 1], np.int32)
+    body = SymbolStream(spec, made_up_integers()).encode(0, 1000, side)
+    assert body.groups == spec.groups
+    assert pack(Packet(True, 0, body.groups, body.data), 0xABCDEF).hex() == PACKET.hex()
+
+
+def test_decoder_still_reads_these_bytes():
+    spec = made_up_spec()
+    assert PACKET[:4].hex() == '3def0018'
+    side, symbols = decode_body(spec, 0, PACKET[3], True, PACKET[4:-1])
+    assert side.tolist() == [0, 3, 15, 7, 1]
+    planes = split_planes(made_up_integers())
+    for group, found in enumerate(symbols):
+        place = spec.positions[spec.group_region[group]]
+        wanted = planes[spec.group_plane[group], spec.group_channel[group]][place]
+        assert np.array_equal(found, wanted)
