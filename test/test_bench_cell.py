@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The statistics of the cell benchmark, against numbers worked out by hand and by brute force."""
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import given
@@ -11,9 +12,16 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
+from run_examples import CELL, FULL, summary_of  # noqa: E402
+
 from stl_conveyor.bench.cell import (  # noqa: E402
-    bootstrap, hindsight_share, ItemOutcomes, recovered, share, sorting_rows)
+    bootstrap, device_times, hindsight_share, ItemOutcomes, marks, outcomes, print_table,
+    recovered, share, sorting_rows, write_plot)
+from stl_conveyor.cell.scoring import Quantiles, slack_ms  # noqa: E402
+from stl_conveyor.cell.summary import RunSettings  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
+from stl_conveyor.run import RunResult  # noqa: E402
+from stl_conveyor.training.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -77,3 +85,36 @@ def test_rows_are_in_order():
 def test_nothing_scored_is_nothing_measured():
     with pytest.raises(ConfigError):
         ItemOutcomes(*[np.zeros(0, bool)] * 5)
+
+
+def test_everything_is_measured_and_written(tiny_models, tmp_path, capsys):
+    records = tuple(replace(
+        FULL, stamp_ns=k + 1, serial=k + 1, rest_lane='A' if k % 4 else 'B',
+        action=replace(FULL.action, lane='A' if k % 4 else 'B')) for k in range(12))
+    summary = summary_of(
+        records, latency_ms={'overhead': Quantiles.of([8.0, 9.0])}, slack_ms=slack_ms(records))
+    strong = {r.stamp_ns: ('hex_nut_m8', 0.9) for r in records}
+    crops = {r.stamp_ns: image for r, image in zip(records, tiny_images(12, 16)[0])}
+    result = RunResult(summary, records, crops, strong)
+    rows = sorting_rows(outcomes(records, strong, CELL))
+    device = device_times(tiny_models, list(crops.values()), RunSettings())
+    assert rows['local only'].value == 0 and rows['ours'].value == 0.75
+    assert 0 < device.weak.p50 < device.total.p50
+    found = {mark.name: mark for mark in marks(summary, rows, device)}
+    assert found['middleware and Python p99, ms'].met
+    assert found['part of hindsight recovered'].met
+    print_table(result, rows, device)
+    text = capsys.readouterr().out
+    assert 'hindsight' in text and 'missed deadlines' in text and 'encoder' in text
+    write_plot(tmp_path / 'sorting.png', rows)
+    assert (tmp_path / 'sorting.png').stat().st_size > 1000
+
+
+def test_what_was_not_measured_is_no_mark_met(tiny_models):
+    records = (FULL,)
+    rows = sorting_rows(outcomes(records, {}, CELL))  # the strong model was not asked
+    summary = summary_of(records, latency_ms={'overhead': Quantiles.of([])})
+    device = device_times(tiny_models, list(tiny_images(2, 16)[0]), RunSettings())
+    found = {mark.name: mark.met for mark in marks(summary, rows, device)}
+    assert not found['part of hindsight recovered']
+    assert not found['middleware and Python p99, ms']

@@ -25,7 +25,7 @@ from scipy import stats
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.scoring import ItemRecord, Quantiles
-from stl_conveyor.cell.summary import RunSettings
+from stl_conveyor.cell.summary import finite, RunSettings, Summary
 from stl_conveyor.codec import Encoder
 from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
 from stl_conveyor.policy import make_policy, PolicyInput, RewardEstimator
@@ -125,7 +125,11 @@ def bootstrap(statistic, *samples: np.ndarray) -> Estimate:
     for _ in range(0, RESAMPLES, 1000):  # in parts, to save memory
         chosen = rng.integers(size, size=(1000, size))
         values.append(statistic(*(sample[chosen] for sample in samples)))
-    low, high = np.nanpercentile(np.concatenate(values), (2.5, 97.5))
+    known = np.concatenate(values)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return Estimate(*[float('nan')] * 3)
+    low, high = np.percentile(known, (2.5, 97.5))
     return Estimate(float(statistic(*samples)), float(low), float(high))
 
 
@@ -181,6 +185,32 @@ def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSetting
                        Quantiles.of(times.sum(axis=1)))
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A number that this package promises, and what was measured."""
+
+    name: str
+    measured: float
+    wanted: str
+    met: bool
+
+
+def marks(summary: Summary, rows: Mapping[str, Estimate], device: DeviceTimes) -> List[Mark]:
+    """Return every promise with what was measured; what could not be measured is not met."""
+    part = rows['part of hindsight recovered'].value
+    overhead = summary.latency_ms['overhead'].p99
+    score, slack = summary.score, summary.slack_ms.p01
+    return [
+        Mark('part of hindsight recovered', part, 'at least 0.60', part >= 0.60),
+        Mark('missed deadlines', score.missed_deadlines, '0', score.missed_deadlines == 0),
+        Mark('unacted', score.unacted, '0', score.unacted == 0),
+        Mark('slack p01, ms', slack, 'above 0', slack > 0),
+        Mark('middleware and Python p99, ms', overhead, 'under 20', overhead < 20),
+        Mark('weak model, policy and encoder, ms', device.total.p50, 'under 25',
+             device.total.p50 < 25),
+    ]
+
+
 def print_table(result: RunResult, rows: Mapping[str, Estimate], device: DeviceTimes) -> None:
     """Print everything that was measured."""
     summary = result.summary
@@ -204,6 +234,10 @@ def print_table(result: RunResult, rows: Mapping[str, Estimate], device: DeviceT
         print(f'{name:24}{q.p50:9.2f}{q.p99:9.2f}')
     print('\nCPU seconds per item: ' + ', '.join(
         f'{name} {used:.3f}' for name, used in summary.cpu_seconds_per_item.items()))
+    print(f'\n{"mark":36}{"measured":>9}   wanted')
+    for mark in marks(summary, rows, device):
+        print(f'{mark.name:36}{mark.measured:9.3f}   {mark.wanted}: '
+              + ('met' if mark.met else 'NOT MET'))
 
 
 def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
@@ -267,10 +301,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         device = device_times(
             models, [result.crops[stamp] for stamp in sorted(result.crops)][:200], settings)
         print_table(result, rows, device)
-        (options.out / 'cell.json').write_text(json.dumps({
+        (options.out / 'cell.json').write_text(json.dumps(finite({
             'sorting': {name: asdict(estimate) for name, estimate in rows.items()},
             'device_ms': {name: asdict(q) for name, q in vars(device).items()},
-            'run': result.summary.as_json()}, indent=1) + '\n', encoding='utf-8')
+            'marks': [asdict(mark) for mark in marks(result.summary, rows, device)],
+            'run': result.summary.as_json()}), indent=1) + '\n', encoding='utf-8')
         write_plot(options.out / 'sorting.png', rows)
     except ConveyorError as error:
         print(f'bench-cell: {error}', file=sys.stderr)

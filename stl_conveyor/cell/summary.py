@@ -68,7 +68,7 @@ class Summary:
     def write(self, path: Path) -> None:
         """Write summary.json."""
         path.write_text(
-            json.dumps(_finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
+            json.dumps(finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
 
     def rows(self) -> List[Tuple[str, str]]:
         """Return names and values for people."""
@@ -105,12 +105,12 @@ class Summary:
             ('start to first item', f'{self.seconds_to_first_item:.1f} s')]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return a JSON value with null for what is not a finite number."""
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
