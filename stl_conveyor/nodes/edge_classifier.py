@@ -65,6 +65,7 @@ class _Stream:
     last: bool = False
     satisfied: bool = False
     score: float = 0.0
+    decode_time: float = 0.0    # s, of the packets since the last answer
     sequence: int = 0
 
 
@@ -166,6 +167,7 @@ class EdgeClassifier(ConveyorNode):
 
     def _take(self, stream: _Stream, message: ProgressiveFeature) -> None:
         before = stream.session.bytes_received
+        started = time.perf_counter()
         try:
             stream.session.add(bytes(message.data))
         except CodecMismatch as error:
@@ -176,6 +178,7 @@ class EdgeClassifier(ConveyorNode):
             self.warn('bad_packet', f'item {message.item_id}: {error}')
             self._reply(stream.cell, message, FeatureFeedback.STATUS_BAD_PACKET, stream)
             return
+        stream.decode_time += time.perf_counter() - started
         stream.sequence = max(stream.sequence, message.sequence)
         stream.last = stream.last or message.last
         self._reply(stream.cell, message, FeatureFeedback.STATUS_OK, stream)
@@ -234,10 +237,13 @@ class EdgeClassifier(ConveyorNode):
             return
         started = time.perf_counter()
         answers = self.decoder.classify([stream.session for stream in batch])
-        self._compute_time = time.perf_counter() - started
-        self.health.sample('compute_time', self._compute_time)
+        classify_time = time.perf_counter() - started
+        self.health.sample('classify_time', classify_time)
         self.health.sample('batch', len(batch))
         for stream, probabilities in zip(batch, answers):
+            self._compute_time = classify_time + stream.decode_time
+            stream.decode_time = 0.0
+            self.health.sample('compute_time', self._compute_time)
             self._answer(stream, check_probabilities(probabilities, len(self.labels)))
 
     def _answer(self, stream: _Stream, probabilities: NDArray[np.float32]) -> None:
