@@ -326,6 +326,47 @@ def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> 'li
     return rows
 
 
+def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
+    """
+    Let the process change every quarter of a sequence, at (0.1, 4).
+
+    The quarters are correlated (0.1, 0.1), i.i.d., correlated (0.1, 0.01), two-state arrivals
+    (1 and 6). No policy is told; the DQN was trained for the first quarter.
+    """
+    quarters = (
+        Scenario(rewards=CorrelatedRewards(0.1, 0.1)), Scenario(),
+        Scenario(rewards=CorrelatedRewards(0.1, 0.01)),
+        Scenario(arrivals=TwoStateArrivals.published(6)),
+    )
+    rate, depth = Fraction(1, 10), Fraction(4)
+    generator = np.random.default_rng(effort.seed + 77)
+    drawn = [
+        scenario.draw(pool, effort.part_items // 4, effort.part_sequences, generator)
+        for scenario in quarters
+    ]
+    sequences = Sequences(
+        np.concatenate([one.rewards for one in drawn]),
+        np.concatenate([one.intervals for one in drawn]),
+    )
+    n_items = len(sequences.rewards)
+    bucket = IntegerBucket.of(rate, depth)
+    rewards = Distribution.of(pool)
+    intervals = Distribution.of(sequences.intervals.ravel())
+    mdp, _ = play_tables(
+        sequences, [bucket], [solve_mdp(rate, depth, rewards, intervals).thresholds]
+    )
+    row = {'measured': {}}
+    enter(row, 'mdp', mdp[0], mdp[0], False)
+    enter(row, 'clairvoyant', clairvoyant(sequences, bucket), mdp[0], False)
+    cell = Cell('drift', 0, 0, quarters[0], rate, depth, {})
+    for policy, path in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
+        if path is not None:
+            worth = worth_along(path, sequences, rate, depth, rewards)
+            total, _ = play_thresholds(sequences, bucket, worth)
+            enter(row, policy, total / n_items, mdp[0], False)
+    return row['measured']
+
+
 def within_bucket(decisions: np.ndarray, intervals: np.ndarray, bucket: IntegerBucket) -> bool:
     """Return whether decisions never overdraw the bucket."""
     level = bucket.full
@@ -539,6 +580,10 @@ def table(result: dict) -> str:
         for row in result['traces']:
             sums = ', '.join(f'{name} {value:.2f}' for name, value in row['sums'].items())
             lines.append(f'- {row["trace"]}: {sums}')
+    lines += ['', '## A process that changes every quarter: loss, and difference to the MDP', '']
+    for name, value in result['drift'].items():
+        lines.append(f'- {LABELS[name]}: {value["loss"]:.4f}, {value["difference"]:+.4f} ± '
+                     f'{value["difference_ci95"]:.4f}')
     lines += ['', '## Time of one decision', '']
     for name, value in result['time'].items():
         numbers = ', '.join(f'{key} {number:.1f}' for key, number in value.items())
@@ -622,6 +667,7 @@ def run(options: argparse.Namespace) -> int:
             print(f'{place + 1}/{len(groups)} {group[0].name} and {len(group) - 1} more: '
                   f'{time.perf_counter() - start:.0f} s', flush=True)
     result['traces'] = measure_traces(reference, pool, networks)
+    result['drift'] = measure_drift(pool, networks, effort)
     result['time'] = measure_time(pool, networks)
     result['checks'] = check(rows, result['traces'])
     result['metrics'] = measure_metrics(models, options.data)
