@@ -56,6 +56,7 @@ def test_bench_measures_and_draws(tmp_path, reference, capsys):
     assert trace['sums']['published_dqn'] < trace['sums']['belief'] <= trace['sums']['clairvoyant']
     assert result['checks']['surrogate']['lower_bound']['missed']
     assert result['drift']['clairvoyant']['difference'] < 0
+    assert [row['cameras'] for row in result['cameras']] == [1, 2, 4, 8]
     assert result['time']['mdp']['median_us'] > 0
     for name in ('fig5a', 'fig5b', 'fig6', 'fig8', 'fig9'):
         assert (out / f'policy_{name}.png').stat().st_size > 10_000

@@ -35,6 +35,7 @@ from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy import Distribution, make_policy, PolicyInput, RewardEstimator
 from stl_conveyor.policy.belief import play_belief
 from stl_conveyor.policy.bounds import clairvoyant, told_hidden_state, unlimited_burst
+from stl_conveyor.policy.cameras import ARRANGEMENTS, merged, play_cameras
 from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor.policy.network import worth_along
 from stl_conveyor.policy.reward import compare_metrics
@@ -367,6 +368,34 @@ def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
     return row['measured']
 
 
+def measure_cameras(pool: np.ndarray, effort: Effort) -> 'list[dict]':
+    """Share the network between 1 to 8 cameras with correlated rewards, at (0.1, 4) each."""
+    rate, depth = Fraction(1, 10), Fraction(4)
+    scenario = Scenario(rewards=CorrelatedRewards(0.1, 0.1))
+    rewards = Distribution.of(pool)
+    rows = []
+    for count in (1, 2, 4, 8):
+        generator = np.random.default_rng(effort.seed + count)
+        items = np.stack([
+            scenario.draw(pool, effort.part_items // 2, effort.part_sequences, generator).rewards
+            for _ in range(count)
+        ], axis=1)
+        gains = {
+            arrangement: play_cameras(items, rate, depth, rewards, arrangement)[0].mean(axis=0)
+            for arrangement in ARRANGEMENTS
+        }
+        bound = clairvoyant(merged(items), IntegerBucket.of(rate, depth * count))
+        rows.append({
+            'cameras': count,
+            **{name: {
+                'loss': WEAK_LOSS - float(gain.mean()),
+                'difference_to_isolated': -float((gain - gains['isolated']).mean()),
+                'difference_ci95': half_interval(gain - gains['isolated']),
+            } for name, gain in {**gains, 'clairvoyant, shared': bound}.items()},
+        })
+    return rows
+
+
 def within_bucket(decisions: np.ndarray, intervals: np.ndarray, bucket: IntegerBucket) -> bool:
     """Return whether decisions never overdraw the bucket."""
     level = bucket.full
@@ -584,6 +613,14 @@ def table(result: dict) -> str:
     for name, value in result['drift'].items():
         lines.append(f'- {LABELS[name]}: {value["loss"]:.4f}, {value["difference"]:+.4f} ± '
                      f'{value["difference_ci95"]:.4f}')
+    lines += ['', '## Several cameras, MDP: loss, and difference to isolated buckets', '']
+    for row in result['cameras']:
+        losses = ', '.join(
+            f'{name} {value["loss"]:.4f} ({value["difference_to_isolated"]:+.4f} ± '
+            f'{value["difference_ci95"]:.4f})'
+            for name, value in row.items() if name != 'cameras'
+        )
+        lines.append(f'- {row["cameras"]}: {losses}')
     lines += ['', '## Time of one decision', '']
     for name, value in result['time'].items():
         numbers = ', '.join(f'{key} {number:.1f}' for key, number in value.items())
@@ -668,6 +705,7 @@ def run(options: argparse.Namespace) -> int:
                   f'{time.perf_counter() - start:.0f} s', flush=True)
     result['traces'] = measure_traces(reference, pool, networks)
     result['drift'] = measure_drift(pool, networks, effort)
+    result['cameras'] = measure_cameras(pool, effort)
     result['time'] = measure_time(pool, networks)
     result['checks'] = check(rows, result['traces'])
     result['metrics'] = measure_metrics(models, options.data)
