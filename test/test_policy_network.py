@@ -1,0 +1,59 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The policy networks that ship."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('onnxruntime')
+
+from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
+from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
+from stl_conveyor.policy.network import worth_along  # noqa: E402
+from stl_conveyor.policy.scenarios import (  # noqa: E402
+    CorrelatedRewards, Scenario, TwoStateArrivals,
+)
+from stl_conveyor.policy.simulate import (  # noqa: E402
+    IntegerBucket, play_policy, play_tables, play_thresholds,
+)
+
+NETWORK = str(Path(__file__).resolve().parents[1] / 'models' / 'policy' / 'adaptive.onnx')
+# A reward distribution, buckets and processes that the training has not seen in this form.
+POOL = np.sort(np.random.default_rng(9).beta(0.5, 1.5, 900))
+REWARDS = Distribution.of(POOL)
+
+
+@pytest.mark.parametrize(
+    ('scenario', 'rate', 'depth'),
+    [(Scenario(CorrelatedRewards(0.15, 0.05)), '1/7', 5),
+     (Scenario(CorrelatedRewards(0.3, 0.02)), '2/9', 3),
+     (Scenario(None, TwoStateArrivals(4, 0.01, 0.004)), '1/9', 6)],
+)
+def test_one_network_beats_each_bucket_s_own_mdp(scenario, rate, depth):
+    """Without retraining the network earns more than the i.i.d. optimum made for the bucket."""
+    rate, depth = Fraction(rate), Fraction(depth)
+    sequences = scenario.draw(POOL, 4000, 12, np.random.default_rng(1))
+    bucket = IntegerBucket.of(rate, depth)
+    total, _ = play_thresholds(
+        sequences, bucket, worth_along(NETWORK, sequences, rate, depth, REWARDS)
+    )
+    solution = solve_mdp(rate, depth, REWARDS, scenario.intervals)
+    mdp, _ = play_tables(sequences, [bucket], [solution.thresholds])
+    gain = total / 4000 - mdp[0]
+    assert gain.mean() - 2 * gain.std() / np.sqrt(len(gain)) > 0.001
+
+
+def test_the_shipped_network_in_the_node_s_form():
+    """Item by item, through the node's bucket, the decisions are those of the simulation."""
+    scenario = Scenario(CorrelatedRewards(0.1, 0.05), TwoStateArrivals.published(3, 0.05))
+    sequences = scenario.draw(POOL, 500, 1, np.random.default_rng(2))
+    rate, depth = Fraction(1, 4), Fraction(4)
+    worth = worth_along(NETWORK, sequences, rate, depth, REWARDS)
+    _, decisions = play_thresholds(sequences, IntegerBucket.of(rate, depth), worth)
+    policy = make_policy('adaptive', rate=rate, depth=depth, rewards=REWARDS, model=NETWORK)
+    played = play_policy(sequences, rate, depth, policy)
+    assert (played != decisions[:, 0]).sum() <= 1
+    assert played.sum() > 50
