@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Start processes, kill and restart them by name, and leave none behind."""
+from contextlib import contextmanager
 import ctypes
 from dataclasses import dataclass
 import os
@@ -8,8 +9,9 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+import threading
 import time
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from stl_conveyor.errors import ConfigError
 
@@ -39,6 +41,31 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     except AttributeError:  # not Linux: only an orderly end cleans up
         pass
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """
+    Let SIGINT and SIGTERM take effect afterwards.
+
+    Python drops an exception that a signal handler raises among the hooks of a fork, and with it
+    the user's Ctrl-C.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread alone
+        return
+    held: List[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
 
 
 class Supervisor:
@@ -82,12 +109,12 @@ class Supervisor:
         # One thread each for what would otherwise take every core: small models, small arrays.
         for variable in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
             environment.setdefault(variable, '1')
-        with open(self.log_path(plan.name), 'ab') as log:
+        self._plans[plan.name] = plan
+        with _signals_held_back(), open(self.log_path(plan.name), 'ab') as log:
             self._processes[plan.name] = subprocess.Popen(
                 [sys.executable, *plan.arguments], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, env=environment, start_new_session=True,
                 preexec_fn=_die_with_parent)
-        self._plans[plan.name] = plan
 
     def kill(self, name: str) -> None:
         """

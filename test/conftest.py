@@ -5,6 +5,7 @@ import importlib.util
 import os
 from pathlib import Path
 import random
+import signal
 
 import pytest
 
@@ -14,6 +15,11 @@ pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtur
 # Tests talk over real DDS: among themselves, and to nobody else.
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+
+# A shell starts what runs in the background deaf to SIGINT, and its children inherit that; tests
+# that interrupt a process would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if importlib.util.find_spec('hypothesis') is not None:
     from hypothesis import settings

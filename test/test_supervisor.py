@@ -89,3 +89,22 @@ def test_children_do_not_outlive_a_killed_supervisor(tmp_path):
 
 def test_signal_text():
     assert signal_text(-9) == 'killed by SIGKILL' and signal_text(3) == 'exit code 3'
+
+
+def test_an_interrupt_during_a_fork_is_not_lost(tmp_path):
+    interrupting = True
+
+    def interrupt():
+        if interrupting:
+            signal.raise_signal(signal.SIGINT)
+
+    os.register_at_fork(before=interrupt)
+    try:
+        with Supervisor(tmp_path) as supervisor:
+            with pytest.raises(KeyboardInterrupt):
+                supervisor.start(ProcessPlan('a', SLEEPER))
+            assert supervisor.names == ('a',) and not supervisor.dead()
+    finally:
+        interrupting = False
+    assert [code for _, code in supervisor.dead()] == [-signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
