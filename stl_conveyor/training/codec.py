@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stl_conveyor.bench.codec import codec_rows, measure_times
+from stl_conveyor.bench.codec import codec_rows, measure_times, OURS, OURS_WITH_SIDE
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
 from stl_conveyor.training.codec_fit import (
@@ -55,11 +55,11 @@ class Recipe:
     fit_images: int = 1200
     importance_images: int = 256
     importance_power: float = 1.0
-    steps: int = 900
+    steps: int = 2400
     minutes: float = 0.        # if not 0, training ends after this time at the latest
     late_share: float = .6     # part of the steps with the early blocks frozen
     batch: int = 24
-    rate: float = 2e-4         # of the trunk; five times that of the branch and fusion
+    rate: float = 3e-4         # of the trunk; five times that of the branch and fusion
     shortest: float = 40.
     longest: float = 2600.
     smoothing: float = .03
@@ -338,6 +338,15 @@ def draw_curves(curve, rows, strong_accuracy, path):
     pyplot.close(figure)
 
 
+def _accuracy_facts(rows):
+    names = {OURS: 'accuracy_by_bytes', OURS_WITH_SIDE: 'accuracy_by_bytes_with_local_answer'}
+    facts = {}
+    for row in rows:
+        facts.setdefault(names[row.codec], {})[str(row.budget)] = \
+            f'{row.accuracy:.3f} [{row.low:.3f}, {row.high:.3f}]'
+    return facts
+
+
 def train_codec(data, strong_path, work, models, labels, size, recipe, augment='parts',
                 test_images=600, name=None):
     """
@@ -397,8 +406,9 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     draw_curves(curve, rows, clean, work / 'codec.png')
     card = {'role': 'edge', 'recipe': asdict(recipe), 'augmentation': augment,
             'training_images': len(train.classes), 'test_images': len(measured.classes),
-            'training_minutes': round(minutes, 1), 'strong_on_originals': round(clean, 4),
-            'accuracy_by_bytes': [asdict(row) for row in rows],
+            'training_minutes': round(minutes, 1), 'steps': curve[-1][0],
+            'strong_on_originals': round(clean, 4),
+            **_accuracy_facts(rows),
             'bytes': (models / 'edge.onnx').stat().st_size,
             'parameters': sum(p.numel() for p in network.parameters()),
             'macs': count_macs(network, example)
