@@ -144,15 +144,16 @@ def decode_body(spec: CodecSpec, first: int, groups: int, has_side: bool, data: 
 
 def _decode_groups(spec: CodecSpec, decoder, first: int, groups: int) -> list:
     seen = np.zeros(len(spec.region_map), np.float32)
+    before = spec.expected_before[first]
     joined: dict[int, np.ndarray] = {}
     result = []
     for group in range(first, first + groups):
-        position = spec.positions[spec.group_region[group]]
-        classes = activity_class(
-            seen, spec.expected_before[group] - spec.expected_before[first])[position]
+        region = int(spec.group_region[group])
+        place = spec.positions[region]
+        rows = activity_class(seen[place], spec.expected_before[group][place] - before[place])
+        rows += group * CONTEXTS
         plane = spec.group_plane[group]
         parent = joined.get(int(spec.parents[group])) if plane else None
-        rows = classes + group * CONTEXTS
         if parent is not None:
             rows += (2 + np.sign(parent)) * ACTIVITY_CLASSES
         symbols = decoder.decode(_FAMILY, spec.float_tables[rows]) - COARSE_LIMIT
@@ -160,7 +161,7 @@ def _decode_groups(spec: CodecSpec, decoder, first: int, groups: int) -> list:
             joined[group] = symbols
         elif parent is not None:
             joined[group] = 3 * parent + symbols
-        seen += (symbols != 0) @ spec.neighbours[position]
+        seen += (symbols != 0) @ spec.region_neighbours[region]
         result.append(symbols.astype(np.int8))
     return result
 

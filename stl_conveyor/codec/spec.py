@@ -235,6 +235,11 @@ class CodecSpec:
         return weights
 
     @cached_property
+    def region_neighbours(self) -> tuple:
+        """Return for each region the rows of `neighbours` of its positions."""
+        return tuple(np.ascontiguousarray(self.neighbours[place]) for place in self.positions)
+
+    @cached_property
     def expected_before(self) -> np.ndarray:
         """f32[G + 1, grid*grid], weighted expected activity of all groups before each one."""
         share = np.zeros((self.groups + 1, len(self.region_map)), np.float32)
@@ -279,6 +284,8 @@ def activity_class(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """
     ratio_left = seen * UNIT + ACTIVITY_PRIOR
     ratio_right = expected + ACTIVITY_PRIOR
+    if seen.size < 256:
+        return (ratio_left[..., None] >= ratio_right[..., None] * ACTIVITY_THRESHOLDS).sum(-1)
     result = np.zeros(seen.shape, np.uint8)
     for threshold in ACTIVITY_THRESHOLDS:
         result += ratio_left >= ratio_right * threshold
