@@ -21,6 +21,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
+import yaml
 
 import stl_conveyor
 from stl_conveyor.cell.description import CellDescription
@@ -109,7 +110,7 @@ def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
         'markov': tuple(float(i) for i in arrivals.intervals),
         'poisson': _geometric_quantiles(arrivals.mean_interval),
     }.get(settings.arrivals, (float(arrivals.period),))
-    return {
+    parameters = {
         SIMULATOR: {
             **cell, 'items': settings.items, 'seed': settings.seed,
             'arrivals': settings.arrivals, 'time_unit': settings.time_unit,
@@ -126,6 +127,28 @@ def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
         'edge_classifier': {'models_dir': str(edge_models)},
         'actuator': {**cell},
     }
+    for override in settings.overrides:
+        node, name, value = parse_override(override)
+        parameters[node][name] = value
+    return parameters
+
+
+def parse_override(text: str) -> Tuple[str, str, object]:
+    """
+    Return node, parameter and value of NODE.PARAMETER=VALUE; the value is YAML.
+
+    :raises ConfigError: if it is something else, or there is no such node
+    """
+    target, equals, value = text.partition('=')
+    node, dot, name = target.partition('.')
+    if not (equals and dot and name) or node not in (SIMULATOR, *NODES):
+        raise ConfigError(f'--set {text}: write NODE.PARAMETER=VALUE with a node of '
+                          + ', '.join((SIMULATOR, *NODES)))
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f'--set {text}: {value!r} is not YAML') from error
+    return node, name, tuple(parsed) if isinstance(parsed, list) else parsed
 
 
 def _geometric_quantiles(mean: float, count: int = 20) -> Tuple[float, ...]:
@@ -475,6 +498,8 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
                         help='model folder; default: the shipped one')
     parser.add_argument('--cell', default='', metavar='FILE',
                         help='cell description; default: the shipped one')
+    parser.add_argument('--set', action='append', default=[], metavar='NODE.PARAMETER=VALUE',
+                        dest='overrides', help='any parameter of any node; may be repeated')
     parser.add_argument('--plain', action='store_true',
                         help='one line per item instead of a live table')
     return parser.parse_args(arguments)
@@ -497,7 +522,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             items=options.items, seed=options.seed, policy=options.policy, rate=options.rate,
             bucket=options.bucket, link=options.link, fault=options.fault,
             arrivals=options.arrivals, time_unit=options.time_unit, models=options.models,
-            cell=options.cell)
+            cell=options.cell, overrides=tuple(options.overrides))
+        for override in settings.overrides:
+            parse_override(override)
         result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
     except (ConveyorError, OSError) as error:
         print(f'run: {error}', file=sys.stderr)

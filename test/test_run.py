@@ -24,7 +24,7 @@ from stl_conveyor.nodes.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
 from stl_conveyor.run import (  # noqa: E402
-    main, node_arguments, process_plan, read_passages, read_readout, Sources)
+    main, node_arguments, parse_override, process_plan, read_passages, read_readout, Sources)
 
 pytestmark = pytest.mark.ros
 
@@ -115,6 +115,7 @@ def test_interrupt_leaves_no_process(tiny_models, tmp_path):
 
 @pytest.mark.parametrize('arguments, text', [
     (['--fault', 'meteor'], 'meteor'), (['--items', '0'], '--items'),
+    (['--set', 'oven.heat=3'], 'oven.heat'), (['--set', 'encoder.packet_bytes'], 'NODE.PARAM'),
     (['--models', '/nowhere'], '/nowhere'), (['--cell', '/nowhere.yaml'], '/nowhere.yaml')])
 def test_what_cannot_be_is_refused_by_name(arguments, text, tiny_models, tmp_path, capsys):
     if '--models' not in arguments:
@@ -156,6 +157,12 @@ def test_nodes_take_the_parameters_that_a_run_gives_them(arrivals, tiny_models, 
             domain_id=random.SystemRandom().randint(1, 100)) as runner:
         assert runner.node('link_emulator').settings.link == 'trace'
         assert min(runner.node('offload_policy').settings.intervals) >= 1.0
+
+
+def test_overrides_are_yaml():
+    assert parse_override('encoder.packet_bytes=300') == ('encoder', 'packet_bytes', 300)
+    assert parse_override('offload_policy.costs=[0.5, 1.0]')[2] == (0.5, 1.0)
+    assert parse_override('link_emulator.outage=true')[2] is True
 
 
 def test_parameters_survive_the_command_line():

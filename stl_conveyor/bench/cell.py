@@ -282,6 +282,8 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument('--link', default='light', choices=LINKS, help='the link')
     parser.add_argument('--arrivals', default='periodic', choices=ARRIVALS,
                         help='arrival process')
+    parser.add_argument('--set', action='append', default=[], metavar='NODE.PARAMETER=VALUE',
+                        dest='overrides', help='any parameter of any node; may be repeated')
     parser.add_argument('--models', default='', metavar='DIR', help='model folder')
     return parser.parse_args(arguments)
 
@@ -292,7 +294,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     settings = RunSettings(
         items=options.items, seed=options.seed, policy=options.policy, rate=options.rate,
         bucket=options.bucket, link=options.link, arrivals=options.arrivals,
-        models=options.models)
+        models=options.models, overrides=tuple(options.overrides))
     try:
         result = run_cell(settings, options.out, 'auto')
         cell = CellDescription.load(share_path('config/cell.yaml'))

@@ -25,6 +25,7 @@ class RunSettings:
     time_unit: float = 0.5  # s
     models: str = ''
     cell: str = ''
+    overrides: Tuple[str, ...] = ()  # NODE.PARAMETER=VALUE, beyond the shipped parameter file
 
 
 @dataclass(frozen=True)
