@@ -276,11 +276,14 @@ def measure_networks(
         bucket = IntegerBucket.of(cell.rate, cell.depth)
         table = solve_mdp(cell.rate, cell.depth, rewards, scenario.intervals).thresholds
         mdp, _ = play_tables(part, [bucket], [table])
+        # As many sequences at once as keep the thresholds of all levels in 300 MB.
+        n_items, n_sequences = part.rewards.shape
+        several = max(1, int(75e6 / (n_items * (bucket.full + 1 - bucket.cost))))
         total = np.concatenate([
             play_thresholds(one, bucket, worth_along(path, one, cell.rate, cell.depth, rewards))[0]
             for one in (
-                Sequences(part.rewards[:, s: s + 1], part.intervals[:, s: s + 1])
-                for s in range(part.rewards.shape[1])
+                Sequences(part.rewards[:, s: s + several], part.intervals[:, s: s + several])
+                for s in range(0, n_sequences, several)
             )
         ])
         enter(row, policy, total / len(part.rewards), mdp[0], True)
