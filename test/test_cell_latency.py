@@ -22,6 +22,7 @@ def record(edge=True, **changes):
     if edge:
         values['transfer'] = Transfer(600, 2, 1, 0.005, 1150 * MS)
         values['edge'] = Answer('b', 0.9, 1201 * MS, compute_time=0.012, bytes_used=600)
+        values['edge_compute_times'] = (0.012,)
     values.update(changes)
     return ItemRecord(**values)
 
@@ -33,7 +34,7 @@ def passage(channel, sent, delivered, stamp=1000):
 
 PASSAGES = [
     passage(FEATURES, 1030, 1080), passage(FEATURES, 1031, 1130), passage(FEATURES, 1032, None),
-    passage(FEEDBACK, 1085, 1140),  # 10 ms of it after the second packet arrived
+    passage(FEEDBACK, 1085, 1140),  # an acknowledgement: nobody waits for it
     passage(EDGE_CLASSIFICATION, 1155, 1197)]
 
 
@@ -52,15 +53,26 @@ def test_an_item_decided_on_the_device():
 
 def test_an_item_decided_by_the_edge():
     timing = item_timing(record(), 4 * MS, PASSAGES)
-    assert timing.link == pytest.approx(110 + 42)
+    assert timing.link == pytest.approx(100 + 42)
     assert timing.edge_model == pytest.approx(12)
-    # 200 - 4 camera - 10 local - 5 encoder - 152 link - 12 edge
-    assert timing.overhead == pytest.approx(17)
+    # 200 - 4 camera - 10 local - 5 encoder - 142 link - 12 edge
+    assert timing.overhead == pytest.approx(27)
 
 
 def test_a_late_packet_beside_the_last_computation_hides_no_overhead():
     busy = PASSAGES + [passage(FEATURES, 1139, 1190)]
-    assert item_timing(record(), 0, busy).link == pytest.approx(1143 - 1030 + 42)
+    assert item_timing(record(), 0, busy).link == pytest.approx(100 + 4 + 42)
+
+
+def test_a_stream_that_waited_for_a_verdict():
+    passages = [
+        passage(FEATURES, 1030, 1060), passage(FEEDBACK, 1061, 1090),
+        passage(FEEDBACK, 1074, 1104), passage(EDGE_CLASSIFICATION, 1073, 1115),
+        passage(FEATURES, 1106, 1136), passage(EDGE_CLASSIFICATION, 1150, 1195)]
+    timing = item_timing(record(edge_compute_times=(0.010, 0.012)), 0, passages)
+    assert timing.edge_model == pytest.approx(10 + 12)
+    # stream, verdict, stream, answer
+    assert timing.link == pytest.approx(30 + 30 + 30 + 45)
 
 
 def test_without_a_link_log_an_edge_item_has_no_timing():

@@ -144,3 +144,40 @@ def test_any_feedback_ends_within_budget_window_and_deadline(
     assert isinstance(sender.step(now, 0), TransferDone)
     assert spent == sender.bytes_spent <= budget
     assert all(n <= 1 + resends for n in count)
+
+
+def test_patience_waits_for_the_answer_to_what_was_sent():
+    sender = make_sender()
+    sent, action = drain(sender, reserve=60 * MS)
+    assert [p.sequence for p in sent] == [0]
+    assert action == WaitUntil(120 * MS)
+    sender.arrived(0)                                   # received, not yet answered
+    assert drain(sender, 40 * MS, 60 * MS) == ([], WaitUntil(120 * MS))
+    sender.arrived(0, answered=True)
+    assert [p.sequence for p in drain(sender, 60 * MS, 60 * MS)[0]] == [1]
+
+
+def test_patience_ends_with_a_satisfied_edge_after_one_packet():
+    sender = make_sender()
+    drain(sender, reserve=60 * MS)
+    sender.arrived(0, answered=True, satisfied=True)
+    assert drain(sender, 60 * MS, 60 * MS)[1] == TransferDone(StopReason.SATISFIED, 1, 300)
+
+
+def test_no_patience_when_the_rest_would_come_too_late():
+    sender = make_sender(deadline=250 * MS)             # five packets, 60 ms each
+    assert [p.sequence for p in drain(sender, reserve=60 * MS)[0]] == [0, 1]
+
+
+def test_no_patience_if_switched_off():
+    impatient = PacingSettings(
+        window_bytes=900, overhead_bytes=100, guard_ns=20 * MS, loss_timeout_ns=200 * MS,
+        patient=False)
+    sender = make_sender(settings=impatient)
+    assert [p.sequence for p in drain(sender, reserve=60 * MS)[0]] == [0, 1]
+
+
+def test_an_unanswered_packet_does_not_stop_the_stream():
+    sender = make_sender()
+    drain(sender, reserve=60 * MS)
+    assert [p.sequence for p in drain(sender, 121 * MS, 60 * MS)[0]] == [1]

@@ -15,6 +15,7 @@ from stl_conveyor.cell.scoring import ItemRecord, Quantiles
 FEATURES = 'features'
 FEEDBACK = 'feedback'
 EDGE_CLASSIFICATION = 'edge_classification'
+VERDICT_NS = 5_000_000  # feedback sent this close to an answer belongs to it
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ def item_timing(record: ItemRecord, readout_ns: int,
     """
     Split up the time of one item; None if the actuator had no answer.
 
-    With an answer of the edge, the path is: readout, local model, encoder, link (whenever any
-    message of the item is on it, in either direction, until the edge begins its last
-    computation), edge model, link. What overlaps is counted once, as link time before, as model
-    time during that last computation.
+    With an answer of the edge, the path is: readout, local model, encoder, then link and edge
+    model in turn, once for each answer that the encoder waited for, and the way of the answer
+    that was used. Only messages that are waited for count as link time: packets of the stream,
+    the feedback that goes with an answer, and the used answer, not acknowledgements. What
+    overlaps counts once, as model time.
 
     :param readout_ns: from the capture stamp until the camera driver handed the frame over
     :param passages: the item's messages on the link
@@ -81,14 +83,24 @@ def item_timing(record: ItemRecord, readout_ns: int,
                and p.delivered_ns is not None and p.delivered_ns <= arrived]
     if not answers:  # no emulator in between: the link cannot be told from the rest
         return None
-    answer = max(answers, key=lambda p: p.delivered_ns)
-    thinking = answer.sent_ns - round(1e9 * record.edge.compute_time)
-    on_link = covered(
-        [(p.sent_ns, p.delivered_ns) for p in passages if p.delivered_ns is not None],
-        record.stamp_ns, thinking) + answer.delivered_ns - answer.sent_ns
+    answers.sort(key=lambda p: p.delivered_ns)
+    times = record.edge_compute_times
+    if len(times) < len(answers):  # the monitor missed some
+        answers, times = answers[-1:], (record.edge.compute_time,)
+    used = answers[-1]
+    computing = [(p.sent_ns - round(1e9 * seconds), p.sent_ns)
+                 for p, seconds in zip(answers, times)]
+    last_begun = computing[-1][0]
+    waited_for = [
+        (p.sent_ns, p.delivered_ns) for p in passages if p.delivered_ns is not None
+        and (p.channel == FEATURES or p.channel == FEEDBACK and any(
+            abs(p.sent_ns - answer.sent_ns) < VERDICT_NS for answer in answers))]
+    model = covered(computing[:-1], record.stamp_ns, last_begun)
+    on_link = covered(waited_for + computing[:-1], record.stamp_ns, last_begun) - model
+    on_link += used.delivered_ns - used.sent_ns
+    model += used.sent_ns - last_begun
     encoder = 0.0 if record.transfer is None else 1e3 * record.transfer.compute_time
-    return ItemTiming(1e3 * action.edge_delay, camera, local, encoder, on_link / 1e6,
-                      1e3 * record.edge.compute_time)
+    return ItemTiming(1e3 * action.edge_delay, camera, local, encoder, on_link / 1e6, model / 1e6)
 
 
 def stage_latencies(records: Sequence[ItemRecord], readout_ns: Dict[int, int],

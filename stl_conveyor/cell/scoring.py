@@ -88,6 +88,7 @@ class ItemRecord:
     decision: Optional[Decision] = None
     transfer: Optional[Transfer] = None
     edge: Optional[Answer] = None  # the latest
+    edge_compute_times: Tuple[float, ...] = ()  # s, of every answer of the edge, as heard
     action: Optional[Action] = None
     actions: int = 0
 
@@ -161,6 +162,9 @@ class ScoreBoard:
     def add_edge(self, stamp_ns: int, item_id: int, answer: Answer) -> None:
         """Take an answer of the edge; the one that rests on most bytes stands."""
         known = self._records.get(stamp_ns)
+        times = () if known is None else known.edge_compute_times
+        self._update(stamp_ns, item_id=item_id,
+                     edge_compute_times=(*times, answer.compute_time))
         if known is None or known.edge is None or answer.bytes_used >= known.edge.bytes_used:
             self._update(stamp_ns, item_id=item_id, edge=answer)
 

@@ -33,6 +33,8 @@ class PacingSettings:
     :param guard_ns: how long before the deadline the actuator acts.
     :param loss_timeout_ns: packets unacknowledged for longer count as lost.
     :param max_resends: how often a lost packet is sent again, if time and budget allow.
+    :param patient: wait for the edge's answer to what it has before sending more, while the time
+        suffices to send and answer all that is left one by one; it may be satisfied.
     """
 
     window_bytes: int = 1200
@@ -40,6 +42,7 @@ class PacingSettings:
     guard_ns: int = 20_000_000
     loss_timeout_ns: int = 250_000_000
     max_resends: int = 1
+    patient: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class StreamSender:
         self._waiting = list(range(len(self._sizes) - 1, -1, -1))   # most important last
         self._resends: dict[int, int] = {}
         self._arrived: set[int] = set()
+        self._unanswered: tuple[int, int] | None = None   # the last sent: sequence, time
         self._spent = 0
         self._sent = 0
         self._stop = StopReason.NONE
@@ -112,10 +116,13 @@ class StreamSender:
         if self._stop is StopReason.NONE:
             self._stop = reason
 
-    def arrived(self, sequence: int, *, satisfied: bool = False) -> int | None:
+    def arrived(
+        self, sequence: int, *, satisfied: bool = False, answered: bool = False,
+    ) -> int | None:
         """
         Take in the feedback about one packet.
 
+        :param answered: the edge has classified with everything that arrived up to this packet.
         :return: when the packet was sent (ns) if it was under way, for measuring the delay.
         """
         sent_ns = None
@@ -129,6 +136,8 @@ class StreamSender:
             self._arrived.add(sequence)
             if sequence in self._waiting and sequence in self._resends:
                 self._waiting.remove(sequence)       # late, not lost
+        if answered and self._unanswered is not None and sequence >= self._unanswered[0]:
+            self._unanswered = None
         if satisfied:
             self.stop(StopReason.SATISFIED)
         return sent_ns
@@ -151,12 +160,22 @@ class StreamSender:
                     return WaitUntil(min(self._next_expiry_ns(), latest_ns + 1))
             elif self._window_full(self._waiting[-1]):
                 return WaitUntil(min(self._next_expiry_ns(), latest_ns + 1))
+            elif now_ns < (patience_ns := self._patience_ns(latest_ns, reserve_ns)):
+                return WaitUntil(patience_ns)
             else:
                 return self._send(now_ns)
         return TransferDone(self._stop, self._sent, self._spent)
 
+    def _patience_ns(self, latest_ns: int, reserve_ns: int) -> int:
+        """Return until when an answer is worth waiting for."""
+        if not self._settings.patient or self._unanswered is None:
+            return 0
+        one_by_one_ns = latest_ns - (len(self._waiting) - 1) * reserve_ns
+        return min(self._unanswered[1] + 2 * reserve_ns, one_by_one_ns)
+
     def _send(self, now_ns: int) -> SendPacket:
         sequence = self._waiting.pop()
+        self._unanswered = sequence, now_ns
         self._flying[sequence] = now_ns
         self._order.append(sequence)
         self._spent += self._sizes[sequence]

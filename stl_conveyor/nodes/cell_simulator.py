@@ -36,6 +36,10 @@ TOLERABLE_LAG = 0.1
 class CellSimulatorSettings(NodeSettings):
     """Parameters of cell_simulator."""
 
+    niceness: int = parameter(
+        5, 'Scheduling priority of the thread that runs the node and of those that render: -20 '
+        '(first) to 19. The physics catches up; what it simulates beside itself must not wait '
+        'for it.', minimum=-20, maximum=19)
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     items: int = parameter(200, 'Number of items.', minimum=1, maximum=10_000_000)
     seed: int = parameter(1, 'Seed of everything random.', minimum=0, maximum=2 ** 62)

@@ -250,6 +250,11 @@ class EdgeClassifier(ConveyorNode):
         best = int(probabilities.argmax())
         stream.score = min(1.0, float(probabilities[best]))
         stream.satisfied = stream.score >= self.settings.satisfied_score
+        feedback = self._account(
+            stream.header, stream.key.item_id, stream.sequence, FeatureFeedback.STATUS_OK, stream)
+        feedback.answered = True
+        if not stream.satisfied:            # the encoder waits for it: it goes first
+            self._feedback[stream.cell].publish(feedback)
         self._answers[stream.cell].publish(Classification(
             header=stream.header, item_id=stream.key.item_id, deadline=stream.deadline,
             source=Classification.SOURCE_EDGE, class_id=self.labels[best], score=stream.score,
@@ -258,9 +263,7 @@ class EdgeClassifier(ConveyorNode):
             compute_time=self._compute_time))
         self.tick('answers')
         if stream.satisfied:
-            self._feedback[stream.cell].publish(self._account(
-                stream.header, stream.key.item_id, stream.sequence, FeatureFeedback.STATUS_OK,
-                stream))
+            self._feedback[stream.cell].publish(feedback)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -40,7 +40,7 @@ class EncoderSettings(NodeSettings):
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     threads: int = parameter(1, 'Threads of the encoder.', minimum=1, maximum=64)
     packet_bytes: int = parameter(
-        400, 'Largest payload of one message; it must stay below one MTU with 150 bytes of '
+        256, 'Largest payload of one message; it must stay below one MTU with 150 bytes of '
         'overhead.', minimum=32, maximum=60_000)
     window_bytes: int = parameter(
         1200, 'Bytes on the way that the edge has not acknowledged, overhead included.',
@@ -58,6 +58,9 @@ class EncoderSettings(NodeSettings):
         minimum=0.01, maximum=10.0)
     max_resends: int = parameter(
         1, 'How often a lost packet is sent again.', minimum=0, maximum=10)
+    patient: bool = parameter(
+        True, 'Wait for the answer of the edge to what it has before sending more, as long as '
+        'time allows: it may be satisfied, and tokens come back.')
     edge_timeout: float = parameter(
         1.6, 'Seconds without a sign of life after which a transfer is given up.',
         minimum=0.1, maximum=60.0)
@@ -88,7 +91,8 @@ class EncoderNode(ConveyorNode):
         self.pacing = PacingSettings(
             window_bytes=settings.window_bytes, overhead_bytes=settings.overhead_bytes,
             guard_ns=round(settings.guard * 1e9),
-            loss_timeout_ns=round(settings.loss_timeout * 1e9), max_resends=settings.max_resends)
+            loss_timeout_ns=round(settings.loss_timeout * 1e9), max_resends=settings.max_resends,
+            patient=settings.patient)
         self.round_trip = DelayEstimator(
             initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS)
         self.edge_time = DelayEstimator(initial_ns=0, maximum_ns=LONGEST_TRANSFER_NS)
@@ -258,7 +262,7 @@ class EncoderNode(ConveyorNode):
             transfer.sender.arrived(message.sequence)
         elif message.status == FeatureFeedback.STATUS_OK:
             self._learn(message, transfer.sender.arrived(
-                message.sequence, satisfied=message.satisfied))
+                message.sequence, satisfied=message.satisfied, answered=message.answered))
         self._pump()
 
     def _learn(self, message: FeatureFeedback, sent_ns: int | None) -> None:

@@ -49,7 +49,7 @@ class OffloadPolicySettings(NodeSettings):
     time_unit: float = parameter(
         0.5, 'Seconds of the time unit: the shortest item period.', minimum=0.001, maximum=3600.0)
     nominal_bytes: int = parameter(
-        2000, 'Payload bytes that one token buys, and the byte budget of an offload.',
+        512, 'Payload bytes that one token buys, and the byte budget of an offload.',
         minimum=1, maximum=1_000_000)
     threshold: float = parameter(
         -1.0, 'Expected reward asked for by the policy with a constant threshold; -1 derives it '
@@ -247,11 +247,9 @@ class OffloadPolicy(ConveyorNode):
         key = item_key(message)
         promise = self._promises.get(key)
         if promise is not None and message.status == FeatureFeedback.STATUS_OK \
-                and message.packets == 1:
+                and message.packets == 1 and message.answered:
             now_ns = self.schedule_clock.now_ns()
-            compute_ns = message.compute_time * 1e9
-            if math.isfinite(compute_ns) and 0 <= compute_ns < LONGEST_TRANSFER_NS:
-                self.answer_time.add(round(now_ns - promise.decided_ns + compute_ns), now_ns)
+            self.answer_time.add(now_ns - promise.decided_ns, now_ns)
 
     def _on_transfer(self, message: FeatureFeedback) -> None:
         key = item_key(message)
