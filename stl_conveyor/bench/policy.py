@@ -561,9 +561,9 @@ def plot(rows: 'list[dict]', out: Path) -> 'list[Path]':
                     y = [value['loss'] for _, value in measured]
                     error = [value.get('ci95', 0.0) for _, value in measured]
                     axis.errorbar(
-                        x, y, yerror_safe(error), color=colour, lw=1.4, capsize=2,
-                        marker='s' if len(x) < 4 else None, ms=5,
-                        ls='--' if policy in BOUNDS else '-', label=LABELS[policy],
+                        x, y, yerror_safe(error), color=colour, lw=1.4, capsize=2, ms=5,
+                        marker='s' if policy == 'dqn' else None, label=LABELS[policy],
+                        ls='none' if policy == 'dqn' else '--' if policy in BOUNDS else '-',
                     )
                 theirs = [(row['x'], row['published'][policy]) for row in points
                           if policy in row['published']]
@@ -574,7 +574,12 @@ def plot(rows: 'list[dict]', out: Path) -> 'list[Path]':
             axis.set_title(title.format(panel), fontsize=10)
             axis.grid(alpha=0.3)
         axes[0][0].set_ylabel('top-5 loss')
-        axes[0][-1].legend(fontsize=7, loc='center left', bbox_to_anchor=(1.01, 0.5))
+        entries = {}
+        for axis in axes[0]:
+            for handle, label in zip(*axis.get_legend_handles_labels()):
+                entries.setdefault(label, handle)
+        axes[0][-1].legend(entries.values(), entries.keys(), fontsize=7, loc='center left',
+                           bbox_to_anchor=(1.01, 0.5))
         canvas.tight_layout()
         path = out / f'policy_{figure}.png'
         canvas.savefig(path, dpi=110)
