@@ -30,6 +30,9 @@ from stl_conveyor.vision.image import image_to_rgb
 class CellMonitorSettings(NodeSettings):
     """Parameters of cell_monitor."""
 
+    niceness: int = parameter(
+        10, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
+        'must not slow what is looked at.', minimum=-20, maximum=19)
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     display: str = parameter(
         'auto', 'A live table on a terminal, one plain line per item, or nothing; auto: a table '

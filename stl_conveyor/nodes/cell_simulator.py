@@ -185,8 +185,8 @@ class CellSimulator(ConveyorNode):
         message = Image(height=height, width=width, encoding='rgb8', step=3 * width)
         message.header.stamp, message.header.frame_id = stamp, self.settings.frame_id
         message.data = array.array('B', exposure.image.tobytes())
+        published_ns = self.schedule_clock.ros_now_ns()  # what follows is the middleware's time
         self._image.publish(message)
-        published_ns = self.schedule_clock.ros_now_ns()
         self.health.sample('exposure_to_publish_ms', (published_ns - exposure.stamp_ns) / 1e6)
         if self._log_file is not None:
             self._log_file.write(f'{exposure.stamp_ns},{published_ns}\n')

@@ -54,7 +54,7 @@ class NodeSettings:
     diagnostics_period: float = parameter(
         1.0, 'Seconds between two reports on /diagnostics.', minimum=0.1, maximum=60.0)
     niceness: int = parameter(
-        0, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. What the '
+        -5, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. What the '
         'system does not permit is reported and otherwise left out.', minimum=-20, maximum=19)
     topic_deadline: float = parameter(
         0.0, 'DDS deadline (s) offered and requested on the topics of the cell: a watchdog on '
