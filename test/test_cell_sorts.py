@@ -64,11 +64,11 @@ def test_items_lie_where_they_were_sent(run):
 
 
 def test_it_sorts_well(run):
-    # Binomial with n = 36: at 0.93 and more, as measured over 500 items, fewer than 28 right
-    # have a chance below 0.001; for the local answers alone (0.86) fewer than 23 do.
+    # Over 500 items 0.968 lay right, 0.868 of the local answers and 0.964 of the strong model's
+    # were right. With 36 items fewer than these floors have a chance below 0.001.
     summary, _ = run
     assert summary['local_correct'] >= 23
-    assert summary['strong_correct'] >= 31
+    assert summary['strong_correct'] >= 30
     assert summary['correct'] >= 28
 
 
