@@ -72,7 +72,7 @@ def main(arguments=None):
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
     parser.add_argument('--from', dest='first', choices=STAGES, default=STAGES[0])
     parser.add_argument('--only', choices=STAGES, help='run one stage alone')
-    parser.add_argument('--budget', type=int, default=1000,
+    parser.add_argument('--budget', type=int, default=512,
                         help='bytes of an offload for which the reward is fitted')
     options = parser.parse_args(arguments)
     data = options.work / 'images'

@@ -48,11 +48,22 @@ def write_readme(folder, labels):
         f'{total / 1e6:.1f} MB in all.', '']
     for role, card in cards.items():
         lines += [f'## {role}', '', '| fact | value |', '|---|---|']
+        tables = []
         for key, value in card.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                tables += ['', key.replace('_', ' ').capitalize() + ':', '', *_table(value)]
+                continue
             if isinstance(value, dict):
                 value = ', '.join(f'{k} {v}' for k, v in value.items())
             elif isinstance(value, list):
                 value = ', '.join(map(str, value))
             lines.append(f'| {key.replace("_", " ")} | {value} |')
-        lines.append('')
+        lines += [*tables, '']
     (folder / 'README.md').write_text('\n'.join(lines))
+
+
+def _table(rows):
+    """Return a Markdown table of dictionaries that have the same keys."""
+    head = [key.replace('_', ' ') for key in rows[0]]
+    return ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|',
+            *('| ' + ' | '.join(str(row[key]) for key in rows[0]) + ' |' for row in rows)]
