@@ -17,10 +17,12 @@ from cell_harness import (  # noqa: E402
 
 from stl_conveyor.msg import (  # noqa: E402
     FeatureFeedback, OffloadDecision, ProgressiveFeature, SortOutcome)
+from stl_conveyor.nodes.offload_policy import OffloadPolicySettings  # noqa: E402
 from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
+NOMINAL_BYTES = OffloadPolicySettings().nominal_bytes
 EDGE = {'feedback_tx': 'feedback_rx', 'edge_classification_tx': 'edge_classification'}
 
 
@@ -89,7 +91,7 @@ def test_items_are_sorted_with_the_answer_of_the_edge(tiny_models):
         feeder = start(cell)
         outcome = feeder.feed_until(by_edge)
         assert outcome.edge_delay > outcome.local_delay > 0
-        assert 0 < outcome.edge_bytes <= 2000
+        assert 0 < outcome.edge_bytes <= NOMINAL_BYTES
         assert outcome.reason == ''
         assert outcome.lane == CELL.lane_of(outcome.class_id)
         feeder.assert_each_acted_once_in_time()
@@ -100,7 +102,7 @@ def test_items_are_sorted_with_the_answer_of_the_edge(tiny_models):
         cell.wait(lambda: len(cell.heard.messages['transfer']) >= len(offloaded), 5, 'accounts')
         sent = sum(t.bytes for t in cell.heard.messages['transfer'])
         cell.wait(lambda: any(
-            s.reserved_numerator == 0 and s.spent_numerator * 2000 == sent * s.denominator
+            s.reserved_numerator == 0 and s.spent_numerator * NOMINAL_BYTES == sent * s.denominator
             for s in cell.heard.messages['token_bucket']), 5, 'that what was sent was spent')
 
 
@@ -301,7 +303,7 @@ def test_a_satisfied_edge_stops_the_stream_and_tokens_come_back(tiny_models):
         assert answers[-1].final
         state = cell.heard.messages['token_bucket'][-1]
         cell.wait(lambda: cell.heard.messages['token_bucket'][-1].refunded_numerator
-                  >= (2000 - stop.bytes) * state.denominator // 2000, 5, 'the refund')
+                  >= (NOMINAL_BYTES - stop.bytes) * state.denominator // NOMINAL_BYTES, 5, 'the refund')
 
 
 def test_decisions_give_their_reason(tiny_models):
