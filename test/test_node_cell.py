@@ -257,7 +257,7 @@ def test_bad_links(tiny_models, faults, says):
         cell.wait(lambda: len(cell.heard.messages['transfer']) >= len(offloads), 5, 'accounts')
         assert {t.item_id for t in cell.heard.messages['transfer']} == {
             d.item_id for d in offloads}
-        assert all(t.bytes <= 2000 for t in cell.heard.messages['transfer'])
+        assert all(t.bytes <= NOMINAL_BYTES for t in cell.heard.messages['transfer'])
 
 
 def test_two_cells_share_an_edge(tiny_models):
