@@ -26,6 +26,7 @@ from stl_conveyor.nodes.time import to_ns, to_stamp
 
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
+FLUSH_NS = 500_000_000
 REASONS = {
     OffloadDecision.REASON_NO_TOKENS: 'no tokens',
     OffloadDecision.REASON_EDGE_GONE: 'edge gone',
@@ -61,6 +62,9 @@ class ActuatorOutput(Protocol):
     def command(self, outcome: SortOutcome) -> None:
         """Send an item to its lane."""
 
+    def flush(self) -> None:
+        """Return when every command has arrived, or after a moment that is too long to wait."""
+
 
 class TopicOutput:
     """Commands as messages: the outcome itself is what a driver listens to."""
@@ -72,6 +76,10 @@ class TopicOutput:
     def command(self, outcome: SortOutcome) -> None:
         """Publish the outcome."""
         self._publisher.publish(outcome)
+
+    def flush(self) -> None:
+        """Wait for the acknowledgements: a writer that goes takes what is under way with it."""
+        self._publisher.wait_for_all_acked(Duration(nanoseconds=FLUSH_NS))
 
 
 @dataclass
@@ -125,6 +133,7 @@ class Actuator(ConveyorNode):
         """Give what is open its outcome now."""
         self._jump.unregister()
         self._publish(self.ledger.decide_all(self.schedule_clock.now_ns()), 'actuator stopped')
+        self._output.flush()
 
     def refresh_health(self) -> None:
         """Report how many items wait."""
