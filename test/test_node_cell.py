@@ -303,7 +303,8 @@ def test_a_satisfied_edge_stops_the_stream_and_tokens_come_back(tiny_models):
         assert answers[-1].final
         state = cell.heard.messages['token_bucket'][-1]
         cell.wait(lambda: cell.heard.messages['token_bucket'][-1].refunded_numerator
-                  >= (NOMINAL_BYTES - stop.bytes) * state.denominator // NOMINAL_BYTES, 5, 'the refund')
+                  >= (NOMINAL_BYTES - stop.bytes) * state.denominator // NOMINAL_BYTES,
+                  5, 'the refund')
 
 
 def test_decisions_give_their_reason(tiny_models):
