@@ -1,33 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A cell without physics, with the interface of MujocoCell, for fast tests of what is around."""
-from dataclasses import dataclass
 from typing import List, Sequence
 
 import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.sim.arrivals import ItemPlan
-
-
-@dataclass(frozen=True)
-class Exposed:
-    """As in mujoco_cell."""
-
-    time: float
-    serial: int
-    image: np.ndarray
-    class_id: str
-    difficulty: float
-
-
-@dataclass(frozen=True)
-class Rested:
-    """As in mujoco_cell."""
-
-    time: float
-    serial: int
-    lane_name: str
+from stl_conveyor.sim.cell_events import Exposed, Rested
 
 
 class FakeCell:

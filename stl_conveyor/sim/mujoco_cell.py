@@ -19,6 +19,7 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.sim.camera_model import belt_texture, exposure_for, photograph
+from stl_conveyor.sim.cell_events import Exposed, Rested
 from stl_conveyor.sim.parts import FINISHES, FLAT, part_index, PARTS
 from stl_conveyor.sim.scene import (
     BIN_FLOOR, bin_extent, cell_xml, PARKING_HEIGHT, SKIN_PERIOD, template_xml, TIME_STEP)
@@ -33,26 +34,6 @@ GIVE_UP_TIME = 12.0        # s after which an item that rests nowhere counts as 
 FEED_OFFSET = 0.05         # m behind the belt's start where the feeder lets go
 HIDDEN_GROUP = 5           # a geom group that MuJoCo does not draw
 BEAM_MERGE = 0.012         # m of light between two breaks that still is one item
-
-
-@dataclass(frozen=True)
-class Exposed:
-    """The camera took a picture: `image` uint8 [H, W, 3] at mid-exposure `time` seconds."""
-
-    time: float
-    serial: int
-    image: np.ndarray
-    class_id: str
-    difficulty: float
-
-
-@dataclass(frozen=True)
-class Rested:
-    """An item came to rest in the bin of `lane_name`, or nowhere: 'lost'."""
-
-    time: float
-    serial: int
-    lane_name: str
 
 
 @dataclass
