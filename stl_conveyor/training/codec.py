@@ -112,15 +112,17 @@ def feature_importance(strong, images, analysis, recipe):
     the coefficients, relative to its mean.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
+    device = next(strong.parameters()).device
     grid = images.shape[1] // recipe.patch
     regions = ring_regions(grid, recipe.rings)
     total = np.zeros((len(analysis), recipe.rings))
     for start in range(0, len(images), 16):
-        pixels = _pixels(torch.from_numpy(images[start:start + 16])).requires_grad_(True)
+        pixels = _pixels(torch.from_numpy(images[start:start + 16]).to(device))
+        pixels = pixels.requires_grad_(True)
         _, pooled = strong(pixels)
-        direction = torch.randn(pooled.shape, generator=generator)
+        direction = torch.randn(pooled.shape, generator=generator).to(device)
         gradient, = torch.autograd.grad((pooled * direction).sum(), pixels)
-        patches = image_patches(gradient.permute(0, 2, 3, 1).numpy(), recipe.patch)
+        patches = image_patches(gradient.permute(0, 2, 3, 1).cpu().numpy(), recipe.patch)
         square = np.square(patches @ analysis.T).sum(0)
         for region in range(recipe.rings):
             total[:, region] += square[regions == region].mean(0)
@@ -180,9 +182,11 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
     """
     Fine-tune the edge's network on prefixes; returns (its running average, curve).
 
-    Progress every 20 s, a checkpoint every minute; resumes from `checkpoint`.
+    Progress every 20 s, a checkpoint every minute; resumes from `checkpoint`. Network, sampler
+    and strong classifier lie on the same device.
     """
     torch.manual_seed(recipe.seed)
+    device = next(network.parameters()).device
     rng = np.random.default_rng(recipe.seed)
     groups = _parameter_groups(network, recipe)
     parameters = [p for group in groups for p in group['params']]
@@ -192,7 +196,7 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
     step, spent, curve = 0, 0., []
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=False)
+        saved = torch.load(checkpoint, map_location='cpu', weights_only=False)
         for part, name in ((network, 'network'), (average, 'average'),
                            (optimiser, 'optimiser')):
             part.load_state_dict(saved[name])
@@ -218,13 +222,13 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
             group['lr'] = rate * _rate_factor(step, done)
         at = step * recipe.batch % len(order)
         pick = np.take(order, range(at, at + recipe.batch), mode='wrap')
-        images = torch.from_numpy(augment(train.images[pick], rng))
-        classes = torch.from_numpy(train.classes[pick])
+        images = torch.from_numpy(augment(train.images[pick], rng)).to(device)
+        classes = torch.from_numpy(train.classes[pick]).to(device)
         count = len(pick)
         lengths = torch.from_numpy(np.exp(rng.uniform(
-            math.log(recipe.shortest), math.log(recipe.longest), count))).float()
+            math.log(recipe.shortest), math.log(recipe.longest), count))).float().to(device)
         loss_rate = torch.from_numpy(
-            np.where(rng.random(count) < .2, rng.uniform(.05, .4, count), 0)).float()
+            np.where(rng.random(count) < .2, rng.uniform(.05, .4, count), 0)).float().to(device)
         with torch.no_grad():
             latents, received = sampler(images, lengths, loss_rate)
             target, target_pooled = strong(_pixels(images))
@@ -232,8 +236,9 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy
         if side is not None:
-            log_side = torch.log(torch.from_numpy(side[pick]).clamp_min(1e-5))
-            fused = network.fuse(logits, received, log_side, torch.ones(count))
+            log_side = torch.log(torch.from_numpy(side[pick]).clamp_min(1e-5)).to(device)
+            fused = network.fuse(logits, received, log_side,
+                                 torch.ones(count, device=device))
             loss = loss + .5 * functional.cross_entropy(fused, classes)
         loss = loss + recipe.distil * functional.kl_div(
             functional.log_softmax(logits, 1), functional.log_softmax(target, 1),
@@ -348,11 +353,12 @@ def _accuracy_facts(rows):
 
 
 def train_codec(data, strong_path, work, models, labels, size, recipe, augment='parts',
-                test_images=600, name=None):
+                test_images=600, name=None, device='cpu'):
     """
     Run the whole recipe and enter `encoder` and `edge` into a model folder.
 
-    Returns the edge's model card. Raises FileNotFoundError when there are no images.
+    `device` ('cpu', 'cuda') does the gradients; all else runs on the processor. Returns the edge's
+    model card. Raises FileNotFoundError when there are no images.
     """
     work, models = Path(work), Path(models)
     work.mkdir(parents=True, exist_ok=True)
@@ -368,7 +374,7 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
         data, 'validation', labels, size) or validation
     print(f'{len(train.classes)} training, {len(validation.classes)} validation, '
           f'{len(test.classes)} test images', flush=True)
-    strong = load_strong(strong_path, len(labels), size).eval()
+    strong = load_strong(strong_path, len(labels), size).eval().to(device)
     strong.to(memory_format=torch.channels_last)
     side = local_probabilities(models, train.images)
     codec_path = work / 'encoder.npz'
@@ -378,9 +384,10 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     values = transform(sample, spec.mean, spec.analysis, spec.patch)
     sampler = PrefixSampler(spec, symbol_bits(spec, quantise(values, spec.finest_step)))
     trained_from = load_strong(strong_path, len(labels), size)
-    network = EdgeNetwork(trained_from, spec).to(memory_format=torch.channels_last)
-    network, curve = train_edge(network, sampler, strong, train, side, recipe,
+    network = EdgeNetwork(trained_from, spec).to(device, memory_format=torch.channels_last)
+    network, curve = train_edge(network, sampler.to(device), strong, train, side, recipe,
                                 AUGMENT[augment], work / 'edge.checkpoint.pt')
+    network, sampler, strong = network.cpu(), sampler.cpu(), strong.cpu()
     limited = validation.sample(1200, recipe.seed)
     local_validation = local_probabilities(models, limited.images)
     calibrate(network, sampler, limited, local_validation, recipe)
@@ -444,6 +451,7 @@ def main(arguments=None):
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
     parser.add_argument('--augment', choices=sorted(AUGMENT), default='parts')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--test-images', type=int, default=600)
     for field, value in asdict(Recipe()).items():
         parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
@@ -452,7 +460,7 @@ def main(arguments=None):
     recipe = Recipe(**{field: options[field] for field in asdict(Recipe())})
     labels, size = _labels(options['data'], options['models'])
     train_codec(options['data'], options['strong'], options['work'], options['models'], labels,
-                size, recipe, options['augment'], options['test_images'])
+                size, recipe, options['augment'], options['test_images'], device=options['device'])
 
 
 if __name__ == '__main__':
