@@ -20,18 +20,13 @@ import numpy as np
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.sim.camera_model import belt_texture, exposure_for, photograph
 from stl_conveyor.sim.cell_events import Exposed, Rested
-from stl_conveyor.sim.parts import FINISHES, FLAT, part_index, PARTS
-from stl_conveyor.sim.scene import (
-    BIN_FLOOR, bin_extent, cell_xml, PARKING_HEIGHT, SKIN_PERIOD, template_xml, TIME_STEP)
+from stl_conveyor.sim.layout import (
+    FEED_OFFSET, HOLD_TIME, lane_at, PUSH_TIME, RETRACT_TIME, TIME_STEP)
+from stl_conveyor.sim.parts import feed_pose_of, finish_of, part_index, PARTS
+from stl_conveyor.sim.rest import RestWatch
+from stl_conveyor.sim.scene import cell_xml, PARKING_HEIGHT, SKIN_PERIOD, template_xml
 
 SLOTS = 24
-PUSH_TIME = 0.15           # s for the whole stroke
-HOLD_TIME = 0.03
-RETRACT_TIME = 0.14
-REST_TIME = 0.25           # s within the rest radius of one place: the item is at rest
-REST_RADIUS = 0.002        # m
-GIVE_UP_TIME = 12.0        # s after which an item that rests nowhere counts as lost
-FEED_OFFSET = 0.05         # m behind the belt's start where the feeder lets go
 HIDDEN_GROUP = 5           # a geom group that MuJoCo does not draw
 BEAM_MERGE = 0.012         # m of light between two breaks that still is one item
 
@@ -46,9 +41,7 @@ class _Slot:
     dof: int
     item: object = None          # ItemPlan
     part: int = -1
-    born: float = 0.0
-    place: tuple = (0.0, 0.0, 0.0)   # where it was ...
-    placed: float = 0.0              # ... since when
+    rest: object = None          # RestWatch
 
 
 @dataclass
@@ -183,19 +176,18 @@ class MujocoCell:
         model.body_gravcomp[free.body] = 0
         self._paint(free, item, 0)
 
-        rng = np.random.default_rng((self.seed, item.appearance_seed, 2))
+        feed = feed_pose_of(item, self.seed)
         upright = np.array([1.0, 0, 0, 0])
-        if PARTS[part].rest == FLAT:
-            if rng.random() < 0.5:
-                upright = np.array([0.0, 1, 0, 0])
-        else:
+        if feed.turned_over:
+            upright = np.array([0.0, 1, 0, 0])
+        elif feed.spin is not None:
             spin, level = np.zeros(4), np.zeros(4)
-            mujoco.mju_axisAngle2Quat(spin, np.array([0.0, 0, 1]), rng.uniform(0, 2 * math.pi))
+            mujoco.mju_axisAngle2Quat(spin, np.array([0.0, 0, 1]), feed.spin)
             mujoco.mju_axisAngle2Quat(level, np.array([0.0, 1, 0]), math.pi / 2)
             mujoco.mju_mulQuat(upright, level, spin)
         tilt, yaw, turned, pose = np.zeros(4), np.zeros(4), np.zeros(4), np.zeros(4)
-        mujoco.mju_axisAngle2Quat(tilt, np.array([1.0, 0, 0]), rng.uniform(-0.05, 0.05))
-        mujoco.mju_axisAngle2Quat(yaw, np.array([0.0, 0, 1]), item.yaw)
+        mujoco.mju_axisAngle2Quat(tilt, np.array([1.0, 0, 0]), feed.tilt)
+        mujoco.mju_axisAngle2Quat(yaw, np.array([0.0, 0, 1]), feed.yaw)
         mujoco.mju_mulQuat(turned, tilt, upright)
         mujoco.mju_mulQuat(pose, yaw, turned)
         rotation = np.zeros(9)
@@ -205,7 +197,7 @@ class MujocoCell:
             self.cell.belt.start + FEED_OFFSET, item.lateral_offset, 0.0015 - lowest)
         data.qpos[free.qpos + 3:free.qpos + 7] = pose
         data.qvel[free.dof:free.dof + 6] = (self.cell.belt.speed, 0, 0, 0, 0, 0)
-        free.item, free.part, free.born, free.placed = item, part, self.time, self.time
+        free.item, free.part, free.rest = item, part, RestWatch(self.cell, self.time)
         self._active.append(free)
 
     def _set_contact(self, slot, contype, conaffinity):
@@ -216,17 +208,13 @@ class MujocoCell:
 
     def _paint(self, slot, item, variant):
         """Give a slot the finish that its item has; variant > 0 draws another one."""
-        rng = np.random.default_rng((self.seed, item.appearance_seed, 3, variant))
-        dark = 0.12 + 0.35 * item.difficulty
-        weights = np.array([0.45, 0.35, 0.20, 0.0]) * (1 - dark)
-        weights[3] = dark
-        _, rgb, specular = FINISHES[rng.choice(len(FINISHES), p=weights)]
+        finish = finish_of(item, self.seed, variant)
         body = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'item_{slot.index}')
         insert = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'insert_{slot.index}')
         model = self.model
-        model.mat_rgba[body] = (*(np.array(rgb) * rng.uniform(0.85, 1.1)), 1)
-        model.mat_specular[body] = specular * rng.uniform(0.7, 1.1)
-        model.mat_shininess[body] = rng.uniform(0.3, 0.9)
+        model.mat_rgba[body] = (*finish.rgb, 1)
+        model.mat_specular[body] = finish.specular
+        model.mat_shininess[body] = finish.shininess
         part = PARTS[part_index(item.class_id)]
         model.mat_rgba[insert] = (*part.insert, 1) if part.insert else (0, 0, 0, 0)
 
@@ -318,24 +306,11 @@ class MujocoCell:
         events, now = [], self.time
         for slot in list(self._active):
             place = self.data.qpos[slot.qpos:slot.qpos + 3]
-            if place[2] > -0.02 or math.dist(place, slot.place) > REST_RADIUS:
-                slot.place, slot.placed = tuple(place), now
-            late = now - slot.born > GIVE_UP_TIME + (
-                self.cell.belt.end - self.cell.belt.start) / self.cell.belt.speed
-            if now - slot.placed > REST_TIME or late or place[2] < -1:
-                events.append(Rested(now, slot.item.serial, self._lane_at(slot)))
+            if slot.rest.at_rest(now, place):
+                events.append(Rested(now, slot.item.serial, lane_at(self.cell, *place)))
                 self._park(slot)
                 self._rested += 1
         return events
-
-    def _lane_at(self, slot):
-        x, y, z = self.data.qpos[slot.qpos:slot.qpos + 3]
-        if BIN_FLOOR - 0.03 < z < 0:
-            for lane in (*self.cell.lanes, None):
-                (x0, x1), (y0, y1) = bin_extent(self.cell, lane)
-                if x0 <= x <= x1 and y0 <= y <= y1:
-                    return lane.name if lane else self.cell.reject_lane
-        return 'lost'
 
     # -- pictures -------------------------------------------------------------------------------
 

@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The catalogue of parts that the simulated cell sorts, and how each may lie on the belt."""
 from dataclasses import dataclass
+import math
+from typing import Optional, Tuple
+
+import numpy as np
 
 from stl_conveyor.errors import ConfigError
 
@@ -55,3 +59,44 @@ def part_index(name):
     except ValueError:
         raise ConfigError(f'no mesh for class {name!r}; the catalogue has '
                           + ', '.join(CLASS_IDS)) from None
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How an item's surface looks; RGB of the body, strength and sharpness of its highlights."""
+
+    rgb: Tuple[float, float, float]
+    specular: float
+    shininess: float
+
+
+def finish_of(item, seed: int, variant: int = 0) -> Finish:
+    """Return the finish of an ItemPlan in the run of a seed; variant > 0 draws another one."""
+    rng = np.random.default_rng((seed, item.appearance_seed, 3, variant))
+    dark = 0.12 + 0.35 * item.difficulty
+    weights = np.array([0.45, 0.35, 0.20, 0.0]) * (1 - dark)
+    weights[3] = dark
+    _, rgb, specular = FINISHES[rng.choice(len(FINISHES), p=weights)]
+    return Finish(tuple(np.array(rgb) * rng.uniform(0.85, 1.1)),
+                  specular * rng.uniform(0.7, 1.1), rng.uniform(0.3, 0.9))
+
+
+@dataclass(frozen=True)
+class FeedPose:
+    """How an item leaves the feeder; radians."""
+
+    spin: Optional[float]    # of a lying part about its axis; None for a flat one
+    turned_over: bool        # a flat part lies on its other side
+    tilt: float              # about the x axis of the part as it lies
+    yaw: float               # about the vertical
+
+
+def feed_pose_of(item, seed: int) -> FeedPose:
+    """Return how an ItemPlan leaves the feeder in the run of a seed."""
+    rng = np.random.default_rng((seed, item.appearance_seed, 2))
+    spin, turned_over = None, False
+    if PARTS[part_index(item.class_id)].rest == FLAT:
+        turned_over = bool(rng.random() < 0.5)
+    else:
+        spin = rng.uniform(0, 2 * math.pi)
+    return FeedPose(spin, turned_over, rng.uniform(-0.05, 0.05), item.yaw)

@@ -6,18 +6,14 @@ The MuJoCo model of the cell, made from its description.
 Frame: that of config/cell.yaml. Contact bits: 1 items, bins and floor, 2 pushers, 4 the belt; belt
 and pushers touch items alone, so that a pusher's lower edge may reach below the belt's surface.
 """
-import math
 from pathlib import Path
 
 from stl_conveyor.resources import share_path
+from stl_conveyor.sim.layout import (
+    BELT_THICKNESS, bin_boxes, FLOOR, lane_colour, PUSHER_HOME, TIME_STEP,
+    vertical_field_of_view)
 from stl_conveyor.sim.parts import PARTS
 
-TIME_STEP = 0.002          # s
-BIN_FLOOR = -0.12          # z of the bins' floor, m
-BIN_DEPTH = 0.34           # y extent of a bin, m
-BIN_UPSTREAM = 0.08        # a bin begins this far before its diverter ...
-BIN_DOWNSTREAM = 0.16      # ... and ends this far behind it: parts keep the belt's speed
-REJECT_LENGTH = 0.40
 SKIN_PERIOD = 0.25         # m after which the belt's dirt repeats
 PARKING_HEIGHT = 5.0       # z at which unused slots wait
 
@@ -52,30 +48,13 @@ def _box(name, x, y, z, rgba, extra=''):
             f'{extra}/>')
 
 
-def bin_extent(cell, lane):
-    """Return ((x0, x1), (y0, y1)) of a lane's bin; of the reject bin for lane None."""
-    half = cell.belt.width / 2
-    if lane is None:
-        return ((cell.belt.end, cell.belt.end + REJECT_LENGTH), (-half - 0.08, half + 0.08))
-    x = lane.diverter_x
-    return ((x - BIN_UPSTREAM, x + BIN_DOWNSTREAM), (-half - 0.004 - BIN_DEPTH, -half - 0.004))
-
-
-def _bin(name, x, y, colour, back_y=None, back_x=None):
+def _bin(cell, lane):
     """Return an open box below the belt with one raised back wall."""
-    # Walls and floor are thick: a small part moves millimetres in a step.
-    wall, rim = 0.010, -0.012
     foam = 'material="foam" friction="1.2 0.02 0.004" solref="0.008 1"'
-    parts = [
-        _box(f'{name}_floor', x, y, (BIN_FLOOR - 0.08, BIN_FLOOR), '0.30 0.31 0.33 1', foam),
-        _box(f'{name}_wall_0', (x[0], x[0] + wall), y, (BIN_FLOOR, rim), colour),
-        _box(f'{name}_wall_1', (x[1] - wall, x[1]), y,
-             (BIN_FLOOR, 0.10 if back_x else rim), colour),
-        _box(f'{name}_wall_2', x, (y[0], y[0] + wall),
-             (BIN_FLOOR, 0.10 if back_y else rim), colour),
-        _box(f'{name}_wall_3', x, (y[1] - wall, y[1]), (BIN_FLOOR, rim - 0.01), colour),
-    ]
-    return ''.join(parts)
+    return ''.join(
+        _box(box.name, box.x, box.y, box.z, f'{box.colour} 1',
+             foam if box.name.endswith('_floor') else '')
+        for box in bin_boxes(cell, lane))
 
 
 def cell_xml(cell, slots):
@@ -89,14 +68,12 @@ def cell_xml(cell, slots):
     """
     belt, half = cell.belt, cell.belt.width / 2
     middle = (belt.start + belt.end) / 2
-    colours = ('0.16 0.42 0.68 1', '0.20 0.55 0.32 1', '0.80 0.56 0.15 1', '0.50 0.30 0.60 1',
-               '0.25 0.55 0.60 1', '0.60 0.35 0.30 1')
     world, actuators, frame = [], [], []
-    for index, lane in enumerate(cell.lanes):
-        colour, x = colours[index % len(colours)], lane.diverter_x
-        world.append(_bin(f'bin_{lane.name}', *bin_extent(cell, lane), colour, back_y=True))
+    for lane in cell.lanes:
+        colour, x = f'{lane_colour(cell, lane)} 1', lane.diverter_x
+        world.append(_bin(cell, lane))
         paddle = cell.diverter.paddle_width / 2
-        rest = half + 0.006
+        rest = half + PUSHER_HOME
         world.append(
             f'<body name="pusher_{lane.name}" pos="{x} {rest} 0.016">'
             f'<joint name="pusher_{lane.name}" type="slide" axis="0 -1 0" damping="2"/>'
@@ -114,7 +91,7 @@ def cell_xml(cell, slots):
                           'contype="0" conaffinity="0"'))
         actuators.append(f'<position name="push_{lane.name}" joint="pusher_{lane.name}" '
                          'kp="4000" kv="90"/>')
-    world.append(_bin('bin_reject', *bin_extent(cell, None), '0.68 0.18 0.16 1', back_x=True))
+    world.append(_bin(cell, None))
     for side, y in (('near', -half - 0.004), ('far', half)):
         frame.append(_box(f'rail_{side}', (belt.start, belt.end), (y, y + 0.004),
                           (-0.055, -0.004), '0.62 0.64 0.66 1', 'contype="0" conaffinity="0"'))
@@ -133,8 +110,7 @@ def cell_xml(cell, slots):
         f'<material name="insert_{i}" rgba="0.7 0.7 0.7 0" specular="0.2" shininess="0.3"/>'
         for i in range(slots))
     camera = cell.camera
-    fovy = 2 * 57.29577951308232 * math.atan(
-        camera.field_of_view / 2 / camera.height)
+    fovy = 57.29577951308232 * vertical_field_of_view(cell)
     post_y = half + 0.06
     length = belt.end - belt.start
     return f'''<mujoco model="cell">
@@ -168,10 +144,10 @@ def cell_xml(cell, slots):
          diffuse="0.32 0.32 0.34" specular="0.35 0.35 0.35" attenuation="1 0 0"/>
   <light name="hall" type="directional" pos="0.6 -1.2 2.4" dir="0 0.45 -1" castshadow="false"
          diffuse="0.10 0.10 0.10" specular="0.05 0.05 0.05" ambient="0.10 0.10 0.10"/>
-  <geom name="floor" type="plane" size="4 4 0.1" pos="{middle} 0 -0.40" rgba="0.46 0.47 0.48 1"/>
-  <body name="belt" pos="{middle} 0 -0.025">
+  <geom name="floor" type="plane" size="4 4 0.1" pos="{middle} 0 {FLOOR:.2f}" rgba="0.46 0.47 0.48 1"/>
+  <body name="belt" pos="{middle} 0 {-BELT_THICKNESS / 2}">
     <joint name="belt" type="slide" axis="1 0 0"/>
-    <geom name="belt" type="box" size="{length / 2} {half} 0.025" mass="50"
+    <geom name="belt" type="box" size="{length / 2} {half} {BELT_THICKNESS / 2}" mass="50"
           rgba="0.11 0.11 0.12 1" friction="0.7 0.003 0.0002" contype="4" conaffinity="0"/>
   </body>
   <geom name="skin" type="plane" size="{length / 2 - SKIN_PERIOD / 2} {half} 0.1" pos="0 0 0.0001"
