@@ -17,8 +17,9 @@ from std_msgs.msg import String  # noqa: E402
 from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.nodes.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.health import Level, NodeHealth  # noqa: E402
-from stl_conveyor.nodes.qos import make_profile, Profile, Watchdogs  # noqa: E402
+from stl_conveyor.nodes.qos import make_profile, Watchdogs  # noqa: E402
 from stl_conveyor.nodes.settings import NodeSettings, parameter  # noqa: E402
+from stl_conveyor.nodes.topics import Profile, Topic  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -35,6 +36,8 @@ class Echo(ConveyorNode):
 
     NAME = 'echo'
     SETTINGS = EchoSettings
+    topics = (Topic('said', 'std_msgs/String', Profile.RESULT, ('echo',), ()),
+              Topic('heard', 'std_msgs/String', Profile.RESULT, (), ('echo',)))
     missing = False
 
     def configure(self):
@@ -43,8 +46,8 @@ class Echo(ConveyorNode):
 
     def activate(self):
         self.heard = []
-        self.publisher = self.publish_on(String, 'said', Profile.RESULT)
-        self.listen(String, 'heard', Profile.RESULT, self.on_message)
+        self.publisher = self.publish_on('said')
+        self.listen('heard', self.on_message)
 
     def deactivate(self):
         self.publisher.publish(String(data='bye'))

@@ -1,21 +1,48 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The graph of all nodes: every publisher and subscription can connect."""
+"""The graph of all nodes is the one that nodes/topics.py and the documentation describe."""
 from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
 import random
+import re
 
 import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
+from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from graph_checks import incompatible_topics, node_interface, wait_until_settled  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402
 
+from stl_conveyor.nodes.conveyor_node import ConveyorNode  # noqa: E402
+from stl_conveyor.nodes.qos import make_profile  # noqa: E402
+from stl_conveyor.nodes.topics import EVERY_NODE, publisher_of, subscriber_of, TOPICS  # noqa: E402
+
 pytestmark = pytest.mark.ros
+
+ROOT = Path(__file__).resolve().parents[1]
+NEED_MODELS = ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier')
+# Parameters with which a node uses every topic that it may use.
+EVERYTHING = {
+    'camera': {'trigger': 'beam'},
+    'cell_simulator': {'publish_clock': True, 'belt_running': False},
+    'cell_monitor': {'display': 'none'},
+}
+# What rclpy and the life cycle bring, beside the topics of the cell.
+FRAMEWORK_TOPICS = {'/rosout': 'rcl_interfaces/msg/Log',
+                    '/parameter_events': 'rcl_interfaces/msg/ParameterEvent'}
+
+
+def node_class(name):
+    return next(
+        kind for kind in vars(import_module(f'stl_conveyor.nodes.{name}')).values()
+        if isinstance(kind, type) and issubclass(kind, ConveyorNode) and kind is not ConveyorNode
+        and kind.NAME == name)
 
 
 @pytest.fixture
@@ -65,3 +92,78 @@ def test_a_nodes_interface_is_seen(probe):
     assert seen.publishers['/said'] == {'std_msgs/msg/String'}
     assert '/probe/get_parameters' in seen.services
     assert not seen.clients and not seen.action_servers and not seen.action_clients
+
+
+@pytest.fixture(scope='module')
+def graph(tiny_models):
+    """Yield a probe that sees every node of the cell, each active and with every topic."""
+    specs = [NodeSpec(node_class(name), {
+        **EVERYTHING.get(name, {}),
+        **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {})}, group=name)
+        for name in EVERY_NODE]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        wait_until_settled(cell.probe, [f'/{name}' for name in EVERY_NODE])
+        yield cell.probe
+
+
+def test_no_topic_of_the_cell_has_incompatible_qos(graph):
+    assert incompatible_topics(graph) == []
+
+
+@pytest.mark.parametrize('node', EVERY_NODE)
+def test_a_node_uses_the_topics_of_the_table_and_no_others(graph, node):
+    seen = node_interface(graph, node)
+    own = {f'/{node}/transition_event': {'lifecycle_msgs/msg/TransitionEvent'},
+           **{name: {kind} for name, kind in FRAMEWORK_TOPICS.items()}}
+
+    def check(end, found):
+        listed = [topic for topic in TOPICS if node in getattr(topic, end)]
+        for topic in listed:
+            kind = found.pop(f'/{topic.name.lstrip("/")}', None)
+            assert kind == {topic.message_type.replace('/', '/msg/')} or (
+                kind is None and node in topic.optional), (topic.name, kind)
+        assert not found
+    check('publishers', {name: kind for name, kind in seen.publishers.items()
+                         if own.get(name) != kind})
+    check('subscribers', dict(seen.subscriptions))
+
+
+def test_every_end_has_the_qos_of_the_table(graph):
+    for topic in TOPICS:
+        for infos, find in (
+                (graph.get_publishers_info_by_topic(topic.name), publisher_of),
+                (graph.get_subscriptions_info_by_topic(topic.name), subscriber_of)):
+            for info in infos:
+                if info.node_name == 'probe':
+                    continue
+                wanted = make_profile(find(topic.name, info.node_name).profile_of(info.node_name))
+                assert (info.qos_profile.reliability, info.qos_profile.durability) == (
+                    wanted.reliability, wanted.durability), (topic.name, info.node_name)
+
+
+def test_what_is_not_in_the_table_is_refused_with_the_remedy():
+    for find in (publisher_of, subscriber_of):
+        with pytest.raises(LookupError, match='actuator.*capture_2.*nodes/topics.py'):
+            find('capture_2', 'actuator')
+
+
+def rows_of(document, heading):
+    """Return the cells of the first table after a heading, without the table's own heading."""
+    text = (ROOT / document).read_text(encoding='utf-8').split(heading, 1)[1]
+    table = re.search(r'((?:^\|.*\n)+)', text, re.MULTILINE).group(1).splitlines()[2:]
+    return [[cell.strip() for cell in line.strip('|').split('|')] for line in table]
+
+
+def test_the_documented_topics_are_those_of_the_table():
+    rows = rows_of('docs/architecture.md', '## Topics')
+    assert [(row[0].strip('`'), row[1].split()[0]) for row in rows] == [
+        (topic.name, topic.message_type.replace('stl_conveyor/', '')) for topic in TOPICS]
+    for topic, (_, _, ends, profiles) in zip(TOPICS, rows):
+        left, right = ends.split('→')
+        for names, text in ((topic.publishers, left), (topic.subscribers, right)):
+            named = set(re.findall(r'[a-z_]+', text.replace('monitor', 'cell_monitor')
+                                   .replace('cell_cell_', 'cell_')))
+            assert set(names) <= named or 'every node' in text, f'{topic.name}: {text}'
+        used = {topic.profile_of(node) for node in topic.publishers + topic.subscribers}
+        assert set(re.findall(r'`(\w+)`', profiles)) == {p.name.lower() for p in used}, topic.name

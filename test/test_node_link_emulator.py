@@ -16,8 +16,9 @@ from rclpy.parameter import Parameter  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature  # noqa: E402
 from stl_conveyor.nodes.link_emulator import capture_stamp_ns, LinkEmulator  # noqa: E402
-from stl_conveyor.nodes.qos import make_profile, Profile  # noqa: E402
+from stl_conveyor.nodes.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.nodes.topics import Profile  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

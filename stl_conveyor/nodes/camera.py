@@ -22,7 +22,6 @@ from stl_conveyor.nodes.camera_sources import (
     DeviceSource, FolderSource, FrameSource, TopicSource)
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.items import configured_path, RecentItems
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns, to_stamp
@@ -112,9 +111,9 @@ class Camera(ConveyorNode):
 
     def activate(self) -> None:
         """Look."""
-        self._captures = self.publish_on(ItemCapture, 'capture', Profile.EVERY_CAPTURE)
+        self._captures = self.publish_on('capture')
         if self.settings.trigger == 'beam':
-            self.listen(Header, 'break_beam', Profile.RESULT, self._on_beam)
+            self.listen('break_beam', self._on_beam)
         self._source.start()
 
     def deactivate(self) -> None:

@@ -15,7 +15,6 @@ from sensor_msgs.msg import Image
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.time import to_ns
 from stl_conveyor.vision.image import image_to_rgb, read_image
 
@@ -45,7 +44,7 @@ class TopicSource:
 
     def start(self) -> None:
         """Subscribe."""
-        self._node.listen(Image, 'camera/image_raw', Profile.SENSOR, self._on_image)
+        self._node.listen('camera/image_raw', self._on_image)
 
     def stop(self) -> None:
         """Leave the subscription to the node, which destroys it."""

@@ -19,7 +19,6 @@ from stl_conveyor.msg import (
     TokenBucketState)
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.items import configured_path
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
@@ -66,17 +65,17 @@ class CellMonitor(ConveyorNode):
         self._lines = display == 'lines'
         if self._table is not None:
             self._table.start()
-        for message_type, topic, profile, callback in (
-                (ItemTruth, 'item_truth', Profile.RESULT, self._on_truth),
-                (ItemCapture, 'capture', Profile.CAPTURE, self._on_capture),
-                (Classification, 'classification', Profile.RESULT, self._on_local),
-                (Classification, 'edge_classification', Profile.RESULT, self._on_edge),
-                (OffloadDecision, 'offload_decision', Profile.RESULT, self._on_decision),
-                (FeatureFeedback, 'transfer', Profile.RESULT, self._on_transfer),
-                (SortOutcome, 'sort_outcome', Profile.RESULT, self._on_outcome),
-                (TokenBucketState, 'token_bucket', Profile.STATE, self._on_bucket),
-                (DiagnosticArray, '/diagnostics', Profile.DIAGNOSTICS, self._on_diagnostics)):
-            self.listen(message_type, topic, profile, self._then_show(callback))
+        for topic, callback in (
+                ('item_truth', self._on_truth),
+                ('capture', self._on_capture),
+                ('classification', self._on_local),
+                ('edge_classification', self._on_edge),
+                ('offload_decision', self._on_decision),
+                ('transfer', self._on_transfer),
+                ('sort_outcome', self._on_outcome),
+                ('token_bucket', self._on_bucket),
+                ('/diagnostics', self._on_diagnostics)):
+            self.listen(topic, self._then_show(callback))
 
     def deactivate(self) -> None:
         """Leave the terminal in order."""

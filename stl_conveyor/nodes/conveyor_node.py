@@ -3,7 +3,7 @@
 """The base of every node: parameters, life cycle, diagnostics, and staying alive."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import os
 import traceback
@@ -22,9 +22,11 @@ from rclpy.timer import Timer
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.nodes.health import Level, NodeHealth
-from stl_conveyor.nodes.qos import make_profile, overriding_options, Profile, Watchdogs
+from stl_conveyor.nodes.qos import (
+    in_namespace, make_profile, message_class, overriding_options, Watchdogs)
 from stl_conveyor.nodes.settings import changed_settings, declare_settings, NodeSettings
 from stl_conveyor.nodes.time import ScheduleClock
+from stl_conveyor.nodes.topics import Profile, publisher_of, subscriber_of, Topic, TOPICS
 
 
 class ConveyorNode(LifecycleNode):
@@ -39,6 +41,7 @@ class ConveyorNode(LifecycleNode):
 
     NAME: ClassVar[str]
     SETTINGS: ClassVar[type[NodeSettings]] = NodeSettings
+    topics: ClassVar[Sequence[Topic]] = TOPICS
 
     def __init__(self, **arguments: Any) -> None:
         """
@@ -62,7 +65,8 @@ class ConveyorNode(LifecycleNode):
         self._timers_made: list[Timer] = []
         self._last_report_ns = 0
         self._diagnostics = self.create_publisher(
-            DiagnosticArray, '/diagnostics', make_profile(Profile.DIAGNOSTICS))
+            DiagnosticArray, '/diagnostics', make_profile(Profile.DIAGNOSTICS),
+            qos_overriding_options=overriding_options())
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_timer(
             self.settings.diagnostics_period, self.guarded(self.report), clock=self.steady_clock)
@@ -103,8 +107,25 @@ class ConveyorNode(LifecycleNode):
         """Return whether the node is in the lifecycle state active."""
         return self._active
 
-    def publish_on(self, message_type: type, topic: str, profile: Profile) -> Publisher:
-        """Return a publisher that lives until the node is deactivated."""
+    def publish_on(self, topic: str | type, name: str = '', profile: Profile | None = None, *,
+                   cell: str = '') -> Publisher:
+        """
+        Return a publisher that lives until the node is deactivated; type and QoS by `topics`.
+
+        A topic whose name is a parameter stands in no table; it is given as class, name and
+        profile.
+
+        :param cell: namespace of the topic, if it is not that of the node.
+        :raises LookupError: the table does not say that this node publishes the topic.
+        """
+        if isinstance(topic, str):
+            entry = publisher_of(topic, self.NAME, self.topics)
+            kind, name, profile = message_class(entry), topic, entry.profile_of(self.NAME)
+        else:
+            kind = topic
+        assert profile is not None
+        topic = in_namespace(name, cell)
+
         def missed(_: Any) -> None:
             self.warn('deadline_offered_missed', f'nothing published on {topic} in time')
         qos = make_profile(profile, self._watchdogs())
@@ -113,26 +134,37 @@ class ConveyorNode(LifecycleNode):
             incompatible_qos=self._incompatible(topic))
         try:
             publisher = self.create_publisher(
-                message_type, topic, qos, event_callbacks=events,
+                kind, topic, qos, event_callbacks=events,
                 qos_overriding_options=overriding_options())
         except UnsupportedEventTypeError:
             publisher = self.create_publisher(
-                message_type, topic, qos, qos_overriding_options=overriding_options(),
+                kind, topic, qos, qos_overriding_options=overriding_options(),
                 event_callbacks=PublisherEventCallbacks(use_default_callbacks=False))
         self._publishers_made.append(publisher)
         return publisher
 
-    def listen(
-        self, message_type: type, topic: str, profile: Profile, callback: Callable[[Any], None],
-        *, raw: bool = False,
-    ) -> Subscription:
+    def listen(self, topic: str | type, *rest: Any, cell: str = '', raw: bool = False
+               ) -> Subscription:
         """
         Return a guarded subscription that lives until the node is deactivated.
 
-        A middleware that does not report a missed deadline is replaced by a timer.
+        Takes the topic and the callback; type and QoS are those of `topics`. A topic whose name
+        is a parameter is given as class, name, profile and callback. A middleware that does not
+        report a missed deadline is replaced by a timer.
 
+        :param cell: namespace of the topic, if it is not that of the node.
         :param raw: hand over serialised messages, as bytes.
+        :raises LookupError: the table does not say that this node listens to the topic.
         """
+        callback: Callable[[Any], None]
+        if isinstance(topic, str):
+            entry = subscriber_of(topic, self.NAME, self.topics)
+            (callback,) = rest
+            kind, name, profile = message_class(entry), topic, entry.profile_of(self.NAME)
+        else:
+            kind, (name, profile, callback) = topic, rest
+        topic = in_namespace(name, cell)
+
         def missed(_: Any = None) -> None:
             self.warn('deadline_missed', f'nothing came on {topic} in time')
 
@@ -149,14 +181,14 @@ class ConveyorNode(LifecycleNode):
         guarded = self.guarded(callback)
         try:
             subscription = self.create_subscription(
-                message_type, topic, guarded, qos, event_callbacks=events, raw=raw,
+                kind, topic, guarded, qos, event_callbacks=events, raw=raw,
                 qos_overriding_options=overriding_options())
         except UnsupportedEventTypeError:
             if watchdogs.deadline:
                 timer = self.every(watchdogs.deadline, missed)
                 guarded = _resetting(timer, guarded)
             subscription = self.create_subscription(
-                message_type, topic, guarded, qos, raw=raw,
+                kind, topic, guarded, qos, raw=raw,
                 qos_overriding_options=overriding_options(),
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
         self._subscriptions_made.append(subscription)

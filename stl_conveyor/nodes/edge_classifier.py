@@ -21,7 +21,6 @@ from stl_conveyor.errors import BadPacket, CodecMismatch, ConfigError
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.items import configured_path, float_array, item_key
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
@@ -103,13 +102,11 @@ class EdgeClassifier(ConveyorNode):
         self._feedback: list[Publisher] = []
         self._answers: list[Publisher] = []
         for index, cell in enumerate(self.settings.cells):
-            prefix = f'{cell.rstrip("/")}/' if cell else ''
-            self._feedback.append(self.publish_on(
-                FeatureFeedback, f'{prefix}feedback_tx', Profile.FEATURE))
-            self._answers.append(self.publish_on(
-                Classification, f'{prefix}edge_classification_tx', Profile.RESULT))
-            self.listen(ProgressiveFeature, f'{prefix}features_rx', Profile.FEATURE,
-                        lambda message, index=index: self._on_packet(index, message))
+            self._feedback.append(self.publish_on('feedback_tx', cell=cell))
+            self._answers.append(self.publish_on('edge_classification_tx', cell=cell))
+            self.listen(
+                'features_rx', lambda message, index=index: self._on_packet(index, message),
+                cell=cell)
         self.every(self.settings.heartbeat_period, self._heartbeat)
         self._worker = threading.Thread(target=self._work, name='edge batches', daemon=True)
         self._worker.start()

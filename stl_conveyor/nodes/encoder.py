@@ -22,7 +22,6 @@ from stl_conveyor.msg import FeatureFeedback, ItemCapture, OffloadDecision, Prog
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
 from stl_conveyor.nodes.items import configured_path, item_key, model_image, RecentItems
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
@@ -105,13 +104,13 @@ class EncoderNode(ConveyorNode):
 
     def activate(self) -> None:
         """Listen for items and for the edge."""
-        self._features = self.publish_on(ProgressiveFeature, 'features_tx', Profile.FEATURE)
-        self._accounts = self.publish_on(FeatureFeedback, 'transfer', Profile.RESULT)
+        self._features = self.publish_on('features_tx')
+        self._accounts = self.publish_on('transfer')
         self._timer = self.every(3600.0, self._pump, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
-        self.listen(ItemCapture, 'capture', Profile.CAPTURE, self._on_capture)
-        self.listen(OffloadDecision, 'offload_decision', Profile.RESULT, self._on_decision)
-        self.listen(FeatureFeedback, 'feedback_rx', Profile.FEATURE, self._on_feedback)
+        self.listen('capture', self._on_capture)
+        self.listen('offload_decision', self._on_decision)
+        self.listen('feedback_rx', self._on_feedback)
 
     def deactivate(self) -> None:
         """End the transfer that is under way, and account for it."""

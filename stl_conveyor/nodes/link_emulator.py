@@ -8,16 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import struct
 import sys
-from typing import Any
 
 import numpy as np
 from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message
 
 from stl_conveyor.cell.latency import EDGE_CLASSIFICATION, FEATURES, FEEDBACK
-from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.run_log import open_log
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
@@ -73,7 +70,6 @@ class LinkEmulatorSettings(NodeSettings):
 @dataclass(frozen=True)
 class _Message:
     channel: str
-    message_type: Any
     publisher: Publisher
     serialized: bytes
 
@@ -107,9 +103,10 @@ class LinkEmulator(ConveyorNode):
             self.settings.log_path, 'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns')
         self._timer = self.every(1.0, self._release, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
-        self._connect(self._up, FEATURES, ProgressiveFeature, Profile.FEATURE)
-        self._connect(self._down, FEEDBACK, FeatureFeedback, Profile.FEATURE)
-        self._connect(self._down, EDGE_CLASSIFICATION, Classification, Profile.RESULT)
+        self._connect(self._up, FEATURES, 'features_tx', 'features_rx')
+        self._connect(self._down, FEEDBACK, 'feedback_tx', 'feedback_rx')
+        self._connect(self._down, EDGE_CLASSIFICATION, 'edge_classification_tx',
+                      'edge_classification')
 
     def deactivate(self) -> None:
         """Close the log; what is still on the link is lost."""
@@ -132,20 +129,15 @@ class LinkEmulator(ConveyorNode):
                         'reordered', 'corrupted', 'wire_bytes'):
                 self.health.set_value(f'{name}.{key}', getattr(counters, key))
 
-    def _connect(self, model: LinkModel, channel: str, message_type: Any,
-                 profile: Profile) -> None:
-        target, source = {
-            FEATURES: ('features_rx', 'features_tx'),
-            FEEDBACK: ('feedback_rx', 'feedback_tx'),
-            EDGE_CLASSIFICATION: ('edge_classification', 'edge_classification_tx')}[channel]
-        publisher = self.publish_on(message_type, target, profile)
+    def _connect(self, model: LinkModel, channel: str, source: str, target: str) -> None:
+        publisher = self.publish_on(target)
 
         def take(serialized: bytes) -> None:
             self.health.tick(channel, self.steady_clock.now().nanoseconds)
-            message = _Message(channel, message_type, publisher, serialized)
+            message = _Message(channel, publisher, serialized)
             model.send(self.schedule_clock.now_ns(), len(serialized), message)
             self._release()
-        self.listen(message_type, source, profile, take, raw=True)
+        self.listen(source, take, raw=True)
 
     def _release(self) -> None:
         """Publish what is due, and sleep until the next is."""
@@ -169,7 +161,7 @@ class LinkEmulator(ConveyorNode):
         if delivery.corrupt:
             serialized = damaged(serialized, self._damage)
             try:
-                deserialize_message(serialized, message.message_type)
+                deserialize_message(serialized, message.publisher.msg_type)
             except Exception:  # whatever it is called, a receiver would drop the datagram
                 self.health.count('undecodable')
                 return

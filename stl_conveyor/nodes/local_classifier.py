@@ -11,7 +11,6 @@ from stl_conveyor.errors import ModelFileError
 from stl_conveyor.msg import Classification, ItemCapture
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.items import configured_path, float_array, item_key, model_image
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
@@ -49,8 +48,8 @@ class LocalClassifier(ConveyorNode):
 
     def activate(self) -> None:
         """Listen for captures."""
-        self._publisher = self.publish_on(Classification, 'classification', Profile.RESULT)
-        self.listen(ItemCapture, 'capture', Profile.CAPTURE, self._on_capture)
+        self._publisher = self.publish_on('classification')
+        self.listen('capture', self._on_capture)
 
     def cleanup(self) -> None:
         """Drop the model."""

@@ -18,7 +18,6 @@ from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, T
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
 from stl_conveyor.nodes.items import configured_path, float_array, item_key, RecentItems
-from stl_conveyor.nodes.qos import Profile
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
@@ -140,11 +139,11 @@ class OffloadPolicy(ConveyorNode):
 
     def activate(self) -> None:
         """Listen for classifications and for the edge."""
-        self._decisions = self.publish_on(OffloadDecision, 'offload_decision', Profile.RESULT)
-        self._states = self.publish_on(TokenBucketState, 'token_bucket', Profile.STATE)
-        self.listen(Classification, 'classification', Profile.RESULT, self._on_classification)
-        self.listen(FeatureFeedback, 'feedback_rx', Profile.FEATURE, self._on_feedback)
-        self.listen(FeatureFeedback, 'transfer', Profile.RESULT, self._on_transfer)
+        self._decisions = self.publish_on('offload_decision')
+        self._states = self.publish_on('token_bucket')
+        self.listen('classification', self._on_classification)
+        self.listen('feedback_rx', self._on_feedback)
+        self.listen('transfer', self._on_transfer)
         self.every(0.25, self._watch)
         self.bucket.advance(self.schedule_clock.now_ns())
         self._publish_state()

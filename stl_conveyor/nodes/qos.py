@@ -1,10 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The QoS profiles of the cell, by name. No node builds a profile of its own."""
+"""The QoS profiles of nodes/topics.py as rclpy takes them. No node builds one of its own."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-import enum
+from importlib import import_module
 
 from rclpy.duration import Duration
 from rclpy.qos import (
@@ -12,28 +12,7 @@ from rclpy.qos import (
     QoSReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-
-class Profile(enum.Enum):
-    """Names of the profiles; (reliable, transient local, depth, watched)."""
-
-    # Frames of a driver that may publish best effort: newest only, nothing to wait for.
-    SENSOR = (False, False, 1, False)
-    # 77 kB each; for who works on the newest: two, so that one is fetched while the next comes.
-    CAPTURE = (True, False, 2, True)
-    # For who must see each one, also after a pause: it owes every item an outcome.
-    EVERY_CAPTURE = (True, False, 16, True)
-    RESULT = (True, False, 16, True)
-    # Small packets on a lossy link: a lost one is replaced by a better one, never awaited.
-    FEATURE = (False, False, 64, False)
-    STATE = (True, True, 1, False)
-    DIAGNOSTICS = (True, False, 16, False)
-
-    def __init__(self, reliable: bool, latched: bool, depth: int, watched: bool) -> None:
-        """Take the tuple apart."""
-        self.reliable = reliable
-        self.latched = latched
-        self.depth = depth
-        self.watched = watched
+from stl_conveyor.nodes.topics import Profile, Topic
 
 
 @dataclass(frozen=True)
@@ -74,3 +53,15 @@ def overriding_options() -> QoSOverridingOptions:
     return QoSOverridingOptions([
         QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
         QoSPolicyKind.DURABILITY])
+
+
+def message_class(topic: Topic) -> type:
+    """Return the class of a topic's messages."""
+    package, name = topic.message_type.split('/')
+    kind: type = getattr(import_module(f'{package}.msg'), name)
+    return kind
+
+
+def in_namespace(topic: str, cell: str) -> str:
+    """Return a relative topic's name in the namespace of a cell; empty: that of the node."""
+    return f'{cell.rstrip("/")}/{topic}' if cell else topic

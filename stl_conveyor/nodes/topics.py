@@ -1,0 +1,157 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+The topics of a cell: their types and QoS, who publishes and who listens. Needs no ROS.
+
+The nodes take type and QoS from here, the security policies are generated from here
+(``stl_conveyor.security``), and tests compare the running graph and the tables in docs/ with it.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+import enum
+from types import MappingProxyType
+
+
+class Profile(enum.Enum):
+    """Names of the QoS profiles; (reliable, transient local, depth, watched)."""
+
+    # Frames of a driver that may publish best effort: newest only, nothing to wait for.
+    SENSOR = (False, False, 1, False)
+    # 77 kB each; for who works on the newest: two, so that one is fetched while the next comes.
+    CAPTURE = (True, False, 2, True)
+    # For who must see each one, also after a pause: it owes every item an outcome.
+    EVERY_CAPTURE = (True, False, 16, True)
+    RESULT = (True, False, 16, True)
+    # Small packets on a lossy link: a lost one is replaced by a better one, never awaited.
+    FEATURE = (False, False, 64, False)
+    STATE = (True, True, 1, False)
+    DIAGNOSTICS = (True, False, 16, False)
+
+    def __new__(cls, *_: object) -> Profile:
+        """Make each a member of its own; two of equal value would be one."""
+        member = object.__new__(cls)
+        member._value_ = len(cls.__members__)
+        return member
+
+    def __init__(self, reliable: bool, latched: bool, depth: int, watched: bool) -> None:
+        """Take the tuple apart."""
+        self.reliable = reliable
+        self.latched = latched
+        self.depth = depth
+        self.watched = watched
+
+
+@dataclass(frozen=True)
+class Topic:
+    """
+    A topic, with the nodes of ours at both ends.
+
+    :param name: relative, so that a namespace makes a cell; absolute where cells share it.
+    :param message_type: 'package/Type'.
+    :param profile: of every end that `particular` does not name.
+    :param outside: who else is meant to publish or to listen, in words.
+    :param particular: node → its own profile.
+    :param optional: nodes that use it with some values of their parameters only.
+    """
+
+    name: str
+    message_type: str
+    profile: Profile
+    publishers: tuple[str, ...]
+    subscribers: tuple[str, ...]
+    outside: str = ''
+    particular: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
+    optional: tuple[str, ...] = ()
+
+    def profile_of(self, node: str) -> Profile:
+        """Return the profile with which a node publishes or listens."""
+        return self.particular.get(node, self.profile)
+
+
+SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
+DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
+EDGE = ('edge_classifier',)
+EVERY_NODE = DEVICE + EDGE + SIMULATION
+
+TOPICS = (
+    Topic('camera/image_raw', 'sensor_msgs/Image', Profile.SENSOR,
+          ('cell_simulator',), ('camera',), outside='camera driver'),
+    Topic('break_beam', 'std_msgs/Header', Profile.RESULT, (), ('camera',),
+          outside='beam driver, with `trigger: beam`'),
+    Topic('capture', 'stl_conveyor/ItemCapture', Profile.CAPTURE,
+          ('camera',), ('local_classifier', 'encoder', 'actuator', 'cell_monitor'),
+          particular=MappingProxyType({
+              'camera': Profile.EVERY_CAPTURE, 'actuator': Profile.EVERY_CAPTURE})),
+    Topic('classification', 'stl_conveyor/Classification', Profile.RESULT,
+          ('local_classifier',), ('offload_policy', 'actuator', 'cell_monitor')),
+    Topic('offload_decision', 'stl_conveyor/OffloadDecision', Profile.RESULT,
+          ('offload_policy',), ('encoder', 'actuator', 'cell_monitor')),
+    Topic('features_tx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
+          ('encoder',), ('link_emulator',)),
+    Topic('features_rx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
+          ('link_emulator',), ('edge_classifier',)),
+    Topic('feedback_tx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
+          ('edge_classifier',), ('link_emulator',)),
+    Topic('feedback_rx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
+          ('link_emulator',), ('encoder', 'offload_policy')),
+    Topic('edge_classification_tx', 'stl_conveyor/Classification', Profile.RESULT,
+          ('edge_classifier',), ('link_emulator',)),
+    Topic('edge_classification', 'stl_conveyor/Classification', Profile.RESULT,
+          ('link_emulator',), ('actuator', 'cell_monitor')),
+    Topic('transfer', 'stl_conveyor/FeatureFeedback', Profile.RESULT,
+          ('encoder',), ('offload_policy', 'cell_monitor')),
+    Topic('token_bucket', 'stl_conveyor/TokenBucketState', Profile.STATE,
+          ('offload_policy',), ('cell_monitor',), outside='anyone'),
+    Topic('sort_outcome', 'stl_conveyor/SortOutcome', Profile.RESULT,
+          ('actuator',), ('cell_simulator', 'cell_monitor'), outside='diverter driver'),
+    Topic('actuation', 'stl_conveyor/Actuation', Profile.RESULT,
+          ('actuator', 'cell_simulator'), ('actuator',), outside='diverter driver',
+          optional=('actuator',)),
+    Topic('diverter_controller/commands', 'std_msgs/Float64MultiArray', Profile.RESULT,
+          ('actuator',), (), outside='ros2_control', optional=('actuator',)),
+    Topic('diverter_controller/joint_trajectory', 'trajectory_msgs/JointTrajectory',
+          Profile.RESULT, ('actuator',), (), outside='ros2_control', optional=('actuator',)),
+    Topic('joint_states', 'sensor_msgs/JointState', Profile.SENSOR, (), ('actuator',),
+          outside='ros2_control', optional=('actuator',)),
+    Topic('item_truth', 'stl_conveyor/ItemTruth', Profile.RESULT,
+          ('cell_simulator',), ('cell_monitor',)),
+    Topic('/clock', 'rosgraph_msgs/Clock', Profile.SENSOR,
+          ('cell_simulator',), (), outside='every node, with `use_sim_time`'),
+    Topic('/diagnostics', 'diagnostic_msgs/DiagnosticArray', Profile.DIAGNOSTICS,
+          EVERY_NODE, ('cell_monitor',)),
+)
+
+# Where no emulator stands between the two sides, the device uses the names of the edge, which may
+# serve several cells and keeps its own.
+DEVICE_REMAPPINGS = MappingProxyType({
+    'features_tx': 'features_rx',
+    'feedback_rx': 'feedback_tx',
+    'edge_classification': 'edge_classification_tx',
+})
+
+
+def publisher_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
+    """
+    Return the entry of a topic that a node publishes.
+
+    :raises LookupError: if the table does not say that it does.
+    """
+    for entry in table:
+        if entry.name == topic and node in entry.publishers:
+            return entry
+    raise LookupError(f'{node} publishes no {topic}: declare it in stl_conveyor/nodes/topics.py')
+
+
+def subscriber_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
+    """
+    Return the entry of a topic that a node listens to.
+
+    :raises LookupError: if the table does not say that it does.
+    """
+    for entry in table:
+        if entry.name == topic and node in entry.subscribers:
+            return entry
+    raise LookupError(
+        f'{node} does not listen to {topic}: declare it in stl_conveyor/nodes/topics.py')
