@@ -39,5 +39,9 @@ class BadProbabilities(ConveyorError):
     """Class probabilities that no classifier of ours can have sent."""
 
 
+class HardwareError(ConveyorError):
+    """A pin, a controller or a PLC does not do what it was told."""
+
+
 class BadMessage(ConveyorError):
     """A message whose contents cannot be used; its sender is at fault."""

@@ -6,17 +6,51 @@ from __future__ import annotations
 from collections import deque
 import math
 
-from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.description import CellDescription, NS_PER_SECOND
 
 
-def sorting_deadline(capture_ns: int, cell: CellDescription) -> int:
+def sorting_deadline(
+    capture_ns: int, cell: CellDescription, belt_speed: float | None = None,
+) -> int:
     """
     Return the instant (ns, clock of the capture) by which an item's diverter must be commanded.
 
     One deadline per item, that of the first diverter, because until the answer is there the
     item may belong to any lane.
+
+    :param belt_speed: as measured (m/s); None = that of the description.
     """
-    return capture_ns + cell.decision_time_ns
+    if belt_speed is None:
+        return capture_ns + cell.decision_time_ns
+    travel = (cell.first_diverter_x - cell.camera.x) / belt_speed
+    return capture_ns + round((travel - cell.diverter.lead_time) * NS_PER_SECOND)
+
+
+def longest_decision_ns(cell: CellDescription, speed_tolerance: float) -> int:
+    """
+    Return the most time (ns) from capture to deadline that an honest deadline leaves.
+
+    :param speed_tolerance: how much slower than described the belt may run, as a fraction.
+    """
+    return sorting_deadline(0, cell, cell.belt.speed * (1.0 - speed_tolerance))
+
+
+def stroke_time_ns(
+    capture_ns: int, deadline_ns: int, cell: CellDescription, lane_name: str,
+) -> int:
+    """
+    Return when (ns, clock of the capture) the diverter of a lane must be commanded.
+
+    The deadline is that of the first diverter and was made with the speed of the belt as it was
+    at the capture: so it says how long the item takes to any other diverter.
+
+    :raises ConfigError: for a lane without a diverter.
+    """
+    lead_ns = round(cell.diverter.lead_time * NS_PER_SECOND)
+    first = cell.first_diverter_x - cell.camera.x
+    travel_ns = deadline_ns - capture_ns + lead_ns
+    ratio = (cell.lane(lane_name).diverter_x - cell.camera.x) / first
+    return capture_ns + round(travel_ns * ratio) - lead_ns
 
 
 def latest_send_ns(deadline_ns: int, guard_ns: int, reserve_ns: int) -> int:

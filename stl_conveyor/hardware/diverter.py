@@ -1,0 +1,49 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What every way of driving the diverters has in common."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class DiverterEvents:
+    """
+    Where a driver reports; it may call these from any thread.
+
+    :param confirmed: (lane, serial or None) a diverter was seen out; the serial of the stroke
+        where the diverter says which.
+    :param failed: (lane, serial or None, reason) a stroke could not be commanded; the reason
+        names the thing and the remedy.
+    :param connected: (None or a reason) what stands between driver and diverters is there, or was
+        lost, for that reason.
+    """
+
+    confirmed: Callable[[str, int | None], None]
+    failed: Callable[[str, int | None, str], None]
+    connected: Callable[[str | None], None]
+
+
+class Diverters(Protocol):
+    """The diverters of a cell, by the name of their lane."""
+
+    def extend(self, lane: str, serial: int) -> None:
+        """
+        Move a diverter out; must not block.
+
+        :raises HardwareError: if that is known to be impossible; other failures are reported.
+        """
+
+    def retract(self, lane: str) -> None:
+        """Move a diverter back; must not block."""
+
+    def is_out(self, lane: str) -> bool | None:
+        """Return what the feedback of a lane says now; None if there is none to ask."""
+
+    def remedy(self, lane: str) -> str:
+        """Return what to check when the diverter of a lane stays silent."""
+
+    def close(self) -> None:
+        """Move everything back and let go of the hardware."""

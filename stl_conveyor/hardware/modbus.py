@@ -1,0 +1,236 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Diverters behind a PLC, over Modbus TCP, through pymodbus; in a thread of its own."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+import inspect
+import queue
+import threading
+import time
+from typing import Any
+
+from stl_conveyor.errors import HardwareError, MissingDependency
+from stl_conveyor.hardware.diverter import DiverterEvents
+
+POLL = 0.01             # s between two looks at the feedback while a confirmation is awaited
+SMALLEST_SERIAL, LARGEST_SERIAL = 1, 65535      # 0 is what a PLC starts with
+
+
+@dataclass(frozen=True)
+class ModbusLane:
+    """
+    Where a PLC has the diverter of a lane; addresses count from 0, as on the wire.
+
+    With `register` the stroke's number (1..65535) is written to a holding register; the PLC makes
+    one stroke, out and back, whenever the number changes, and copies it to the holding register
+    `feedback` when the diverter was out. Otherwise the coil is set and cleared, and `feedback` is
+    the discrete input of the end switch; -1 reads the coil back.
+    """
+
+    address: int
+    feedback: int
+    register: bool = False
+
+
+@dataclass(frozen=True)
+class _Command:
+    lane: str
+    extend: bool
+    serial: int
+    until: float            # monotonic s; afterwards it is of no use
+
+
+@dataclass(frozen=True)
+class _Awaited:
+    lane: str
+    serial: int
+    until: float            # monotonic s; afterwards the schedule has called it silent
+
+
+class ModbusDiverters:
+    """
+    Coils or registers of one PLC.
+
+    Commands go into a queue; a thread writes them, polls the feedback while a confirmation is
+    awaited, and otherwise reads it every `idle_period`, so that a dead PLC is noticed before the
+    next item needs it. A lost connection is opened again.
+    """
+
+    def __init__(
+        self, lanes: Mapping[str, ModbusLane], events: DiverterEvents, *, host: str,
+        port: int = 502, unit: int = 1, timeout: float = 0.2, confirm_time: float = 0.5,
+        idle_period: float = 0.5, useful_time: float = 0.1,
+    ) -> None:
+        """
+        Start the thread.
+
+        :param timeout: seconds for which a request may take.
+        :param confirm_time: seconds for which feedback is polled after a command.
+        :param useful_time: seconds after which a command out that was not written is dropped.
+        :raises MissingDependency: if pymodbus is not installed.
+        """
+        try:
+            from pymodbus.client import ModbusTcpClient
+        except ImportError as error:
+            raise MissingDependency(
+                'Modbus needs pymodbus: apt install python3-pymodbus, or pip install pymodbus'
+            ) from error
+        self._lanes = dict(lanes)
+        self._events = events
+        self._peer = f'PLC {host}:{port}'
+        self._timeout = timeout
+        self._confirm_time = confirm_time
+        self._idle_period = idle_period
+        self._useful_time = useful_time
+        # The name of this argument changed in pymodbus 3.10.
+        unit_name = ('device_id' if 'device_id' in inspect.signature(
+            ModbusTcpClient.write_coil).parameters else 'slave')
+        self._unit = {unit_name: unit}
+        self._client = ModbusTcpClient(host, port=port, timeout=timeout, retries=0)
+        self._queue: queue.Queue[_Command | None] = queue.Queue()
+        self._out: dict[str, bool] = {}
+        self._awaited: list[_Awaited] = []
+        self._connected: bool | None = None
+        self._thread = threading.Thread(target=self._run, name='modbus', daemon=True)
+        self._thread.start()
+
+    def extend(self, lane: str, serial: int) -> None:
+        """
+        Move a diverter out, as soon as the thread comes to it.
+
+        :raises HardwareError: if there is no connection to the PLC.
+        """
+        if self._connected is False:
+            raise HardwareError(f'{self._peer} is unreachable; {self.remedy(lane)}')
+        self._queue.put(_Command(lane, True, serial, time.monotonic() + self._useful_time))
+
+    def retract(self, lane: str) -> None:
+        """Move a diverter back; with registers the PLC does so by itself."""
+        if not self._lanes[lane].register:
+            self._queue.put(_Command(lane, False, 0, float('inf')))
+
+    def is_out(self, lane: str) -> bool | None:
+        """Return what the feedback said when it was last read; None for registers."""
+        if self._lanes[lane].register or self._lanes[lane].feedback < 0:
+            return None
+        return self._out.get(lane)
+
+    def remedy(self, lane: str) -> str:
+        """Return what to check when the diverter of a lane stays silent."""
+        place = self._lanes[lane]
+        kind = 'register' if place.register else 'coil'
+        return (f'check that the {self._peer} runs, the network to it, and its program for {kind} '
+                f'{place.address}')
+
+    def close(self) -> None:
+        """Write what is queued, move everything back, and close the connection."""
+        self._queue.put(None)
+        self._thread.join(timeout=2.0 + 4 * self._timeout)
+
+    # The thread.
+
+    def _run(self) -> None:
+        while True:
+            wait = POLL if self._awaited else self._idle_period
+            try:
+                command = self._queue.get(timeout=wait)
+            except queue.Empty:
+                self._attempt(self._look, 'reading its feedback')
+                continue
+            if command is None:
+                break
+            self._execute(command)
+            if self._awaited and self._queue.empty():
+                self._attempt(self._look, 'reading its feedback')
+        for lane, place in self._lanes.items():
+            if not place.register and self._connected:
+                self._attempt(
+                    lambda: self._write(_Command(lane, False, 0, float('inf'))), 'writing')
+        self._client.close()
+
+    def _execute(self, command: _Command) -> None:
+        late = time.monotonic() - command.until
+        if command.extend and late > 0:
+            self._events.failed(
+                command.lane, command.serial, f'{self._peer} is too slow: a command waited '
+                f'{late + self._useful_time:.2f} s and was dropped')
+            return
+        reason = self._attempt(lambda: self._write(command), 'writing')
+        if not command.extend:
+            return
+        if reason:
+            self._events.failed(command.lane, command.serial, reason)
+        else:
+            self._awaited.append(_Awaited(
+                command.lane, command.serial, time.monotonic() + self._confirm_time))
+
+    def _write(self, command: _Command) -> None:
+        place = self._lanes[command.lane]
+        if place.register:
+            reply = self._client.write_register(
+                place.address, register_value(command.serial), **self._unit)
+        else:
+            reply = self._client.write_coil(place.address, command.extend, **self._unit)
+        self._check(reply, 'register' if place.register else 'coil', place.address)
+
+    def _look(self) -> None:
+        """Read the feedback of every lane that is awaited, or of all when idle."""
+        names = dict.fromkeys(each.lane for each in self._awaited) or self._lanes
+        values = {name: self._read(self._lanes[name]) for name in names}
+        self._out.update(
+            (name, bool(value)) for name, value in values.items()
+            if not self._lanes[name].register)
+        awaited, self._awaited = self._awaited, []
+        for each in awaited:
+            expected = register_value(each.serial) if self._lanes[each.lane].register else 1
+            if values[each.lane] == expected:
+                self._events.confirmed(each.lane, each.serial)
+            elif time.monotonic() <= each.until:
+                self._awaited.append(each)
+
+    def _read(self, place: ModbusLane) -> int:
+        if place.register:
+            reply = self._client.read_holding_registers(place.feedback, count=1, **self._unit)
+            self._check(reply, 'register', place.feedback)
+            return reply.registers[0]
+        if place.feedback >= 0:
+            reply = self._client.read_discrete_inputs(place.feedback, count=1, **self._unit)
+            self._check(reply, 'input', place.feedback)
+        else:
+            reply = self._client.read_coils(place.address, count=1, **self._unit)
+            self._check(reply, 'coil', place.address)
+        return int(reply.bits[0])
+
+    def _check(self, reply: Any, kind: str, address: int) -> None:
+        if reply.isError():
+            raise HardwareError(
+                f'{self._peer} refuses {kind} {address} ({reply}); compare the addresses with '
+                'its program')
+
+    def _attempt(self, work: Callable[[], None], doing: str) -> str:
+        """Do some work with the PLC; return why it failed, or an empty text."""
+        try:
+            if not self._client.connected and not self._client.connect():
+                raise HardwareError(f'{self._peer} is unreachable')
+            work()
+        except HardwareError as error:
+            reason = str(error)
+        except Exception as error:  # pymodbus's errors and those of sockets
+            reason = f'{self._peer} does not answer while {doing} ({type(error).__name__})'
+            self._client.close()
+        else:
+            if self._connected is not True:
+                self._connected = True
+                self._events.connected(None)
+            return ''
+        if self._connected is not False:
+            self._connected = False
+            self._events.connected(f'{reason}; check that it runs and the network to it')
+        return reason
+
+
+def register_value(serial: int) -> int:
+    """Return the number of a stroke as a register holds it: 1..65535, going round."""
+    return (serial - SMALLEST_SERIAL) % LARGEST_SERIAL + SMALLEST_SERIAL
