@@ -19,13 +19,19 @@ def test_same_seed_same_sequences():
     one, two = (scenario.draw(POOL, 50, 3, np.random.default_rng(4)) for _ in range(2))
     np.testing.assert_array_equal(one.rewards, two.rewards)
     np.testing.assert_array_equal(one.intervals, two.intervals)
+    told, hidden = scenario.draw_told(POOL, 50, 3, np.random.default_rng(4))
+    np.testing.assert_array_equal(told.rewards, one.rewards)
+    np.testing.assert_array_equal(hidden.arrivals == 0, told.intervals == 1)
 
 
 @pytest.mark.parametrize(('spread', 'reset'), [(0.1, 0.1), (0.3, 0.02), (0.0, 0.2), (1.0, 0.5)])
 def test_location_reset(spread, reset):
     """Ranks stay within the spread of a location, redrawn with the given probability."""
-    ranks = CorrelatedRewards(spread, reset).ranks(20000, 20, np.random.default_rng(0))
+    ranks, location = CorrelatedRewards(spread, reset).ranks(20000, 20, np.random.default_rng(0))
     assert 0 <= ranks.min() and ranks.max() < 1
+    assert np.mod(ranks - location + 1e-6, 1).max() <= spread + 1e-5
+    moved = np.abs(np.diff(location, axis=0)) > 0
+    assert moved.mean() == pytest.approx(reset, abs=0.01)
     # Uniform over the pool in the long run.
     assert ranks.mean() == pytest.approx(0.5, abs=0.05)
     change = np.abs(np.diff(ranks, axis=0))

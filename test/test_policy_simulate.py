@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from stl_conveyor.policy import Distribution, make_policy
-from stl_conveyor.policy.bounds import clairvoyant, told_hidden_state, unlimited_burst
+from stl_conveyor.policy.bounds import (
+    clairvoyant, exact_gain, told_hidden_state, unlimited_burst,
+)
 from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor.policy.scenarios import (
     CorrelatedRewards, Scenario, Sequences, TwoStateArrivals,
@@ -105,6 +107,32 @@ def test_told_hidden_state_without_a_hidden_state():
     told = told_hidden_state(Scenario(), POOL, bucket)
     assert told.gain == pytest.approx(solution.gain, abs=1e-5)
     np.testing.assert_allclose(told.marginal[0, 0], solution.thresholds[bucket.cost:], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    'scenario',
+    [Scenario(CorrelatedRewards(0.1, 0.1)), Scenario(CorrelatedRewards(0.0, 0.02)),
+     Scenario(None, TwoStateArrivals.published(6, 0.05)),
+     Scenario(CorrelatedRewards(0.2, 0.05), TwoStateArrivals.published(3, 0.05))],
+)
+def test_exact_gain_is_what_sequences_give(scenario):
+    """The stationary gain of thresholds agrees with a long simulation, and with the bound."""
+    bucket = IntegerBucket.of(Fraction(1, 5), Fraction(3))
+    solution = solve_mdp(Fraction(1, 5), Fraction(3), Distribution.of(POOL), scenario.intervals)
+    exact = exact_gain(scenario, POOL, bucket, solution.thresholds)
+    sequences = scenario.draw(POOL, 10000, 60, np.random.default_rng(3))
+    played = play_tables(sequences, [bucket], [solution.thresholds])[0][0]
+    assert abs(played.mean() - exact) < 3 * played.std() / np.sqrt(played.size) + 2e-4
+    # The optimum is at its own fixed point: no threshold does better when the state is told.
+    assert exact <= told_hidden_state(scenario, POOL, bucket, locations=200).gain + 1e-7
+
+
+def test_exact_gain_of_independent_items_is_that_of_the_mdp():
+    """For i.i.d. items the stationary gain of the optimal thresholds is the MDP's."""
+    solution = solve_mdp(Fraction(1, 5), Fraction(3), Distribution.of(POOL), Distribution.of([1.0]))
+    gain = exact_gain(Scenario(), POOL, IntegerBucket.of(Fraction(1, 5), Fraction(3)),
+                      solution.thresholds)
+    assert gain == pytest.approx(solution.gain, abs=1e-6)
 
 
 def test_told_the_location_against_brute_force():

@@ -15,7 +15,7 @@ pytest.importorskip('onnxruntime')
 from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.history import (  # noqa: E402
-    History, HistoryFormat, RewardScale,
+    History, history_of, HistoryFormat, RewardScale,
 )
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
 from stl_conveyor.policy.network import worth_along  # noqa: E402
@@ -26,9 +26,16 @@ from stl_conveyor.policy.simulate import (  # noqa: E402
     IntegerBucket, level_positions, play_policy, play_tables, play_thresholds,
 )
 from stl_conveyor.training.dqn import (  # noqa: E402
-    coupled_returns, export, make_network, Task, Trainer, TrainingPlan,
-    UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, UniversalTasks, windows_of, worth_of,
+    UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, UniversalTasks,
 )
+from stl_conveyor.training.fitted_q import FittedQ, FittedQPlan  # noqa: E402
+from stl_conveyor.training.policy_network import (  # noqa: E402
+    export, make_network, Task, windows_of, worth_of,
+)
+from stl_conveyor.training.returns import (  # noqa: E402
+    coupled_returns, Trainer, TrainingPlan,
+)
+from stl_conveyor.training.told import ToldPlan, ToldTrainer, worth_at_knots  # noqa: E402
 
 POOL = np.sort(np.random.default_rng(9).beta(0.4, 1.2, 800))
 REWARDS = Distribution.of(POOL)
@@ -54,6 +61,16 @@ def test_item_by_item_is_all_at_once(layout):
             together = windows(torch.tensor([s]), torch.tensor([t])).numpy()
             assert item.shape == together.shape == (1, layout.size)
             np.testing.assert_allclose(item, together, atol=2e-5)
+
+
+def test_rows_of_a_sequence_and_picked_ones():
+    """Both ways to read whole sequences give the same inputs."""
+    sequences = SCENARIO.draw(POOL, 90, 3, np.random.default_rng(0))
+    constants = UNIVERSAL_LAYOUT.constants(SCALE, Fraction(1, 5), Fraction(3))
+    arrays = history_of(sequences, UNIVERSAL_LAYOUT, SCALE)
+    rows = arrays.rows(2, 10, 60, constants)
+    picked = arrays.pick(np.full(50, 2), np.arange(10, 60), constants)
+    np.testing.assert_array_equal(rows, picked)
 
 
 def test_rewards_at_ranks():
@@ -104,9 +121,32 @@ def trained(tmp_path_factory):
     return path, task, trainer
 
 
-def test_learning_beats_the_mdp(trained):
+def told_trainer(task, knots=None, layout=HistoryFormat(window=16), changes=1):
+    """Make a small trainer by told worth."""
+    plan = ToldPlan(
+        iterations=6, rows=16384, batch=512, tasks=1, fresh=1, chosen=1, sequences=24, items=700,
+        locations=50, width=32, depth=2,
+    )
+    return ToldTrainer(layout, knots, lambda generator: [task] * changes, plan, lambda line: None)
+
+
+def fitted_q(task):
+    """Make a small trainer by the published fitted Q."""
+    plan = FittedQPlan(
+        iterations=4, sequences=32, items=700, copies=10, steps=30, batch=512, discount=0.97,
+        width=32, depth=2,
+    )
+    return FittedQ(HistoryFormat(window=16), task, plan, lambda line: None)
+
+
+@pytest.mark.parametrize('method', ['returns', 'told', 'fitted-q'])
+def test_learning_beats_the_mdp(trained, method):
     """After a few seconds of training the network earns more than the i.i.d. optimum."""
     _, task, trainer = trained
+    if method != 'returns':
+        trainer = told_trainer(task) if method == 'told' else fitted_q(task)
+        for _ in range(trainer.plan.iterations):
+            trainer.iterate()
     sequences = task.scenario.draw(POOL, 4000, 20, np.random.default_rng(7))
     bucket = IntegerBucket.of(task.rate, task.depth)
     windows = windows_of(sequences, trainer.layout, task)
@@ -181,14 +221,42 @@ def test_adaptive_policy_all_at_once(universal):
 
 
 def test_universal_tasks_are_many_kinds():
-    """A draw holds all kinds of scenarios and stays within what a bucket can be."""
-    tasks = UniversalTasks(POOL)(np.random.default_rng(0))
-    assert len(tasks) == 64
-    kinds = {(task.scenario.rewards is None, task.scenario.arrivals is None) for task in tasks}
-    assert len(kinds) >= 3
-    for task in tasks:
-        assert 1 <= task.depth <= 20 and 0 < task.rate <= Fraction(1, 2)
-        assert (np.diff(task.pool) >= 0).all() and 0 <= task.pool[0] and task.pool[-1] <= 1
+    """Draws hold all kinds of scenarios and stay within what a bucket can be."""
+    generator = np.random.default_rng(0)
+    draws = [UniversalTasks(POOL)(generator) for _ in range(40)]
+    kinds = {(task.scenario.rewards is None, task.scenario.arrivals is None)
+             for tasks in draws for task in tasks}
+    assert len(kinds) == 4
+    for first, second in draws:
+        assert (first.rate, first.depth) == (second.rate, second.depth)
+        assert first.pool is second.pool
+        assert 1 <= first.depth <= 20.5 and 0 < first.rate <= Fraction(3, 2)
+        assert (np.diff(first.pool) >= 0).all()
+        assert 0 <= first.pool[0] and first.pool[-1] <= 1
+
+
+def test_worth_at_knots():
+    """Knots lie on the relative level; a single level is every knot's."""
+    marginal = np.arange(5.0)[None, None]
+    np.testing.assert_allclose(
+        worth_at_knots(marginal, np.array([0, 0.125, 1])), [[[0, 0.5, 4]]])
+    np.testing.assert_array_equal(worth_at_knots(marginal, None), marginal)
+    np.testing.assert_array_equal(
+        worth_at_knots(marginal[..., :1], np.array([0, 0.5, 1])), np.zeros((1, 1, 3)))
+
+
+def test_told_training_resumes_and_follows_a_change(tmp_path):
+    """A checkpoint brings the network back; sequences may hold one scenario after another."""
+    task = Task(SCENARIO, Fraction(1, 4), Fraction(2), POOL)
+    trainer = told_trainer(task, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, changes=2)
+    first = trainer.iterate()
+    assert trainer.iterate() < first
+    trainer.save(tmp_path / 'told.pt')
+    again = told_trainer(task, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT)
+    again.resume(tmp_path / 'told.pt')
+    assert again.iteration == 2
+    for one, two in zip(trainer.network.parameters(), again.network.parameters()):
+        torch.testing.assert_close(one, two)
 
 
 def test_files_that_do_not_fit_are_refused(trained, universal, tmp_path):

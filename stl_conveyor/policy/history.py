@@ -120,6 +120,17 @@ class HistoryArrays:
         parts.append(np.broadcast_to(constants, (last - first, constants.size)))
         return np.concatenate(parts, axis=1)
 
+    def pick(self, s: np.ndarray, t: np.ndarray, constants: np.ndarray) -> np.ndarray:
+        """Return the inputs of items t [B] of sequences s [B], float32 [B, size]."""
+        window = self.series.shape[1] - self.others.shape[1] + 1
+        view = np.lib.stride_tricks.sliding_window_view
+        parts = [view(self.series, window, axis=1)[s, t]]
+        if self.intervals is not None:
+            parts.append(view(self.intervals, window, axis=1)[s, t])
+        parts.append(self.others[s, t])
+        parts.append(np.broadcast_to(constants, (len(s), constants.size)))
+        return np.concatenate(parts, axis=1)
+
 
 def history_of(
     sequences: Sequences, layout: HistoryFormat, scale: RewardScale
@@ -137,17 +148,14 @@ def history_of(
         gaps[:, layout.window - 1:] = before
     extra = [np.zeros((n_sequences, n_items, 0), dtype=np.float32)]
     if layout.horizons:
-        place = scale.rank(rewards).astype(np.float32)
-        decay = layout.decay()[:, None]
-        averages = np.zeros((n_sequences, len(layout.horizons), _AVERAGED), dtype=np.float32)
-        stacked = np.empty((n_items, *averages.shape), dtype=np.float32)
-        last = np.full(n_sequences, 0.5, dtype=np.float32)
-        for t in range(n_items):
-            fresh = _averaged(place[:, t], last, before[:, t])
-            averages += decay * (fresh[:, None] - averages)
-            stacked[t] = averages
-            last = place[:, t]
-        extra.append(stacked.reshape(n_items, n_sequences, -1).transpose(1, 0, 2))
+        from scipy.signal import lfilter
+
+        place = scale.rank(rewards)
+        last = np.concatenate([np.full((n_sequences, 1), 0.5), place[:, :-1]], axis=1)
+        fresh = _averaged(place, last, before)
+        for decay in layout.decay():
+            average = lfilter([decay], [1, decay - 1], fresh, axis=1)
+            extra.append(average.astype(np.float32))
     if layout.universal:
         extra.append((rewards[:, :, None] / scale.unit).astype(np.float32))
     return HistoryArrays(padded, gaps, np.concatenate(extra, axis=2))

@@ -36,6 +36,19 @@ class Sequences:
     intervals: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class HiddenStates:
+    """
+    What drove S sequences of T items, for bounds and for training.
+
+    locations  float32 [T, S], rank at which each item's window begins, 0..1
+    arrivals   int8 [T, S], 0 where the interval after the item is the short one
+    """
+
+    locations: np.ndarray
+    arrivals: np.ndarray
+
+
 @dataclass(frozen=True)
 class CorrelatedRewards:
     """Scenario 1: ``spread`` (sp) 0..1 and ``reset`` (rprob) 0..1; spread 1 is i.i.d."""
@@ -47,18 +60,20 @@ class CorrelatedRewards:
         if not (0 <= self.spread <= 1 and 0 <= self.reset <= 1):
             raise ConfigError(f'spread {self.spread} and reset {self.reset} must be in 0..1')
 
-    def ranks(self, n_items: int, n_sequences: int, generator: np.random.Generator) -> np.ndarray:
-        """Return the places in the sorted pool, float32 [T, S] in 0..1."""
+    def ranks(
+        self, n_items: int, n_sequences: int, generator: np.random.Generator
+    ) -> 'tuple[np.ndarray, np.ndarray]':
+        """Return the places in the sorted pool and the locations, float32 [T, S] in 0..1."""
         shape = (n_items, n_sequences)
         fresh = generator.random(shape) < self.reset
         fresh[0] = True
         location = generator.random(shape, dtype=np.float32)
         latest = np.where(fresh, np.arange(n_items, dtype=np.int32)[:, None], 0)
         np.maximum.accumulate(latest, axis=0, out=latest)
-        ranks = np.take_along_axis(location, latest, axis=0)
-        ranks += np.float32(self.spread) * generator.random(shape, dtype=np.float32)
+        location = np.take_along_axis(location, latest, axis=0)
+        ranks = location + np.float32(self.spread) * generator.random(shape, dtype=np.float32)
         np.mod(ranks, np.float32(1), out=ranks)
-        return ranks
+        return ranks, location
 
 
 @dataclass(frozen=True)
@@ -131,14 +146,23 @@ class Scenario:
         self, pool: np.ndarray, n_items: int, n_sequences: int, generator: np.random.Generator
     ) -> Sequences:
         """Draw sequences of items from a pool of metrics [K], sorted in rising order."""
+        return self.draw_told(pool, n_items, n_sequences, generator)[0]
+
+    def draw_told(
+        self, pool: np.ndarray, n_items: int, n_sequences: int, generator: np.random.Generator
+    ) -> 'tuple[Sequences, HiddenStates]':
+        """Draw the same sequences and tell the hidden states behind them."""
         source = self.rewards or CorrelatedRewards(spread=1.0, reset=0.0)
-        place = source.ranks(n_items, n_sequences, generator)
+        place, locations = source.ranks(n_items, n_sequences, generator)
         index = np.minimum((place * pool.size).astype(np.int32), pool.size - 1)
         if self.arrivals is None:
             intervals = np.ones((n_items, n_sequences), dtype=np.int16)
         else:
             intervals = self.arrivals.intervals(n_items, n_sequences, generator)
-        return Sequences(np.asarray(pool, dtype=np.float32)[index], intervals)
+        return (
+            Sequences(np.asarray(pool, dtype=np.float32)[index], intervals),
+            HiddenStates(locations, (intervals != 1).astype(np.int8)),
+        )
 
 
 def load_trace(path: 'str | Path') -> 'tuple[Sequences, np.ndarray]':
