@@ -267,6 +267,8 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         if now - saved_at > 60:
             saved_at = now
             save()
+    if sums:
+        curve.append((step, *map(float, np.mean(sums, 0))))
     save()
     return average.module, curve
 
