@@ -144,7 +144,8 @@ def cell_xml(cell, slots):
          diffuse="0.32 0.32 0.34" specular="0.35 0.35 0.35" attenuation="1 0 0"/>
   <light name="hall" type="directional" pos="0.6 -1.2 2.4" dir="0 0.45 -1" castshadow="false"
          diffuse="0.10 0.10 0.10" specular="0.05 0.05 0.05" ambient="0.10 0.10 0.10"/>
-  <geom name="floor" type="plane" size="4 4 0.1" pos="{middle} 0 {FLOOR:.2f}" rgba="0.46 0.47 0.48 1"/>
+  <geom name="floor" type="plane" size="4 4 0.1" pos="{middle} 0 {FLOOR:.2f}"
+        rgba="0.46 0.47 0.48 1"/>
   <body name="belt" pos="{middle} 0 {-BELT_THICKNESS / 2}">
     <joint name="belt" type="slide" axis="1 0 0"/>
     <geom name="belt" type="box" size="{length / 2} {half} {BELT_THICKNESS / 2}" mass="50"
