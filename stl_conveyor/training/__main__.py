@@ -11,58 +11,18 @@ command can be stopped and run again. On two cores the whole takes about an hour
 import argparse
 from pathlib import Path
 
-import numpy as np
+import torch
 
-from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.resources import share_path
 from stl_conveyor.sim.parts import CLASS_IDS
-from stl_conveyor.training import codec, policy, render
-from stl_conveyor.training.classifiers import train_classifier
+from stl_conveyor.training import codec, render
+from stl_conveyor.training.classifiers import recipe_for, SEED, train_classifier
+from stl_conveyor.training.image_folder import LabelledImages
 from stl_conveyor.training.manifest import write_readme
-from stl_conveyor.vision.classifier import Classifier
-from stl_conveyor.vision.model_folder import ModelFolder
+from stl_conveyor.training.pipeline import fit_reward
 
 STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'cards')
-BATCH = 32
-
-
-def edge_answers(folder, images, probabilities, budget, threads=2):
-    """
-    Return the edge's answers int [N] on what arrives of each image within a byte budget.
-
-    images: uint8 [N, S, S, 3]. probabilities: the weak classifier's, float32 [N, C], which
-    travel as side information.
-    """
-    encoder, decoder = Encoder(folder), Decoder(folder, threads=threads)
-    answers = []
-    for begin in range(0, len(images), BATCH):
-        sessions = []
-        for image, known in zip(images[begin:begin + BATCH], probabilities[begin:begin + BATCH]):
-            session = decoder.start()
-            for packet in encoder.encode(image, known, max_bytes=budget).packets:
-                session.add(packet)
-            sessions.append(session)
-        answers.append(decoder.classify(sessions).argmax(1))
-        print(f'edge answers {begin + len(sessions)}/{len(images)}', flush=True)
-    return np.concatenate(answers)
-
-
-def fit_reward(data, work, models, budget):
-    """
-    Fit the reward estimator on the validation renders, which no network was fitted to.
-
-    budget: bytes of an offload, the nominal size of a token.
-    """
-    images = render.load_split(data, 'val')
-    folder = ModelFolder(models)
-    weak = Classifier(folder.path('weak'), threads=2)
-    probabilities = np.concatenate([weak.classify_batch(images.pixels[i:i + BATCH])
-                                    for i in range(0, len(images.labels), BATCH)])
-    answers = edge_answers(folder, images.pixels, probabilities, budget)
-    arrays = work / 'reward.npz'
-    np.savez(arrays, probabilities=probabilities,
-             weak_correct=probabilities.argmax(1) == images.labels,
-             edge_correct=answers == images.labels)
-    return policy.main(['--models', str(models), '--data', str(arrays)])
 
 
 def main(arguments=None):
@@ -74,6 +34,7 @@ def main(arguments=None):
     parser.add_argument('--only', choices=STAGES, help='run one stage alone')
     parser.add_argument('--budget', type=int, default=512,
                         help='bytes of an offload for which the reward is fitted')
+    parser.add_argument('--threads', type=int, default=2)
     options = parser.parse_args(arguments)
     data = options.work / 'images'
     stages = [options.only] if options.only else STAGES[STAGES.index(options.first):]
@@ -82,12 +43,18 @@ def main(arguments=None):
         if stage == 'render':
             render.render_splits(data, 112, (21, 4, 6))
         elif stage in ('weak', 'strong'):
-            train_classifier(stage, data, options.work, options.models)
+            torch.set_num_threads(options.threads)
+            size = CellDescription.load(share_path('config/cell.yaml')).camera.crop_size
+            train_classifier(stage, data, options.work, options.models, CLASS_IDS,
+                             recipe_for('parts', stage), size, seed=SEED,
+                             difficulty=render.load_split(data, 'test').difficulty)
         elif stage == 'codec':
             codec.main(['--data', str(data), '--strong', str(options.work / 'strong.pt'),
                         '--work', str(options.work), '--models', str(options.models)])
         elif stage == 'reward':
-            fit_reward(data, options.work, options.models, options.budget)
+            images = render.load_split(data, 'val')
+            fit_reward(LabelledImages(images.pixels, images.labels), options.work,
+                       options.models, options.budget, threads=options.threads)
         else:
             write_readme(options.models, CLASS_IDS)
 

