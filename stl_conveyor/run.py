@@ -8,7 +8,7 @@ summary, OUT/summary.json, OUT/items.csv and OUT/report.html. Exit code 0 if eve
 rest, 1 if not, 2 if the cell could not start, 130 after Ctrl-C.
 """
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 import os
 from pathlib import Path
@@ -62,6 +62,36 @@ LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
 RETRY_PATIENCE = 5.0  # s for a node that cannot configure; it tries again every 3 s
 REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """
+    Which nodes a run starts, where each runs, and how it is known that they are ready.
+
+    :param readers: node → topic → how many must listen before the belt starts.
+    :param remappings: node → topic names, old → new.
+    :param prefixes: node → command that runs its process.
+    :param environments: node → variables of its process.
+    :param out_of_sight: nodes whose reports do not reach the monitor; that the edge among them is
+        ready is known from offload_policy.
+    """
+
+    nodes: Tuple[str, ...] = (SIMULATOR, *NODES)
+    readers: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: READERS)
+    remappings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    prefixes: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    out_of_sight: Tuple[str, ...] = ()
+
+    def process_plan(self, node: str, parameters: Mapping[str, object]) -> ProcessPlan:
+        """Return how to start a node."""
+        plan = process_plan(node, parameters)
+        words = [word for old, new in self.remappings.get(node, {}).items()
+                 for word in ('-r', f'{old}:={new}')]
+        return replace(
+            plan, arguments=(*plan.arguments, *words), prefix=self.prefixes.get(node, ()),
+            environment=self.environments.get(node, {}))
 
 
 class StartError(ConveyorError):
@@ -179,8 +209,10 @@ class CellRun:
     """One run from start to end: processes, fault, and waiting for the last item."""
 
     def __init__(self, settings: RunSettings, sources: Sources, monitor: CellMonitor,
-                 supervisor: Supervisor, say: Callable[[str], None]) -> None:
+                 supervisor: Supervisor, say: Callable[[str], None],
+                 deployment: Deployment = Deployment()) -> None:
         """Take what the run is made of; nothing is started yet."""
+        self._deployment = deployment
         self._settings = settings
         self._sources = sources
         self._monitor = monitor
@@ -200,8 +232,8 @@ class CellRun:
         :raises StartError: if one does not become active in time
         """
         parameters = node_arguments(self._settings, self._sources, self._fault)
-        for node in (SIMULATOR, *NODES):
-            self._supervisor.start(process_plan(
+        for node in self._deployment.nodes:
+            self._supervisor.start(self._deployment.process_plan(
                 node, {'diagnostics_period': REPORT_PERIOD, **parameters[node]}))
         end = time.monotonic() + START_TIMEOUT
         while waiting := self._not_ready():
@@ -257,11 +289,16 @@ class CellRun:
     def _not_ready(self) -> Mapping[str, str]:
         """Return the nodes that are not active, or not connected yet, with what is missing."""
         missing = {}
-        for node in (SIMULATOR, *NODES):
+        for node in self._deployment.nodes:
+            if node in self._deployment.out_of_sight:
+                policy = self._monitor.reports.get('offload_policy', {})
+                if policy.get('edge_alive') != 'True':
+                    missing[node] = 'no sign of life has come'
+                continue
             report = self._monitor.reports.get(node, {})
             if report.get('state') != 'active':
                 missing[node] = 'not active'
-            for topic, readers in READERS[node].items():
+            for topic, readers in self._deployment.readers[node].items():
                 found = int(report.get(f'/{topic}.subscribers', 0))
                 if found < readers:
                     missing.setdefault(node, f'{topic} has {found} of {readers} readers')
@@ -349,8 +386,10 @@ def picture_of_cell(cell: CellDescription, settings: RunSettings, plan: Sequence
         moment = plan[min(7, len(plan) - 1)].arrival * settings.time_unit + 1.3
         while simulation.time < moment:
             for event in simulation.step_until(simulation.time + 0.01):
+                if not hasattr(event, 'image'):
+                    continue
                 lane = lanes.get(event.serial, cell.reject_lane)
-                if hasattr(event, 'image') and lane != cell.reject_lane:
+                if lane != cell.reject_lane:
                     simulation.fire(lane, event.time + cell.fire_time_ns(0, lane) / 1e9)
         picture = simulation.render_overview(720, 1280)
         simulation.close()
@@ -397,12 +436,15 @@ def versions(models: Path) -> Mapping[str, str]:
 
 
 def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
-             say: Callable[[str], None] = print) -> RunResult:
+             say: Callable[[str], None] = print, deployment: Deployment = Deployment(),
+             at_phase: Callable[[str], None] = lambda _: None) -> RunResult:
     """
     Run the cell and write everything into a folder.
 
     :param display: of the monitor: auto, table, lines or none
     :param say: takes lines for people
+    :param deployment: which nodes run where
+    :param at_phase: called with 'starting', 'ready' (the belt starts) and 'done' (it is empty)
     :raises ConveyorError: if the cell cannot start
     """
     began = time.time_ns()
@@ -420,14 +462,17 @@ def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
     runner = NodeRunner([NodeSpec(CellMonitor, {
         'cell_file': str(sources.cell), 'display': display, 'keep_crops': True})])
     monitor = runner.nodes[0]
-    run = CellRun(settings, sources, monitor, supervisor, say)
+    run = CellRun(settings, sources, monitor, supervisor, say, deployment)
     complete = False
     try:
         with runner, supervisor:
+            at_phase('starting')
             run.start()
+            at_phase('ready')
             if display == 'lines' or (display == 'auto' and not sys.stdout.isatty()):
                 say(plain_heading())
             complete = run.follow()
+            at_phase('done')
             supervisor.stop_all()
             records, crops, bucket = monitor.board.records, dict(monitor.crops), monitor.bucket
             troubles = tuple(f'{node}: {text}' for node, text in sorted(monitor.troubles))

@@ -7,7 +7,7 @@ import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.sim.arrivals import ItemPlan
-from stl_conveyor.sim.cell_events import Exposed, Rested
+from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 
 
 class FakeCell:
@@ -46,6 +46,7 @@ class FakeCell:
                                       item.class_id, item.difficulty))
         for contact, lane in self.strokes:
             if self.time < contact <= time:
+                events.append(PusherOut(contact, lane))
                 for item in self.plan:
                     x = (contact - self.exposure_time(item)) * self.cell.belt.speed
                     if (abs(x - self.cell.lane(lane).diverter_x)

@@ -11,6 +11,8 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ArrivalSettings, ItemPlan, plan_items
+from stl_conveyor.sim.cell_events import PusherOut
+from stl_conveyor.sim.layout import PUSH_TIME
 from stl_conveyor.sim.parts import CLASS_IDS, PARTS
 
 mujoco_cell = pytest.importorskip('stl_conveyor.sim.mujoco_cell', reason='MuJoCo is missing')
@@ -81,6 +83,16 @@ def test_pushed_items_lie_in_the_bin_of_their_lane(cell, sorted_run):
     assert rest == {i + 1: cell.lane_of(name) for i, name in enumerate(CLASS_IDS)}
 
 
+def test_pushers_report_when_they_are_out(cell, sorted_run):
+    out = [e for e in sorted_run if isinstance(e, PusherOut)]
+    assert {e.lane_name for e in out} == {lane.name for lane in cell.lanes}
+    for event in out:       # within a stroke of the command for some item of the lane
+        delays = [event.time - e.time - cell.fire_time_ns(0, event.lane_name) / 1e9
+                  for e in sorted_run if isinstance(e, mujoco_cell.Exposed)
+                  and cell.lane_of(e.class_id) == event.lane_name]
+        assert min(d for d in delays if d > 0) < 2 * PUSH_TIME
+
+
 def test_items_nobody_pushes_go_to_the_reject_bin(cell):
     events = run_to_the_end(cell, plan_of(CLASS_IDS[:8]))
     lanes = {e.lane_name for e in events if isinstance(e, mujoco_cell.Rested)}
@@ -102,7 +114,7 @@ def test_the_exposure_is_taken_when_the_item_is_under_the_camera(cell, sorted_ru
 def digest(events):
     total = hashlib.sha256()
     for event in events:
-        total.update(repr((event.time, event.serial)).encode())
+        total.update(repr((event.time, getattr(event, 'serial', 0))).encode())
         total.update(event.image.tobytes() if isinstance(event, mujoco_cell.Exposed)
                      else event.lane_name.encode())
     return total.hexdigest()

@@ -15,18 +15,18 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.errors import ConfigError, MissingDependency
-from stl_conveyor.msg import ItemTruth, SortOutcome
+from stl_conveyor.msg import Actuation, ItemTruth, SortOutcome
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
-from stl_conveyor.nodes.items import configured_path
-from stl_conveyor.nodes.qos import Profile
+from stl_conveyor.nodes.items import configured_path, RecentItems
 from stl_conveyor.nodes.run_log import open_log
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns, to_stamp
 from stl_conveyor.sim.arrivals import ARRIVALS, ArrivalSettings, ItemPlan, plan_items
-from stl_conveyor.sim.paced_cell import Cell, Exposure, PacedCell, Rest
+from stl_conveyor.sim.paced_cell import Cell, Exposure, PacedCell, Pushed, Rest
 
 # Behind the clock by more than this (s), pictures come too late for the deadlines.
 TOLERABLE_LAG = 0.1
@@ -121,18 +121,20 @@ class CellSimulator(ConveyorNode):
         settings = self.settings
         if self._cell is None:
             self._cell = self.make_cell(self._description, self._plan)
-        self._image = self.publish_on(Image, 'camera/image_raw', Profile.SENSOR)
+        self._image = self.publish_on('camera/image_raw')
         self._log_file = open_log(settings.log_path, 'stamp_ns,published_ns')
-        self._truth = self.publish_on(ItemTruth, 'item_truth', Profile.RESULT)
+        self._truth = self.publish_on('item_truth')
+        self._actuations = self.publish_on('actuation')
+        self._commanded: RecentItems[SortOutcome] = RecentItems(64)
         if settings.publish_clock:
-            clock = self.publish_on(Clock, '/clock', Profile.SENSOR)
+            clock = self.publish_on('/clock')
         self._paced = PacedCell(
             self._cell, self._description, on_exposure=self._expose, on_rest=self._rest,
             now_ns=None if settings.publish_clock else self.schedule_clock.ros_now_ns,
-            on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))),
+            on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))), on_push=self._pushed,
             prepare=self._prepare, finish=self._cell.close,
             chunk=settings.chunk, real_time_factor=settings.real_time_factor)
-        self.listen(SortOutcome, 'sort_outcome', Profile.RESULT, self._command)
+        self.listen('sort_outcome', self._command)
         self._belt_released.clear()
         self.settings_changed()
         self._paced.start()
@@ -209,10 +211,20 @@ class CellSimulator(ConveyorNode):
 
     def _command(self, outcome: SortOutcome) -> None:
         if outcome.lane in (lane.name for lane in self._description.lanes):
-            self._paced.command(to_ns(outcome.header.stamp), outcome.lane)
+            stamp_ns = to_ns(outcome.header.stamp)
+            self._commanded.put(ItemKey(1, stamp_ns), outcome)
+            self._paced.command(stamp_ns, outcome.lane)
         elif outcome.lane != self._description.reject_lane:
             self.warn('unknown_lane', f'item {outcome.item_id} is to go to {outcome.lane!r}, '
                       'which the cell does not have')
+
+    def _pushed(self, pushed: Pushed) -> None:
+        outcome = self._commanded.pop(ItemKey(1, pushed.stamp_ns))
+        if outcome is not None:
+            self._actuations.publish(Actuation(
+                header=outcome.header, item_id=outcome.item_id, lane=pushed.lane,
+                status=Actuation.STATUS_CONFIRMED, lateness=pushed.lateness,
+                delay=pushed.delay))
 
 
 def arrival_settings(settings: CellSimulatorSettings) -> ArrivalSettings:

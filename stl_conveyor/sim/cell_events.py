@@ -24,3 +24,11 @@ class Rested:
     time: float
     serial: int
     lane_name: str
+
+
+@dataclass(frozen=True)
+class PusherOut:
+    """The pusher of a lane has come out far enough to have pushed what was in front of it."""
+
+    time: float
+    lane_name: str

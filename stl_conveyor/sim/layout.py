@@ -27,6 +27,7 @@ REJECT_MARGIN = 0.08       # the reject bin is this much wider than the belt on 
 FEED_OFFSET = 0.05         # behind the belt's start, where the feeder lets go
 PUSHER_HOME = 0.006        # of the paddle's face behind the belt's edge
 PUSH_TIME = 0.15           # s for the whole stroke
+PUSHER_OUT = 0.9           # of the stroke, where an end switch sits
 HOLD_TIME = 0.03
 RETRACT_TIME = 0.14
 LOST = 'lost'              # the lane of an item that lies in no bin

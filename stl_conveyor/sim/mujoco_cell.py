@@ -10,7 +10,7 @@ any part, let a run of any length use a model of fixed size. Everything random c
 plan and the seed: the same plan, seed and commands give the same run, to the bit.
 """
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import math
 from typing import Sequence
 
@@ -19,16 +19,17 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.sim.camera_model import belt_texture, exposure_for, photograph
-from stl_conveyor.sim.cell_events import Exposed, Rested
+from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 from stl_conveyor.sim.layout import (
-    FEED_OFFSET, HOLD_TIME, lane_at, PUSH_TIME, RETRACT_TIME, TIME_STEP)
+    FEED_OFFSET, HOLD_TIME, lane_at, PUSH_TIME, PUSHER_OUT, RETRACT_TIME,
+    TIME_STEP)
+from stl_conveyor.sim.light_barrier import LightBarrier
 from stl_conveyor.sim.parts import feed_pose_of, finish_of, part_index, PARTS
 from stl_conveyor.sim.rest import RestWatch
 from stl_conveyor.sim.scene import cell_xml, PARKING_HEIGHT, SKIN_PERIOD, template_xml
 
 SLOTS = 24
 HIDDEN_GROUP = 5           # a geom group that MuJoCo does not draw
-BEAM_MERGE = 0.012         # m of light between two breaks that still is one item
 
 
 @dataclass
@@ -42,16 +43,6 @@ class _Slot:
     item: object = None          # ItemPlan
     part: int = -1
     rest: object = None          # RestWatch
-
-
-@dataclass
-class _Beam:
-    """The light barrier: pairs of edges become exposure times."""
-
-    blocked: bool = False
-    first: float = 0.0
-    last: float = -math.inf
-    exposures: list = field(default_factory=list)
 
 
 class MujocoCell:
@@ -80,12 +71,17 @@ class MujocoCell:
         self._pushers = {
             lane.name: self._id(mujoco.mjtObj.mjOBJ_ACTUATOR, f'push_{lane.name}')
             for lane in cell.lanes}
+        self._pusher_qpos = {
+            name: self.model.jnt_qposadr[self.model.actuator_trnid[pusher, 0]]
+            for name, pusher in self._pushers.items()}
         self._pushes = {lane.name: [] for lane in cell.lanes}
+        self._out = set()
         self._next = 0
         self._steps = 0
         self._active = []
         self._rested = 0
-        self._beam = _Beam()
+        self._beam = LightBarrier(cell.belt.speed)
+        self._exposures = []      # times, s
         self._captured = set()
         self._renderer = None
         self._beam_to_camera = (cell.camera.x - cell.break_beam.x) / cell.belt.speed
@@ -274,16 +270,17 @@ class MujocoCell:
             mujoco.mj_step(self.model, self.data)
             self._steps += 1
             self._watch_beam()
-            while self._beam.exposures and self._beam.exposures[0] <= self.time + 1e-9:
-                self._beam.exposures.pop(0)
+            while self._exposures and self._exposures[0] <= self.time + 1e-9:
+                self._exposures.pop(0)
                 events += self._expose()
             if self._steps % 10 == 0:
                 events += self._watch_rest()
+            events += self._watch_pushers()
         return events
 
     def _watch_beam(self):
         """Follow the light barrier; a finished break schedules the exposure of its middle."""
-        beam, x_beam, now = self._beam, self.cell.break_beam.x, self.time
+        x_beam = self.cell.break_beam.x
         broken = False
         for slot in self._active:
             centre = self.data.qpos[slot.qpos]
@@ -294,13 +291,20 @@ class MujocoCell:
             if extent.min() <= x_beam <= extent.max():
                 broken = True
                 break
-        if broken:
-            if not beam.blocked:
-                beam.blocked, beam.first = True, now
-            beam.last = now
-        elif beam.blocked and (now - beam.last) * self.cell.belt.speed > BEAM_MERGE:
-            beam.blocked = False
-            beam.exposures.append((beam.first + beam.last) / 2 + self._beam_to_camera)
+        middle = self._beam.update(self.time, broken)
+        if middle is not None:
+            self._exposures.append(middle + self._beam_to_camera)
+
+    def _watch_pushers(self):
+        events = []
+        for name, place in self._pusher_qpos.items():
+            out = self.data.qpos[place] > PUSHER_OUT * self.cell.diverter.stroke
+            if out and name not in self._out:
+                self._out.add(name)
+                events.append(PusherOut(self.time, name))
+            elif not out:
+                self._out.discard(name)
+        return events
 
     def _watch_rest(self):
         events, now = [], self.time

@@ -17,6 +17,7 @@ import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.sim.cell_events import PusherOut
 
 SECOND = 1_000_000_000
 
@@ -58,6 +59,21 @@ class Rest:
 
 
 @dataclass(frozen=True)
+class Pushed:
+    """
+    A pusher came out for the item that was captured at ``stamp_ns``.
+
+    :param lateness: seconds from the diverter's time to the command's execution
+    :param delay: seconds from then until it was out
+    """
+
+    stamp_ns: int
+    lane: str
+    lateness: float
+    delay: float
+
+
+@dataclass(frozen=True)
 class Pace:
     """How well the simulation keeps up; seconds."""
 
@@ -75,6 +91,13 @@ class _Command:
     lane: str
 
 
+@dataclass(frozen=True)
+class _Fired:
+    stamp_ns: int
+    time: float
+    lateness: float
+
+
 class PacedCell:
     """
     Steps a cell in its own thread; the only one that touches it.
@@ -86,6 +109,7 @@ class PacedCell:
     :param now_ns: the clock of the stamps. None: stamps are simulated time from 0, and
         ``on_time`` is called with it after every chunk
     :param on_time: see above
+    :param on_push: called in the thread when a pusher that was commanded is out
     :param prepare: called in the thread before time begins, for what belongs to the thread (an
         OpenGL context) and is slow the first time
     :param finish: called in the thread when it ends
@@ -98,6 +122,7 @@ class PacedCell:
                  on_exposure: Callable[[Exposure], None], on_rest: Callable[[Rest], None],
                  now_ns: Optional[Callable[[], int]],
                  on_time: Optional[Callable[[int], None]] = None,
+                 on_push: Callable[[Pushed], None] = lambda pushed: None,
                  prepare: Callable[[], object] = lambda: None,
                  finish: Callable[[], object] = lambda: None, chunk: float = 0.004,
                  real_time_factor: float = 1.0,
@@ -113,6 +138,8 @@ class PacedCell:
         self._on_rest = on_rest
         self._now_ns = now_ns
         self._on_time = on_time
+        self._on_push = on_push
+        self._fired: Dict[str, Deque[_Fired]] = {}  # by lane
         self._prepare = prepare
         self._finish = finish
         self._chunk = chunk
@@ -216,6 +243,13 @@ class PacedCell:
             self._exposures[stamp] = (event.time, exposure)
             self._stamps[event.serial] = stamp
             self._on_exposure(exposure)
+        elif isinstance(event, PusherOut):
+            # One stroke may serve two items that lie close together.
+            fired = self._fired.get(event.lane_name, ())
+            while fired and fired[0].time < event.time:
+                each = fired.popleft()
+                self._on_push(Pushed(each.stamp_ns, event.lane_name, each.lateness,
+                                     event.time - each.time))
         else:
             known = self._exposures.pop(self._stamps.pop(event.serial, None), None)
             self._on_rest(Rest(event.serial, event.lane_name, known and known[1]))
@@ -240,4 +274,7 @@ class PacedCell:
                 fire = known[0] + self._description.fire_time_ns(0, command.lane) / SECOND
                 if fire < self._cell.time:
                     self._late += 1
-                self._cell.fire(command.lane, max(fire, self._cell.time))
+                begin = max(fire, self._cell.time)
+                self._cell.fire(command.lane, begin)
+                self._fired.setdefault(command.lane, deque()).append(
+                    _Fired(command.stamp_ns, begin, begin - fire))

@@ -1,0 +1,79 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A PLC to test against: pymodbus's own server, with a program that moves diverters."""
+import asyncio
+import threading
+
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+SIZE = 64
+# Function codes of the requests.
+READ_COILS, READ_INPUTS, READ_REGISTERS, WRITE_COIL, WRITE_REGISTER = 1, 2, 3, 5, 6
+
+
+class Plc:
+    """
+    Coils 0.. move diverters; discrete inputs 0.. are their end switches, registers 32.. the echo.
+
+    `working` False: the diverters do not move. `delay`: seconds that every answer takes.
+    """
+
+    def __init__(self, port=0):
+        """Start to serve; port 0 takes a free one."""
+        self.working, self.delay = True, 0.0
+        self.coils = [False] * SIZE
+        self.registers = [0] * SIZE
+        self.writes = []
+        self.port = port
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10), 'the PLC did not start'
+
+    async def _answer(self, code, start, address, count, current, values):
+        """Be the program of the PLC: see to what is read and to what is written."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        offset = address - start
+        if code in (WRITE_COIL, WRITE_REGISTER) and values is None:
+            return None     # reads back what it wrote, for the reply
+        if code == WRITE_COIL:
+            self.coils[offset] = bool(values[0])
+            self.writes.append((offset, bool(values[0])))
+        elif code == WRITE_REGISTER:
+            self.registers[offset] = values[0]
+            self.writes.append((offset, values[0]))
+            if self.working:
+                self.registers[offset + 32] = values[0]
+                current[offset + 32] = values[0]
+        elif code == READ_INPUTS:
+            for index in range(offset, offset + count):
+                current[index] = self.coils[index] and self.working
+        return None
+
+    def _run(self):
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self):
+        bits = [SimData(0, count=SIZE, values=False, datatype=DataType.BITS) for _ in range(2)]
+        words = [SimData(0, count=SIZE, values=0, datatype=DataType.REGISTERS) for _ in range(2)]
+        device = SimDevice(1, simdata=([bits[0]], [bits[1]], [words[0]], [words[1]]),
+                           action=self._answer)
+        self._server = ModbusTcpServer(device, address=('127.0.0.1', self.port))
+        self._stopped = asyncio.Event()
+        await self._server.listen()
+        self.port = self._server.transport.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stopped.wait()
+        await self._server.shutdown()
+
+    def stop(self):
+        """Die, if it lives."""
+        if not self._thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(10)
