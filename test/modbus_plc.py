@@ -17,11 +17,12 @@ class Plc:
     Coils 0.. move diverters; discrete inputs 0.. are their end switches, registers 32.. the echo.
 
     `working` False: the diverters do not move. `delay`: seconds that every answer takes.
+    `stuck`: end switches that are always active.
     """
 
     def __init__(self, port=0):
         """Start to serve; port 0 takes a free one."""
-        self.working, self.delay = True, 0.0
+        self.working, self.delay, self.stuck = True, 0.0, set()
         self.coils = [False] * SIZE
         self.registers = [0] * SIZE
         self.writes = []
@@ -50,7 +51,7 @@ class Plc:
                 current[offset + 32] = values[0]
         elif code == READ_INPUTS:
             for index in range(offset, offset + count):
-                current[index] = self.coils[index] and self.working
+                current[index] = (self.coils[index] and self.working) or index in self.stuck
         return None
 
     def _run(self):

@@ -14,6 +14,7 @@ from typing import Any
 from stl_conveyor.errors import HardwareError, MissingDependency
 from stl_conveyor.hardware.diverter import DiverterEvents
 
+SETTLE = 1.0            # s after which a diverter that was commanded back must be back
 POLL = 0.01             # s between two looks at the feedback while a confirmation is awaited
 SMALLEST_SERIAL, LARGEST_SERIAL = 1, 65535      # 0 is what a PLC starts with
 
@@ -90,9 +91,11 @@ class ModbusDiverters:
         self._unit = {unit_name: unit}
         self._client = ModbusTcpClient(host, port=port, timeout=timeout, retries=0)
         self._queue: queue.Queue[_Command | None] = queue.Queue()
-        self._out: dict[str, bool] = {}
+        self._back_since = dict.fromkeys(self._lanes, 0.0)     # monotonic s, by command
+        self._stuck: set[str] = set()
         self._awaited: list[_Awaited] = []
-        self._connected: bool | None = None
+        self._wanted = {name: False for name, place in self._lanes.items() if not place.register}
+        self._trouble: str | None = ''      # why nothing can be commanded; None = all is well
         self._thread = threading.Thread(target=self._run, name='modbus', daemon=True)
         self._thread.start()
 
@@ -100,10 +103,10 @@ class ModbusDiverters:
         """
         Move a diverter out, as soon as the thread comes to it.
 
-        :raises HardwareError: if there is no connection to the PLC.
+        :raises HardwareError: if the PLC was unreachable when it was last tried.
         """
-        if self._connected is False:
-            raise HardwareError(f'{self._peer} is unreachable; {self.remedy(lane)}')
+        if self._trouble:
+            raise HardwareError(f'{self._trouble}; {self.remedy(lane)}')
         self._queue.put(_Command(lane, True, serial, time.monotonic() + self._useful_time))
 
     def retract(self, lane: str) -> None:
@@ -112,10 +115,8 @@ class ModbusDiverters:
             self._queue.put(_Command(lane, False, 0, float('inf')))
 
     def is_out(self, lane: str) -> bool | None:
-        """Return what the feedback said when it was last read; None for registers."""
-        if self._lanes[lane].register or self._lanes[lane].feedback < 0:
-            return None
-        return self._out.get(lane)
+        """Return None: asking takes time. What is out unasked is reported when idle."""
+        return None
 
     def remedy(self, lane: str) -> str:
         """Return what to check when the diverter of a lane stays silent."""
@@ -132,6 +133,7 @@ class ModbusDiverters:
     # The thread.
 
     def _run(self) -> None:
+        self._attempt(self._look, 'reading its feedback')
         while True:
             wait = POLL if self._awaited else self._idle_period
             try:
@@ -144,10 +146,9 @@ class ModbusDiverters:
             self._execute(command)
             if self._awaited and self._queue.empty():
                 self._attempt(self._look, 'reading its feedback')
-        for lane, place in self._lanes.items():
-            if not place.register and self._connected:
-                self._attempt(
-                    lambda: self._write(_Command(lane, False, 0, float('inf'))), 'writing')
+        self._wanted = dict.fromkeys(self._wanted, False)
+        if not self._trouble:
+            self._attempt(self._restore, 'writing')
         self._client.close()
 
     def _execute(self, command: _Command) -> None:
@@ -157,6 +158,10 @@ class ModbusDiverters:
                 command.lane, command.serial, f'{self._peer} is too slow: a command waited '
                 f'{late + self._useful_time:.2f} s and was dropped')
             return
+        if not self._lanes[command.lane].register:
+            self._wanted[command.lane] = command.extend
+            if not command.extend:
+                self._back_since[command.lane] = time.monotonic()
         reason = self._attempt(lambda: self._write(command), 'writing')
         if not command.extend:
             return
@@ -175,13 +180,18 @@ class ModbusDiverters:
             reply = self._client.write_coil(place.address, command.extend, **self._unit)
         self._check(reply, 'register' if place.register else 'coil', place.address)
 
+    def _restore(self) -> None:
+        """Bring every coil to where it should be: the connection or this node was gone."""
+        for name, out in self._wanted.items():
+            self._write(_Command(name, out, 0, 0.0))
+
     def _look(self) -> None:
         """Read the feedback of every lane that is awaited, or of all when idle."""
         names = dict.fromkeys(each.lane for each in self._awaited) or self._lanes
         values = {name: self._read(self._lanes[name]) for name in names}
-        self._out.update(
-            (name, bool(value)) for name, value in values.items()
-            if not self._lanes[name].register)
+        self._watch_stuck({
+            name: value for name, value in values.items()
+            if not self._lanes[name].register and self._lanes[name].feedback >= 0})
         awaited, self._awaited = self._awaited, []
         for each in awaited:
             expected = register_value(each.serial) if self._lanes[each.lane].register else 1
@@ -189,6 +199,18 @@ class ModbusDiverters:
                 self._events.confirmed(each.lane, each.serial)
             elif time.monotonic() <= each.until:
                 self._awaited.append(each)
+
+    def _watch_stuck(self, switches: Mapping[str, int]) -> None:
+        for name, out in switches.items():
+            settled = time.monotonic() - self._back_since[name] > SETTLE
+            if out and settled and not self._wanted[name]:
+                if name not in self._stuck:
+                    self._stuck.add(name)
+                    self._events.failed(
+                        name, None, f'input {self._lanes[name].feedback} of the {self._peer} says '
+                        'out, though it was commanded back: the diverter or its switch is stuck')
+            elif not out:
+                self._stuck.discard(name)
 
     def _read(self, place: ModbusLane) -> int:
         if place.register:
@@ -206,29 +228,27 @@ class ModbusDiverters:
     def _check(self, reply: Any, kind: str, address: int) -> None:
         if reply.isError():
             raise HardwareError(
-                f'{self._peer} refuses {kind} {address} ({reply}); compare the addresses with '
-                'its program')
+                f'{self._peer} refuses {kind} {address} ({type(reply).__name__})')
 
     def _attempt(self, work: Callable[[], None], doing: str) -> str:
         """Do some work with the PLC; return why it failed, or an empty text."""
         try:
-            if not self._client.connected and not self._client.connect():
-                raise HardwareError(f'{self._peer} is unreachable')
+            if not self._client.connected:
+                if not self._client.connect():
+                    raise HardwareError(f'{self._peer} is unreachable')
+                self._restore()
             work()
+            reason = None
         except HardwareError as error:
             reason = str(error)
         except Exception as error:  # pymodbus's errors and those of sockets
             reason = f'{self._peer} does not answer while {doing} ({type(error).__name__})'
             self._client.close()
-        else:
-            if self._connected is not True:
-                self._connected = True
-                self._events.connected(None)
-            return ''
-        if self._connected is not False:
-            self._connected = False
-            self._events.connected(f'{reason}; check that it runs and the network to it')
-        return reason
+        if reason != self._trouble:
+            self._trouble = reason
+            self._events.connected(
+                reason and f'{reason}; check that it runs, the network to it, and its addresses')
+        return reason or ''
 
 
 def register_value(serial: int) -> int:
