@@ -7,7 +7,7 @@ PYTHON ?= python3
 ITEMS ?= 200
 SEED ?= 1
 OUT ?= out
-POLICY ?= mdp
+POLICY ?= adaptive
 RATE ?= 0.25
 BUCKET ?= 4
 LINK ?= light
@@ -57,8 +57,10 @@ bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 ite
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
 .PHONY: bench-codec
-bench-codec: setup  ## measure accuracy against bytes of the codecs, on the images in DATA
-	@$(env) python -m stl_conveyor.bench.codec --out '$(OUT)' $(call given,DATA,data)
+bench-codec: setup  ## measure accuracy against bytes on the images in DATA, with MODELS and REFERENCES
+	@$(env) python -m stl_conveyor.bench.codec --out '$(OUT)' $(call given,DATA,data) \
+	    $(call given,MODELS,models) $(call given,REFERENCES,references) \
+	    $(call given,IMAGES,images) $(call given,JOBS,jobs)
 
 .PHONY: bench-policy
 bench-policy: setup  ## compare the policies; REFERENCE names published curves to compare with

@@ -7,33 +7,18 @@ Each fits an image into a number of bytes as well as it can and gives back pixel
 ordinary classifier. The `downscale` variants may also shrink the image first, which at small
 sizes is worth more than any choice of quality.
 """
-from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 import io
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import features, Image, ImageFile
+
+from stl_conveyor.codec.reference.base import ReferenceCodec
 
 #: Sides to which the downscaling variants may shrink, as parts of the original.
-SCALES = (1., .75, .5, .375, .25, .1875, .125)
-
-
-class ReferenceCodec(ABC):
-    """Something that turns an image into at most so many bytes, and back into pixels."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Name for tables."""
-
-    @abstractmethod
-    def encode(self, image: np.ndarray, max_bytes: int) -> bytes | None:
-        """Return at most `max_bytes` for an image u8[S, S, 3], or None if nothing fits."""
-
-    @abstractmethod
-    def decode(self, data: bytes, size: int) -> np.ndarray:
-        """Return the image u8[size, size, 3] of bytes made by `encode`."""
+SCALES = (1., .75, .5, .375, .25, .1875, .125, .0625)
 
 
 def _pixels(picture: Image.Image, size: int) -> np.ndarray:
@@ -41,6 +26,14 @@ def _pixels(picture: Image.Image, size: int) -> np.ndarray:
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(picture)
+
+
+def shrink(picture: Image.Image, scale: float) -> Image.Image:
+    """Return a square picture at a part of its side."""
+    if scale == 1:
+        return picture
+    side = max(1, round(picture.width * scale))
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)
@@ -73,33 +66,56 @@ class BestQuality(ReferenceCodec):
             picture.save(stream, self.format, quality=quality, method=self.method)
         return stream.getvalue()
 
-    def _best(self, picture: Image.Image, max_bytes: int) -> bytes | None:
+    @property
+    def key(self) -> str:
+        """Name for files, with the version of the library that compresses."""
+        library = 'libjpeg_turbo' if self.format == 'JPEG' else 'webp'
+        return f'{self.slug}-{features.version(library)}'
+
+    def fit(self, picture: Image.Image, max_bytes: int,
+            files: 'dict[int, bytes] | None' = None) -> 'bytes | None':
+        """
+        Return the file of a picture at the best quality that fits, or None.
+
+        `files` keeps the files made so far by quality, for several sizes of one picture.
+        """
+        files = {} if files is None else files
         low, high, best = 1, 95, None
         while low <= high:
             quality = (low + high) // 2
-            data = self.compress(picture, quality)
-            if len(data) <= max_bytes:
-                best, low = data, quality + 1
+            if quality not in files:
+                files[quality] = self.compress(picture, quality)
+            if len(files[quality]) <= max_bytes:
+                best, low = files[quality], quality + 1
             else:
                 high = quality - 1
         return best
 
-    def encode(self, image: np.ndarray, max_bytes: int) -> bytes | None:
+    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
         """Return the file; of several scales, the one with the least squared error."""
-        size = len(image)
+        return self.encode_all(image, [max_bytes])[0]
+
+    def encode_all(self, image: np.ndarray, sizes: Sequence[int]) -> 'list[bytes | None]':
+        """Return `encode` for each of several sizes."""
         whole = Image.fromarray(image)
-        if not self.downscale:
-            return self._best(whole, max_bytes)
-        found, least = None, np.inf
-        for scale in SCALES:
-            side = max(1, round(size * scale))
-            picture = whole.resize((side, side), Image.Resampling.LANCZOS)
-            data = self._best(picture, max_bytes)
-            if data is None:
-                continue
-            error = np.square(self.decode(data, size).astype(np.float32) - image).mean()
-            if error < least:
-                found, least = data, error
+        found: 'list[bytes | None]' = [None] * len(sizes)
+        least = [np.inf] * len(sizes)
+        for scale in SCALES if self.downscale else (1.,):
+            picture = shrink(whole, scale)
+            files: 'dict[int, bytes]' = {}
+            errors: 'dict[bytes, float]' = {}
+            for k, size in enumerate(sizes):
+                data = self.fit(picture, size, files)
+                if data is None:
+                    continue
+                if not self.downscale:
+                    found[k] = data
+                    continue
+                if data not in errors:
+                    difference = self.decode(data, len(image)).astype(np.float32) - image
+                    errors[data] = float(np.square(difference).mean())
+                if errors[data] < least[k]:
+                    found[k], least[k] = data, errors[data]
         return found
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
@@ -112,6 +128,8 @@ class BestQuality(ReferenceCodec):
 class ProgressivePrefix(ReferenceCodec):
     """The first bytes of one progressive JPEG, as a receiver would show them."""
 
+    streams = True
+
     quality: int = 30
 
     @property
@@ -119,10 +137,20 @@ class ProgressivePrefix(ReferenceCodec):
         """Name for tables."""
         return f'progressive JPEG q{self.quality}, prefix'
 
-    def encode(self, image: np.ndarray, max_bytes: int) -> bytes | None:
+    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
         """Return a prefix of the file; None when it ends before the first scan."""
         data = _progressive_file(image.tobytes(), len(image), self.quality)[:max_bytes]
         return data if b'\xff\xda' in data else None
+
+    def packets(self, image: np.ndarray, max_bytes: int,
+                packet_bytes: int = 512) -> 'tuple[bytes, ...]':
+        """Return the prefix in pieces, the first of them up to the first scan at least."""
+        data = self.encode(image, max_bytes)
+        if data is None:
+            return ()
+        first = max(packet_bytes, data.index(b'\xff\xda') + 2)
+        return (data[:first], *(data[at:at + packet_bytes]
+                                for at in range(first, len(data), packet_bytes)))
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
         """Return the pixels that the prefix gives."""
@@ -141,10 +169,3 @@ def _progressive_file(pixels: bytes, size: int, quality: int) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, 'JPEG', quality=quality, optimize=True, progressive=True)
     return stream.getvalue()
-
-
-def reference_codecs() -> tuple[ReferenceCodec, ...]:
-    """Return the codecs of the benchmark, in the order of its table."""
-    return (BestQuality('JPEG'), BestQuality('JPEG', progressive=True), ProgressivePrefix(30),
-            BestQuality('WEBP', method=0), BestQuality('WEBP', method=6),
-            BestQuality('JPEG', downscale=True), BestQuality('WEBP', method=6, downscale=True))

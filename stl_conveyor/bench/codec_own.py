@@ -1,0 +1,156 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Measure our codec: prefixes, packets one after the other, lost packets."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stl_conveyor.bench.codec_cache import images_key, load_arrays, save_arrays
+from stl_conveyor.bench.codec_scores import Row, score
+from stl_conveyor.codec import Decoder, EncodedItem, Encoder
+from stl_conveyor.training.image_folder import LabelledImages
+from stl_conveyor.vision.classifier import Classifier
+from stl_conveyor.vision.model_folder import ModelFolder
+
+OURS, OURS_WITH_SIDE = 'this codec', 'this codec, with local answer'
+SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+BATCH = 32
+
+
+def receive(decoder: Decoder, items: Sequence[EncodedItem],
+            arrives: 'Sequence[Sequence[bool]] | None' = None) -> 'tuple[np.ndarray, float]':
+    """Return the decoder's answers f32[N, C] and the mean of the bytes that arrived."""
+    answers, received = [], []
+    for at in range(0, len(items), BATCH):
+        sessions = []
+        for number, item in enumerate(items[at:at + BATCH], at):
+            session = decoder.start()
+            for k, packet in enumerate(item.packets):
+                if arrives is None or arrives[number][k]:
+                    session.add(packet)
+            received.append(session.bytes_received)
+            sessions.append(session)
+        answers.append(decoder.classify(sessions))
+    return np.concatenate(answers), float(np.mean(received))
+
+
+def codec_rows(folder: ModelFolder, test: LabelledImages, sizes: Sequence[int] = SIZES,
+               packet_bytes: int = 512, show=lambda row: None) -> 'list[Row]':
+    """Measure the codec of a model folder, alone and with the local answer."""
+    encoder, decoder = Encoder(folder), Decoder(folder)
+    local = None
+    if 'weak' in folder.roles:
+        weak = Classifier(folder.path('weak'))
+        local = [weak.classify(image) for image in test.images]
+    rows = []
+    for name, known in ((OURS, None), (OURS_WITH_SIDE, local)):
+        if name == OURS_WITH_SIDE and local is None:
+            continue
+        for size in sizes:
+            items = [encoder.encode(image, known[k] if known else None,
+                                    packet_bytes=packet_bytes, max_bytes=size)
+                     for k, image in enumerate(test.images)]
+            answers, received = receive(decoder, items)
+            rows.append(score(name, size, received, answers, test.classes))
+            show(rows[-1])
+    return rows
+
+
+def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] = (.1, .3),
+              max_bytes: int = 1024, packet_bytes: int = 128, seed: int = 0,
+              show=lambda row: None) -> 'list[Row]':
+    """
+    Measure what random packet loss costs.
+
+    For each rate three rows: with the loss; with the loss, but the first packet sent twice; and
+    a prefix of as many bytes as arrived in the first case on average.
+    """
+    encoder, decoder = Encoder(folder), Decoder(folder)
+    rng = np.random.default_rng(seed)
+    items = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=max_bytes)
+             for image in test.images]
+    rows = []
+    for rate in rates:
+        arrives = [rng.random(len(item.packets)) >= rate for item in items]
+        again = rng.random(len(items)) >= rate
+        protected = [np.concatenate([[one[0] or second], one[1:]])
+                     for one, second in zip(arrives, again)]
+        answers, received = receive(decoder, items, arrives)
+        rows.append(score(f'{rate:.0%} of packets lost', max_bytes, received, answers,
+                          test.classes))
+        answers, more = receive(decoder, items, protected)
+        rows.append(score(f'{rate:.0%} of packets lost, the first sent twice', max_bytes, more,
+                          answers, test.classes))
+        size = round(received)
+        prefix = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=size)
+                  for image in test.images]
+        answers, received = receive(decoder, prefix)
+        rows.append(score('prefix of that size', size, received, answers, test.classes))
+        for row in rows[-3:]:
+            show(row)
+    return rows
+
+
+class OwnCodec:
+    """The codec of a model folder on one set of images, with what it answered kept on disk."""
+
+    def __init__(self, folder: ModelFolder, images: np.ndarray, cache: Path) -> None:
+        """Load the codec; images u8[N, S, S, 3]."""
+        self._encoder, self._decoder = Encoder(folder), Decoder(folder)
+        self._images = images
+        models = [folder.model_id(role) for role in ('encoder', 'edge')]
+        self.has_side = 'weak' in folder.roles
+        self._local = None
+        if self.has_side:
+            weak = Classifier(folder.path('weak'))
+            self._local = [weak.classify(image) for image in images]
+            models.append(folder.model_id('weak'))
+        key = 0
+        for model in models:
+            key ^= model
+        self._folder = Path(cache) / images_key(images) / f'ours-{key:016x}'
+
+    def _items(self, max_bytes: int, packet_bytes: int, side: bool) -> 'list[EncodedItem]':
+        return [self._encoder.encode(image, self._local[k] if side else None,
+                                     packet_bytes=packet_bytes, max_bytes=max_bytes)
+                for k, image in enumerate(self._images)]
+
+    def answers(self, size: int, side: bool,
+                packet_bytes: int = 512) -> 'tuple[np.ndarray, float]':
+        """Return f32[N, C] of what fits into `size` bytes, and the mean of the bytes."""
+        path = self._folder / f'{size}-{packet_bytes}-{int(side)}.npz'
+        kept = load_arrays(path)
+        if not kept:
+            answers, received = receive(self._decoder, self._items(size, packet_bytes, side))
+            kept = {'answers': answers, 'received': np.array(received)}
+            save_arrays(path, **kept)
+        return kept['answers'], float(kept['received'])
+
+    def packet_answers(self, packet_bytes: int, max_bytes: int,
+                       side: bool) -> 'tuple[list[list[int]], np.ndarray]':
+        """
+        Return the sizes of each item's packets, and the answers after each of them.
+
+        f32[most, N, C]: row n - 1 is what the first n packets give.
+        """
+        path = self._folder / f'packets-{packet_bytes}-{max_bytes}-{int(side)}.npz'
+        kept = load_arrays(path)
+        if not kept:
+            items = self._items(max_bytes, packet_bytes, side)
+            most = max(len(item.packets) for item in items)
+            sizes = np.zeros((len(items), most), np.int64)
+            for k, item in enumerate(items):
+                sizes[k, :len(item.packets)] = [len(packet) for packet in item.packets]
+            sessions = [self._decoder.start() for _ in items]
+            answers = []
+            for n in range(most):
+                for item, session in zip(items, sessions):
+                    if n < len(item.packets):
+                        session.add(item.packets[n])
+                answers.append(np.concatenate([
+                    self._decoder.classify(sessions[at:at + BATCH])
+                    for at in range(0, len(sessions), BATCH)]))
+            kept = {'sizes': sizes, 'answers': np.stack(answers)}
+            save_arrays(path, **kept)
+        return [[int(size) for size in row if size] for row in kept['sizes']], kept['answers']

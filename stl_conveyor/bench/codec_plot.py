@@ -1,0 +1,93 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of the codec benchmark: accuracy against bytes."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stl_conveyor.bench.codec_scores import Row
+
+#: Kinds of curves: ours, ours with the local answer, references with each classifier.
+OURS_KIND, SIDE_KIND, CLEAN_KIND, TUNED_KIND = 'ours', 'side', 'clean', 'tuned'
+
+_OURS, _SIDE = '#d1495b', '#f28f3b'
+#: By how the slug of a codec begins; the first that fits.
+_COLOURS = (('webp_6_may', '#1b6ca8'), ('jpeg_may', '#2a9d8f'), ('webp_6', '#7fb2dd'),
+            ('webp_0', '#a9c9e8'), ('progressive_jpeg_q', '#c8b6a6'),
+            ('progressive', '#9c8a7a'), ('jpeg', '#b5b5b5'), ('st_published', '#b18fcf'),
+            ('st_fixed', '#cdb4db'), ('st', '#6a4c93'), ('recurrent', '#5f7f3f'))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One codec's accuracies, and how to draw them."""
+
+    slug: str
+    kind: str
+    rows: 'Sequence[Row]'
+
+
+def _colour(slug: str) -> str:
+    return next((colour for start, colour in _COLOURS if slug.startswith(start)), '#888888')
+
+
+def _style(curve: Curve) -> dict:
+    if curve.kind == OURS_KIND:
+        return {'color': _OURS, 'lw': 2.8, 'marker': 'o', 'ms': 5, 'zorder': 6}
+    if curve.kind == SIDE_KIND:
+        return {'color': _SIDE, 'lw': 2.4, 'marker': 's', 'ms': 4.5, 'zorder': 5}
+    if curve.kind == TUNED_KIND:
+        return {'color': _colour(curve.slug), 'lw': 1.8, 'ls': (0, (5, 2)), 'marker': '.',
+                'ms': 6, 'zorder': 4}
+    return {'color': _colour(curve.slug), 'lw': 1.3, 'ls': (0, (1, 1.2)), 'marker': '.',
+            'ms': 4, 'zorder': 3}
+
+
+def draw_accuracy(curves: Sequence[Curve], fixed: Sequence[Row], title: str, path: Path,
+                  top5: bool = False) -> None:
+    """
+    Draw accuracy against bytes: ours in strong colours, tuned dashed, clean dotted.
+
+    fixed: rows of classifiers on the original images, drawn as horizontal lines. The first
+    point of a curve is the first size at which the codec has an answer at all.
+    """
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    from matplotlib.ticker import FixedLocator, NullLocator
+    figure, axes = pyplot.subplots(figsize=(11, 5.6))
+    sizes = sorted({row.budget for curve in curves for row in curve.rows})
+    for row, style, colour in zip(fixed, ('-', '-.'), ('#222222', '#777777')):
+        value = row.top5 if top5 else row.accuracy
+        axes.axhline(value, color=colour, ls=style, lw=1, label=f'{row.codec}: {value:.3f}')
+    lowest = 1.
+    for curve in curves:
+        style = _style(curve)
+        rows = [row for row in curve.rows if row.top5 > 0]
+        if not rows:
+            continue
+        x = [row.budget for row in rows]
+        y = [row.top5 if top5 else row.accuracy for row in rows]
+        axes.plot(x, y, label=rows[0].codec, **style)
+        if curve.kind != CLEAN_KIND:
+            axes.fill_between(x, [row.top5_low if top5 else row.low for row in rows],
+                              [row.top5_high if top5 else row.high for row in rows],
+                              color=style['color'], lw=0, zorder=1,
+                              alpha=.16 if curve.kind in (OURS_KIND, SIDE_KIND) else .08)
+        lowest = min(lowest, min(y))
+    axes.set_xscale('log', base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([f'{size:,}' for size in sizes], fontsize=8)
+    axes.set(xlabel='bytes per image, all headers included', title=title,
+             ylabel='top-5 accuracy' if top5 else 'accuracy', ylim=(max(0, lowest - .03), 1.))
+    axes.title.set_fontsize(11)
+    axes.grid(color='#e6e6e6', lw=.7)
+    axes.set_axisbelow(True)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
+    axes.legend(fontsize=7.5, loc='upper left', bbox_to_anchor=(1.01, 1), frameon=False,
+                handlelength=3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)

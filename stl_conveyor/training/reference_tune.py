@@ -1,0 +1,350 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+r"""
+Tune a classifier on the output of a codec to compare with, by the recipe of ours.
+
+    python -m stl_conveyor.training.reference_tune --codec webp_6_may_downscale --data FOLDER \\
+        --models FOLDER --strong strong.pt --work FOLDER --references FOLDER
+
+Training images are augmented first, then encoded at a size drawn log-uniformly, then decoded:
+the strong classifier is fine-tuned on them with cross-entropy and distillation from itself on
+the augmented original, the early blocks in the last part only, as ours is. What was encoded is
+kept under --work; training goes on from its last checkpoint. To encode thousands of images in
+minutes a codec that may downscale has one scale per size here, the best of a sample, and every
+third quality; the benchmark itself searches both for every image.
+"""
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+import math
+import multiprocessing
+from pathlib import Path
+import time
+
+import numpy as np
+from PIL import Image
+import torch
+from torch import nn
+from torch.nn import functional
+
+from stl_conveyor.bench.codec_cache import BenchCache
+from stl_conveyor.bench.codec_scores import right_answers
+from stl_conveyor.codec.reference import find_codec, ReferenceCodec
+from stl_conveyor.codec.reference.image_files import BestQuality, SCALES, shrink
+from stl_conveyor.training.classifiers import fit_temperature
+from stl_conveyor.training.codec import AUGMENT
+from stl_conveyor.training.codec_network import load_strong
+from stl_conveyor.training.image_folder import load_images
+from stl_conveyor.training.manifest import register_model, write_card
+from stl_conveyor.training.onnx_export import export_onnx
+from stl_conveyor.vision.classifier import Classifier
+from stl_conveyor.vision.model_folder import ModelFolder
+
+#: Sizes at which the best scale is sought; between them the nearest counts.
+SCALE_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+SCALE_SAMPLE = 24
+CARD_SIZES = (128, 512, 2048)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what comes out, apart from the data."""
+
+    seed: int = 7
+    variants: int = 5          # augmented copies of each training image, one size each
+    shortest: float = 56.
+    longest: float = 4096.
+    minutes: float = 8.        # of training
+    late_share: float = .6     # part of the time with the early blocks frozen
+    batch: int = 24
+    rate: float = 3e-4
+    smoothing: float = .03
+    distil: float = 1.
+    feature: float = 1.
+    average: float = .99
+
+
+def best_scales(codec, images):
+    """Return {size: the scale with the least mean squared error} over a sample u8[N, S, S, 3]."""
+    errors = np.full((len(SCALE_SIZES), len(SCALES), len(images)), np.inf)
+    for number, image in enumerate(images):
+        whole = Image.fromarray(image)
+        for at, scale in enumerate(SCALES):
+            picture, files = shrink(whole, scale), {}
+            for k, size in enumerate(SCALE_SIZES):
+                data = codec.fit(picture, size, files)
+                if data is not None:
+                    made = codec.decode(data, len(image)).astype(np.float32)
+                    errors[k, at, number] = np.square(made - image).mean()
+    unusable = ~np.isfinite(errors)
+    errors[unusable] = 1e5
+    return {size: SCALES[int(errors[k].mean(1).argmin())]
+            for k, size in enumerate(SCALE_SIZES)}
+
+
+def quick_encode(codec, image, size, scales):
+    """Return the file of an image at the usual scale for the size, or a smaller one; or None."""
+    first = SCALES.index(scales[min(scales, key=lambda known: abs(math.log(known / size)))])
+    whole = Image.fromarray(image)
+    for scale in SCALES[first:]:
+        picture = shrink(whole, scale)
+        low, high, best = 0, 31, None
+        while low <= high:
+            middle = (low + high) // 2
+            data = codec.compress(picture, 1 + 3 * middle)
+            if len(data) <= size:
+                best, low = data, middle + 1
+            else:
+                high = middle - 1
+        if best is not None:
+            return best
+    return None
+
+
+def _drawn(image, variant, number, recipe, augment):
+    """Return (augmented image, size) of one copy of a training image, always the same."""
+    rng = np.random.default_rng([recipe.seed, variant, number])
+    size = math.exp(rng.uniform(math.log(recipe.shortest), math.log(recipe.longest)))
+    return AUGMENT[augment](image[None], rng)[0], int(size)
+
+
+def _encode_some(codec, images, numbers, variant, recipe, augment, scales):
+    found = []
+    for image, number in zip(images, numbers):
+        copy, size = _drawn(image, variant, number, recipe, augment)
+        if isinstance(codec, BestQuality) and codec.downscale:
+            found.append(quick_encode(codec, copy, size, scales) or b'')
+        else:
+            found.append(codec.encode(copy, size) or b'')
+    return found
+
+
+def encoded_copies(codec, images, recipe, augment, work, jobs):
+    """Return [variants][N] byte strings, empty where nothing fits; kept under `work`."""
+    scales = None
+    if isinstance(codec, BestQuality) and codec.downscale:
+        pick = np.random.default_rng(recipe.seed).permutation(len(images))[:SCALE_SAMPLE]
+        scales = best_scales(codec, images[pick])
+        print('best scales:', scales, flush=True)
+    result, step = [], 256
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) \
+        if jobs > 1 and codec.parallel else None
+    for variant in range(recipe.variants):
+        path = Path(work) / f'{codec.key}-{variant}.npz'
+        if path.exists():
+            saved = np.load(path)
+            ends = np.cumsum(saved['lengths'])
+            blob = saved['blob'].tobytes()
+            result.append([blob[end - length:end]
+                           for end, length in zip(ends, saved['lengths'])])
+            continue
+        numbers = range(len(images))
+        tasks = [(codec, images[at:at + step], numbers[at:at + step], variant, recipe, augment,
+                  scales) for at in range(0, len(images), step)]
+        parts = pool.map(_encode_some, *zip(*tasks)) if pool else (
+            _encode_some(*task) for task in tasks)
+        found = []
+        for part in parts:
+            found += part
+            print(f'encoded copy {variant + 1}/{recipe.variants}: {len(found)}/{len(images)}',
+                  flush=True)
+        partial = path.with_suffix('.part.npz')
+        np.savez(partial, lengths=np.array([len(data) for data in found]),
+                 blob=np.frombuffer(b''.join(found), np.uint8))
+        partial.rename(path)
+        result.append(found)
+    if pool:
+        pool.shutdown()
+    return result
+
+
+def _pixels(images):
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
+    """Fine-tune `trunk` on decoded copies; returns (its running average, curve)."""
+    size = train.images.shape[1]
+    where = [(variant, number) for variant, found in enumerate(copies)
+             for number, data in enumerate(found) if data]
+    print(f'{len(where)} copies of {len(train.classes)} images', flush=True)
+    optimiser = torch.optim.AdamW(trunk.parameters(), lr=recipe.rate, weight_decay=1e-4)
+    average = torch.optim.swa_utils.AveragedModel(
+        trunk, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
+    rng, step, spent, curve = np.random.default_rng(recipe.seed), 0, 0., []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=False)
+        for part, name in ((trunk, 'trunk'), (average, 'average'), (optimiser, 'optimiser')):
+            part.load_state_dict(saved[name])
+        rng.bit_generator.state = saved['rng']
+        step, spent, curve = saved['step'], saved['spent'], saved['curve']
+        print(f'resumed at step {step}', flush=True)
+    begun = shown = saved_at = time.monotonic()
+    sums = []
+
+    def save():
+        partial = checkpoint.with_suffix('.part')
+        torch.save({'trunk': trunk.state_dict(), 'average': average.state_dict(),
+                    'optimiser': optimiser.state_dict(), 'rng': rng.bit_generator.state,
+                    'step': step, 'spent': spent + time.monotonic() - begun, 'curve': curve},
+                   partial)
+        partial.rename(checkpoint)
+
+    order = np.random.default_rng(recipe.seed + 2).permutation(len(where))
+    while True:
+        done = (spent + time.monotonic() - begun) / (60 * recipe.minutes)
+        if done >= 1:
+            break
+        for group in optimiser.param_groups:
+            group['lr'] = recipe.rate * min(
+                (step + 1) / 40, .02 + .49 * (1 + math.cos(math.pi * done)))
+        picked = [where[k] for k in np.take(
+            order, range(step * recipe.batch, (step + 1) * recipe.batch), mode='wrap')]
+        originals = np.stack([_drawn(train.images[k], v, k, recipe, augment)[0]
+                              for v, k in picked])
+        decoded = np.stack([codec.decode(copies[v][k], size) for v, k in picked])
+        flip = rng.random(len(picked)) < .5
+        originals[flip], decoded[flip] = originals[flip, :, ::-1], decoded[flip, :, ::-1]
+        classes = torch.from_numpy(train.classes[[k for _, k in picked]])
+        with torch.no_grad():
+            target, target_pooled = strong(_pixels(originals))
+        logits, pooled = trunk(_pixels(decoded), None, done >= recipe.late_share)
+        entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
+        loss = entropy + recipe.distil * functional.kl_div(
+            functional.log_softmax(logits, 1), functional.log_softmax(target, 1),
+            reduction='batchmean', log_target=True)
+        loss = loss + recipe.feature * functional.mse_loss(pooled, target_pooled) \
+            / target_pooled.var()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trunk.parameters(), 2.)
+        optimiser.step()
+        average.update_parameters(trunk)
+        step += 1
+        right = (logits.argmax(1) == classes).float().mean()
+        sums.append([float(value.detach()) for value in (loss, entropy, right)])
+        now = time.monotonic()
+        if now - shown > 20:
+            shown = now
+            curve.append((step, *map(float, np.mean(sums, 0))))
+            sums = []
+            print(f'step {step}  loss {curve[-1][1]:.3f}  entropy {curve[-1][2]:.3f}  right '
+                  f'{curve[-1][3]:.3f}  {(1 - done) * recipe.minutes:.1f} min left', flush=True)
+        if now - saved_at > 60:
+            saved_at = now
+            save()
+    save()
+    return average.module, curve, step
+
+
+class TunedClassifier(nn.Module):
+    """The exported classifier: an image u8[N, S, S, 3] becomes probabilities."""
+
+    def __init__(self, trunk, temperature=1.):
+        super().__init__()
+        self.trunk, self.temperature = trunk, float(temperature)
+
+    def forward(self, image):
+        """Return probabilities f32[N, C]."""
+        logits, _ = self.trunk((image.permute(0, 3, 1, 2).float() - 127) / 128)
+        return torch.softmax(logits / self.temperature, 1)
+
+
+def _decoded_validation(codec, validation, recipe, count=256):
+    """Return (decoded images, classes) of validation images at sizes drawn like the training's."""
+    some, size = validation.sample(count, recipe.seed), validation.images.shape[1]
+    rng = np.random.default_rng(recipe.seed + 3)
+    images, classes = [], []
+    for image, label in zip(some.images, some.classes):
+        budget = int(math.exp(rng.uniform(math.log(recipe.shortest), math.log(recipe.longest))))
+        data = codec.encode(image, budget)
+        if data is not None:
+            images.append(codec.decode(data, size))
+            classes.append(label)
+    return np.stack(images), np.array(classes)
+
+
+def tune_reference(codec: ReferenceCodec, data, strong_path, work, references, folder, recipe,
+                   augment='photos', jobs=2):
+    """Run the whole recipe and enter `tuned_<codec>` into a reference folder."""
+    work, references = Path(work), Path(references)
+    work.mkdir(parents=True, exist_ok=True)
+    references.mkdir(parents=True, exist_ok=True)
+    labels, size = folder.labels, folder.image_size
+    train = load_images(data, 'train', labels, size)
+    if train is None:
+        raise FileNotFoundError(f'no training images of {", ".join(labels)} under {data}/train')
+    validation = load_images(data, 'val', labels, size)
+    if validation is None:
+        train, validation = train.split(recipe.seed)
+    copies = encoded_copies(codec, train.images, recipe, augment, work, jobs)
+    strong = load_strong(strong_path, len(labels), size).eval()
+    strong.to(memory_format=torch.channels_last)
+    trunk = load_strong(strong_path, len(labels), size).to(memory_format=torch.channels_last)
+    trunk, curve, steps = tune(trunk, strong, codec, train, copies, recipe, augment,
+                               work / f'{codec.slug}.checkpoint.pt')
+    images, classes = _decoded_validation(codec, validation, recipe)
+    trunk.eval()
+    with torch.no_grad():
+        logits = np.concatenate([trunk(_pixels(images[k:k + 32]))[0].numpy()
+                                 for k in range(0, len(images), 32)])
+    temperature = fit_temperature(logits, classes)
+    role = f'tuned_{codec.slug}'
+    example = [torch.zeros(1, size, size, 3, dtype=torch.uint8)]
+    export_onnx(TunedClassifier(trunk, temperature), example, references / f'{role}.onnx',
+                ['image'], ['probabilities'])
+    register_model(references, role, references / f'{role}.onnx', labels, size, 'references')
+    some = validation.sample(150, recipe.seed)
+    cache = BenchCache(work / 'validation', some.images)
+    strings = cache.encodings(codec, CARD_SIZES, show=lambda line: None)
+    name = f'{role}-{ModelFolder(references).model_id(role):016x}'
+    answers = cache.answers(codec, {name: Classifier(references / f'{role}.onnx')}, strings,
+                            show=lambda line: None)[name]
+    card = {'role': role, 'codec': codec.name, 'recipe': asdict(recipe), 'augmentation': augment,
+            'training_images': len(train.classes), 'steps': steps,
+            'temperature': round(temperature, 3), 'curve_end': curve[-1:],
+            'validation_accuracy_by_bytes': {
+                str(n): round(float(right_answers(answers[n], some.classes).mean()), 3)
+                for n in CARD_SIZES}}
+    write_card(references, role, card)
+    print(card, flush=True)
+    return card
+
+
+def main(arguments=None):
+    """Parse the command line and tune."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--codec', required=True, help='such as webp_6_may_downscale, jpeg, st')
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--models', type=Path, required=True,
+                        help='the model folder to compare with: its labels and image size')
+    parser.add_argument('--strong', type=Path, required=True,
+                        help='checkpoint of the strong classifier')
+    parser.add_argument('--work', type=Path, required=True, help='encodings and checkpoints')
+    parser.add_argument('--references', type=Path, required=True, help='folder to write')
+    parser.add_argument('--augment', choices=sorted(AUGMENT), default='photos')
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--jobs', type=int, default=2, help='processes that encode')
+    parser.add_argument('--only-encode', action='store_true', help='stop before training')
+    for field, value in asdict(Recipe()).items():
+        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
+    torch.manual_seed(recipe.seed)
+    folder = ModelFolder(options.models)
+    codec = find_codec(options.codec, options.references)
+    if options.only_encode:
+        options.work.mkdir(parents=True, exist_ok=True)
+        train = load_images(options.data, 'train', folder.labels, folder.image_size)
+        if load_images(options.data, 'val', folder.labels, folder.image_size) is None:
+            train, _ = train.split(recipe.seed)
+        encoded_copies(codec, train.images, recipe, options.augment, options.work, options.jobs)
+        return
+    tune_reference(codec, options.data, options.strong, options.work, options.references, folder,
+                   recipe, options.augment, options.jobs)
+
+
+if __name__ == '__main__':
+    main()
