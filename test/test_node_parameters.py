@@ -28,6 +28,7 @@ FILES = {
     'edge': ['edge_classifier'],
     'sim': ['cell_simulator', 'camera', 'local_classifier', 'offload_policy', 'encoder',
             'link_emulator', 'edge_classifier', 'actuator', 'cell_monitor'],
+    'gazebo': ['feeder', 'gazebo_io'],
 }
 NODES = [(file, node) for file, nodes in FILES.items() for node in nodes]
 

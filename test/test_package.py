@@ -16,7 +16,7 @@ import stl_conveyor
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
-         'edge_classifier', 'actuator', 'cell_simulator', 'cell_monitor')
+         'edge_classifier', 'actuator', 'cell_simulator', 'cell_monitor', 'feeder', 'gazebo_io')
 MESSAGES = sorted(path.stem for path in (ROOT / 'msg').glob('*.msg'))
 
 

@@ -18,14 +18,15 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.msg import Actuation, ItemTruth, SortOutcome
+from stl_conveyor.nodes.arrivals import arrival_settings, ArrivalParameters, PeerWatch
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
 from stl_conveyor.nodes.items import configured_path, RecentItems
 from stl_conveyor.nodes.run_log import open_log
 from stl_conveyor.nodes.runner import run_node
-from stl_conveyor.nodes.settings import NodeSettings, parameter
+from stl_conveyor.nodes.settings import parameter
 from stl_conveyor.nodes.time import to_ns, to_stamp
-from stl_conveyor.sim.arrivals import ARRIVALS, ArrivalSettings, ItemPlan, plan_items
+from stl_conveyor.sim.arrivals import ItemPlan, plan_items
 from stl_conveyor.sim.paced_cell import Cell, Exposure, PacedCell, Pushed, Rest
 
 # Behind the clock by more than this (s), pictures come too late for the deadlines.
@@ -33,33 +34,13 @@ TOLERABLE_LAG = 0.1
 
 
 @dataclass(frozen=True)
-class CellSimulatorSettings(NodeSettings):
+class CellSimulatorSettings(ArrivalParameters):
     """Parameters of cell_simulator."""
 
     niceness: int = parameter(
         5, 'Scheduling priority of the thread that runs the node and of those that render: -20 '
         '(first) to 19. The physics catches up; what it simulates beside itself must not wait '
         'for it.', minimum=-20, maximum=19)
-    cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
-    items: int = parameter(200, 'Number of items.', minimum=1, maximum=10_000_000)
-    seed: int = parameter(1, 'Seed of everything random.', minimum=0, maximum=2 ** 62)
-    time_unit: float = parameter(
-        0.5, 'Seconds of a time unit, the shortest item period.', minimum=0.05, maximum=3600.0)
-    arrivals: str = parameter('periodic', 'Arrival process.', choices=ARRIVALS)
-    period: int = parameter(
-        1, 'Time units between items: periodic, correlated.', minimum=1, maximum=1_000_000)
-    mean_interval: float = parameter(
-        2.0, 'Time units between items on average: poisson.', minimum=1.0, maximum=1e6)
-    intervals: tuple = parameter((1, 3), 'Time units between items in both states: markov.')
-    leaving: tuple = parameter(
-        (0.001, 0.0005), 'Probability per time unit of leaving each state: markov.')
-    spread: float = parameter(
-        0.1, 'Part of the sorted items within reach: correlated.', minimum=0.0, maximum=1.0)
-    reset_probability: float = parameter(
-        0.01, 'Probability of a new location per item: correlated.', minimum=0.0, maximum=1.0)
-    lateral_range: float = parameter(
-        0.01, 'Largest distance of items from the centre line (m).', minimum=0.0, maximum=0.099)
-    frame_id: str = parameter('camera_optical_frame', 'Optical frame of the camera.')
     publish_clock: bool = parameter(
         False, 'Publish simulated time on /clock, for nodes with use_sim_time.')
     real_time_factor: float = parameter(
@@ -136,12 +117,19 @@ class CellSimulator(ConveyorNode):
             chunk=settings.chunk, real_time_factor=settings.real_time_factor)
         self.listen('sort_outcome', self._command)
         self._belt_released.clear()
-        self.settings_changed()
+        self._peers = PeerWatch(self)
+        self._peer_timer = self.every(0.1, self._look_for_peers)
+        self._look_for_peers()
         self._paced.start()
 
     def settings_changed(self) -> None:
         """Release the belt if it was held."""
-        if self.settings.belt_running:
+        if self.is_active:
+            self._look_for_peers()
+
+    def _look_for_peers(self) -> None:
+        if self.settings.belt_running and self._peers.present():
+            self._peer_timer.cancel()
             self._belt_released.set()
 
     def deactivate(self) -> None:
@@ -225,19 +213,6 @@ class CellSimulator(ConveyorNode):
                 header=outcome.header, item_id=outcome.item_id, lane=pushed.lane,
                 status=Actuation.STATUS_CONFIRMED, lateness=pushed.lateness,
                 delay=pushed.delay))
-
-
-def arrival_settings(settings: CellSimulatorSettings) -> ArrivalSettings:
-    """
-    Return the arrival process that the parameters describe.
-
-    :raises ConfigError: naming the value that is wrong
-    """
-    return ArrivalSettings(
-        process=settings.arrivals, period=settings.period, mean_interval=settings.mean_interval,
-        intervals=tuple(settings.intervals), leaving=tuple(settings.leaving),
-        spread=settings.spread, reset_probability=settings.reset_probability,
-        lateral_range=settings.lateral_range)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,6 +26,8 @@ class Profile(enum.Enum):
     RESULT = (True, False, 16, True)
     # Small packets on a lossy link: a lost one is replaced by a better one, never awaited.
     FEATURE = (False, False, 64, False)
+    # Where items are: of a model each, many at once, and the next one comes soon.
+    POSES = (False, False, 256, False)
     STATE = (True, True, 1, False)
     DIAGNOSTICS = (True, False, 16, False)
 
@@ -74,53 +76,71 @@ SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
 DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
 EDGE = ('edge_classifier',)
 EVERY_NODE = DEVICE + EDGE + SIMULATION
+GATEWAYS = ('device_gateway', 'edge_gateway')    # in place of link_emulator, on a slow network
+GAZEBO = ('feeder', 'gazebo_io')    # in place of cell_simulator; they need Gazebo's bridge
 
 TOPICS = (
     Topic('camera/image_raw', 'sensor_msgs/Image', Profile.SENSOR,
           ('cell_simulator',), ('camera',), outside='camera driver'),
-    Topic('break_beam', 'std_msgs/Header', Profile.RESULT, (), ('camera',),
+    Topic('break_beam', 'std_msgs/Header', Profile.RESULT, ('gazebo_io',), ('camera',),
           outside='beam driver, with `trigger: beam`'),
     Topic('capture', 'stl_conveyor/ItemCapture', Profile.CAPTURE,
-          ('camera',), ('local_classifier', 'encoder', 'actuator', 'cell_monitor'),
+          ('camera',), ('local_classifier', 'encoder', 'actuator', 'cell_monitor', 'feeder'),
           particular=MappingProxyType({
-              'camera': Profile.EVERY_CAPTURE, 'actuator': Profile.EVERY_CAPTURE})),
+              'camera': Profile.EVERY_CAPTURE, 'actuator': Profile.EVERY_CAPTURE,
+              'feeder': Profile.EVERY_CAPTURE})),
     Topic('classification', 'stl_conveyor/Classification', Profile.RESULT,
           ('local_classifier',), ('offload_policy', 'actuator', 'cell_monitor')),
     Topic('offload_decision', 'stl_conveyor/OffloadDecision', Profile.RESULT,
           ('offload_policy',), ('encoder', 'actuator', 'cell_monitor')),
     Topic('features_tx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
-          ('encoder',), ('link_emulator',)),
+          ('encoder',), ('link_emulator', 'device_gateway')),
     Topic('features_rx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
-          ('link_emulator',), ('edge_classifier',)),
+          ('link_emulator', 'edge_gateway'), ('edge_classifier',)),
     Topic('feedback_tx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
-          ('edge_classifier',), ('link_emulator',)),
+          ('edge_classifier',), ('link_emulator', 'edge_gateway')),
     Topic('feedback_rx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
-          ('link_emulator',), ('encoder', 'offload_policy')),
+          ('link_emulator', 'device_gateway'), ('encoder', 'offload_policy')),
     Topic('edge_classification_tx', 'stl_conveyor/Classification', Profile.RESULT,
-          ('edge_classifier',), ('link_emulator',)),
+          ('edge_classifier',), ('link_emulator', 'edge_gateway')),
     Topic('edge_classification', 'stl_conveyor/Classification', Profile.RESULT,
-          ('link_emulator',), ('actuator', 'cell_monitor')),
+          ('link_emulator', 'device_gateway'), ('actuator', 'cell_monitor')),
+    Topic('link/features', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
+          ('device_gateway',), ('edge_gateway',)),
+    Topic('link/feedback', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
+          ('edge_gateway',), ('device_gateway',)),
+    Topic('link/edge_classification', 'stl_conveyor/Classification', Profile.RESULT,
+          ('edge_gateway',), ('device_gateway',)),
     Topic('transfer', 'stl_conveyor/FeatureFeedback', Profile.RESULT,
           ('encoder',), ('offload_policy', 'cell_monitor')),
     Topic('token_bucket', 'stl_conveyor/TokenBucketState', Profile.STATE,
           ('offload_policy',), ('cell_monitor',), outside='anyone'),
     Topic('sort_outcome', 'stl_conveyor/SortOutcome', Profile.RESULT,
-          ('actuator',), ('cell_simulator', 'cell_monitor'), outside='diverter driver'),
+          ('actuator',), ('cell_simulator', 'gazebo_io', 'cell_monitor'),
+          outside='diverter driver'),
     Topic('actuation', 'stl_conveyor/Actuation', Profile.RESULT,
-          ('actuator', 'cell_simulator'), ('actuator',), outside='diverter driver',
+          ('actuator', 'cell_simulator', 'gazebo_io'), ('actuator',), outside='diverter driver',
           optional=('actuator',)),
     Topic('diverter_controller/commands', 'std_msgs/Float64MultiArray', Profile.RESULT,
           ('actuator',), (), outside='ros2_control', optional=('actuator',)),
     Topic('diverter_controller/joint_trajectory', 'trajectory_msgs/JointTrajectory',
           Profile.RESULT, ('actuator',), (), outside='ros2_control', optional=('actuator',)),
-    Topic('joint_states', 'sensor_msgs/JointState', Profile.SENSOR, (), ('actuator',),
-          outside='ros2_control', optional=('actuator',)),
+    Topic('joint_states', 'sensor_msgs/JointState', Profile.SENSOR, (),
+          ('actuator', 'gazebo_io'), outside='ros2_control, Gazebo', optional=('actuator',)),
+    Topic('cmd_pos', 'std_msgs/Float64', Profile.RESULT, ('gazebo_io',), (),
+          outside='Gazebo, in the namespace of each pusher'),
+    Topic('break_beam/scan', 'sensor_msgs/LaserScan', Profile.POSES, (), ('gazebo_io',),
+          outside='Gazebo'),
+    Topic('belt/cmd_vel', 'std_msgs/Float64', Profile.RESULT, ('feeder',), (),
+          outside='Gazebo'),
+    Topic('item_poses', 'geometry_msgs/TransformStamped', Profile.POSES, (), ('feeder',),
+          outside='Gazebo'),
     Topic('item_truth', 'stl_conveyor/ItemTruth', Profile.RESULT,
-          ('cell_simulator',), ('cell_monitor',)),
+          ('cell_simulator', 'feeder'), ('cell_monitor',)),
     Topic('/clock', 'rosgraph_msgs/Clock', Profile.SENSOR,
           ('cell_simulator',), (), outside='every node, with `use_sim_time`'),
     Topic('/diagnostics', 'diagnostic_msgs/DiagnosticArray', Profile.DIAGNOSTICS,
-          EVERY_NODE, ('cell_monitor',)),
+          EVERY_NODE + GATEWAYS + GAZEBO, ('cell_monitor',)),
 )
 
 # Where no emulator stands between the two sides, the device uses the names of the edge, which may
