@@ -1,22 +1,28 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera node's frames come from: a topic, a device, or a folder of images."""
+"""
+Where the camera node's frames come from: a topic, a device, or a folder of images.
+
+Device and folder need no ROS: whatever has a node's `get_clock`, `guarded`, `every`,
+`set_condition` and `clear_condition` can hold them (stl_conveyor.collect does).
+"""
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 import threading
-from typing import Protocol
+from typing import Protocol, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
 
 from stl_conveyor.errors import ConfigError, MissingDependency
-from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
-from stl_conveyor.nodes.time import to_ns
 from stl_conveyor.vision.image import image_to_rgb, read_image
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import Image
+    from stl_conveyor.nodes.conveyor_node import ConveyorNode
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
@@ -39,6 +45,8 @@ class TopicSource:
 
     def __init__(self, node: ConveyorNode, callback: FrameCallback) -> None:
         """Take frames from `camera/image_raw`."""
+        from stl_conveyor.nodes.time import to_ns
+        self._to_ns = to_ns
         self._node = node
         self._callback = callback
 
@@ -50,7 +58,7 @@ class TopicSource:
         """Leave the subscription to the node, which destroys it."""
 
     def _on_image(self, message: Image) -> None:
-        stamp_ns = to_ns(message.header.stamp)
+        stamp_ns = self._to_ns(message.header.stamp)
         if stamp_ns == 0:   # the driver does not stamp
             stamp_ns = self._node.get_clock().now().nanoseconds
         self._callback(

@@ -27,7 +27,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stl_conveyor.bench.codec import wilson
+from stl_conveyor.bench.calibration import calibration_error
+from stl_conveyor.bench.codec_scores import wilson
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.training.codec import AUGMENT, augment_parts
 from stl_conveyor.training.codec_network import EARLY_BLOCKS, FoldedTrunk
@@ -319,14 +320,6 @@ def fit_temperature(logits, labels):
         a, b = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, b) if loss(a) < loss(b) else (a, high)
     return math.exp((low + high) / 2)
-
-
-def calibration_error(probabilities, labels, bins=15):
-    """Return the expected calibration error of the top class (Guo et al. 2017)."""
-    score, right = probabilities.max(1), probabilities.argmax(1) == labels
-    index = np.minimum((score * bins).astype(int), bins - 1)
-    return float(sum(abs(score[index == k].mean() - right[index == k].mean())
-                     * (index == k).mean() for k in range(bins) if (index == k).any()))
 
 
 def _parameter_groups(network, recipe):
