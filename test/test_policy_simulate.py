@@ -129,7 +129,8 @@ def test_exact_gain_is_what_sequences_give(scenario):
 
 def test_exact_gain_of_independent_items_is_that_of_the_mdp():
     """For i.i.d. items the stationary gain of the optimal thresholds is the MDP's."""
-    solution = solve_mdp(Fraction(1, 5), Fraction(3), Distribution.of(POOL), Distribution.of([1.0]))
+    solution = solve_mdp(
+        Fraction(1, 5), Fraction(3), Distribution.of(POOL), Distribution.of([1.0]))
     gain = exact_gain(Scenario(), POOL, IntegerBucket.of(Fraction(1, 5), Fraction(3)),
                       solution.thresholds)
     assert gain == pytest.approx(solution.gain, abs=1e-6)

@@ -28,7 +28,8 @@ from stl_conveyor.cell.scoring import ItemRecord, Quantiles
 from stl_conveyor.cell.summary import finite, RunSettings, Summary
 from stl_conveyor.codec import Encoder
 from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
-from stl_conveyor.policy import make_policy, PolicyInput, RewardEstimator
+from stl_conveyor.policy import PolicyInput, PolicySettings
+from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 from stl_conveyor.resources import share_path
 from stl_conveyor.run import run_cell, RunResult
 from stl_conveyor.sim.arrivals import ARRIVALS
@@ -164,9 +165,10 @@ def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSetting
     """Time the weak model, the policy and the encoder on crops, one thread, one after another."""
     folder = ModelFolder(models)
     classifier = Classifier(folder.path('weak'), threads=1)
-    rewards = RewardEstimator.load(folder.path('reward'))
-    policy = make_policy(settings.policy, rate=settings.rate, depth=settings.bucket,
-                         rewards=rewards.distribution)
+    rewards = load_rewards(folder)
+    policy = make_cell_policy(
+        settings.policy, PolicySettings(rate=settings.rate, depth=settings.bucket), rewards,
+        load_budgets(folder, settings.policy))
     encoder = Encoder(folder, threads=1)
     rows: List[Tuple[float, float, float]] = []
     for crop in crops:
@@ -276,7 +278,7 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument('--items', type=int, default=500, help='number of items')
     parser.add_argument('--out', type=Path, default=Path('out'), help='folder for the results')
     parser.add_argument('--seed', type=int, default=SEED, help='of the run')
-    parser.add_argument('--policy', default='mdp', help='which policy decides')
+    parser.add_argument('--policy', default='adaptive', help='which policy decides')
     parser.add_argument('--rate', type=float, default=0.25, help='tokens per time unit')
     parser.add_argument('--bucket', type=float, default=4.0, help='most tokens kept')
     parser.add_argument('--link', default='light', choices=LINKS, help='the link')

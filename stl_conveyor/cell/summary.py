@@ -16,7 +16,7 @@ class RunSettings:
 
     items: int = 200
     seed: int = 1
-    policy: str = 'mdp'
+    policy: str = 'adaptive'
     rate: float = 0.25  # tokens per time unit
     bucket: float = 4.0  # tokens
     link: str = 'light'

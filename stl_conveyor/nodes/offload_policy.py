@@ -3,7 +3,7 @@
 """Decide which items are worth the network, and keep the token bucket."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 import math
 import sys
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
-from stl_conveyor.errors import BadProbabilities, ModelFileError
+from stl_conveyor.errors import BadProbabilities
 from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
@@ -22,8 +22,9 @@ from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
 from stl_conveyor.policy import (
-    Distribution, exact_fraction, LEARNED_POLICIES, make_policy, POLICIES, PolicyInput,
-    PolicySettings, Reservation, RewardEstimator, TokenBucket)
+    Distribution, exact_fraction, POLICIES, PolicyInput, PolicySettings, Reservation,
+    TokenBucket)
+from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 from stl_conveyor.vision.classifier import check_probabilities
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -36,7 +37,7 @@ class OffloadPolicySettings(NodeSettings):
 
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     policy: str = parameter(
-        'mdp', 'Which policy decides.', choices=tuple(POLICIES))
+        'adaptive', 'Which policy decides.', choices=tuple(POLICIES))
     policy_model: str = parameter(
         '', 'Network of the learned policies (.onnx). Empty: the one for all buckets that the '
         'package ships, for the adaptive policy.')
@@ -48,8 +49,11 @@ class OffloadPolicySettings(NodeSettings):
     time_unit: float = parameter(
         0.5, 'Seconds of the time unit: the shortest item period.', minimum=0.001, maximum=3600.0)
     nominal_bytes: int = parameter(
-        512, 'Payload bytes that one token buys, and the byte budget of an offload.',
+        512, 'Payload bytes that one token buys, and the largest byte budget of an offload.',
         minimum=1, maximum=1_000_000)
+    byte_budgets: bool = parameter(
+        True, 'Choose how many bytes each item gets (policies mdp and adaptive, with a model '
+        'folder that has a budget.json); else every offload gets a whole token.')
     threshold: float = parameter(
         -1.0, 'Expected reward asked for by the policy with a constant threshold; -1 derives it '
         'from rate, intervals and costs.', minimum=-1.0, maximum=1.0)
@@ -115,18 +119,13 @@ class OffloadPolicy(ConveyorNode):
         folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.labels = folder.labels
         self.codec_id = codec_identity(folder)
-        self.rewards = RewardEstimator.load(folder.path('reward'))
-        if self.rewards.classes != len(folder.labels):
-            raise ModelFileError(
-                f'{folder.path("reward")}: knows {self.rewards.classes} classes, the manifest '
-                f'{len(folder.labels)}; fit it again')
-        planning = replace(self._planning(settings), rewards=self.rewards.distribution)
-        if settings.policy in LEARNED_POLICIES:
-            network = configured_path(settings.policy_model, 'models/policy/adaptive.onnx')
-            planning = replace(planning, model=str(network))
-        self.policy = make_policy(
-            settings.policy,
-            **{item.name: getattr(planning, item.name) for item in fields(planning)})
+        self.rewards = load_rewards(folder)
+        budgets = None
+        if settings.byte_budgets:
+            budgets = load_budgets(folder, settings.policy, settings.nominal_bytes)
+        self.policy = make_cell_policy(
+            settings.policy, self._planning(settings), self.rewards, budgets,
+            settings.policy_model)
         self.answer_time = DelayEstimator(
             initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS,
             quantile=0.5)
@@ -136,6 +135,9 @@ class OffloadPolicy(ConveyorNode):
         self._edge_seen_ns: int | None = None
         self._edge_codec: int | None = None
         self.health.set_value('policy', settings.policy)
+        self.health.set_value(
+            'byte_budgets', 'one token' if budgets is None else
+            ' '.join(f'{share * settings.nominal_bytes:.0f}' for share in budgets.shares))
 
     def activate(self) -> None:
         """Listen for classifications and for the edge."""
@@ -227,7 +229,7 @@ class OffloadPolicy(ConveyorNode):
                                    self.answer_time.estimate_ns(now_ns)) <= LONGEST_TRANSFER_NS:
             decision.reason = OffloadDecision.REASON_TOO_LATE
             return
-        reservation = self.bucket.reserve(self.settings.nominal_bytes)
+        reservation = self.bucket.reserve(round(choice.share * self.settings.nominal_bytes))
         if reservation is None:
             decision.reason = OffloadDecision.REASON_NO_TOKENS
             return

@@ -6,6 +6,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
     Distribution, Policy, PolicyDecision, PolicyInput, PolicySettings, Reason,
 )
+from stl_conveyor.policy.byte_budget import BudgetMdpPolicy, BudgetTable, PricedBudgets
 from stl_conveyor.policy.mdp import MdpPolicy
 from stl_conveyor.policy.network import AdaptivePolicy, DqnPolicy
 from stl_conveyor.policy.reward import RewardEstimator
@@ -17,9 +18,9 @@ from stl_conveyor.policy.token_bucket import (
 )
 
 __all__ = [
-    'BucketState', 'Distribution', 'exact_fraction', 'LEARNED_POLICIES', 'make_policy', 'Policy',
-    'POLICIES', 'PolicyDecision', 'PolicyInput', 'PolicySettings', 'Reason', 'Reservation',
-    'RewardEstimator', 'TokenBucket',
+    'BUDGET_POLICIES', 'BucketState', 'BudgetTable', 'Distribution', 'exact_fraction',
+    'LEARNED_POLICIES', 'make_policy', 'Policy', 'POLICIES', 'PolicyDecision', 'PolicyInput',
+    'PolicySettings', 'Reason', 'Reservation', 'RewardEstimator', 'TokenBucket',
 ]
 
 POLICIES = {
@@ -31,11 +32,15 @@ POLICIES = {
 }
 
 LEARNED_POLICIES = (DqnPolicy.name, AdaptivePolicy.name)  # they need a network
+BUDGET_POLICIES = (MdpPolicy.name, AdaptivePolicy.name)   # they choose how many bytes
 
 
 def make_policy(name: str, **settings) -> Policy:
     """
     Make the policy with this name; settings are the fields of PolicySettings.
+
+    With ``budgets``, those of BUDGET_POLICIES choose how many bytes; the others offload a whole
+    token's worth or nothing.
 
     Raises ConfigError for a name or a setting that does not exist, or a value out of range.
     """
@@ -45,4 +50,9 @@ def make_policy(name: str, **settings) -> Policy:
     for setting in settings:
         if setting not in known:
             raise ConfigError(f'no policy setting {setting!r}; there are {", ".join(known)}')
-    return POLICIES[name](PolicySettings(**settings))
+    chosen = PolicySettings(**settings)
+    if chosen.budgets is None or name not in BUDGET_POLICIES:
+        return POLICIES[name](chosen)
+    if name == MdpPolicy.name:
+        return BudgetMdpPolicy(chosen, chosen.budgets)
+    return PricedBudgets(POLICIES[name], chosen, chosen.budgets)

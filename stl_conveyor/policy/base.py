@@ -139,6 +139,7 @@ class PolicySettings:
     probability  of offloading, for the random policy; None takes the rate
     seed         of the random policy
     model        path of the exported network, for the learned policies
+    budgets      what byte budgets bring and cost (BudgetTable); None is all or nothing
     """
 
     rate: Fraction = Fraction(1, 4)
@@ -150,6 +151,7 @@ class PolicySettings:
     probability: 'float | None' = None
     seed: int = 0
     model: 'str | None' = None
+    budgets: 'object | None' = None
 
     def __post_init__(self):
         object.__setattr__(self, 'rate', exact_fraction(self.rate))

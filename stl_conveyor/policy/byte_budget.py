@@ -6,14 +6,17 @@ How many bytes an item is worth: the decision beyond yes or no.
 A progressive stream gives the edge something to answer after every packet. Each item may get one
 of several byte budgets, and the edge ends a stream early when it is sure. What a budget brings,
 and what it costs after the refund, is known per item from its expected reward x (the metric): two
-curves for each budget, fitted on items whose streams were recorded packet by packet. The decision
-is that of a Markov decision process over the bucket level, with one action for each budget.
+curves for each budget, fitted on items whose streams were recorded packet by packet.
+
+Two policies choose. ``BudgetMdpPolicy`` solves the Markov decision process over the bucket level
+with one action for each budget. ``PricedBudgets`` asks another policy, which need not know of
+budgets, what a token is worth now, and takes the budget that brings most after paying for it.
 
 budget.json, arrays in row-major order::
 
     {"format": 1,
      "nominal_bytes": B,           bytes that one token buys, and the largest budget
-     "stop_score": s,              the edge ends a stream at this confidence; 1 = never
+     "stop_score": s,              the edge ends a stream at this confidence; above 1 = never
      "shares": [K],                budgets in tokens, rising, the last is 1
      "rewards": [J],               expected rewards x, rising; between them, the nearest counts
      "weights": [J],               share of items at each
@@ -21,7 +24,8 @@ budget.json, arrays in row-major order::
      "costs": [J][K]}              expected cost in tokens after the refund
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 import json
 from math import lcm
@@ -42,6 +46,7 @@ _TOLERANCE = 1e-9
 _MAX_SWEEPS = 200
 _MAX_STATES = 2001
 _STEPS_PER_TOKEN = 24
+STOP_SCORE = 0.97   # confidence at which the edge ends a stream, as its node has it by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +68,8 @@ class RecordedStreams:
         """
         End each stream at a byte budget, or earlier when the edge is sure.
 
-        Returns the bytes used [N] and whether the last answer is right [N]; an item whose first
-        packet does not fit uses nothing and is never right.
+        Returns the bytes used [N] and whether the last answer is right [N]; an item without a
+        packet that fits uses nothing and is never right.
         """
         fits = self.bytes <= budget
         sure = self.score >= stop_score
@@ -104,15 +109,16 @@ class BudgetTable:
 
     @classmethod
     def fit(
-        cls, rewards: np.ndarray, weak_correct: np.ndarray, streams: RecordedStreams,
-        budgets: 'tuple[int, ...]', stop_score: float = 1.1, points: int = 24,
+        cls, rewards: np.ndarray, weak_correct: np.ndarray,
+        streams: Mapping[int, RecordedStreams], stop_score: float = STOP_SCORE, points: int = 48,
     ) -> 'BudgetTable':
         """
         Fit the curves.
 
         rewards       expected rewards of the items [N], from the reward estimator
         weak_correct  whether the weak classifier is right [N]
-        budgets       in bytes, rising; the last is what a token buys
+        streams       of the N items by budget in bytes, rising; the last is what a token buys.
+                      A budget has streams of its own because packets are cut to fit it.
         stop_score    confidence at which the edge ends a stream; above 1 it never does
         """
         rewards = np.asarray(rewards, dtype=float)
@@ -123,17 +129,37 @@ class BudgetTable:
         weights = np.bincount(place, minlength=at.size) / rewards.size
         at, weights = at[weights > 0], weights[weights > 0]
         gains, costs = [], []
-        for budget in budgets:
-            used, correct = streams.stop(budget, stop_score)
+        nominal = max(streams)
+        for budget, recorded in streams.items():
+            used, correct = recorded.stop(budget, stop_score)
             # Without an answer of the edge the weak classifier's stands.
             gain = np.where(used > 0, correct - weak, 0.0)
             gains.append(kernel_regression(rewards, gain, at)[0])
-            costs.append(kernel_regression(rewards, used / budgets[-1], at)[0])
-        shares = np.asarray(budgets, dtype=float) / budgets[-1]
+            costs.append(kernel_regression(rewards, used / nominal, at)[0])
+        shares = np.array(list(streams), dtype=float) / nominal
         return cls(
-            nominal_bytes=int(budgets[-1]), stop_score=float(stop_score), shares=shares,
+            nominal_bytes=int(nominal), stop_score=float(stop_score), shares=shares,
             rewards=at, weights=weights, gains=np.stack(gains, axis=1),
             costs=np.clip(np.stack(costs, axis=1), 0.0, shares),
+        )
+
+    def for_token(self, nominal_bytes: int) -> 'BudgetTable':
+        """
+        Return the table where a token buys another number of bytes.
+
+        Raises ConfigError when a token buys less than the smallest budget.
+        """
+        scale = self.nominal_bytes / nominal_bytes
+        fits = self.shares * scale <= 1 + 1e-9
+        if not fits.any():
+            raise ConfigError(
+                f'nominal_bytes {nominal_bytes}: the smallest byte budget that was fitted is '
+                f'{self.shares[0] * self.nominal_bytes:.0f}; a token must buy as much'
+            )
+        return replace(
+            self, nominal_bytes=nominal_bytes, shares=np.minimum(self.shares[fits] * scale, 1.0),
+            gains=self.gains[:, fits],
+            costs=np.minimum(self.costs[:, fits] * scale, self.shares[fits] * scale),
         )
 
     def save(self, path: 'str | Path') -> None:
@@ -242,36 +268,46 @@ def solve_budgets(
     return BudgetSolution(steps, choice, worth, gain)
 
 
-class BudgetPolicy(Policy):
-    """Choose the byte budget that is worth its tokens; ``share`` of the decision is the budget."""
+class _Chooser:
+    """What both policies do: find the item's row of the table, and say what was asked for."""
 
-    name = 'budget'
+    def __init__(self, table: BudgetTable):
+        self.table = table
+        self._middle = (table.rewards[1:] + table.rewards[:-1]) / 2
+        self._least = np.concatenate([[-np.inf], self._middle])
 
-    def __init__(self, settings: PolicySettings):
-        if settings.model is None:
-            raise ConfigError(
-                f'policy {self.name!r} needs the path of budget.json: set the model parameter'
-            )
-        self.table = BudgetTable.load(settings.model)
+    def place(self, expected_reward: float) -> int:
+        """Row of the table that counts for an expected reward."""
+        return int(np.searchsorted(self._middle, expected_reward))
+
+    def asked(self, accepted: np.ndarray) -> float:
+        """Least expected reward that is offloaded, from the accepted rows, bool [J]."""
+        return float(self._least[accepted.argmax()]) if accepted.any() else np.inf
+
+
+class BudgetMdpPolicy(Policy):
+    """The optimal budget for i.i.d. items; ``share`` of the decision is the budget in tokens."""
+
+    name = 'mdp'
+
+    def __init__(self, settings: PolicySettings, table: BudgetTable):
+        self.table = table
         self.solution = solve_budgets(
             settings.rate, settings.depth, self.table, settings.intervals
         )
-        middle = (self.table.rewards[1:] + self.table.rewards[:-1]) / 2
-        self._edges = middle
-        # The least expected reward that is offloaded at each level.
+        self._chooser = _Chooser(table)
         accepted = self.solution.choice >= 0
-        least = np.concatenate([[-np.inf], middle])[accepted.argmax(axis=0)]
-        self._asked = np.where(accepted.any(axis=0), least, np.inf)
+        self._asked = [self._chooser.asked(column) for column in accepted.T]
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
         """Look the budget up for this reward and level."""
         solution = self.solution
         level = state.level * solution.steps_per_token // state.denominator
         level = min(max(level, 0), len(self._asked) - 1)
-        asked = float(self._asked[level])
+        asked = self._asked[level]
         if not np.isfinite(state.expected_reward):
             return PolicyDecision(False, asked, Reason.BELOW_THRESHOLD)
-        place = int(np.searchsorted(self._edges, state.expected_reward))
+        place = self._chooser.place(state.expected_reward)
         chosen = int(solution.choice[place, level])
         if chosen >= 0:
             return PolicyDecision(
@@ -281,3 +317,88 @@ class BudgetPolicy(Policy):
         return PolicyDecision(
             False, asked, Reason.NO_TOKENS if wanted else Reason.BELOW_THRESHOLD
         )
+
+
+class PricedBudgets(Policy):
+    """
+    Choose the budget by the price that another policy puts on a token.
+
+    That policy plays items which all cost the same; an item x stands in for them with its best
+    budget at the reference price p (at which the long-run cost is the rate),
+
+        m(x) = max_k gain_k(x) - p (cost_k(x) - mean cost),
+
+    and the threshold t that it answers is the worth of its average cost c. The budget is the one
+    with the most gain_k(x) - t / c cost_k(x), if that is above 0.
+    """
+
+    def __init__(self, make_inner, settings: PolicySettings, table: BudgetTable):
+        self.table = table
+        self._chooser = _Chooser(table)
+        price, cost = reference_price(table, float(settings.rate) * settings.intervals.mean)
+        worth = (table.gains - price * (table.costs - cost)).max(axis=1)
+        # Equal worths, or a fall by noise, would hide the order of the items.
+        self._worth = np.maximum.accumulate(worth) + 1e-7 * np.arange(worth.size)
+        self.inner = make_inner(replace(
+            settings, rewards=Distribution.of(self._worth, table.weights),
+            costs=Distribution.of([cost]),
+        ))
+        self._rows = table.rewards
+
+    @property
+    def name(self) -> str:
+        """Name of the policy that sets the price."""
+        return self.inner.name
+
+    def reset(self) -> None:
+        """Forget the items seen so far."""
+        self.inner.reset()
+
+    def settled(self, cost: float) -> None:
+        """Learn what an offload cost after its refund, in tokens."""
+        self.inner.settled(cost)
+
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Pay for as many bytes as bring more than they cost at the present price."""
+        table, x = self.table, state.expected_reward
+        known = x == x
+        worth = float(np.interp(x, self._rows, self._worth)) if known else float(self._worth[0])
+        inner = self.inner.decide(replace(state, expected_reward=worth))
+        price = max(inner.threshold, 0.0) / self.inner.cost
+        surplus = table.gains - price * table.costs
+        asked = self._chooser.asked(surplus.max(axis=1) > 0)
+        if not known:
+            return PolicyDecision(False, asked, Reason.BELOW_THRESHOLD)
+        row = surplus[self._chooser.place(x)]
+        if row.max() <= 0:
+            return PolicyDecision(False, asked, Reason.BELOW_THRESHOLD)
+        affordable = table.shares * state.denominator <= state.level
+        row = np.where(affordable, row, -np.inf)
+        best = int(row.argmax())
+        if row[best] <= 0:
+            return PolicyDecision(False, asked, Reason.NO_TOKENS)
+        return PolicyDecision(True, asked, Reason.WORTH_IT, share=float(table.shares[best]))
+
+
+def reference_price(table: BudgetTable, tokens_per_item: float) -> 'tuple[float, float]':
+    """
+    Return the price of a token at which the cost per item is what the rate brings.
+
+    0 where everything that helps can be paid for. With it, the mean cost of an offload in tokens.
+    """
+    def bought(price):
+        surplus = table.gains - price * table.costs
+        best = surplus.argmax(axis=1)
+        taken = table.weights * (surplus.max(axis=1) > 0)
+        cost = np.take_along_axis(table.costs, best[:, None], axis=1)[:, 0]
+        return float(taken @ cost), float(taken.sum())
+
+    low, high = 0.0, 1.0
+    while bought(high)[0] > tokens_per_item and high < 1e6:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if bought(middle)[0] > tokens_per_item else (low, middle)
+    price = 0.0 if bought(0.0)[0] <= tokens_per_item else high
+    spent, share = bought(price)
+    return price, spent / share if share > 0 else float(table.shares[0])

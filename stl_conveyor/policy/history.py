@@ -9,6 +9,7 @@ holds the two together.
 
 from dataclasses import dataclass
 from fractions import Fraction
+import math
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from stl_conveyor.policy.scenarios import Sequences
 _AVERAGED = 5
 _JUMP = 0.25  # a change of rank above this share counts as a jump
 _RANKS = 129
+_SHORTEST = 0.05  # time units; shorter intervals count as this
 _DESCRIBED = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
 _PRESENT = 1
 _BUCKET = 4
@@ -92,7 +94,7 @@ class HistoryFormat:
 
 def scale_intervals(intervals: np.ndarray) -> np.ndarray:
     """Scale inter-arrival times in time units for the network."""
-    return np.log(np.maximum(np.asarray(intervals, dtype=np.float32), 0.05)).astype(np.float32)
+    return np.log(np.maximum(np.asarray(intervals, dtype=np.float32), _SHORTEST))
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,49 +174,62 @@ def _averaged(rank, last, interval) -> np.ndarray:
 
 
 class History:
-    """The same, item by item."""
+    """
+    The same, item by item, in one array that ``push`` brings up to date.
 
-    def __init__(self, layout: HistoryFormat, scale: RewardScale):
+    input  float32 [1, size], what the network sees
+    """
+
+    def __init__(self, layout: HistoryFormat, scale: 'RewardScale | None'):
         self._layout = layout
         self._scale = scale
+        self.input = np.zeros((1, layout.size), dtype=np.float32)
+        flat, place = self.input[0], layout.window
+        self._series, self._gaps = flat[:place], None
+        if layout.intervals:
+            self._gaps = flat[place: 2 * place]
+            place *= 2
+        size = _AVERAGED * len(layout.horizons)
+        self._averages = flat[place: place + size].reshape(-1, _AVERAGED)
+        self._present = place + size
+        self._constants = flat[place + size + _PRESENT:]
+        self._decay = layout.decay()[:, None]
+        self._fresh = np.zeros(_AVERAGED, dtype=np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        layout = self._layout
-        self._series = np.zeros(layout.window, dtype=np.float32)
-        self._gaps = np.zeros(layout.window, dtype=np.float32)
-        self._averages = np.zeros((len(layout.horizons), _AVERAGED), dtype=np.float32)
-        self._decay = layout.decay()[:, None]
+        self.input[:] = 0
         self._last = 0.5
 
     def push(self, metric: float, interarrival: float, constants: np.ndarray) -> np.ndarray:
         """
-        Take in an item and return the network's input, float32 [1, size].
+        Take in an item and return ``input``.
 
         interarrival  time units since the item before; nan if there was none
         constants     from ``HistoryFormat.constants``
         """
         layout = self._layout
+        rank = 0.0
+        if layout.universal or layout.horizons:
+            rank = float(self._scale.rank(metric))
         self._series[:-1] = self._series[1:]
-        self._series[-1] = layout.series(metric, self._scale)
-        gap = 0.0 if interarrival != interarrival else float(scale_intervals(interarrival))
-        parts = [self._series]
+        self._series[-1] = 2 * rank - 1 if layout.universal else 2 * metric - 0.5
+        gap = 0.0
+        if interarrival == interarrival:
+            gap = math.log(max(interarrival, _SHORTEST))
         if layout.intervals:
             self._gaps[:-1] = self._gaps[1:]
             self._gaps[-1] = gap
-            parts.append(self._gaps)
         if layout.horizons:
-            rank = float(self._scale.rank(metric))
             change = abs(rank - self._last)
-            fresh = np.array(
-                [2 * rank - 1, 3 * rank * rank - 1, 3 * change - 1,
-                 0.5 if change > _JUMP else -0.5, gap], dtype=np.float32,
+            self._fresh[:] = (
+                2 * rank - 1, 3 * rank * rank - 1, 3 * change - 1,
+                0.5 if change > _JUMP else -0.5, gap,
             )
-            self._averages += self._decay * (fresh - self._averages)
+            self._averages += self._decay * (self._fresh - self._averages)
             self._last = rank
-            parts.append(self._averages.ravel())
         if layout.universal:
-            parts.append(np.array([metric / self._scale.unit], dtype=np.float32))
-            parts.append(constants)
-        return np.concatenate(parts)[None]
+            self.input[0, self._present] = metric / self._scale.unit
+            self._constants[:] = constants
+        return self.input

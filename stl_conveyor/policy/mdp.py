@@ -191,6 +191,11 @@ class MdpPolicy(Policy):
         self._thresholds = self.solution.thresholds.tolist()
         self._top = len(self._thresholds) - 1
 
+    @property
+    def cost(self) -> float:
+        """What the threshold is the worth of, in tokens."""
+        return self._solved_cost
+
     def settled(self, cost: float) -> None:
         """Follow the average cost of an offload; solve again when it has drifted."""
         if cost <= 0:  # a stream that never began tells nothing

@@ -63,7 +63,16 @@ class LearnedPolicy(Policy):
                     f'not ({settings.rate}, {settings.depth}); use policy adaptive'
                 )
         self._knots = np.asarray(about['knots'], dtype=float)
+        outputs = self._knots.size
         self._history = History(self._layout, self._scale)
+        # Input and output stay where they are: nothing is allocated for a decision.
+        self._worth = np.zeros((1, outputs), dtype=np.float32)
+        self._binding = self._session.io_binding()
+        for bind, name, array in (
+            (self._binding.bind_input, 'history', self._history.input),
+            (self._binding.bind_output, 'worth', self._worth),
+        ):
+            bind(name, 'cpu', 0, np.float32, array.shape, array.ctypes.data)
         self._first_cost = settings.costs.mean
         self.reset()
 
@@ -73,8 +82,13 @@ class LearnedPolicy(Policy):
         self._cost = self._first_cost
         self._describe()
 
+    @property
+    def cost(self) -> float:
+        """What the threshold is the worth of, in tokens."""
+        return max(self._cost, _LEAST_COST) if self.universal else 1.0
+
     def _describe(self) -> None:
-        cost = max(self._cost, _LEAST_COST)
+        cost = self.cost
         self._constants = self._layout.constants(
             self._scale, float(self._rate) / cost, float(self._depth) / cost
         )
@@ -87,13 +101,13 @@ class LearnedPolicy(Policy):
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
         """Ask the network what a token is worth now."""
-        item = self._history.push(state.expected_reward, state.interarrival, self._constants)
-        worth = self._session.run(None, {'history': item})[0][0]
-        cost = max(self._cost, _LEAST_COST) if self.universal else 1.0
+        self._history.push(state.expected_reward, state.interarrival, self._constants)
+        self._session.run_with_iobinding(self._binding)
+        cost = self.cost
         spare = state.level / state.denominator - cost
         room = float(self._depth) - cost
         relative = min(max(spare / room, 0.0), 1.0) if room > 0 else 0.0
-        threshold = float(np.interp(relative, self._knots, worth)) * self._unit
+        threshold = float(np.interp(relative, self._knots, self._worth[0])) * self._unit
         return decide_by_threshold(state, threshold)
 
 

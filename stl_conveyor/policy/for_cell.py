@@ -1,0 +1,57 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Make a policy from a model folder: what the node runs and what the benchmarks measure."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from stl_conveyor.errors import ModelFileError
+from stl_conveyor.policy import (
+    BUDGET_POLICIES, BudgetTable, LEARNED_POLICIES, make_policy, Policy, PolicySettings,
+    RewardEstimator,
+)
+from stl_conveyor.resources import share_path
+from stl_conveyor.vision.model_folder import ModelFolder
+
+ADAPTIVE_NETWORK = 'models/policy/adaptive.onnx'
+
+
+def load_rewards(folder: ModelFolder) -> RewardEstimator:
+    """Load the reward estimate; raises ModelFileError when it is not for the folder's classes."""
+    rewards = RewardEstimator.load(folder.path('reward'))
+    if rewards.classes != len(folder.labels):
+        raise ModelFileError(
+            f'{folder.path("reward")}: knows {rewards.classes} classes, the manifest '
+            f'{len(folder.labels)}; fit it again')
+    return rewards
+
+
+def load_budgets(
+    folder: ModelFolder, policy: str, nominal_bytes: 'int | None' = None,
+) -> 'BudgetTable | None':
+    """
+    Load what byte budgets bring; None for a policy or a folder without them.
+
+    nominal_bytes  what a token buys; None leaves it as it was fitted
+    """
+    if policy not in BUDGET_POLICIES or 'budget' not in folder.roles:
+        return None
+    table = BudgetTable.load(folder.path('budget'))
+    return table if nominal_bytes is None else table.for_token(nominal_bytes)
+
+
+def make_cell_policy(
+    name: str, settings: PolicySettings, rewards: RewardEstimator,
+    budgets: 'BudgetTable | None' = None, network: 'str | Path' = '',
+) -> Policy:
+    """
+    Make a policy for the items of a model folder.
+
+    network  of a learned policy; empty takes the one for all buckets that the package ships
+    """
+    planning = replace(settings, rewards=rewards.distribution, budgets=budgets)
+    if name in LEARNED_POLICIES:
+        file = Path(network).expanduser() if network else share_path(ADAPTIVE_NETWORK)
+        planning = replace(planning, model=str(file))
+    return make_policy(name, **{item.name: getattr(planning, item.name) for item in
+                                fields(planning)})
