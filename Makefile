@@ -71,6 +71,16 @@ train:  ## train all models on rendered items (hours): work in OUT, model folder
 	@$(setup_script) --with training
 	@$(env) python -m stl_conveyor.training --work '$(OUT)' --models '$(MODELS)'
 
+.PHONY: train-items
+train-items:  ## train models on the pictures in DATA: work in OUT, model folder in MODELS
+	@$(setup_script) --with training
+	@$(env) scripts/stl-conveyor train '$(DATA)' --out '$(OUT)' --models '$(MODELS)' \
+	    $(call given,MINUTES,minutes) $(call given,DEVICE,device)
+
+.PHONY: world
+world: setup  ## make the Gazebo world and its bridges from config/cell.yaml
+	@$(env) python -m stl_conveyor.sim.gazebo_world
+
 .PHONY: clean
 clean:  ## remove what was made here: environment, build, results of runs
 	rm -rf .venv build install log out .pytest_cache .hypothesis
