@@ -94,19 +94,19 @@ def test_missing_library_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize('broken_high', [False, True])
-def test_beam_tells_the_middle_of_an_item(pins, broken_high):
-    now, items = [100], []
+def test_beam_tells_when_it_is_broken_and_free_again(pins, broken_high):
+    now, changes = [100], []
     pin = pins.pin(23)
-    beam = GpioBreakBeam(23, items.append, lambda: now[0], broken_high=broken_high)
+    beam = GpioBreakBeam(
+        23, lambda *a: changes.append(a), lambda: now[0], broken_high=broken_high)
     breaks, frees = ((pin.drive_high, pin.drive_low) if broken_high
                      else (pin.drive_low, pin.drive_high))
-    frees()
     now[0] = 1000
     breaks()
-    assert beam.is_broken and beam.broken_since_ns == 1000 and items == []
+    assert beam.is_broken and changes == [(True, 1000)]
     now[0] = 1200
     frees()
-    assert items == [1100] and beam.broken_since_ns is None
+    assert not beam.is_broken and changes == [(True, 1000), (False, 1200)]
     beam.close()
 
 

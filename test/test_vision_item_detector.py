@@ -84,3 +84,15 @@ def test_goes_on_after_the_clock_was_set_back():
     item = Detection(130.0, 160.0, 1000)
     assert trigger.passed((item,), SHAPE, 10**10) == (item,)
     assert trigger.passed((item,), SHAPE, 10**9) == (item,)
+
+
+def test_an_item_on_a_belt_that_stops_is_reported_once_where_the_belt_is_measured():
+    trigger = PassageTrigger(Travel.DOWN, SPEED)
+    from stl_conveyor.vision.item_detector import Detection
+    item = Detection(130.0, 160.0, 1000)
+    assert trigger.passed((item,), SHAPE, 10**10, 700.0) == (item,)
+    for seconds in (11, 15, 60):        # it lies there
+        assert trigger.passed((item,), SHAPE, seconds * 10**9, 700.0) == ()
+    moved = Detection(180.0, 160.0, 1000)
+    assert trigger.passed((moved,), SHAPE, 61 * 10**9, 750.0) == ()
+    assert trigger.passed((item,), SHAPE, 62 * 10**9, 900.0) == (item,)     # the next one

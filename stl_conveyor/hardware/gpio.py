@@ -145,50 +145,33 @@ class GpioDiverters:
 
 
 class GpioBreakBeam:
-    """
-    A light barrier on a pin; reports the middle of each break.
-
-    Items that follow each other more closely than the barrier can tell are one break.
-    """
+    """A light barrier on a pin."""
 
     def __init__(
-        self, pin: int, on_item: Callable[[int], None], now_ns: Callable[[], int], *,
+        self, pin: int, on_change: Callable[[bool, int], None], now_ns: Callable[[], int], *,
         broken_high: bool = False, bounce_time: float = 0.0,
     ) -> None:
         """
         Watch the pin.
 
-        :param on_item: called, in gpiozero's thread, with the time (ns) at which the item's
-            centre passed the barrier: the middle between the edges.
+        :param on_change: called, in gpiozero's thread, with whether the beam is broken now, and
+            the time (ns).
         :param broken_high: the pin is high while the beam is broken; else low, with a pull-up.
         :raises HardwareError: naming the pin.
         """
-        self._on_item = on_item
-        self._now_ns = now_ns
-        self._broken_ns: int | None = None
+        polarity: dict[str, Any] = (
+            {'pull_up': None, 'active_state': True} if broken_high else {'pull_up': True})
         self._device = _open(
-            'DigitalInputDevice', pin, pull_up=None if broken_high else True,
-            **({'active_state': True} if broken_high else {}), bounce_time=bounce_time or None)
-        self._device.when_activated = _without_arguments(self._begin)
-        self._device.when_deactivated = _without_arguments(self._end)
+            'DigitalInputDevice', pin, bounce_time=bounce_time or None, **polarity)
+        self._device.when_activated = _without_arguments(
+            lambda: on_change(True, now_ns()))
+        self._device.when_deactivated = _without_arguments(
+            lambda: on_change(False, now_ns()))
 
     @property
     def is_broken(self) -> bool:
         """Return whether something is in the beam now."""
         return bool(self._device.value)
-
-    @property
-    def broken_since_ns(self) -> int | None:
-        """Return since when the beam is broken, or None."""
-        return self._broken_ns
-
-    def _begin(self) -> None:
-        self._broken_ns = self._now_ns()
-
-    def _end(self) -> None:
-        began_ns, self._broken_ns = self._broken_ns, None
-        if began_ns is not None:
-            self._on_item((began_ns + self._now_ns()) // 2)
 
     def close(self) -> None:
         """Let go of the pin."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-import queue
 import time
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
 from stl_conveyor.msg import Actuation
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.health import Level
+from stl_conveyor.nodes.inbox import Inbox
 from stl_conveyor.nodes.items import item_key
 
 FINISH_S = 3.0      # from the camera to the last diverter takes less
@@ -145,16 +145,15 @@ class StrokeOutput:
         self._publisher = node.publish_on('actuation')
         self._timer = node.every(3600.0, self._step, clock=node.schedule_clock.timer_clock)
         self._timer.cancel()
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._inbox = Inbox(node)
         self._commanded: dict[int, tuple[Stroke[Push], int]] = {}   # until their end, by serial
-        self._wake = node.create_guard_condition(node.guarded(self._drain))
         try:
             self._diverters = make_diverters(DiverterEvents(
                 confirmed=self._from_any_thread(self._on_confirmed),
                 failed=self._from_any_thread(self._on_failed),
                 connected=self._from_any_thread(self._on_connected)))
         except BaseException:
-            node.destroy_guard_condition(self._wake)
+            self._inbox.close()
             raise
 
     def push(self, push: Push) -> None:
@@ -167,7 +166,7 @@ class StrokeOutput:
         end = time.monotonic() + FINISH_S
         clock = self._node.schedule_clock
         while self._schedule.next_ns() is not None and not clock.simulated:
-            self._drain()
+            self._inbox.drain()
             self._step()
             if time.monotonic() > end:
                 break
@@ -178,19 +177,11 @@ class StrokeOutput:
             self._node.error('strokes_dropped', f'{self._schedule.waiting} items were on their '
                              'way to a diverter when the node stopped')
         self._diverters.close()
-        self._drain()
-        self._node.destroy_guard_condition(self._wake)
+        self._inbox.close()
 
     def _from_any_thread(self, function: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: object) -> None:
-            now_ns = self._node.schedule_clock.now_ns()
-            self._inbox.put(lambda: function(now_ns, *arguments))
-            self._wake.trigger()
-        return call
-
-    def _drain(self) -> None:
-        while not self._inbox.empty():
-            self._node.guarded(self._inbox.get())()
+        later = self._inbox.brings(function)
+        return lambda *arguments: later(self._node.schedule_clock.now_ns(), *arguments)
 
     def _step(self) -> None:
         self._timer.cancel()

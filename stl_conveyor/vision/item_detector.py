@@ -123,17 +123,21 @@ class PassageTrigger:
         self._travel = travel
         self._speed = pixels_per_second
         self._tolerance = tolerance
-        self._reported: tuple[float, int] | None = None    # place, time in ns
+        self._reported: tuple[float, int, float] | None = None    # place, time in ns, belt
 
     def passed(
         self, detections: tuple[Detection, ...], shape: tuple[int, int], time_ns: int,
+        belt: float | None = None,
     ) -> tuple[Detection, ...]:
         """
         Return the items that have newly passed the middle, the foremost first.
 
         :param shape: height and width of the image.
         :param time_ns: when the frame was taken.
+        :param belt: pixels by which the belt has moved until then, where that is measured.
         """
+        if belt is None:
+            belt = self._speed * time_ns / 1e9
         middle = self._travel.along((shape[0] - 1) / 2, (shape[1] - 1) / 2)
         new = []
         for item in detections:
@@ -141,12 +145,12 @@ class PassageTrigger:
             if place < middle:
                 continue
             if self._reported is not None:
-                last_place, last_ns = self._reported
-                expected = last_place + self._speed * (time_ns - last_ns) / 1e9
+                last_place, last_ns, last_belt = self._reported
+                expected = last_place + belt - last_belt
                 if time_ns >= last_ns and place > expected - self._tolerance:
                     continue
             new.append(item)
         if new:
             rear = new[-1]
-            self._reported = (self._travel.along(rear.row, rear.column), time_ns)
+            self._reported = (self._travel.along(rear.row, rear.column), time_ns, belt)
         return tuple(new)

@@ -1,0 +1,189 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""How far the belt has moved, and how fast it runs: by description, or by an encoder."""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+import enum
+import threading
+from typing import Protocol
+
+
+class BeltState(enum.Enum):
+    """What an encoder says about a belt."""
+
+    UNKNOWN = 'unknown'         # no step yet, and not long enough without one
+    RUNNING = 'running'
+    STOPPED = 'stopped'
+    OFF_SPEED = 'off_speed'     # outside the tolerance: it slips, or scale or drive are wrong
+    REVERSED = 'reversed'
+
+
+@dataclass(frozen=True)
+class BeltMotion:
+    """Speed (m/s) and state of a belt at one time."""
+
+    speed: float
+    state: BeltState
+
+
+class Belt(Protocol):
+    """A belt's movement; times in ns of one clock, positions in metres from an origin."""
+
+    def motion(self, now_ns: int) -> BeltMotion:
+        """Return how the belt moves."""
+
+    def position(self, time_ns: int) -> float:
+        """Return how far (m) the belt has moved until a time."""
+
+    def time_at(self, position: float, now_ns: int) -> int | None:
+        """Return when (ns) the belt was or will be at a position; None = it stands before."""
+
+
+class SteadyBelt:
+    """A belt that runs at the speed of the cell description."""
+
+    def __init__(self, speed: float) -> None:
+        """Run at `speed` (m/s)."""
+        self._speed = speed
+        self._origin_ns: int | None = None
+
+    def motion(self, now_ns: int) -> BeltMotion:
+        """Return the speed."""
+        return BeltMotion(self._speed, BeltState.RUNNING)
+
+    def position(self, time_ns: int) -> float:
+        """Return how far (m) the belt has moved since the first time that was asked for."""
+        if self._origin_ns is None:
+            self._origin_ns = time_ns   # near it, floating point is exact to far below a ns
+        return self._speed * (time_ns - self._origin_ns) / 1e9
+
+    def time_at(self, position: float, now_ns: int) -> int | None:
+        """Return when (ns) the belt is at a position."""
+        return (self._origin_ns or 0) + round(position / self._speed * 1e9)
+
+
+class EncoderBelt:
+    """
+    A belt whose movement an incremental encoder counts.
+
+    The speed is that over the newest steps within `window_ns`; while no step comes, it is at most
+    one step in the time since the last one, so that it falls to nothing when the belt stops.
+    Steps may come from another thread.
+    """
+
+    def __init__(
+        self, metres_per_step: float, *, expected_speed: float, tolerance: float,
+        window_ns: int = 300_000_000, stop_ns: int = 500_000_000,
+        history_ns: int = 3_000_000_000,
+    ) -> None:
+        """
+        Start at position 0.
+
+        :param expected_speed: of the description (m/s); the state tells when the belt's differs.
+        :param tolerance: by how much it may, as a fraction.
+        :param stop_ns: how long without a step means that the belt stands.
+        :param history_ns: how far back `position` can look.
+        """
+        if metres_per_step <= 0 or expected_speed <= 0 or not 0 <= tolerance < 1:
+            raise ValueError(
+                'metres_per_step and expected_speed must be positive, tolerance within 0..1')
+        self._scale = metres_per_step
+        self._expected = expected_speed
+        self._tolerance = tolerance
+        self._window_ns = window_ns
+        self._stop_ns = stop_ns
+        self._history_ns = history_ns
+        self._steps: deque[tuple[int, int]] = deque()       # time, count
+        self._asked_ns: int | None = None
+        self._lock = threading.Lock()
+
+    def step(self, count: int, time_ns: int) -> None:
+        """Take in that the encoder stands at `count` since `time_ns`."""
+        with self._lock:
+            steps = self._steps
+            if steps and time_ns < steps[-1][0]:
+                steps.clear()       # the clock was set back: the past has no order any more
+            steps.append((time_ns, count))
+            while len(steps) > 2 and steps[1][0] < time_ns - self._history_ns:
+                steps.popleft()
+
+    def motion(self, now_ns: int) -> BeltMotion:
+        """Return how the belt moves."""
+        with self._lock:
+            if self._asked_ns is None or now_ns < self._asked_ns:
+                self._asked_ns = now_ns
+            speed = self._speed(now_ns)
+            latest_ns = self._steps[-1][0] if self._steps else self._asked_ns
+            silent = now_ns - latest_ns > self._stop_ns
+            enough = len(self._steps) > 1
+        if silent:
+            return BeltMotion(0.0, BeltState.STOPPED)
+        if not enough:
+            return BeltMotion(self._expected, BeltState.UNKNOWN)
+        if speed < 0:
+            return BeltMotion(speed, BeltState.REVERSED)
+        near = abs(speed - self._expected) <= self._tolerance * self._expected
+        return BeltMotion(speed, BeltState.RUNNING if near else BeltState.OFF_SPEED)
+
+    def position(self, time_ns: int) -> float:
+        """Return how far (m) the belt has moved until a time, of the past or just ahead."""
+        with self._lock:
+            return self._position(time_ns)
+
+    def time_at(self, position: float, now_ns: int) -> int | None:
+        """Return when (ns) the belt was or will be at a position; None = it stands before."""
+        with self._lock:
+            steps = self._steps
+            for (after_ns, after), (before_ns, before) in self._newest_first():
+                low, high = sorted((before * self._scale, after * self._scale))
+                if low <= position <= high and low < high:
+                    share = (position / self._scale - before) / (after - before)
+                    return before_ns + round(share * (after_ns - before_ns))
+            speed = self._speed(now_ns)
+            if speed <= 0 or not steps:
+                return None
+            latest_ns, latest = steps[-1]
+            return latest_ns + round((position - latest * self._scale) / speed * 1e9)
+
+    def _newest_first(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+        """Yield each two steps that follow each other, the later one first."""
+        newest_first = reversed(self._steps)
+        after = next(newest_first, None)
+        for before in newest_first:
+            if after is not None:
+                yield after, before
+            after = before
+
+    def _speed(self, now_ns: int) -> float:
+        steps = self._steps
+        if len(steps) < 2:
+            return 0.0
+        latest_ns, latest = steps[-1]
+        first_ns, first = steps[-2]
+        for time_ns, count in reversed(steps):
+            if latest_ns - time_ns > self._window_ns:
+                break
+            first_ns, first = time_ns, count
+        speed = self._scale * (latest - first) / max(latest_ns - first_ns, 1) * 1e9
+        waiting_ns = now_ns - latest_ns
+        if waiting_ns > 0:
+            limit = self._scale / waiting_ns * 1e9
+            speed = max(-limit, min(limit, speed))
+        return speed
+
+    def _position(self, time_ns: int) -> float:
+        steps = self._steps
+        if not steps:
+            return 0.0
+        latest_ns, latest = steps[-1]
+        if time_ns >= latest_ns:
+            ahead = self._speed(time_ns) * (time_ns - latest_ns) / 1e9
+            return latest * self._scale + max(-self._scale, min(self._scale, ahead))
+        for (after_ns, after), (before_ns, before) in self._newest_first():
+            if before_ns <= time_ns:
+                share = (time_ns - before_ns) / max(after_ns - before_ns, 1)
+                return self._scale * (before + share * (after - before))
+        return steps[0][1] * self._scale
