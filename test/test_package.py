@@ -140,6 +140,15 @@ def test_every_executable_is_installed(name):
 
 
 @pytest.mark.ros
+def test_the_command_is_installed_for_ros2_run():
+    script = prefix() / 'lib' / 'stl_conveyor' / 'stl-conveyor'
+    assert os.access(script, os.X_OK)
+    done = subprocess.run([sys.executable, str(script), '--help'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ('collect', 'train', 'evaluate', 'export'))
+
+
+@pytest.mark.ros
 def test_configuration_and_launch_files_are_installed():
     share = prefix() / 'share' / 'stl_conveyor'
     assert (share / 'package.xml').is_file()
