@@ -309,14 +309,15 @@ def _deal(images, names, splits, shares, labels, rng, notes) -> 'dict[str, Label
 
 
 def _note_leaks(found, notes) -> None:
-    """Say how many test images have a near-duplicate of their class in training."""
+    """Say how many test images have a near-duplicate of their class in the other splits."""
     leaks = 0
-    hashes = {split: difference_hash(found[split].images).astype(np.float32)
-              for split in ('train', 'test')}
+    hashes = {split: difference_hash(images.images).astype(np.float32)
+              for split, images in found.items()}
     for k in np.unique(found['test'].classes):
         test = hashes['test'][found['test'].classes == k]
-        train = hashes['train'][found['train'].classes == k]
-        leaks += int(((128 - test @ train.T) / 2 <= NEAR).any(1).sum())
+        rest = np.concatenate([hashes[split][found[split].classes == k]
+                               for split in ('train', 'val')])
+        leaks += int(((128 - test @ rest.T) / 2 <= NEAR).any(1).sum())
     if leaks:
         notes.append(f'{leaks} of {len(found["test"].classes)} test images look much like a '
                      'training image of their class (the folder\'s own split): accuracies may '
