@@ -127,7 +127,7 @@ def load_published(folder, encoder, decoder):
                 if value.shape != tuple(target.shape):
                     raise ValueError(f'{folder}: layer {k} of the {part} has shape '
                                      f'{value.shape}, not {tuple(target.shape)}')
-                target.data.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+                target.data.copy_(torch.from_numpy(np.array(value)))
 
 
 def drop_tail(features, keep):

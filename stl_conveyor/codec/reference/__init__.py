@@ -11,12 +11,13 @@ from pathlib import Path
 
 from stl_conveyor.codec.reference.base import ReferenceCodec
 from stl_conveyor.codec.reference.image_files import BestQuality, ProgressivePrefix
+from stl_conveyor.codec.reference.recurrent import RecurrentCodec
 from stl_conveyor.codec.reference.st import StCodec
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.vision.model_folder import ModelFolder
 
-__all__ = ['BestQuality', 'find_codec', 'image_codecs', 'ProgressivePrefix', 'ReferenceCodec',
-           'StCodec', 'trained_codecs']
+__all__ = ['BestQuality', 'find_codec', 'image_codecs', 'ProgressivePrefix', 'RecurrentCodec',
+           'ReferenceCodec', 'StCodec', 'trained_codecs']
 
 
 def image_codecs() -> 'tuple[ReferenceCodec, ...]':
@@ -30,7 +31,8 @@ def trained_codecs(references: ModelFolder, threads: int = 1) -> 'tuple[Referenc
     """Return the codecs of a reference folder."""
     suffix = '_code'
     roles = sorted(role[:-len(suffix)] for role in references.roles if role.endswith(suffix))
-    return tuple(StCodec(references, role, threads) for role in roles)
+    return tuple((RecurrentCodec if role.startswith('recurrent') else StCodec)(
+        references, role, threads) for role in roles)
 
 
 def find_codec(slug: str, references: 'Path | None' = None) -> ReferenceCodec:

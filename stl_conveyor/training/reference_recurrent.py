@@ -1,0 +1,281 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+r"""
+Train the recurrent codec to compare with.
+
+    python -m stl_conveyor.training.reference_recurrent --data FOLDER --models FOLDER \\
+        --work FOLDER --references FOLDER
+
+After Toderici et al., "Full Resolution Image Compression with Recurrent Neural Networks" (CVPR
+2017): their convolutional GRU with additive reconstruction, the binary code of each iteration
+rounded at random in training, absolute error of every iteration. It is small: about a tenth of
+the published widths and 8 instead of 32 bits for each position, so that an image of 224 pixels
+takes 196 bytes an iteration. Trained on blocks of 32 x 32 pixels; resumes from its checkpoint.
+"""
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from stl_conveyor.codec.reference.recurrent import BLOCK, RecurrentCode
+from stl_conveyor.training.image_folder import load_images
+from stl_conveyor.training.manifest import register_model, write_card
+from stl_conveyor.training.onnx_export import count_macs, export_onnx
+from stl_conveyor.vision.model_folder import ModelFolder
+
+#: Channels of the encoder's first convolution and its cells, and of the decoder's cells.
+ENCODER, DECODER = (32, 48, 64, 64), (64, 64, 48, 32)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what comes out, apart from the data."""
+
+    seed: int = 7
+    minutes: float = 3.
+    blocks: int = 32           # of 32 x 32 pixels a step
+    trained_iterations: int = 8
+    iterations: int = 16       # that the exported codec can send
+    bits: int = 8              # per position of 16 x 16 pixels
+    rate: float = 2e-3
+
+
+class ConvGru(nn.Module):
+    """A convolutional gated recurrent unit; the input may be halved, the state is not."""
+
+    def __init__(self, inputs, channels, stride=1):
+        super().__init__()
+        self.channels, self.stride = channels, stride
+        self.of_input = nn.Conv2d(inputs, 3 * channels, 3, stride, 1)
+        self.of_state = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        self.of_reset = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, inputs, state):
+        """Return the new state."""
+        update, reset, fresh = self.of_input(inputs).chunk(3, 1)
+        kept_update, kept_reset = self.of_state(state).chunk(2, 1)
+        update, reset = torch.sigmoid(update + kept_update), torch.sigmoid(reset + kept_reset)
+        fresh = torch.tanh(fresh + self.of_reset(reset * state))
+        return state + update * (fresh - state)
+
+
+class RecurrentEncoder(nn.Module):
+    """Residual pixels in -1..1 become the activations that the code rounds."""
+
+    def __init__(self, bits):
+        super().__init__()
+        self.first = nn.Conv2d(3, ENCODER[0], 3, 2, 1)
+        self.cells = nn.ModuleList(ConvGru(a, b, 2) for a, b in zip(ENCODER, ENCODER[1:]))
+        self.last = nn.Conv2d(ENCODER[-1], bits, 1)
+
+    def states(self, count, side):
+        """Return zero states for pixels of some side."""
+        return [torch.zeros(count, cell.channels, side >> k, side >> k)
+                for k, cell in enumerate(self.cells, 2)]
+
+    def forward(self, residual, states):
+        """Return (activations [N, bits, S / 16, S / 16] in -1..1, new states)."""
+        x, new = torch.tanh(self.first(residual)), []
+        for cell, state in zip(self.cells, states):
+            x = cell(x, state)
+            new.append(x)
+        return torch.tanh(self.last(x)), new
+
+
+class RecurrentDecoder(nn.Module):
+    """Codes of -1 and 1 become what is added to the image."""
+
+    def __init__(self, bits):
+        super().__init__()
+        self.first = nn.Conv2d(bits, DECODER[0], 1)
+        inputs = (DECODER[0], *(channels // 4 for channels in DECODER[:-1]))
+        self.cells = nn.ModuleList(ConvGru(a, b) for a, b in zip(inputs, DECODER))
+        self.last = nn.Conv2d(DECODER[-1] // 4, 3, 3, 1, 1)
+
+    def states(self, count, side):
+        """Return zero states for pixels of some side."""
+        return [torch.zeros(count, cell.channels, side >> k, side >> k)
+                for k, cell in zip((4, 3, 2, 1), self.cells)]
+
+    def forward(self, code, states):
+        """Return (pixels [N, 3, S, S], new states)."""
+        x, new = torch.tanh(self.first(code)), []
+        for cell, state in zip(self.cells, states):
+            state = cell(x, state)
+            new.append(state)
+            x = functional.pixel_shuffle(state, 2)
+        return self.last(x), new
+
+
+def binary(activations):
+    """Return -1 or 1, at random in proportion, with the gradient of the activations."""
+    drawn = torch.sign(activations - (2 * torch.rand_like(activations) - 1))
+    drawn = torch.where(drawn == 0, torch.ones_like(drawn), drawn)
+    return activations + (drawn - activations).detach()
+
+
+class EncoderStep(nn.Module):
+    """The exported encoder: one iteration, with the decoder that both sides follow."""
+
+    def __init__(self, encoder, decoder):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, residual, *states):
+        """Return (bits of 0 and 1, what is left over, *new states)."""
+        split = len(self.encoder.cells)
+        activations, new = self.encoder(residual, states[:split])
+        bits = (activations > 0).float()
+        made, more = self.decoder(2 * bits - 1, states[split:])
+        return (bits, residual - made, *new, *more)
+
+
+class DecoderStep(nn.Module):
+    """The exported decoder: one iteration."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, bits, *states):
+        """Return (pixels to add, *new states)."""
+        made, new = self.decoder(2 * bits - 1, states)
+        return (made, *new)
+
+
+def _blocks(images, count, rng):
+    result = np.empty((count, BLOCK, BLOCK, 3), np.uint8)
+    for k in range(count):
+        image = images[rng.integers(len(images))]
+        top, left = rng.integers(0, image.shape[0] - BLOCK + 1, 2)
+        result[k] = image[top:top + BLOCK, left:left + BLOCK]
+    return torch.from_numpy(result).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_recurrent(encoder, decoder, images, recipe, checkpoint):
+    """Fit both networks to u8[N, S, S, 3]; returns the curve of (step, error at the end)."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    weights = [*encoder.parameters(), *decoder.parameters()]
+    optimiser = torch.optim.Adam(weights, lr=recipe.rate)
+    step, spent, curve = 0, 0., []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=False)
+        encoder.load_state_dict(saved['encoder'])
+        decoder.load_state_dict(saved['decoder'])
+        optimiser.load_state_dict(saved['optimiser'])
+        rng.bit_generator.state = saved['rng']
+        step, spent, curve = saved['step'], saved['spent'], saved['curve']
+        print(f'resumed at step {step}', flush=True)
+    begun = shown = saved_at = time.monotonic()
+    sums = []
+
+    def save():
+        partial = checkpoint.with_suffix('.part')
+        torch.save({'encoder': encoder.state_dict(), 'decoder': decoder.state_dict(),
+                    'optimiser': optimiser.state_dict(), 'rng': rng.bit_generator.state,
+                    'step': step, 'spent': spent + time.monotonic() - begun, 'curve': curve},
+                   partial)
+        partial.rename(checkpoint)
+
+    while True:
+        done = (spent + time.monotonic() - begun) / (60 * recipe.minutes)
+        if done >= 1:
+            break
+        for group in optimiser.param_groups:
+            group['lr'] = recipe.rate * min((step + 1) / 50, 1.02 - done)
+        residual = _blocks(images, recipe.blocks, rng)
+        encoder_states = encoder.states(recipe.blocks, BLOCK)
+        decoder_states = decoder.states(recipe.blocks, BLOCK)
+        loss = 0.
+        for _ in range(recipe.trained_iterations):
+            activations, encoder_states = encoder(residual, encoder_states)
+            made, decoder_states = decoder(binary(activations), decoder_states)
+            residual = residual - made
+            loss = loss + residual.abs().mean()
+        optimiser.zero_grad()
+        (loss / recipe.trained_iterations).backward()
+        nn.utils.clip_grad_norm_(weights, 1.)
+        optimiser.step()
+        step += 1
+        sums.append(float(residual.detach().abs().mean()))
+        now = time.monotonic()
+        if now - shown > 20:
+            shown = now
+            curve.append((step, float(np.mean(sums))))
+            sums = []
+            print(f'step {step}  mean absolute error {curve[-1][1]:.4f}  '
+                  f'{(1 - done) * recipe.minutes:.1f} min left', flush=True)
+        if now - saved_at > 60:
+            saved_at = now
+            save()
+    save()
+    return curve, step
+
+
+def export_recurrent(encoder, decoder, code, references, labels):
+    """Write the files of the codec and enter them into the reference folder."""
+    references = Path(references)
+    references.mkdir(parents=True, exist_ok=True)
+    encoder_states = encoder.states(1, code.side)
+    decoder_states = decoder.states(1, code.side)
+    first = [f'encoder_{k}' for k in range(len(encoder_states))]
+    second = [f'decoder_{k}' for k in range(len(decoder_states))]
+    new = [f'new_{name}' for name in (*first, *second)]
+    pixels = torch.zeros(1, 3, code.side, code.side)
+    bits = torch.zeros(1, code.bits, code.grid, code.grid)
+    export_onnx(EncoderStep(encoder, decoder), [pixels, *encoder_states, *decoder_states],
+                references / 'recurrent.encoder.onnx', ['residual', *first, *second],
+                ['bits', 'rest', *new])
+    export_onnx(DecoderStep(decoder), [bits, *decoder_states],
+                references / 'recurrent.decoder.onnx', ['bits', *second],
+                ['pixels', *new[len(first):]])
+    code.save(references / 'recurrent.code.json')
+    for kind, file in (('encoder', 'encoder.onnx'), ('decoder', 'decoder.onnx'),
+                       ('code', 'code.json')):
+        register_model(references, f'recurrent_{kind}', references / f'recurrent.{file}', labels,
+                       code.image_size, 'references')
+
+
+def main(arguments=None):
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--models', type=Path, required=True,
+                        help='the model folder to compare with: its labels and image size')
+    parser.add_argument('--work', type=Path, required=True, help='checkpoint')
+    parser.add_argument('--references', type=Path, required=True, help='folder to write')
+    parser.add_argument('--threads', type=int, default=2)
+    for field, value in asdict(Recipe()).items():
+        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
+    folder = ModelFolder(options.models)
+    train = load_images(options.data, 'train', folder.labels, folder.image_size)
+    if train is None:
+        raise FileNotFoundError(f'no training images of {folder.name} under {options.data}')
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    encoder, decoder = RecurrentEncoder(recipe.bits), RecurrentDecoder(recipe.bits)
+    curve, steps = train_recurrent(encoder, decoder, train.images, recipe,
+                                   options.work / 'recurrent.checkpoint.pt')
+    code = RecurrentCode('recurrent', folder.image_size, recipe.iterations, recipe.bits)
+    export_recurrent(encoder, decoder, code, options.references, folder.labels)
+    pixels = torch.zeros(1, 3, code.side, code.side)
+    states = [*encoder.states(1, code.side), *decoder.states(1, code.side)]
+    write_card(options.references, 'recurrent', {
+        'role': 'recurrent', 'recipe': asdict(recipe), 'training_images': len(train.classes),
+        'steps': steps, 'error_at_the_end': curve[-1:],
+        'parameters': sum(p.numel() for p in [*encoder.parameters(), *decoder.parameters()]),
+        'macs_per_iteration': count_macs(EncoderStep(encoder, decoder), [pixels, *states]),
+        'bytes_per_iteration': code.step_bytes})
+
+
+if __name__ == '__main__':
+    main()
