@@ -8,7 +8,7 @@ ROS installs the package through CMakeLists.txt; what both need is stated in pac
 from pathlib import Path
 from xml.etree import ElementTree
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'stl_conveyor'
@@ -33,6 +33,8 @@ setup(
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={f'{PACKAGE}.sim': ['data/*']},
     data_files=[entry for folder in ('config', 'models', 'worlds') for entry in shipped(folder)],
+    # The codec's inner loops; where there is no compiler, Python code makes the same bytes.
+    ext_modules=[Extension(f'{PACKAGE}._coder', ['src/coder.c'], optional=True)],
     python_requires='>=3.10',
     install_requires=['constriction', 'numpy>=1.26', 'onnxruntime', 'pillow', 'pyyaml'],
     extras_require={

@@ -270,7 +270,7 @@ class Environment:
     def _build(self) -> None:
         sources = [self.root / 'CMakeLists.txt', self.root / 'package.xml',
                    self.root / 'scripts' / 'node_executable.py.in',
-                   *self.root.glob('msg/*.msg')]
+                   *self.root.glob('src/*.c'), *self.root.glob('msg/*.msg')]
         # Links are installed, so that only the names of these matter.
         names = sorted(str(path) for folder in ('config', 'launch')
                        for path in self.root.joinpath(folder).glob('*.*'))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stl_conveyor.codec import Decoder, Encoder
-from stl_conveyor.codec.entropy import SymbolStream
+from stl_conveyor.codec.entropy import GroupCoder
 from stl_conveyor.training.codec_fit import (
     fit_spec, group_bits, pca_transform, quantise, ring_regions, symbol_bits, transform)
 from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images
@@ -71,7 +71,8 @@ def test_fitting_is_deterministic(images, spec):
 def test_counted_bits_are_the_bytes_that_are_sent(images, spec):
     quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
     counted = group_bits(spec, quantised).sum(1) / 8
-    sent = [len(SymbolStream(spec, q).encode(0, 60_000, None).data) for q in quantised]
+    coder = GroupCoder(spec)
+    sent = [len(coder.stream(q).encode(0, 60_000, None).data) for q in quantised]
     assert np.abs(counted - sent).max() < 3
     plain = symbol_bits(spec, quantised)
     assert plain.shape == (spec.groups, 7)

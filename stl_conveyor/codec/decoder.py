@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stl_conveyor.codec.entropy import decode_body
+from stl_conveyor.codec.entropy import GroupCoder
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.codec.spec import CodecSpec, MAX_PLANES
 from stl_conveyor.codec.wire import side_probabilities, unpack
@@ -19,11 +19,14 @@ EDGE_INPUTS = {'latents': 4, 'bytes_received': 1, 'side': 2, 'has_side': 1}
 class DecoderSession:
     """What arrived of one item so far. Not safe for several threads at once."""
 
-    def __init__(self, spec: CodecSpec, identity: int) -> None:
+    def __init__(self, coder: GroupCoder, identity: int) -> None:
         """Start with nothing received."""
-        self._spec = spec
+        self._coder = coder
+        self._spec = spec = coder.spec
         self._identity = identity
         positions = len(spec.region_map)
+        self._point_row = (np.arange(spec.channels) * spec.bin_points.shape[2]
+                           + spec.bin_points.shape[2] // 2)[:, None]
         self._planes = np.zeros((MAX_PLANES, spec.channels, positions), np.int8)
         self._known = np.zeros((MAX_PLANES, spec.channels, positions), bool)
         self._have: set[tuple[int, int]] = set()
@@ -43,19 +46,18 @@ class DecoderSession:
         Raises BadPacket (nothing is taken in) or CodecMismatch.
         """
         spec = self._spec
-        parsed = unpack(bytes(packet), self._identity)
+        parsed = unpack(bytes(packet), self._identity, spec.version)
         key = (parsed.first_group, parsed.groups)
         if key in self._have and not (parsed.has_side and self._side is None):
             return
-        side, symbols = decode_body(
-            spec, parsed.first_group, parsed.groups, parsed.has_side, parsed.body)
+        side, symbols = self._coder.decode(
+            parsed.first_group, parsed.groups, parsed.has_side, parsed.body)
         if side is not None:
             self._side = side_probabilities(side)
-        for group, values in enumerate(symbols, parsed.first_group):
-            at = (int(spec.group_plane[group]), int(spec.group_channel[group]),
-                  spec.positions[spec.group_region[group]])
-            self._planes[at] = values
-            self._known[at] = True
+        at = spec.flat_index[spec.offsets[parsed.first_group]:
+                             spec.offsets[parsed.first_group + parsed.groups]]
+        self._planes.reshape(-1)[at] = symbols
+        self._known.reshape(-1)[at] = True
         self._have.add(key)
         self.bytes_received += len(packet)
         self.packets_received += 1
@@ -65,21 +67,28 @@ class DecoderSession:
         Return the reconstructed transform coefficients f32[K, grid, grid].
 
         A plane counts only together with all coarser ones of the same coefficient; what is not
-        known is zero.
+        known is its mean.
         """
         spec = self._spec
-        known = np.logical_and.accumulate(self._known, axis=0)
-        value = np.zeros(known.shape[1:], np.float32)
-        joined = np.zeros(known.shape[1:], np.int32)
+        value = np.zeros(self._known.shape[1:], np.float32)
+        known = self._known[0]
+        channels = int(np.flatnonzero(known.any(1)).max(initial=-1)) + 1
+        joined = np.zeros((channels, known.shape[1]), np.int16)
         for plane in range(MAX_PLANES):
-            if not known[plane].any():
+            known = known[:channels] & self._known[plane, :channels]
+            # Finer planes reach fewer and fewer channels.
+            channels = int(np.flatnonzero(known.any(1)).max(initial=-1)) + 1
+            if not channels:
                 break
-            joined = 3 * joined + self._planes[plane]
-            size = np.abs(joined)
-            shrink = np.where(size == 1, spec.shrink[:, plane, :1], spec.shrink[:, plane, 1:])
-            here = (joined - np.sign(joined) * shrink) * spec.plane_step[:, plane:plane + 1]
-            value = np.where(known[plane], here.astype(np.float32), value)
-        return value.reshape(spec.channels, spec.grid, spec.grid)
+            known = known[:channels]
+            joined = 3 * joined[:channels] + self._planes[plane, :channels]
+            points = spec.bin_points[plane][:channels].ravel()
+            here = points[joined + self._point_row[:channels]]
+            np.copyto(value[:channels], here, where=known)
+        banded = len(spec.spatial)
+        if banded:
+            value[:banded] = np.matmul(value[:banded, None], spec.spatial_inverse)[:, 0]
+        return (value + spec.offset).reshape(spec.channels, spec.grid, spec.grid)
 
 
 class Decoder:
@@ -100,9 +109,9 @@ class Decoder:
             raise ModelFileError(f'{path} has inputs {inputs}, expected {EDGE_INPUTS}; '
                                  'export it again with python -m stl_conveyor.training.codec')
         # Derives all tables and warms the model up, so that the first item is not the slowest.
-        session = self.start()
-        decode_body(self._spec, 0, min(8, self._spec.groups), False, b'')
-        self.classify([session])
+        self._coder = GroupCoder(self._spec)
+        self._coder.decode(0, min(8, self._spec.groups), False, b'')
+        self.classify([self.start()])
 
     @property
     def identity(self) -> int:
@@ -116,7 +125,7 @@ class Decoder:
 
     def start(self) -> DecoderSession:
         """Return an empty session for a new item."""
-        return DecoderSession(self._spec, self._identity)
+        return DecoderSession(self._coder, self._identity)
 
     def classify(self, sessions: Sequence[DecoderSession]) -> np.ndarray:
         """

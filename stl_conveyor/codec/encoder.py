@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stl_conveyor.codec.entropy import SymbolStream
+from stl_conveyor.codec.entropy import GroupCoder
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.codec.spec import COARSE_LIMIT, CodecSpec, MAX_PLANES
 from stl_conveyor.codec.wire import header_size, pack, Packet, side_levels
@@ -53,7 +53,9 @@ class Encoder:
         spec = self._spec
         scaled = spec.analysis / spec.finest_step[:, None]
         self._matrix = np.ascontiguousarray((scaled / 255).T.astype(np.float32))
-        self._offset = (scaled @ spec.mean).astype(np.float32)
+        self._offset = (scaled @ spec.mean + (spec.offset / spec.finest_step[:, None]).T).astype(
+            np.float32)
+        self._coder = GroupCoder(spec)
         # Derives all tables now, so that the first item is not the slowest.
         self.encode(np.zeros((spec.image_size, spec.image_size, 3), np.uint8))
 
@@ -67,8 +69,12 @@ class Encoder:
         """Return the constants of the codec."""
         return self._spec
 
-    def quantise(self, image: np.ndarray) -> np.ndarray:
-        """Return the finest integers i8[K, positions] of an image u8[S, S, 3]."""
+    def quantise(self, image: np.ndarray, channels: int | None = None) -> np.ndarray:
+        """
+        Return the finest integers i8[K, positions] of an image u8[S, S, 3].
+
+        Of K channels the leading `channels` alone, if that is given. Raises BadImage.
+        """
         size, grid, patch = self._spec.image_size, self._spec.grid, self._spec.patch
         image = np.asarray(image)
         if image.shape != (size, size, 3) or image.dtype != np.uint8:
@@ -76,8 +82,23 @@ class Encoder:
                            f'uint8[{size}, {size}, 3]; crop and resize it first')
         patches = image.reshape(grid, patch, grid, patch * 3).swapaxes(1, 2)
         flat = patches.astype(np.float32).reshape(grid * grid, -1)
-        values = flat @ self._matrix - self._offset
-        return np.clip(np.rint(values), -FINEST_LIMIT, FINEST_LIMIT).astype(np.int8).T
+        values = flat @ self._matrix[:, :channels]
+        values -= self._offset[:, :channels]
+        banded = min(len(self._spec.spatial), values.shape[1])
+        if banded:
+            values.T[:banded] = np.matmul(
+                self._spec.spatial[:banded], values.T[:banded, :, None])[..., 0]
+        np.rint(values, out=values)
+        np.clip(values, -FINEST_LIMIT, FINEST_LIMIT, out=values)
+        return np.ascontiguousarray(values.astype(np.int8).T)
+
+    def _leading_channels(self, max_bytes: int) -> int:
+        """Return how many channels a stream of that size reaches, as a rule; rounded up."""
+        usual = 12. * max_bytes + 64.
+        last = int(np.searchsorted(self._spec.usual_bits, usual))
+        if last >= self._spec.groups:
+            return self._spec.channels
+        return min(self._spec.channels, -(-int(self._spec.channel_reach[last]) // 32) * 32)
 
     def encode(self, image: np.ndarray, probabilities: np.ndarray | None = None, *,
                packet_bytes: int = 512, first_packet_bytes: int | None = None,
@@ -92,13 +113,29 @@ class Encoder:
         length.
         """
         spec = self._spec
-        stream = SymbolStream(spec, self.quantise(image))
         side = None
         if probabilities is not None:
             if np.shape(probabilities) != (spec.labels,):
                 raise ValueError(f'{np.shape(probabilities)} probabilities for a codec of '
                                  f'{spec.labels} labels')
             side = side_levels(probabilities, len(spec.side_table))
+        channels = self._leading_channels(max_bytes)
+        item = self._cut(self.quantise(image, channels), side, packet_bytes, first_packet_bytes,
+                         max_bytes)
+        if item is None:
+            item = self._cut(self.quantise(image), side, packet_bytes, first_packet_bytes,
+                             max_bytes)
+        return item
+
+    def _cut(self, quantised: np.ndarray, side: np.ndarray | None, packet_bytes: int,
+             first_packet_bytes: int | None, max_bytes: int) -> EncodedItem | None:
+        """Return the packets of i8[channels, positions], or None if more channels are needed."""
+        spec = self._spec
+        known = int(np.searchsorted(spec.channel_reach, len(quantised), side='right')) - 1
+        if len(quantised) < spec.channels:
+            rest = np.zeros((spec.channels - len(quantised), quantised.shape[1]), np.int8)
+            quantised = np.concatenate([quantised, rest])
+        stream = self._coder.stream(quantised)
         packets: list[bytes] = []
         group, left = 0, max_bytes
         limit = packet_bytes if first_packet_bytes is None else first_packet_bytes
@@ -106,11 +143,14 @@ class Encoder:
             limit = min(limit, left)
             body = stream.encode(group, limit - header_size(group, 0x80), side)
             packet = pack(Packet(side is not None, group, body.groups, body.data),
-                          self._identity)
+                          self._identity, spec.version)
             if len(packet) > limit or not (body.groups or side is not None):
                 break
-            packets.append(packet)
             group += body.groups
+            # The group after the last one decided where the packet ends.
+            if group >= known < spec.groups:
+                return None
+            packets.append(packet)
             left -= len(packet)
             side, limit = None, packet_bytes
         return EncodedItem(tuple(packets), group == spec.groups)

@@ -6,6 +6,9 @@ Range coding of groups with contexts from the same packet.
 A packet never refers to another one: its coder starts anew, and contexts see only what the
 same packet already told. So a lost packet costs what it carries. All context arithmetic is on
 integers (held in float32 where that is faster, below 2**24, hence exact).
+
+The inner loops also exist in C (src/coder.c, the module `_coder`), for speed alone: the bytes are
+those of the Python code here, which is used where the module was not built.
 """
 from dataclasses import dataclass
 
@@ -13,8 +16,27 @@ import constriction
 import numpy as np
 
 from stl_conveyor.codec.spec import (
-    activity_class, ACTIVITY_CLASSES, ALPHABET, COARSE_LIMIT, CodecSpec, CONTEXTS, SIDE_LEVELS)
+    activity_class, ACTIVITY_CLASSES, ALPHABET, COARSE_LIMIT, CodecSpec, CONTEXTS, SIDE_LEVELS,
+    TABLE_TOTAL)
 from stl_conveyor.errors import BadPacket
+
+try:
+    from stl_conveyor import _coder
+except ImportError:
+    _coder = None
+
+#: Parts of a bit in which the encoder adds up costs to decide where a packet ends.
+COST_UNIT = 256
+#: u16[TABLE_TOTAL / 8 + 1], cost of a symbol by eighths of its share of TABLE_TOTAL.
+COST_OF_SHARE = np.rint(COST_UNIT * (
+    np.log2(TABLE_TOTAL / 8) - np.log2(np.maximum(np.arange(TABLE_TOTAL // 8 + 1), 2.0 ** -8)))
+).astype(np.uint16)
+
+
+def symbol_cost(share: np.ndarray) -> np.ndarray:
+    """Return the cost i64 of symbols in COST_UNITths of a bit, from their u16 shares."""
+    return COST_OF_SHARE[share >> 3].astype(np.int64)
+
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 
@@ -43,14 +65,71 @@ class Body:
     data: bytes
 
 
+def has_extension() -> bool:
+    """Return whether the compiled inner loops are there; the bytes are the same without."""
+    return _coder is not None
+
+
+class GroupCoder:
+    """Range coder of a codec's groups; holds what both directions derive from its tables."""
+
+    def __init__(self, spec: CodecSpec, compiled: bool | None = None) -> None:
+        """Use the compiled inner loops if they are there, or as `compiled` says."""
+        self.spec = spec
+        self._compiled = None
+        if has_extension() if compiled is None else compiled:
+            sizes = [len(place) for place in spec.positions]
+            classes = [np.full(len(place), -1) if found is None else found
+                       for place, found in zip(spec.positions, spec.band_class)]
+            self._compiled = _coder.Coder(spec.channels, spec.grid, *map(np.ascontiguousarray, (
+                spec.group_channel.astype(np.int16), spec.group_plane.astype(np.uint8),
+                spec.group_region.astype(np.uint8), spec.chain_start.astype(np.int32),
+                np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
+                np.concatenate(spec.positions).astype(np.uint16),
+                np.concatenate(classes).astype(np.int8), spec.expected_before.astype(np.float32),
+                spec.tables.astype(np.uint16), COST_OF_SHARE, spec.side_table.astype(np.uint16))))
+
+    @property
+    def compiled(self) -> bool:
+        """Return whether the compiled inner loops are used."""
+        return self._compiled is not None
+
+    def stream(self, quantised: np.ndarray) -> 'SymbolStream':
+        """Return one item's i8[K, positions] integers of the finest plane, ready to be cut."""
+        return SymbolStream(self.spec, quantised, self._compiled)
+
+    def decode(self, first: int, groups: int, has_side: bool, data: bytes) -> tuple:
+        """
+        Decode a packet body.
+
+        Returns (side levels i32[C] or None, the groups' symbols i8[M] one after another). Raises
+        BadPacket when the bytes cannot have come from an encoder with the same tables.
+        """
+        spec = self.spec
+        if first + groups > spec.groups:
+            raise BadPacket(f'packet holds groups {first} to {first + groups - 1} of a codec '
+                            f'with {spec.groups}; drop it')
+        if self._compiled is None:
+            return _decode_body(spec, first, groups, has_side, data)
+        found = self._compiled.decode(data, first, groups, spec.labels if has_side else 0)
+        if found is None:
+            raise BadPacket('packet body does not decode; drop it')
+        side, symbols = found
+        return (np.frombuffer(side, np.uint8).astype(np.int32) if has_side else None,
+                np.frombuffer(symbols, np.int8))
+
+
 class SymbolStream:
     """One item's symbols in the order of importance, ready to be cut into packets."""
 
-    def __init__(self, spec: CodecSpec, quantised: np.ndarray) -> None:
-        """Take i8[K, positions] integers of the finest plane."""
+    def __init__(self, spec: CodecSpec, quantised: np.ndarray, compiled=None) -> None:
+        """Take i8[K, positions] integers of the finest plane; GroupCoder.stream calls this."""
         self._spec = spec
-        self._planes = split_planes(quantised)
-        self._states = np.sign(join_planes(self._planes))
+        self._compiled = compiled
+        self._quantised = np.ascontiguousarray(quantised, np.int8)
+        if compiled is None:
+            self._planes = split_planes(quantised)
+            self._states = np.sign(join_planes(self._planes))
 
     def encode(self, first: int, limit: int, side: np.ndarray | None) -> Body:
         """
@@ -59,24 +138,26 @@ class SymbolStream:
         `side` are the i32[C] levels of the side information or None. The result can hold no
         group at all when the limit is too small.
         """
+        if self._compiled is not None:
+            return Body(*self._compiled.encode(
+                self._quantised, first, limit, None if side is None else side.astype(np.uint8)))
         spec = self._spec
         encoder = constriction.stream.queue.RangeEncoder()
-        side_bits = 0.
+        budget = max(limit, 0) * 8 * COST_UNIT - COST_UNIT if limit > 0 else 0
         if side is not None:
             table = np.broadcast_to(spec.side_table.astype(np.float32), (len(side), SIDE_LEVELS))
             encoder.encode(side.astype(np.int32), _FAMILY, np.ascontiguousarray(table))
-            side_bits = float(np.sum(15 - np.log2(
-                np.maximum(spec.side_table[side].astype(np.float64), 1))))
+            budget -= int(symbol_cost(spec.side_table[side]).sum())
         if first >= spec.groups:
             return Body(0, self._finish(encoder))
-        budget = 8. * limit - 8. - side_bits
-        wanted = spec.usual_bits[first] + 1.2 * max(budget, 0)
+        wanted = spec.usual_bits[first] + 1.2 * max(budget / COST_UNIT, 0)
         span = min(spec.groups - first, 8 + int(np.searchsorted(spec.usual_bits, wanted)) - first)
         while True:
             start = spec.offsets[first]
             symbols, rows = self._contexts(first, span)
-            bits = spec.costs[rows * ALPHABET + symbols]
-            total = np.cumsum(bits)[spec.offsets[first + 1:first + span + 1] - start - 1]
+            cost = symbol_cost(spec.flat_tables[rows * ALPHABET + symbols])
+            total = np.cumsum(cost)[
+                spec.offsets[first + 1:first + span + 1] - start - 1]
             count = int(np.searchsorted(total, budget, side='right'))
             if count < span or first + span == spec.groups:
                 break
@@ -105,12 +186,14 @@ class SymbolStream:
         cell = local * len(spec.region_map) + spec.flat_position[flat]
         value = self._planes.ravel()[index]
         seen = np.zeros((span, len(spec.region_map)), np.float32)
-        seen.ravel()[cell] = value != 0
+        fixed = spec.flat_class[flat]
+        seen.ravel()[cell] = (value != 0) & (fixed < 0)
         seen = seen @ spec.neighbours
         total = np.cumsum(seen, axis=0, dtype=np.float32)
         total -= seen
         expected = spec.expected_before[first:first + span] - spec.expected_before[first]
         context = activity_class(total.ravel()[cell], expected.ravel()[cell])
+        context = np.where(fixed < 0, context, fixed)
         known = np.flatnonzero(spec.flat_chain_start[flat] >= first)
         # Seen from a symbol of plane p, the integer joined up to plane p - 1.
         parent = self._states.ravel()[index[known] - self._states[0].size]
@@ -118,16 +201,7 @@ class SymbolStream:
         return value.astype(np.int64) + COARSE_LIMIT, (local + first) * CONTEXTS + context
 
 
-def decode_body(spec: CodecSpec, first: int, groups: int, has_side: bool, data: bytes) -> tuple:
-    """
-    Decode a packet body.
-
-    Returns (side levels i32[C] or None, list of i8 symbol arrays, one per group). Raises
-    BadPacket when the bytes cannot have come from an encoder with the same tables.
-    """
-    if first + groups > spec.groups:
-        raise BadPacket(f'packet holds groups {first} to {first + groups - 1} of a codec with '
-                        f'{spec.groups}; drop it')
+def _decode_body(spec: CodecSpec, first: int, groups: int, has_side: bool, data: bytes) -> tuple:
     padded = data + bytes(-len(data) % 4)
     decoder = constriction.stream.queue.RangeDecoder(
         np.frombuffer(padded, '>u4').astype(np.uint32))
@@ -137,7 +211,8 @@ def decode_body(spec: CodecSpec, first: int, groups: int, has_side: bool, data: 
             table = np.broadcast_to(
                 spec.side_table.astype(np.float32), (spec.labels, SIDE_LEVELS))
             side = decoder.decode(_FAMILY, np.ascontiguousarray(table))
-        return side, _decode_groups(spec, decoder, first, groups)
+        symbols = _decode_groups(spec, decoder, first, groups)
+        return side, np.concatenate(symbols) if symbols else np.zeros(0, np.int8)
     except AssertionError as error:
         raise BadPacket('packet body does not decode; drop it') from error
 
@@ -150,8 +225,9 @@ def _decode_groups(spec: CodecSpec, decoder, first: int, groups: int) -> list:
     for group in range(first, first + groups):
         region = int(spec.group_region[group])
         place = spec.positions[region]
-        rows = activity_class(seen[place], spec.expected_before[group][place] - before[place])
-        rows += group * CONTEXTS
+        fixed = spec.band_class[region]
+        rows = group * CONTEXTS + (fixed if fixed is not None else activity_class(
+            seen[place], spec.expected_before[group][place] - before[place]))
         plane = spec.group_plane[group]
         parent = joined.get(int(spec.parents[group])) if plane else None
         if parent is not None:
@@ -161,7 +237,8 @@ def _decode_groups(spec: CodecSpec, decoder, first: int, groups: int) -> list:
             joined[group] = symbols
         elif parent is not None:
             joined[group] = 3 * parent + symbols
-        seen += (symbols != 0) @ spec.region_neighbours[region]
+        if fixed is None:
+            seen += (symbols != 0) @ spec.region_neighbours[region]
         result.append(symbols.astype(np.int8))
     return result
 

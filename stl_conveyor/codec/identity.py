@@ -3,7 +3,7 @@
 """The number by which device and edge know that they hold the same codec."""
 import hashlib
 
-from stl_conveyor.codec.spec import FORMAT_VERSION
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.vision.model_folder import ModelFolder
 
 
@@ -11,9 +11,10 @@ def codec_identity(model_folder: ModelFolder) -> int:
     """
     Return the 64-bit identity of the codec of a model folder.
 
-    It is the first 8 bytes (big endian) of the SHA-256 of the wire format version (1 byte) and
+    It is the first 8 bytes (big endian) of the SHA-256 of the codec file's format (1 byte) and
     the model ids (8 bytes each, big endian) of `encoder` and `edge`. Raises ModelFileError.
     """
-    parts = bytes([FORMAT_VERSION]) + b''.join(
+    version = CodecSpec.read_version(model_folder.path('encoder'))
+    parts = bytes([version]) + b''.join(
         model_folder.model_id(role).to_bytes(8, 'big') for role in ('encoder', 'edge'))
     return int.from_bytes(hashlib.sha256(parts).digest()[:8], 'big')

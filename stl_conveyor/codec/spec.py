@@ -1,7 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The fitted constants of a codec: transform, quantiser, order of importance, tables."""
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, MISSING
 from functools import cached_property
 from pathlib import Path
 import zipfile
@@ -10,7 +10,9 @@ import numpy as np
 
 from stl_conveyor.errors import ModelFileError
 
-FORMAT_VERSION = 1
+#: The format that new codec files are made in, and all that can be read.
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 #: Plane 0 holds -COARSE_LIMIT..COARSE_LIMIT, each finer plane splits every bin in three.
 COARSE_LIMIT = 3
@@ -32,6 +34,13 @@ TABLE_TOTAL = 32768
 
 SIDE_LEVELS = 16
 
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EOFError)
+
+
+def _not_ours(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f'{path} is not a codec file ({error}); export it again with '
+                          'python -m stl_conveyor.training.codec')
+
 
 @dataclass(frozen=True)
 class CodecSpec:
@@ -40,9 +49,14 @@ class CodecSpec:
 
     An image of side `image_size` is cut into `grid` x `grid` patches; each patch, flattened in
     (row, column, colour) order and scaled to 0..1, is centred and multiplied by `analysis`. The
-    result is quantised with `finest_step` per channel, and the integers are split into planes:
-    the coarsest holds -3..3, every finer one -1..1. A *group* is one plane of one channel in
-    one region of the grid; groups are sent in the order of the arrays below.
+    result less `offset` is quantised with `finest_step` per channel, and the integers are split
+    into planes: the coarsest holds -3..3, every finer one -1..1. A *group* is one plane of one
+    channel in one region of the grid; groups are sent in the order of the arrays below.
+
+    The first M channels vary so slowly over the image that each is transformed once more, over
+    all positions, with its matrix of `spatial`. Their regions are bands of that transform's
+    index (`band_map`), numbered behind the regions of the grid. Format 1 has no such channels
+    and no offset.
     """
 
     #: f32[P*P*3], mean patch.
@@ -69,26 +83,55 @@ class CodecSpec:
     side_table: np.ndarray
     #: i32[3]: format version, image size, number of labels.
     header: np.ndarray
+    #: f32[K, grid*grid], mean of each coefficient (format 2).
+    offset: np.ndarray | None = None
+    #: f32[M, grid*grid, grid*grid], transform over positions of the first channels (format 2);
+    #: rows are orthogonal, and longer where the coefficients are to be quantised finer.
+    spatial: np.ndarray | None = None
+    #: u8[grid*grid], region of each index of that transform (format 2).
+    band_map: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in what format 1 does not have."""
+        positions = len(self.region_map)
+        for name, value in (('offset', np.zeros((len(self.analysis), positions), np.float32)),
+                            ('spatial', np.zeros((0, positions, positions), np.float32)),
+                            ('band_map', np.zeros(positions, np.uint8))):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     @classmethod
     def load(cls, path: Path) -> 'CodecSpec':
         """Read a codec file; raise ModelFileError when it is not one of ours."""
         try:
             with np.load(path, allow_pickle=False) as archive:
-                values = {f.name: archive[f.name] for f in fields(cls)}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            raise ModelFileError(
-                f'{path} is not a codec file ({error}); export it again with '
-                'python -m stl_conveyor.training.codec') from error
-        values['analysis'] = values['analysis'].astype(np.float32)
+                values = {f.name: archive[f.name] for f in fields(cls)
+                          if f.default is MISSING or f.name in archive}
+        except _UNREADABLE as error:
+            raise _not_ours(path, error) from error
+        for name in ('analysis', 'offset', 'spatial'):
+            if name in values:
+                values[name] = values[name].astype(np.float32)
         spec = cls(**values)
         spec._check(path)
         return spec
 
+    @staticmethod
+    def read_version(path: Path) -> int:
+        """Return the format of a codec file without reading the rest."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return int(archive['header'][0])
+        except _UNREADABLE as error:
+            raise _not_ours(path, error) from error
+
     def save(self, path: Path) -> None:
         """Write the codec file; the same contents give the same bytes."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values['analysis'] = values['analysis'].astype(np.float16)
+        values = {f.name: getattr(self, f.name) for f in fields(self)
+                  if f.default is MISSING or self.version > 1}
+        for name in ('analysis', 'offset', 'spatial'):
+            if name in values:
+                values[name] = values[name].astype(np.float16)
         with open(path, 'wb') as stream:
             np.savez_compressed(stream, **values)
 
@@ -97,8 +140,8 @@ class CodecSpec:
             raise ModelFileError(
                 f'{path}: {reason}; export it again with python -m stl_conveyor.training.codec')
 
-        if self.header.shape != (3,) or int(self.header[0]) != FORMAT_VERSION:
-            refuse(f'codec file format {self.header.tolist()} is not format {FORMAT_VERSION}')
+        if self.header.shape != (3,) or self.version not in READABLE_VERSIONS:
+            refuse(f'codec file format {self.header.tolist()} is none of {READABLE_VERSIONS}')
         channels, groups, positions = len(self.analysis), self.groups, len(self.region_map)
         shapes = {
             'mean': (self.patch * self.patch * 3,),
@@ -106,7 +149,9 @@ class CodecSpec:
             'finest_step': (channels,), 'group_channel': (groups,), 'group_plane': (groups,),
             'group_region': (groups,), 'region_map': (positions,),
             'tables': (groups, CONTEXTS, ALPHABET), 'expected_activity': (groups,),
-            'shrink': (channels, MAX_PLANES, 2), 'side_table': (SIDE_LEVELS,)}
+            'shrink': (channels, MAX_PLANES, 2), 'side_table': (SIDE_LEVELS,),
+            'offset': (channels, positions), 'band_map': (positions,),
+            'spatial': (len(self.spatial), positions, positions)}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 refuse(f'{name} has shape {getattr(self, name).shape}, expected {shape}')
@@ -114,10 +159,18 @@ class CodecSpec:
             refuse('grid and image size do not fit')
         if not 0 < groups < 1 << 14 or self.group_channel.max() >= channels \
                 or self.group_channel.min() < 0 or self.group_plane.max() >= MAX_PLANES \
-                or self.group_region.max() > self.region_map.max():
+                or self.group_region.max() >= len(self.positions):
             refuse('the order of groups names something that does not exist')
+        if len(self.spatial) and self.band_map.min() <= self.region_map.max() or np.any(
+                self.banded != (self.group_channel < len(self.spatial))):
+            refuse('bands and regions are mixed up')
         if len(set(self.group_keys.tolist())) != groups:
             refuse('the order of groups names a group twice')
+
+    @property
+    def version(self) -> int:
+        """Return the format of file and packets."""
+        return int(self.header[0])
 
     @property
     def image_size(self) -> int:
@@ -157,9 +210,30 @@ class CodecSpec:
 
     @cached_property
     def positions(self) -> tuple:
-        """Return for each region the i64 array of its positions."""
-        return tuple(np.flatnonzero(self.region_map == r)
-                     for r in range(int(self.region_map.max()) + 1))
+        """Return for each region the i64 array of its positions; then of each band its indices."""
+        regions = int(self.region_map.max()) + 1
+        bands = range(regions, int(self.band_map.max()) + 1) if len(self.spatial) else ()
+        return (*(np.flatnonzero(self.region_map == r) for r in range(regions)),
+                *(np.flatnonzero(self.band_map == r) for r in bands))
+
+    @cached_property
+    def spatial_inverse(self) -> np.ndarray:
+        """f32[M, grid*grid, grid*grid], rows that a channel's quantised coefficients weigh."""
+        return (self.spatial / np.maximum(
+            np.square(self.spatial).sum(2, keepdims=True), 1e-12)).astype(np.float32)
+
+    @cached_property
+    def banded(self) -> np.ndarray:
+        """bool[G], whether a group's region is a band."""
+        return self.group_region > self.region_map.max()
+
+    @cached_property
+    def band_class(self) -> tuple:
+        """Return for each region None, for each band the context class i64 of its indices."""
+        regions = int(self.region_map.max()) + 1
+        return tuple(
+            None if r < regions else np.arange(len(place)) * ACTIVITY_CLASSES // len(place)
+            for r, place in enumerate(self.positions))
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -176,6 +250,13 @@ class CodecSpec:
     def flat_position(self) -> np.ndarray:
         """i64[M], position of each symbol of the flat stream."""
         return np.concatenate([self.positions[r] for r in self.group_region])
+
+    @cached_property
+    def flat_class(self) -> np.ndarray:
+        """i64[M], context class of each symbol of a band; -1 where activity decides."""
+        none = [np.full(len(place), -1) if found is None else found
+                for place, found in zip(self.positions, self.band_class)]
+        return np.concatenate([none[r] for r in self.group_region])
 
     @cached_property
     def parents(self) -> np.ndarray:
@@ -253,10 +334,9 @@ class CodecSpec:
         return np.ascontiguousarray(self.tables.reshape(-1, ALPHABET).astype(np.float32))
 
     @cached_property
-    def costs(self) -> np.ndarray:
-        """f32[G * CONTEXTS * ALPHABET], bits of each symbol; for the choice of the cut only."""
-        return (np.log2(TABLE_TOTAL) - np.log2(np.maximum(
-            self.float_tables.ravel(), 2.0 ** -8))).astype(np.float32)
+    def flat_tables(self) -> np.ndarray:
+        """u16[G * CONTEXTS * ALPHABET], the tables."""
+        return self.tables.ravel()
 
     @cached_property
     def usual_bits(self) -> np.ndarray:
@@ -266,6 +346,20 @@ class CodecSpec:
         row = self.tables[np.arange(self.groups), state * ACTIVITY_CLASSES + neutral] / TABLE_TOTAL
         entropy = -np.sum(row * np.log2(np.maximum(row, 1e-9)), axis=1)
         return np.concatenate([[0], np.cumsum(entropy * np.diff(self.offsets))])
+
+    @cached_property
+    def bin_points(self) -> np.ndarray:
+        """f32[MAX_PLANES, K, 241], where integers -120..120 of each plane put a coefficient."""
+        number = np.arange(-120, 121)
+        shrink = np.where(np.abs(number) == 1, self.shrink[..., :1], self.shrink[..., 1:])
+        points = (number - np.sign(number) * shrink) * self.plane_step[..., None]
+        return np.ascontiguousarray(points.swapaxes(0, 1).astype(np.float32))
+
+    @cached_property
+    def channel_reach(self) -> np.ndarray:
+        """i64[G + 1], how many leading channels the groups before each one come from."""
+        furthest = np.maximum.accumulate(self.group_channel.astype(np.int64))
+        return np.concatenate([[0], 1 + furthest])
 
     @cached_property
     def plane_step(self) -> np.ndarray:

@@ -53,15 +53,15 @@ def header_size(first_group: int, groups: int) -> int:
     return 3 + (1 if first_group < 0x80 else 2) + (1 if groups < 0x80 else 2)
 
 
-def pack(packet: Packet, identity: int) -> bytes:
+def pack(packet: Packet, identity: int, version: int = FORMAT_VERSION) -> bytes:
     """Return the packet's bytes; identity is the 64-bit identity of the codec."""
-    word = FORMAT_VERSION << 13 | int(packet.has_side) << 12 | identity & _TAG_MASK
+    word = version << 13 | int(packet.has_side) << 12 | identity & _TAG_MASK
     data = (word.to_bytes(2, 'big') + _varint(packet.first_group) + _varint(packet.groups)
             + packet.body)
     return data + bytes([check_byte(data)])
 
 
-def unpack(data: bytes, identity: int) -> Packet:
+def unpack(data: bytes, identity: int, version: int = FORMAT_VERSION) -> Packet:
     """
     Take a packet apart.
 
@@ -73,9 +73,9 @@ def unpack(data: bytes, identity: int) -> Packet:
     if check_byte(data[:-1]) != data[-1]:
         raise BadPacket('packet fails its check; it was damaged on the way, drop it')
     word = int.from_bytes(data[:2], 'big')
-    if word >> 13 != FORMAT_VERSION:
-        raise BadPacket(f'packet has wire format {word >> 13}, this is format {FORMAT_VERSION}; '
-                        'install the same release on device and edge')
+    if word >> 13 != version:
+        raise BadPacket(f'packet has wire format {word >> 13}, this is format {version}; '
+                        'install the same release and models on device and edge')
     if word & _TAG_MASK != identity & _TAG_MASK:
         raise CodecMismatch('packet was made by another codec; '
                             'give device and edge the same models folder')
@@ -90,7 +90,8 @@ def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
 
     Level q stands for `max * 2**(-q / 2)`, the last level for all that is smaller.
     """
-    values = np.maximum(np.nan_to_num(np.asarray(probabilities, np.float64)), 1e-9)
+    # fmax takes the number where the other one is none.
+    values = np.minimum(np.fmax(np.asarray(probabilities, np.float64), 1e-9), 1e300)
     return np.minimum(np.rint(2 * np.log2(values.max() / values)), levels - 1).astype(np.int32)
 
 

@@ -28,8 +28,8 @@ from stl_conveyor.bench.codec import codec_rows, measure_times, OURS, OURS_WITH_
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
 from stl_conveyor.training.codec_fit import (
-    fit_side_table, fit_spec, image_patches, pca_transform, quantise, ring_regions, symbol_bits,
-    transform)
+    apply_spatial, band_regions, fit_side_table, fit_spec, image_patches, pca_transform, quantise,
+    ring_regions, spatial_transform, spec_values, symbol_bits, transform)
 from stl_conveyor.training.codec_network import (
     EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
 from stl_conveyor.training.image_folder import load_images
@@ -39,6 +39,8 @@ from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.model_folder import ModelFolder
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
+#: Sizes of packets that the edge's network learns to miss.
+PACKET_BYTES = (128, 256, 512)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Recipe:
     fine: int = 0              # channels of the sub-patch basis
     patch: int = 16
     fine_patch: int = 8
+    banded: int = 0            # leading channels that are transformed over the whole image too
     rings: int = 3             # regions of the grid, from the centre out
     groups: int = 1600
     fit_images: int = 1200
@@ -66,6 +69,8 @@ class Recipe:
     distil: float = 1.0
     feature: float = 1.0
     average: float = .99
+    repeat: int = 1            # prefixes of each image in a batch
+    mirror: int = 0            # 1: answer with the mean over the image and its mirror image
 
 
 def augment_parts(images, rng, shift=6):
@@ -104,9 +109,9 @@ def _pixels(images):
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def feature_importance(strong, images, analysis, recipe):
+def feature_importance(strong, images, analysis, spatial, recipe):
     """
-    Return f32[K, regions]: how much the strong classifier's features move with each channel.
+    Return f32[K, regions and bands]: how much the strong classifier's features move with each.
 
     The mean square of the gradient of random projections of the pooled features with respect to
     the coefficients, relative to its mean.
@@ -115,7 +120,9 @@ def feature_importance(strong, images, analysis, recipe):
     device = next(strong.parameters()).device
     grid = images.shape[1] // recipe.patch
     regions = ring_regions(grid, recipe.rings)
-    total = np.zeros((len(analysis), recipe.rings))
+    bands = band_regions(grid ** 2, recipe.rings)
+    inverse = spatial / np.square(spatial).sum(2, keepdims=True)
+    total = np.zeros((len(analysis), int(bands.max()) + 1))
     for start in range(0, len(images), 16):
         pixels = _pixels(torch.from_numpy(images[start:start + 16]).to(device))
         pixels = pixels.requires_grad_(True)
@@ -123,10 +130,13 @@ def feature_importance(strong, images, analysis, recipe):
         direction = torch.randn(pooled.shape, generator=generator).to(device)
         gradient, = torch.autograd.grad((pooled * direction).sum(), pixels)
         patches = image_patches(gradient.permute(0, 2, 3, 1).cpu().numpy(), recipe.patch)
-        square = np.square(patches @ analysis.T).sum(0)
-        for region in range(recipe.rings):
-            total[:, region] += square[regions == region].mean(0)
-    return ((total / total.mean()) ** recipe.importance_power).astype(np.float32)
+        moved = (patches @ analysis.T).swapaxes(1, 2)
+        square = np.square(apply_spatial(moved, np.float32(0), inverse)).sum(0)
+        for region in range(total.shape[1]):
+            total[:, region] += square[:, (bands if region >= recipe.rings else regions)
+                                       == region].mean(1)
+    used = total[len(spatial):, :recipe.rings]
+    return ((total / used.mean()) ** recipe.importance_power).astype(np.float32)
 
 
 def local_probabilities(models, images):
@@ -149,12 +159,16 @@ def fit_codec(train, strong, labels, side, recipe, path):
     mean, analysis = pca_transform(images, recipe.patch, recipe.coarse, recipe.fine,
                                    recipe.fine_patch)
     print(f'transform: {len(analysis)} channels in {time.monotonic() - begun:.0f} s', flush=True)
-    weight = feature_importance(strong, images[:recipe.importance_images], analysis, recipe) \
+    offset, spatial = spatial_transform(
+        transform(images, mean, analysis, recipe.patch), recipe.banded)
+    weight = feature_importance(
+        strong, images[:recipe.importance_images], analysis, spatial, recipe) \
         if recipe.importance_power else None
     print(f'importance after {time.monotonic() - begun:.0f} s', flush=True)
     spec = fit_spec(images, mean, analysis, labels=labels, rings=recipe.rings,
                     max_groups=recipe.groups, importance=weight, seed=recipe.seed,
-                    side=None if side is None else side[np.sort(pick)])
+                    side=None if side is None else side[np.sort(pick)],
+                    offset=offset, spatial=spatial)
     spec.save(path)
     print(f'codec: {spec.groups} groups in {time.monotonic() - begun:.0f} s', flush=True)
     return CodecSpec.load(path)
@@ -220,18 +234,24 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         done = _progress(step, spent + time.monotonic() - begun, recipe)
         for group, rate in zip(optimiser.param_groups, rates):
             group['lr'] = rate * _rate_factor(step, done)
-        at = step * recipe.batch % len(order)
-        pick = np.take(order, range(at, at + recipe.batch), mode='wrap')
+        each = recipe.batch // recipe.repeat
+        at = step * each % len(order)
+        pick = np.take(order, range(at, at + each), mode='wrap')
         images = torch.from_numpy(augment(train.images[pick], rng)).to(device)
+        with torch.no_grad():
+            target, target_pooled = (part.repeat_interleave(recipe.repeat, 0)
+                                     for part in strong(_pixels(images)))
+        images = images.repeat_interleave(recipe.repeat, 0)
+        pick = pick.repeat(recipe.repeat)
         classes = torch.from_numpy(train.classes[pick]).to(device)
         count = len(pick)
         lengths = torch.from_numpy(np.exp(rng.uniform(
             math.log(recipe.shortest), math.log(recipe.longest), count))).float().to(device)
         loss_rate = torch.from_numpy(
-            np.where(rng.random(count) < .2, rng.uniform(.05, .4, count), 0)).float().to(device)
+            np.where(rng.random(count) < .25, rng.uniform(.05, .4, count), 0)).float().to(device)
+        packet_bytes = torch.from_numpy(rng.choice(PACKET_BYTES, count)).float().to(device)
         with torch.no_grad():
-            latents, received = sampler(images, lengths, loss_rate)
-            target, target_pooled = strong(_pixels(images))
+            latents, received = sampler(images, lengths, loss_rate, packet_bytes)
         logits, pooled = network.logits(latents, received, done >= recipe.late_share)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy
@@ -383,10 +403,11 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     spec = CodecSpec.load(codec_path) if codec_path.exists() else fit_codec(
         train, strong, len(labels), side, recipe, codec_path)
     sample = train.images[np.random.default_rng(0).permutation(len(train.images))[:512]]
-    values = transform(sample, spec.mean, spec.analysis, spec.patch)
-    sampler = PrefixSampler(spec, symbol_bits(spec, quantise(values, spec.finest_step)))
+    sampler = PrefixSampler(spec, symbol_bits(
+        spec, quantise(spec_values(spec, sample), spec.finest_step)))
     trained_from = load_strong(strong_path, len(labels), size)
-    network = EdgeNetwork(trained_from, spec).to(device, memory_format=torch.channels_last)
+    network = EdgeNetwork(trained_from, spec, mirror=bool(recipe.mirror)).to(
+        device, memory_format=torch.channels_last)
     network, curve = train_edge(network, sampler.to(device), strong, train, side, recipe,
                                 AUGMENT[augment], work / 'edge.checkpoint.pt')
     network, sampler, strong = network.cpu(), sampler.cpu(), strong.cpu()

@@ -19,6 +19,8 @@ from stl_conveyor.codec.wire import side_levels
 COARSE_STEP = 1.8
 #: Share of the coefficients of each channel that the coarsest plane must reach.
 REACH = .9998
+#: Where the second and later bands of a spatial transform begin, as a share of its length.
+BAND_EDGES = (.08, .24, .5)
 
 
 def image_patches(images: np.ndarray, patch: int) -> np.ndarray:
@@ -95,6 +97,44 @@ def transform(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray,
     return np.concatenate(result)
 
 
+def spatial_transform(values: np.ndarray, channels: int) -> tuple:
+    """
+    Return (offset f32[K, positions], spatial f32[channels, positions, positions]).
+
+    The offset is the mean of coefficients f32[N, K, positions]; row i of a channel's matrix is
+    the i-th principal component of its map, scaled so that all bands have the same deviation.
+    Both are rounded as the codec file keeps them.
+    """
+    offset = values.mean(0).astype(np.float16).astype(np.float32)
+    positions = values.shape[2]
+    bands = band_regions(positions, 0)
+    spatial = np.zeros((channels, positions, positions), np.float32)
+    for channel in range(channels):
+        maps = (values[:, channel] - offset[channel]).astype(np.float64)
+        rows = _leading(maps.T @ maps / len(maps), positions)
+        power = np.square(maps @ rows.T).mean(0)
+        for band in range(int(bands.max()) + 1):
+            here = bands == band
+            rows[here] *= np.sqrt(power.mean() / np.maximum(power[here].mean(), 1e-12))
+        spatial[channel] = rows
+    return offset, spatial.astype(np.float16).astype(np.float32)
+
+
+def apply_spatial(values: np.ndarray, offset: np.ndarray, spatial: np.ndarray) -> np.ndarray:
+    """Return what is quantised, f32[N, K, positions], of coefficients of the same shape."""
+    result = values - offset
+    if len(spatial):
+        result[:, :len(spatial)] = np.einsum(
+            'cij,ncj->nci', spatial, result[:, :len(spatial)], optimize=True)
+    return result
+
+
+def spec_values(spec: CodecSpec, images: np.ndarray) -> np.ndarray:
+    """Return what is quantised, f32[N, K, positions], of images u8[N, S, S, 3]."""
+    return apply_spatial(transform(images, spec.mean, spec.analysis, spec.patch), spec.offset,
+                         spec.spatial)
+
+
 def quantise(values: np.ndarray, finest_step: np.ndarray) -> np.ndarray:
     """Return the finest integers i8[N, K, positions] of coefficients."""
     limit = (2 * COARSE_LIMIT + 1) * 3 ** (MAX_PLANES - 1) // 2
@@ -109,6 +149,12 @@ def ring_regions(grid: int, rings: int) -> np.ndarray:
     levels = np.unique(distance)
     index = np.searchsorted(levels, distance)
     return np.minimum(index * rings // len(levels), rings - 1).astype(np.uint8)
+
+
+def band_regions(positions: int, first: int) -> np.ndarray:
+    """Return u8[positions]: the index of a spatial transform cut into bands from `first` on."""
+    edges = np.ceil(positions * np.array(BAND_EDGES))
+    return (first + np.searchsorted(edges, np.arange(positions), side='right')).astype(np.uint8)
 
 
 def _centroids(values: np.ndarray, planes: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -128,13 +174,15 @@ def _centroids(values: np.ndarray, planes: np.ndarray, step: np.ndarray) -> np.n
 
 
 def order_groups(values: np.ndarray, planes: np.ndarray, step: np.ndarray, shrink: np.ndarray,
-                 region_map: np.ndarray, importance: np.ndarray, limit: int) -> tuple:
+                 region_map: np.ndarray, importance: np.ndarray, limit: int,
+                 band_map: np.ndarray | None = None, banded: int = 0) -> tuple:
     """
     Return (channel, plane, region) of up to `limit` groups, most useful per bit first.
 
     The use of a group is the squared error that it removes times importance f32[K, regions].
+    The first `banded` channels are cut by `band_map`, the others by `region_map`.
     """
-    regions = int(region_map.max()) + 1
+    regions = int((band_map if banded else region_map).max()) + 1
     channels = values.shape[1]
     score = np.zeros((MAX_PLANES, channels, regions))
     left = values.astype(np.float32) ** 2
@@ -150,9 +198,12 @@ def order_groups(values: np.ndarray, planes: np.ndarray, step: np.ndarray, shrin
             share = (planes[plane] == symbol).mean(0)
             bits -= share * np.log2(np.maximum(share, 1e-9))
         for region in range(regions):
-            here = region_map == region
-            score[plane, :, region] = (gain[:, here].sum(1) * importance[:, region]
-                                       / (bits[:, here].sum(1) + .02 * here.sum()))
+            bands = region > region_map.max()
+            here = (band_map if bands else region_map) == region
+            which = slice(0, banded) if bands else slice(banded, None)
+            score[plane, which, region] = (
+                gain[which][:, here].sum(1) * importance[which, region]
+                / (bits[which][:, here].sum(1) + .02 * here.sum()))
         if plane:
             score[plane] = np.minimum(score[plane], score[plane - 1] * .999)
         left = now
@@ -193,7 +244,8 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
     counts = np.zeros((spec.groups, CONTEXTS, ALPHABET))
     bits = np.zeros((items, spec.groups), np.float32)
     pointer = np.zeros(items, np.int64)
-    costs = spec.costs.reshape(spec.groups, -1)
+    costs = (np.log2(TABLE_TOTAL) - np.log2(np.maximum(
+        spec.tables.reshape(spec.groups, -1), np.float32(2.0 ** -8)))).astype(np.float32)
     for group in range(spec.groups):
         fresh = starts[np.arange(items), np.minimum(pointer, starts.shape[1] - 1)] == group
         seen[fresh] = 0
@@ -203,8 +255,13 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
         place = spec.positions[spec.group_region[group]]
         plane, channel = spec.group_plane[group], spec.group_channel[group]
         symbols = planes[plane, :, channel][:, place]
-        expected = spec.expected_before[group][place] - base[:, place]
-        classes = activity_class(seen[:, place], expected)
+        fixed = spec.band_class[spec.group_region[group]]
+        if fixed is None:
+            expected = spec.expected_before[group][place] - base[:, place]
+            classes = activity_class(seen[:, place], expected)
+            seen += (symbols != 0).astype(np.float32) @ spec.neighbours[place]
+        else:
+            classes = np.broadcast_to(fixed, symbols.shape)
         state = np.zeros(symbols.shape, np.int64)
         if plane:
             known = (spec.chain_start[group] >= begin)[:, None]
@@ -214,7 +271,6 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
         counts[group] = np.bincount(index.ravel(), minlength=CONTEXTS * ALPHABET).reshape(
             CONTEXTS, ALPHABET)
         bits[:, group] = costs[group][index].sum(1)
-        seen += (symbols != 0).astype(np.float32) @ spec.neighbours[place]
     return counts, bits
 
 
@@ -258,18 +314,25 @@ def fit_side_table(probabilities: np.ndarray) -> np.ndarray:
 
 def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labels: int,
              rings: int = 1, max_groups: int = 1600, importance: np.ndarray | None = None,
-             side: np.ndarray | None = None, seed: int = 0) -> CodecSpec:
+             side: np.ndarray | None = None, seed: int = 0, offset: np.ndarray | None = None,
+             spatial: np.ndarray | None = None) -> CodecSpec:
     """
     Fit quantiser, order, contexts and tables to images u8[N, S, S, 3].
 
-    `importance` f32[K, regions] weighs the squared error of each channel (default: all one);
-    `side` f32[N, C] are local probabilities (default: a nearly certain classifier).
+    `importance` f32[K, regions and bands] weighs the squared error of each channel (default:
+    all one); `side` f32[N, C] are local probabilities (default: a nearly certain classifier);
+    `offset` and `spatial` come from spatial_transform (default: none).
     """
     size = images.shape[1]
     patch = int(round((analysis.shape[1] / 3) ** .5))
     region_map = ring_regions(size // patch, rings)
+    positions = len(region_map)
+    band_map = band_regions(positions, rings)
     analysis = analysis.astype(np.float16).astype(np.float32)
-    values = transform(images, mean, analysis, patch)
+    offset = np.zeros((len(analysis), positions), np.float32) if offset is None else offset
+    spatial = np.zeros((0, positions, positions), np.float32) if spatial is None else spatial
+    banded = len(spatial)
+    values = apply_spatial(transform(images, mean, analysis, patch), offset, spatial)
     deviation = np.maximum(values.std((0, 2)), 1e-4)
     # Where most of an image is background, what matters lies many deviations out.
     reach = np.quantile(np.abs(values).transpose(1, 0, 2).reshape(len(analysis), -1), REACH, 1)
@@ -280,13 +343,17 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
     planes = split_planes(quantised)
     shrink = _centroids(values, planes, step)
     if importance is None:
-        importance = np.ones((len(analysis), rings), np.float32)
+        importance = np.ones((len(analysis), int(band_map.max()) + 1), np.float32)
+        length = np.square(spatial).sum(2)
+        for band in range(rings, importance.shape[1]):
+            importance[:banded, band] = 1 / length[:, band_map == band].mean(1)
     channel, plane, region = order_groups(
-        values, planes, step, shrink, region_map, importance, max_groups)
+        values, planes, step, shrink, region_map, importance, max_groups, band_map, banded)
     active = np.zeros(len(channel), np.uint16)
     for g, (c, p, r) in enumerate(zip(channel, plane, region)):
-        active[g] = np.clip(np.rint(256 * (planes[p, :, c][:, region_map == r] != 0).mean()),
-                            1, 256)
+        if c >= banded:
+            active[g] = np.clip(np.rint(256 * (
+                planes[p, :, c][:, region_map == r] != 0).mean()), 1, 256)
     if side is None:
         certain = np.full((16, labels), 1e-4)
         certain[:, 0] = 1
@@ -298,7 +365,8 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
         group_channel=channel.astype(np.int16), group_plane=plane.astype(np.uint8),
         group_region=region.astype(np.uint8), region_map=region_map, tables=flat,
         expected_activity=active, shrink=shrink, side_table=fit_side_table(side),
-        header=np.array([FORMAT_VERSION, size, labels], np.int32))
+        header=np.array([FORMAT_VERSION, size, labels], np.int32), offset=offset,
+        spatial=spatial, band_map=band_map)
     return fit_tables(spec, quantised, seed)
 
 

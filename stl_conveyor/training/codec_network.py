@@ -111,12 +111,15 @@ class EdgeNetwork(nn.Module):
     Linear synthesis, the whole strong trunk, a branch from the latents, and fusion.
 
     The branch starts as nothing. The side information enters as logarithms with a weight that
-    depends on the bytes received; so does the temperature of the answer.
+    depends on the bytes received; so does the temperature of the answer. With `mirror`, the
+    trunk sees the decoded image and its mirror image, and answers with the mean of the logits;
+    not while it is being trained, where images are mirrored at random.
     """
 
-    def __init__(self, trunk, spec, width=256):
+    def __init__(self, trunk, spec, width=256, mirror=False):
         """Take a FoldedTrunk and the CodecSpec whose latents will come."""
         super().__init__()
+        self.mirror = mirror
         patch, channels = spec.patch, spec.channels
         synthesis = spec.analysis.reshape(channels, patch, patch, 3).transpose(0, 3, 1, 2)
         self.patch = patch
@@ -152,6 +155,12 @@ class EdgeNetwork(nn.Module):
         told = told.expand(-1, -1, latents.shape[2], latents.shape[3])
         late = self.branch(torch.cat([(latents * self.scale).clamp(-6, 6), told], 1))
         pixels = self.image(latents).contiguous(memory_format=torch.channels_last)
+        if self.mirror and not self.training:
+            both, pooled = self.trunk(torch.cat([pixels, pixels.flip(3)]),
+                                      torch.cat([late, late.flip(3)]), early_gradient)
+            halves = [half.mean(0) for half in (both.reshape(2, -1, both.shape[1]),
+                                                pooled.reshape(2, -1, pooled.shape[1]))]
+            return halves[0], halves[1]
         return self.trunk(pixels, late, early_gradient)
 
     def fuse(self, logits, received, log_side, has_side):
@@ -190,6 +199,10 @@ class PrefixSampler(nn.Module):
             at = (int(spec.group_plane[g]), int(spec.group_channel[g]),
                   spec.positions[spec.group_region[g]])
             rank[at] = g
+        register('spatial', torch.from_numpy(spec.spatial))
+        register('spatial_inverse', torch.from_numpy(spec.spatial_inverse))
+        register('offset', torch.from_numpy(spec.offset))
+        register('scaled_offset', torch.from_numpy(spec.offset / spec.finest_step[:, None]))
         register('rank', torch.from_numpy(rank))
         register('bits', torch.from_numpy(np.concatenate(
             [symbol_bits, np.zeros((1, symbol_bits.shape[1]))])).float())
@@ -199,8 +212,12 @@ class PrefixSampler(nn.Module):
         count = len(images)
         cut = images.reshape(count, self.grid, self.patch, self.grid, self.patch * 3)
         patches = cut.transpose(2, 3).reshape(count, self.grid ** 2, -1).float() / 255
-        values = (patches - self.mean) @ self.matrix
-        return values.round().clamp(-self.limit, self.limit).transpose(1, 2)
+        values = ((patches - self.mean) @ self.matrix).transpose(1, 2) - self.scaled_offset
+        banded = len(self.spatial)
+        if banded:
+            values = torch.cat([torch.einsum('cij,ncj->nci', self.spatial, values[:, :banded]),
+                                values[:, banded:]], 1)
+        return values.round().clamp(-self.limit, self.limit)
 
     def split(self, quantised):
         """Return (symbols, joined integers) [N, planes, K, positions], coarsest first."""
@@ -234,19 +251,25 @@ class PrefixSampler(nn.Module):
                                 self.shrink[plane, :, 1, None])
             point = (here - here.sign() * shift) * self.step[plane][:, None]
             value = torch.where(chain, point, value)
-        return value.reshape(len(value), -1, self.grid, self.grid)
+        banded = len(self.spatial)
+        if banded:
+            maps = torch.einsum('cij,nci->ncj', self.spatial_inverse, value[:, :banded])
+            value = torch.cat([maps, value[:, banded:]], 1)
+        return (value + self.offset).reshape(len(value), -1, self.grid, self.grid)
 
-    def forward(self, images, lengths, loss=None, packet_bytes=512):
+    def forward(self, images, lengths, loss=None, packet_bytes=None):
         """
         Return (latents, bytes received) for prefixes of about `lengths` bytes f32[N].
 
-        `loss` f32[N] is the probability that a packet is lost.
+        `loss` f32[N] is the probability that a packet of `packet_bytes` f32[N] is lost.
         """
+        if packet_bytes is None:
+            packet_bytes = torch.full_like(lengths, 512.)
         symbols, joined = self.split(self.quantise(images))
         total = self.cumulative_bytes(symbols)
         here = total <= lengths[:, None]
         if loss is not None:
-            packet = (total / packet_bytes).long().clamp_max(63)
+            packet = (total / packet_bytes[:, None]).long().clamp_max(63)
             draw = torch.rand(len(images), 64, device=total.device) >= loss[:, None]
             here = here & torch.gather(draw, 1, packet)
         size = torch.diff(total, dim=1, prepend=torch.zeros_like(total[:, :1]))
