@@ -93,7 +93,7 @@ def test_clock_that_is_set_back_costs_the_past_only():
 
 
 def test_steady_belt_is_exact_far_from_the_epoch():
-    belt = SteadyBelt(0.4)
+    belt = SteadyBelt(0.4, START)
     origin = belt.position(START)
     for seconds in (0.3, 100.0, 7 * 86400.0):
         time_ns = START + round(seconds * SECOND)

@@ -3,6 +3,8 @@
 """The camera node's sources and triggers."""
 import array
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -171,3 +173,100 @@ def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
         before = len(cell.heard.of('capture'))
         cell.wait(lambda: len(cell.heard.of('capture')) > before + 2)
         assert FakeCapture.opened >= 2
+
+
+@pytest.fixture
+def pins(monkeypatch):
+    gpiozero = pytest.importorskip('gpiozero')
+    from gpiozero.pins.mock import MockFactory
+    factory = MockFactory()
+    monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
+    return factory
+
+
+class Turning:
+    """A one-channel encoder on a mock pin that turns in a thread."""
+
+    def __init__(self, pin, speed, steps_per_metre):
+        self.pin, self.interval = pin, 1.0 / (speed * steps_per_metre)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        due = time.monotonic()
+        while not self.stopped.wait(max(0.0, due - time.monotonic())):
+            self.pin.drive_low()
+            self.pin.drive_high()
+            due += self.interval
+
+    def stop(self):
+        self.stopped.set()
+        self.thread.join()
+
+
+def test_light_barrier_on_a_pin_joins_the_breaks_of_a_part_with_a_hole(pins):
+    with CellHarness([NodeSpec(CountingCamera, {'trigger': 'gpio'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        frames = cell.publisher('camera/image_raw', Image)
+        cell.connect('capture')
+        begin_ns = cell.now_ns()
+        # A washer: rim, hole, rim; 16 mm at 0.4 m/s are 40 ms.
+        for after_ms, broken in ((0, True), (10, False), (30, True), (40, False)):
+            camera._inbox.brings(camera._on_beam_change)(
+                broken, begin_ns + after_ms * 1_000_000)
+        cell.wait(lambda: camera._expected)
+        centred_ns = begin_ns + 20_000_000 + round(0.12 / CELL.belt.speed * SECOND)
+        for offset_ms in (-30, 10):
+            show(cell, frames, camera, frame(centred_ns + offset_ms * 1_000_000))
+        (capture,) = cell.wait(lambda: cell.heard.of('capture'))
+        assert abs(to_ns(capture.header.stamp) - centred_ns) < 1000
+
+
+def test_beam_on_a_pin_is_heard_and_a_blocked_one_reported(pins, monkeypatch):
+    monkeypatch.setattr('stl_conveyor.nodes.camera.BEAM_BLOCKED_S', 0.2)
+    with CellHarness([NodeSpec(Camera, {'trigger': 'gpio'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        pin = pins.pin(23)
+        before_ns = cell.now_ns()
+        pin.drive_low()
+        cell.wait_diagnostic('camera', 'light barrier (GPIO 23)', level=1)
+        pin.drive_high()
+        cell.wait(lambda: camera._expected)
+        centred_ns = camera._belt.time_at(camera._expected[0], 0)
+        assert 0 < centred_ns - before_ns < 2 * SECOND
+        cell.wait(lambda: cell.statuses('camera')[-1].level == b'\x00')
+
+
+def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
+    with CellHarness([NodeSpec(Camera, {
+            'belt_speed_source': 'encoder', 'encoder_pins': [20, -1],
+            'encoder_steps_per_metre': 200.0, 'diagnostics_period': 0.1})],
+            watched=WATCHED) as cell:
+        cell.wait_active()
+        frames = cell.publisher('camera/image_raw', Image)
+        cell.connect('capture')
+        travel = CELL.first_diverter_x - CELL.camera.x
+
+        def deadline_speed():
+            stamp_ns = cell.now_ns()
+            frames.publish(frame(stamp_ns, 120))
+            capture = cell.wait(lambda: next(
+                (c for c in cell.heard.of('capture') if to_ns(c.header.stamp) == stamp_ns), None))
+            left = (to_ns(capture.deadline) - stamp_ns) / SECOND + CELL.diverter.lead_time
+            return travel / left
+        cell.wait_diagnostic('camera', 'the belt stands', level=1)
+        assert deadline_speed() == pytest.approx(CELL.belt.speed)
+        turning = Turning(pins.pin(20), 0.34, 200.0)
+        cell.wait(lambda: cell.statuses('camera')[-1].level == b'\x00')
+        assert deadline_speed() == pytest.approx(0.34, rel=0.1)
+        turning.stop()
+        turning = Turning(pins.pin(20), 0.2, 200.0)
+        cell.wait_diagnostic('camera', 'not at the 0.4 m/s', level=2)
+        assert deadline_speed() == pytest.approx(0.3)       # the slowest that is tolerated
+        turning.stop()
+        before = len(cell.statuses('camera'))
+        cell.wait(lambda: any(
+            'the belt stands' in s.message for s in cell.statuses('camera')[before:]))

@@ -106,6 +106,8 @@ def test_unknown_parameter_is_refused_by_name(context, name):
     ('actuator', {'cell_file': '/nowhere.yaml'}, 'nowhere.yaml'),
     ('camera', {'trigger': 'hope'}, 'trigger'),
     ('camera', {'source': 'folder', 'trigger': 'beam'}, 'trigger'),
+    ('camera', {'encoder_pins': [20]}, 'encoder_pins'),
+    ('camera', {'trigger': 'gpio', 'belt_speed_source': 'encoder', 'beam_pin': 20}, 'beam_pin'),
     ('camera', {'first_item_id': 0}, 'first_item_id'),
     ('offload_policy', {'policy': 'magic'}, 'policy'),
     ('offload_policy', {'rate': -0.5}, 'rate'),

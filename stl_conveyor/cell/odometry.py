@@ -45,24 +45,26 @@ class Belt(Protocol):
 class SteadyBelt:
     """A belt that runs at the speed of the cell description."""
 
-    def __init__(self, speed: float) -> None:
-        """Run at `speed` (m/s)."""
+    def __init__(self, speed: float, origin_ns: int = 0) -> None:
+        """
+        Run at `speed` (m/s); the position is 0 at `origin_ns`.
+
+        Near its origin floating point is exact to far below a nanosecond.
+        """
         self._speed = speed
-        self._origin_ns: int | None = None
+        self._origin_ns = origin_ns
 
     def motion(self, now_ns: int) -> BeltMotion:
         """Return the speed."""
         return BeltMotion(self._speed, BeltState.RUNNING)
 
     def position(self, time_ns: int) -> float:
-        """Return how far (m) the belt has moved since the first time that was asked for."""
-        if self._origin_ns is None:
-            self._origin_ns = time_ns   # near it, floating point is exact to far below a ns
+        """Return how far (m) the belt has moved since the origin."""
         return self._speed * (time_ns - self._origin_ns) / 1e9
 
     def time_at(self, position: float, now_ns: int) -> int | None:
         """Return when (ns) the belt is at a position."""
-        return (self._origin_ns or 0) + round(position / self._speed * 1e9)
+        return self._origin_ns + round(position / self._speed * 1e9)
 
 
 class EncoderBelt:

@@ -16,20 +16,27 @@ from std_msgs.msg import Header
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.cell.odometry import Belt, BeltState, EncoderBelt, SteadyBelt
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.hardware.gpio import GpioBreakBeam, GpioEncoder, LARGEST_PIN, NO_PIN
 from stl_conveyor.msg import ItemCapture
 from stl_conveyor.nodes.camera_sources import (
     DeviceSource, FolderSource, FrameSource, TopicSource)
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.health import Level
+from stl_conveyor.nodes.inbox import Inbox
 from stl_conveyor.nodes.items import configured_path, RecentItems
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns, to_stamp
+from stl_conveyor.sim.light_barrier import BEAM_MERGE, LightBarrier
 from stl_conveyor.vision.image import crop_square, resize_square
 from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
 
 FUTURE_NS = 1_000_000_000
 STALE_NS = 60_000_000_000
+WATCH_BELT_S = 0.1
+BEAM_BLOCKED_S = 3.0        # longer than any item takes
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,26 @@ class CameraSettings(NodeSettings):
         'images.', choices=('topic', 'device', 'folder'))
     trigger: str = parameter(
         'frame', 'What makes an item of a frame: every frame shows one (a camera with a hardware '
-        'trigger), the time on the topic break_beam, or the image itself.',
-        choices=('frame', 'beam', 'image'))
+        'trigger), a light barrier (beam: its times come on the topic break_beam; gpio: it is on '
+        'beam_pin), or the image itself.', choices=('frame', 'beam', 'gpio', 'image'))
+    beam_pin: int = parameter(
+        23, 'Input of the light barrier (BCM number), with trigger gpio.',
+        minimum=0, maximum=LARGEST_PIN)
+    beam_broken_high: bool = parameter(
+        False, 'Whether the input is high while the beam is broken; else low, with a pull-up.')
+    belt_speed_source: str = parameter(
+        'description', 'Where the speed of the belt comes from: the cell description, or an '
+        'encoder on encoder_pins.', choices=('description', 'encoder'))
+    encoder_pins: tuple[int, ...] = parameter(
+        (20, 21), 'Inputs of the encoder\'s channels (BCM numbers); -1 as the second one: it has '
+        'one channel.')
+    encoder_steps_per_metre: float = parameter(
+        1000.0, 'Steps of the encoder per metre of belt: whole cycles of both channels, or rising '
+        'edges of one.', minimum=1.0, maximum=100_000.0)
+    belt_speed_tolerance: float = parameter(
+        0.25, 'By how much the measured speed may differ from the cell description, as a '
+        'fraction, before it is reported; deadlines keep to what is tolerated. Use the value of '
+        'the actuator.', minimum=0.0, maximum=0.9)
     travel: str = parameter(
         'up', 'Where the belt carries things in the image.',
         choices=tuple(item.name.lower() for item in Travel))
@@ -84,6 +109,14 @@ class Camera(ConveyorNode):
         """Refuse a trigger that the source cannot have."""
         if settings.source == 'folder' and settings.trigger != 'frame':
             raise ConfigError('trigger: with source folder every image is an item; use frame')
+        pins = settings.encoder_pins
+        if len(pins) != 2 or not 0 <= pins[0] <= LARGEST_PIN or pins[0] == pins[1] \
+                or not NO_PIN <= pins[1] <= LARGEST_PIN:
+            raise ConfigError(f'encoder_pins: {list(pins)} must be two BCM numbers of '
+                              f'0..{LARGEST_PIN}, or one and -1')
+        used = list(pins) if settings.belt_speed_source == 'encoder' else []
+        if settings.trigger == 'gpio' and settings.beam_pin in used:
+            raise ConfigError(f'beam_pin: GPIO {settings.beam_pin} is the encoder\'s')
 
     def configure(self) -> None:
         """Read the cell and prepare the source."""
@@ -91,14 +124,20 @@ class Camera(ConveyorNode):
         self.cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
         camera = self.cell.camera
         self.travel = Travel[settings.travel.upper()]
-        self._speed = self.cell.belt.speed * camera.pixels_per_metre
+        self._scale = camera.pixels_per_metre
+        self._belt: Belt = SteadyBelt(self.cell.belt.speed, self._now_ns())
+        if settings.belt_speed_source == 'encoder':
+            self._belt = EncoderBelt(
+                1.0 / settings.encoder_steps_per_metre, expected_speed=self.cell.belt.speed,
+                tolerance=settings.belt_speed_tolerance)
         self.detector = ItemDetector(
             self.travel, threshold=settings.threshold, min_area=settings.min_area)
-        self.passages = PassageTrigger(self.travel, self._speed)
-        self._expected: deque[int] = deque(maxlen=64)
-        self._previous_ns: int | None = None
+        self.passages = PassageTrigger(self.travel, self.cell.belt.speed * self._scale)
+        self._expected: deque[float] = deque(maxlen=64)     # place of the belt (m)
+        self._previous: float | None = None                 # the same, at the last frame
         make_item = {
-            'frame': self._whole_frame, 'beam': self._at_beam, 'image': self._in_image,
+            'frame': self._whole_frame, 'beam': self._at_beam, 'gpio': self._at_beam,
+            'image': self._in_image,
         }[settings.trigger]
         self._source: FrameSource
         if settings.source == 'topic':
@@ -112,17 +151,105 @@ class Camera(ConveyorNode):
     def activate(self) -> None:
         """Look."""
         self._captures = self.publish_on('capture')
+        self._pins: list[GpioBreakBeam | GpioEncoder] = []
+        self._inbox = Inbox(self)
+        try:
+            self._open_pins()
+        except BaseException:
+            self._close_pins()
+            raise
         if self.settings.trigger == 'beam':
-            self.listen('break_beam', self._on_beam)
+            self.listen('break_beam', lambda message: self._item_in_beam(to_ns(message.stamp)))
         self._source.start()
 
     def deactivate(self) -> None:
         """Look away."""
         self._source.stop()
+        self._close_pins()
 
-    def _on_beam(self, message: Header) -> None:
+    def refresh_health(self) -> None:
+        """Report how the belt moves."""
+        if self.is_active:
+            self._watch_belt()
+
+    def _open_pins(self) -> None:
+        settings = self.settings
+        if settings.trigger == 'gpio':
+            self._barrier = LightBarrier(self.cell.belt.speed)
+            self._merge_time = BEAM_MERGE / self.cell.belt.speed + 0.002
+            self._light = self.every(self._merge_time, self._after_break)
+            self._light.cancel()
+            self._blocked = self.every(BEAM_BLOCKED_S, self._on_blocked)
+            self._blocked.cancel()
+            self._pins.append(GpioBreakBeam(
+                settings.beam_pin, self._inbox.brings(self._on_beam_change), self._now_ns,
+                broken_high=settings.beam_broken_high))
+        if isinstance(self._belt, EncoderBelt):
+            self._pins.append(GpioEncoder(
+                *settings.encoder_pins, self._belt.step, self._now_ns))
+            self.every(WATCH_BELT_S, self._watch_belt)
+
+    def _close_pins(self) -> None:
+        for device in self._pins:
+            device.close()
+        self._pins = []
+        self._inbox.close()
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _watch_belt(self) -> None:
+        motion = self._belt.motion(self._now_ns())
+        self.health.set_value('belt_speed', f'{motion.speed:.4f}')
+        self.health.set_value('belt_state', motion.state.value)
+        pins = ', '.join(str(pin) for pin in self.settings.encoder_pins)
+        described = self.cell.belt.speed
+        if motion.state is BeltState.STOPPED:
+            self.set_condition(
+                'belt', Level.WARN, f'the belt stands: no step of the encoder (GPIO {pins}). If '
+                'it runs, check the encoder\'s wheel and wiring')
+        elif motion.state is BeltState.REVERSED:
+            self.set_condition(
+                'belt', Level.ERROR, 'the belt runs backwards; if it does not, exchange the two '
+                f'encoder_pins {pins}')
+        elif motion.state is BeltState.OFF_SPEED:
+            self.set_condition(
+                'belt', Level.ERROR, f'the belt is not at the {described} m/s of the cell '
+                'description: it slips, or encoder_steps_per_metre is wrong; measure it with '
+                '`calibrate belt`')
+        else:
+            self.clear_condition('belt', f'the belt runs at {described} m/s')
+
+    def _on_beam_change(self, broken: bool, time_ns: int) -> None:
+        self._light.cancel()
+        self._blocked.cancel()
+        if broken:      # the light before it may have ended an item
+            self._break_beam(time_ns, False)
+            self._blocked.reset()
+        else:
+            self._light.reset()
+            self.clear_condition('beam', 'the light barrier is free')
+        self._break_beam(time_ns, True)
+        self._edge_ns = time_ns
+
+    def _after_break(self) -> None:
+        self._light.cancel()
+        self._break_beam(self._edge_ns + round(self._merge_time * 1e9), False)
+
+    def _on_blocked(self) -> None:
+        self._blocked.cancel()
+        self.set_condition(
+            'beam', Level.WARN, f'the light barrier (GPIO {self.settings.beam_pin}) has been '
+            f'broken for {BEAM_BLOCKED_S} s: clear it, align it, or compare beam_broken_high')
+
+    def _break_beam(self, time_ns: int, broken: bool) -> None:
+        middle = self._barrier.update(time_ns / 1e9, broken)
+        if middle is not None:
+            self._item_in_beam(round(middle * 1e9))
+
+    def _item_in_beam(self, time_ns: int) -> None:
         travel = self.cell.camera.x - self.cell.break_beam.x
-        self._expected.append(to_ns(message.stamp) + round(travel / self.cell.belt.speed * 1e9))
+        self._expected.append(self._belt.position(time_ns) + travel)
 
     def _whole_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         self._publish(self._crop(image, *_middle(image)), stamp_ns, frame_id)
@@ -131,27 +258,31 @@ class Camera(ConveyorNode):
         self._publish(resize_square(image, self.cell.camera.crop_size), stamp_ns, frame_id)
 
     def _at_beam(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
-        """Take the frame that is nearest to the time at which the item is in the middle."""
-        previous_ns, self._previous_ns = self._previous_ns, stamp_ns
-        interval_ns = 0 if previous_ns is None else max(0, stamp_ns - previous_ns)
-        while self._expected and self._expected[0] <= stamp_ns + interval_ns // 2:
-            centred_ns = self._expected.popleft()
-            offset = self._speed * (stamp_ns - centred_ns) / 1e9
-            if abs(offset) > min(image.shape[:2]) / 2:
+        """Take the frame in which the item is nearest to the middle."""
+        place = self._belt.position(stamp_ns)
+        previous, self._previous = self._previous, place
+        moved = 0.0 if previous is None else max(0.0, place - previous)
+        while self._expected and self._expected[0] <= place + moved / 2:
+            centred = self._expected.popleft()
+            offset = (place - centred) * self._scale
+            centred_ns = self._belt.time_at(centred, stamp_ns)
+            if abs(offset) > min(image.shape[:2]) / 2 or centred_ns is None:
                 self.error('item_not_seen', 'no frame shows an item that broke the beam; raise '
                            'the frame rate')
                 continue
-            place = self.travel.shifted(*_middle(image), offset)
-            self._publish(self._crop(image, *place), centred_ns, frame_id)
+            middle = self.travel.shifted(*_middle(image), offset)
+            self._publish(self._crop(image, *middle), centred_ns, frame_id)
 
     def _in_image(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         middle = self.travel.along(*_middle(image))
+        place = self._belt.position(stamp_ns)
         for item in self.passages.passed(
-                self.detector.detect(image), image.shape[:2], stamp_ns):
-            offset = self.travel.along(item.row, item.column) - middle
+                self.detector.detect(image), image.shape[:2], stamp_ns, place * self._scale):
+            offset = (self.travel.along(item.row, item.column) - middle) / self._scale
+            centred_ns = self._belt.time_at(place - offset, stamp_ns)
             self._publish(
                 self._crop(image, item.row, item.column),
-                stamp_ns - round(offset / self._speed * 1e9), frame_id)
+                stamp_ns if centred_ns is None else centred_ns, frame_id)
 
     def _crop(self, image: NDArray[np.uint8], row: float, column: float) -> NDArray[np.uint8]:
         return crop_square(image, row, column, self.cell.camera.crop_size)
@@ -173,12 +304,20 @@ class Camera(ConveyorNode):
         item_id, self._next_id = self._next_id, self._next_id + 1
         self._captures.publish(ItemCapture(
             header=header, item_id=item_id,
-            deadline=to_stamp(sorting_deadline(stamp_ns, self.cell)),
+            deadline=to_stamp(sorting_deadline(stamp_ns, self.cell, self._tolerated_speed())),
             crop=Image(
                 header=header, height=size, width=size, encoding='rgb8', step=3 * size,
                 data=array.array('B', crop.tobytes()))))
         self.tick('items')
         self.health.set_value('last_item_id', item_id)
+
+    def _tolerated_speed(self) -> float | None:
+        """Return the measured speed (m/s) for deadlines, within what is tolerated."""
+        motion = self._belt.motion(self._now_ns())
+        if not isinstance(self._belt, EncoderBelt) or motion.speed <= 0:
+            return None
+        tolerance, described = self.settings.belt_speed_tolerance, self.cell.belt.speed
+        return min(max(motion.speed, described * (1 - tolerance)), described * (1 + tolerance))
 
 
 def _middle(image: NDArray[np.uint8]) -> tuple[float, float]:
