@@ -219,3 +219,39 @@ def test_encoder_and_decoder_of_the_recurrent_codec_agree(torch):
             made = made + more
     assert set(bits.unique().tolist()) <= {0., 1.}
     assert torch.allclose(pixels - made, rest, atol=1e-5)
+
+
+def test_a_codec_is_made_for_a_classifier_that_stays_as_it_is(torch, tmp_path):
+    from efficientnet_lite_pytorch import EfficientNet
+    from stl_conveyor.codec import Decoder, Encoder
+    from stl_conveyor.training.codec import Recipe
+    from stl_conveyor.training.image_folder import LabelledImages
+    from stl_conveyor.training.untuned import make_untuned
+    torch.manual_seed(0)
+    torch.save(EfficientNet.from_name('efficientnet-lite0').state_dict(), tmp_path / 'w.pt')
+    images, classes = tiny_images(8, 3, 224, seed=7)
+    recipe = Recipe(coarse=24, groups=150, fit_images=8, importance_images=2, rings=1)
+    make_untuned(LabelledImages(images, classes), tmp_path / 'w.pt', tmp_path / 'work',
+                 tmp_path / 'models', recipe)
+    folder = ModelFolder(tmp_path / 'models')
+    assert len(folder.labels) == 1000 and folder.name == 'imagenet'
+    decoder = Decoder(folder)
+    session = decoder.start()
+    for packet in Encoder(folder).encode(images[0], max_bytes=900).packets:
+        session.add(packet)
+    answer = decoder.classify([session])[0]
+    clean = Classifier(folder.path('strong')).classify(images[0])
+    assert answer.shape == clean.shape == (1000,) and abs(answer.sum() - 1) < 1e-4
+
+
+def test_a_mirrored_classifier_answers_alike_for_mirror_images(torch, setting):
+    from stl_conveyor.training.codec_network import load_strong
+    from stl_conveyor.training.reference_tune import TunedClassifier
+    strong = load_strong(setting[2] / 'strong.pt', 3, SIZE).eval()
+    image = torch.from_numpy(tiny_images(2, 3, SIZE, seed=8)[0])
+    with torch.no_grad():
+        model = TunedClassifier(strong, 2., True)
+        assert torch.allclose(model(image), model(image.flip(2)), atol=1e-5)
+        plain = TunedClassifier(strong).logits(image) + TunedClassifier(strong).logits(
+            image.flip(2))
+        assert torch.allclose(model.logits(image), plain / 2, atol=1e-4)

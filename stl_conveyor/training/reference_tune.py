@@ -62,6 +62,7 @@ class Recipe:
     distil: float = 1.
     feature: float = 1.
     average: float = .99
+    mirror: int = 1            # 1: answer with the mean over the image and its mirror image
 
 
 def best_scales(codec, images):
@@ -121,16 +122,17 @@ def _encode_some(codec, images, numbers, variant, recipe, augment, scales):
 
 def encoded_copies(codec, images, recipe, augment, work, jobs):
     """Return [variants][N] byte strings, empty where nothing fits; kept under `work`."""
+    paths = [Path(work) / f'{codec.key}-{variant}.npz' for variant in range(recipe.variants)]
     scales = None
-    if isinstance(codec, BestQuality) and codec.downscale:
+    if isinstance(codec, BestQuality) and codec.downscale and not all(
+            path.exists() for path in paths):
         pick = np.random.default_rng(recipe.seed).permutation(len(images))[:SCALE_SAMPLE]
         scales = best_scales(codec, images[pick])
         print('best scales:', scales, flush=True)
     result, step = [], 256
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) \
         if jobs > 1 and codec.parallel else None
-    for variant in range(recipe.variants):
-        path = Path(work) / f'{codec.key}-{variant}.npz'
+    for variant, path in enumerate(paths):
         if path.exists():
             saved = np.load(path)
             ends = np.cumsum(saved['lengths'])
@@ -241,14 +243,19 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
 class TunedClassifier(nn.Module):
     """The exported classifier: an image u8[N, S, S, 3] becomes probabilities."""
 
-    def __init__(self, trunk, temperature=1.):
+    def __init__(self, trunk, temperature=1., mirror=False):
         super().__init__()
-        self.trunk, self.temperature = trunk, float(temperature)
+        self.trunk, self.temperature, self.mirror = trunk, float(temperature), bool(mirror)
+
+    def logits(self, image):
+        """Return logits f32[N, C], with `mirror` the mean over the image and its mirror image."""
+        pixels = (image.permute(0, 3, 1, 2).float() - 127) / 128
+        logits, _ = self.trunk(pixels)
+        return (logits + self.trunk(pixels.flip(3))[0]) / 2 if self.mirror else logits
 
     def forward(self, image):
         """Return probabilities f32[N, C]."""
-        logits, _ = self.trunk((image.permute(0, 3, 1, 2).float() - 127) / 128)
-        return torch.softmax(logits / self.temperature, 1)
+        return torch.softmax(self.logits(image) / self.temperature, 1)
 
 
 def _decoded_validation(codec, validation, recipe, count=256):
@@ -285,15 +292,15 @@ def tune_reference(codec: ReferenceCodec, data, strong_path, work, references, f
     trunk, curve, steps = tune(trunk, strong, codec, train, copies, recipe, augment,
                                work / f'{codec.slug}.checkpoint.pt')
     images, classes = _decoded_validation(codec, validation, recipe)
-    trunk.eval()
+    tuned = TunedClassifier(trunk, 1., recipe.mirror).eval()
     with torch.no_grad():
-        logits = np.concatenate([trunk(_pixels(images[k:k + 32]))[0].numpy()
+        logits = np.concatenate([tuned.logits(torch.from_numpy(images[k:k + 32])).numpy()
                                  for k in range(0, len(images), 32)])
     temperature = fit_temperature(logits, classes)
     role = f'tuned_{codec.slug}'
     example = [torch.zeros(1, size, size, 3, dtype=torch.uint8)]
-    export_onnx(TunedClassifier(trunk, temperature), example, references / f'{role}.onnx',
-                ['image'], ['probabilities'])
+    export_onnx(TunedClassifier(trunk, temperature, recipe.mirror), example,
+                references / f'{role}.onnx', ['image'], ['probabilities'])
     register_model(references, role, references / f'{role}.onnx', labels, size, 'references')
     some = validation.sample(150, recipe.seed)
     cache = BenchCache(work / 'validation', some.images)
