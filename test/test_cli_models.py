@@ -4,7 +4,11 @@
 import csv
 from fractions import Fraction
 import json
+import os
+from pathlib import Path
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -20,6 +24,7 @@ from stl_conveyor.training.manifest import write_card, write_readme
 from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.vision.model_folder import ModelFolder
 
+ROOT = Path(__file__).resolve().parent.parent
 LABELS = ('red', 'green', 'blue')
 SIZE = 96
 
@@ -247,3 +252,13 @@ def test_every_command_explains_itself(command, capsys):
         main([command, '--help'])
     assert end.value.code == 0
     assert '--out' in capsys.readouterr().out
+
+
+def test_training_without_torch_says_what_to_install(tmp_path):
+    block = ('import sys; sys.modules["torch"] = None; from stl_conveyor.cli import main; '
+             'sys.exit(main(["train", ".", "--out", "x"]))')
+    done = subprocess.run([sys.executable, '-c', block], cwd=tmp_path, capture_output=True,
+                          text=True, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
+                              [str(ROOT), *sys.path])})
+    assert done.returncode == 2, done.stderr
+    assert 'pip install torch' in done.stderr and 'Traceback' not in done.stderr
