@@ -32,7 +32,7 @@ from stl_conveyor.bench.codec_report import report
 from stl_conveyor.bench.codec_scores import Row, score, wilson
 from stl_conveyor.bench.codec_series import own_series, reference_series, Series, STREAM_BYTES
 from stl_conveyor.bench.codec_time import (
-    device_megabytes, encode_milliseconds, measure_times, pi_milliseconds)
+    device_megabytes, encode_milliseconds, measure_times, pi_milliseconds, sending_milliseconds)
 from stl_conveyor.codec.reference import image_codecs, ReferenceCodec, trained_codecs
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.resources import share_path
@@ -45,7 +45,7 @@ __all__ = ['bench_codec', 'codec_rows', 'load_test', 'measure_times', 'OURS', 'O
 
 BATCH = 32
 #: Packet sizes among which a stream that can be cut anywhere chooses under a deadline.
-PACKET_SIZES = (384, 512, 768)
+PACKET_SIZES = (384, 512)
 #: Images on which times are measured.
 TIMED = 20
 #: Codecs that are trained for a full comparison, and the module that does it.
@@ -99,16 +99,16 @@ def missing_references(references: 'ModelFolder | None', codecs: Sequence[Refere
                     for codec in codecs if f'tuned_{codec.slug}' not in have]
 
 
-def _readers(folder: ModelFolder, references: 'ModelFolder | None',
-             codec: ReferenceCodec) -> 'dict[str, tuple[str, Classifier]]':
+def readers(folder: ModelFolder, references: 'ModelFolder | None', codec: ReferenceCodec,
+            threads: int = 1) -> 'dict[str, tuple[str, Classifier]]':
     """Return the classifiers of a codec by kind, each with a name that changes with its file."""
-    readers = {CLEAN_KIND: (f'strong-{folder.model_id("strong"):016x}',
-                            Classifier(folder.path('strong')))}
+    found = {CLEAN_KIND: (f'strong-{folder.model_id("strong"):016x}',
+                          Classifier(folder.path('strong'), threads))}
     role = f'tuned_{codec.slug}'
     if references is not None and role in references.roles:
-        readers[TUNED_KIND] = (f'{role}-{references.model_id(role):016x}',
-                               Classifier(references.path(role)))
-    return readers
+        found[TUNED_KIND] = (f'{role}-{references.model_id(role):016x}',
+                             Classifier(references.path(role), threads))
+    return found
 
 
 def _time_all(folder: ModelFolder, models: Path, codecs: Sequence[ReferenceCodec],
@@ -147,10 +147,10 @@ def _deadlines(series: Sequence[Series], times: dict) -> 'dict[str, dict]':
     return result
 
 
-def _exact_sizes(codec: ReferenceCodec, times: dict) -> 'tuple[int, ...]':
-    """Return the largest sizes that arrive in time, by encode times rounded to milliseconds."""
-    here = times['milliseconds'][f'encode with {codec.name}']
-    return budgets(float(np.ceil(here)), STREAM_BYTES)
+def exact_sizes(codec: ReferenceCodec) -> 'tuple[int, ...]':
+    """Return the largest sizes that arrive by each deadline over each link of constant rate."""
+    return tuple(sorted({size for ready in sending_milliseconds(codec)
+                         for size in budgets(ready, STREAM_BYTES)}))
 
 
 def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
@@ -166,7 +166,7 @@ def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
     folder = ModelFolder(models)
     test = load_test(data, folder, images)
     trained = load_references(references, folder)
-    everything = [*image_codecs(), *(trained_codecs(trained) if trained else ())]
+    everything = [*image_codecs(), *(trained_codecs(trained, jobs) if trained else ())]
     unknown = set(only) - {codec.slug for codec in everything}
     if unknown:
         raise ConfigError(f'--only {" ".join(sorted(unknown))}: choose among '
@@ -183,12 +183,13 @@ def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
     times = _time_all(folder, models, codecs, test.images[:TIMED])
     cache = BenchCache(out / 'cache', test.images, jobs)
     used_packets = packet_sizes if deadlines else ()
-    series = own_series(OwnCodec(folder, test.images, out / 'cache'), test, sizes, used_packets,
-                        _show)
+    own = OwnCodec(folder, test.images, out / 'cache', jobs)
+    series = own_series(own, test, sizes, used_packets, _show)
     lost = loss_rows(folder, test, show=_show)
     for codec in codecs:
-        series += reference_series(codec, cache, test, _readers(folder, trained, codec), sizes,
-                                   _exact_sizes(codec, times) if deadlines else (),
+        series += reference_series(codec, cache, test, readers(folder, trained, codec, jobs),
+                                   sizes,
+                                   exact_sizes(codec) if deadlines else (),
                                    used_packets, _progress, _show)
     compared = differences(series, sizes)
     found = findings(folder.name, series, compared, fixed[0],
@@ -231,7 +232,8 @@ def main(arguments: 'Sequence[str] | None' = None) -> int:
                         help='folder of trained references (default: references/ beside the '
                         'model folder)')
     parser.add_argument('--images', type=int, default=600)
-    parser.add_argument('--jobs', type=int, default=1, help='processes that encode')
+    parser.add_argument('--jobs', type=int, default=1,
+                        help='processes that encode, threads that classify')
     parser.add_argument('--only', nargs='+', default=(), metavar='SLUG',
                         help='references to measure')
     options = parser.parse_args(arguments)

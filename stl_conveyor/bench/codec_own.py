@@ -95,9 +95,10 @@ def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] 
 class OwnCodec:
     """The codec of a model folder on one set of images, with what it answered kept on disk."""
 
-    def __init__(self, folder: ModelFolder, images: np.ndarray, cache: Path) -> None:
+    def __init__(self, folder: ModelFolder, images: np.ndarray, cache: Path,
+                 threads: int = 1) -> None:
         """Load the codec; images u8[N, S, S, 3]."""
-        self._encoder, self._decoder = Encoder(folder), Decoder(folder)
+        self._encoder, self._decoder = Encoder(folder), Decoder(folder, threads)
         self._images = images
         models = [folder.model_id(role) for role in ('encoder', 'edge')]
         self.has_side = 'weak' in folder.roles
@@ -143,14 +144,16 @@ class OwnCodec:
             for k, item in enumerate(items):
                 sizes[k, :len(item.packets)] = [len(packet) for packet in item.packets]
             sessions = [self._decoder.start() for _ in items]
-            answers = []
+            answers = np.zeros((most, len(items), len(self._decoder.classify(
+                sessions[:1])[0])), np.float32)
             for n in range(most):
-                for item, session in zip(items, sessions):
-                    if n < len(item.packets):
-                        session.add(item.packets[n])
-                answers.append(np.concatenate([
-                    self._decoder.classify(sessions[at:at + BATCH])
-                    for at in range(0, len(sessions), BATCH)]))
-            kept = {'sizes': sizes, 'answers': np.stack(answers)}
+                more = [k for k, item in enumerate(items) if n < len(item.packets)]
+                answers[n] = answers[n - 1]
+                for k in more:
+                    sessions[k].add(items[k].packets[n])
+                for at in range(0, len(more), BATCH):
+                    some = more[at:at + BATCH]
+                    answers[n, some] = self._decoder.classify([sessions[k] for k in some])
+            kept = {'sizes': sizes, 'answers': answers}
             save_arrays(path, **kept)
         return [[int(size) for size in row if size] for row in kept['sizes']], kept['answers']

@@ -79,9 +79,9 @@ def draw_accuracy(curves: Sequence[Curve], fixed: Sequence[Row], title: str, pat
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([f'{size:,}' for size in sizes], fontsize=8)
-    axes.set(xlabel='bytes per image, all headers included', title=title,
-             ylabel='top-5 accuracy' if top5 else 'accuracy', ylim=(max(0, lowest - .03), 1.))
-    axes.title.set_fontsize(11)
+    axes.set(xlabel='bytes per image, all headers included',
+             ylabel='top-5 accuracy' if top5 else 'accuracy', ylim=(max(0, lowest - .03), 1.01))
+    axes.set_title(title, fontsize=12, loc='left')
     axes.grid(color='#e6e6e6', lw=.7)
     axes.set_axisbelow(True)
     for side in ('top', 'right'):

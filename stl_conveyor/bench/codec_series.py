@@ -16,6 +16,8 @@ from stl_conveyor.training.image_folder import LabelledImages
 
 #: Most bytes of a stream that is sent packet by packet.
 STREAM_BYTES = 4096
+#: The same for ours, which has little more to say after it.
+OWN_STREAM_BYTES = 3072
 
 
 @dataclass
@@ -47,7 +49,7 @@ def own_series(own: OwnCodec, test: LabelledImages, sizes: Sequence[int],
             series.right[size] = right_answers(answers, test.classes)
             show(series.rows[-1])
         for packet_bytes in packet_sizes:
-            sent, answers = own.packet_answers(packet_bytes, STREAM_BYTES, side)
+            sent, answers = own.packet_answers(packet_bytes, OWN_STREAM_BYTES, side)
             series.plans.append(_plan(packet_bytes, sent, answers, test.classes))
         result.append(series)
     return result
