@@ -7,6 +7,7 @@ import numpy as np
 
 from stl_conveyor.codec.entropy import GroupCoder
 from stl_conveyor.codec.identity import codec_identity
+from stl_conveyor.codec.protection import transmission_order
 from stl_conveyor.codec.spec import COARSE_LIMIT, CodecSpec, MAX_PLANES
 from stl_conveyor.codec.wire import header_size, pack, Packet, side_levels
 from stl_conveyor.errors import BadImage
@@ -20,7 +21,7 @@ FINEST_LIMIT = (COARSE_LIMIT * 2 + 1) * 3 ** (MAX_PLANES - 1) // 2
 class EncodedItem:
     """The packets of one item; any subset of them decodes."""
 
-    #: Most important first.
+    #: Most important first; with protection against loss some come more than once.
     packets: tuple[bytes, ...]
     #: Whether these packets hold all that the codec can say about the image.
     complete: bool
@@ -102,15 +103,17 @@ class Encoder:
 
     def encode(self, image: np.ndarray, probabilities: np.ndarray | None = None, *,
                packet_bytes: int = 512, first_packet_bytes: int | None = None,
-               max_bytes: int = 4096) -> EncodedItem:
+               max_bytes: int = 4096, loss_rate: float = 0.) -> EncodedItem:
         """
         Encode an image u8[S, S, 3] into packets of at most `packet_bytes` each.
 
         `probabilities` f32[C] of the local classifier travel in the first packet as side
         information. The first packet is cut to `first_packet_bytes` (default: `packet_bytes`).
         No more than `max_bytes` are made in all, and as many of them are used as possible.
-        Raises BadImage for another size or type, ValueError for probabilities of another
-        length.
+        For a link that loses packets with probability `loss_rate`, and over which nobody can
+        ask for them again, the important ones are in the result more than once. Raises
+        BadImage for another size or type, ValueError for probabilities of another length,
+        ConfigError for a rate that is none.
         """
         spec = self._spec
         side = None
@@ -125,6 +128,10 @@ class Encoder:
         if item is None:
             item = self._cut(self.quantise(image), side, packet_bytes, first_packet_bytes,
                              max_bytes)
+        if loss_rate:
+            order = transmission_order([*map(len, item.packets)], loss_rate, max_bytes)
+            complete = item.complete and len(set(order)) == len(item.packets)
+            item = EncodedItem(tuple(item.packets[k] for k in order), complete)
         return item
 
     def _cut(self, quantised: np.ndarray, side: np.ndarray | None, packet_bytes: int,

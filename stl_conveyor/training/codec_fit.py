@@ -21,6 +21,8 @@ COARSE_STEP = 1.8
 REACH = .9998
 #: Where the second and later bands of a spatial transform begin, as a share of its length.
 BAND_EDGES = (.08, .24, .5)
+#: How much finer than the mean a band may be quantised.
+FINEST_BAND = 8.
 
 
 def image_patches(images: np.ndarray, patch: int) -> np.ndarray:
@@ -115,7 +117,8 @@ def spatial_transform(values: np.ndarray, channels: int) -> tuple:
         power = np.square(maps @ rows.T).mean(0)
         for band in range(int(bands.max()) + 1):
             here = bands == band
-            rows[here] *= np.sqrt(power.mean() / np.maximum(power[here].mean(), 1e-12))
+            ratio = power.mean() / np.maximum(power[here].mean(), 1e-12)
+            rows[here] *= np.sqrt(np.minimum(ratio, FINEST_BAND ** 2))
         spatial[channel] = rows
     return offset, spatial.astype(np.float16).astype(np.float32)
 
