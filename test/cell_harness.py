@@ -24,8 +24,8 @@ from std_msgs.msg import Header
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import (
-    Classification, FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature,
-    SortOutcome, TokenBucketState)
+    Actuation, Classification, FeatureFeedback, ItemCapture, ItemTruth, OffloadDecision,
+    ProgressiveFeature, SortOutcome, TokenBucketState)
 from stl_conveyor.nodes.runner import NodeRunner, NodeSpec
 from stl_conveyor.nodes.time import to_stamp
 
@@ -36,6 +36,7 @@ WATCHED = {
     'offload_decision': OffloadDecision, 'features_rx': ProgressiveFeature,
     'feedback_rx': FeatureFeedback, 'edge_classification': Classification,
     'transfer': FeatureFeedback, 'token_bucket': TokenBucketState, 'sort_outcome': SortOutcome,
+    'actuation': Actuation, 'item_truth': ItemTruth,
     '/diagnostics': DiagnosticArray,
 }
 # So early that a loaded machine, on which Python stands still for a moment, is not a failure.

@@ -26,6 +26,8 @@ from stl_conveyor.sim.gazebo_world import feed_pose, item_name, item_sdf, SLOTS
 from stl_conveyor.sim.pose_truth import Event, ItemSeen, PoseTruth
 
 FEED_PERIOD = 0.02         # s between looks at what is due, by the clock of the simulation
+TOLERABLE_LATENESS = 0.1   # s; an item that comes later delays all that follow
+LOOK_TIME = 0.3            # s to listen for poses of what is in the cell before the first item
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,12 @@ class Feeder(ConveyorNode):
         self._entities = self.make_entities()
         self._truth = PoseTruth(self.cell)
         self._waiting = deque(self._plan)
+        self._slots = {item_name(slot): slot for slot in range(SLOTS)}
         self._free = deque(range(SLOTS))
         self._spawning: dict[int, _Spawn] = {}
         self._removing: dict[int, int] = {}      # slot -> when it was asked for, steady clock
         self._rested = 0
-        self._begin_ns: int | None = None
+        self._begin_ns: int | None = None    # ROS time of the first item's arrival
         self._peers = PeerWatch(self)
         self._belt = self.publish_on('belt/cmd_vel')
         self._truths = self.publish_on('item_truth')
@@ -130,9 +133,10 @@ class Feeder(ConveyorNode):
                 self._remove(slot)
 
     def _ready(self) -> bool:
-        """Return whether items may come, and note since when."""
+        """Return whether items may come, and note from when on."""
+        now_ns = self.get_clock().now().nanoseconds
         if self._begin_ns is not None:
-            return True
+            return now_ns >= self._begin_ns
         if not self._entities.ready():
             self.set_condition('gazebo', Level.WARN, 'waiting for Gazebo: nobody offers '
                                'spawn_entity and delete_entity; start ros_gz_bridge')
@@ -140,22 +144,28 @@ class Feeder(ConveyorNode):
         self.clear_condition('gazebo', 'Gazebo answers')
         if not self._peers.present():
             return False
-        self._begin_ns = self.get_clock().now().nanoseconds
-        return True
+        self._begin_ns = now_ns + round(LOOK_TIME * 1e9)
+        return False
 
     def _feed(self) -> None:
         if not self._ready():
             return
-        elapsed = (self.get_clock().now().nanoseconds - self._begin_ns) / 1e9
-        while self._waiting and self._waiting[0].arrival * self.settings.time_unit <= elapsed:
-            if not self._free:
-                self.warn('cell_full', f'{SLOTS} items are in the cell: the next one waits')
-                return
-            slot = self._free.popleft()
-            self._spawn(slot, self._waiting.popleft())
+        if not self._waiting or self._lateness(self._waiting[0]) < 0 or self._spawning:
+            return
+        if not self._free:
+            self.warn('cell_full', f'{SLOTS} items are in the cell: the next one waits')
+            return
+        self._spawn(self._free.popleft(), self._waiting.popleft())
+
+    def _lateness(self, item: ItemPlan) -> float:
+        """Return how many seconds ago an item was due."""
+        elapsed_ns = self.get_clock().now().nanoseconds - self._begin_ns
+        return elapsed_ns / 1e9 - item.arrival * self.settings.time_unit
 
     def _spawn(self, slot: int, item: ItemPlan) -> None:
-        name = item_name(slot)
+        name, late = item_name(slot), self._lateness(item)
+        if late > TOLERABLE_LATENESS:    # or it would come together with the next one
+            self._begin_ns += round(late * 1e9)
         position, orientation = feed_pose(self.cell, item, self.settings.seed)
         self._truth.feed(name, item, self.get_clock().now().nanoseconds)
         spawn = _Spawn(item, self.steady_clock.now().nanoseconds)
@@ -175,7 +185,7 @@ class Feeder(ConveyorNode):
             self._ask_again(slot, spawn)
 
     def _ask_again(self, slot: int, spawn: _Spawn) -> None:
-        """Take out what may stand in the way, left by a feeder before this one, and try again."""
+        """Take out what may stand in the way, and try again."""
         spawn.asked_ns = self.steady_clock.now().nanoseconds
         if not spawn.clearing:
             spawn.clearing = True
@@ -198,10 +208,14 @@ class Feeder(ConveyorNode):
             self._free.append(slot)
 
     def _on_pose(self, message: TransformStamped) -> None:
-        place = message.transform.translation
+        name, place = message.child_frame_id.rsplit('/', 1)[-1], message.transform.translation
+        slot = self._slots.get(name)
+        if slot in self._free:       # left by a feeder that ended before its items did
+            self._free.remove(slot)
+            self._remove(slot)
+            return
         for event in self._truth.pose(
-                message.child_frame_id.rsplit('/', 1)[-1], to_ns(message.header.stamp),
-                place.x, place.y, place.z):
+                name, to_ns(message.header.stamp), place.x, place.y, place.z):
             self._report(event)
 
     def _on_capture(self, message: ItemCapture) -> None:
@@ -229,7 +243,7 @@ class Feeder(ConveyorNode):
             message.event, message.rest_lane = ItemTruth.EVENT_RESTED, event.lane
             message.header.stamp = to_stamp(stamp_ns)
             self._rested += 1
-            self._remove(int(event.name.rsplit('_', 1)[-1]))
+            self._remove(self._slots[event.name])
         self._truths.publish(message)
 
 
