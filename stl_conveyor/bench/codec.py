@@ -23,7 +23,8 @@ import numpy as np
 
 from stl_conveyor.bench.codec_cache import BenchCache
 from stl_conveyor.bench.codec_deadline import budgets, deadline_cells, Sender
-from stl_conveyor.bench.codec_findings import deadline_findings, differences, findings
+from stl_conveyor.bench.codec_findings import (
+    deadline_findings, differences, findings, loss_findings, time_findings)
 from stl_conveyor.bench.codec_images import load_test, rendered_items
 from stl_conveyor.bench.codec_own import (
     codec_rows, loss_rows, OURS, OURS_WITH_SIDE, OwnCodec, SIZES)
@@ -198,6 +199,7 @@ def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
     for title, by_codec in cells.items():
         for ours in (OURS, OURS_WITH_SIDE) if OURS_WITH_SIDE in by_codec else (OURS,):
             found += deadline_findings(by_codec, ours, title)
+    found += time_findings(times) + loss_findings(lost)
     title = f'{folder.name}, {len(test.classes)} images'
     result = {'models': folder.name, 'images': len(test.classes),
               'originals': [asdict(row) for row in fixed],

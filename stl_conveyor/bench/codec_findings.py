@@ -137,3 +137,39 @@ def findings(name: str, series: Sequence[Series], compared: Sequence[Difference]
         result += reached('with the local answer', rows,
                           _marks(SIDE_MARKS.get(name, {}), strong.accuracy))
     return result + _against_st(ours, series)
+
+
+def time_findings(times: Mapping) -> 'list[Finding]':
+    """Return the points about processor time; times: as the benchmark measures them."""
+    spent = times['milliseconds']
+    own, edge = spent['encode_1024'], spent['decode_1024'] + spent['classify']
+    result = []
+    for claim, value, limit, above in (
+            ('our encode at most 1.5 times progressive JPEG', own / spent['progressive_jpeg'],
+             1.5, False),
+            ('WebP method 4 at least 5 times our encode', spent['webp_4'] / own, 5., True)):
+        result.append(Finding(claim, value >= limit if above else value <= limit,
+                              f'{value:.2f} times'))
+    batched = [spent[name] for name in spent if name.startswith('classify_each_of')]
+    falling = 'falls with the batch' if min(batched) < spent['classify'] else \
+        'does not fall with the batch'
+    result.append(Finding(
+        'decode and classify at the edge under 40 ms and falling with the batch',
+        edge < 40 and min(batched) < spent['classify'],
+        f'{edge:.1f} ms; classifying {falling}: {spent["classify"]:.1f} ms alone, '
+        f'{min(batched):.1f} ms each at best'))
+    return result
+
+
+def loss_findings(lost: Sequence[Row]) -> 'list[Finding]':
+    """Return whether lost packets cost what they carry; lost: rows of `loss_rows`."""
+    result = []
+    for at in range(0, len(lost), 3):
+        plain, protected, prefix = lost[at:at + 3]
+        for row in (plain, protected):
+            margin = row.accuracy - prefix.accuracy
+            result.append(Finding(
+                f'{row.codec}: within .02 of the prefix of the same size', margin >= -.02,
+                f'{row.accuracy:.3f} with {row.mean_bytes:.0f} B, prefix {prefix.accuracy:.3f}, '
+                f'{margin:+.3f}'))
+    return result
