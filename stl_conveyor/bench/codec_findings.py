@@ -164,12 +164,10 @@ def time_findings(times: Mapping) -> 'list[Finding]':
 def loss_findings(lost: Sequence[Row]) -> 'list[Finding]':
     """Return whether lost packets cost what they carry; lost: rows of `loss_rows`."""
     result = []
-    for at in range(0, len(lost), 3):
-        plain, protected, prefix = lost[at:at + 3]
-        for row in (plain, protected):
-            margin = row.accuracy - prefix.accuracy
-            result.append(Finding(
-                f'{row.codec}: within .02 of the prefix of the same size', margin >= -.02,
-                f'{row.accuracy:.3f} with {row.mean_bytes:.0f} B, prefix {prefix.accuracy:.3f}, '
-                f'{margin:+.3f}'))
+    for row, prefix in zip(lost[::2], lost[1::2]):
+        margin = row.accuracy - prefix.accuracy
+        result.append(Finding(
+            f'{row.codec}: within .02 of the prefix of the same size', margin >= -.02,
+            f'{row.accuracy:.3f} with {row.mean_bytes:.0f} B, prefix {prefix.accuracy:.3f}, '
+            f'{margin:+.3f}'))
     return result

@@ -20,16 +20,17 @@ BATCH = 32
 
 def receive(decoder: Decoder, items: Sequence[EncodedItem],
             arrives: 'Sequence[Sequence[bool]] | None' = None) -> 'tuple[np.ndarray, float]':
-    """Return the decoder's answers f32[N, C] and the mean of the bytes that arrived."""
+    """Return the decoder's answers f32[N, C] and the mean of all bytes that arrived."""
     answers, received = [], []
     for at in range(0, len(items), BATCH):
         sessions = []
         for number, item in enumerate(items[at:at + BATCH], at):
             session = decoder.start()
-            for k, packet in enumerate(item.packets):
-                if arrives is None or arrives[number][k]:
-                    session.add(packet)
-            received.append(session.bytes_received)
+            arrived = [packet for k, packet in enumerate(item.packets)
+                       if arrives is None or arrives[number][k]]
+            for packet in arrived:
+                session.add(packet)
+            received.append(sum(map(len, arrived)))
             sessions.append(session)
         answers.append(decoder.classify(sessions))
     return np.concatenate(answers), float(np.mean(received))
@@ -63,32 +64,29 @@ def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] 
     """
     Measure what random packet loss costs.
 
-    For each rate three rows: with the loss; with the loss, but the first packet sent twice; and
-    a prefix of as many bytes as arrived in the first case on average.
+    Pairs of rows for each rate: with the loss, and a prefix of as many bytes as arrived then on
+    average; once without protection and once with the encoder's protection for that rate. What
+    arrives twice counts twice.
     """
     encoder, decoder = Encoder(folder), Decoder(folder)
     rng = np.random.default_rng(seed)
-    items = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=max_bytes)
-             for image in test.images]
     rows = []
     for rate in rates:
-        arrives = [rng.random(len(item.packets)) >= rate for item in items]
-        again = rng.random(len(items)) >= rate
-        protected = [np.concatenate([[one[0] or second], one[1:]])
-                     for one, second in zip(arrives, again)]
-        answers, received = receive(decoder, items, arrives)
-        rows.append(score(f'{rate:.0%} of packets lost', max_bytes, received, answers,
-                          test.classes))
-        answers, more = receive(decoder, items, protected)
-        rows.append(score(f'{rate:.0%} of packets lost, the first sent twice', max_bytes, more,
-                          answers, test.classes))
-        size = round(received)
-        prefix = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=size)
-                  for image in test.images]
-        answers, received = receive(decoder, prefix)
-        rows.append(score('prefix of that size', size, received, answers, test.classes))
-        for row in rows[-3:]:
-            show(row)
+        for protect in (False, True):
+            items = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=max_bytes,
+                                    loss_rate=rate if protect else 0.)
+                     for image in test.images]
+            arrives = [rng.random(len(item.packets)) >= rate for item in items]
+            answers, received = receive(decoder, items, arrives)
+            name = f'{rate:.0%} of packets lost' + (', protected' if protect else '')
+            rows.append(score(name, max_bytes, received, answers, test.classes))
+            size = round(received)
+            prefix = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=size)
+                      for image in test.images]
+            answers, received = receive(decoder, prefix)
+            rows.append(score('prefix of that size', size, received, answers, test.classes))
+            for row in rows[-2:]:
+                show(row)
     return rows
 
 
