@@ -123,6 +123,20 @@ def test_encoding_and_decoding_are_deterministic(folder, images):
     assert np.array_equal(answers[0], answers[1])
 
 
+@RELAXED
+@given(seed=st.integers(0, 1000), strength=st.sampled_from([1e-6, 1e-4, 1e-2]))
+def test_rounding_of_the_transform_cannot_put_the_decoder_out_of_step(
+        folder, decoder, images, seed, strength):
+    encoder = Encoder(folder)
+    noise = 1 + strength * np.random.default_rng(seed).standard_normal(encoder._matrix.shape)
+    encoder._matrix = (encoder._matrix * noise).astype(np.float32)
+    item = encoder.encode(images[0][seed % 12], packet_bytes=300, max_bytes=1200)
+    sent = split_planes(encoder.quantise(images[0][seed % 12]))
+    session = session_of(decoder, item.packets)
+    assert session._known.any()
+    assert np.array_equal(session._planes, np.where(session._known, sent, 0))
+
+
 def test_batch_gives_the_answers_of_single_items(encoder, decoder, images):
     sessions = [session_of(decoder, encoder.encode(image, max_bytes=100 * k).packets)
                 for k, image in enumerate(images[0])]
