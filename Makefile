@@ -56,6 +56,11 @@ bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 ite
 	    $(call given,SEED,seed) $(call given,POLICY,policy) $(call given,RATE,rate) \
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
+.PHONY: bench-network
+bench-network: setup  ## run the cell over a shaped network link (root), over 150 items or ITEMS
+	@$(env) python -m stl_conveyor.bench.network --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,SEED,seed)
+
 .PHONY: bench-codec
 bench-codec: setup  ## measure accuracy against bytes on the images in DATA, with MODELS and REFERENCES
 	@$(env) python -m stl_conveyor.bench.codec --out '$(OUT)' $(call given,DATA,data) \

@@ -75,6 +75,7 @@ class Deployment:
     :param environments: node → variables of its process.
     :param out_of_sight: nodes whose reports do not reach the monitor; that the edge among them is
         ready is known from offload_policy.
+    :param is_settled: whether what the run depends on beside its nodes is ready, too.
     """
 
     nodes: Tuple[str, ...] = (SIMULATOR, *NODES)
@@ -83,6 +84,7 @@ class Deployment:
     prefixes: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     out_of_sight: Tuple[str, ...] = ()
+    is_settled: Callable[[], bool] = lambda: True
 
     def process_plan(self, node: str, parameters: Mapping[str, object]) -> ProcessPlan:
         """Return how to start a node."""
@@ -234,7 +236,7 @@ class CellRun:
         parameters = node_arguments(self._settings, self._sources, self._fault)
         for node in self._deployment.nodes:
             self._supervisor.start(self._deployment.process_plan(
-                node, {'diagnostics_period': REPORT_PERIOD, **parameters[node]}))
+                node, {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}))
         end = time.monotonic() + START_TIMEOUT
         while waiting := self._not_ready():
             if dead := self._supervisor.dead():
@@ -298,10 +300,12 @@ class CellRun:
             report = self._monitor.reports.get(node, {})
             if report.get('state') != 'active':
                 missing[node] = 'not active'
-            for topic, readers in self._deployment.readers[node].items():
+            for topic, readers in self._deployment.readers.get(node, {}).items():
                 found = int(report.get(f'/{topic}.subscribers', 0))
                 if found < readers:
                     missing.setdefault(node, f'{topic} has {found} of {readers} readers')
+        if not missing and not self._deployment.is_settled():
+            missing['network'] = 'not settled'
         return missing
 
     def _set_parameters(self, node: str, values: Mapping[str, object]) -> None:

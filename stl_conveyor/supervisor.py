@@ -3,7 +3,7 @@
 """Start processes, kill and restart them by name, and leave none behind."""
 from contextlib import contextmanager
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import os
 from pathlib import Path
 import signal
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Mapping, Tuple
 
 from stl_conveyor.errors import ConfigError
 
@@ -20,10 +20,18 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class ProcessPlan:
-    """A process to be: its name, and the arguments after the interpreter."""
+    """
+    A process to be.
+
+    :param arguments: those after the interpreter.
+    :param prefix: a command that runs the interpreter, such as nsenter; it must become it.
+    :param environment: variables beside those of this process.
+    """
 
     name: str
     arguments: Tuple[str, ...]
+    prefix: Tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -35,7 +43,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the kernel end this process when its parent dies, however that happens."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -105,16 +113,16 @@ class Supervisor:
 
     def start(self, plan: ProcessPlan) -> None:
         """Start a process, or start it again under its name."""
-        environment = dict(os.environ, PYTHONUNBUFFERED='1')
+        environment = {**os.environ, **plan.environment, 'PYTHONUNBUFFERED': '1'}
         # One thread each for what would otherwise take every core: small models, small arrays.
         for variable in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
             environment.setdefault(variable, '1')
         self._plans[plan.name] = plan
         with _signals_held_back(), open(self.log_path(plan.name), 'ab') as log:
             self._processes[plan.name] = subprocess.Popen(
-                [sys.executable, *plan.arguments], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, env=environment, start_new_session=True,
-                preexec_fn=_die_with_parent)
+                [*plan.prefix, sys.executable, *plan.arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
+                start_new_session=True, preexec_fn=die_with_parent)
 
     def kill(self, name: str) -> None:
         """

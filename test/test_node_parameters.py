@@ -24,8 +24,9 @@ pytestmark = pytest.mark.ros
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    'device': ['camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator'],
-    'edge': ['edge_classifier'],
+    'device': ['camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator',
+               'device_gateway'],
+    'edge': ['edge_classifier', 'edge_gateway'],
     'sim': ['cell_simulator', 'camera', 'local_classifier', 'offload_policy', 'encoder',
             'link_emulator', 'edge_classifier', 'actuator', 'cell_monitor'],
     'gazebo': ['feeder', 'gazebo_io'],

@@ -16,7 +16,8 @@ import stl_conveyor
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
-         'edge_classifier', 'actuator', 'cell_simulator', 'cell_monitor', 'feeder', 'gazebo_io')
+         'edge_classifier', 'actuator', 'cell_simulator', 'cell_monitor', 'feeder', 'gazebo_io',
+         'device_gateway', 'edge_gateway')
 MESSAGES = sorted(path.stem for path in (ROOT / 'msg').glob('*.msg'))
 
 
@@ -323,6 +324,6 @@ def test_env_gives_every_command_the_same_world():
 def test_make_help_explains_every_command():
     done = subprocess.run(['make', '-C', str(ROOT), 'help'], capture_output=True, text=True)
     assert done.returncode == 0
-    for target in ('setup', 'run', 'test', 'clean', 'bench-cell', 'bench-codec', 'bench-policy',
-                   'train', 'help'):
+    for target in ('setup', 'run', 'test', 'clean', 'bench-cell', 'bench-network', 'bench-codec',
+                   'bench-policy', 'train', 'help'):
         assert re.search(rf'^  make {target} +\S', done.stdout, re.MULTILINE), target
