@@ -150,8 +150,8 @@ def _deadlines(series: Sequence[Series], times: dict) -> 'dict[str, dict]':
 
 def exact_sizes(codec: ReferenceCodec) -> 'tuple[int, ...]':
     """Return the largest sizes that arrive by each deadline over each link of constant rate."""
-    return tuple(sorted({size for ready in sending_milliseconds(codec)
-                         for size in budgets(ready, STREAM_BYTES)}))
+    ready = sending_milliseconds(codec)
+    return () if ready is None else budgets(ready, STREAM_BYTES)
 
 
 def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,

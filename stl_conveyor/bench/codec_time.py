@@ -21,9 +21,8 @@ from stl_conveyor.vision.model_folder import ModelFolder
 PI_PROGRESSIVE_JPEG, PI_ST, PI_WEBP, PI_RECURRENT_STEP = 5.8, 11.8, 40., 1900.
 BATCHES = (1, 2, 4, 8, 16, 32)
 #: Encode times (milliseconds) for which a sender computes the largest size that arrives: somewhat
-#: more than measured here, and than published for a Raspberry Pi 4. Fixed, so that what was
-#: encoded for them stays of use.
-SENDING = {'JPEG': (6.,), 'WEBP': (20., 40.)}
+#: more than measured. Fixed, so that what was encoded for them stays of use.
+SENDING = {'JPEG': 6., 'WEBP': 20.}
 
 _DEVICE = '''
 import resource, sys
@@ -150,9 +149,9 @@ def encode_milliseconds(codec: ReferenceCodec, images: Sequence[np.ndarray]) -> 
         lambda k: codec.packets(np.roll(images[k], k + 1, 0), 1 << 20), len(images), 1)
 
 
-def sending_milliseconds(codec: ReferenceCodec) -> 'tuple[float, ...]':
-    """Return the encode times that a sender reckons with; none for a codec that streams."""
-    return SENDING[codec.format] if isinstance(codec, BestQuality) else ()
+def sending_milliseconds(codec: ReferenceCodec) -> 'float | None':
+    """Return the encode time that a sender reckons with; None for a codec that streams."""
+    return SENDING[codec.format] if isinstance(codec, BestQuality) else None
 
 
 def pi_milliseconds(codec: 'ReferenceCodec | None', here: float, progressive: float) -> float:
