@@ -167,7 +167,8 @@ def test_whole_benchmark_runs_and_adds_up(data, models, references, tmp_path, ca
                          references=references)
     written = json.loads((tmp_path / 'codec.json').read_text())
     assert written == json.loads(json.dumps(result))
-    assert (tmp_path / 'codec.png').stat().st_size > 1000
+    for picture in ('codec.png', 'codec_deadlines.png'):
+        assert (tmp_path / picture).stat().st_size > 1000
     rows = {(row['codec'], row['budget']): row for row in result['codecs']}
     # Ours twice, seven files, one of them tuned, ST.
     assert len(rows) == 3 * 11

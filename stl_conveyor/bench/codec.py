@@ -6,11 +6,11 @@ Measure accuracy against bytes of the codec and of the codecs to compare with.
     python -m stl_conveyor.bench.codec --out OUT [--data DIR] [--models DIR]
         [--references DIR] [--images 600] [--jobs 2] [--only SLUG ...]
 
-Writes OUT/codec.json, OUT/codec.md and OUT/codec.png. Bytes are those of real byte strings with
-all headers; what does not fit into a size counts as a wrong answer. Every reference codec is
-read by the strong model as it is and, where the reference folder has one, by a classifier tuned
-on its output. Without --data, items are rendered from seeds that no training uses. What was
-encoded and answered is kept in OUT/cache, so that a run that was cut short goes on.
+Writes OUT/codec.json, codec.md, codec.png and codec_deadlines.png. Bytes are those of real byte
+strings with all headers; what does not fit into a size counts as a wrong answer. Every reference
+codec is read by the strong model as it is and, where the reference folder has one, by a
+classifier tuned on its output. Without --data, items are rendered from seeds that no training
+uses. What was encoded and answered is kept in OUT/cache, so that a run that was cut short goes on.
 """
 import argparse
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ from stl_conveyor.bench.codec_findings import (
 from stl_conveyor.bench.codec_images import load_test, rendered_items
 from stl_conveyor.bench.codec_own import (
     codec_rows, loss_rows, OURS, OURS_WITH_SIDE, OwnCodec, SIZES)
-from stl_conveyor.bench.codec_plot import CLEAN_KIND, Curve, draw_accuracy, TUNED_KIND
+from stl_conveyor.bench.codec_plot import (
+    CLEAN_KIND, Curve, draw_accuracy, draw_deadlines, TUNED_KIND)
 from stl_conveyor.bench.codec_report import report
 from stl_conveyor.bench.codec_scores import Row, score, wilson
 from stl_conveyor.bench.codec_series import own_series, reference_series, Series, STREAM_BYTES
@@ -47,6 +48,8 @@ __all__ = ['bench_codec', 'codec_rows', 'load_test', 'measure_times', 'OURS', 'O
 BATCH = 32
 #: Packet sizes among which a stream that can be cut anywhere chooses under a deadline.
 PACKET_SIZES = (384, 512)
+#: Titles of the deadlines by whose encode times count.
+HERE, ON_PI = 'encode time as on this machine', 'encode time as on a Raspberry Pi 4'
 #: Images on which times are measured.
 TIMED = 20
 #: Codecs that are trained for a full comparison, and the module that does it.
@@ -131,8 +134,8 @@ def _deadlines(series: Sequence[Series], times: dict) -> 'dict[str, dict]':
     """Return {title: {codec: cells}} with encode times as here and as on a Raspberry Pi 4."""
     progressive = times['milliseconds']['progressive_jpeg']
     result: 'dict[str, dict]' = {}
-    for title, on_pi in (('encode time as on this machine', False),
-                         ('encode time as on a Raspberry Pi 4', True)):
+    for title, on_pi in ((HERE, False),
+                         (ON_PI, True)):
         result[title] = {}
         for one in series:
             here = times['milliseconds']['encode_1024' if one.codec is None
@@ -219,6 +222,8 @@ def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
     draw_accuracy(curves, fixed, title, out / 'codec.png')
     if len(folder.labels) > 10:
         draw_accuracy(curves, fixed, title, out / 'codec_top5.png', top5=True)
+    if cells:
+        draw_deadlines(curves, cells[HERE], title, out / 'codec_deadlines.png')
     _progress(page.split('## Accuracy')[0])
     return result
 

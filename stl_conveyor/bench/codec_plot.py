@@ -1,10 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The picture of the codec benchmark: accuracy against bytes."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stl_conveyor.bench.codec_deadline import DEADLINES_MS, LINK_NAMES
 from stl_conveyor.bench.codec_scores import Row
 
 #: Kinds of curves: ours, ours with the local answer, references with each classifier.
@@ -16,6 +17,11 @@ _COLOURS = (('webp_6_may', '#1b6ca8'), ('jpeg_may', '#2a9d8f'), ('webp_6', '#7fb
             ('webp_0', '#a9c9e8'), ('progressive_jpeg_q', '#c8b6a6'),
             ('progressive', '#9c8a7a'), ('jpeg', '#b5b5b5'), ('st_published', '#b18fcf'),
             ('st_fixed', '#cdb4db'), ('st', '#6a4c93'), ('recurrent', '#5f7f3f'))
+
+
+#: References in the picture of the deadlines, besides all those with a tuned classifier.
+_SENT = ('webp_6_may_downscale', 'jpeg_may_downscale', 'webp_6', 'progressive_jpeg_q30_prefix',
+         'st', 'st_published', 'recurrent')
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,50 @@ def draw_accuracy(curves: Sequence[Curve], fixed: Sequence[Row], title: str, pat
         axes.spines[side].set_visible(False)
     axes.legend(fontsize=7.5, loc='upper left', bbox_to_anchor=(1.01, 1), frameon=False,
                 handlelength=3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def draw_deadlines(curves: Sequence[Curve], cells: 'Mapping[str, Mapping[tuple, tuple]]',
+                   title: str, path: Path) -> None:
+    """
+    Draw accuracy under each deadline over each link, one group of bars for each link.
+
+    cells: by the codec's name, as `deadline_cells` returns them. The whisker of a bar ends at
+    the clairvoyant choice of the size.
+    """
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    shown = [curve for curve in curves if curve.rows and (
+        curve.kind != CLEAN_KIND or curve.slug in _SENT)]
+    figure, axes = pyplot.subplots(1, len(DEADLINES_MS), figsize=(13, 4.2), sharey=True)
+    links = list(reversed(LINK_NAMES[:-1])) + [LINK_NAMES[-1]]
+    width = .86 / max(1, len(shown))
+    lowest = 1.
+    for panel, deadline in zip(axes, DEADLINES_MS):
+        for number, curve in enumerate(shown):
+            name, style = curve.rows[0].codec, _style(curve)
+            found = [cells[name][link, deadline][0] for link in links]
+            x = [k + (number - (len(shown) - 1) / 2) * width for k in range(len(links))]
+            faint = curve.kind == CLEAN_KIND
+            panel.bar(x, [cell.accuracy for cell in found], width * .92, label=name,
+                      color=style['color'], alpha=.55 if faint else 1, zorder=2)
+            for at, cell in zip(x, found):
+                lowest = min(lowest, cell.accuracy)
+                if cell.clairvoyant is not None:
+                    panel.plot([at, at], sorted([cell.accuracy, cell.clairvoyant]), '-',
+                               color='#333333', lw=.8, zorder=3)
+        panel.set_title(f'{deadline} ms', fontsize=11, loc='left')
+        panel.set_xticks(range(len(links)), links)
+        panel.grid(axis='y', color='#e6e6e6', lw=.7)
+        panel.set_axisbelow(True)
+        for side in ('top', 'right'):
+            panel.spines[side].set_visible(False)
+    axes[0].set(ylabel='accuracy by the deadline', ylim=(max(0, lowest - .1), 1))
+    axes[-1].legend(fontsize=7.5, loc='upper left', bbox_to_anchor=(1.01, 1), frameon=False)
+    figure.suptitle(title, fontsize=12, x=.01, ha='left')
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)

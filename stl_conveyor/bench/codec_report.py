@@ -94,7 +94,8 @@ def report(title: str, fixed: Sequence[Row], series: Sequence[Series], sizes: Se
     if deadlines:
         lines += ['## Deadlines', '',
                   'Accuracy from what arrives by the deadline; in brackets the clairvoyant '
-                  'choice of the size.', '']
+                  'choice of the size.', '',
+                  '![accuracy by the deadline](codec_deadlines.png)', '']
         for name, cells in deadlines.items():
             lines += _deadlines(name, cells)
     lines += ['## Time and memory', '',
