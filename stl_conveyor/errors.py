@@ -43,5 +43,9 @@ class HardwareError(ConveyorError):
     """A pin, a controller or a PLC does not do what it was told."""
 
 
+class CalibrationError(ConveyorError):
+    """Something could not be measured; the message says what to change."""
+
+
 class BadMessage(ConveyorError):
     """A message whose contents cannot be used; its sender is at fault."""

@@ -27,7 +27,13 @@ class DiverterEvents:
 
 
 class Diverters(Protocol):
-    """The diverters of a cell, by the name of their lane."""
+    """
+    The diverters of a cell, by the name of their lane.
+
+    `connects`: nothing can be commanded before the driver has reported that it is connected.
+    """
+
+    connects: bool
 
     def extend(self, lane: str, serial: int) -> None:
         """

@@ -63,6 +63,8 @@ class GpioLane:
 class GpioDiverters:
     """One output per lane, and an end switch for those that have one."""
 
+    connects = False
+
     def __init__(
         self, lanes: Mapping[str, GpioLane], events: DiverterEvents, *,
         active_high: bool = True, feedback_pull_up: bool = True, bounce_time: float = 0.0,

@@ -59,6 +59,8 @@ class ModbusDiverters:
     next item needs it. A lost connection is opened again.
     """
 
+    connects = True         # and reports that it did
+
     def __init__(
         self, lanes: Mapping[str, ModbusLane], events: DiverterEvents, *, host: str,
         port: int = 502, unit: int = 1, timeout: float = 0.2, confirm_time: float = 0.5,

@@ -19,8 +19,8 @@ from stl_conveyor.cell.ledger import (
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
-from stl_conveyor.hardware.gpio import GpioDiverters, GpioLane, LARGEST_PIN, NO_PIN
-from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane
+from stl_conveyor.hardware.gpio import LARGEST_PIN, NO_PIN
+from stl_conveyor.hardware.selection import open_diverters
 from stl_conveyor.msg import Classification, ItemCapture, OffloadDecision, SortOutcome
 from stl_conveyor.nodes.actuator_outputs import (
     ActuatorOutput, ControllerDiverters, ControllerJoints, Push, StrokeOutput, TopicOutput)
@@ -375,20 +375,9 @@ def make_diverters(
     """
     settings: Any = node.settings
     lanes = [lane.name for lane in cell.lanes]
-    if settings.output == 'gpio':
-        return GpioDiverters(
-            {name: GpioLane(pin, feedback) for name, pin, feedback in zip(
-                lanes, settings.gpio_pins, settings.gpio_feedback_pins)},
-            events, active_high=settings.gpio_active_high,
-            feedback_pull_up=settings.gpio_feedback_pull_up,
-            bounce_time=settings.gpio_bounce_time)
-    if settings.output == 'modbus':
-        register = settings.modbus_kind == 'register'
-        return ModbusDiverters(
-            {name: ModbusLane(address, feedback, register) for name, address, feedback in zip(
-                lanes, settings.modbus_addresses, settings.modbus_feedback)},
-            events, host=settings.modbus_host, port=settings.modbus_port,
-            unit=settings.modbus_unit, timeout=settings.modbus_timeout,
+    if settings.output != 'ros2_control':
+        return open_diverters(
+            settings.output, vars(settings), lanes, events,
             confirm_time=settings.confirm_timeout, useful_time=useful_time)
     return ControllerDiverters(
         node, events, ControllerJoints(

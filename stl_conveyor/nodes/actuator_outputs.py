@@ -289,6 +289,8 @@ class ControllerDiverters:
     `diverter_controller/joint_trajectory`; remap these names for a controller of another name.
     """
 
+    connects = False
+
     def __init__(
         self, node: ConveyorNode, events: DiverterEvents, joints: ControllerJoints, *,
         trajectory: bool,

@@ -1,0 +1,117 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Read parameter files without ROS, and change values in YAML files without losing comments."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+import re
+from typing import Any
+
+import yaml
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.resources import share_path
+
+
+def node_parameters(node: str, path: str | Path | None) -> dict[str, Any]:
+    """
+    Return the parameters of a node of the device: the shipped ones, changed by those of a file.
+
+    :raises ConfigError: if the file cannot be read, or holds a parameter that there is not.
+    """
+    values = _read_node(node, share_path('config/device.yaml'))
+    if path is not None:
+        given = _read_node(node, path)
+        unknown = sorted(set(given) - set(values))
+        if unknown:
+            raise ConfigError(f'{path}: {node} has no parameter {unknown[0]!r}')
+        values.update(given)
+    return values
+
+
+def _read_node(node: str, path: str | Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{path}: cannot be read as YAML ({error})') from error
+    found: dict[str, Any] = {}
+    for name, entry in (content or {}).items():
+        if name.rsplit('/', 1)[-1] == node and isinstance(entry, Mapping):
+            found.update(entry.get('ros__parameters') or {})
+    return found
+
+
+def parameter_lines(node: str, values: Mapping[str, Any]) -> str:
+    """Return the lines of a parameter file that set values of a node."""
+    return ''.join([f'/**/{node}:\n  ros__parameters:\n']
+                   + [f'    {name}: {_text(value)}\n' for name, value in values.items()])
+
+
+def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> None:
+    """
+    Change parameters of a node in a file; a file that is not there starts as the shipped one.
+
+    :raises ConfigError: if the file has no line for the node or the parameter.
+    """
+    path = Path(path)
+    text = _read_or(path, 'config/device.yaml')
+    section = re.search(
+        rf'^\S*\b{re.escape(node)}:[^\n]*\n(?:(?:[ \t#][^\n]*)?\n)*', text, re.MULTILINE)
+    if section is None:
+        raise ConfigError(f'{path}: has no section for {node}; add\n{parameter_lines(node, {})}')
+    changed = section.group(0)
+    for name, value in values.items():
+        changed, count = re.subn(
+            rf'^(\s+{re.escape(name)}: *)[^\n#]*?( *#[^\n]*)?$',
+            lambda found, value=value: f'{found[1]}{_text(value)}{found[2] or ""}', changed,
+            count=1, flags=re.MULTILINE)
+        if not count:
+            raise ConfigError(
+                f'{path}: has no line for {name} of {node}; add\n'
+                f'{parameter_lines(node, {name: value})}')
+    path.write_text(text[:section.start()] + changed + text[section.end():], encoding='utf-8')
+
+
+def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
+    """
+    Change values of a cell description, such as 'belt.speed' or 'lanes.A.diverter_x'.
+
+    A file that is not there starts as the shipped description; it is written only if the result
+    is a valid one.
+
+    :raises ConfigError: if the file has no line for a value, or the result contradicts itself.
+    """
+    path = Path(path)
+    text = _read_or(path, 'config/cell.yaml')
+    for key, value in values.items():
+        section, *rest = key.split('.')
+        if section == 'lanes':
+            lane, name = rest
+            pattern = (rf'(- *\{{[^}}\n]*\bname: *{re.escape(lane)}\b[^}}\n]*\b{name}: *)'
+                       r'[-+.\deE]+')
+        else:
+            pattern = rf'(^{section}:[^\n]*\n(?:(?:[ #][^\n]*)?\n)*?\s+{rest[0]}: *)[-+.\deE]+'
+        text, count = re.subn(
+            pattern, lambda found, value=value: f'{found[1]}{_text(value)}', text, count=1,
+            flags=re.MULTILINE)
+        if not count:
+            raise ConfigError(f'{path}: has no line for {key}; write {key}: {_text(value)} there')
+    try:
+        CellDescription.from_mapping(yaml.safe_load(text))
+    except ConfigError as error:
+        raise ConfigError(f'{path}: is not changed, because of what was measured: {error}') \
+            from error
+    path.write_text(text, encoding='utf-8')
+
+
+def _read_or(path: Path, shipped: str) -> str:
+    try:
+        return (path if path.exists() else Path(share_path(shipped))).read_text(encoding='utf-8')
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be read ({error.strerror})') from error
+
+
+def _text(value: Any) -> str:
+    return f'{value:.6g}' if isinstance(value, float) else str(value)
