@@ -62,14 +62,18 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from stl_conveyor.export import export_models, import_models
+    from stl_conveyor.vision.model_folder import ModelFolder
     if options.models.is_file():
         out = import_models(options.models, options.out)
-        print(f'{out}: unpacked and verified; start the cell with models_dir:={out.resolve()}')
+    else:
+        out = export_models(options.models, options.out)
+    print(f'{out}: verified, {_megabytes(out):.1f} MB')
+    if out.is_file():
+        print('unpack it on device and edge: stl-conveyor export FILE.zip --out FOLDER')
         return
-    out = export_models(options.models, options.out)
-    kind = 'unpack it with stl-conveyor export FILE.zip --out FOLDER' \
-        if out.is_file() else f'start the cell with models_dir:={out.resolve()}'
-    print(f'{out}: verified, {_megabytes(out):.1f} MB; {kind}')
+    print(f'start the cell with models_dir:={out.resolve()}')
+    print('its classes, for the lanes of the cell file: '
+          + ', '.join(ModelFolder(out).labels))
 
 
 def _megabytes(path: Path) -> float:

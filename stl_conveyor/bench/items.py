@@ -391,11 +391,14 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
     found = answers['strong']
     wrong = np.flatnonzero(found.argmax(1) != test.classes)
     wrong = wrong[np.argsort(-found[wrong].max(1))][:12]
-    figure, panels = pyplot.subplots(2, 6, figsize=(13, 5))
+    rows = max(1, -(-len(wrong) // 6))
+    figure, panels = pyplot.subplots(rows, 6, figsize=(13, 2.7 * rows))
     for panel in panels.ravel():
         panel.axis('off')
+    if not len(wrong):
+        figure.suptitle('no wrong answer')
     for panel, k in zip(panels.ravel(), wrong):
         panel.imshow(test.images[k])
-        panel.set_title(f'{labels[test.classes[k]]}\ntaken for {labels[found[k].argmax()]} '
+        panel.set_title(f'{labels[test.classes[k]]}\ntaken for\n{labels[found[k].argmax()]} '
                         f'{found[k].max():.2f}', fontsize=7)
     save(figure, 'mistakes.png')
