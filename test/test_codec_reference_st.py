@@ -99,5 +99,5 @@ def test_a_reference_folder_names_its_codecs(references):
 
 def test_a_broken_code_file_is_named(tmp_path):
     (tmp_path / 'code.json').write_text('{"name": "ST"}')
-    with pytest.raises(ModelFileError, match='train ST again'):
+    with pytest.raises(ModelFileError, match='reference_st'):
         StCode.load(tmp_path / 'code.json')

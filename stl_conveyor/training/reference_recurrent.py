@@ -15,7 +15,6 @@ takes 196 bytes an iteration. Trained on blocks of 32 x 32 pixels; resumes from 
 import argparse
 from dataclasses import asdict, dataclass
 from pathlib import Path
-import time
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from stl_conveyor.codec.reference.recurrent import BLOCK, RecurrentCode
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import count_macs, export_onnx
+from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.model_folder import ModelFolder
 
 #: Channels of the encoder's first convolution and its cells, and of the decoder's cells.
@@ -158,38 +158,14 @@ def _blocks(images, count, rng):
 
 
 def train_recurrent(encoder, decoder, images, recipe, checkpoint):
-    """Fit both networks to u8[N, S, S, 3]; returns the curve of (step, error at the end)."""
+    """Fit both networks to u8[N, S, S, 3]; returns the finished TimedRun."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     weights = [*encoder.parameters(), *decoder.parameters()]
-    optimiser = torch.optim.Adam(weights, lr=recipe.rate)
-    step, spent, curve = 0, 0., []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=False)
-        encoder.load_state_dict(saved['encoder'])
-        decoder.load_state_dict(saved['decoder'])
-        optimiser.load_state_dict(saved['optimiser'])
-        rng.bit_generator.state = saved['rng']
-        step, spent, curve = saved['step'], saved['spent'], saved['curve']
-        print(f'resumed at step {step}', flush=True)
-    begun = shown = saved_at = time.monotonic()
-    sums = []
-
-    def save():
-        partial = checkpoint.with_suffix('.part')
-        torch.save({'encoder': encoder.state_dict(), 'decoder': decoder.state_dict(),
-                    'optimiser': optimiser.state_dict(), 'rng': rng.bit_generator.state,
-                    'step': step, 'spent': spent + time.monotonic() - begun, 'curve': curve},
-                   partial)
-        partial.rename(checkpoint)
-
-    while True:
-        done = (spent + time.monotonic() - begun) / (60 * recipe.minutes)
-        if done >= 1:
-            break
-        for group in optimiser.param_groups:
-            group['lr'] = recipe.rate * min((step + 1) / 50, 1.02 - done)
-        residual = _blocks(images, recipe.blocks, rng)
+    run = TimedRun(checkpoint, {'encoder': encoder, 'decoder': decoder},
+                   torch.optim.Adam(weights, lr=recipe.rate), recipe.minutes, recipe.seed,
+                   lambda step, done: min((step + 1) / 50, 1.02 - done))
+    while run.goes_on():
+        residual = _blocks(images, recipe.blocks, run.rng)
         encoder_states = encoder.states(recipe.blocks, BLOCK)
         decoder_states = decoder.states(recipe.blocks, BLOCK)
         loss = 0.
@@ -198,24 +174,8 @@ def train_recurrent(encoder, decoder, images, recipe, checkpoint):
             made, decoder_states = decoder(binary(activations), decoder_states)
             residual = residual - made
             loss = loss + residual.abs().mean()
-        optimiser.zero_grad()
-        (loss / recipe.trained_iterations).backward()
-        nn.utils.clip_grad_norm_(weights, 1.)
-        optimiser.step()
-        step += 1
-        sums.append(float(residual.detach().abs().mean()))
-        now = time.monotonic()
-        if now - shown > 20:
-            shown = now
-            curve.append((step, float(np.mean(sums))))
-            sums = []
-            print(f'step {step}  mean absolute error {curve[-1][1]:.4f}  '
-                  f'{(1 - done) * recipe.minutes:.1f} min left', flush=True)
-        if now - saved_at > 60:
-            saved_at = now
-            save()
-    save()
-    return curve, step
+        run.learn(loss / recipe.trained_iterations, error_at_the_end=residual.abs().mean())
+    return run
 
 
 def export_recurrent(encoder, decoder, code, references, labels):
@@ -263,15 +223,15 @@ def main(arguments=None):
     options.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     encoder, decoder = RecurrentEncoder(recipe.bits), RecurrentDecoder(recipe.bits)
-    curve, steps = train_recurrent(encoder, decoder, train.images, recipe,
-                                   options.work / 'recurrent.checkpoint.pt')
+    run = train_recurrent(encoder, decoder, train.images, recipe,
+                          options.work / 'recurrent.pt')
     code = RecurrentCode('recurrent', folder.image_size, recipe.iterations, recipe.bits)
     export_recurrent(encoder, decoder, code, options.references, folder.labels)
     pixels = torch.zeros(1, 3, code.side, code.side)
     states = [*encoder.states(1, code.side), *decoder.states(1, code.side)]
     write_card(options.references, 'recurrent', {
         'role': 'recurrent', 'recipe': asdict(recipe), 'training_images': len(train.classes),
-        'steps': steps, 'error_at_the_end': curve[-1:],
+        'steps': run.step, 'curve_end': run.curve[-1:],
         'parameters': sum(p.numel() for p in [*encoder.parameters(), *decoder.parameters()]),
         'macs_per_iteration': count_macs(EncoderStep(encoder, decoder), [pixels, *states]),
         'bytes_per_iteration': code.step_bytes})

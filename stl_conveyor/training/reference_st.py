@@ -20,7 +20,6 @@ import argparse
 from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
-import time
 
 import numpy as np
 import torch
@@ -34,6 +33,7 @@ from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import count_macs, export_onnx
 from stl_conveyor.training.tensor_bundle import read_tensor_bundle
+from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.model_folder import ModelFolder
 
 LEVELS = 64
@@ -151,93 +151,34 @@ def _unit(images):
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-class _Stage:
-    """One stage's optimiser, clock and checkpoint."""
-
-    def __init__(self, name, networks, rate, minutes, seed, work):
-        self.name, self.minutes, self._networks = name, minutes, networks
-        self.path = Path(work) / f'{name}.checkpoint.pt'
-        weights = [p for network in networks for p in network.parameters()]
-        self.weights = weights
-        self.optimiser = torch.optim.Adam(weights, lr=rate)
-        self.rate, self.rng = rate, np.random.default_rng(seed)
-        self.step, self.spent, self.curve = 0, 0., []
-        if self.path.exists():
-            saved = torch.load(self.path, weights_only=False)
-            for network, state in zip(networks, saved['networks']):
-                network.load_state_dict(state)
-            self.optimiser.load_state_dict(saved['optimiser'])
-            self.rng.bit_generator.state = saved['rng']
-            self.step, self.spent, self.curve = saved['step'], saved['spent'], saved['curve']
-            print(f'{name}: resumed at step {self.step}', flush=True)
-        self._begun = self._shown = self._saved = time.monotonic()
-        self._sums = []
-
-    def seconds(self):
-        """Return the time spent in all runs of this stage."""
-        return self.spent + time.monotonic() - self._begun
-
-    def goes_on(self):
-        """Return whether there is time left, and set the rate by it."""
-        done = self.seconds() / (60 * self.minutes) if self.minutes else 1
-        for group in self.optimiser.param_groups:
-            group['lr'] = self.rate * min((self.step + 1) / 20, .02 + .98 * max(0, 1 - done))
-        if done >= 1:
-            self.save()
-        return done < 1
-
-    def learn(self, loss, *shown):
-        """Make one step, and show progress now and then."""
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.weights, 1.)
-        self.optimiser.step()
-        self.step += 1
-        self._sums.append([float(value.detach()) for value in (loss, *shown)])
-        now = time.monotonic()
-        if now - self._shown > 20:
-            self._shown = now
-            means = np.mean(self._sums, 0)
-            self.curve.append((self.step, *map(float, means)))
-            self._sums = []
-            print(f'{self.name}: step {self.step}  {np.round(means, 5).tolist()}  '
-                  f'{self.minutes - self.seconds() / 60:.1f} min left', flush=True)
-        if now - self._saved > 60:
-            self._saved = now
-            self.save()
-
-    def save(self):
-        """Write the checkpoint."""
-        partial = self.path.with_suffix('.part')
-        torch.save({'networks': [network.state_dict() for network in self._networks],
-                    'optimiser': self.optimiser.state_dict(),
-                    'rng': self.rng.bit_generator.state, 'step': self.step,
-                    'spent': self.seconds(), 'curve': self.curve}, partial)
-        partial.rename(self.path)
-
-
 def train_st(encoder, decoder, train, strong, recipe, work, augment):
     """Run both stages; returns their curves. Each goes on from its checkpoint in `work`."""
-    networks = [encoder, decoder]
-    for network in networks:
+    networks = {'encoder': encoder, 'decoder': decoder}
+    for network in networks.values():
         network.to(memory_format=torch.channels_last)
+
+    def stage(name, rate, minutes, seed):
+        weights = [p for network in networks.values() for p in network.parameters()]
+        return TimedRun(Path(work) / f'{name}.pt', networks, torch.optim.Adam(weights, lr=rate),
+                        minutes, seed,
+                        lambda step, done: min((step + 1) / 20, 1 - .98 * done))
 
     def keep(rng):
         return recipe.features or ST_FEATURES - int(rng.integers(0, ST_FEATURES))
 
-    stage = _Stage('stage_1', networks, recipe.rate_1, recipe.minutes_1, recipe.seed, work)
-    while stage.goes_on():
-        pixels = _unit(_crops(train.images, recipe.crops, recipe.crop, stage.rng))
-        made = decoder(drop_tail(encoder(pixels), keep(stage.rng))).clamp(-.1, 1.1)
-        stage.learn(functional.mse_loss(made, pixels))
-    curves = {'stage_1': stage.curve}
-    stage = _Stage('stage_2', networks, recipe.rate_2, recipe.minutes_2, recipe.seed + 1, work)
+    run = stage('stage_1', recipe.rate_1, recipe.minutes_1, recipe.seed)
+    while run.goes_on():
+        pixels = _unit(_crops(train.images, recipe.crops, recipe.crop, run.rng))
+        made = decoder(drop_tail(encoder(pixels), keep(run.rng))).clamp(-.1, 1.1)
+        run.learn(functional.mse_loss(made, pixels))
+    curves = {'stage_1': run.curve}
+    run = stage('stage_2', recipe.rate_2, recipe.minutes_2, recipe.seed + 1)
     size = train.images.shape[1]
-    while stage.goes_on():
-        pick = stage.rng.integers(0, len(train.images), recipe.batch)
-        images = augment(train.images[pick], stage.rng)
+    while run.goes_on():
+        pick = run.rng.integers(0, len(train.images), recipe.batch)
+        images = augment(train.images[pick], run.rng)
         pixels = _unit(images)
-        made = decoder(drop_tail(encoder(_unit(padded(images))), keep(stage.rng)))
+        made = decoder(drop_tail(encoder(_unit(padded(images))), keep(run.rng)))
         made = made[:, :, :size, :size]
         error = functional.mse_loss(made.clamp(-.1, 1.1), pixels)
         with torch.no_grad():
@@ -246,8 +187,8 @@ def train_st(encoder, decoder, train, strong, recipe, work, augment):
         divergence = functional.kl_div(functional.log_softmax(logits, 1),
                                        functional.log_softmax(target, 1),
                                        reduction='batchmean', log_target=True)
-        stage.learn(recipe.mse_weight * error + divergence, error, divergence)
-    curves['stage_2'] = stage.curve
+        run.learn(recipe.mse_weight * error + divergence, error=error, divergence=divergence)
+    curves['stage_2'] = run.curve
     return curves
 
 

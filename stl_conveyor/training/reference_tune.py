@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 import math
 import multiprocessing
 from pathlib import Path
-import time
 
 import numpy as np
 from PIL import Image
@@ -37,6 +36,7 @@ from stl_conveyor.training.codec_network import load_strong
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import export_onnx
+from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -166,78 +166,40 @@ def _pixels(images):
 
 
 def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
-    """Fine-tune `trunk` on decoded copies; returns (its running average, curve)."""
+    """Fine-tune `trunk` on decoded copies; returns (its running average, the finished run)."""
     size = train.images.shape[1]
     where = [(variant, number) for variant, found in enumerate(copies)
              for number, data in enumerate(found) if data]
     print(f'{len(where)} copies of {len(train.classes)} images', flush=True)
-    optimiser = torch.optim.AdamW(trunk.parameters(), lr=recipe.rate, weight_decay=1e-4)
     average = torch.optim.swa_utils.AveragedModel(
         trunk, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
-    rng, step, spent, curve = np.random.default_rng(recipe.seed), 0, 0., []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=False)
-        for part, name in ((trunk, 'trunk'), (average, 'average'), (optimiser, 'optimiser')):
-            part.load_state_dict(saved[name])
-        rng.bit_generator.state = saved['rng']
-        step, spent, curve = saved['step'], saved['spent'], saved['curve']
-        print(f'resumed at step {step}', flush=True)
-    begun = shown = saved_at = time.monotonic()
-    sums = []
-
-    def save():
-        partial = checkpoint.with_suffix('.part')
-        torch.save({'trunk': trunk.state_dict(), 'average': average.state_dict(),
-                    'optimiser': optimiser.state_dict(), 'rng': rng.bit_generator.state,
-                    'step': step, 'spent': spent + time.monotonic() - begun, 'curve': curve},
-                   partial)
-        partial.rename(checkpoint)
-
+    run = TimedRun(
+        checkpoint, {'trunk': trunk, 'average': average},
+        torch.optim.AdamW(trunk.parameters(), lr=recipe.rate, weight_decay=1e-4), recipe.minutes,
+        recipe.seed, lambda step, done: min((step + 1) / 40,
+                                            .02 + .49 * (1 + math.cos(math.pi * done))), 2.)
     order = np.random.default_rng(recipe.seed + 2).permutation(len(where))
-    while True:
-        done = (spent + time.monotonic() - begun) / (60 * recipe.minutes)
-        if done >= 1:
-            break
-        for group in optimiser.param_groups:
-            group['lr'] = recipe.rate * min(
-                (step + 1) / 40, .02 + .49 * (1 + math.cos(math.pi * done)))
+    while run.goes_on():
         picked = [where[k] for k in np.take(
-            order, range(step * recipe.batch, (step + 1) * recipe.batch), mode='wrap')]
+            order, range(run.step * recipe.batch, (run.step + 1) * recipe.batch), mode='wrap')]
         originals = np.stack([_drawn(train.images[k], v, k, recipe, augment)[0]
                               for v, k in picked])
         decoded = np.stack([codec.decode(copies[v][k], size) for v, k in picked])
-        flip = rng.random(len(picked)) < .5
+        flip = run.rng.random(len(picked)) < .5
         originals[flip], decoded[flip] = originals[flip, :, ::-1], decoded[flip, :, ::-1]
         classes = torch.from_numpy(train.classes[[k for _, k in picked]])
         with torch.no_grad():
             target, target_pooled = strong(_pixels(originals))
-        logits, pooled = trunk(_pixels(decoded), None, done >= recipe.late_share)
+        logits, pooled = trunk(_pixels(decoded), None, run.done >= recipe.late_share)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy + recipe.distil * functional.kl_div(
             functional.log_softmax(logits, 1), functional.log_softmax(target, 1),
             reduction='batchmean', log_target=True)
         loss = loss + recipe.feature * functional.mse_loss(pooled, target_pooled) \
             / target_pooled.var()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(trunk.parameters(), 2.)
-        optimiser.step()
+        run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
         average.update_parameters(trunk)
-        step += 1
-        right = (logits.argmax(1) == classes).float().mean()
-        sums.append([float(value.detach()) for value in (loss, entropy, right)])
-        now = time.monotonic()
-        if now - shown > 20:
-            shown = now
-            curve.append((step, *map(float, np.mean(sums, 0))))
-            sums = []
-            print(f'step {step}  loss {curve[-1][1]:.3f}  entropy {curve[-1][2]:.3f}  right '
-                  f'{curve[-1][3]:.3f}  {(1 - done) * recipe.minutes:.1f} min left', flush=True)
-        if now - saved_at > 60:
-            saved_at = now
-            save()
-    save()
-    return average.module, curve, step
+    return average.module, run
 
 
 class TunedClassifier(nn.Module):
@@ -289,8 +251,8 @@ def tune_reference(codec: ReferenceCodec, data, strong_path, work, references, f
     strong = load_strong(strong_path, len(labels), size).eval()
     strong.to(memory_format=torch.channels_last)
     trunk = load_strong(strong_path, len(labels), size).to(memory_format=torch.channels_last)
-    trunk, curve, steps = tune(trunk, strong, codec, train, copies, recipe, augment,
-                               work / f'{codec.slug}.checkpoint.pt')
+    trunk, run = tune(trunk, strong, codec, train, copies, recipe, augment,
+                      work / f'{codec.slug}.pt')
     images, classes = _decoded_validation(codec, validation, recipe)
     tuned = TunedClassifier(trunk, 1., recipe.mirror).eval()
     with torch.no_grad():
@@ -309,8 +271,8 @@ def tune_reference(codec: ReferenceCodec, data, strong_path, work, references, f
     answers = cache.answers(codec, {name: Classifier(references / f'{role}.onnx')}, strings,
                             show=lambda line: None)[name]
     card = {'role': role, 'codec': codec.name, 'recipe': asdict(recipe), 'augmentation': augment,
-            'training_images': len(train.classes), 'steps': steps,
-            'temperature': round(temperature, 3), 'curve_end': curve[-1:],
+            'training_images': len(train.classes), 'steps': run.step,
+            'temperature': round(temperature, 3), 'curve_end': run.curve[-1:],
             'validation_accuracy_by_bytes': {
                 str(n): round(float(right_answers(answers[n], some.classes).mean()), 3)
                 for n in CARD_SIZES}}

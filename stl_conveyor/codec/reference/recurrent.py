@@ -9,16 +9,12 @@ entropy coding. Images whose side is no multiple of 32 are continued by their la
 column, which are cut off again.
 """
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-import json
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from stl_conveyor.codec.reference.base import ReferenceCodec
-from stl_conveyor.errors import BadPacket, ModelFileError
-from stl_conveyor.vision.classifier import make_session
+from stl_conveyor.codec.reference.trained import TrainedCode, TrainedCodec
+from stl_conveyor.errors import BadPacket
 from stl_conveyor.vision.model_folder import ModelFolder
 
 #: A position of the code stands for so many pixels along each side.
@@ -29,8 +25,10 @@ _KEPT = 64
 
 
 @dataclass(frozen=True)
-class RecurrentCode:
+class RecurrentCode(TrainedCode):
     """All that both sides share besides the networks."""
+
+    trainer = 'reference_recurrent'
 
     name: str
     image_size: int
@@ -53,50 +51,15 @@ class RecurrentCode:
         """Bytes of one iteration."""
         return -(-self.bits * self.grid ** 2 // 8)
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self)) + '\n', encoding='utf-8')
 
-    @classmethod
-    def load(cls, path: Path) -> 'RecurrentCode':
-        """Read what `save` wrote; raises ModelFileError."""
-        try:
-            return cls(**json.loads(path.read_text(encoding='utf-8')))
-        except (OSError, TypeError, ValueError) as error:
-            raise ModelFileError(f'{path}: {error}; train it again with python -m '
-                                 'stl_conveyor.training.reference_recurrent') from error
-
-
-class RecurrentCodec(ReferenceCodec):
+class RecurrentCodec(TrainedCodec):
     """The recurrent codec of a reference folder."""
-
-    streams = has_parts = True
-    parallel = False
 
     def __init__(self, folder: ModelFolder, role: str = 'recurrent', threads: int = 1) -> None:
         """Load `role` of a reference folder; raises ModelFileError."""
         self._code = RecurrentCode.load(folder.path(f'{role}_code'))
-        self._encoder = make_session(folder.path(f'{role}_encoder'), threads)
-        self._decoder = make_session(folder.path(f'{role}_decoder'), threads)
-        ids = [folder.model_id(f'{role}_{kind}') for kind in ('encoder', 'decoder', 'code')]
-        self._role, self._key = role, f'{role}-{ids[0] ^ ids[1] ^ ids[2]:016x}'
-        self._strings = lru_cache(maxsize=64)(self._encode)
+        super().__init__(folder, role, self._code.name, threads)
         self._prefixes: 'OrderedDict[bytes, list]' = OrderedDict()
-
-    @property
-    def name(self) -> str:
-        """Name for tables."""
-        return self._code.name
-
-    @property
-    def slug(self) -> str:
-        """Return the role."""
-        return self._role
-
-    @property
-    def key(self) -> str:
-        """Name for files."""
-        return self._key
 
     @property
     def code(self) -> RecurrentCode:
@@ -128,17 +91,6 @@ class RecurrentCodec(ReferenceCodec):
             (bits, rest), states = self._step(self._encoder, {'residual': rest, **states})
             result.append(np.packbits(bits.astype(bool).ravel()).tobytes())
         return tuple(result)
-
-    def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> 'tuple[bytes, ...]':
-        """Return one packet for each iteration."""
-        del packet_bytes
-        strings = self._strings(np.ascontiguousarray(image).tobytes(), len(image))
-        return strings[:max_bytes // self._code.step_bytes]
-
-    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
-        """Return as many whole iterations as fit."""
-        return b''.join(self.packets(image, max_bytes)) or None
 
     def _prefix(self, data: bytes) -> 'tuple[np.ndarray, dict]':
         """Return (sum of the decoder's outputs, its states) after whole iterations."""

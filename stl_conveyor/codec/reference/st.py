@@ -8,17 +8,14 @@ each feature filled up to a whole byte, and no header: both sides know the image
 of which a part is missing is thrown away; features that are missing are zero. Images whose side
 is no multiple of 7 are continued by their last row and column, which are cut off again.
 """
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-import json
-from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor.codec.reference.base import ReferenceCodec
 from stl_conveyor.codec.reference.huffman import HuffmanTable
-from stl_conveyor.errors import BadPacket, ModelFileError
-from stl_conveyor.vision.classifier import make_session
+from stl_conveyor.codec.reference.trained import TrainedCode, TrainedCodec
+from stl_conveyor.errors import BadPacket
 from stl_conveyor.vision.model_folder import ModelFolder
 
 ST_FEATURES = 10
@@ -37,8 +34,10 @@ def padded(images: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class StCode:
+class StCode(TrainedCode):
     """All that encoder and decoder of one ST codec share besides the networks."""
+
+    trainer = 'reference_st'
 
     name: str
     image_size: int
@@ -50,52 +49,17 @@ class StCode:
     #: 0: any number of features; K: always the first K, trained without tail drop.
     features: int = 0
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self)) + '\n', encoding='utf-8')
 
-    @classmethod
-    def load(cls, path: Path) -> 'StCode':
-        """Read what `save` wrote; raises ModelFileError."""
-        try:
-            return cls(**json.loads(path.read_text(encoding='utf-8')))
-        except (OSError, TypeError, ValueError) as error:
-            raise ModelFileError(f'{path}: {error}; train ST again with python -m '
-                                 'stl_conveyor.training.reference_st') from error
-
-
-class StCodec(ReferenceCodec):
+class StCodec(TrainedCodec):
     """ST with or without tail drop."""
-
-    parallel = False
 
     def __init__(self, folder: ModelFolder, role: str = 'st', threads: int = 1) -> None:
         """Load `role` of a reference folder; raises ModelFileError."""
         self._code = StCode.load(folder.path(f'{role}_code'))
+        super().__init__(folder, role, self._code.name, threads)
         self._tables = [HuffmanTable(counts) for counts in self._code.counts]
-        self._encoder = make_session(folder.path(f'{role}_encoder'), threads)
-        self._decoder = make_session(folder.path(f'{role}_decoder'), threads)
-        ids = [folder.model_id(f'{role}_{kind}') for kind in ('encoder', 'decoder', 'code')]
-        self._role = role
-        self._key = f'{role}-{ids[0] ^ ids[1] ^ ids[2]:016x}'
         self.streams = self.has_parts = not self._code.features
-        self._strings = lru_cache(maxsize=64)(self._encode)
         self._image = lru_cache(maxsize=64)(self._decode)
-
-    @property
-    def name(self) -> str:
-        """Name for tables."""
-        return self._code.name
-
-    @property
-    def slug(self) -> str:
-        """Return the role."""
-        return self._role
-
-    @property
-    def key(self) -> str:
-        """Name for files."""
-        return self._key
 
     def levels(self, image: np.ndarray) -> np.ndarray:
         """Return the levels u8[10, n, n] of an image u8[S, S, 3]."""
@@ -104,28 +68,9 @@ class StCodec(ReferenceCodec):
     def _encode(self, pixels: bytes, size: int) -> 'tuple[bytes, ...]':
         levels = self.levels(np.frombuffer(pixels, np.uint8).reshape(size, size, 3))
         count = self._code.features or ST_FEATURES
-        return tuple(table.encode(feature)
-                     for table, feature in zip(self._tables, levels[:count]))
-
-    def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> 'tuple[bytes, ...]':
-        """Return one packet for each feature; all in one without tail drop."""
-        del packet_bytes
-        strings = self._strings(np.ascontiguousarray(image).tobytes(), len(image))
-        if self._code.features:
-            whole = b''.join(strings)
-            return (whole,) if len(whole) <= max_bytes else ()
-        kept, left = [], max_bytes
-        for string in strings:
-            left -= len(string)
-            if left < 0:
-                break
-            kept.append(string)
-        return tuple(kept)
-
-    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
-        """Return as many whole features as fit."""
-        return b''.join(self.packets(image, max_bytes)) or None
+        strings = tuple(table.encode(feature)
+                        for table, feature in zip(self._tables, levels[:count]))
+        return (b''.join(strings),) if self._code.features else strings
 
     def decode_levels(self, data: bytes) -> np.ndarray:
         """Return levels u8[10, n, n]; what did not arrive whole is zero. Raises BadPacket."""
