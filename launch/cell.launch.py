@@ -1,7 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """
-Start nodes of one cell; the launch files for simulation, device and edge include this one.
+Start nodes of one cell; the launch files for simulation, Gazebo, device and edge include this one.
 
 The argument `nodes` names which. Nodes are lifecycle nodes that configure and activate themselves
 and try again where that fails; with `autostart:=false` they wait for a lifecycle manager.
@@ -10,28 +10,26 @@ import os
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, SetParameter
-from launch_ros.substitutions import FindPackageShare
+from stl_conveyor.launching import flag, PACKAGE, shared
+from stl_conveyor.nodes.topics import (
+    DEVICE, DEVICE_REMAPPINGS, EDGE, EVERY_NODE, GAZEBO, SIMULATION)
 
-PACKAGE = 'stl_conveyor'
-YES_OR_NO = ['true', 'false', 'True', 'False']
-NODES = ('cell_simulator', 'camera', 'local_classifier', 'offload_policy', 'encoder',
-         'link_emulator', 'edge_classifier', 'actuator', 'cell_monitor')
+NODES = EVERY_NODE + GAZEBO
 
 # Which nodes take which launch argument as a parameter.
 PARAMETERS = {
     'models_dir': ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier'),
-    'cell_file': ('cell_simulator', 'camera', 'actuator', 'cell_monitor'),
+    'cell_file': ('cell_simulator', 'camera', 'actuator', 'cell_monitor', 'feeder', 'gazebo_io'),
+    'items': ('cell_simulator', 'feeder'),
+    'seed': ('cell_simulator', 'feeder', 'link_emulator'),
+    'cells': EDGE,
+    'trigger': ('camera',),
 }
 
-# Where no emulator stands between the two sides, the device uses the names of the edge, which may
-# serve several cells and keeps its own.
-DEVICE_REMAPPINGS = (
-    ('features_tx', 'features_rx'),
-    ('feedback_rx', 'feedback_tx'),
-    ('edge_classification', 'edge_classification_tx'),
-)
+# Who must publish before the first item comes to a simulated cell: what belongs to the device.
+AWAITED = ['capture', 'classification', 'offload_decision', 'sort_outcome']
 
 
 def make_nodes(context):
@@ -39,7 +37,7 @@ def make_nodes(context):
     def text(name):
         return LaunchConfiguration(name).perform(context)
 
-    def flag(name):
+    def on(name):
         return text(name).lower() == 'true'
 
     names = text('nodes').split()
@@ -48,18 +46,24 @@ def make_nodes(context):
         raise RuntimeError(
             f'argument nodes: there is no {", ".join(unknown)}; choose from {", ".join(NODES)}')
 
-    asked = {'models_dir': text('models_dir'), 'cell_file': text('world')}
-    graphics = (os.environ.get('MUJOCO_GL') or 'egl') if flag('headless') else 'glfw'
+    asked = {'models_dir': text('models_dir'), 'cell_file': text('world'),
+             'trigger': text('trigger'), 'cells': text('cells').split()}
+    for name in ('items', 'seed'):
+        asked[name] = int(text(name)) if text(name) else None
+    graphics = (os.environ.get('MUJOCO_GL') or 'egl') if on('headless') else 'glfw'
+
+    def parameters(name):
+        # What was not asked for stays as the parameter files have it.
+        given = {key: value for key, value in asked.items() if value and name in PARAMETERS[key]}
+        if name in ('cell_simulator', 'feeder') and set(DEVICE) <= set(names):
+            given['wait_for'] = AWAITED
+        return [*text('params_file').split(os.pathsep), {'autostart': on('autostart'), **given}]
+
     return [LifecycleNode(
         package=PACKAGE, executable=name, name=name, namespace=text('namespace'),
-        parameters=[
-            text('params_file'),
-            # What was not asked for stays as the parameter file has it.
-            {'autostart': flag('autostart'),
-             **{key: value for key, value in asked.items() if value and name in PARAMETERS[key]}},
-        ],
-        remappings=[] if flag('emulate_link') else DEVICE_REMAPPINGS,
-        respawn=flag('use_respawn'), respawn_delay=2.0, output='screen',
+        parameters=parameters(name),
+        remappings=[] if on('emulate_link') else list(DEVICE_REMAPPINGS.items()),
+        respawn=on('use_respawn'), respawn_delay=2.0, output='screen',
         ros_arguments=['--log-level', text('log_level')],
         additional_env={'MUJOCO_GL': graphics, 'PYTHONUNBUFFERED': '1'},
     ) for name in names]
@@ -67,26 +71,18 @@ def make_nodes(context):
 
 def generate_launch_description():
     """Return the description that `ros2 launch` runs."""
-    share = FindPackageShare(PACKAGE)
     return LaunchDescription([
         DeclareLaunchArgument(
             'namespace', default_value='',
             description='Namespace of the cell; two cells differ by it alone.'),
+        flag('use_sim_time', False, 'Follow /clock instead of the system clock.'),
         DeclareLaunchArgument(
-            'use_sim_time', default_value='false', choices=YES_OR_NO,
-            description='Follow /clock instead of the system clock.'),
-        DeclareLaunchArgument(
-            'params_file', default_value=PathJoinSubstitution([share, 'config', 'sim.yaml']),
-            description='Parameter file for all nodes started here.'),
-        DeclareLaunchArgument(
-            'autostart', default_value='true', choices=YES_OR_NO,
-            description='Configure and activate the nodes as soon as they are up.'),
-        DeclareLaunchArgument(
-            'use_respawn', default_value='true', choices=YES_OR_NO,
-            description='Start a node again when its process ends.'),
-        DeclareLaunchArgument(
-            'headless', default_value='true', choices=YES_OR_NO,
-            description='Render without a display; false renders through the desktop (GLFW).'),
+            'params_file', default_value=shared('config', 'sim.yaml'),
+            description='Parameter file for all nodes started here; several are separated as in '
+                        'PATH, and a later one wins.'),
+        flag('autostart', True, 'Configure and activate the nodes as soon as they are up.'),
+        flag('use_respawn', True, 'Start a node again when its process ends.'),
+        flag('headless', True, 'Render without a display; false renders through the desktop.'),
         DeclareLaunchArgument(
             'world', default_value='',
             description='Description of the cell (YAML); empty keeps that of the parameter file.'),
@@ -98,12 +94,27 @@ def generate_launch_description():
             'models_dir', default_value='',
             description='Model folder; empty keeps that of the parameter file.'),
         DeclareLaunchArgument(
-            'nodes', default_value=' '.join(NODES),
+            'nodes', default_value=' '.join(SIMULATION + DEVICE + EDGE),
             description='Names of the nodes to start, separated by spaces.'),
+        flag('emulate_link', True,
+             'Whether link_emulator stands between encoder and edge; without it their topics '
+             'are connected directly.'),
         DeclareLaunchArgument(
-            'emulate_link', default_value='true', choices=YES_OR_NO,
-            description='Whether link_emulator stands between encoder and edge; without it '
-                        'their topics are connected directly.'),
+            'cells', default_value='',
+            description='Namespaces of the cells that the edge serves, separated by spaces; empty '
+                        'keeps that of the parameter file.'),
+        DeclareLaunchArgument(
+            'items', default_value='',
+            description='How many items a simulated cell brings; empty keeps that of the '
+                        'parameter file.'),
+        DeclareLaunchArgument(
+            'seed', default_value='',
+            description='Seed of everything random in a simulated cell; empty keeps that of the '
+                        'parameter file.'),
+        DeclareLaunchArgument(
+            'trigger', default_value='',
+            description='What makes an item of a camera frame: frame, beam or image; empty keeps '
+                        'that of the parameter file.'),
         SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
         OpaqueFunction(function=make_nodes),
     ])

@@ -6,28 +6,10 @@ Start the side that stands at the belt, for instance on a Raspberry Pi.
 Takes every argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor device.launch.py --show-args`
 """
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.substitutions import FindPackageShare
-
-NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
+from stl_conveyor.launching import cell_with, shared
+from stl_conveyor.nodes.topics import DEVICE
 
 
 def generate_launch_description():
     """Return the description that `ros2 launch` runs."""
-    share = FindPackageShare('stl_conveyor')
-    return LaunchDescription([
-        DeclareLaunchArgument(
-            'params_file', default_value=PathJoinSubstitution([share, 'config', 'device.yaml']),
-            description='Parameter file for all nodes started here.'),
-        IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(
-                PathJoinSubstitution([share, 'launch', 'cell.launch.py'])),
-            launch_arguments={
-                'params_file': LaunchConfiguration('params_file'),
-                'nodes': ' '.join(NODES),
-                'emulate_link': 'false',
-            }.items()),
-    ])
+    return cell_with(DEVICE, shared('config', 'device.yaml'), emulate_link=False)

@@ -6,29 +6,10 @@ Start the simulated cell: physics, both sides, and the link between them.
 Takes every argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor sim.launch.py --show-args`
 """
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.substitutions import FindPackageShare
-
-NODES = ('cell_simulator', 'camera', 'local_classifier', 'offload_policy', 'encoder',
-         'link_emulator', 'edge_classifier', 'actuator', 'cell_monitor')
+from stl_conveyor.launching import cell_with, shared
+from stl_conveyor.nodes.topics import DEVICE, EDGE, SIMULATION
 
 
 def generate_launch_description():
     """Return the description that `ros2 launch` runs."""
-    share = FindPackageShare('stl_conveyor')
-    return LaunchDescription([
-        DeclareLaunchArgument(
-            'params_file', default_value=PathJoinSubstitution([share, 'config', 'sim.yaml']),
-            description='Parameter file for all nodes started here.'),
-        IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(
-                PathJoinSubstitution([share, 'launch', 'cell.launch.py'])),
-            launch_arguments={
-                'params_file': LaunchConfiguration('params_file'),
-                'nodes': ' '.join(NODES),
-                'emulate_link': 'true',
-            }.items()),
-    ])
+    return cell_with(SIMULATION + DEVICE + EDGE, shared('config', 'sim.yaml'), emulate_link=True)
