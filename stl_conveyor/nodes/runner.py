@@ -169,6 +169,10 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
         if node is not None:
             node.close()
         rclpy.try_shutdown()
+        # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
+        # interpreter ends its handlers are gone, and a second signal would look like a crash.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 
