@@ -34,6 +34,7 @@ typedef struct {
     // Scratch space of one call, which holds the interpreter's lock throughout.
     int32_t *seen;       // [positions], weighted count of symbols other than 0
     int8_t *joined;      // [channels, positions], integers joined from this packet
+    uint8_t *classes;    // [positions], activity classes of one group
     uint8_t *symbols;    // one packet's symbols and the rows of their tables
     const uint16_t **rows;
     int8_t symbol_of[PLANES][2 * LIMIT + 1], joined_of[PLANES][2 * LIMIT + 1];
@@ -50,12 +51,13 @@ typedef struct {
     uint32_t first_inverted;
 } RangeEncoder;
 
-static inline uint32_t left_cumulative(const uint16_t *row, int symbol, float scale)
+// What lies left of a symbol: a sum without a jump, which a processor could not foresee.
+static inline uint32_t sum_before(const uint16_t *row, int symbol, int alphabet)
 {
     uint32_t sum = 0;
-    for (int k = 0; k < symbol; k++)
-        sum += row[k];
-    return (uint32_t)((float)sum * scale) + (uint32_t)symbol;
+    for (int k = 0; k < alphabet - 1; k++)
+        sum += k < symbol ? row[k] : 0;
+    return sum;
 }
 
 static void settle(RangeEncoder *e, uint32_t first, uint32_t others)
@@ -69,9 +71,10 @@ static void settle(RangeEncoder *e, uint32_t first, uint32_t others)
 static inline void encode_symbol(RangeEncoder *e, const uint16_t *row, int symbol, int alphabet)
 {
     const float scale = (float)((1u << PRECISION) - (uint32_t)alphabet) / (float)TOTAL;
-    const uint32_t left = left_cumulative(row, symbol, scale);
-    const uint32_t right = symbol == alphabet - 1 ? 1u << PRECISION
-                                                  : left_cumulative(row, symbol + 1, scale);
+    const uint32_t sum = sum_before(row, symbol, alphabet);
+    const uint32_t left = (uint32_t)((float)sum * scale) + (uint32_t)symbol;
+    const uint32_t next = (uint32_t)((float)(sum + row[symbol]) * scale) + (uint32_t)symbol + 1;
+    const uint32_t right = symbol == alphabet - 1 ? 1u << PRECISION : next;
     const uint64_t unit = e->range >> PRECISION;
     const uint64_t lower = e->lower + unit * left;
     e->range = unit * (right - left);
@@ -224,22 +227,32 @@ static Group open_group(const Coder *self, int group, int first)
     return g;
 }
 
-static inline const uint16_t *table_row(const Coder *self, const Group *g, const float *before,
-                                        int index, int parent)
+// Write the activity class of each symbol of a group; it does not change within the group.
+static void activity_classes(const Group *g, const int32_t *restrict seen,
+                             const float *restrict before, uint8_t *restrict out)
 {
-    const int place = g->places[index];
-    int context = 0;
+    const int size = g->size;
+    const uint16_t *restrict places = g->places;
+    const float *restrict expected = g->expected;
     if (g->banded) {
-        context = g->classes[index];
-    } else {
-        const float left = (float)self->seen[place] * 256.f + 4096.f;
-        const float right = g->expected[place] - before[place] + 4096.f;
-        for (int k = 0; k < CLASSES - 1; k++)
-            context += left >= (float)(right * THRESHOLDS[k]);
+        memcpy(out, g->classes, (size_t)size);
+        return;
     }
-    if (g->linked)
-        context += CLASSES * (2 + (parent > 0) - (parent < 0));
-    return AS(self, uint16_t, TABLES) + ((size_t)g->group * CONTEXTS + context) * ALPHABET;
+    for (int k = 0; k < size; k++) {
+        const int place = places[k];
+        const float left = (float)seen[place] * 256.f + 4096.f;
+        const float right = expected[place] - before[place] + 4096.f;
+        int class = 0;
+        for (int t = 0; t < CLASSES - 1; t++)
+            class += left >= (float)(right * THRESHOLDS[t]);
+        out[k] = (uint8_t)class;
+    }
+}
+
+static inline const uint16_t *table_row(const uint16_t *tables, int class, int linked, int parent)
+{
+    const int state = linked ? 2 + (parent > 0) - (parent < 0) : 0;
+    return tables + (state * CLASSES + class) * ALPHABET;
 }
 
 static void mark_seen(Coder *self, int place)
@@ -265,10 +278,12 @@ static void release(Coder *self)
         PyBuffer_Release(&self->array[--self->held]);
     PyMem_Free(self->seen);
     PyMem_Free(self->joined);
+    PyMem_Free(self->classes);
     PyMem_Free(self->symbols);
     PyMem_Free((void *)self->rows);
     self->seen = NULL;
     self->joined = NULL;
+    self->classes = NULL;
     self->symbols = NULL;
     self->rows = NULL;
 }
@@ -329,9 +344,10 @@ static int coder_init(Coder *self, PyObject *args, PyObject *keywords)
         symbols += (size_t)open_group(self, g, 0).size;
     self->seen = PyMem_Calloc((size_t)self->positions, sizeof *self->seen);
     self->joined = PyMem_Calloc((size_t)self->positions * self->channels, 1);
+    self->classes = PyMem_Calloc((size_t)self->positions, 1);
     self->symbols = PyMem_Calloc(symbols + 1, 1);
     self->rows = PyMem_Calloc(symbols + 1, sizeof *self->rows);
-    if (!self->seen || !self->joined || !self->symbols || !self->rows) {
+    if (!self->seen || !self->joined || !self->classes || !self->symbols || !self->rows) {
         PyErr_NoMemory();
         return -1;
     }
@@ -389,21 +405,31 @@ static PyObject *coder_encode(Coder *self, PyObject *args)
     for (; group < self->groups; group++) {
         const Group g = open_group(self, group, first);
         const int8_t *channel = value + (size_t)g.channel * self->positions;
+        const uint16_t *tables = AS(self, uint16_t, TABLES)
+                                 + (size_t)group * CONTEXTS * ALPHABET;
+        const int8_t *joined_of = self->joined_of[g.plane ? g.plane - 1 : 0] + LIMIT;
+        const int8_t *symbol_of = self->symbol_of[g.plane] + LIMIT;
         const size_t start = symbols;
-        for (int k = 0; k < g.size; k++) {
-            int q = channel[g.places[k]];
-            q = (q < -LIMIT ? -LIMIT : q > LIMIT ? LIMIT : q) + LIMIT;
-            const int parent = g.linked ? self->joined_of[g.plane - 1][q] : 0;
-            const int symbol = self->symbol_of[g.plane][q] + ALPHABET / 2;
-            const uint16_t *row = table_row(self, &g, before, k, parent);
-            spent += costs[row[symbol] / 8];
-            self->rows[symbols] = row;
-            self->symbols[symbols++] = (uint8_t)symbol;
+        const uint16_t **restrict rows = self->rows + start;
+        uint8_t *restrict out = self->symbols + start;
+        const uint8_t *restrict classes = self->classes;
+        const int size = g.size, linked = g.linked;
+        const uint16_t *restrict places = g.places;
+        activity_classes(&g, self->seen, before, self->classes);
+        int32_t cost = 0;
+        for (int k = 0; k < size; k++) {
+            int q = channel[places[k]];
+            q = q < -LIMIT ? -LIMIT : q > LIMIT ? LIMIT : q;
+            const int symbol = symbol_of[q] + ALPHABET / 2;
+            const uint16_t *row = table_row(tables, classes[k], linked, joined_of[q]);
+            cost += costs[row[symbol] / 8];
+            rows[k] = row;
+            out[k] = (uint8_t)symbol;
         }
-        if (spent > budget) {
-            symbols = start;
+        spent += cost;
+        if (spent > budget)
             break;
-        }
+        symbols += (size_t)size;
         if (!g.banded)
             for (int k = 0; k < g.size; k++)
                 if (self->symbols[start + k] != ALPHABET / 2)
@@ -475,9 +501,13 @@ static PyObject *coder_decode(Coder *self, PyObject *args)
     for (int group = first; group < first + groups; group++) {
         const Group g = open_group(self, group, first);
         int8_t *joined = self->joined + (size_t)g.channel * self->positions;
+        const uint16_t *tables = AS(self, uint16_t, TABLES)
+                                 + (size_t)group * CONTEXTS * ALPHABET;
+        activity_classes(&g, self->seen, before, self->classes);
         for (int k = 0; k < g.size; k++) {
             const int parent = g.linked ? joined[g.places[k]] : 0;
-            const int symbol = decode_symbol(&d, table_row(self, &g, before, k, parent), ALPHABET);
+            const int symbol = decode_symbol(
+                &d, table_row(tables, self->classes[k], g.linked, parent), ALPHABET);
             if (symbol < 0)
                 goto impossible;
             out[k] = (int8_t)(symbol - ALPHABET / 2);

@@ -82,7 +82,7 @@ class Encoder:
             raise BadImage(f'image is {image.dtype}{list(image.shape)}, the codec takes '
                            f'uint8[{size}, {size}, 3]; crop and resize it first')
         patches = image.reshape(grid, patch, grid, patch * 3).swapaxes(1, 2)
-        flat = patches.astype(np.float32).reshape(grid * grid, -1)
+        flat = patches.astype(np.float32, order='C').reshape(grid * grid, -1)
         values = flat @ self._matrix[:, :channels]
         values -= self._offset[:, :channels]
         banded = min(len(self._spec.spatial), values.shape[1])
