@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from stl_conveyor.codec.reference.recurrent import BLOCK, RecurrentCode
 from stl_conveyor.training.image_folder import load_images
-from stl_conveyor.training.manifest import register_model, write_card
-from stl_conveyor.training.onnx_export import count_macs, export_onnx
+from stl_conveyor.training.manifest import write_card
+from stl_conveyor.training.onnx_export import count_macs
+from stl_conveyor.training.reference_files import write_reference
 from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -180,8 +181,6 @@ def train_recurrent(encoder, decoder, images, recipe, checkpoint):
 
 def export_recurrent(encoder, decoder, code, references, labels):
     """Write the files of the codec and enter them into the reference folder."""
-    references = Path(references)
-    references.mkdir(parents=True, exist_ok=True)
     encoder_states = encoder.states(1, code.side)
     decoder_states = decoder.states(1, code.side)
     first = [f'encoder_{k}' for k in range(len(encoder_states))]
@@ -189,17 +188,12 @@ def export_recurrent(encoder, decoder, code, references, labels):
     new = [f'new_{name}' for name in (*first, *second)]
     pixels = torch.zeros(1, 3, code.side, code.side)
     bits = torch.zeros(1, code.bits, code.grid, code.grid)
-    export_onnx(EncoderStep(encoder, decoder), [pixels, *encoder_states, *decoder_states],
-                references / 'recurrent.encoder.onnx', ['residual', *first, *second],
-                ['bits', 'rest', *new])
-    export_onnx(DecoderStep(decoder), [bits, *decoder_states],
-                references / 'recurrent.decoder.onnx', ['bits', *second],
-                ['pixels', *new[len(first):]])
-    code.save(references / 'recurrent.code.json')
-    for kind, file in (('encoder', 'encoder.onnx'), ('decoder', 'decoder.onnx'),
-                       ('code', 'code.json')):
-        register_model(references, f'recurrent_{kind}', references / f'recurrent.{file}', labels,
-                       code.image_size, 'references')
+    write_reference(
+        references, 'recurrent',
+        (EncoderStep(encoder, decoder), [pixels, *encoder_states, *decoder_states],
+         ['residual', *first, *second], ['bits', 'rest', *new]),
+        (DecoderStep(decoder), [bits, *decoder_states], ['bits', *second],
+         ['pixels', *new[len(first):]]), code, labels)
 
 
 def main(arguments=None):

@@ -30,8 +30,9 @@ from stl_conveyor.codec.reference.st import padded, padded_side, ST_FEATURES, St
 from stl_conveyor.training.codec import AUGMENT
 from stl_conveyor.training.codec_network import load_strong
 from stl_conveyor.training.image_folder import load_images
-from stl_conveyor.training.manifest import register_model, write_card
-from stl_conveyor.training.onnx_export import count_macs, export_onnx
+from stl_conveyor.training.manifest import write_card
+from stl_conveyor.training.onnx_export import count_macs
+from stl_conveyor.training.reference_files import write_reference
 from stl_conveyor.training.tensor_bundle import read_tensor_bundle
 from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.model_folder import ModelFolder
@@ -213,20 +214,12 @@ def fit_code(encoder, images, name, features, part=.9999):
 
 def export_st(encoder, decoder, code, references, role, labels):
     """Write the files of one ST codec and enter them into the reference folder."""
-    references = Path(references)
-    references.mkdir(parents=True, exist_ok=True)
     side = padded_side(code.image_size)
     image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
     levels = torch.zeros(1, ST_FEATURES, code.grid, code.grid, dtype=torch.uint8)
-    export_onnx(LevelsOf(encoder, code.scale), [image], references / f'{role}.encoder.onnx',
-                ['image'], ['levels'])
-    export_onnx(ImageOf(decoder, code.scale), [levels], references / f'{role}.decoder.onnx',
-                ['levels'], ['image'])
-    code.save(references / f'{role}.code.json')
-    for kind, file in (('encoder', 'encoder.onnx'), ('decoder', 'decoder.onnx'),
-                       ('code', 'code.json')):
-        register_model(references, f'{role}_{kind}', references / f'{role}.{file}', labels,
-                       code.image_size, 'references')
+    write_reference(references, role,
+                    (LevelsOf(encoder, code.scale), [image], ['image'], ['levels']),
+                    (ImageOf(decoder, code.scale), [levels], ['levels'], ['image']), code, labels)
 
 
 def main(arguments=None):
