@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Every policy in its node, over real DDS: what OffloadDecision says is what was decided on."""
+import array
 from fractions import Fraction
 import hashlib
 import json
@@ -23,10 +24,11 @@ from stl_conveyor.nodes.offload_policy import (  # noqa: E402
     OffloadPolicy, OffloadPolicySettings)
 from stl_conveyor.nodes.runner import NodeSpec  # noqa: E402
 from stl_conveyor.policy import (  # noqa: E402
-    BudgetTable, LEARNED_POLICIES, POLICIES, PolicyInput, PolicySettings, Reason)
+    BudgetTable, Distribution, LEARNED_POLICIES, POLICIES, PolicyInput, PolicySettings, Reason)
 from stl_conveyor.policy.byte_budget import STOP_SCORE  # noqa: E402
 from stl_conveyor.policy.for_cell import (  # noqa: E402
     ADAPTIVE_NETWORK, load_budgets, load_rewards, make_cell_policy)
+from stl_conveyor.policy.reward import PosteriorReward  # noqa: E402
 from stl_conveyor.vision.model_folder import ModelFolder  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -39,10 +41,14 @@ SCORES = (0.35, 0.97, 0.5, 0.45, 0.9, 0.4, 0.55, 0.36, 0.38, 0.42, 0.48, 0.5)
 
 @pytest.fixture(scope='module')
 def models(tiny_models, tmp_path_factory):
-    """Return the tiny model folder with byte budgets."""
+    """Return the tiny model folder with byte budgets, and rewards by the posterior."""
     folder = tmp_path_factory.mktemp('budgets') / 'models'
     shutil.copytree(tiny_models, folder)
-    rewards = load_rewards(ModelFolder(folder)).distribution.values
+    entropy = load_rewards(ModelFolder(folder))
+    PosteriorReward(
+        entropy.classes, Distribution.of(np.linspace(0, 0.8, 40) ** 2), entropy,
+        np.array([0.0, 1.0]), np.array([0.0, 0.9])).save(folder / 'reward.json')
+    rewards = np.linspace(0, 0.64, 12)
     at = np.linspace(rewards[0], rewards[-1], 12)
     shares = np.array([0.125, 0.25, 0.5, 1.0])
     BudgetTable(
@@ -51,8 +57,9 @@ def models(tiny_models, tmp_path_factory):
         np.broadcast_to(shares, (12, 4)).copy(),
     ).save(folder / 'budget.json')
     manifest = json.loads((folder / 'manifest.json').read_text())
-    digest = hashlib.sha256((folder / 'budget.json').read_bytes()).hexdigest()
-    manifest['files']['budget'] = {'path': 'budget.json', 'sha256': digest}
+    for role in ('budget', 'reward'):
+        digest = hashlib.sha256((folder / f'{role}.json').read_bytes()).hexdigest()
+        manifest['files'][role] = {'path': f'{role}.json', 'sha256': digest}
     (folder / 'manifest.json').write_text(json.dumps(manifest))
     return folder
 
@@ -95,10 +102,13 @@ def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
             message = make_classification(
                 item_id, start_ns + int(i * UNIT * 1e9), CELL.classes[i % 3], score=score,
                 deadline_ns=cell.now_ns() + int(2e9))
+            if i % 2:
+                message.posterior = array.array('f', np.roll(message.probabilities, i))
             classifications.publish(message)
             decision = cell.wait(lambda: next(iter(cell.heard.of(
                 'offload_decision', item_id=item_id)), None), 10, f'decision {item_id}')
-            expected = rewards.expected_reward(np.asarray(message.probabilities))
+            expected = rewards.expected_reward(
+                np.asarray(message.probabilities), message.posterior if i % 2 else None)
             assert decision.policy == name
             assert decision.header.stamp == message.header.stamp
             assert decision.expected_reward == pytest.approx(expected, abs=1e-6)
@@ -140,6 +150,19 @@ def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
         assert budgets and max(budgets) <= NOMINAL_BYTES and min(budgets) < NOMINAL_BYTES
     else:
         assert budgets <= {NOMINAL_BYTES}
+
+
+def test_a_posterior_that_is_none_is_refused(models):
+    """A posterior of another length is bad input, like such probabilities."""
+    with CellHarness([NodeSpec(OffloadPolicy, {'models_dir': str(models)})],
+                     watched=('offload_decision', '/diagnostics')) as cell:
+        cell.wait_active()
+        cell.connect('offload_decision')
+        message = make_classification(1, cell.now_ns(), CELL.classes[0])
+        message.posterior = array.array('f', [0.5, 0.5])
+        cell.publisher('classification').publish(message)
+        decision = cell.wait(lambda: next(iter(cell.heard.of('offload_decision')), None), 10)
+        assert decision.reason == OffloadDecision.REASON_BAD_INPUT and not decision.offload
 
 
 def test_the_shipped_policy_is_the_one_for_all():

@@ -10,7 +10,7 @@ import pytest
 from stl_conveyor.errors import BadProbabilities, ModelFileError
 from stl_conveyor.policy import Distribution, RewardEstimator
 from stl_conveyor.policy.reward import (
-    compare_metrics, EntropyReward, fit_temperature, kernel_regression, NetworkReward,
+    compare_metrics, EntropyReward, fit_temperature, kernel_regression, NetworkReward, PosteriorReward,
     tempered_entropy,
 )
 
@@ -79,11 +79,21 @@ def network(classes=6, seed=0):
     )
 
 
-@pytest.mark.parametrize('kind', ['entropy', 'network'])
+def posterior_of(probabilities, seed=3):
+    """Make posteriors that differ from the probabilities."""
+    noise = np.random.default_rng(seed).dirichlet(np.ones(probabilities.shape[1]),
+                                                  len(probabilities))
+    return 0.5 * probabilities + 0.5 * noise
+
+
+@pytest.mark.parametrize('kind', ['entropy', 'network', 'posterior'])
 def test_save_and_load(tmp_path, kind):
     """What is loaded answers as what was saved."""
     probabilities, _, _ = classifier(50, seed=5)
     estimator = network() if kind == 'network' else network().entropy
+    if kind == 'posterior':
+        many, weak, strong = classifier(500, seed=5)
+        estimator = PosteriorReward.fit_posterior(many, posterior_of(many), weak, strong)
     estimator.save(tmp_path / 'reward.json', {'items': 50})
     loaded = RewardEstimator.load(tmp_path / 'reward.json')
     assert loaded.kind == kind
@@ -127,6 +137,31 @@ def test_damaged_files_are_refused(tmp_path, damage):
         RewardEstimator.load(tmp_path / 'none.json')
 
 
+def test_posterior_knows_better():
+    """Doubt from the posterior orders the items; without one the entropy answers."""
+    generator = np.random.default_rng(4)
+    truth = generator.integers(0, 5, 8000)
+    posteriors = generator.dirichlet(np.full(5, 0.3), 8000)
+    truth = (posteriors.cumsum(1) < generator.random((8000, 1))).sum(1)
+    blurred = 0.3 * posteriors + 0.7 * generator.dirichlet(np.ones(5), 8000)
+    weak = blurred.argmax(1) == truth
+    strong = np.ones(8000, bool)
+    fitted = PosteriorReward.fit_posterior(
+        blurred[:4000], posteriors[:4000], weak[:4000], strong[:4000])
+    told = fitted.expected_rewards(blurred[4000:], posteriors[4000:])
+    untold = fitted.expected_rewards(blurred[4000:])
+    np.testing.assert_allclose(untold, fitted.entropy.expected_rewards(blurred[4000:]))
+    rewards = strong[4000:].astype(float) - weak[4000:]
+    for part in np.array_split(np.argsort(told), 8):
+        assert told[part].mean() == pytest.approx(rewards[part].mean(), abs=0.07)
+    measured = compare_metrics(
+        {'entropy': untold, 'posterior': told}, weak[4000:], strong[4000:],
+        np.random.default_rng(1), resamples=50)
+    assert all(row['posterior']['gap_closed'] > 0.3 for row in measured['shares'])
+    with pytest.raises(BadProbabilities):
+        fitted.expected_reward(blurred[0], np.full(5, np.nan))
+
+
 def test_compare_metrics():
     """Perfect knowledge gains most, its own estimate closes the whole gap, noise none of it."""
     generator = np.random.default_rng(0)
@@ -141,7 +176,7 @@ def test_compare_metrics():
         assert measured['weak_loss'] == pytest.approx(1 - weak.mean())
         for row in measured['shares']:
             assert row['perfect']['gain'] == pytest.approx(row['share'], abs=1e-3)
-            assert row['gap_closed'] == pytest.approx(closed, abs=0.1)
+            assert row['network']['gap_closed'] == pytest.approx(closed, abs=0.1)
             low, high = row['entropy']['gain_95']
             assert low <= row['entropy']['gain'] <= high
     json.dumps(measured)

@@ -45,7 +45,7 @@ def test_command_chooses_by_measurement(tmp_path, monkeypatch, count, capsys):
     assert measured['kind'] == 'network'
     for row in measured['shares']:
         assert row['entropy']['gain'] < row['network']['gain'] <= row['perfect']['gain'] + 1e-9
-    assert measured['shares'][-1]['gap_closed_95'][0] > 0
+    assert measured['shares'][-1]['network']['gap_closed_95'][0] > 0
     estimator = RewardEstimator.load(tmp_path / 'reward.json')
     known, weak, strong = confusable(500, 1)
     rewards = strong.astype(float) - weak

@@ -174,10 +174,12 @@ def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSetting
     for crop in crops:
         begin = time.perf_counter()
         image = resize_square(crop, folder.image_size)
-        probabilities = classifier.classify(image)
+        answers, doubts = classifier.classify_doubting(image[np.newaxis])
+        probabilities, posterior = answers[0], None if doubts is None else doubts[0]
         classified = time.perf_counter()
-        policy.decide(PolicyInput(expected_reward=rewards.expected_reward(probabilities),
-                                  level=1, denominator=1))
+        policy.decide(PolicyInput(
+            expected_reward=rewards.expected_reward(probabilities, posterior), level=1,
+            denominator=1))
         decided = time.perf_counter()
         encoder.encode(image, probabilities)
         encoded = time.perf_counter()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import sys
 import time
 
+import numpy as np
+
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.msg import Classification, ItemCapture
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
@@ -62,13 +64,15 @@ class LocalClassifier(ConveyorNode):
             return
         started = time.perf_counter()
         image = model_image(message.crop, self.classifier.image_size)
-        probabilities = self.classifier.classify(image)
+        answers, doubts = self.classifier.classify_doubting(image[np.newaxis])
+        probabilities = answers[0]
         compute_time = time.perf_counter() - started
         best = int(probabilities.argmax())
         self._publisher.publish(Classification(
             header=message.header, item_id=key.item_id, deadline=message.deadline,
             source=Classification.SOURCE_LOCAL, class_id=self.labels[best],
             score=min(1.0, float(probabilities[best])), probabilities=float_array(probabilities),
+            posterior=float_array(() if doubts is None else doubts[0]),
             model_id=self.model_id, final=True, compute_time=compute_time))
         self.tick('items')
         self.health.sample('compute_time', compute_time)

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import math
 import sys
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
@@ -195,7 +192,12 @@ class OffloadPolicy(ConveyorNode):
             tokens=self.bucket.state.tokens)
         try:
             probabilities = check_probabilities(message.probabilities, len(self.labels))
-            self._decide(key, decision, probabilities, now_ns, ros_ns)
+            posterior = None
+            if len(message.posterior):
+                posterior = check_probabilities(message.posterior, len(self.labels))
+            decision.probabilities = float_array(probabilities)
+            decision.expected_reward = self.rewards.expected_reward(probabilities, posterior)
+            self._decide(key, decision, now_ns, ros_ns)
             self._decided.put(key, True)
         except BadProbabilities as error:
             self.warn('bad_probabilities', f'item {key.item_id}: {error}')
@@ -204,21 +206,17 @@ class OffloadPolicy(ConveyorNode):
         self.tick('items')
 
     def _decide(
-        self, key: ItemKey, decision: OffloadDecision, probabilities: NDArray[np.float32],
-        now_ns: int, ros_ns: int,
+        self, key: ItemKey, decision: OffloadDecision, now_ns: int, ros_ns: int,
     ) -> None:
         unit_ns = self.settings.time_unit * 1e9
         previous_ns, self._previous_stamp_ns = self._previous_stamp_ns, key.stamp_ns
-        expected = self.rewards.expected_reward(probabilities)
         choice = self.policy.decide(PolicyInput(
-            expected_reward=expected, level=self.bucket.available,
+            expected_reward=decision.expected_reward, level=self.bucket.available,
             denominator=self.bucket.denominator, time=now_ns / unit_ns,
             interarrival=math.nan if previous_ns is None or key.stamp_ns <= previous_ns
             else (key.stamp_ns - previous_ns) / unit_ns))
-        decision.expected_reward = expected
         decision.threshold = float(choice.threshold)
         decision.reason = int(choice.reason)
-        decision.probabilities = float_array(probabilities)
         if not choice.offload:
             return
         left_ns = to_ns(decision.deadline) - ros_ns

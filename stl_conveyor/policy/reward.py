@@ -4,26 +4,30 @@
 Expected reward of offloading an item, from what the weak classifier said about it.
 
 The reward is loss(weak) - loss(strong): 1 when only the strong classifier is right, -1 when only
-the weak one is, else 0. Two estimators share one interface and one file format:
+the weak one is, else 0. Three estimators share one interface and one file format:
 
 * ``EntropyReward``: temperature-calibrated entropy, then kernel regression of the reward on it
   (Qiu et al., "Adaptive Edge Offloading for Image Classification Under Rate Limit", IEEE TCAD
   2022).
 * ``NetworkReward``: a small network on the whole probability vector, sorted and by class, which
   predicts whether each classifier is right; trained by ``stl_conveyor.training.policy``.
+* ``PosteriorReward``: kernel regression of the reward on the doubt 1 - q, where q is the
+  probability that the weak model's posterior (``stl_conveyor.training.posterior``) gives to the
+  weak classifier's first choice.
 
 reward.json, all numbers as JSON numbers, arrays in row-major order::
 
     {"format": 1,
-     "kind": "entropy" | "network",
+     "kind": "entropy" | "network" | "posterior",
      "classes": C,
      "distribution": {"values": [K], "weights": [K]},  expected rewards of items not fitted on
      "entropy": {"temperature": T,                      p ** (1/T), normalised
                  "knots": [n], "values": [n]},          nats -> expected reward, interpolated
      "network": {"layers": [{"weight": [out][in], "bias": [out]}, ...]},
+     "posterior": {"knots": [n], "values": [n]},        doubt -> expected reward, interpolated
      "measured": {...}}                                 how the kinds compared, for people
 
-"entropy" is always there; "network" may be. ``kind`` says which one answers.
+"entropy" is always there; the others may be. ``kind`` says which one answers.
 """
 
 from abc import ABC, abstractmethod
@@ -149,20 +153,33 @@ class RewardEstimator(ABC):
     classes: int
     distribution: Distribution
 
-    def expected_reward(self, probabilities: np.ndarray) -> float:
+    def expected_reward(
+        self, probabilities: np.ndarray, posterior: 'np.ndarray | None' = None
+    ) -> float:
         """
         Return the expected gain in accuracy, -1..1, of offloading the item with these [C].
 
+        posterior  [C] of a weak model that tells one, or None
         Raises BadProbabilities for a vector that no classifier can have sent.
         """
-        return float(self.expected_rewards(np.asarray(probabilities)[None])[0])
+        return float(self.expected_rewards(
+            np.asarray(probabilities)[None],
+            None if posterior is None else np.asarray(posterior)[None],
+        )[0])
 
-    def expected_rewards(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the expected gains [N] of items with probabilities [N, C]."""
-        return self._estimate(checked_probabilities(probabilities, self.classes))
+    def expected_rewards(
+        self, probabilities: np.ndarray, posteriors: 'np.ndarray | None' = None
+    ) -> np.ndarray:
+        """Return the expected gains [N] of items with probabilities and posteriors [N, C]."""
+        checked = checked_probabilities(probabilities, self.classes)
+        if posteriors is not None:
+            posteriors = checked_probabilities(posteriors, self.classes)
+        return self._estimate(checked, posteriors)
 
     @abstractmethod
-    def _estimate(self, probabilities: np.ndarray) -> np.ndarray:
+    def _estimate(
+        self, probabilities: np.ndarray, posteriors: 'np.ndarray | None'
+    ) -> np.ndarray:
         """Estimate for checked, normalised probabilities [N, C]."""
 
     @staticmethod
@@ -209,6 +226,12 @@ class RewardEstimator(ABC):
                         (np.asarray(layer['weight'], float), np.asarray(layer['bias'], float))
                         for layer in content['network']['layers']
                     ),
+                )
+            if content['kind'] == 'posterior':
+                curve = content['posterior']
+                return PosteriorReward(
+                    **common, entropy=entropy, knots=np.asarray(curve['knots'], float),
+                    values=np.asarray(curve['values'], float),
                 )
             raise ValueError(f'unknown kind {content["kind"]!r}')
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
@@ -294,7 +317,8 @@ class EntropyReward(RewardEstimator):
             values=values,
         )
 
-    def _estimate(self, probabilities: np.ndarray) -> np.ndarray:
+    def _estimate(self, probabilities, posteriors):
+        del posteriors
         return np.interp(
             tempered_entropy(probabilities, self.temperature), self.knots, self.values
         )
@@ -348,7 +372,8 @@ class NetworkReward(RewardEstimator):
         """Name of the kind in reward.json."""
         return 'network'
 
-    def _estimate(self, probabilities: np.ndarray) -> np.ndarray:
+    def _estimate(self, probabilities, posteriors):
+        del posteriors
         x = network_features(probabilities)
         for weight, bias in self.layers[:-1]:
             x = np.maximum(x @ weight.T + bias, 0.0)
@@ -368,6 +393,69 @@ class NetworkReward(RewardEstimator):
         return replace(self, distribution=distribution)
 
 
+@dataclass(frozen=True, eq=False)
+class PosteriorReward(RewardEstimator):
+    """
+    Expected reward from what the weak model's posterior says about its first choice.
+
+    entropy  the published estimator, fitted on the same items; it answers where an item comes
+             without a posterior
+    knots    float64 [n], doubts, ascending
+    values   float64 [n], expected reward at the knots
+    """
+
+    entropy: EntropyReward
+    knots: np.ndarray
+    values: np.ndarray
+
+    def __post_init__(self):
+        if self.knots.ndim != 1 or self.knots.shape != self.values.shape or not self.knots.size:
+            raise ConfigError('knots and values of the posterior must be as many')
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind in reward.json."""
+        return 'posterior'
+
+    @classmethod
+    def fit_posterior(
+        cls, probabilities: np.ndarray, posteriors: np.ndarray, weak_correct: np.ndarray,
+        strong_correct: np.ndarray,
+    ) -> 'PosteriorReward':
+        """
+        Fit both curves.
+
+        probabilities, posteriors [N, C] of the weak model; weak_correct, strong_correct [N].
+        """
+        entropy = EntropyReward.fit(probabilities, weak_correct, strong_correct)
+        reward = np.asarray(strong_correct, dtype=float) - np.asarray(weak_correct, dtype=bool)
+        doubt = doubts(checked_probabilities(probabilities), checked_probabilities(posteriors))
+        knots = np.linspace(doubt.min(), doubt.max() + 1e-9, 65)
+        values, _ = kernel_regression(doubt, reward, knots)
+        # More doubt never means less to gain; what falls is noise.
+        values = np.maximum.accumulate(values) + 1e-6 * np.arange(values.size)
+        return cls(
+            classes=probabilities.shape[1],
+            distribution=distribution_of_estimates(np.interp(doubt, knots, values)),
+            entropy=entropy, knots=knots, values=values,
+        )
+
+    def _estimate(self, probabilities, posteriors):
+        if posteriors is None:
+            return self.entropy._estimate(probabilities, None)
+        return np.interp(doubts(probabilities, posteriors), self.knots, self.values)
+
+    def _parameters(self) -> dict:
+        curve = {'knots': _rounded(self.knots), 'values': _rounded(self.values)}
+        return {**self.entropy._parameters(), 'posterior': curve}
+
+
+def doubts(probabilities: np.ndarray, posteriors: np.ndarray) -> np.ndarray:
+    """Return 1 - q [N] of the first choices by probabilities [N, C] in posteriors [N, C]."""
+    first = probabilities.argmax(axis=-1)
+    return 1.0 - np.take_along_axis(posteriors, first[..., None], axis=-1)[..., 0]
+
+
 def compare_metrics(
     estimates: 'dict[str, np.ndarray]', weak_correct: np.ndarray, strong_correct: np.ndarray,
     generator: np.random.Generator, shares: 'tuple[float, ...]' = (0.05, 0.1, 0.25),
@@ -376,13 +464,13 @@ def compare_metrics(
     """
     Measure how well estimates choose the items to offload.
 
-    estimates  by name, [N] each: 'entropy' and, if there is one, 'network'
+    estimates  by name, [N] each: 'entropy' and those to be compared with it
     shares     of the items that are offloaded, those with the best estimates
 
     Returns, as plain numbers for a JSON file: the loss of the weak classifier; for each share and
     each metric, perfect knowledge among them, the gain in accuracy and the loss, with 95 %
     bootstrap intervals over items; and the part of the gap between entropy and perfect knowledge
-    that the network closes. Equal estimates are ordered at random.
+    that each of the others closes. Equal estimates are ordered at random.
     """
     weak = np.asarray(weak_correct, dtype=bool)
     rewards = np.asarray(strong_correct, dtype=float) - weak
@@ -414,14 +502,17 @@ def compare_metrics(
             row[name] = {
                 'gain': gain, 'gain_95': interval(drawn), 'loss': weak_loss - gain,
             }
-        if 'network' in metrics:
-            def closed(gain):
+        for name in estimates:
+            if name == 'entropy':
+                continue
+
+            def closed(gain, name=name):
                 gap = gain['perfect'] - gain['entropy']
-                won = gain['network'] - gain['entropy']
+                won = gain[name] - gain['entropy']
                 return np.divide(won, gap, out=np.zeros_like(won), where=gap > 1e-12)
 
-            row['gap_closed'] = float(closed(whole)[place])
-            row['gap_closed_95'] = interval(
+            row[name]['gap_closed'] = float(closed(whole)[place])
+            row[name]['gap_closed_95'] = interval(
                 np.array([closed(sample)[place] for sample in samples])
             )
         result['shares'].append(row)

@@ -52,9 +52,11 @@ def main(arguments=None):
             codec.main(['--data', str(data), '--strong', str(options.work / 'strong.pt'),
                         '--work', str(options.work), '--models', str(options.models)])
         elif stage == 'reward':
-            images = render.load_split(data, 'val')
-            fit_reward(LabelledImages(images.pixels, images.labels), options.work,
-                       options.models, options.budget, threads=options.threads)
+            torch.set_num_threads(options.threads)
+            images, seen = (LabelledImages(split.pixels, split.labels) for split in (
+                render.load_split(data, 'val'), render.load_split(data, 'train')))
+            fit_reward(images, options.work, options.models, options.budget,
+                       threads=options.threads, seen=seen)
         else:
             write_readme(options.models, CLASS_IDS)
 

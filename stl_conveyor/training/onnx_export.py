@@ -39,7 +39,8 @@ def halve_weights(path):
             continue
         name, half = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
         tensor.CopyFrom(numpy_helper.from_array(half, f'{name}_half'))
-        casts.append(helper.make_node('Cast', [f'{name}_half'], [name], to=TensorProto.FLOAT))
+        casts.append(helper.make_node(
+            'Cast', [f'{name}_half'], [name], name=name, to=TensorProto.FLOAT))
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(casts + nodes)

@@ -17,7 +17,6 @@ import time
 import numpy as np
 import torch
 
-from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.reward import EntropyReward
 from stl_conveyor.training import codec, policy
@@ -26,8 +25,9 @@ from stl_conveyor.training.classifiers import (
 from stl_conveyor.training.dataset import Dataset, prepare
 from stl_conveyor.training.image_folder import LabelledImages
 from stl_conveyor.training.manifest import write_readme
+from stl_conveyor.training.posterior import add_posterior
 from stl_conveyor.training.report import write_report
-from stl_conveyor.vision.classifier import Classifier
+from stl_conveyor.training.streams import record_file
 from stl_conveyor.vision.model_folder import ModelFolder
 
 STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'report')
@@ -40,7 +40,6 @@ LEAST_CODEC_SHARE = .25
 DEFAULT_MINUTES = {'cpu': 40., 'cuda': 15.}
 #: Fewest validation images from which the learned reward estimate is fitted.
 LEAST_REWARD_IMAGES = 100
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -204,52 +203,30 @@ def _codec(data, work, models, settings, name, state) -> None:
                       name=name, device=settings.device)
 
 
-def edge_answers(folder: ModelFolder, images: np.ndarray, probabilities: np.ndarray, budget: int,
-                 threads: int = 2) -> np.ndarray:
-    """
-    Return the edge's answers int [N] on what arrives of each image within a byte budget.
-
-    images: uint8 [N, S, S, 3]. probabilities: the weak classifier's, float32 [N, C], which
-    travel as side information.
-    """
-    encoder, decoder = Encoder(folder), Decoder(folder, threads=threads)
-    answers = []
-    for begin in range(0, len(images), BATCH):
-        sessions = []
-        for image, known in zip(images[begin:begin + BATCH], probabilities[begin:begin + BATCH]):
-            session = decoder.start()
-            for packet in encoder.encode(image, known, max_bytes=budget).packets:
-                session.add(packet)
-            sessions.append(session)
-        answers.append(decoder.classify(sessions).argmax(1))
-        print(f'edge answers {begin + len(sessions)}/{len(images)}', flush=True)
-    return np.concatenate(answers)
-
-
 def fit_reward(images: LabelledImages, work: Path, models: Path, budget: int, seed: int = 0,
-               threads: int = 2) -> None:
+               threads: int = 2, seen: 'LabelledImages | None' = None) -> None:
     """
-    Fit the reward estimate on validation images, which no network was fitted to.
+    Fit the reward estimate and the byte budgets on validation images, which no network has seen.
 
-    budget: bytes of an offload, the nominal size of a token. With fewer than 100 images the
+    budget: bytes of an offload, the nominal size of a token. seen: images that the weak model was
+    trained on, from which its posterior is learned first. With fewer than 100 images the
     published estimator alone is fitted, on its own estimates.
     """
     folder = ModelFolder(models)
-    weak = Classifier(folder.path('weak'), threads=threads)
-    probabilities = np.concatenate([weak.classify_batch(images.images[i:i + BATCH])
-                                    for i in range(0, len(images.classes), BATCH)])
-    answers = edge_answers(folder, images.images, probabilities, budget, threads)
-    weak_correct = probabilities.argmax(1) == images.classes
-    edge_correct = answers == images.classes
-    np.savez(work / 'reward.npz', probabilities=probabilities, weak_correct=weak_correct,
-             edge_correct=edge_correct)
-    if len(answers) >= LEAST_REWARD_IMAGES:
+    if seen is not None:
+        weak = folder.path('weak')
+        add_posterior(weak, seen.images, seen.classes, len(folder.labels), seed)
+        policy.update_manifest(models, 'weak', weak.name)
+        folder = ModelFolder(models)
+    record_file(folder, images.images, images.classes, budget, work / 'reward.npz', threads)
+    if len(images.classes) >= LEAST_REWARD_IMAGES:
         done = policy.main(['--models', str(models), '--data', str(work / 'reward.npz'),
                             '--seed', str(seed)])
         if done:
             raise ConfigError('the reward estimate cannot be fitted; see the message above')
         return
-    EntropyReward.fit(probabilities, weak_correct, edge_correct).save(
-        models / 'reward.json', {'items': len(answers), 'note': 'too few images to compare the '
-                                 'estimators; fitted and judged on the same'})
+    with np.load(work / 'reward.npz') as data:
+        EntropyReward.fit(data['probabilities'], data['weak_correct'], data['edge_correct']).save(
+            models / 'reward.json', {'items': len(images.classes), 'note': 'too few images to '
+                                     'compare the estimators; fitted and judged on the same'})
     policy.update_manifest(models, 'reward', 'reward.json')

@@ -1,7 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """
-Fit the reward estimator of a model folder.
+Fit the reward estimator and the byte budgets of a model folder.
 
     python -m stl_conveyor.training.policy --models DIR --data FILE.npz [--seed 0]
 
@@ -10,10 +10,14 @@ FILE.npz holds, for N items that neither classifier was trained on (a few thousa
     probabilities  float [N, C]  of the weak classifier, in the order of the folder's labels
     weak_correct   bool  [N]     whether the weak classifier's first choice is right
     edge_correct   bool  [N]     whether the edge's first choice is right, after compression
+    posteriors     float [N, C]  of a weak model that tells them (optional)
+    budgets, stream_*            what ``stl_conveyor.training.streams`` recorded (optional)
 
-Both estimators of ``stl_conveyor.policy.reward`` are compared on items left out of their fit
-(5-fold). The one that gains more accuracy when the best 5, 10 and 25 % of the items are offloaded
-is written to DIR/reward.json, with the measurement; DIR/manifest.json is brought up to date.
+The estimators of ``stl_conveyor.policy.reward`` are compared on items left out of their fit
+(5-fold). The one that gains most accuracy when the best 5, 10 and 25 % of the items are offloaded
+is written to DIR/reward.json, with the measurement. Where streams were recorded, what each byte
+budget brings and costs over the estimate is written to DIR/budget.json. DIR/manifest.json is
+brought up to date.
 """
 
 import argparse
@@ -27,10 +31,12 @@ import numpy as np
 import torch
 
 from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.policy.byte_budget import BudgetTable
 from stl_conveyor.policy.reward import (
     checked_probabilities, compare_metrics, distribution_of_estimates, EntropyReward,
-    network_features, NetworkReward, RewardEstimator,
+    network_features, NetworkReward, PosteriorReward, RewardEstimator,
 )
+from stl_conveyor.training.streams import load_streams
 
 FOLDS = 5
 MEMBERS = 4         # networks averaged in the logits, written as one block-diagonal network
@@ -117,11 +123,13 @@ def fit_network(
 
 
 def fit(
-    probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray, seed: int = 0
-) -> 'tuple[RewardEstimator, dict]':
+    probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray,
+    seed: int = 0, posteriors: 'np.ndarray | None' = None,
+) -> 'tuple[RewardEstimator, dict, np.ndarray]':
     """
-    Fit both estimators, compare them on items left out, return the better and the measurement.
+    Fit the estimators, compare them on items left out.
 
+    Returns the best, the measurement, and the best one's estimates [N] of items left out.
     Raises ConfigError with fewer than 100 items.
     """
     probabilities = checked_probabilities(probabilities)
@@ -134,11 +142,17 @@ def fit(
     generator = np.random.default_rng(seed)
     fold = generator.permutation(count) % FOLDS
     left_out = {'entropy': np.empty(count), 'network': np.empty(count)}
+    if posteriors is not None:
+        left_out['posterior'] = np.empty(count)
     for k in range(FOLDS):
         use, test = fold != k, fold == k
         network = fit_network(probabilities[use], weak[use], strong[use], seed + 100 * k)
         left_out['network'][test] = network.expected_rewards(probabilities[test])
         left_out['entropy'][test] = network.entropy.expected_rewards(probabilities[test])
+        if posteriors is not None:
+            left_out['posterior'][test] = PosteriorReward.fit_posterior(
+                probabilities[use], posteriors[use], weak[use], strong[use]
+            ).expected_rewards(probabilities[test], posteriors[test])
     measured = {
         'seed': seed, 'edge_accuracy': float(strong.mean()),
         **compare_metrics(left_out, weak, strong, generator),
@@ -148,11 +162,13 @@ def fit(
         },
     }
     chosen = max(left_out, key=lambda kind: sum(row[kind]['gain'] for row in measured['shares']))
-    network = fit_network(probabilities, weak, strong, seed)
-    estimator = network if chosen == 'network' else network.entropy
-    return (
-        replace(estimator, distribution=distribution_of_estimates(left_out[chosen])), measured
-    )
+    if chosen == 'posterior':
+        estimator = PosteriorReward.fit_posterior(probabilities, posteriors, weak, strong)
+    else:
+        network = fit_network(probabilities, weak, strong, seed)
+        estimator = network if chosen == 'network' else network.entropy
+    distribution = distribution_of_estimates(left_out[chosen])
+    return replace(estimator, distribution=distribution), measured, left_out[chosen]
 
 
 def update_manifest(models: Path, role: str, name: str) -> None:
@@ -169,7 +185,7 @@ def main(arguments: 'list[str] | None' = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor.training.policy',
-        description='Fit the reward estimator of a model folder.',
+        description='Fit the reward estimator and the byte budgets of a model folder.',
     )
     parser.add_argument('--models', type=Path, required=True, help='model folder to write to')
     parser.add_argument('--data', type=Path, required=True, help='.npz, see the module')
@@ -181,14 +197,21 @@ def main(arguments: 'list[str] | None' = None) -> int:
             missing = {'probabilities', 'weak_correct', 'edge_correct'} - set(data.files)
             if missing:
                 raise ConfigError(f'{options.data} lacks {", ".join(sorted(missing))}')
-            estimator, measured = fit(
-                data['probabilities'], data['weak_correct'], data['edge_correct'], options.seed
+            estimator, measured, estimates = fit(
+                data['probabilities'], data['weak_correct'], data['edge_correct'], options.seed,
+                data['posteriors'] if 'posteriors' in data.files else None,
             )
+            streams = load_streams(data)
+            if streams:
+                table = BudgetTable.fit(estimates, data['weak_correct'], streams)
     except ConveyorError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     estimator.save(options.models / 'reward.json', measured)
     update_manifest(options.models, 'reward', 'reward.json')
+    if streams:
+        table.save(options.models / 'budget.json')
+        update_manifest(options.models, 'budget', 'budget.json')
     print(json.dumps({'kind': estimator.kind, **measured}, indent=2))
     return 0
 

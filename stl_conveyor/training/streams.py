@@ -63,13 +63,17 @@ def record_streams(
     return result
 
 
-def weak_answers(folder: ModelFolder, images: np.ndarray, threads: int = 1) -> np.ndarray:
-    """Return the weak classifier's probabilities of images, float32 [N, C]."""
+def weak_answers(
+    folder: ModelFolder, images: np.ndarray, threads: int = 1
+) -> 'tuple[np.ndarray, np.ndarray | None]':
+    """Return the weak model's probabilities and posteriors of images, float32 [N, C] each."""
     weak = Classifier(folder.path('weak'), threads=threads)
-    return np.concatenate([
-        weak.classify_batch(images[begin: begin + _BATCH])
-        for begin in range(0, len(images), _BATCH)
-    ])
+    answers = [weak.classify_doubting(images[begin: begin + _BATCH])
+               for begin in range(0, len(images), _BATCH)]
+    probabilities = np.concatenate([first for first, _ in answers])
+    if not weak.has_posterior:
+        return probabilities, None
+    return probabilities, np.concatenate([second for _, second in answers])
 
 
 def stream_arrays(streams: Mapping[int, RecordedStreams]) -> 'dict[str, np.ndarray]':
@@ -109,7 +113,7 @@ def record_file(
     The arrays are those that ``stl_conveyor.training.policy`` reads. ``edge_correct`` is the
     edge's last answer to a stream of a whole token.
     """
-    probabilities = weak_answers(folder, images, threads)
+    probabilities, posteriors = weak_answers(folder, images, threads)
     streams = record_streams(
         folder, images, classes, probabilities, nominal_bytes, threads, show
     )
@@ -117,5 +121,5 @@ def record_file(
     np.savez(
         path, probabilities=probabilities, classes=classes,
         weak_correct=probabilities.argmax(1) == classes, edge_correct=whole.correct[:, -1],
-        **stream_arrays(streams),
+        **({} if posteriors is None else {'posteriors': posteriors}), **stream_arrays(streams),
     )

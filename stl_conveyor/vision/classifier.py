@@ -14,9 +14,9 @@ from stl_conveyor.errors import BadImage, BadProbabilities, MissingDependency, M
 SUM_TOLERANCE = 1e-3
 
 
-def make_session(path: str | Path, threads: int = 1) -> Any:
+def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
     """
-    Open an ONNX file with a bounded number of threads.
+    Open an ONNX file, or the bytes of one, with a bounded number of threads.
 
     :raises ModelFileError: if onnxruntime cannot load it.
     """
@@ -33,7 +33,7 @@ def make_session(path: str | Path, threads: int = 1) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider'])
+            path if isinstance(path, bytes) else str(path), options, providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         raise ModelFileError(f'{path}: onnxruntime cannot load it: {error}') from error
 
@@ -63,7 +63,9 @@ class Classifier:
     """
     An ONNX image classifier with its preprocessing inside the graph.
 
-    Input `image` uint8 `[N, S, S, 3]` RGB, output `probabilities` float32 `[N, C]`.
+    Input `image` uint8 `[N, S, S, 3]` RGB, output `probabilities` float32 `[N, C]`. A weak model
+    may have a second output of the same shape, `posterior`: sharper probabilities that say how
+    far its answer is to be trusted.
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
@@ -98,6 +100,15 @@ class Classifier:
                 f'{probabilities.shape}, not float32 [N, C]')
         self._image_size = int(shape[1])
         self._labels = int(probabilities.shape[1])
+        self._names = ['probabilities']
+        posterior = outputs.get('posterior')
+        if posterior is not None:
+            if (posterior.type, posterior.shape[1:]) != (
+                    probabilities.type, probabilities.shape[1:]):
+                raise ModelFileError(
+                    f'{self._path}: output posterior is {posterior.type} {posterior.shape}, not '
+                    'that of the probabilities')
+            self._names.append('posterior')
 
     @property
     def image_size(self) -> int:
@@ -108,6 +119,11 @@ class Classifier:
     def labels(self) -> int:
         """Return the number of classes."""
         return self._labels
+
+    @property
+    def has_posterior(self) -> bool:
+        """Return whether the model tells a posterior."""
+        return len(self._names) > 1
 
     def classify(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """
@@ -125,13 +141,30 @@ class Classifier:
         :raises BadImage: if the images have another shape or type.
         :raises BadProbabilities: if an answer is no distribution.
         """
+        return self._run(images, 1)[0]
+
+    def classify_doubting(
+        self, images: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """
+        Return probabilities and posteriors, float32 `[N, C]`, of images uint8 `[N, S, S, 3]`.
+
+        The posteriors are None if the model tells none.
+        :raises BadImage: if the images have another shape or type.
+        :raises BadProbabilities: if an answer is no distribution.
+        """
+        answers = self._run(images, len(self._names))
+        return answers[0], answers[1] if self.has_posterior else None
+
+    def _run(self, images: NDArray[np.uint8], outputs: int) -> list[NDArray[np.float32]]:
         size = self._image_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise BadImage(
                 f'the classifier takes uint8 [N, {size}, {size}, 3], not {images.dtype} '
                 f'{list(images.shape)}')
         answers = self._session.run(
-            ['probabilities'], {'image': np.ascontiguousarray(images)})[0]
-        for row in answers:
-            check_probabilities(row, self._labels)
+            self._names[:outputs], {'image': np.ascontiguousarray(images)})
+        for rows in answers:
+            for row in rows:
+                check_probabilities(row, self._labels)
         return answers
