@@ -16,7 +16,7 @@ from stl_conveyor.policy.reward import RewardEstimator
 from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.model_folder import ModelFolder
 
-#: What a cell with an edge needs; `strong` tells in a report what the edge can reach.
+#: What a cell with an edge needs at least; `strong` tells in a report what the edge can reach.
 ROLES = ('weak', 'strong', 'encoder', 'edge', 'reward')
 #: A time that every zip file has, so that the same folder gives the same file.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -31,7 +31,7 @@ def check_models(path: 'str | Path') -> ModelFolder:
     Raises ModelFileError, naming the file and the remedy.
     """
     folder = ModelFolder(path)
-    for role in ROLES:
+    for role in dict.fromkeys((*ROLES, *folder.roles)):
         folder.path(role)
     for role in ('weak', 'strong'):
         classifier = Classifier(folder.path(role))
@@ -66,7 +66,6 @@ def export_models(models: 'str | Path', out: 'str | Path') -> Path:
     if out.exists():
         raise ConfigError(f'{out}: exists already; give a new name or remove it')
     manifest = json.loads((models / 'manifest.json').read_text(encoding='utf-8'))
-    manifest['files'] = {role: manifest['files'][role] for role in ROLES}
     files = {'manifest.json': (json.dumps(manifest, indent=1) + '\n').encode()}
     for entry in manifest['files'].values():
         files[PurePosixPath(entry['path']).as_posix()] = (models / entry['path']).read_bytes()

@@ -121,7 +121,8 @@ def test_offloading_is_bounded_by_chance_and_hindsight():
     edge = rng.random(count) < .93
     estimator = EntropyReward.fit(probabilities, weak, edge)
     rates = (Fraction(0), Fraction(1, 5), Fraction(1, 2), Fraction(1))
-    rows = play_offloading(estimator, probabilities, weak, edge, rates)
+    rows = play_offloading(
+        estimator, estimator.expected_rewards(probabilities), weak, edge, rates)
     assert abs(rows[0]['mdp']['accuracy'] - weak.mean()) < .002   # what the full bucket buys
     assert rows[3]['random'] == round(float(edge.mean()), 4)
     for row in rows[1:3]:

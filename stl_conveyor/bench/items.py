@@ -112,18 +112,17 @@ def load_test_images(data: Path, folder: ModelFolder, split: 'str | None' = None
         tuple(str(path.relative_to(data)) for path, _ in files), split)
 
 
-def play_offloading(estimator: RewardEstimator, probabilities: np.ndarray, weak_right: np.ndarray,
+def play_offloading(estimator: RewardEstimator, estimates: np.ndarray, weak_right: np.ndarray,
                     edge_right: np.ndarray, rates: Sequence[Fraction] = RATES,
                     depth: Fraction = DEPTH, seed: int = 0) -> 'list[dict]':
     """
-    Return what offloading buys, a row for each rate, from outcomes bool[N] and scores [N, C].
+    Return what offloading buys, a row for each rate, from outcomes bool[N] and estimates [N].
 
     Each item appears equally often, in random order. `random` and `hindsight` (the best choice of
     as many items) are exact; intervals are over items (bootstrap).
     """
     rng = np.random.default_rng(seed)
     count = len(weak_right)
-    estimates = estimator.expected_rewards(probabilities)
     gain = edge_right.astype(float) - weak_right
     rounds = max(1, round(PLAYED / count))
     order = np.concatenate([rng.permutation(count) for _ in range(rounds)])
@@ -203,11 +202,14 @@ def evaluate(models: 'str | Path', data: 'str | Path', out: 'str | Path', budget
     test = load_test_images(Path(data), folder, split, label_column)
     out.mkdir(parents=True, exist_ok=True)
     show(f'{len(test.classes)} {test.split} images of {len(folder.labels)} classes')
-    answers = {}
+    answers, doubts = {}, {}
     for role in ('weak', 'strong'):
         model = Classifier(folder.path(role))
-        answers[role] = np.concatenate([model.classify_batch(test.images[k:k + BATCH])
-                                        for k in range(0, len(test.classes), BATCH)])
+        found = [model.classify_doubting(test.images[k:k + BATCH])
+                 for k in range(0, len(test.classes), BATCH)]
+        answers[role] = np.concatenate([first for first, _ in found])
+        doubts[role] = np.concatenate([second for _, second in found]) \
+            if model.has_posterior else None
         show(f'{role:6s} {Share.of(answers[role].argmax(1) == test.classes)}')
     encoder, decoder = Encoder(folder), Decoder(folder)
     curve = []
@@ -226,7 +228,8 @@ def evaluate(models: 'str | Path', data: 'str | Path', out: 'str | Path', budget
                 answers['edge'] = found
     right = {role: found.argmax(1) == test.classes for role, found in answers.items()}
     estimator = RewardEstimator.load(folder.path('reward'))
-    offloading = play_offloading(estimator, answers['weak'], right['weak'], right['edge'])
+    estimates = estimator.expected_rewards(answers['weak'], doubts['weak'])
+    offloading = play_offloading(estimator, estimates, right['weak'], right['edge'])
     times = stage_times(folder, test.images[:40], budget)
     both = {'both right': right['weak'] & right['edge'],
             'only the edge right': ~right['weak'] & right['edge'],
@@ -247,8 +250,7 @@ def evaluate(models: 'str | Path', data: 'str | Path', out: 'str | Path', budget
             for k, label in enumerate(folder.labels) if (test.classes == k).any()},
         'offloading': offloading, 'milliseconds': times}
     (out / 'evaluation.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
-    _write_items(out / 'items.csv', test, answers, folder.labels,
-                 estimator.expected_rewards(answers['weak']))
+    _write_items(out / 'items.csv', test, answers, folder.labels, estimates)
     _draw(out, result, answers, test)
     (out / 'evaluation.md').write_text(_page(result), encoding='utf-8')
     show(f'report: {out / "evaluation.md"}')
