@@ -23,7 +23,7 @@ from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
-from stl_conveyor.nodes.time import to_ns
+from stl_conveyor.nodes.time import to_ns, to_stamp
 from stl_conveyor.vision.classifier import check_probabilities
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -127,7 +127,7 @@ class EdgeClassifier(ConveyorNode):
         message = FeatureFeedback(
             codec_id=self.decoder.identity, status=FeatureFeedback.STATUS_ALIVE,
             compute_time=self._compute_time)
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = to_stamp(self.schedule_clock.ros_now_ns())
         for publisher in self._feedback:
             publisher.publish(message)
 

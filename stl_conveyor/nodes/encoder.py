@@ -12,6 +12,7 @@ import time
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from stl_conveyor.cell.clock_offset import ClockOffsetEstimator
 from stl_conveyor.cell.deadline import DelayEstimator
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.sender import (
@@ -24,12 +25,13 @@ from stl_conveyor.nodes.health import Level
 from stl_conveyor.nodes.items import configured_path, item_key, model_image, RecentItems
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
-from stl_conveyor.nodes.time import to_ns
+from stl_conveyor.nodes.time import to_ns, to_stamp
 from stl_conveyor.vision.classifier import check_probabilities
 from stl_conveyor.vision.model_folder import ModelFolder
 
 LARGEST_STREAM = 1_000_000
 LONGEST_TRANSFER_NS = 10_000_000_000
+ASSUMED_ROUND_TRIP_NS = 250_000_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class EncoderSettings(NodeSettings):
     edge_timeout: float = parameter(
         1.6, 'Seconds without a sign of life after which a transfer is given up.',
         minimum=0.1, maximum=60.0)
+    clock_tolerance: float = parameter(
+        0.1, 'Seconds by which the clock of the edge may differ before that is reported.',
+        minimum=0.001, maximum=3600.0)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class EncoderNode(ConveyorNode):
         self.round_trip = DelayEstimator(
             initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS)
         self.edge_time = DelayEstimator(initial_ns=0, maximum_ns=LONGEST_TRANSFER_NS)
+        self.edge_clock = ClockOffsetEstimator()
         self._captures: RecentItems[ItemCapture] = RecentItems(8)
         self._waiting: RecentItems[OffloadDecision] = RecentItems(8)
         self._begun: RecentItems[bool] = RecentItems(1024)
@@ -208,10 +214,31 @@ class EncoderNode(ConveyorNode):
         data = transfer.packets[action.sequence]
         self._features.publish(ProgressiveFeature(
             header=transfer.header, item_id=transfer.key.item_id,
-            codec_id=self.encoder.identity, deadline=transfer.deadline,
+            codec_id=self.encoder.identity, deadline=self._deadline_at_edge(transfer.deadline),
             sequence=action.sequence, last=action.last, data=array.array('B', data)))
         self.tick('packets')
         self.health.count('payload_bytes', len(data))
+
+    def _deadline_at_edge(self, deadline: Time) -> Time:
+        """Return a deadline as the clock of the edge will show it: that may be another time."""
+        offset_ns = self.edge_clock.at_least_ns(self.steady_clock.now().nanoseconds)
+        return deadline if offset_ns is None else to_stamp(to_ns(deadline) + offset_ns)
+
+    def _watch_edge_clock(self, message: FeatureFeedback) -> None:
+        steady_ns = self.steady_clock.now().nanoseconds
+        self.edge_clock.add(
+            to_ns(message.header.stamp), self.schedule_clock.ros_now_ns(), steady_ns)
+        apart = self.edge_clock.disagreement_ns(
+            steady_ns, assumed_round_trip_ns=ASSUMED_ROUND_TRIP_NS) / 1e9
+        self.health.set_value('edge_clock_apart', f'{apart:.3f} s')
+        if abs(apart) > self.settings.clock_tolerance:
+            self.set_condition(
+                'edge_clock', Level.WARN, 'the clock of the edge is '
+                f'{"ahead of" if apart > 0 else "behind"} this machine\'s: deadlines are '
+                'translated for it; synchronise both with chrony (docs/two_machines.md), see '
+                'edge_clock_apart')
+        else:
+            self.clear_condition('edge_clock', 'the clock of the edge agrees with this machine\'s')
 
     def _stop(self, reason: StopReason) -> None:
         if self._transfer is not None:
@@ -246,6 +273,7 @@ class EncoderNode(ConveyorNode):
             self._stop(StopReason.ERROR)
             return
         if greeting:
+            self._watch_edge_clock(message)
             self.clear_condition('codec_mismatch', 'encoder and edge have the same codec')
             return
         key = item_key(message)
@@ -268,6 +296,8 @@ class EncoderNode(ConveyorNode):
         now_ns = self.schedule_clock.now_ns()
         if sent_ns is not None:
             self.round_trip.add(now_ns - sent_ns, now_ns)
+            self.edge_clock.add_round_trip(
+                now_ns - sent_ns, self.steady_clock.now().nanoseconds)
             self.health.sample('round_trip', (now_ns - sent_ns) / 1e9)
         if math.isfinite(message.compute_time) and 0 < message.compute_time < 10:
             self.edge_time.add(round(message.compute_time * 1e9), now_ns)
