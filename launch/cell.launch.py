@@ -24,7 +24,7 @@ PARAMETERS = {
     'cell_file': ('cell_simulator', 'camera', 'actuator', 'cell_monitor', 'feeder', 'gazebo_io'),
     'items': ('cell_simulator', 'feeder'),
     'seed': ('cell_simulator', 'feeder', 'link_emulator'),
-    'cells': EDGE,
+    'cells': ('edge_classifier',),
     'trigger': ('camera',),
 }
 

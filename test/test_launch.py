@@ -1,18 +1,33 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The launch files start nodes that exist, with parameters that these nodes have."""
+"""The launch files: what they start, and that it starts, works and ends, with the real launch."""
 import ast
+from collections import Counter
+from dataclasses import fields
+from importlib import import_module
+import os
 from pathlib import Path
 import py_compile
 import re
+import subprocess
+import time
 
+from launched import launch_command, launched, needs_launch
 import pytest
+
+from stl_conveyor.nodes.topics import DEVICE, EDGE, EVERY_NODE, GAZEBO, SIMULATION
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
-DEVICE = {'camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator'}
-EDGE = {'edge_classifier'}
-SIMULATION = {'cell_simulator', 'link_emulator', 'cell_monitor'}
+STARTED = {
+    'cell.launch.py': EVERY_NODE,
+    'sim.launch.py': EVERY_NODE,
+    'gazebo.launch.py': GAZEBO + DEVICE + EDGE + ('link_emulator', 'cell_monitor'),
+    'device.launch.py': DEVICE,
+    'edge.launch.py': EDGE,
+}
+NAV2 = {'namespace', 'use_sim_time', 'params_file', 'autostart', 'use_respawn', 'headless',
+        'world', 'log_level'}
 
 
 def constant(path, name):
@@ -23,32 +38,7 @@ def constant(path, name):
     raise LookupError(f'{path.name} has no constant {name}')
 
 
-@pytest.fixture
-def described():
-    """Return the function that expands a launch file into its node actions."""
-    launch = pytest.importorskip('launch', reason='launch comes with an installed ROS 2')
-    pytest.importorskip('launch_ros', reason='launch_ros comes with an installed ROS 2')
-    from launch.actions import IncludeLaunchDescription
-    from launch.launch_description_sources import PythonLaunchDescriptionSource
-    from launch_ros.actions import LifecycleNode
-
-    def expand(name, **arguments):
-        context = launch.LaunchContext()
-        start = IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(ROOT / 'launch' / name)),
-            launch_arguments=arguments.items())
-        found, waiting = [], [start]
-        while waiting:
-            entity = waiting.pop(0)
-            if isinstance(entity, LifecycleNode):
-                entity._perform_substitutions(context)
-                found.append(entity)
-            else:
-                waiting = list(entity.visit(context) or []) + waiting
-        return found
-
-    return expand
-
+# Without launch ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('path', LAUNCH_FILES, ids=lambda path: path.name)
 def test_launch_files_compile(path, tmp_path):
@@ -56,66 +46,253 @@ def test_launch_files_compile(path, tmp_path):
 
 
 def test_every_side_has_its_launch_file():
-    assert {path.name for path in LAUNCH_FILES} >= {
-        'cell.launch.py', 'sim.launch.py', 'device.launch.py', 'edge.launch.py'}
-    assert set(constant(ROOT / 'launch/device.launch.py', 'NODES')) == DEVICE
-    assert set(constant(ROOT / 'launch/edge.launch.py', 'NODES')) == EDGE
-    assert set(constant(ROOT / 'launch/sim.launch.py', 'NODES')) == DEVICE | EDGE | SIMULATION
+    assert {path.name for path in LAUNCH_FILES} == set(STARTED)
+    assert set(EVERY_NODE) == set(DEVICE + EDGE + SIMULATION)
 
 
-@pytest.mark.parametrize('path', LAUNCH_FILES, ids=lambda path: path.name)
-def test_every_node_that_is_launched_has_an_executable(path):
+def test_every_node_that_is_launched_has_an_executable():
     cmake = (ROOT / 'CMakeLists.txt').read_text(encoding='utf-8')
     built = set(re.search(r'set\(node_names(.*?)\)', cmake, re.DOTALL).group(1).split())
-    assert set(constant(path, 'NODES')) <= built
+    assert set(EVERY_NODE + GAZEBO) <= built
 
 
 def test_every_argument_is_described():
-    text = (ROOT / 'launch/cell.launch.py').read_text(encoding='utf-8')
-    calls = [node for node in ast.walk(ast.parse(text))
-             if isinstance(node, ast.Call) and getattr(node.func, 'id', '') ==
-             'DeclareLaunchArgument']
-    names = {call.args[0].value for call in calls}
-    assert names >= {'namespace', 'use_sim_time', 'params_file', 'autostart', 'use_respawn',
-                     'headless', 'world', 'log_level', 'models_dir'}
-    for call in calls:
-        described = {word.arg: word.value for word in call.keywords}
-        assert described['description'].value.endswith('.'), call.args[0].value
+    declared = {}
+    for path in LAUNCH_FILES:
+        for call in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            kind = getattr(getattr(call, 'func', None), 'id', '')
+            if kind == 'DeclareLaunchArgument':
+                words = {word.arg: word.value for word in call.keywords}
+                declared[call.args[0].value] = words['description'].value
+            elif kind == 'flag':
+                declared[call.args[0].value] = call.args[2].value
+    assert set(declared) >= NAV2 | {'models_dir', 'nodes', 'emulate_link', 'cells', 'items'}
+    assert all(text.endswith('.') for text in declared.values())
 
 
 @pytest.mark.ros
 def test_parameters_given_by_launch_are_those_of_the_nodes():
-    from dataclasses import fields
-    from importlib import import_module
-
     given = constant(ROOT / 'launch/cell.launch.py', 'PARAMETERS')
-    for name in constant(ROOT / 'launch/cell.launch.py', 'NODES'):
+    for name in EVERY_NODE + GAZEBO:
         module = import_module(f'stl_conveyor.nodes.{name}')
         kind = next(value for value in vars(module).values()
                     if isinstance(value, type) and getattr(value, 'NAME', '') == name)
         declared = {item.name for item in fields(kind.SETTINGS)}
         assert 'autostart' in declared
         for parameter, takers in given.items():
-            assert (parameter in declared) == (name in takers), f'{name}: {parameter}'
+            if parameter == 'seed':     # the policy's seed is of its own kind
+                assert parameter in declared or name not in takers
+            else:
+                assert (parameter in declared) == (name in takers), f'{name}: {parameter}'
 
 
-@pytest.mark.parametrize('path', LAUNCH_FILES, ids=lambda path: path.name)
+def test_rviz_shows_topics_that_the_bridge_brings():
+    yaml = pytest.importorskip('yaml')
+    shown = yaml.safe_load((ROOT / 'rviz/cell.rviz').read_text(encoding='utf-8'))
+    topics = {display['Topic']['Value'] for display in shown['Visualization Manager']['Displays']
+              if 'Topic' in display}
+    bridged = {row['ros_topic_name'] for name in ('gazebo_bridge', 'gazebo_camera_bridge')
+               for row in yaml.safe_load((ROOT / 'config' / f'{name}.yaml').read_text())}
+    assert topics and topics <= bridged
+    assert shown['Visualization Manager']['Global Options']['Fixed Frame'] == 'cell'
+
+
+# Construct and describe -------------------------------------------------------------------------
+
+def expand(name, **arguments):
+    """Return the actions of a launch file, those of included files too, without running any."""
+    import launch
+    from launch.actions import ExecuteProcess, IncludeLaunchDescription
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+    context = launch.LaunchContext()
+    waiting = [IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(ROOT / 'launch' / name)),
+        launch_arguments=arguments.items())]
+    found = []
+    while waiting:
+        entity = waiting.pop(0)
+        if isinstance(entity, ExecuteProcess):
+            if entity.condition is None or entity.condition.evaluate(context):
+                if hasattr(entity, '_perform_substitutions'):
+                    entity._perform_substitutions(context)
+                found.append(entity)
+        elif not (isinstance(entity, IncludeLaunchDescription) and not entity_exists(entity)):
+            waiting = list(entity.visit(context) or []) + waiting
+    return found
+
+
+def entity_exists(include):
+    """Return whether the package of an included launch file is installed."""
+    from ament_index_python.packages import get_packages_with_prefixes
+    text = str(include.launch_description_source._LaunchDescriptionSource__location)
+    named = re.search(r"pkg='?([a-z_0-9]+)", text)
+    return named is None or named.group(1) in get_packages_with_prefixes()
+
+
+def ours(actions):
+    from launch_ros.actions import LifecycleNode
+    return [action for action in actions if isinstance(action, LifecycleNode)]
+
+
 @pytest.mark.ros
-def test_launch_files_expand_to_their_nodes(path, described):
-    nodes = described(path.name, namespace='cell_7')
-    assert {node.node_name for node in nodes} == {
-        f'/cell_7/{name}' for name in constant(path, 'NODES')}
+@needs_launch
+@pytest.mark.parametrize('name', STARTED)
+def test_launch_files_expand_to_their_nodes(name):
+    nodes = ours(expand(name, namespace='cell_7'))
+    assert {node.node_name for node in nodes} == {f'/cell_7/{node}' for node in STARTED[name]}
+    for node in nodes:
+        assert node._ExecuteLocal__respawn
 
 
 @pytest.mark.ros
-def test_without_emulator_both_sides_meet_on_the_names_of_the_edge(described):
-    remapped = dict(described('device.launch.py')[0].expanded_remapping_rules)
+@needs_launch
+def test_without_emulator_both_sides_meet_on_the_names_of_the_edge():
+    remapped = dict(ours(expand('device.launch.py'))[0].expanded_remapping_rules)
     assert remapped == {'features_tx': 'features_rx', 'feedback_rx': 'feedback_tx',
                         'edge_classification': 'edge_classification_tx'}
-    assert not described('sim.launch.py')[0].expanded_remapping_rules
+    assert not ours(expand('sim.launch.py'))[0].expanded_remapping_rules
 
 
 @pytest.mark.ros
-def test_an_unknown_node_is_refused_by_name(described):
+@needs_launch
+def test_an_unknown_node_is_refused_by_name():
     with pytest.raises(RuntimeError, match='no toaster'):
-        described('cell.launch.py', nodes='camera toaster')
+        expand('cell.launch.py', nodes='camera toaster')
+
+
+@pytest.mark.ros
+@needs_launch
+@pytest.mark.parametrize('name', STARTED)
+def test_show_args_describes_every_argument(name):
+    done = subprocess.run(
+        launch_command(name, '--show-args'), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    shown = dict(re.findall(r"^    '(\w+)':\n        (.+)$", done.stdout, re.MULTILINE))
+    assert NAV2 <= set(shown)
+    assert all('.' in text and not text.startswith('no description') for text in shown.values())
+
+
+@pytest.mark.ros
+@needs_launch
+@pytest.mark.parametrize('name', ['gazebo.launch.py'])
+def test_gazebo_gets_its_world_two_bridges_and_the_cells_frames(name, tmp_path):
+    from launch_ros.actions import Node
+    text = (ROOT / 'config/cell.yaml').read_text(encoding='utf-8')
+    (tmp_path / 'mine.yaml').write_text(text.replace('name: C', 'name: rings'), encoding='utf-8')
+    nodes = [action for action in expand(name, world=str(tmp_path / 'mine.yaml'), namespace='k')
+             if isinstance(action, Node)]
+    count = Counter(node.node_package for node in nodes)
+    assert (count['ros_gz_bridge'], count['tf2_ros']) == (2, 3)
+    assert not count['rviz2']
+    files = [dict(parameter)['config_file']
+             for node in nodes if node.node_package == 'ros_gz_bridge'
+             for parameter in node._Node__expanded_parameter_arguments_values()] if hasattr(
+                 Node, '_Node__expanded_parameter_arguments_values') else []
+    assert not files or 'rings' in Path(files[0]).read_text(encoding='utf-8')
+    assert [node for node in expand(name, use_rviz='true')
+            if isinstance(node, Node) and node.node_package == 'rviz2']
+
+
+# Run --------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def probe():
+    """Return the function that makes a node in the domain of a launch."""
+    import rclpy
+    from rclpy.context import Context
+    made = []
+
+    def make(domain_id):
+        context = Context()
+        rclpy.init(context=context, domain_id=domain_id)
+        node = rclpy.create_node('probe', context=context, use_global_arguments=False)
+        made.append((context, node))
+        return node
+    yield make
+    for context, node in made:
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+def assert_stops_clean(running):
+    code, left = running.interrupt()
+    assert not left
+    assert code in (0, -2, 130), running.output
+    assert 'process has died' not in running.output
+    assert 'Traceback' not in running.output
+
+
+@pytest.mark.ros
+@needs_launch
+def test_device_and_edge_start_meet_and_stop_clean(tmp_path, probe):
+    from graph_checks import incompatible_topics, wait_until_settled
+    for folder in ('device', 'edge'):
+        (tmp_path / folder).mkdir()
+    with launched('device.launch.py', tmp_path / 'device', 'namespace:=line_1') as device, \
+            launched('edge.launch.py', tmp_path / 'edge', 'cells:=line_1',
+                     environment={'ROS_DOMAIN_ID': str(device.domain_id)}) as edge:
+        for running, count in ((device, len(DEVICE)), (edge, 1)):
+            running.wait(lambda running=running, count=count:
+                         running.output.count(': active') == count, 60, 'activation')
+        device.wait(lambda: 'the edge is there' in device.output
+                    or 'no sign of life' not in device.output, 20, 'the edge')
+        graph = probe(device.domain_id)
+        wait_until_settled(
+            graph, [f'/line_1/{name}' for name in DEVICE] + ['/edge_classifier'])
+        assert incompatible_topics(graph) == []
+        for topic in ('features_rx', 'feedback_tx', 'edge_classification_tx'):
+            assert graph.count_publishers(f'/line_1/{topic}') == 1
+            assert graph.count_subscribers(f'/line_1/{topic}') >= 1
+        assert_stops_clean(edge)
+        assert_stops_clean(device)
+
+
+@pytest.mark.ros
+@needs_launch
+def test_simulated_cell_waits_sorts_and_stops_clean(tmp_path, probe):
+    pytest.importorskip('mujoco', reason='the simulated cell needs mujoco')
+    from diagnostic_msgs.msg import DiagnosticArray
+    import rclpy
+    reports = {}
+
+    def on_report(message):
+        for status in message.status:
+            reports[status.name] = {value.key: value.value for value in status.values}
+    with launched('sim.launch.py', tmp_path, 'items:=4', 'seed:=5') as running:
+        node = probe(running.domain_id)
+        node.create_subscription(DiagnosticArray, '/diagnostics', on_report, 16)
+        executor = rclpy.executors.SingleThreadedExecutor(context=node.context)
+        executor.add_node(node)
+        end = time.monotonic() + 90
+        while reports.get('cell_simulator', {}).get('finished') != 'True' or int(
+                reports.get('cell_monitor', {}).get('outcomes', 0)) < 4:
+            assert time.monotonic() < end, running.output
+            executor.spin_once(timeout_sec=0.5)
+        executor.shutdown(timeout_sec=0)
+        # Nothing passed while models were loading: every item was shown, seen and acted on.
+        assert (reports['cell_monitor']['items'], reports['cell_monitor']['unacted']) == ('4', '0')
+        assert_stops_clean(running)
+
+
+@pytest.mark.ros
+@needs_launch
+def test_a_node_that_dies_is_started_again(tmp_path):
+    with launched('edge.launch.py', tmp_path) as running:
+        running.wait(lambda: running.output.count(': active') == 1, 60, 'activation')
+        pid = int(re.search(r'edge_classifier-1\]: process started with pid \[(\d+)\]',
+                            running.output).group(1))
+        os.kill(pid, 9)
+        running.wait(lambda: running.output.count(': active') == 2, 60, 'a second life')
+        code, left = running.interrupt()
+        assert not left
+
+
+@pytest.mark.ros
+@needs_launch
+def test_a_wrong_parameter_file_is_refused_by_name(tmp_path):
+    wrong = tmp_path / 'wrong.yaml'
+    wrong.write_text('/**/edge_classifier:\n  ros__parameters:\n    threds: 2\n')
+    with launched('edge.launch.py', tmp_path, f'params_file:={wrong}',
+                  'use_respawn:=false') as running:
+        running.process.wait(timeout=60)
+        assert "unknown parameter 'threds'" in running.output

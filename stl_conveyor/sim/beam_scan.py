@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.sim.gazebo_world import BEAM_HEIGHT
 
+FAR = 1e3    # m
+
 
 def something_in_beam(cell: CellDescription, ranges: NDArray[np.float32], first_angle: float,
                       step: float, least_height: float) -> bool:
@@ -21,7 +23,7 @@ def something_in_beam(cell: CellDescription, ranges: NDArray[np.float32], first_
     :param least_height: above the belt that counts, m
     """
     angles = first_angle + step * np.arange(len(ranges))
-    ranges = np.where(np.isfinite(ranges), ranges, np.inf)
+    ranges = np.where(np.isfinite(ranges), ranges, FAR)
     heights = BEAM_HEIGHT - ranges * np.cos(angles)
     across = np.abs(ranges * np.sin(angles))
     return bool(np.any((heights > least_height) & (across < cell.belt.width / 2)))
