@@ -20,7 +20,7 @@ from stl_conveyor.bench.items import play_offloading, top_confusions
 from stl_conveyor.cli import main
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.policy.reward import EntropyReward
-from stl_conveyor.training.manifest import write_card, write_readme
+from stl_conveyor.training.manifest import register_model, write_card, write_readme
 from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -243,6 +243,17 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path, capsys):
     (tmp_path / 'x.zip').write_bytes(b'PK no zip')
     code, _, err = run(capsys, 'export', tmp_path / 'x.zip', '--out', tmp_path / 'out')
     assert code == 2 and 'x.zip' in err and not (tmp_path / 'out').exists()
+
+
+def test_files_of_other_roles_go_along_and_are_checked_too(models, tmp_path, capsys):
+    copy = damaged(models, tmp_path, lambda copy: (copy / 'budget.json').write_text('{}'))
+    register_model(copy, 'budget', copy / 'budget.json', LABELS, SIZE)
+    assert run(capsys, 'export', copy, '--out', tmp_path / 'a.zip')[0] == 0
+    with zipfile.ZipFile(tmp_path / 'a.zip') as archive:
+        assert 'a/budget.json' in archive.namelist()
+    (copy / 'budget.json').write_text('[]')
+    code, _, err = run(capsys, 'export', copy, '--out', tmp_path / 'b.zip')
+    assert code == 2 and 'budget.json' in err
 
 
 # The command ----------------------------------------------------------------------------------
