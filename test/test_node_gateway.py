@@ -12,6 +12,7 @@ from graph_checks import incompatible_topics, node_interface, wait_until_settled
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature  # noqa: E402
 from stl_conveyor.nodes.device_gateway import DeviceGateway  # noqa: E402
 from stl_conveyor.nodes.edge_gateway import EdgeGateway  # noqa: E402
+from stl_conveyor.security import permissions, resolve, WIRINGS  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -47,11 +48,14 @@ def test_a_gateway_has_no_services_and_few_topics(cell):
     for name in ('device_gateway', 'edge_gateway'):
         seen = node_interface(cell.probe, name)
         assert not seen.services and not seen.clients
-        # three in, three out, and what every node of ours has
+        # three in, three out, and what every node of ours has: no more than the policy allows
         relays = DeviceGateway.RELAYS if name == 'device_gateway' else EdgeGateway.RELAYS
         assert set(seen.publishers) == {
             *(f'/{topic}' for topic in relays.values()),
             '/diagnostics', '/parameter_events', f'/{name}/transition_event'}
+        rules = permissions(name, WIRINGS['gateways'])
+        assert {resolve(topic, name, '') for topic in rules.publish} == set(seen.publishers)
+        assert {resolve(topic, name, '') for topic in rules.subscribe} == set(seen.subscriptions)
 
 
 def test_a_gateway_reports_what_passed(cell):

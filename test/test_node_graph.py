@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graph of all nodes is the one that nodes/topics.py and the documentation describe."""
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 import random
 import re
@@ -21,7 +23,9 @@ from std_msgs.msg import Header, String  # noqa: E402
 
 from stl_conveyor.nodes.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.qos import make_profile  # noqa: E402
-from stl_conveyor.nodes.topics import EVERY_NODE, publisher_of, subscriber_of, TOPICS  # noqa: E402
+from stl_conveyor.nodes.topics import (  # noqa: E402
+    EVERY_NODE, GAZEBO, publisher_of, subscriber_of, TOPICS)
+from stl_conveyor.security import permissions, resolve, WIRINGS  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -146,6 +150,70 @@ def test_what_is_not_in_the_table_is_refused_with_the_remedy():
     for find in (publisher_of, subscriber_of):
         with pytest.raises(LookupError, match='actuator.*capture_2.*nodes/topics.py'):
             find('capture_2', 'actuator')
+
+
+def used_by(seen):
+    """Return what a node's interface comes to in the terms of a policy."""
+    used = {'publish': set(seen.publishers), 'subscribe': set(seen.subscriptions),
+            'reply': set(seen.services), 'request': set(seen.clients)}
+    assert not seen.action_servers and not seen.action_clients
+    return {use: names for use, names in used.items() if names}
+
+
+def needed(node, wiring):
+    """Return what the policy allows a node: use → fully qualified names."""
+    rules = permissions(node, WIRINGS[wiring])
+    return {use: {resolve(name, node, '') for name in names}
+            for use, names in vars(rules).items() if names}
+
+
+@pytest.mark.parametrize('node', EVERY_NODE)
+def test_the_policy_allows_what_a_node_uses(graph, node):
+    used, rules = used_by(node_interface(graph, node)), needed(node, 'simulation')
+    for use, names in used.items():
+        assert names <= rules[use], use
+    optional = {f'/{topic.name}' for topic in TOPICS if node in topic.optional}
+    for use, names in rules.items():
+        # /clock: only with use_sim_time, for which there is a wiring of its own
+        assert names - used.get(use, set()) <= optional, use
+
+
+def test_the_policy_allows_what_the_nodes_beside_gazebo_use():
+    # feeder asks for the services of Gazebo's bridge, and cannot be activated without their types
+    names = [name for name in GAZEBO if name != 'feeder' or find_spec('ros_gz_interfaces')]
+    with CellHarness([NodeSpec(node_class(name), group=name) for name in names],
+                     watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        wait_until_settled(cell.probe, [f'/{name}' for name in names])
+        assert incompatible_topics(cell.probe) == []
+        for name in names:
+            used = used_by(node_interface(cell.probe, name))
+            rules = needed(name, 'gazebo')
+            for use, names in used.items():
+                for each in names:
+                    assert any(fnmatch(each, pattern) for pattern in rules[use]), (use, each)
+            for use, patterns in rules.items():
+                # /clock only with use_sim_time
+                assert all(any(fnmatch(each, pattern) for each in used[use])
+                           for pattern in patterns - {'/clock'}), use
+
+
+def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parameters():
+    optional = {(topic.name, node) for topic in TOPICS for node in topic.optional}
+    assert {node for _, node in optional} == {'actuator'}
+    used = {}
+    for parameters in ({}, {'output': 'ros2_control'},
+                       {'output': 'ros2_control', 'controller_kind': 'trajectory'}):
+        spec = NodeSpec(node_class('actuator'), parameters)
+        with CellHarness([spec], watched=('/diagnostics',)) as cell:
+            cell.wait_active()
+            wait_until_settled(cell.probe, ['/actuator'])
+            for use, names in used_by(node_interface(cell.probe, 'actuator')).items():
+                used.setdefault(use, set()).update(names)
+    rules = needed('actuator', 'simulation')
+    for uses in (used, rules):
+        uses['publish'].discard('/rosout')   # only the first of a name in a process has it
+    assert used == rules
 
 
 def rows_of(document, heading):

@@ -56,6 +56,7 @@ class Topic:
     :param outside: who else is meant to publish or to listen, in words.
     :param particular: node → its own profile.
     :param optional: nodes that use it with some values of their parameters only.
+    :param of_parts: whether it stands in a namespace for each part of the cell, beside the node's.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Topic:
     outside: str = ''
     particular: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
     optional: tuple[str, ...] = ()
+    of_parts: bool = False
 
     def profile_of(self, node: str) -> Profile:
         """Return the profile with which a node publishes or listens."""
@@ -126,9 +128,10 @@ TOPICS = (
     Topic('diverter_controller/joint_trajectory', 'trajectory_msgs/JointTrajectory',
           Profile.RESULT, ('actuator',), (), outside='ros2_control', optional=('actuator',)),
     Topic('joint_states', 'sensor_msgs/JointState', Profile.SENSOR, (),
-          ('actuator', 'gazebo_io'), outside='ros2_control, Gazebo', optional=('actuator',)),
+          ('actuator', 'gazebo_io'), outside='ros2_control, Gazebo', optional=('actuator',),
+          particular=MappingProxyType({'gazebo_io': Profile.POSES})),
     Topic('cmd_pos', 'std_msgs/Float64', Profile.RESULT, ('gazebo_io',), (),
-          outside='Gazebo, in the namespace of each pusher'),
+          outside='Gazebo, in the namespace of each pusher', of_parts=True),
     Topic('break_beam/scan', 'sensor_msgs/LaserScan', Profile.POSES, (), ('gazebo_io',),
           outside='Gazebo'),
     Topic('belt/cmd_vel', 'std_msgs/Float64', Profile.RESULT, ('feeder',), (),
@@ -142,6 +145,10 @@ TOPICS = (
     Topic('/diagnostics', 'diagnostic_msgs/DiagnosticArray', Profile.DIAGNOSTICS,
           EVERY_NODE + GATEWAYS + GAZEBO, ('cell_monitor',)),
 )
+
+# Services of others that nodes of ours call: name → nodes.
+CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    'spawn_entity': ('feeder',), 'delete_entity': ('feeder',)})
 
 # Where no emulator stands between the two sides, the device uses the names of the edge, which may
 # serve several cells and keeps its own.
