@@ -35,7 +35,8 @@ from stl_conveyor.bench.codec_scores import Row, score, wilson
 from stl_conveyor.bench.codec_series import own_series, reference_series, Series, STREAM_BYTES
 from stl_conveyor.bench.codec_time import (
     device_megabytes, encode_milliseconds, measure_times, pi_milliseconds, sending_milliseconds)
-from stl_conveyor.codec.reference import image_codecs, ReferenceCodec, trained_codecs
+from stl_conveyor.codec.reference import (
+    BestQuality, image_codecs, ReferenceCodec, trained_codecs)
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.resources import share_path
 from stl_conveyor.training.image_folder import LabelledImages
@@ -47,7 +48,9 @@ __all__ = ['bench_codec', 'codec_rows', 'load_test', 'measure_times', 'OURS', 'O
 
 BATCH = 32
 #: Packet sizes among which a stream that can be cut anywhere chooses under a deadline.
-PACKET_SIZES = (384, 512)
+PACKET_SIZES = (448,)
+#: Up to here the curves rise so much that the sizes of the table are too coarse for a deadline.
+EXACT_LIMIT = 2304
 #: Titles of the deadlines by whose encode times count.
 HERE, ON_PI = 'encode time as on this machine', 'encode time as on a Raspberry Pi 4'
 #: Images on which times are measured.
@@ -152,9 +155,16 @@ def _deadlines(series: Sequence[Series], times: dict) -> 'dict[str, dict]':
 
 
 def exact_sizes(codec: ReferenceCodec) -> 'tuple[int, ...]':
-    """Return the largest sizes that arrive by each deadline over each link of constant rate."""
+    """
+    Return the largest sizes that arrive by a deadline over a link of constant rate.
+
+    Only for the codecs that are best at their size, those that may downscale, and only up to
+    EXACT_LIMIT; beyond it and for the others the sizes of the table are dense enough.
+    """
+    if not isinstance(codec, BestQuality) or not codec.downscale:
+        return ()
     ready = sending_milliseconds(codec)
-    return () if ready is None else budgets(ready, STREAM_BYTES)
+    return tuple(size for size in budgets(ready, STREAM_BYTES) if size <= EXACT_LIMIT)
 
 
 def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,

@@ -149,9 +149,9 @@ def encode_milliseconds(codec: ReferenceCodec, images: Sequence[np.ndarray]) -> 
         lambda k: codec.packets(np.roll(images[k], k + 1, 0), 1 << 20), len(images), 1)
 
 
-def sending_milliseconds(codec: ReferenceCodec) -> 'float | None':
-    """Return the encode time that a sender reckons with; None for a codec that streams."""
-    return SENDING[codec.format] if isinstance(codec, BestQuality) else None
+def sending_milliseconds(codec: BestQuality) -> float:
+    """Return the encode time that a sender reckons with."""
+    return SENDING[codec.format]
 
 
 def pi_milliseconds(codec: 'ReferenceCodec | None', here: float, progressive: float) -> float:
