@@ -1,6 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Packets of the codec: prefixes, subsets, budgets, damage, mismatch."""
+import os
+import subprocess
+import sys
+
 from hypothesis import given, HealthCheck, settings, strategies as st
 import numpy as np
 import pytest
@@ -135,6 +139,38 @@ def test_rounding_of_the_transform_cannot_put_the_decoder_out_of_step(
     session = session_of(decoder, item.packets)
     assert session._known.any()
     assert np.array_equal(session._planes, np.where(session._known, sent, 0))
+
+
+ELSEWHERE = """
+import sys
+import numpy as np
+from pathlib import Path
+from stl_conveyor.codec import Encoder
+from stl_conveyor.codec.entropy import split_planes
+from stl_conveyor.vision.model_folder import ModelFolder
+encoder = Encoder(ModelFolder(Path(sys.argv[1])))
+image = np.load(sys.argv[2])
+packets = encoder.encode(image, packet_bytes=300, max_bytes=1200).packets
+np.savez(sys.argv[3], sent=split_planes(encoder.quantise(image)),
+         **{f'packet_{k}': np.frombuffer(p, np.uint8) for k, p in enumerate(packets)})
+"""
+
+
+@pytest.mark.parametrize('threads', [1, 3])
+def test_streams_of_a_process_with_other_threads_decode_here(
+        folder, decoder, images, tmp_path, threads):
+    np.save(tmp_path / 'image.npy', images[0][5])
+    count = str(threads)
+    subprocess.run(
+        [sys.executable, '-c', ELSEWHERE, folder.path('encoder').parent, tmp_path / 'image.npy',
+         tmp_path / 'out.npz'], check=True, timeout=120,
+        env={**os.environ, 'OMP_NUM_THREADS': count, 'OPENBLAS_NUM_THREADS': count,
+             'PYTHONPATH': os.pathsep.join(sys.path)})
+    with np.load(tmp_path / 'out.npz') as found:
+        packets = [found[f'packet_{k}'].tobytes() for k in range(len(found.files) - 1)]
+        session = session_of(decoder, packets)
+        assert len(packets) > 2
+        assert np.array_equal(session._planes, np.where(session._known, found['sent'], 0))
 
 
 def test_batch_gives_the_answers_of_single_items(encoder, decoder, images):
