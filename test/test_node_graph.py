@@ -10,6 +10,7 @@ import random
 import re
 
 import pytest
+import yaml
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
@@ -18,6 +19,7 @@ from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from graph_checks import incompatible_topics, node_interface, wait_until_settled  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402
 
@@ -99,8 +101,8 @@ def test_a_nodes_interface_is_seen(probe):
 
 
 @pytest.fixture(scope='module')
-def graph(tiny_models):
-    """Yield a probe that sees every node of the cell, each active and with every topic."""
+def cell(tiny_models):
+    """Yield the nodes of the cell, each active and with every topic."""
     specs = [NodeSpec(node_class(name), {
         **EVERYTHING.get(name, {}),
         **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {})}, group=name)
@@ -108,7 +110,13 @@ def graph(tiny_models):
     with CellHarness(specs, watched=('/diagnostics',)) as cell:
         cell.wait_active()
         wait_until_settled(cell.probe, [f'/{name}' for name in EVERY_NODE])
-        yield cell.probe
+        yield cell
+
+
+@pytest.fixture
+def graph(cell):
+    """Return a node that sees the nodes of the cell."""
+    return cell.probe
 
 
 def test_no_topic_of_the_cell_has_incompatible_qos(graph):
@@ -144,6 +152,51 @@ def test_every_end_has_the_qos_of_the_table(graph):
                 wanted = make_profile(find(topic.name, info.node_name).profile_of(info.node_name))
                 assert (info.qos_profile.reliability, info.qos_profile.durability) == (
                     wanted.reliability, wanted.durability), (topic.name, info.node_name)
+
+
+def test_the_qos_of_every_end_can_be_overridden(cell):
+    for node in cell.runner.nodes:
+        name = node.get_name()
+        for topic in TOPICS:
+            for end, nodes in (('publisher', topic.publishers),
+                               ('subscription', topic.subscribers)):
+                if name in nodes and name not in topic.optional:
+                    prefix = f'qos_overrides./{topic.name.lstrip("/")}.{end}'
+                    for policy in ('depth', 'durability', 'history', 'reliability'):
+                        assert node.has_parameter(f'{prefix}.{policy}'), (name, prefix, policy)
+
+
+@pytest.mark.parametrize('file, name', [
+    ('device', 'camera'), ('sim', 'cell_simulator'), ('edge', 'edge_classifier')])
+def test_the_override_that_a_parameter_file_shows_takes_effect(file, name, tiny_models, tmp_path):
+    text = (ROOT / 'config' / f'{file}.yaml').read_text(encoding='utf-8')
+    shown = re.search(r'^#   qos_overrides:\n(?:#     .*\n)+', text, re.MULTILINE).group()
+    overrides = yaml.safe_load(shown.replace('#   ', '').replace('\n#', '\n'))
+    ((topic, ends),) = overrides['qos_overrides'].items()
+    ((end, policies),) = ends.items()
+    path = tmp_path / 'parameters.yaml'
+    path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': overrides}}))
+    context = Context()
+    rclpy.init(context=context, domain_id=random.SystemRandom().randint(101, 200))
+    node = node_class(name)(
+        context=context, use_global_arguments=False,
+        cli_args=['--ros-args', '--params-file', str(path)], parameter_overrides=[
+            Parameter(key, value=value) for key, value in {
+                'autostart': False, **EVERYTHING.get(name, {}),
+                **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {})}.items()])
+    try:
+        node.trigger_configure()
+        node.trigger_activate()
+        assert node.is_active
+        ((policy, value),) = policies.items()
+        assert node.get_parameter(f'qos_overrides.{topic}.{end}.{policy}').value == value
+        if policy == 'reliability':     # a depth is not told to others
+            infos = (node.get_publishers_info_by_topic if end == 'publisher'
+                     else node.get_subscriptions_info_by_topic)(topic)
+            assert [info.qos_profile.reliability.name.lower() for info in infos] == [value]
+    finally:
+        node.close()
+        rclpy.try_shutdown(context=context)
 
 
 def test_what_is_not_in_the_table_is_refused_with_the_remedy():
