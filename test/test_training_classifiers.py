@@ -12,6 +12,7 @@ pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extr
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.training import classifiers  # noqa: E402
+from stl_conveyor.training.averaging import running_average  # noqa: E402
 from stl_conveyor.training.classifiers import (  # noqa: E402
     check_device, check_size, fit_temperature, FoldedStrongNet, FrontNet, recipe_for, RECIPES,
     StrongNet, train_classifier, WeakNet)
@@ -195,3 +196,20 @@ def test_minutes_end_a_training_early(data, tmp_path):
 def test_a_split_that_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='train'):
         train_classifier('weak', tmp_path, tmp_path, tmp_path / 'm', LABELS, short('weak'), SIZE)
+
+
+def test_the_average_of_a_short_training_has_left_its_beginning_behind():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(0)
+    average = running_average(layer, .99)
+    average.update_parameters(layer)
+    for step in range(60):
+        layer.weight.data.fill_(1)
+        average.update_parameters(layer)
+    assert float(average.module.weight.detach()) > .99
+    slow = running_average(torch.nn.Linear(1, 1, bias=False), .9)
+    for step in range(400):
+        layer.weight.data.fill_(step)
+        slow.update_parameters(layer)
+    # Behind by the time constant, decay / (1 - decay) steps.
+    assert abs(399 - float(slow.module.weight.detach()) - 9) < .1

@@ -30,6 +30,7 @@ from torch.nn import functional
 from stl_conveyor.bench.calibration import calibration_error
 from stl_conveyor.bench.codec_scores import wilson
 from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.training.averaging import running_average
 from stl_conveyor.training.codec import AUGMENT, augment_parts
 from stl_conveyor.training.codec_network import EARLY_BLOCKS, FoldedTrunk
 from stl_conveyor.training.image_folder import LabelledImages, load_images
@@ -348,9 +349,7 @@ def train(network, recipe, train_images, val_images, checkpoint, seed=SEED):
     weights = [p for group in groups for p in group['params']]
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.decay)
     rates = [group['lr'] for group in groups]
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(
-            recipe.average), use_buffers=True) if recipe.average else None
+    average = running_average(network, recipe.average) if recipe.average else None
     warm_up = max(1, min(steps // 20, 100))
     state = {'step': 0, 'curve': [], 'seconds': 0.0}
     if checkpoint.exists():

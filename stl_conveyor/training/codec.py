@@ -27,6 +27,7 @@ from torch.nn import functional
 from stl_conveyor.bench.codec import codec_rows, measure_times, OURS, OURS_WITH_SIDE
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
+from stl_conveyor.training.averaging import running_average
 from stl_conveyor.training.codec_fit import (
     apply_spatial, band_regions, fit_side_table, fit_spec, image_patches, pca_transform, quantise,
     ring_regions, spatial_transform, spec_values, symbol_bits, transform)
@@ -206,8 +207,7 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
     parameters = [p for group in groups for p in group['params']]
     optimiser = torch.optim.AdamW(groups)
     rates = [group['lr'] for group in groups]
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
+    average = running_average(network, recipe.average)
     step, spent, curve = 0, 0., []
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location='cpu', weights_only=False)
