@@ -145,6 +145,12 @@ def test_a_validation_split_alone_is_refused(tmp_path):
     refused(tmp_path, 'no train')
 
 
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ('train', 'plane', 'test'):
+        picture(tmp_path / name / '1.png')
+    assert list_images(tmp_path).labels == ('plane', 'test', 'train')
+
+
 def test_two_names_for_one_split_are_refused(tmp_path):
     for name in ('train/a', 'train/b', 'val/a', 'validation/b'):
         picture(tmp_path / name / '1.png')

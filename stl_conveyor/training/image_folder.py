@@ -104,7 +104,9 @@ def list_images(folder: 'str | Path', label_column: 'str | None' = None) -> Fold
     splits = {}
     for split, names in SPLIT_NAMES.items():
         tables = [folder / f'{name}.csv' for name in names if (folder / f'{name}.csv').is_file()]
-        folders = [folder / name for name in names if (folder / name).is_dir()]
+        # Without folders in it, it is a class: of toy trains, say.
+        folders = [folder / name for name in names if (folder / name).is_dir()
+                   and any(path.is_dir() for path in (folder / name).iterdir())]
         if len(tables or folders) > 1:
             raise ConfigError(f'{folder}: has {" and ".join(p.name for p in tables or folders)}, '
                               'which mean the same; keep one')
