@@ -87,8 +87,10 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
     assert result['accuracy']['strong']['accuracy'] == json.loads(
         (models / 'strong.card.json').read_text())['accuracy']
 
-    # Another size, or other pictures, are another training.
+    # Another size, or another model folder, is another training.
     capsys.readouterr()
+    assert main(command(pictures, work, '--models', tmp_path / 'elsewhere')) == 2
+    assert 'lacks strong.onnx' in capsys.readouterr().err
     assert main(command(pictures, work, '--seed', 8)) == 2
     assert 'seed 7, not 8' in capsys.readouterr().err
 

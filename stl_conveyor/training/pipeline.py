@@ -31,6 +31,9 @@ from stl_conveyor.training.streams import record_file
 from stl_conveyor.vision.model_folder import ModelFolder
 
 STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'report')
+#: What a stage leaves in the model folder.
+MADE = {'strong': 'strong.onnx', 'weak': 'weak.onnx', 'codec': 'edge.onnx',
+        'reward': 'reward.json'}
 #: Parts of the whole time that the classifiers may take, and that remains after the codec's
 #: gradients for its calibration, the measurements and the report.
 STRONG_SHARE, WEAK_SHARE, LAST_SHARE = .25, .12, .15
@@ -131,6 +134,10 @@ def train_items(source: 'str | Path', work: 'str | Path', models: 'str | Path',
     check_device(settings.device)
     torch.set_num_threads(settings.threads)
     state = RunState(work, settings)
+    for stage, file in MADE.items():
+        if stage in state.stages and not (models / file).is_file():
+            raise ConfigError(f'{models}: lacks {file}, which the run in {work} has made; give the '
+                              'model folder that it was begun with, or another work folder')
     begun = time.monotonic()
     show(f'== images: {source}')
     data = prepare(source, work / 'images', settings.size, settings.seed, settings.label_column,
