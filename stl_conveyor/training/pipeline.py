@@ -136,8 +136,8 @@ def train_items(source: 'str | Path', work: 'str | Path', models: 'str | Path',
     state = RunState(work, settings)
     for stage, file in MADE.items():
         if stage in state.stages and not (models / file).is_file():
-            raise ConfigError(f'{models}: lacks {file}, which the run in {work} has made; give the '
-                              'model folder that it was begun with, or another work folder')
+            raise ConfigError(f'{models}: lacks {file}, which the run in {work} has made; give '
+                              'the model folder that it was begun with, or another work folder')
     begun = time.monotonic()
     show(f'== images: {source}')
     data = prepare(source, work / 'images', settings.size, settings.seed, settings.label_column,
