@@ -188,8 +188,9 @@ def test_pusher(lane, mujoco_cell):
         assert ours == pytest.approx(theirs, abs=1e-6)
     joint = next(found for found in pusher.findall('joint') if found.get('type') == 'prismatic')
     assert numbers(joint, 'axis/xyz') == list(mujoco_cell.joint(f'pusher_{lane.name}').axis)
-    assert float(joint.findtext('axis/limit/lower')) == 0
-    assert float(joint.findtext('axis/limit/upper')) == pytest.approx(CELL.diverter.stroke)
+    # No stroke reaches a limit: the engine would hold the joint there.
+    assert float(joint.findtext('axis/limit/lower')) < 0
+    assert float(joint.findtext('axis/limit/upper')) > CELL.diverter.stroke
     control = plugin(pusher, 'JointPositionController')
     assert control.findtext('joint_name') == joint.get('name')
     speed = float(control.findtext('cmd_max'))

@@ -40,6 +40,9 @@ BELT_ACCELERATION = 2.0    # m/s2
 POSE_RATE = 60.0           # Hz, per item
 JOINT_RATE = 100.0         # Hz, per pusher; older versions publish in every step
 CAMERA_RATE = 20.0         # Hz
+# A joint that is driven into its limit may stay there for good (DART 6.12), so the limits lie
+# beyond the stroke, m.
+END_PLAY = 0.02
 BEAM_RATE = 100.0          # Hz
 BEAM_HEIGHT = 0.15         # of the light barrier's head above the belt, m
 BEAM_RAYS = 129
@@ -353,8 +356,8 @@ def _pusher(cell: CellDescription, lane: Lane) -> str:
                  name='paddle'),
         _element('joint', _element('parent', 'base'), _element('child', 'paddle'),
                  _element('axis', _element('xyz', '0 -1 0'),
-                          _element('limit', _element('lower', '0'),
-                                   _element('upper', _numbers(stroke)),
+                          _element('limit', _element('lower', _numbers(-END_PLAY)),
+                                   _element('upper', _numbers(stroke + END_PLAY)),
                                    _element('effort', '200'), _element('velocity', '2')),
                           _element('dynamics', _element('damping', '2'))),
                  name=name, type='prismatic'),
