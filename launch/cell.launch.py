@@ -12,6 +12,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, SetParameter
+
 from stl_conveyor.launching import flag, PACKAGE, shared
 from stl_conveyor.nodes.topics import (
     DEVICE, DEVICE_REMAPPINGS, EDGE, EVERY_NODE, GAZEBO, SIMULATION)

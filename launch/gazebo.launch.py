@@ -18,6 +18,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.launching import cell_with, flag, shared
 from stl_conveyor.nodes.topics import DEVICE, EDGE, GAZEBO

@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument('models', type=Path, metavar='MODELS')
     evaluate.add_argument('--data', type=Path, required=True,
-                          help='folder of pictures, or images/ of a training\'s work folder')
+                          help="folder of pictures, or images/ of a training's work folder")
     evaluate.add_argument('--out', type=Path, required=True)
     evaluate.add_argument('--budget', type=int, default=512, help='bytes of an offload')
     evaluate.add_argument('--split', choices=('train', 'val', 'test', 'all'),

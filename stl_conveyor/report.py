@@ -16,7 +16,7 @@ Pictures = List[Tuple[str, str]]  # (file name, caption)
 
 GOOD, BAD, NEUTRAL, ACCENT = '#2a7f62', '#c1440e', '#9aa5b1', '#1f4e79'
 
-_PAGE = '''<!doctype html>
+_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}}
 table{{border-collapse:collapse}}td,th{{padding:.2em .8em .2em 0;text-align:left}}
@@ -25,7 +25,7 @@ figcaption{{color:#555}}</style>
 <h1>{title}</h1><p>{subtitle}</p>
 <table>{rows}</table>
 {stages}{troubles}{figures}</html>
-'''
+"""
 
 
 def write_report(folder: Path, summary: Summary, records: Sequence[ItemRecord],

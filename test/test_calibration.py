@@ -176,6 +176,7 @@ def test_camera_that_is_not_there_is_named(monkeypatch, capsys):
     cv2 = pytest.importorskip('cv2')
 
     class Absent:
+
         def __init__(self, device):
             self.device = device
 

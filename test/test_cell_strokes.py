@@ -52,7 +52,7 @@ def test_a_diverter_is_out_from_each_stroke_until_hold_after_the_last(plan):
     schedule = make_schedule(confirm_ns=0)
     for index, (lane, due) in enumerate(plan):
         schedule.add(index, lane, due * MS)
-    out = {lane: False for lane in LANES}
+    out = dict.fromkeys(LANES, False)
     retracted = []
     for now, action in run(schedule):
         if isinstance(action, Extend):

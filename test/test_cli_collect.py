@@ -94,6 +94,7 @@ def test_a_full_disk_ends_the_collection_and_is_told(tmp_path, monkeypatch):
 
 def test_the_count_is_shown_live_on_a_terminal(tmp_path):
     class Terminal(io.StringIO):
+
         def isatty(self):
             return True
 

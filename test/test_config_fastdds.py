@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEVICE, EDGE = (ROOT / 'config' / f'fastdds_{side}.xml' for side in ('device', 'edge'))
 DDS = '{http://www.eprosima.com}'
 
-TALK = '''
+TALK = """
 import sys, time
 import rclpy
 from std_msgs.msg import Header
@@ -33,7 +33,7 @@ for _ in range(20):             # the other side may not have heard enough yet
     publisher.publish(Header())
     rclpy.spin_once(node, timeout_sec=0.02)
 print(len(heard))
-'''
+"""
 
 
 @pytest.mark.parametrize('path', [DEVICE, EDGE])

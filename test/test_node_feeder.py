@@ -40,6 +40,7 @@ class GazeboCell:
         test = self
 
         class StandInFeeder(Feeder):
+
             def make_entities(self):
                 return FakeEntities(test.gazebo)
         feeder = Feeder if services else StandInFeeder

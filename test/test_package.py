@@ -12,6 +12,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
+
 import stl_conveyor
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,7 +9,7 @@ import pytest
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.sim.link import (
-    Bandwidth, BurstLoss, LINKS, LinkModel, LinkSettings, MILLISECOND, named_link, read_trace,
+    Bandwidth, BurstLoss, LinkModel, LINKS, LinkSettings, MILLISECOND, named_link, read_trace,
     SECOND)
 
 probability = st.sampled_from([0.0, 0.3, 1.0])

@@ -145,6 +145,7 @@ def test_an_impossible_factor_is_refused(settings):
 
 def test_the_thread_ends_by_itself_and_keeps_its_error():
     class Broken(FakeCell):
+
         def step_until(self, time):
             raise RuntimeError('physics blew up')
 

@@ -72,13 +72,13 @@ def test_a_name_that_was_never_started_is_refused(tmp_path):
 
 
 def test_children_do_not_outlive_a_killed_supervisor(tmp_path):
-    script = textwrap.dedent(f'''
+    script = textwrap.dedent(f"""
         import pathlib, time
         from stl_conveyor.supervisor import ProcessPlan, Supervisor
         supervisor = Supervisor(pathlib.Path({str(tmp_path)!r}))
         supervisor.start(ProcessPlan('child', {SLEEPER!r}))
         print(supervisor._processes['child'].pid, flush=True)
-        time.sleep(60)''')
+        time.sleep(60)""")
     parent = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
     assert alive(child)

@@ -10,12 +10,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
+
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.sim import gazebo_world
 from stl_conveyor.sim.arrivals import plan_items
 from stl_conveyor.sim.mesh import mass_properties, mesh_path, read_stl
 from stl_conveyor.sim.parts import CLASS_IDS, PARTS
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')

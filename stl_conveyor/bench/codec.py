@@ -244,7 +244,7 @@ def main(arguments: 'Sequence[str] | None' = None) -> int:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--data', type=Path,
                         help='folder with test/ or validation/, or of INDEX_wnid_name.jpg')
-    parser.add_argument('--models', type=Path, help='model folder (default: the cell\'s items)')
+    parser.add_argument('--models', type=Path, help="model folder (default: the cell's items)")
     parser.add_argument('--references', type=Path,
                         help='folder of trained references (default: references/ beside the '
                         'model folder)')

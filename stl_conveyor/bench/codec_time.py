@@ -24,7 +24,7 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 #: more than measured. Fixed, so that what was encoded for them stays of use.
 SENDING = {'JPEG': 6., 'WEBP': 20.}
 
-_DEVICE = '''
+_DEVICE = """
 import resource, sys
 import numpy as np
 from stl_conveyor.codec import Encoder
@@ -36,7 +36,7 @@ image = np.random.default_rng(0).integers(
 known = Classifier(folder.path('weak')).classify(image) if 'weak' in folder.roles else None
 Encoder(folder).encode(image, known)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-'''
+"""
 
 
 def median_milliseconds(call: Callable[[int], object], count: int, runs: int = 3) -> float:

@@ -274,7 +274,7 @@ def _page(result: dict) -> str:
     lines = [f'# {result["models"]} on {result["images"]} {result["split"]} images', '']
     if result['split'] in ('all', 'train'):
         lines += ['**These images were not set aside. If the models were trained on them, every '
-                  'accuracy below is too high; give the folder `images` of the training\'s work '
+                  "accuracy below is too high; give the folder `images` of the training's work "
                   'folder instead, which holds its test split.**', '']
     lines += ['| model | accuracy | 95 % interval | calibration error |', '|---|---|---|---|']
     names = {'weak': 'weak, on the device', 'strong': 'strong, on the original image',

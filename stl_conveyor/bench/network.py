@@ -204,7 +204,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
          lambda c: f'{c.network.unacted} / {c.emulator.unacted}'),
         ('offloaded, network / emulator',
          lambda c: f'{c.network.offloaded} / {c.emulator.offloaded}'),
-        ('sorted by the edge\'s answer, network / emulator',
+        ("sorted by the edge's answer, network / emulator",
          lambda c: f'{c.network.edge_used} / {c.emulator.edge_used}'),
         ('slack p01 / p50 / p99, network (ms)', lambda c: slack(c.network)),
         ('slack p01 / p50 / p99, emulator (ms)', lambda c: slack(c.emulator)),

@@ -93,7 +93,7 @@ def _add_diverter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--timeout', type=float, default=1.0,
                         help='seconds after which a stroke counts as silent')
     parser.add_argument('--past-centre', type=float, default=0.0, metavar='SECONDS',
-                        help='time from the paddle reaching the belt\'s middle until the end '
+                        help="time from the paddle reaching the belt's middle until the end "
                         'switch acts')
 
 

@@ -62,7 +62,7 @@ class ActuatorSettings(NodeSettings):
     output: str = parameter(
         'topic', 'Who commands the diverters: topic leaves it to a driver that listens to '
         'sort_outcome and answers on actuation; with the others this node does so itself, at '
-        'each diverter\'s time.', choices=tuple(OUTPUTS))
+        "each diverter's time.", choices=tuple(OUTPUTS))
     confirm_timeout: float = parameter(
         0.5, 'Seconds after its time within which a diverter must confirm that it moved, else it '
         'is reported; 0 = no confirmation is awaited.', minimum=0.0, maximum=10.0)
@@ -73,10 +73,10 @@ class ActuatorSettings(NodeSettings):
         0.25, 'How much slower than in the cell description the belt may run, as a fraction, '
         'before a deadline counts as absurd.', minimum=0.0, maximum=0.9)
     gpio_pins: tuple[int, ...] = parameter(
-        (17, 27, 22), 'Output of each lane\'s diverter, in the order of the cell description (BCM '
+        (17, 27, 22), "Output of each lane's diverter, in the order of the cell description (BCM "
         'numbers), with output gpio.')
     gpio_feedback_pins: tuple[int, ...] = parameter(
-        (5, 6, 13), 'Input of each lane\'s end switch, active while the diverter is out; -1: '
+        (5, 6, 13), "Input of each lane's end switch, active while the diverter is out; -1: "
         'there is none, and only the output is read back.')
     gpio_active_high: bool = parameter(
         True, 'Whether the high level of an output moves the diverter out.')
@@ -107,7 +107,7 @@ class ActuatorSettings(NodeSettings):
         'ros2_control.', choices=('forward', 'trajectory'))
     joints: tuple[str, ...] = parameter(
         ('diverter_a', 'diverter_b', 'diverter_c'),
-        'Joint of each lane\'s diverter, in the order of the controller.')
+        "Joint of each lane's diverter, in the order of the controller.")
     joint_extended: float = parameter(
         0.15, 'Position (m or rad) of a joint that is out.', minimum=-10.0, maximum=10.0)
     joint_retracted: float = parameter(

@@ -61,7 +61,7 @@ class CameraSettings(NodeSettings):
         'description', 'Where the speed of the belt comes from: the cell description, or an '
         'encoder on encoder_pins.', choices=('description', 'encoder'))
     encoder_pins: tuple[int, ...] = parameter(
-        (20, 21), 'Inputs of the encoder\'s channels (BCM numbers); -1 as the second one: it has '
+        (20, 21), "Inputs of the encoder's channels (BCM numbers); -1 as the second one: it has "
         'one channel.')
     encoder_steps_per_metre: float = parameter(
         1000.0, 'Steps of the encoder per metre of belt: whole cycles of both channels, or rising '
@@ -116,7 +116,7 @@ class Camera(ConveyorNode):
                               f'0..{LARGEST_PIN}, or one and -1')
         used = list(pins) if settings.belt_speed_source == 'encoder' else []
         if settings.trigger == 'gpio' and settings.beam_pin in used:
-            raise ConfigError(f'beam_pin: GPIO {settings.beam_pin} is the encoder\'s')
+            raise ConfigError(f"beam_pin: GPIO {settings.beam_pin} is the encoder's")
 
     def configure(self) -> None:
         """Read the cell and prepare the source."""
@@ -207,7 +207,7 @@ class Camera(ConveyorNode):
         if motion.state is BeltState.STOPPED:
             self.set_condition(
                 'belt', Level.WARN, f'the belt stands: no step of the encoder (GPIO {pins}). If '
-                'it runs, check the encoder\'s wheel and wiring')
+                "it runs, check the encoder's wheel and wiring")
         elif motion.state is BeltState.REVERSED:
             self.set_condition(
                 'belt', Level.ERROR, 'the belt runs backwards; if it does not, exchange the two '

@@ -238,7 +238,7 @@ class EncoderNode(ConveyorNode):
                 'translated for it; synchronise both with chrony (docs/two_machines.md), see '
                 'edge_clock_apart')
         else:
-            self.clear_condition('edge_clock', 'the clock of the edge agrees with this machine\'s')
+            self.clear_condition('edge_clock', "the clock of the edge agrees with this machine's")
 
     def _stop(self, reason: StopReason) -> None:
         if self._transfer is not None:

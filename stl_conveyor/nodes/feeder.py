@@ -41,7 +41,7 @@ class FeederSettings(ArrivalParameters):
         '', 'URI of the folder with the meshes of the items, for a Gazebo on another machine; '
         'empty: the files of this package.')
     repeat_period: float = parameter(
-        0.1, 'Seconds between repetitions of the belt\'s speed, which stops without them.',
+        0.1, "Seconds between repetitions of the belt's speed, which stops without them.",
         minimum=0.01, maximum=0.5)
     service_timeout: float = parameter(
         3.0, 'Seconds after which a request to Gazebo is made again.', minimum=0.1, maximum=60.0)

@@ -46,7 +46,7 @@ class GazeboIoSettings(NodeSettings):
         0.05, 'Seconds past its time at which a stroke is not made any more.',
         minimum=0.0, maximum=10.0)
     repeat_period: float = parameter(
-        0.05, 'Seconds between repetitions of every pusher\'s position: one command alone can be '
+        0.05, "Seconds between repetitions of every pusher's position: one command alone can be "
         'lost while Gazebo and the bridge find each other.', minimum=0.01, maximum=10.0)
 
 

@@ -115,5 +115,5 @@ class NodeHealth:
             values.append((f'{name}.min', f'{ordered[0]:.4g}'))
             values.append((f'{name}.median', f'{ordered[len(ordered) // 2]:.4g}'))
             values.append((f'{name}.max', f'{ordered[-1]:.4g}'))
-        values += [(name, str(count)) for name, count in sorted(list(self._counts.items()))]
+        values += [(name, str(count)) for name, count in sorted(self._counts.copy().items())]
         return HealthReport(level, message, tuple(values))

@@ -113,7 +113,7 @@ def cell_xml(cell, slots):
     fovy = 57.29577951308232 * vertical_field_of_view(cell)
     post_y = half + 0.06
     length = belt.end - belt.start
-    return f'''<mujoco model="cell">
+    return f"""<mujoco model="cell">
 <compiler angle="degree"/>
 <option timestep="{TIME_STEP}" integrator="implicitfast" cone="elliptic" impratio="3">
   <flag midphase="disable" multiccd="enable"/>
@@ -175,4 +175,4 @@ def cell_xml(cell, slots):
   <camera name="overview" pos="0.40 -1.08 0.80" xyaxes="1 0 0 0 0.60 0.80" fovy="49"/>
 </worldbody>
 <actuator>{''.join(actuators)}</actuator>
-</mujoco>'''
+</mujoco>"""

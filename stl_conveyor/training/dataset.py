@@ -281,7 +281,7 @@ def _complete(found, names, labels, seed, notes) -> 'dict[str, LabelledImages]':
     if 'test' not in found and 'val' in found:
         found = {'train': found['train'], 'test': found['val']}
         names = {'train': names['train'], 'test': names['val']}
-        notes.append('the folder\'s validation images are the test images here; validation '
+        notes.append("the folder's validation images are the test images here; validation "
                      'images were drawn from its training images')
     missing = [split for split in ('val', 'test') if split not in found]
     shares = {'val': VALIDATION_SHARE, 'test': TEST_SHARE}
@@ -320,7 +320,7 @@ def _note_leaks(found, notes) -> None:
         leaks += int(((128 - test @ rest.T) / 2 <= NEAR).any(1).sum())
     if leaks:
         notes.append(f'{leaks} of {len(found["test"].classes)} test images look much like a '
-                     'training image of their class (the folder\'s own split): accuracies may '
+                     "training image of their class (the folder's own split): accuracies may "
                      'come out too high')
 
 

@@ -137,7 +137,7 @@ def fit(
     strong = np.asarray(strong_correct, dtype=bool)
     count = len(probabilities)
     if not count == len(weak) == len(strong) or count < 100:
-        raise ConfigError('at least 100 items are needed, each with both classifiers\' results')
+        raise ConfigError("at least 100 items are needed, each with both classifiers' results")
     rewards = strong.astype(float) - weak
     generator = np.random.default_rng(seed)
     fold = generator.permutation(count) % FOLDS
