@@ -114,4 +114,7 @@ def _read_or(path: Path, shipped: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return f'{value:.6g}' if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    text = f'{value:.6g}'
+    return text if '.' in text or 'e' in text else f'{text}.0'
