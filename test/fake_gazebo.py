@@ -4,6 +4,7 @@
 import array
 from dataclasses import dataclass
 import math
+import signal
 import threading
 import time
 from xml.etree import ElementTree
@@ -18,11 +19,13 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState, LaserScan
 from std_msgs.msg import Float64
 
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.time import to_stamp
+from stl_conveyor.resources import share_path
 from stl_conveyor.sim.gazebo_world import (
-    BEAM_FRAME, BEAM_HEIGHT, beam_angle, BEAM_RAYS, CAMERA_RATE, MAX_COMMAND_AGE, OPTICAL_FRAME,
+    beam_angle, BEAM_FRAME, BEAM_HEIGHT, BEAM_RAYS, CAMERA_RATE, MAX_COMMAND_AGE, OPTICAL_FRAME,
     pusher_name, pusher_topic)
-from stl_conveyor.sim.layout import BIN_FLOOR, bin_extent, PUSHER_HOME
+from stl_conveyor.sim.layout import bin_extent, BIN_FLOOR, PUSHER_HOME
 
 STEP_NS = 20_000_000       # of simulated time: of every message that is not an image
 PUSHER_SPEED = 1.0         # m/s
@@ -254,3 +257,19 @@ class FakeEntities:
 
     def close(self):
         pass
+
+
+def main():
+    """Be Gazebo and its bridge until a signal comes."""
+    import rclpy
+    rclpy.init()
+    cell = CellDescription.load(share_path('config/cell.yaml'))
+    with FakeGazebo(cell, rclpy.utilities.get_default_context(), services=True):
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        stop.wait()
+
+
+if __name__ == '__main__':
+    main()
