@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stl_conveyor.bench import policy as bench
+from stl_conveyor.bench import policy_cells as cells
 
 pytest.importorskip('scipy')
 pytest.importorskip('matplotlib')
@@ -50,7 +51,7 @@ def test_bench_measures_and_draws(tmp_path, reference, capsys):
         loss = {name: value['loss'] for name, value in row['measured'].items()}
         assert set(loss) == {'lower_bound', 'baseline', 'mdp', 'belief', 'clairvoyant', 'told'}
         assert loss['lower_bound'] < loss['mdp'] < loss['baseline'] + 0.01
-        assert loss['clairvoyant'] < loss['belief'] < bench.WEAK_LOSS
+        assert loss['clairvoyant'] < loss['belief'] < cells.WEAK_LOSS
     trace = result['traces'][0]
     assert trace['bucket_kept'] == {'belief': True}
     assert trace['sums']['published_dqn'] < trace['sums']['belief'] <= trace['sums']['clairvoyant']
@@ -79,5 +80,5 @@ def test_missing_reference_is_named(tmp_path, capsys):
 )
 def test_within_bucket(decisions, kept):
     """A bucket of two tokens that gains one in two units pays for three in a row, not four."""
-    bucket = bench.IntegerBucket(cost=2, gain=1, full=4)
-    assert bench.within_bucket(np.array(decisions), np.ones(5, int), bucket) is kept
+    bucket = cells.IntegerBucket(cost=2, gain=1, full=4)
+    assert cells.within_bucket(np.array(decisions), np.ones(5, int), bucket) is kept

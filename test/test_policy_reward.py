@@ -10,7 +10,8 @@ import pytest
 from stl_conveyor.errors import BadProbabilities, ModelFileError
 from stl_conveyor.policy import Distribution, RewardEstimator
 from stl_conveyor.policy.reward import (
-    compare_metrics, EntropyReward, fit_temperature, kernel_regression, NetworkReward, PosteriorReward,
+    compare_metrics, EntropyReward, fit_temperature, kernel_regression, NetworkReward,
+    PosteriorReward,
     tempered_entropy,
 )
 

@@ -93,13 +93,17 @@ def solve_mdp(
     intervals: Distribution,
     costs: 'Distribution | None' = None,
     min_steps_per_token: int = 1,
+    discount: float = _DISCOUNT,
 ) -> MdpSolution:
     """
     Find the thresholds that earn the most reward per item in the long run.
 
     The steps per token are the least common denominator of rate and depth, times what it takes
     to reach ``min_steps_per_token`` (useful when costs are shares of a token). Fractional steps,
-    from costs or intervals that are not on the grid, are interpolated.
+    from costs or intervals that are not on the grid, are interpolated. With a ``discount`` for
+    each item below one, tokens are worth less than in the long run; where items are correlated
+    that earns more than the i.i.d. optimum does, because what a full bucket waits for may be
+    long in coming.
 
     Policy iteration, which is Newton's method for the fixed point of value iteration: it stops
     when one more sweep of value iteration changes no value by more than 1e-9.
@@ -134,15 +138,15 @@ def solve_mdp(
     values = np.zeros(n_states)
     gain = 0.0
     for _ in range(_MAX_SWEEPS):
-        keep = _DISCOUNT * (arrive @ values)
-        thresholds = keep - _DISCOUNT * (offload_to @ values)
+        keep = discount * (arrive @ values)
+        thresholds = keep - discount * (offload_to @ values)
         mass, moment, excess = tail(thresholds)
         swept = keep + np.where(payable, excess, 0.0)
         residual = float(np.abs(swept - gain - values).max())
         if residual < _TOLERANCE:
             break
         mass = np.where(payable, mass, 0.0)[:, None]
-        equations = np.eye(n_states) - _DISCOUNT * ((1 - mass) * arrive + mass * offload_to)
+        equations = np.eye(n_states) - discount * ((1 - mass) * arrive + mass * offload_to)
         equations[:, 0] = 1.0
         values = np.linalg.solve(equations, np.where(payable, moment, 0.0))
         gain, values[0] = float(values[0]), 0.0

@@ -33,7 +33,8 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(
-            path if isinstance(path, bytes) else str(path), options, providers=['CPUExecutionProvider'])
+            path if isinstance(path, bytes) else str(path), options,
+            providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         raise ModelFileError(f'{path}: onnxruntime cannot load it: {error}') from error
 
