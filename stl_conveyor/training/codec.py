@@ -61,7 +61,7 @@ class Recipe:
     importance_power: float = 1.0
     steps: int = 2400
     minutes: float = 0.        # if not 0, training ends after this time at the latest
-    late_share: float = .6     # part of the steps with the early blocks frozen
+    late_share: float = .2     # part of the steps with the early blocks frozen
     batch: int = 24
     rate: float = 3e-4         # of the trunk; five times that of the branch and fusion
     shortest: float = 40.
