@@ -36,7 +36,7 @@ MADE = {'strong': 'strong.onnx', 'weak': 'weak.onnx', 'codec': 'edge.onnx',
         'reward': 'reward.json'}
 #: Parts of the whole time that the classifiers may take, and that remains after the codec's
 #: gradients for its calibration, the measurements and the report.
-STRONG_SHARE, WEAK_SHARE, LAST_SHARE = .25, .12, .15
+STRONG_SHARE, WEAK_SHARE, LAST_SHARE = .25, .12, .2
 #: The codec's gradients get this part at least, even if what came before took too long.
 LEAST_CODEC_SHARE = .25
 #: Minutes of the whole by device, where the caller says nothing.
