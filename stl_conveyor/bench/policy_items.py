@@ -223,4 +223,3 @@ def measure_items(
         'bytes': accuracy_by_bytes(items.streams),
         'policies': compare_policies(items, estimator, folder, sequences, seed),
     }
-

@@ -135,6 +135,28 @@ def export(
     onnx.save(model, str(path))
 
 
+def load_weights(network: torch.nn.Module, path: Path) -> None:
+    """
+    Start from the weights of an exported network.
+
+    Raises ConfigError for a file that is no network of this shape.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    try:
+        arrays = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+                  for tensor in onnx.load(str(path)).graph.initializer}
+        linear = [module for module in network if isinstance(module, torch.nn.Linear)]
+        for place, layer in enumerate(linear):
+            layer.load_state_dict({
+                'weight': arrays[f'weight{place}'], 'bias': arrays[f'bias{place}']})
+    except Exception as error:  # of ONNX or of torch: neither has a family of its own
+        raise ConfigError(
+            f'{path} cannot be the start of this network ({error}); give an .onnx file of the '
+            'same layout and size') from error
+
+
 def load_metrics(path: Path) -> np.ndarray:
     """
     Read the column "metric" of a CSV file, sorted.

@@ -42,17 +42,17 @@ class ToldPlan:
     width, depth of the network
     """
 
-    iterations: int = 320
-    rows: int = 131072
+    iterations: int = 60
+    rows: int = 65536
     batch: int = 1024
-    tasks: int = 600
-    fresh: int = 6
-    chosen: int = 64
-    sequences: int = 4
-    items: int = 3000
-    locations: int = 40
-    learning_rate: float = 2e-3
-    width: int = 192
+    tasks: int = 400
+    fresh: int = 3
+    chosen: int = 32
+    sequences: int = 3
+    items: int = 2500
+    locations: int = 24
+    learning_rate: float = 1e-3
+    width: int = 160
     depth: int = 3
     seed: int = 0
 
