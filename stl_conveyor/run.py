@@ -110,12 +110,12 @@ class Sources:
 
     @property
     def link_log(self) -> Path:
-        """What link_emulator writes about every message."""
+        """Return where link_emulator writes about every message."""
         return self.out / 'logs' / 'link.csv'
 
     @property
     def camera_log(self) -> Path:
-        """What cell_simulator writes about every picture."""
+        """Return where cell_simulator writes about every picture."""
         return self.out / 'logs' / 'camera.csv'
 
 

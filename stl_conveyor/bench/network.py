@@ -112,7 +112,7 @@ class Comparison:
 
     @property
     def common(self) -> list[int]:
-        """Serial numbers that both runs scored."""
+        """Return the serial numbers that both runs scored."""
         return sorted(set(self.network.correct) & set(self.emulator.correct))
 
     def accuracy(self, outcome: Outcome) -> Estimate:
@@ -260,11 +260,11 @@ def write_plot(path: Path, comparisons: Sequence[Comparison]) -> None:
     right.set_ylim(bottom=0)
     for shift, way in ((-0.2, 'up'), (0.2, 'down')):
         bottom = np.zeros(len(comparisons))
-        for colour, label, values in (
+        for colour, label, used in (
                 ('#9aa5b1', 'discovery', [c.use.discovery_per_minute[way] for c in comparisons]),
                 ('#1f4e79', 'topics of the cell',
                  [c.use.topics_per_item[way] * 120 for c in comparisons])):
-            heights = np.array(values) * 8 / 60 / 1000
+            heights = np.array(used) * 8 / 60 / 1000
             middle.bar(places + shift, heights, 0.36, bottom=bottom, color=colour,
                        label=label if way == 'up' else None)
             bottom += heights

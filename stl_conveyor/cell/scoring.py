@@ -126,17 +126,17 @@ class ScoreBoard:
 
     @property
     def exposed(self) -> int:
-        """Number of simulated items that the camera was shown."""
+        """Return the number of simulated items that the camera was shown."""
         return sum(1 for r in self._records.values() if r.serial)
 
     @property
     def rested(self) -> int:
-        """Number of items at rest."""
+        """Return the number of items at rest."""
         return sum(1 for r in self._records.values() if r.rested)
 
     @property
     def acted(self) -> int:
-        """Number of items with an outcome."""
+        """Return the number of items with an outcome."""
         return sum(1 for r in self._records.values() if r.actions)
 
     def add_exposure(self, stamp_ns: int, serial: int, class_id: str, lane: str,

@@ -132,6 +132,7 @@ class ConveyorNode(LifecycleNode):
         events = PublisherEventCallbacks(
             deadline=missed if self._watchdogs().deadline and profile.watched else None,
             incompatible_qos=self._incompatible(topic))
+        publisher: Publisher
         try:
             publisher = self.create_publisher(
                 kind, topic, qos, event_callbacks=events,

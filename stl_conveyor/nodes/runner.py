@@ -145,7 +145,8 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=arguments, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    rclpy.init(args=None if arguments is None else list(arguments),
+               signal_handler_options=rclpy.SignalHandlerOptions.NO)
     node = None
     try:
         try:

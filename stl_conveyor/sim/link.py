@@ -210,7 +210,7 @@ class LinkModel:
 
     @property
     def settings(self) -> LinkSettings:
-        """The settings in force."""
+        """Return the settings in force."""
         return self._settings
 
     @property

@@ -133,7 +133,7 @@ class MujocoCell:
 
     @property
     def time(self) -> float:
-        """Simulated seconds since the start of the run."""
+        """Return the simulated seconds since the start of the run."""
         return self._steps * TIME_STEP
 
     @property

@@ -180,7 +180,7 @@ class PacedCell:
 
     @property
     def error(self) -> Optional[BaseException]:
-        """What ended the thread, if it did not end by itself."""
+        """Return what ended the thread, if it did not end by itself."""
         return self._error
 
     def pace(self) -> Pace:

@@ -88,7 +88,7 @@ class FittedQ:
 
     @property
     def network(self) -> torch.nn.Sequential:
-        """The worth of a token at the levels P..M: differences of the values."""
+        """Return the worth of a token at the levels P..M: differences of the values."""
         cost = self._bucket.cost
         last = self._values[-1]
         worth = torch.nn.Linear(last.in_features, last.out_features - cost)
