@@ -42,7 +42,7 @@ def node_interface(probe: Node, name: str, namespace: str = '/') -> NodeInterfac
                  actions=True))
 
 
-def wait_until_settled(probe: Node, names, timeout: float = 20.0, quiet: float = 0.3) -> None:
+def wait_until_settled(probe: Node, names, timeout: float = 20.0, quiet: float = 1.0) -> None:
     """
     Wait until `probe` sees these nodes ('/namespace/name') and the graph no longer changes.
 

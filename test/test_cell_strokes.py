@@ -108,3 +108,13 @@ def test_confirmation_by_number_takes_that_stroke_and_a_failed_one_is_not_awaite
 def test_times_that_cannot_be_are_refused(changes):
     with pytest.raises(ValueError):
         make_schedule(**changes)
+
+
+@given(plans, st.integers(0, 3_000))
+def test_replanned_strokes_are_made_at_their_new_times(plan, delay):
+    schedule = make_schedule(confirm_ns=0)
+    for index, (lane, due) in enumerate(plan):
+        schedule.add(index, lane, due * MS)
+    schedule.replan(lambda stroke: stroke.due_ns + delay * MS)
+    made = {a.stroke.item: now for now, a in run(schedule) if isinstance(a, Extend)}
+    assert made == {index: (due + delay) * MS for index, (_, due) in enumerate(plan)}

@@ -3,6 +3,7 @@
 """Every output moves the right diverter at its time, and silence is reported within one item."""
 from contextlib import contextmanager
 import threading
+import time
 
 import pytest
 
@@ -12,11 +13,11 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import (  # noqa: E402
     CELL, CellHarness, make_capture, make_classification, NodeSpec, WATCHED)
 from sensor_msgs.msg import JointState  # noqa: E402
-from std_msgs.msg import Float64MultiArray  # noqa: E402
+from std_msgs.msg import Float64MultiArray, Header  # noqa: E402
 
-from stl_conveyor.msg import Actuation, SortOutcome  # noqa: E402
+from stl_conveyor.msg import Actuation, BeltState, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.actuator import Actuator  # noqa: E402
-from stl_conveyor.nodes.time import to_ns  # noqa: E402
+from stl_conveyor.nodes.time import to_ns, to_stamp  # noqa: E402
 from stl_conveyor.training.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -143,6 +144,36 @@ def test_gpio_diverter_that_is_stuck_out_is_reported(pins):
         told = cell.actuation(item_id)
         assert told.status == Actuation.STATUS_FAILED and 'stuck' in told.detail
         assert not pins.pin(27).state
+
+
+def test_stroke_waits_while_the_belt_stands(pins):
+    with Cell(output='gpio', gpio_bounce_time=0.0) as cell:
+        machine = Pneumatics(pins, cell)
+        belt = cell.publisher('belt_state', BeltState)
+        speed, position, stand, period = CELL.belt.speed, 0.0, 0.8, 0.05
+        began_ns = cell.now_ns()
+
+        def report(running):
+            belt.publish(BeltState(
+                header=Header(stamp=to_stamp(cell.now_ns())), position=position,
+                speed=speed if running else 0.0))
+        report(True)
+        item_id, stamp_ns = cell.feed('A')
+        # The belt stops 0.3 s after the capture, for 0.8 s.
+        stopped_ns, on_ns = stamp_ns + 300_000_000, stamp_ns + 1_100_000_000
+        while not cell.heard.of('actuation', item_id=item_id):
+            now_ns = cell.now_ns()
+            assert now_ns - began_ns < 6 * SECOND, cell.complaints()
+            moved_ns = min(now_ns, stopped_ns) - began_ns + max(0, now_ns - on_ns)
+            position = speed * moved_ns / SECOND
+            report(not stopped_ns <= now_ns < on_ns)
+            time.sleep(period)
+        told = cell.actuation(item_id)
+        assert told.status == Actuation.STATUS_CONFIRMED, told.detail
+        (outcome,) = cell.outcomes()
+        assert not outcome.missed                   # the decision does not wait
+        moved_ns = machine.changes[0][2] - CELL.fire_time_ns(stamp_ns, 'A')
+        assert moved_ns / SECOND == pytest.approx(stand, abs=TOLERANCE)
 
 
 def test_items_on_their_way_are_pushed_when_the_node_stops(pins):

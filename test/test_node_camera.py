@@ -16,6 +16,7 @@ from cell_harness import CELL, CellHarness, NodeSpec, to_stamp  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
+from stl_conveyor.msg import BeltState  # noqa: E402
 from stl_conveyor.nodes.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.time import to_ns  # noqa: E402
 
@@ -246,6 +247,8 @@ def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
             'encoder_steps_per_metre': 200.0, 'diagnostics_period': 0.1})],
             watched=WATCHED) as cell:
         cell.wait_active()
+        states = []
+        cell.probe.create_subscription(BeltState, 'belt_state', states.append, 10)
         frames = cell.publisher('camera/image_raw', Image)
         cell.connect('capture')
         travel = CELL.first_diverter_x - CELL.camera.x
@@ -261,7 +264,12 @@ def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
         assert deadline_speed() == pytest.approx(CELL.belt.speed)
         turning = Turning(pins.pin(20), 0.34, 200.0)
         cell.wait(lambda: cell.statuses('camera')[-1].level == b'\x00')
+        time.sleep(0.3)     # the whole window of the estimate
         assert deadline_speed() == pytest.approx(0.34, rel=0.1)
+        first = next(s for s in states if s.state == BeltState.STATE_STOPPED)
+        assert first.speed == 0
+        last = cell.wait(lambda: states[-1].state == BeltState.STATE_RUNNING and states[-1])
+        assert last.position > first.position and last.speed == pytest.approx(0.34, rel=0.1)
         turning.stop()
         turning = Turning(pins.pin(20), 0.2, 200.0)
         cell.wait_diagnostic('camera', 'not at the 0.4 m/s', level=2)

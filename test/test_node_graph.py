@@ -253,7 +253,8 @@ def test_the_policy_allows_what_the_nodes_beside_gazebo_use():
 
 def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parameters():
     optional = {(topic.name, node) for topic in TOPICS for node in topic.optional}
-    assert {node for _, node in optional} == {'actuator'}
+    # The camera's is that of an encoder, on pins; test_node_camera.py has one.
+    assert {node for _, node in optional} == {'actuator', 'camera'}
     used = {}
     for parameters in ({}, {'output': 'ros2_control'},
                        {'output': 'ros2_control', 'controller_kind': 'trajectory'}):

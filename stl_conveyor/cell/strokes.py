@@ -3,7 +3,8 @@
 """When each diverter moves out and back, and whether it confirmed that it did."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 import heapq
 from typing import Generic, TypeVar
 
@@ -121,6 +122,12 @@ class StrokeSchedule(Generic[ItemT]):
         stroke = Stroke(item, lane, due_ns, self._serial)
         heapq.heappush(self._queue, (due_ns, stroke.serial, stroke))
         return stroke
+
+    def replan(self, due_ns: Callable[[Stroke[ItemT]], int]) -> None:
+        """Give every stroke that was not begun the time that a function says."""
+        strokes = [replace(stroke, due_ns=due_ns(stroke)) for _, _, stroke in self._queue]
+        self._queue = [(stroke.due_ns, stroke.serial, stroke) for stroke in strokes]
+        heapq.heapify(self._queue)
 
     def next_ns(self) -> int | None:
         """Return when the next action is due, or None."""

@@ -265,8 +265,12 @@ class Actuator(ConveyorNode):
         schedule: StrokeSchedule[Push] = StrokeSchedule(
             hold_ns=round(settings.stroke_time * 1e9),
             confirm_ns=round(settings.confirm_timeout * 1e9), max_late_ns=round(to_edge * 1e9))
-        return StrokeOutput(
+        output = StrokeOutput(
             self, schedule, lambda events: make_diverters(self, events, self.cell, to_edge))
+        self.listen('belt_state', lambda message: output.belt_reported(
+            self.schedule_clock.from_ros_ns(to_ns(message.header.stamp)), message.position,
+            message.speed))
+        return output
 
     def _command(self, decision: Decision, why: str) -> None:
         capture = self._captures.pop(decision.key)
@@ -288,8 +292,11 @@ class Actuator(ConveyorNode):
                       'reaches a diverter')
             return
         self._output.push(Push(
-            decision.key, capture.header, outcome.lane, stroke_time_ns(
-                capture.stamp_ns, capture.stamp_ns + budget_ns, self.cell, outcome.lane)))
+            decision.key, capture.header, outcome.lane,
+            stroke_time_ns(
+                capture.stamp_ns, capture.stamp_ns + budget_ns, self.cell, outcome.lane),
+            capture.stamp_ns, self.cell.lane(outcome.lane).diverter_x - self.cell.camera.x,
+            round(self.cell.diverter.lead_time * 1e9)))
 
     def _outcome(self, decision: Decision, capture: _Capture, why: str) -> SortOutcome:
         answer = decision.answer

@@ -12,6 +12,7 @@ from rclpy.duration import Duration
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
 
+from stl_conveyor.cell.belt_history import BeltHistory
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.strokes import Extend, Retract, Silent, Stroke, StrokeSchedule, TooLate
 from stl_conveyor.errors import HardwareError, MissingDependency
@@ -27,12 +28,22 @@ FINISH_S = 3.0      # from the camera to the last diverter takes less
 
 @dataclass(frozen=True)
 class Push:
-    """An item that a diverter must push: `due_ns` is its time on the schedule's clock."""
+    """
+    An item that a diverter must push.
+
+    :param due_ns: its time on the schedule's clock, as the capture's speed of the belt has it.
+    :param capture_ns: of the capture, on that clock.
+    :param way: metres from the camera to the diverter; 0 = not told, the belt is not followed.
+    :param lead_ns: from the command until the item is met.
+    """
 
     key: ItemKey
     header: Header
     lane: str
     due_ns: int
+    capture_ns: int = 0
+    way: float = 0.0
+    lead_ns: int = 0
 
 
 class ActuatorOutput(Protocol):
@@ -141,6 +152,7 @@ class StrokeOutput:
         """
         self._node = node
         self._schedule = schedule
+        self._belt = BeltHistory()
         self._health = DiverterHealth(node)
         self._publisher = node.publish_on('actuation')
         self._timer = node.every(3600.0, self._step, clock=node.schedule_clock.timer_clock)
@@ -159,6 +171,26 @@ class StrokeOutput:
     def push(self, push: Push) -> None:
         """Plan the stroke."""
         self._schedule.add(push, push.lane, push.due_ns)
+        self._follow_belt()
+
+    def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
+        """
+        Take in where the belt was (m) at a time on the schedule's clock, and its speed (m/s).
+
+        An item's stroke follows the belt: it waits while the belt stands.
+        """
+        self._belt.add(time_ns, position, speed)
+        self._follow_belt()
+
+    def _follow_belt(self) -> None:
+        now_ns = self._node.schedule_clock.now_ns()
+
+        def due_ns(stroke: Stroke[Push]) -> int:
+            push = stroke.item
+            arrival_ns = self._belt.arrival_ns(
+                push.capture_ns, push.way, now_ns) if push.way else None
+            return stroke.due_ns if arrival_ns is None else arrival_ns - push.lead_ns
+        self._schedule.replan(due_ns)
         self._step()
 
     def finish(self) -> None:

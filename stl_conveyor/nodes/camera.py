@@ -19,7 +19,7 @@ from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.odometry import Belt, BeltState, EncoderBelt, SteadyBelt
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.gpio import GpioBreakBeam, GpioEncoder, LARGEST_PIN, NO_PIN
-from stl_conveyor.msg import ItemCapture
+from stl_conveyor.msg import BeltState as BeltStateMessage, ItemCapture
 from stl_conveyor.nodes.camera_sources import (
     DeviceSource, FolderSource, FrameSource, TopicSource)
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
@@ -35,7 +35,8 @@ from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Trav
 
 FUTURE_NS = 1_000_000_000
 STALE_NS = 60_000_000_000
-WATCH_BELT_S = 0.1
+WATCH_BELT_S = 0.05
+OFF_SPEED_S = 0.6           # longer than a belt takes to start or to be known to stand
 BEAM_BLOCKED_S = 3.0        # longer than any item takes
 
 
@@ -170,7 +171,8 @@ class Camera(ConveyorNode):
     def refresh_health(self) -> None:
         """Report how the belt moves."""
         if self.is_active:
-            self._watch_belt()
+            self.health.set_value(
+                'belt_speed', f'{self._belt.motion(self._now_ns()).speed:.4f}')
 
     def _open_pins(self) -> None:
         settings = self.settings
@@ -187,6 +189,8 @@ class Camera(ConveyorNode):
         if isinstance(self._belt, EncoderBelt):
             self._pins.append(GpioEncoder(
                 *settings.encoder_pins, self._belt.step, self._now_ns))
+            self._belt_states = self.publish_on('belt_state')
+            self._off_speed_for = 0.0
             self.every(WATCH_BELT_S, self._watch_belt)
 
     def _close_pins(self) -> None:
@@ -199,9 +203,15 @@ class Camera(ConveyorNode):
         return self.get_clock().now().nanoseconds
 
     def _watch_belt(self) -> None:
-        motion = self._belt.motion(self._now_ns())
-        self.health.set_value('belt_speed', f'{motion.speed:.4f}')
+        now_ns = self._now_ns()
+        motion = self._belt.motion(now_ns)
+        self._belt_states.publish(BeltStateMessage(
+            header=Header(stamp=to_stamp(now_ns)), position=self._belt.position(now_ns),
+            speed=motion.speed, state=list(BeltState).index(motion.state)))
         self.health.set_value('belt_state', motion.state.value)
+        # A belt that starts or stops passes through other speeds.
+        off_speed = motion.state is BeltState.OFF_SPEED
+        self._off_speed_for = self._off_speed_for + WATCH_BELT_S if off_speed else 0.0
         pins = ', '.join(str(pin) for pin in self.settings.encoder_pins)
         described = self.cell.belt.speed
         if motion.state is BeltState.STOPPED:
@@ -212,12 +222,12 @@ class Camera(ConveyorNode):
             self.set_condition(
                 'belt', Level.ERROR, 'the belt runs backwards; if it does not, exchange the two '
                 f'encoder_pins {pins}')
-        elif motion.state is BeltState.OFF_SPEED:
+        elif self._off_speed_for > OFF_SPEED_S:
             self.set_condition(
                 'belt', Level.ERROR, f'the belt is not at the {described} m/s of the cell '
                 'description: it slips, or encoder_steps_per_metre is wrong; measure it with '
                 '`calibrate belt`')
-        else:
+        elif not off_speed:
             self.clear_condition('belt', f'the belt runs at {described} m/s')
 
     def _on_beam_change(self, broken: bool, time_ns: int) -> None:

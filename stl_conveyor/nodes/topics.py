@@ -123,6 +123,8 @@ TOPICS = (
     Topic('actuation', 'stl_conveyor/Actuation', Profile.RESULT,
           ('actuator', 'cell_simulator', 'gazebo_io'), ('actuator',), outside='diverter driver',
           optional=('actuator',)),
+    Topic('belt_state', 'stl_conveyor/BeltState', Profile.RESULT, ('camera',), ('actuator',),
+          optional=('camera', 'actuator')),
     Topic('diverter_controller/commands', 'std_msgs/Float64MultiArray', Profile.RESULT,
           ('actuator',), (), outside='ros2_control', optional=('actuator',)),
     Topic('diverter_controller/joint_trajectory', 'trajectory_msgs/JointTrajectory',
