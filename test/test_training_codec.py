@@ -162,6 +162,7 @@ def test_one_command_makes_a_model_folder_and_resumes(torch, tmp_path, capsys):
     before = ModelFolder(models).model_id('edge')
     command = ['--data', data, '--strong', tmp_path / 'strong.pt', '--work', tmp_path / 'work',
                '--models', models, '--threads', 1, '--test-images', 4, '--coarse', 12,
+               '--patch', 16, '--fine-patch', 8, '--fine', 2, '--banded', 3,
                '--groups', 100, '--fit-images', 16, '--importance-images', 4, '--batch', 4]
     codec.main([*map(str, command), '--steps', '2'])
     folder = ModelFolder(models)

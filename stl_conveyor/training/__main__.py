@@ -22,6 +22,12 @@ from stl_conveyor.training.image_folder import LabelledImages
 from stl_conveyor.training.manifest import write_readme
 from stl_conveyor.training.pipeline import fit_reward
 
+#: The recipe of the shipped codec, where it is not the default.
+PARTS_CODEC = (
+    '--patch', '16', '--coarse', '160', '--fine', '0', '--banded', '0', '--groups', '1600',
+    '--fit-images', '1200', '--importance-images', '256', '--importance-power', '1',
+    '--late-share', '.6', '--distil', '1', '--smoothing', '.03', '--longest', '2600',
+    '--repeat', '1', '--mirror', '0')
 STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'cards')
 
 
@@ -50,7 +56,8 @@ def main(arguments=None):
                              difficulty=render.load_split(data, 'test').difficulty)
         elif stage == 'codec':
             codec.main(['--data', str(data), '--strong', str(options.work / 'strong.pt'),
-                        '--work', str(options.work), '--models', str(options.models)])
+                        '--work', str(options.work), '--models', str(options.models),
+                        *PARTS_CODEC])
         elif stage == 'reward':
             torch.set_num_threads(options.threads)
             images, seen = (LabelledImages(split.pixels, split.labels) for split in (

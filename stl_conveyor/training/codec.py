@@ -49,29 +49,29 @@ class Recipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
-    coarse: int = 160          # channels of the whole-patch basis
-    fine: int = 0              # channels of the sub-patch basis
-    patch: int = 16
-    fine_patch: int = 8
-    banded: int = 0            # leading channels that are transformed over the whole image too
+    coarse: int = 192          # channels of the whole-patch basis
+    fine: int = 24             # channels of the sub-patch basis
+    patch: int = 32
+    fine_patch: int = 16
+    banded: int = 8            # leading channels that are transformed over the whole image too
     rings: int = 3             # regions of the grid, from the centre out
-    groups: int = 1600
-    fit_images: int = 1200
-    importance_images: int = 256
-    importance_power: float = 1.0
+    groups: int = 3000
+    fit_images: int = 1600
+    importance_images: int = 192
+    importance_power: float = .75
     steps: int = 2400
     minutes: float = 0.        # if not 0, training ends after this time at the latest
     late_share: float = .2     # part of the steps with the early blocks frozen
     batch: int = 24
     rate: float = 3e-4         # of the trunk; five times that of the branch and fusion
     shortest: float = 40.
-    longest: float = 2600.
-    smoothing: float = .03
-    distil: float = 1.0
+    longest: float = 3200.
+    smoothing: float = .05
+    distil: float = 2.0
     feature: float = 1.0
     average: float = .99
-    repeat: int = 1            # prefixes of each image in a batch
-    mirror: int = 0            # 1: answer with the mean over the image and its mirror image
+    repeat: int = 2            # prefixes of each image in a batch
+    mirror: int = 1            # 1: answer with the mean over the image and its mirror image
 
 
 def augment_parts(images, rng, shift=6):
@@ -121,7 +121,8 @@ def feature_importance(strong, images, analysis, spatial, recipe):
     device = next(strong.parameters()).device
     grid = images.shape[1] // recipe.patch
     regions = ring_regions(grid, recipe.rings)
-    bands = band_regions(grid ** 2, recipe.rings)
+    rings = int(regions.max()) + 1
+    bands = band_regions(grid ** 2, rings)
     inverse = spatial / np.square(spatial).sum(2, keepdims=True)
     total = np.zeros((len(analysis), int(bands.max()) + 1))
     for start in range(0, len(images), 16):
@@ -134,9 +135,9 @@ def feature_importance(strong, images, analysis, spatial, recipe):
         moved = (patches @ analysis.T).swapaxes(1, 2)
         square = np.square(apply_spatial(moved, np.float32(0), inverse)).sum(0)
         for region in range(total.shape[1]):
-            total[:, region] += square[:, (bands if region >= recipe.rings else regions)
+            total[:, region] += square[:, (bands if region >= rings else regions)
                                        == region].mean(1)
-    used = total[len(spatial):, :recipe.rings]
+    used = total[len(spatial):, :rings]
     return ((total / used.mean()) ** recipe.importance_power).astype(np.float32)
 
 

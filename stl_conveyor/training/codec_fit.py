@@ -146,17 +146,18 @@ def quantise(values: np.ndarray, finest_step: np.ndarray) -> np.ndarray:
 
 
 def ring_regions(grid: int, rings: int) -> np.ndarray:
-    """Return u8[grid*grid]: distance (Chebyshev) from the centre, cut into `rings` regions."""
+    """Return u8[grid*grid]: distance (Chebyshev) from the centre, cut into <= `rings` regions."""
     axis = np.abs(np.arange(grid) - (grid - 1) / 2)
     distance = np.maximum(axis[:, None], axis[None, :]).ravel()
     levels = np.unique(distance)
     index = np.searchsorted(levels, distance)
-    return np.minimum(index * rings // len(levels), rings - 1).astype(np.uint8)
+    found = np.minimum(index * rings // len(levels), rings - 1)
+    return np.unique(found, return_inverse=True)[1].astype(np.uint8)
 
 
 def band_regions(positions: int, first: int) -> np.ndarray:
     """Return u8[positions]: the index of a spatial transform cut into bands from `first` on."""
-    edges = np.ceil(positions * np.array(BAND_EDGES))
+    edges = np.unique(np.ceil(positions * np.array(BAND_EDGES)))
     return (first + np.searchsorted(edges, np.arange(positions), side='right')).astype(np.uint8)
 
 
@@ -330,6 +331,7 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
     patch = int(round((analysis.shape[1] / 3) ** .5))
     region_map = ring_regions(size // patch, rings)
     positions = len(region_map)
+    rings = int(region_map.max()) + 1
     band_map = band_regions(positions, rings)
     analysis = analysis.astype(np.float16).astype(np.float32)
     offset = np.zeros((len(analysis), positions), np.float32) if offset is None else offset
