@@ -114,8 +114,8 @@ def generate_launch_description():
                         'parameter file.'),
         DeclareLaunchArgument(
             'trigger', default_value='',
-            description='What makes an item of a camera frame: frame, beam, gpio or image; empty keeps '
-                        'that of the parameter file.'),
+            description='What makes an item of a camera frame: frame, beam, gpio or image; empty '
+                        'keeps that of the parameter file.'),
         SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
         OpaqueFunction(function=make_nodes),
     ])
