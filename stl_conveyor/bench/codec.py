@@ -15,13 +15,14 @@ uses. What was encoded and answered is kept in OUT/cache, so that a run that was
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+import hashlib
 import json
 from pathlib import Path
 import sys
 
 import numpy as np
 
-from stl_conveyor.bench.codec_cache import BenchCache
+from stl_conveyor.bench.codec_cache import BenchCache, kept_json
 from stl_conveyor.bench.codec_deadline import budgets, deadline_cells, Sender
 from stl_conveyor.bench.codec_findings import (
     deadline_findings, differences, findings, loss_findings, time_findings)
@@ -194,12 +195,16 @@ def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
         fixed.append(classifier_row('weak, original image', folder.path('weak'), test))
     for row in fixed:
         _show(row)
-    times = _time_all(folder, models, codecs, test.images[:TIMED])
     cache = BenchCache(out / 'cache', test.images, jobs)
     used_packets = packet_sizes if deadlines else ()
     own = OwnCodec(folder, test.images, out / 'cache', jobs)
     series = own_series(own, test, sizes, used_packets, _show)
-    lost = loss_rows(folder, test, show=_show)
+    lost = [Row(**row) for row in kept_json(own.folder / 'loss.json', lambda: [
+        asdict(row) for row in loss_rows(folder, test, show=_show)])]
+    slugs = '-'.join(codec.slug for codec in codecs)
+    times = kept_json(
+        own.folder / f'times-{hashlib.sha256(slugs.encode()).hexdigest()[:8]}.json',
+        lambda: _time_all(folder, models, codecs, test.images[:TIMED]))
     for codec in codecs:
         series += reference_series(codec, cache, test, readers(folder, trained, codec, jobs),
                                    sizes,

@@ -9,6 +9,7 @@ parts of a few images, each with the sizes that it holds.
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed, ProcessPoolExecutor
 import hashlib
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def load_arrays(path: Path) -> 'dict[str, np.ndarray]':
         return {}
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
+
+
+def kept_json(path: Path, measure: 'Callable[[], object]') -> 'object':
+    """Return what `measure` returns, from the file at `path` if an earlier run wrote it."""
+    if path.exists():
+        return json.loads(path.read_text(encoding='utf-8'))
+    result = measure()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + '.part')
+    partial.write_text(json.dumps(result) + '\n', encoding='utf-8')
+    partial.replace(path)
+    return result
 
 
 def _load_strings(path: Path) -> 'dict[int, list[bytes | None]]':

@@ -108,7 +108,8 @@ class OwnCodec:
         key = 0
         for model in models:
             key ^= model
-        self._folder = Path(cache) / images_key(images) / f'ours-{key:016x}'
+        #: Where everything about this codec is kept.
+        self.folder = Path(cache) / images_key(images) / f'ours-{key:016x}'
 
     def _items(self, max_bytes: int, packet_bytes: int, side: bool) -> 'list[EncodedItem]':
         return [self._encoder.encode(image, self._local[k] if side else None,
@@ -118,7 +119,7 @@ class OwnCodec:
     def answers(self, size: int, side: bool,
                 packet_bytes: int = 512) -> 'tuple[np.ndarray, float]':
         """Return f32[N, C] of what fits into `size` bytes, and the mean of the bytes."""
-        path = self._folder / f'{size}-{packet_bytes}-{int(side)}.npz'
+        path = self.folder / f'{size}-{packet_bytes}-{int(side)}.npz'
         kept = load_arrays(path)
         if not kept:
             answers, received = receive(self._decoder, self._items(size, packet_bytes, side))
@@ -133,7 +134,7 @@ class OwnCodec:
 
         f32[most, N, C]: row n - 1 is what the first n packets give.
         """
-        path = self._folder / f'packets-{packet_bytes}-{max_bytes}-{int(side)}.npz'
+        path = self.folder / f'packets-{packet_bytes}-{max_bytes}-{int(side)}.npz'
         kept = load_arrays(path)
         if not kept:
             items = self._items(max_bytes, packet_bytes, side)
