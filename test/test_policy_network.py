@@ -14,7 +14,7 @@ from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
 from stl_conveyor.policy.network import worth_along  # noqa: E402
 from stl_conveyor.policy.scenarios import (  # noqa: E402
-    CorrelatedRewards, Scenario, TwoStateArrivals,
+    CorrelatedRewards, Scenario, Sequences, TwoStateArrivals,
 )
 from stl_conveyor.policy.simulate import (  # noqa: E402
     IntegerBucket, play_policy, play_tables, play_thresholds,
@@ -57,3 +57,31 @@ def test_the_shipped_network_in_the_node_s_form():
     played = play_policy(sequences, rate, depth, policy)
     assert (played != decisions[:, 0]).sum() <= 1
     assert played.sum() > 50
+
+
+def test_the_shipped_network_follows_a_process_that_changes():
+    """The process changes twice and nobody says so; the network earns more in each part."""
+    rate, depth = Fraction(1, 10), Fraction(4)
+    parts = (Scenario(CorrelatedRewards(0.1, 0.05)),
+             Scenario(None, TwoStateArrivals.published(6, 0.01)),
+             Scenario(CorrelatedRewards(0.4, 0.01)))
+    generator = np.random.default_rng(4)
+    drawn = [scenario.draw(POOL, 1500, 24, generator) for scenario in parts]
+    sequences = Sequences(np.concatenate([one.rewards for one in drawn]),
+                          np.concatenate([one.intervals for one in drawn]))
+    bucket = IntegerBucket.of(rate, depth)
+    worth = worth_along(NETWORK, sequences, rate, depth, REWARDS)
+    _, adaptive = play_thresholds(sequences, bucket, worth)
+    intervals = Distribution.of(sequences.intervals.ravel())
+    table = solve_mdp(rate, depth, REWARDS, intervals).thresholds[bucket.cost:]
+    _, fixed = play_thresholds(sequences, bucket, np.broadcast_to(table, worth.shape))
+    earned = (adaptive.astype(float) - fixed) * sequences.rewards
+    for part in np.split(earned, 3):
+        gain = part.mean(axis=0)
+        assert gain.mean() - 2 * gain.std() / np.sqrt(gain.size) > 0.001
+    # Short intervals bring few tokens: the network asks for more than during long ones.
+    short = sequences.intervals[1500:3000] == 1
+    steady = np.concatenate([np.zeros((1, 24), bool), short[1:] & short[:-1]])
+    level = bucket.full // 2 - bucket.cost
+    asked = worth[1500:3000, :, level]
+    assert asked[steady].mean() > 1.1 * asked[~steady & ~short].mean()

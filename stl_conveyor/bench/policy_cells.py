@@ -38,7 +38,7 @@ from stl_conveyor.policy.simulate import IntegerBucket, play_tables, play_thresh
 WEAK_LOSS = 0.2985       # the one fitted constant of the published curves
 TOLERANCE = 0.002        # of the surrogate check
 DQN_TOLERANCE = 0.001
-LOCATIONS = 100          # bins of the hidden location
+LOCATIONS = 60           # bins of the hidden location
 TRACE_LOCATIONS = 500    # the same for a single sequence, which is cheap
 # Published sequences: name, scenario they were drawn from; (r, b) is (0.1, 4).
 TRACES = (
