@@ -14,9 +14,12 @@ classifier on the original image. Training resumes from its last checkpoint; the
 the same files on the same machine.
 """
 import argparse
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 import json
 import math
+import multiprocessing
+import os
 from pathlib import Path
 import time
 
@@ -375,6 +378,26 @@ def _accuracy_facts(rows):
     return facts
 
 
+def one_thread_times(models, images):
+    """
+    Return measure_times of a model folder, from a process in which NumPy has one thread.
+
+    The libraries read that number when they are loaded, here long ago.
+    """
+    names = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, '1'))
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+            return pool.submit(measure_times, ModelFolder(models), images).result()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def train_codec(data, strong_path, work, models, labels, size, recipe, augment='parts',
                 test_images=600, name=None, device='cpu'):
     """
@@ -444,7 +467,7 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
             'parameters': sum(p.numel() for p in network.parameters()),
             'macs': count_macs(network, example)
             + int(network.synthesis.numel()) * spec.grid ** 2,
-            'milliseconds': measure_times(folder, measured.images[:20])}
+            'milliseconds': one_thread_times(models, measured.images[:20])}
     write_card(models, 'edge', card)
     write_card(models, 'encoder', {
         'role': 'encoder', 'recipe': asdict(recipe), 'training_images': len(train.classes),
