@@ -193,6 +193,27 @@ def test_minutes_end_a_training_early(data, tmp_path):
     assert 1 <= torch.load(tmp_path / 'c.pt', weights_only=False)['step'] < 20
 
 
+def test_the_last_layer_is_fitted_to_the_features_there_are(data, capsys):
+    torch.manual_seed(2)
+    network = FoldedStrongNet(3, pretrained=False)
+    network.freeze(5)
+    train, val = (classifiers.load_images(data, split, LABELS, SIZE) for split in ('train', 'val'))
+    before = {name: value.clone() for name, value in network.state_dict().items()
+              if 'classifier' not in name}
+    classifiers.fit_last_layer(network, train, decay=1e-3)
+    answers = classifiers.predict(network, val.images).argmax(1)
+    # Even the features of random weights tell the colours apart.
+    assert (answers == val.classes).mean() > .6
+    assert 'last layer fitted' in capsys.readouterr().out
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    again = FoldedStrongNet(3, pretrained=False)
+    again.load_state_dict(after)
+    classifiers.fit_last_layer(again, train, decay=1e-3)
+    assert torch.allclose(again.trunk.classifier.weight, network.trunk.classifier.weight,
+                          atol=1e-3)
+
+
 def test_a_split_that_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='train'):
         train_classifier('weak', tmp_path, tmp_path, tmp_path / 'm', LABELS, short('weak'), SIZE)
