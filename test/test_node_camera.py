@@ -278,3 +278,28 @@ def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
         before = len(cell.statuses('camera'))
         cell.wait(lambda: any(
             'the belt stands' in s.message for s in cell.statuses('camera')[before:]))
+
+
+def test_driver_that_falls_silent_is_reported_and_its_return_too():
+    with CellHarness([NodeSpec(Camera, {
+            'trigger': 'image', 'frame_timeout': 0.3, 'diagnostics_period': 0.1})],
+            watched=WATCHED) as cell:
+        cell.wait_active()
+        cell.wait_diagnostic('camera', 'no frame for more than 0.3 s', level=2)
+        frames = cell.publisher('camera/image_raw', Image)
+
+        def well():
+            frames.publish(frame(cell.now_ns()))
+            return cell.statuses('camera')[-1].level == b'\x00'
+        cell.wait(well)
+        before = len(cell.statuses('camera'))
+        cell.wait(lambda: any(
+            'driver runs' in s.message for s in cell.statuses('camera')[before:]))
+
+
+def test_frame_for_each_item_may_be_long_in_coming():
+    with CellHarness([NodeSpec(Camera, {
+            'frame_timeout': 0.1, 'diagnostics_period': 0.1})], watched=WATCHED) as cell:
+        cell.wait_active()
+        cell.wait(lambda: len(cell.statuses('camera')) > 5)
+        assert all(s.level == b'\x00' for s in cell.statuses('camera'))

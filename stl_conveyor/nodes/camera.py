@@ -82,6 +82,9 @@ class CameraSettings(NodeSettings):
     latency: float = parameter(
         0.03, 'Seconds from mid-exposure until the device hands a frame over.',
         minimum=0.0, maximum=1.0)
+    frame_timeout: float = parameter(
+        2.0, 'Seconds without a frame after which that is reported; 0 = never. Not where the '
+        'topic brings a frame for each item only (trigger frame).', minimum=0.0, maximum=3600.0)
     folder: str = parameter('', 'Folder of images, with source folder.')
     rate: float = parameter(
         1.0, 'Images per second, with source folder.', minimum=0.01, maximum=100.0)
@@ -140,11 +143,12 @@ class Camera(ConveyorNode):
             'frame': self._whole_frame, 'beam': self._at_beam, 'gpio': self._at_beam,
             'image': self._in_image,
         }[settings.trigger]
+        self._make_item = make_item
         self._source: FrameSource
         if settings.source == 'topic':
-            self._source = TopicSource(self, make_item)
+            self._source = TopicSource(self, self._on_frame)
         elif settings.source == 'device':
-            self._source = DeviceSource(self, make_item, settings.device, settings.latency)
+            self._source = DeviceSource(self, self._on_frame, settings.device, settings.latency)
         else:
             self._source = FolderSource(
                 self, self._whole_image, settings.folder, settings.rate, settings.repeat)
@@ -161,6 +165,11 @@ class Camera(ConveyorNode):
             raise
         if self.settings.trigger == 'beam':
             self.listen('break_beam', lambda message: self._item_in_beam(to_ns(message.stamp)))
+        self._frame_ns = self.steady_clock.now().nanoseconds
+        steady = self.settings.source == 'device' or (
+            self.settings.source == 'topic' and self.settings.trigger != 'frame')
+        if self.settings.frame_timeout and steady:
+            self.every(min(0.5, self.settings.frame_timeout), self._watch_frames)
         self._source.start()
 
     def deactivate(self) -> None:
@@ -173,6 +182,22 @@ class Camera(ConveyorNode):
         if self.is_active:
             self.health.set_value(
                 'belt_speed', f'{self._belt.motion(self._now_ns()).speed:.4f}')
+
+    def _on_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        self._frame_ns = self.steady_clock.now().nanoseconds
+        self._make_item(image, stamp_ns, frame_id)
+
+    def _watch_frames(self) -> None:
+        silence_ns = self.steady_clock.now().nanoseconds - self._frame_ns
+        if silence_ns <= self.settings.frame_timeout * 1e9:
+            self.clear_condition('frames', 'frames come again')
+            return
+        remedy = (
+            'check the cable and power of the camera' if self.settings.source == 'device'
+            else 'check that the driver runs and publishes on camera/image_raw')
+        self.set_condition(
+            'frames', Level.ERROR,
+            f'no frame for more than {self.settings.frame_timeout} s; {remedy}')
 
     def _open_pins(self) -> None:
         settings = self.settings
