@@ -56,7 +56,8 @@ class FakeGazebo:
         self.cell, self.factor = cell, factor
         self.items = {}
         self.spawned = []
-        self.lose_spawns = 0
+        self.lose_spawns = 0       # requests that are not answered
+        self.ignore_spawns = 0     # and such that are accepted and not carried out
         self.blind = False         # the light barrier sees nothing
         self._lock = threading.RLock()
         self._time_ns = 0
@@ -109,6 +110,9 @@ class FakeGazebo:
             if self.lose_spawns:
                 self.lose_spawns -= 1
                 return None
+            if self.ignore_spawns:
+                self.ignore_spawns -= 1
+                return True
             if name in self.items:
                 return False
             model = ElementTree.fromstring(sdf).find('model')

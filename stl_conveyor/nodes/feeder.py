@@ -122,9 +122,7 @@ class Feeder(ConveyorNode):
         now_ns = self.steady_clock.now().nanoseconds
         timeout_ns = round(self.settings.service_timeout * 1e9)
         for slot, spawn in list(self._spawning.items()):
-            if self._truth.was_seen(item_name(slot)):
-                del self._spawning[slot]
-            elif now_ns - spawn.asked_ns > timeout_ns:
+            if now_ns - spawn.asked_ns > timeout_ns:
                 self.warn('spawn_unanswered', f'Gazebo did not bring in {item_name(slot)}; '
                           'asked again')
                 self._ask_again(slot, spawn)
@@ -175,14 +173,9 @@ class Feeder(ConveyorNode):
             orientation, lambda good: self._spawned(slot, spawn, good))
 
     def _spawned(self, slot: int, spawn: _Spawn, good: bool) -> None:
-        if self._spawning.get(slot) is not spawn:
-            return
-        if good:
-            del self._spawning[slot]
-            self.tick('items')
-        else:
-            self.warn('spawn_refused', f'Gazebo refused {item_name(slot)}; is there one already?')
-            self._ask_again(slot, spawn)
+        # A yes means that Gazebo will try; that the item is there its first pose says.
+        if self._spawning.get(slot) is spawn and not good:
+            self.warn('spawn_refused', f'Gazebo refused {item_name(slot)}; it will be asked again')
 
     def _ask_again(self, slot: int, spawn: _Spawn) -> None:
         """Take out what may stand in the way, and try again."""
@@ -214,8 +207,12 @@ class Feeder(ConveyorNode):
             self._free.remove(slot)
             self._remove(slot)
             return
-        for event in self._truth.pose(
-                name, to_ns(message.header.stamp), place.x, place.y, place.z):
+        events = self._truth.pose(
+            name, to_ns(message.header.stamp), place.x, place.y, place.z)
+        if slot in self._spawning and self._truth.was_seen(name):
+            del self._spawning[slot]
+            self.tick('items')
+        for event in events:
             self._report(event)
 
     def _on_capture(self, message: ItemCapture) -> None:
