@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stl_conveyor.codec import Decoder, Encoder
-from stl_conveyor.codec.protection import transmission_order, WORTH_POWER
+from stl_conveyor.codec.protection import transmission_order, worth
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.vision.model_folder import ModelFolder
@@ -29,8 +29,8 @@ def test_without_loss_each_goes_once_in_order(sizes):
 
 @given(count=st.integers(2, 12), loss=st.floats(.05, .5), slots=st.integers(1, 30))
 def test_no_other_packets_of_one_size_are_worth_more(count, loss, slots):
-    def worth(copies):
-        return sum((k + 1) ** -WORTH_POWER * (1 - loss ** n) for k, n in enumerate(copies))
+    def total(copies):
+        return sum(worth(k) * (1 - loss ** n) for k, n in enumerate(copies))
 
     order = transmission_order([100] * count, loss, 100 * slots)
     assert len(order) == slots
@@ -40,7 +40,7 @@ def test_no_other_packets_of_one_size_are_worth_more(count, loss, slots):
             other = copies.copy()
             other[less] -= 1
             other[more] += 1
-            assert worth(other) <= worth(copies) + 1e-12
+            assert total(other) <= total(copies) + 1e-12
 
 
 def test_more_loss_means_more_copies_of_the_first():

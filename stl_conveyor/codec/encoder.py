@@ -111,9 +111,9 @@ class Encoder:
         information. The first packet is cut to `first_packet_bytes` (default: `packet_bytes`).
         No more than `max_bytes` are made in all, and as many of them are used as possible.
         For a link that loses packets with probability `loss_rate`, and over which nobody can
-        ask for them again, the important ones are in the result more than once. Raises
-        BadImage for another size or type, ValueError for probabilities of another length,
-        ConfigError for a rate that is none.
+        ask for them again, the important ones are in the result more than once. Raises BadImage
+        for another size or type, ValueError for probabilities of another length, ConfigError
+        for a rate that is none.
         """
         spec = self._spec
         side = None
