@@ -17,13 +17,14 @@ from fractions import Fraction
 import json
 from pathlib import Path
 import time
+from typing import Any
 
 import numpy as np
 
 from stl_conveyor.bench.calibration import calibration_error, reliability
 from stl_conveyor.bench.codec_own import receive
 from stl_conveyor.bench.codec_scores import wilson
-from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.policy import make_policy, RewardEstimator
 from stl_conveyor.policy.scenarios import Sequences
@@ -156,13 +157,13 @@ def stage_times(folder: ModelFolder, images: np.ndarray, budget: int) -> 'dict[s
     encoder, decoder = Encoder(folder), Decoder(folder)
     times: dict[str, list[float]] = {}
 
-    def timed(stage: str, call: Callable[[], object]) -> object:
+    def timed(stage: str, call: Callable[[], Any]) -> Any:
         begun = time.perf_counter()
         result = call()
         times.setdefault(stage, []).append(1e3 * (time.perf_counter() - begun))
         return result
 
-    def decode(item) -> object:
+    def decode(item: EncodedItem) -> DecoderSession:
         session = decoder.start()
         for packet in item.packets:
             session.add(packet)
@@ -205,11 +206,11 @@ def evaluate(models: 'str | Path', data: 'str | Path', out: 'str | Path', budget
     answers, doubts = {}, {}
     for role in ('weak', 'strong'):
         model = Classifier(folder.path(role))
-        found = [model.classify_doubting(test.images[k:k + BATCH])
-                 for k in range(0, len(test.classes), BATCH)]
-        answers[role] = np.concatenate([first for first, _ in found])
-        doubts[role] = np.concatenate([second for _, second in found]) \
-            if model.has_posterior else None
+        batches = [model.classify_doubting(test.images[k:k + BATCH])
+                   for k in range(0, len(test.classes), BATCH)]
+        answers[role] = np.concatenate([first for first, _ in batches])
+        posteriors = [second for _, second in batches if second is not None]
+        doubts[role] = np.concatenate(posteriors) if posteriors else None
         show(f'{role:6s} {Share.of(answers[role].argmax(1) == test.classes)}')
     encoder, decoder = Encoder(folder), Decoder(folder)
     curve = []
@@ -393,8 +394,8 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
     found = answers['strong']
     wrong = np.flatnonzero(found.argmax(1) != test.classes)
     wrong = wrong[np.argsort(-found[wrong].max(1))][:12]
-    rows = max(1, -(-len(wrong) // 6))
-    figure, panels = pyplot.subplots(rows, 6, figsize=(13, 2.7 * rows))
+    lines = max(1, -(-len(wrong) // 6))
+    figure, panels = pyplot.subplots(lines, 6, figsize=(13, 2.7 * lines))
     for panel in panels.ravel():
         panel.axis('off')
     if not len(wrong):

@@ -22,6 +22,7 @@ from stl_conveyor.vision.image import image_to_rgb, read_image
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import Image
+    from stl_conveyor.collect import SourceHost
 
     from stl_conveyor.nodes.conveyor_node import ConveyorNode
 
@@ -72,7 +73,8 @@ class DeviceSource:
     """Frames of a camera that OpenCV can open (V4L2); a camera that is unplugged is awaited."""
 
     def __init__(
-        self, node: ConveyorNode, callback: FrameCallback, device: str, latency: float,
+        self, node: ConveyorNode | SourceHost, callback: FrameCallback, device: str,
+        latency: float,
     ) -> None:
         """
         Prepare to open `device`, a path or a number.
@@ -127,7 +129,8 @@ class FolderSource:
     """The images of a folder, by name, at a steady rate: each one an item."""
 
     def __init__(
-        self, node: ConveyorNode, callback: FrameCallback, folder: str, rate: float, repeat: bool,
+        self, node: ConveyorNode | SourceHost, callback: FrameCallback, folder: str, rate: float,
+        repeat: bool,
     ) -> None:
         """
         List the images.
