@@ -22,6 +22,7 @@ from stl_conveyor.vision.image import image_to_rgb, read_image
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import Image
+
     from stl_conveyor.collect import SourceHost
 
     from stl_conveyor.nodes.conveyor_node import ConveyorNode
