@@ -32,6 +32,7 @@ LEASE = 60  # s without an announcement after which a participant counts as gone
 ANNOUNCEMENT = 15  # s between two announcements
 PROCESSES = 32  # ROS processes on one machine that find each other over loopback
 GATEWAY = 100  # number of a gateway's participant, so that its port is known beforehand
+SEGMENT = 16 * 2 ** 20  # bytes of shared memory: some frames of a camera; 512 kB hold not one
 DOMAINS = 232  # more have no ports (RTPS 2.5, 9.6.2.3)
 
 
@@ -87,6 +88,7 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
       <transport_descriptor>
         <transport_id>shared_memory</transport_id>
         <type>SHM</type>
+        <segment_size>{SEGMENT}</segment_size>
       </transport_descriptor>
       <transport_descriptor>
         <transport_id>udp</transport_id>
