@@ -68,8 +68,9 @@ bench-codec: setup  ## measure accuracy against bytes on the images in DATA, wit
 	    $(call given,IMAGES,images) $(call given,JOBS,jobs)
 
 .PHONY: bench-policy
-bench-policy: setup  ## compare the policies; REFERENCE names published curves to compare with
-	@$(env) python -m stl_conveyor.bench.policy --out '$(OUT)' $(call given,REFERENCE,reference)
+bench-policy: setup  ## compare the policies; REFERENCE: published curves, DATA: recorded items
+	@$(env) python -m stl_conveyor.bench.policy --out '$(OUT)' $(call given,REFERENCE,reference) \
+	    $(call given,DATA,data)
 
 .PHONY: train
 train:  ## train all models on rendered items (hours): work in OUT, model folder in MODELS

@@ -9,6 +9,14 @@ import pytest
 
 from stl_conveyor.bench import policy as bench
 from stl_conveyor.bench import policy_cells as cells
+from stl_conveyor.bench import policy_items as items
+from stl_conveyor.bench import policy_plots as plots
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.policy import BudgetTable
+from stl_conveyor.policy.byte_budget import RecordedStreams
+from stl_conveyor.policy.reward import PosteriorReward
+from stl_conveyor.training.streams import stream_arrays
+from stl_conveyor.training.tiny import write_manifest
 
 pytest.importorskip('scipy')
 pytest.importorskip('matplotlib')
@@ -82,3 +90,75 @@ def test_within_bucket(decisions, kept):
     """A bucket of two tokens that gains one in two units pays for three in a row, not four."""
     bucket = cells.IntegerBucket(cost=2, gain=1, full=4)
     assert cells.within_bucket(np.array(decisions), np.ones(5, int), bucket) is kept
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Write a model folder with reward and budgets, and items that it was not fitted on."""
+    folder = tmp_path / 'models'
+    folder.mkdir()
+
+    def draw(count, seed):
+        generator = np.random.default_rng(seed)
+        posteriors = generator.dirichlet(np.full(4, 0.25), count)
+        truth = (posteriors.cumsum(1) < generator.random((count, 1))).sum(1)
+        probabilities = 0.4 * posteriors + 0.6 * generator.dirichlet(np.full(4, 0.5), count)
+        weak = probabilities.argmax(1) == truth
+        edge = generator.random(count) < 0.99
+        need = 40 + 300 * generator.random(count) ** 4
+        streams = {
+            budget: RecordedStreams(
+                np.minimum(budget, steps) * np.ones((count, 1), int),
+                (np.minimum(budget, steps) >= need[:, None]) & edge[:, None],
+                np.where(np.minimum(budget, steps) >= need[:, None], 0.99, 0.5))
+            for budget, steps in ((64, [64]), (128, [128]), (256, [256]), (512, [256, 512]))
+        }
+        return probabilities, posteriors, weak, edge, streams
+
+    probabilities, posteriors, weak, edge, streams = draw(1500, 0)
+    reward = PosteriorReward.fit_posterior(probabilities, posteriors, weak, edge)
+    reward.save(folder / 'reward.json')
+    BudgetTable.fit(reward.expected_rewards(probabilities, posteriors), weak, streams).save(
+        folder / 'budget.json')
+    write_manifest(folder, 'made up', list('abcd'), 64,
+                   {'reward': 'reward.json', 'budget': 'budget.json'})
+    probabilities, posteriors, weak, edge, streams = draw(500, 1)
+    np.savez(tmp_path / 'items.npz', probabilities=probabilities, posteriors=posteriors,
+             weak_correct=weak, edge_correct=edge, **stream_arrays(streams))
+    return folder, tmp_path / 'items.npz'
+
+
+def test_recorded_items(tmp_path, recorded):
+    """Metrics, calibration and byte budgets are measured on items; every bucket is kept."""
+    folder, data = recorded
+    result = items.measure_items(folder, data, sequences=2)
+    for row in result['metrics']['shares']:
+        assert row['entropy']['gain'] < row['posterior']['gain'] <= row['perfect']['gain']
+        assert 0.1 < row['posterior']['gap_closed'] <= 1
+    assert len(result['calibration']['posterior']) == 10
+    assert [row['budget'] for row in result['bytes']] == [64, 128, 256, 512]
+    assert result['bytes'][0]['accuracy'] < result['bytes'][-1]['accuracy']
+    for row in result['policies']:
+        policies = row['policies']
+        assert set(policies) == {name for name, _, _ in items.CONTENDERS}
+        mean_interval = 1.0 if row['arrivals'] == 'steady' else 2.4
+        for measured in policies.values():
+            # What the bucket brings and began with is the most that can be sent.
+            most = (row['rate'] * mean_interval + 4 / 500) * 512
+            assert measured['payload_bytes'] <= most
+            assert measured['wire_bytes'] > measured['payload_bytes']
+        assert policies[items.REFERENCE]['ci95'] == 0
+        if row['rate'] == 0.05:
+            won = policies['one for all, byte budgets']
+            assert won['difference'] < -0.01
+    text = '\n'.join(bench.items_table(result))
+    assert 'one for all, byte budgets' in text and 'closes' in text
+    for path in plots.plot_items(result, tmp_path):
+        assert path.stat().st_size > 10_000
+
+
+def test_items_without_results_are_named(tmp_path, recorded):
+    """A file of other arrays is refused with the remedy."""
+    np.savez(tmp_path / 'other.npz', probabilities=np.ones((2, 4)))
+    with pytest.raises(ConfigError, match='training.streams'):
+        items.measure_items(recorded[0], tmp_path / 'other.npz')

@@ -66,7 +66,7 @@ class RecordedItems:
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f'{path} lacks classifier results ({error}); record them with '
-                'stl_conveyor.training.streams.record_file'
+                'python -m stl_conveyor.training.streams'
             ) from error
         self.metrics = {
             'entropy': getattr(estimator, 'entropy', estimator).expected_rewards(probabilities)}

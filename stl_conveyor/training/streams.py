@@ -1,9 +1,19 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Record what the edge answers to the streams of many items, at every byte budget."""
+"""
+Record what the edge answers to the streams of many items, at every byte budget.
 
+    python -m stl_conveyor.training.streams --models DIR --images FOLDER --out FILE.npz
+        [--split test] [--items 1200] [--budget 512]
+
+FOLDER holds renders (``stl_conveyor.training.render``). ``make bench-policy DATA=FILE.npz``
+measures on the result.
+"""
+
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
+import sys
 
 import numpy as np
 
@@ -123,3 +133,29 @@ def record_file(
         weak_correct=probabilities.argmax(1) == classes, edge_correct=whole.correct[:, -1],
         **({} if posteriors is None else {'posteriors': posteriors}), **stream_arrays(streams),
     )
+
+
+def main(arguments: 'list[str] | None' = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog='python -m stl_conveyor.training.streams',
+        description='Record what the edge answers to the streams of renders.')
+    parser.add_argument('--models', type=Path, required=True, help='model folder')
+    parser.add_argument('--images', type=Path, required=True, help='folder of renders')
+    parser.add_argument('--out', type=Path, required=True, help='.npz to write')
+    parser.add_argument('--split', choices=('val', 'test'), default='test')
+    parser.add_argument('--items', type=int, default=None, help='the first so many (default: all)')
+    parser.add_argument('--budget', type=int, default=512, help='bytes that a token buys')
+    parser.add_argument('--threads', type=int, default=1)
+    options = parser.parse_args(arguments)
+    from stl_conveyor.training.render import load_split
+
+    images = load_split(options.images, options.split)
+    record_file(
+        ModelFolder(options.models), images.pixels[:options.items],
+        images.labels[:options.items], options.budget, options.out, options.threads)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
