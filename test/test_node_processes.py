@@ -62,11 +62,7 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
                 for value in status.values))
         for process in processes.values():
             os.kill(process.pid, number)
-        # The simulator, which is no part of the product, was once slower while all nine stopped.
-        codes = wait_for_exits(
-            [p for name, p in processes.items() if name != 'cell_simulator'], 3.0)
-        codes += wait_for_exits(
-            [p for name, p in processes.items() if name == 'cell_simulator'], 12.0)
+        codes = wait_for_exits(processes.values(), 3.0)
         assert codes == [0] * len(names), {
             name: (code, process.stderr.read() if code is not None else 'still running')
             for (name, process), code in zip(processes.items(), codes)}

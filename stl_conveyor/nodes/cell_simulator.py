@@ -69,6 +69,8 @@ class CellSimulator(ConveyorNode):
     def __init__(self, **arguments: Any) -> None:
         """Begin with the belt held."""
         self._belt_released = threading.Event()
+        self._prepared = threading.Event()
+        self._paced: PacedCell | None = None
         super().__init__(**arguments)
 
     def check_settings(self, settings: CellSimulatorSettings) -> None:
@@ -117,10 +119,15 @@ class CellSimulator(ConveyorNode):
             chunk=settings.chunk, real_time_factor=settings.real_time_factor)
         self.listen('sort_outcome', self._command)
         self._belt_released.clear()
+        self._prepared.clear()
         self._peers = PeerWatch(self)
         self._peer_timer = self.every(0.1, self._look_for_peers)
         self._look_for_peers()
         self._paced.start()
+        # Until then nothing can be shown, and nothing can end: a renderer in the making cannot be
+        # interrupted, which on a busy machine takes seconds.
+        while not self._prepared.wait(0.05) and self._paced.error is None:
+            pass
 
     def settings_changed(self) -> None:
         """Release the belt if it was held."""
@@ -141,7 +148,10 @@ class CellSimulator(ConveyorNode):
         self.cleanup()
 
     def cleanup(self) -> None:
-        """Free the renderer."""
+        """Free the renderer, once nothing renders any more."""
+        self._belt_released.set()
+        if self._paced is not None:
+            self._paced.stop()
         cell, self._cell = getattr(self, '_cell', None), None
         if cell is not None:
             cell.close()
@@ -167,6 +177,7 @@ class CellSimulator(ConveyorNode):
         # The first picture makes the renderer, which takes long and must not delay an exposure.
         camera = self._description.camera
         self._cell.render_overview(camera.image_height, camera.image_width)
+        self._prepared.set()
         self._belt_released.wait()
 
     def _expose(self, exposure: Exposure) -> None:
