@@ -53,9 +53,11 @@ class Encoder:
         self._identity = codec_identity(model_folder)
         spec = self._spec
         scaled = spec.analysis / spec.finest_step[:, None]
-        self._matrix = np.ascontiguousarray((scaled / 255).T.astype(np.float32))
-        self._offset = (scaled @ spec.mean + (spec.offset / spec.finest_step[:, None]).T).astype(
-            np.float32)
+        order = spec.channel_order
+        self._matrix = np.ascontiguousarray((scaled[order] / 255).T.astype(np.float32))
+        offset = scaled @ spec.mean + (spec.offset / spec.finest_step[:, None]).T
+        self._offset = np.ascontiguousarray(offset[:, order].astype(np.float32))
+        self._banded = np.flatnonzero(order < len(spec.spatial))
         self._coder = GroupCoder(spec)
         # Derives all tables now, so that the first item is not the slowest.
         self.encode(np.zeros((spec.image_size, spec.image_size, 3), np.uint8))
@@ -74,7 +76,8 @@ class Encoder:
         """
         Return the finest integers i8[K, positions] of an image u8[S, S, 3].
 
-        Of K channels the leading `channels` alone, if that is given. Raises BadImage.
+        If `channels` is given, that many of `CodecSpec.channel_order` alone; the others are 0.
+        Raises BadImage.
         """
         size, grid, patch = self._spec.image_size, self._spec.grid, self._spec.patch
         image = np.asarray(image)
@@ -85,13 +88,16 @@ class Encoder:
         flat = patches.astype(np.float32, order='C').reshape(grid * grid, -1)
         values = flat @ self._matrix[:, :channels]
         values -= self._offset[:, :channels]
-        banded = min(len(self._spec.spatial), values.shape[1])
-        if banded:
-            values.T[:banded] = np.matmul(
-                self._spec.spatial[:banded], values.T[:banded, :, None])[..., 0]
+        order = self._spec.channel_order[:channels]
+        banded = self._banded[self._banded < len(order)]
+        if len(banded):
+            values.T[banded] = np.matmul(
+                self._spec.spatial[order[banded]], values.T[banded][..., None])[..., 0]
         np.rint(values, out=values)
         np.clip(values, -FINEST_LIMIT, FINEST_LIMIT, out=values)
-        return np.ascontiguousarray(values.astype(np.int8).T)
+        result = np.zeros((self._spec.channels, len(values)), np.int8)
+        result[order] = values.astype(np.int8).T
+        return result
 
     def _leading_channels(self, max_bytes: int) -> int:
         """Return how many channels a stream of that size reaches, as a rule; rounded up."""
@@ -123,25 +129,22 @@ class Encoder:
                                  f'{spec.labels} labels')
             side = side_levels(probabilities, len(spec.side_table))
         channels = self._leading_channels(max_bytes)
-        item = self._cut(self.quantise(image, channels), side, packet_bytes, first_packet_bytes,
-                         max_bytes)
+        limits = (packet_bytes, first_packet_bytes, max_bytes)
+        item = self._cut(self.quantise(image, channels), channels, side, *limits)
         if item is None:
-            item = self._cut(self.quantise(image), side, packet_bytes, first_packet_bytes,
-                             max_bytes)
+            item = self._cut(self.quantise(image), self._spec.channels, side, *limits)
         if loss_rate:
             order = transmission_order([*map(len, item.packets)], loss_rate, max_bytes)
             complete = item.complete and len(set(order)) == len(item.packets)
             item = EncodedItem(tuple(item.packets[k] for k in order), complete)
         return item
 
-    def _cut(self, quantised: np.ndarray, side: np.ndarray | None, packet_bytes: int,
-             first_packet_bytes: int | None, max_bytes: int) -> EncodedItem | None:
-        """Return the packets of i8[channels, positions], or None if more channels are needed."""
+    def _cut(self, quantised: np.ndarray, channels: int, side: np.ndarray | None,
+             packet_bytes: int, first_packet_bytes: int | None,
+             max_bytes: int) -> EncodedItem | None:
+        """Return the packets of i8[K, positions], or None if more than `channels` are needed."""
         spec = self._spec
-        known = int(np.searchsorted(spec.channel_reach, len(quantised), side='right')) - 1
-        if len(quantised) < spec.channels:
-            rest = np.zeros((spec.channels - len(quantised), quantised.shape[1]), np.int8)
-            quantised = np.concatenate([quantised, rest])
+        known = int(np.searchsorted(spec.channel_reach, channels, side='right')) - 1
         stream = self._coder.stream(quantised)
         packets: list[bytes] = []
         group, left = 0, max_bytes

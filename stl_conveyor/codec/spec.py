@@ -356,10 +356,17 @@ class CodecSpec:
         return np.ascontiguousarray(points.swapaxes(0, 1).astype(np.float32))
 
     @cached_property
+    def channel_order(self) -> np.ndarray:
+        """i64[K], all channels, those that the stream needs first in front."""
+        _, first = np.unique(self.group_channel, return_index=True)
+        used = self.group_channel[np.sort(first)].astype(np.int64)
+        return np.concatenate([used, np.setdiff1d(np.arange(self.channels), used)])
+
+    @cached_property
     def channel_reach(self) -> np.ndarray:
-        """i64[G + 1], how many leading channels the groups before each one come from."""
-        furthest = np.maximum.accumulate(self.group_channel.astype(np.int64))
-        return np.concatenate([[0], 1 + furthest])
+        """i64[G + 1], how many of `channel_order` the groups before each one come from."""
+        place = np.argsort(self.channel_order)[self.group_channel]
+        return np.concatenate([[0], 1 + np.maximum.accumulate(place)])
 
     @cached_property
     def plane_step(self) -> np.ndarray:
