@@ -13,7 +13,10 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy import (
     Distribution, make_policy, PolicyInput, Reason, TokenBucket,
 )
+from stl_conveyor.policy.bounds import exact_gain
 from stl_conveyor.policy.mdp import solve_mdp
+from stl_conveyor.policy.scenarios import CorrelatedRewards, Scenario
+from stl_conveyor.policy.simulate import IntegerBucket
 
 UNIT = Distribution.of([1.0])
 
@@ -177,3 +180,22 @@ def test_bad_settings_are_refused_by_name(name, values, message):
     """A wrong policy name, setting or value says what to do."""
     with pytest.raises(ConfigError, match=message):
         make_policy(name, **values)
+
+
+def test_a_discount_pays_where_items_are_correlated():
+    """With a discount the thresholds of full buckets are lower; i.i.d. items lose by it."""
+    pool = np.sort(np.random.default_rng(2).beta(0.4, 1.2, 600))
+    rate, depth = Fraction(1, 10), Fraction(8)
+    unit = Distribution.of([1.0])
+    long_run = solve_mdp(rate, depth, Distribution.of(pool), unit)
+    sooner = solve_mdp(rate, depth, Distribution.of(pool), unit, discount=0.99)
+    assert sooner.residual < 1e-9
+    assert (sooner.thresholds <= long_run.thresholds + 1e-9).all()
+    bucket = IntegerBucket.of(rate, depth)
+
+    def gain(scenario, solution):
+        return exact_gain(scenario, pool, bucket, solution.thresholds, locations=40)
+
+    correlated = Scenario(CorrelatedRewards(0.1, 0.01))
+    assert gain(correlated, sooner) > gain(correlated, long_run) + 0.001
+    assert gain(Scenario(), sooner) < gain(Scenario(), long_run)
