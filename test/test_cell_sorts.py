@@ -3,9 +3,7 @@
 """The whole product: shipped models, real physics and pictures, every node in its process."""
 import csv
 import json
-import os
 from pathlib import Path
-import random
 import subprocess
 import sys
 
@@ -13,6 +11,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
+
+from ros_domains import own_environment  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -33,8 +33,7 @@ def run(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, '-m', 'stl_conveyor.run', '--items', str(ITEMS), '--seed', '4242',
          '--out', str(folder), '--plain'],
-        env=dict(os.environ, ROS_DOMAIN_ID=str(random.SystemRandom().randint(1, 100))),
-        capture_output=True, text=True, timeout=200)
+        env=own_environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     with open(folder / 'items.csv') as file:
         return json.loads((folder / 'summary.json').read_text()), list(csv.DictReader(file))

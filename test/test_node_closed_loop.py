@@ -15,6 +15,7 @@ pytest.importorskip('stl_conveyor.msg')
 
 from fake_cell import FakeCell  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from ros_domains import own_domain_id  # noqa: E402
 
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.cell.latency import stage_latencies  # noqa: E402
@@ -92,7 +93,7 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
         topic = publisher.topic_name.removeprefix(f'/{name}/')
         return publisher.get_subscription_count() >= READERS[node.get_name()].get(topic, 0)
 
-    with NodeRunner(specs, domain_id=random.SystemRandom().randint(1, 100)) as runner:
+    with NodeRunner(specs, domain_id=own_domain_id()) as runner:
         monitor, simulator_node = runner.node('cell_monitor'), runner.nodes[0]
         wait(lambda: all(n.is_active for n in runner.nodes)
              # while the belt is held, simulated time stands still, and so does the link

@@ -6,7 +6,6 @@ import ctypes.util
 import json
 import os
 from pathlib import Path
-import random
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
+
+from ros_domains import own_domain_id, own_environment  # noqa: E402
 
 from stl_conveyor.cell.summary import RunSettings  # noqa: E402
 from stl_conveyor.faults import named_fault  # noqa: E402
@@ -36,10 +37,6 @@ def command(folder, *arguments):
             *map(str, arguments)]
 
 
-def environment():
-    return dict(os.environ, ROS_DOMAIN_ID=str(random.SystemRandom().randint(1, 100)))
-
-
 def processes_of(folder):
     """Return the command lines of living processes that were told to log into a folder."""
     found = []
@@ -57,7 +54,7 @@ def run_once(folder, models, *arguments):
     """Run a few items in a process of its own; return its output, summary and rows."""
     done = subprocess.run(
         command(folder, '--items', ITEMS, '--seed', 5, '--models', models, *arguments),
-        env=environment(), capture_output=True, text=True, timeout=150)
+        env=own_environment(), capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     with open(folder / 'items.csv') as file:
         rows = list(csv.DictReader(file))
@@ -98,7 +95,7 @@ def test_same_seed_same_run(first_run, tiny_models, tmp_path):
 
 def test_interrupt_leaves_no_process(tiny_models, tmp_path):
     run = subprocess.Popen(
-        command(tmp_path, '--items', 500, '--models', tiny_models), env=environment(),
+        command(tmp_path, '--items', 500, '--models', tiny_models), env=own_environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 60
@@ -154,7 +151,7 @@ def test_nodes_take_the_parameters_that_a_run_gives_them(arrivals, tiny_models, 
     with NodeRunner([
             NodeSpec(cls, {**parameters[cls.NAME], 'autostart': False})
             for cls in (LinkEmulator, OffloadPolicy)],
-            domain_id=random.SystemRandom().randint(1, 100)) as runner:
+            domain_id=own_domain_id()) as runner:
         assert runner.node('link_emulator').settings.link == 'trace'
         assert min(runner.node('offload_policy').settings.intervals) >= 1.0
 
