@@ -107,7 +107,7 @@ class Distribution:
 
     @property
     def mean(self) -> float:
-        """Expected value."""
+        """Return the expected value."""
         return float(self.values @ self.weights)
 
     def upper_quantile(self, share: float) -> float:

@@ -197,7 +197,7 @@ class MdpPolicy(Policy):
 
     @property
     def cost(self) -> float:
-        """What the threshold is the worth of, in tokens."""
+        """Return what the threshold is the worth of, in tokens."""
         return self._solved_cost
 
     def settled(self, cost: float) -> None:

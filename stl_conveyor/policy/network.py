@@ -84,7 +84,7 @@ class LearnedPolicy(Policy):
 
     @property
     def cost(self) -> float:
-        """What the threshold is the worth of, in tokens."""
+        """Return what the threshold is the worth of, in tokens."""
         return max(self._cost, _LEAST_COST) if self.universal else 1.0
 
     def _describe(self) -> None:

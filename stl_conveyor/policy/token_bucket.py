@@ -84,7 +84,7 @@ class BucketState:
 
     @property
     def tokens(self) -> float:
-        """The level in tokens, rounded for people."""
+        """Return the level in tokens, rounded for people."""
         return self.level / self.denominator
 
 
