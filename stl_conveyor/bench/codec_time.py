@@ -25,7 +25,7 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 SENDING = {'JPEG': 6., 'WEBP': 20.}
 
 _DEVICE = """
-import resource, sys
+import sys
 import numpy as np
 from stl_conveyor.codec import Encoder
 from stl_conveyor.vision.classifier import Classifier
@@ -35,7 +35,9 @@ image = np.random.default_rng(0).integers(
     0, 256, (folder.image_size, folder.image_size, 3)).astype(np.uint8)
 known = Classifier(folder.path('weak')).classify(image) if 'weak' in folder.roles else None
 Encoder(folder).encode(image, known)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# ru_maxrss would be at least that of the process that started this one.
+with open('/proc/self/status', encoding='ascii') as status:
+    print(next(int(line.split()[1]) / 1024 for line in status if line.startswith('VmHWM:')))
 """
 
 
