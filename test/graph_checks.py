@@ -11,6 +11,8 @@ from rclpy.qos import qos_check_compatible, QoSCompatibility
 
 # Each action is three services and two topics with this in their names.
 ACTION_PART = '/_action/'
+# What rmw calls the node of an endpoint that it does not know yet.
+UNKNOWN = '_NODE_NAME_UNKNOWN_'
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ def node_interface(probe: Node, name: str, namespace: str = '/') -> NodeInterfac
                  actions=True))
 
 
-def wait_until_settled(probe: Node, names, timeout: float = 20.0, quiet: float = 1.0) -> None:
+def wait_until_settled(probe: Node, names, timeout: float = 30.0, quiet: float = 4.0) -> None:
     """
     Wait until `probe` sees these nodes ('/namespace/name') and the graph no longer changes.
 
-    Discovery tells of a node before it tells of its endpoints.
+    Discovery tells of a node before it tells of its endpoints, and of an endpoint before it tells
+    to which node that belongs; what is lost of that comes again with the next heartbeat.
 
-    :param quiet: seconds without a change
+    :param quiet: seconds without a change, every endpoint having its node; longer than the 3 s
+        between two heartbeats of Fast DDS
     """
     end = time.monotonic() + timeout
     before, since = None, time.monotonic()
@@ -57,13 +61,16 @@ def wait_until_settled(probe: Node, names, timeout: float = 20.0, quiet: float =
         seen = {f'{namespace.rstrip("/")}/{name}'
                 for name, namespace in probe.get_node_names_and_namespaces()}
         endpoints = {
-            topic: (probe.count_publishers(topic), probe.count_subscribers(topic))
-            for topic, _ in probe.get_topic_names_and_types()}
-        if (seen, endpoints) != before:
+            (topic, find.__name__): sorted(info.node_name for info in find(topic))
+            for topic, _ in probe.get_topic_names_and_types()
+            for find in (probe.get_publishers_info_by_topic, probe.get_subscriptions_info_by_topic)}
+        if (seen, endpoints) != before or any(UNKNOWN in owners for owners in endpoints.values()):
             before, since = (seen, endpoints), now
         if set(names) <= seen and now - since >= quiet:
             return
-        assert now < end, f'not in the graph: {sorted(set(names) - seen)}, or it never settles'
+        assert now < end, (
+            f'not in the graph: {sorted(set(names) - seen)}, or it never settles; of nobody: '
+            f'{sorted(key for key, owners in endpoints.items() if UNKNOWN in owners)}')
         # The graph has no event that Python can wait for.
         time.sleep(0.02)
 

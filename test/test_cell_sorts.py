@@ -73,7 +73,9 @@ def test_it_sorts_well(run):
 
 def test_the_network_is_used_and_paid_for(run):
     summary, rows = run
-    assert 0 < summary['offloaded'] < ITEMS
+    # A budget of few bytes costs a share of a token, so every item may be worth one.
+    assert 0 < summary['offloaded'] <= ITEMS
+    assert summary['tokens_spent'] == pytest.approx(summary['bytes_sent'] / 512, abs=0.01)
     seconds = ITEMS * 0.5 + 5
     assert 0 < summary['tokens_spent'] <= 4 + 0.25 * seconds / 0.5
     assert summary['bytes_sent'] == sum(int(row['bytes_sent'] or 0) for row in rows)

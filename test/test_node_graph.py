@@ -261,7 +261,7 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
         spec = NodeSpec(node_class('actuator'), parameters)
         with CellHarness([spec], watched=('/diagnostics',)) as cell:
             cell.wait_active()
-            wait_until_settled(cell.probe, ['/actuator'], quiet=1.0)
+            wait_until_settled(cell.probe, ['/actuator'])
             for use, names in used_by(node_interface(cell.probe, 'actuator')).items():
                 used.setdefault(use, set()).update(names)
     rules = needed('actuator', 'simulation')

@@ -38,18 +38,22 @@ def test_items_of_a_running_cell_land_in_the_folder_each_once(tmp_path):
         thread = threading.Thread(target=collect_from_cell, args=(collector,), kwargs={
             'domain_id': cell.domain_id, 'warn': complaints.append})
         thread.start()
-        # The probe is one reader, the collector the other.
-        publisher = cell.publisher('capture', ItemCapture, readers=2)
-        begin = cell.now_ns()
-        messages = [make_capture(k, begin + k, np.full((48, 48, 3), 10 * k, np.uint8))
-                    for k in (1, 2, 3, 4)]
-        broken = make_capture(9, begin + 9, np.zeros((48, 48, 3), np.uint8))
-        broken.crop.data = array.array('B', b'short')
-        nobody = make_capture(0, begin, np.zeros((48, 48, 3), np.uint8))
-        for message in (messages[0], messages[0], broken, nobody, *messages[1:]):
-            publisher.publish(message)
-        thread.join(timeout=20)
-        assert not thread.is_alive()
+        try:
+            # The probe is one reader, the collector the other.
+            publisher = cell.publisher('capture', ItemCapture, readers=2)
+            begin = cell.now_ns()
+            messages = [make_capture(k, begin + k, np.full((48, 48, 3), 10 * k, np.uint8))
+                        for k in (1, 2, 3, 4)]
+            broken = make_capture(9, begin + 9, np.zeros((48, 48, 3), np.uint8))
+            broken.crop.data = array.array('B', b'short')
+            nobody = make_capture(0, begin, np.zeros((48, 48, 3), np.uint8))
+            for message in (messages[0], messages[0], broken, nobody, *messages[1:]):
+                publisher.publish(message)
+            thread.join(timeout=20)
+            assert not thread.is_alive()
+        finally:
+            collector.done.set()    # else its thread would outlive a failure
+            thread.join(timeout=5)
     collector.finish()
     assert collector.folder.added == 3
     means = [int(np.asarray(Picture.open(path)).mean())
