@@ -62,8 +62,8 @@ def wait_until_settled(probe: Node, names, timeout: float = 30.0, quiet: float =
                 for name, namespace in probe.get_node_names_and_namespaces()}
         endpoints = {
             (topic, find.__name__): sorted(info.node_name for info in find(topic))
-            for topic, _ in probe.get_topic_names_and_types()
-            for find in (probe.get_publishers_info_by_topic, probe.get_subscriptions_info_by_topic)}
+            for topic, _ in probe.get_topic_names_and_types() for find in (
+                probe.get_publishers_info_by_topic, probe.get_subscriptions_info_by_topic)}
         if (seen, endpoints) != before or any(UNKNOWN in owners for owners in endpoints.values()):
             before, since = (seen, endpoints), now
         if set(names) <= seen and now - since >= quiet:
