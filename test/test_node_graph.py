@@ -100,6 +100,19 @@ def test_a_nodes_interface_is_seen(probe):
     assert not seen.clients and not seen.action_servers and not seen.action_clients
 
 
+def wait_until_told(cell):
+    """Wait until the probe sees of every node the topics that the node says it has."""
+    def told():
+        for node in cell.runner.nodes:
+            seen = node_interface(cell.probe, node.get_name())
+            if not ({end.topic_name for end in node.publishers} <= set(seen.publishers)
+                    and {end.topic_name for end in node.subscriptions} <= set(seen.subscriptions)):
+                return False
+        return True
+    wait_until_settled(cell.probe, [f'/{node.get_name()}' for node in cell.runner.nodes])
+    cell.wait(told, 30, 'the graph knows every topic of the nodes')
+
+
 @pytest.fixture(scope='module')
 def cell(tiny_models):
     """Yield the nodes of the cell, each active and with every topic."""
@@ -109,7 +122,7 @@ def cell(tiny_models):
         for name in EVERY_NODE]
     with CellHarness(specs, watched=('/diagnostics',)) as cell:
         cell.wait_active()
-        wait_until_settled(cell.probe, [f'/{name}' for name in EVERY_NODE])
+        wait_until_told(cell)
         yield cell
 
 
@@ -261,7 +274,7 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
         spec = NodeSpec(node_class('actuator'), parameters)
         with CellHarness([spec], watched=('/diagnostics',)) as cell:
             cell.wait_active()
-            wait_until_settled(cell.probe, ['/actuator'])
+            wait_until_told(cell)
             for use, names in used_by(node_interface(cell.probe, 'actuator')).items():
                 used.setdefault(use, set()).update(names)
     rules = needed('actuator', 'simulation')
