@@ -90,8 +90,8 @@ def _collect(options: argparse.Namespace) -> None:
     if options.device and options.folder:
         raise ConfigError('--device and --folder: give one of them')
     collector = Collector(LabelFolder(options.out, options.label), options.count)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: collector.done.set())
+    before = {number: signal.signal(number, lambda *_: collector.done.set())
+              for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if options.device or options.folder:
             from stl_conveyor.cell.description import CellDescription
@@ -111,6 +111,8 @@ def _collect(options: argparse.Namespace) -> None:
             collect_from_cell(collector, options.namespace,
                               warn=lambda text: print(f'\n{text}', file=sys.stderr))
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         collector.finish()
 
 

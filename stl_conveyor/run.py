@@ -13,7 +13,6 @@ from importlib import metadata
 import os
 from pathlib import Path
 import platform
-import signal
 import sys
 import time
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -38,7 +37,8 @@ from stl_conveyor.report import write_report
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ARRIVALS, ArrivalSettings, ItemPlan, plan_items
 from stl_conveyor.sim.link import LINKS
-from stl_conveyor.supervisor import ProcessPlan, signal_text, Supervisor
+from stl_conveyor.supervisor import (
+    ProcessPlan, signal_text, Supervisor, take_sigterm_like_ctrl_c)
 from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.image import resize_square
 from stl_conveyor.vision.model_folder import ModelFolder
@@ -554,15 +554,10 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _interrupt(*_: object) -> None:
-    """Take SIGTERM like Ctrl-C, so that the processes are ended in order."""
-    raise KeyboardInterrupt
-
-
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the cell from the command line and return the exit code."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    take_sigterm_like_ctrl_c()
     try:
         if options.items < 1:
             raise ConfigError(f'--items {options.items}: a run needs at least one')

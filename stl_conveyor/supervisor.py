@@ -51,6 +51,15 @@ def die_with_parent() -> None:
         pass
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def take_sigterm_like_ctrl_c() -> None:
+    """Let SIGTERM raise KeyboardInterrupt, so that the processes are ended in order."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
     """

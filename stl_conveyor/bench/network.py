@@ -23,7 +23,6 @@ import os
 from pathlib import Path
 import random
 import shlex
-import signal
 import subprocess
 import sys
 
@@ -34,7 +33,7 @@ from stl_conveyor.bench.shaped_link import DEVICE, EDGE, ShapedLink, Traffic, wh
 from stl_conveyor.cell.summary import finite
 from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
 from stl_conveyor.sim.link import named_link
-from stl_conveyor.supervisor import die_with_parent
+from stl_conveyor.supervisor import die_with_parent, take_sigterm_like_ctrl_c
 
 RATES = ('none', 'light', 'heavy')  # the published link, by its jamming
 TOLERANCE = 0.02  # of the share of items, between network and emulator
@@ -293,14 +292,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, measure, print and write; return the exit code."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    take_sigterm_like_ctrl_c()
     if reason := why_no_link():
         print(f'bench-network: skipped: {reason}')
         return 0

@@ -15,7 +15,6 @@ import json
 import os
 from pathlib import Path
 import shlex
-import signal
 import socket
 import struct
 import sys
@@ -27,6 +26,7 @@ from stl_conveyor.bench.shaped_link import ADDRESSES, DEVICE, EDGE, ETHERNET_HEA
 from stl_conveyor.cell.summary import RunSettings
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.nodes import topics
+from stl_conveyor.supervisor import take_sigterm_like_ctrl_c
 
 GATEWAY_ROLES = {'device_gateway': 'uplink', 'edge_gateway': 'downlink'}
 AT_THE_EDGE = ('edge_gateway', *topics.EDGE)
@@ -119,14 +119,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cell once; return the exit code."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    take_sigterm_like_ctrl_c()
     domain = int(os.environ.get('ROS_DOMAIN_ID', '0'))
     options.out.mkdir(parents=True, exist_ok=True)
     profiles = write_profiles(options.out, domain)
