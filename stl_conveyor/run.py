@@ -15,7 +15,7 @@ from pathlib import Path
 import platform
 import sys
 import time
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 from rclpy.parameter import Parameter
@@ -61,7 +61,11 @@ START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
 RETRY_PATIENCE = 5.0  # s for a node that cannot configure; it tries again every 3 s
 REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
+PATIENCE = 0.1  # s without a message after which the processes are looked at all the same
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
+
+
+Found = TypeVar('Found')
 
 
 @dataclass(frozen=True)
@@ -238,7 +242,7 @@ class CellRun:
             self._supervisor.start(self._deployment.process_plan(
                 node, {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}))
         end = time.monotonic() + START_TIMEOUT
-        while waiting := self._not_ready():
+        while waiting := self._look(self._not_ready):
             if dead := self._supervisor.dead():
                 raise StartError(f'{dead[0][0]} ended at once ({signal_text(dead[0][1])}):\n'
                                  f'{self._supervisor.tail(dead[0][0])}')
@@ -249,7 +253,7 @@ class CellRun:
                     [f'not ready after {START_TIMEOUT:.0f} s:']
                     + [f'{node}: {why}\n{self._supervisor.tail(node, 6)}'
                        for node, why in waiting.items()]))
-            time.sleep(0.03)
+            self._monitor.news.wait(PATIENCE)
         self._monitor.troubles.clear()  # of nodes that waited for each other
         self._cpu_before = self._supervisor.cpu()
         self._set_parameters(SIMULATOR, {'belt_running': True})
@@ -262,7 +266,7 @@ class CellRun:
             ArrivalSettings(process=self._settings.arrivals))
         end = (time.monotonic() + arrivals[-1].arrival * self._settings.time_unit + LONGEST_STAY)
         steps = self._fault_steps()
-        while board.rested < items:
+        while self._look(lambda: board.rested < items):
             if time.monotonic() > end:
                 self._say('gave up waiting: not every item came to rest')
                 break
@@ -270,12 +274,17 @@ class CellRun:
                 break
             while steps and board.exposed >= steps[0][0] * items:
                 steps.pop(0)[1]()
-            time.sleep(0.05)
+            self._monitor.news.wait(PATIENCE)
         complete = board.rested >= items
         cpu = self._supervisor.cpu()
         self.cpu = {name: cpu[name] - self._cpu_before.get(name, 0.0) for name in cpu}
         time.sleep(SETTLING)
         return complete
+
+    def _look(self, look: Callable[[], Found]) -> Found:
+        """Return what is found; what is heard from now on is news."""
+        self._monitor.news.clear()
+        return look()
 
     def _lasting_error(self) -> str:
         """Return what keeps a node from starting, once it has had time to try again."""

@@ -71,8 +71,9 @@ def wait_until_settled(probe: Node, names, timeout: float = 30.0, quiet: float =
         assert now < end, (
             f'not in the graph: {sorted(set(names) - seen)}, or it never settles; of nobody: '
             f'{sorted(key for key, owners in endpoints.items() if UNKNOWN in owners)}')
-        # The graph has no event that Python can wait for.
-        time.sleep(0.02)
+        # Python is not told of changes of the graph (rclpy issue 929): rclpy's wait_for_node
+        # looks again and again, too.
+        time.sleep(0.1)
 
 
 def incompatible_topics(probe: Node) -> list:

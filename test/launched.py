@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -36,28 +37,49 @@ def launch_command(name, *arguments):
 class Launched:
     """A running launch; `domain_id` is that of its nodes."""
 
-    def __init__(self, process, domain_id, log):
-        self.process, self.domain_id, self._log = process, domain_id, log
+    def __init__(self, process, domain_id):
+        self.process, self.domain_id = process, domain_id
+        self._lines, self._ended, self._news = [], False, threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
 
     @property
     def output(self):
         """Return what was printed so far."""
-        return self._log.read_text(encoding='utf-8', errors='replace')
+        return ''.join(self._lines)
 
     def wait(self, predicate, timeout, what):
-        """Wait until the predicate is true; fail with what was printed."""
+        """Wait until the predicate is true of the output; fail with what was printed."""
         end = time.monotonic() + timeout
-        while not (result := predicate()):
-            assert self.process.poll() is None, f'ended before {what}:\n{self.output}'
-            assert time.monotonic() < end, f'no {what} in {timeout} s:\n{self.output}'
-            time.sleep(0.1)
+        with self._news:
+            while not (result := predicate()):
+                assert not self._ended, f'ended before {what}:\n{self.output}'
+                left = end - time.monotonic()
+                assert left > 0, f'no {what} in {timeout} s:\n{self.output}'
+                self._news.wait(left)
         return result
 
     def interrupt(self, timeout=40.0):
         """Press Ctrl-C; return the exit code and the processes that are left."""
         os.killpg(self.process.pid, signal.SIGINT)
-        code = self.process.wait(timeout=timeout)
+        code = self.wait_ended(timeout)
         return code, self.processes()
+
+    def wait_ended(self, timeout):
+        """Wait until it has ended and everything is printed; return the exit code."""
+        code = self.process.wait(timeout=timeout)
+        # Not for ever: a process that was left behind holds the output open.
+        self._reader.join(5.0)
+        return code
 
     def processes(self):
         """Return the command lines of the processes in this terminal."""
@@ -76,19 +98,19 @@ class Launched:
 def launched(name, tmp_path, *arguments, environment=None):
     """Launch a file; whatever still runs at the end is killed."""
     domain_id = random.SystemRandom().randint(101, 200)
-    log = tmp_path / 'launch.log'
-    with open(log, 'wb') as output:
-        process = subprocess.Popen(
-            launch_command(name, *arguments), stdout=output, stderr=subprocess.STDOUT,
-            env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id), 'ROS_LOG_DIR': str(tmp_path),
-                 **(environment or {})},
-            start_new_session=True)
+    process = subprocess.Popen(
+        launch_command(name, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors='replace',
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id), 'ROS_LOG_DIR': str(tmp_path),
+             **(environment or {})},
+        start_new_session=True)
+    running = Launched(process, domain_id)
     try:
-        yield Launched(process, domain_id, log)
+        yield running
     finally:
         for number in (signal.SIGINT, signal.SIGKILL):
             try:
                 os.killpg(process.pid, number)
-                process.wait(timeout=10.0)
+                running.wait_ended(timeout=10.0)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 continue

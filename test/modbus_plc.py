@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A PLC to test against: pymodbus's own server, with a program that moves diverters."""
 import asyncio
+import queue
 import threading
+import time
 
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -17,7 +19,7 @@ class Plc:
     Coils 0.. move diverters; discrete inputs 0.. are their end switches, registers 32.. the echo.
 
     `working` False: the diverters do not move. `delay`: seconds that every answer takes.
-    `stuck`: end switches that are always active.
+    `stuck`: end switches that are always active. `reads`: when inputs were read (monotonic s).
     """
 
     def __init__(self, port=0):
@@ -25,7 +27,7 @@ class Plc:
         self.working, self.delay, self.stuck = True, 0.0, set()
         self.coils = [False] * SIZE
         self.registers = [0] * SIZE
-        self.writes = []
+        self.writes, self.reads = [], queue.Queue()
         self.port = port
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -50,8 +52,11 @@ class Plc:
                 self.registers[offset + 32] = values[0]
                 current[offset + 32] = values[0]
         elif code == READ_INPUTS:
+            self.reads.put(time.monotonic())
             for index in range(offset, offset + count):
-                current[index] = (self.coils[index] and self.working) or index in self.stuck
+                out = (self.coils[index] and self.working) or index in self.stuck
+                word, bit = divmod(index, 16)
+                current[word] = current[word] & ~(1 << bit) | out << bit
         return None
 
     def _run(self):

@@ -5,12 +5,12 @@ import csv
 import json
 import os
 from pathlib import Path
+import select
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -105,18 +105,20 @@ def test_the_rate_is_what_was_asked_for():
 
 @needs_link
 def test_namespaces_go_with_the_process_that_made_them():
-    script = ('import time\nfrom stl_conveyor.bench.shaped_link import ShapedLink\n'
+    script = ('import signal\nfrom stl_conveyor.bench.shaped_link import ShapedLink\n'
               'link = ShapedLink(52.0).__enter__()\n'
-              'print(*(h.pid for h in link._holders.values()), flush=True)\ntime.sleep(60)')
+              'print(*(h.pid for h in link._holders.values()), flush=True)\nsignal.pause()')
     process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
     pids = process.stdout.readline().split()
-    assert len(pids) == 2 and all(Path(f'/proc/{pid}').exists() for pid in pids)
+    assert len(pids) == 2 and all(Path(f'/proc/{pid}/ns/net').exists() for pid in pids)
+    # A file descriptor of a process becomes readable when the process ends.
+    ends = [os.pidfd_open(int(pid)) for pid in pids]
     process.send_signal(signal.SIGKILL)
     process.wait()
-    end = time.monotonic() + 5
-    while any(Path(f'/proc/{pid}/ns/net').exists() for pid in pids):
-        assert time.monotonic() < end, 'a namespace was left behind'
-        time.sleep(0.01)
+    for pid, end in zip(pids, ends):
+        assert select.select([end], [], [], 5)[0], 'a namespace was left behind'
+        assert not Path(f'/proc/{pid}/ns/net').exists()
+        os.close(end)
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 from PIL import Image
@@ -205,7 +204,6 @@ def test_a_signal_ends_it_with_the_count(tmp_path, number):
         env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])})
     try:
         assert 'nut: 1 new' in process.stdout.readline()
-        time.sleep(.1)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     finally:

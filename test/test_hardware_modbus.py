@@ -104,10 +104,13 @@ def test_diverter_that_does_not_move_is_not_confirmed(plc):
     diverters = connect(plc, reports, confirm_time=0.1)
     plc.working = False
     diverters.extend('A', 1)
-    deadline = time.monotonic() + 2
-    while diverters._awaited and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not [e for e in reports.seen if e[0] == 'confirmed']
+    given_up = time.monotonic() + 0.5
+    while plc.reads.get(timeout=5.0) < given_up:
+        pass
+    plc.working = True      # too late for A
+    diverters.extend('B', 2)
+    reports.wait(lambda e: e == ('confirmed', 'B', 2))
+    assert [e for e in reports.seen if e[0] == 'confirmed'] == [('confirmed', 'B', 2)]
     diverters.close()
 
 

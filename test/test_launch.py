@@ -295,5 +295,5 @@ def test_a_wrong_parameter_file_is_refused_by_name(tmp_path):
     wrong.write_text('/**/edge_classifier:\n  ros__parameters:\n    threds: 2\n')
     with launched('edge.launch.py', tmp_path, f'params_file:={wrong}',
                   'use_respawn:=false') as running:
-        running.process.wait(timeout=60)
+        running.wait_ended(60)
         assert "unknown parameter 'threds'" in running.output

@@ -95,23 +95,29 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
 
     with NodeRunner(specs, domain_id=own_domain_id()) as runner:
         monitor, simulator_node = runner.node('cell_monitor'), runner.nodes[0]
-        wait(lambda: all(n.is_active for n in runner.nodes)
+        wait(monitor, lambda: all(n.is_active for n in runner.nodes)
              # while the belt is held, simulated time stands still, and so does the link
              and (simulated_time or runner.node('offload_policy').edge_alive)
              and all(connected(n, p) for n in runner.nodes[:-1] for p in n._publishers_made),
              30, 'connection')
         simulator_node.set_parameters([Parameter('belt_running', value=True)])
-        wait(lambda: monitor.board.rested == ITEMS and monitor.board.acted == ITEMS, 40,
+        wait(monitor, lambda: monitor.board.rested == ITEMS and monitor.board.acted == ITEMS, 40,
              lambda: f'{monitor.board.records} {monitor.troubles}')
         fired = list(simulator_node._cell.fired)
         return monitor.board.records, dict(monitor.crops), fired
 
 
-def wait(condition, seconds, what):
+def wait(monitor, condition, seconds, what):
+    """Wait for a condition that is looked at after each message that the monitor hears."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.02)
+    while True:
+        monitor.news.clear()
+        if condition():
+            return
+        left = end - time.monotonic()
+        assert left > 0, what() if callable(what) else what
+        # Some of what is waited for, no message tells.
+        monitor.news.wait(min(left, 0.25))
 
 
 @pytest.fixture(scope='module')

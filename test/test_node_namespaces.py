@@ -44,7 +44,7 @@ class Listener:
     """What is said in both cells; and both cameras."""
 
     def __init__(self, harness):
-        self.harness, self.heard, self.lock = harness, [], threading.Lock()
+        self.harness, self.heard, self.changed = harness, [], threading.Condition()
         probe, self.cameras = harness.probe, {}
         for cell in CELLS:
             for kind, topic in ((SortOutcome, 'sort_outcome'),
@@ -57,11 +57,12 @@ class Listener:
                 ItemCapture, f'{cell}/capture', qos('capture'))
 
     def _hear(self, key, message):
-        with self.lock:
+        with self.changed:
             self.heard.append((key, message))
+            self.changed.notify_all()
 
     def of(self, cell, topic):
-        with self.lock:
+        with self.changed:
             return [message for key, message in self.heard if key == (cell, topic)]
 
     def by_edge(self, cell):
@@ -70,9 +71,12 @@ class Listener:
 
     def wait(self, predicate, what):
         end = time.monotonic() + 30
-        while not predicate():
-            assert time.monotonic() < end, f'no {what}; {self.harness.complaints()}'
-            time.sleep(0.02)
+        with self.changed:
+            while not predicate():
+                left = end - time.monotonic()
+                assert left > 0, f'no {what}; {self.harness.complaints()}'
+                # Some of what is waited for, no message tells.
+                self.changed.wait(min(left, 0.25))
 
     def feed(self, item_ids):
         """Show an item to both cells at the same instant; return its stamp."""

@@ -6,10 +6,10 @@ import ctypes.util
 import json
 import os
 from pathlib import Path
+import select
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -95,15 +95,17 @@ def test_same_seed_same_run(first_run, tiny_models, tmp_path):
 
 def test_interrupt_leaves_no_process(tiny_models, tmp_path):
     run = subprocess.Popen(
-        command(tmp_path, '--items', 500, '--models', tiny_models), env=own_environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command(tmp_path, '--items', 500, '--models', tiny_models),
+        env={**own_environment(), 'PYTHONUNBUFFERED': '1'}, bufsize=0,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 60
-        while len(processes_of(tmp_path / 'logs')) < 2:  # simulator and emulator log there
-            assert run.poll() is None and time.monotonic() < end
-            time.sleep(0.1)
+        # The heading of the table comes once every node is active.
+        assert select.select([run.stdout], [], [], 60)[0]
+        assert b'true class' in run.stdout.readline()
+        assert len(processes_of(tmp_path / 'logs')) >= 2    # simulator and emulator log there
         run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=30) == 130
+        run.communicate(timeout=30)
+        assert run.returncode == 130
         assert processes_of(tmp_path) == []
     finally:
         run.kill()

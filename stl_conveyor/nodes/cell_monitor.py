@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import sys
+import threading
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -41,10 +43,23 @@ class CellMonitorSettings(NodeSettings):
 
 
 class CellMonitor(ConveyorNode):
-    """Listens to everything and changes nothing; `board` holds the records."""
+    """
+    Listens to everything and changes nothing; `board` holds the records.
+
+    `news` is set after each message, for who waits in another thread.
+    """
 
     NAME = 'cell_monitor'
     SETTINGS = CellMonitorSettings
+
+    def __init__(self, **arguments: Any) -> None:
+        """
+        See `ConveyorNode`.
+
+        :raises ConfigError: naming the parameter that is unknown or has a wrong value.
+        """
+        self.news = threading.Event()
+        super().__init__(**arguments)
 
     def configure(self) -> None:
         """Load the cell and begin a new score."""
@@ -103,6 +118,7 @@ class CellMonitor(ConveyorNode):
             callback(message)
             if self._table is not None:
                 self._table.changed()
+            self.news.set()
         return call
 
     def _on_truth(self, message: ItemTruth) -> None:
