@@ -18,9 +18,6 @@ REFERENCE ?=
 TESTS ?= test
 PYTEST_ARGS ?=
 
-# What looks at a whole graph, or at signals, needs a process in which no other test has had nodes.
-ALONE := test/test_node_graph.py test/test_node_item_collector.py test/test_supervisor.py
-
 setup_script := $(PYTHON) scripts/setup_environment.py
 env := scripts/env
 # $(call given,NAME,flag): the flag with the variable's value, if the caller set the variable.
@@ -51,12 +48,7 @@ lint:  ## check the style of the Python code
 
 .PHONY: test
 test: lint  ## run the style checks and every test (TESTS and PYTEST_ARGS narrow it down)
-ifeq ($(TESTS),test)
-	@$(env) python -m pytest $(ALONE) $(PYTEST_ARGS)
-	@$(env) python -m pytest test $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)
-else
 	@$(env) python -m pytest $(TESTS) $(PYTEST_ARGS)
-endif
 
 .PHONY: bench-cell
 bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 items or ITEMS

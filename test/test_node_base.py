@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base of the nodes: life cycle, guards, diagnostics, watchdogs, QoS, the runner."""
 from dataclasses import dataclass
+import os
 import time
 
 import pytest
@@ -216,3 +217,21 @@ def test_health_rates_and_values_are_bounded():
     values = dict(health.report(500 * SECOND, 4 * SECOND).values)
     assert values['items'] == '1000' and values['items.rate'] == '2.00 Hz'
     assert values['slack.max'] == '0.999' and values['slack.min'] == '0.984'
+
+
+def _threads():
+    return len(os.listdir('/proc/self/task'))
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self/task'), reason='threads are counted in /proc')
+def test_a_stopped_runner_leaves_no_participant():
+    def run_once():
+        with CellHarness([NodeSpec(Echo)]) as cell:
+            cell.wait_active()
+            return _threads()
+
+    run_once()      # what is loaded once stays
+    before = _threads()
+    counts = [run_once() for _ in range(3)]
+    assert min(counts) > before
+    assert _threads() <= before

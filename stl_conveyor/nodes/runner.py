@@ -124,6 +124,10 @@ class NodeRunner:
             executor.shutdown(timeout_sec=0)
         self._threads, self.nodes, self._executors = [], [], {}
         rclpy.try_shutdown(context=self.context)
+        # A node is a cycle of objects; frozen, it would keep its DDS participant for ever, and
+        # Fast DDS finds no more than 32 of them on a machine.
+        gc.unfreeze()
+        gc.collect()
 
     def __enter__(self) -> NodeRunner:
         """Start."""
