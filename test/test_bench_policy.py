@@ -66,7 +66,9 @@ def test_bench_measures_and_draws(tmp_path, reference, capsys):
     assert result['checks']['surrogate']['lower_bound']['missed']
     assert result['drift']['clairvoyant']['difference'] < 0
     assert [row['cameras'] for row in result['cameras']] == [1, 2, 4, 8]
-    assert result['time']['mdp']['median_us'] > 0
+    timed = result['time']['mdp']
+    assert 0 < timed['median_us'] <= timed['p99_us'] and timed['decisions'] == 20_000
+    assert timed['without_gc']['put_aside'] >= 0
     for name in ('fig5a', 'fig5b', 'fig6', 'fig8', 'fig9'):
         assert (out / f'policy_{name}.png').stat().st_size > 10_000
     assert 'correlated_sp0.1_rprob0.1_r0.1_b4' in (out / 'policy.md').read_text()
@@ -81,6 +83,25 @@ def test_missing_reference_is_named(tmp_path, capsys):
     """Without the published numbers the command says what it needs."""
     assert bench.main(['--out', str(tmp_path / 'out'), '--reference', str(tmp_path)]) == 2
     assert 'dqn_fig3_entropy_reward_metric.csv' in capsys.readouterr().err
+
+
+def test_misses_are_told_from_what_is_out_of_reach():
+    """Where the published loss lies below the told optimum, the distance to that one counts."""
+    def row(name, loss, told):
+        return {'figure': 'fig6', 'panel': 0.1, 'x': 1, 'name': name, 'published': {'dqn': 0.2},
+                'measured': {'adaptive': {'loss': loss, 'difference_ci95': 0.0003},
+                             'told': {'loss': told}}}
+
+    rows = [row('near', 0.2008, 0.199), row('far', 0.2012, 0.199), row('bound', 0.2015, 0.201),
+            row('bound', 0.2014, 0.201), row('wide', 0.2034, 0.2006)]
+    against = cells.check(rows, [])['within_0.001_of_published_dqn']
+    assert set(against) == {'adaptive'}
+    against = against['adaptive']
+    assert against['cells'] == 4 and against['published_below_told'] == 2
+    assert [miss.split()[0] for miss in against['missed']] == ['wide', 'bound', 'far']
+    assert [miss.split()[0] for miss in against['missed_within_reach']] == ['wide', 'far']
+    assert against['missed_for_certain'] == 1
+    assert against['largest_within_reach'] == pytest.approx(0.0028)
 
 
 @pytest.mark.parametrize(

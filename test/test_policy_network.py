@@ -12,7 +12,7 @@ pytest.importorskip('onnxruntime')
 
 from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
-from stl_conveyor.policy.network import worth_along  # noqa: E402
+from stl_conveyor.policy.network import play_network, worth_along  # noqa: E402
 from stl_conveyor.policy.scenarios import (  # noqa: E402
     CorrelatedRewards, Scenario, Sequences, TwoStateArrivals,
 )
@@ -57,6 +57,27 @@ def test_the_shipped_network_in_the_node_s_form():
     played = play_policy(sequences, rate, depth, policy)
     assert (played != decisions[:, 0]).sum() <= 1
     assert played.sum() > 50
+
+
+def test_many_sequences_and_buckets_at_once():
+    """In blocks over all sequences and buckets the decisions are those of the node, one by one."""
+    scenario = Scenario(CorrelatedRewards(0.2, 0.02), TwoStateArrivals.published(6, 0.05))
+    sequences = scenario.draw(POOL, 240, 5, np.random.default_rng(6))
+    buckets = [(Fraction(1, 10), Fraction(20)), (Fraction(1, 4), Fraction(9, 2)),
+               (Fraction(1, 4), Fraction(1))]
+    gains, decisions = play_network(NETWORK, sequences, buckets, REWARDS, chunk=64)
+    np.testing.assert_allclose(
+        gains, (decisions * sequences.rewards).mean(axis=1), rtol=1e-5)
+    for (rate, depth), decided, gain in zip(buckets, decisions, gains):
+        policy = make_policy('adaptive', rate=rate, depth=depth, rewards=REWARDS, model=NETWORK)
+        for column in range(5):
+            np.testing.assert_array_equal(
+                play_policy(sequences, rate, depth, policy, column), decided[:, column])
+        total, same = play_thresholds(
+            sequences, IntegerBucket.of(rate, depth),
+            worth_along(NETWORK, sequences, rate, depth, REWARDS))
+        np.testing.assert_array_equal(same, decided)
+        np.testing.assert_allclose(total / 240, gain)
 
 
 def test_the_shipped_network_follows_a_process_that_changes():

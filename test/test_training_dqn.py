@@ -68,9 +68,10 @@ def test_rows_of_a_sequence_and_picked_ones():
     sequences = SCENARIO.draw(POOL, 90, 3, np.random.default_rng(0))
     constants = UNIVERSAL_LAYOUT.constants(SCALE, Fraction(1, 5), Fraction(3))
     arrays = history_of(sequences, UNIVERSAL_LAYOUT, SCALE)
-    rows = arrays.rows(2, 10, 60, constants)
-    picked = arrays.pick(np.full(50, 2), np.arange(10, 60), constants)
-    np.testing.assert_array_equal(rows, picked)
+    block = arrays.block(10, 60, constants)
+    for s in range(3):
+        picked = arrays.pick(np.full(50, s), np.arange(10, 60), constants)
+        np.testing.assert_array_equal(block[:, s], picked)
 
 
 def test_rewards_at_ranks():

@@ -5,7 +5,7 @@ Compare the offloading policies with each other, with their bounds and with publ
 
     python -m stl_conveyor.bench.policy --out OUT --reference DIR [--networks DIR]
         [--models DIR [--data FILE.npz]] [--items 100000] [--sequences 100] [--part-items 10000]
-        [--figures fig5a ...] [--resume]
+        [--part-sequences 100] [--figures fig5a ...] [--resume]
 
 DIR holds the published numbers: dqn_paper_figures.json (Qiu et al., "Adaptive Edge Offloading for
 Image Classification Under Rate Limit", IEEE TCAD 2022), the samples of rewards
@@ -29,6 +29,8 @@ from stl_conveyor.bench.policy_items import measure_items, REFERENCE
 from stl_conveyor.bench.policy_plots import plot_figures, plot_items
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.resources import share_path
+
+SLICE = 10  # cells that are measured between two writings of the results
 
 
 def shipped(folder: str) -> 'Path | None':
@@ -79,8 +81,10 @@ def table(result: dict) -> str:
     lines += items_table(result['items'])
     lines += ['', '## Time of one decision', '']
     for name, value in result['time'].items():
-        numbers = ', '.join(f'{key} {number:.1f}' for key, number in value.items())
-        lines.append(f'- {name}: {numbers}')
+        for label, run in ((name, value), (f'{name}, no garbage collection', value['without_gc'])):
+            numbers = ', '.join(f'{key} {number:.1f}' for key, number in run.items()
+                                if key != 'without_gc')
+            lines.append(f'- {label}: {numbers}')
     lines += ['', '## Marks', '', '```', json.dumps(result['checks'], indent=1), '```', '']
     return '\n'.join(lines)
 
@@ -133,7 +137,7 @@ def main(arguments: 'list[str] | None' = None) -> int:
     parser.add_argument('--sequences', type=int, default=100)
     parser.add_argument('--part-items', type=int, default=10_000,
                         help='items of each sequence that the slow policies play')
-    parser.add_argument('--part-sequences', type=int, default=20,
+    parser.add_argument('--part-sequences', type=int, default=100,
                         help='sequences that the slow policies play')
     parser.add_argument('--figures', nargs='*', default=None,
                         help='only these: fig5a fig5b fig6 fig8 fig9')
@@ -175,7 +179,13 @@ def run(options: argparse.Namespace) -> int:
         groups.setdefault(repr(cell.scenario), []).append(cell)
     rows = list(known.values())
     result = {'settings': settings, 'cells': rows, 'traces': [], 'time': {}, 'checks': {}}
-    for place, group in enumerate(groups.values()):
+    slices = [group[first: first + SLICE] for group in groups.values()
+              for first in range(0, len(group), SLICE)]
+
+    def keep():
+        path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+
+    for place, group in enumerate(slices):
         start = time.perf_counter()
         keys = [(cell.figure, cell.panel, cell.x) for cell in group]
         news = [cell for key, cell in zip(keys, group) if key not in known]
@@ -183,10 +193,12 @@ def run(options: argparse.Namespace) -> int:
             fresh = measure_cells(news, pool, effort)
             rows += fresh
             known.update(((row['figure'], row['panel'], row['x']), row) for row in fresh)
+            keep()
         added = measure_networks([known[key] for key in keys], group, pool, networks, effort)
+        if added:
+            keep()
         if news or added:
-            path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
-            print(f'{place + 1}/{len(groups)} {group[0].name} and {len(group) - 1} more: '
+            print(f'{place + 1}/{len(slices)} {group[0].name} and {len(group) - 1} more: '
                   f'{time.perf_counter() - start:.0f} s', flush=True)
     result['traces'] = measure_traces(reference, pool, networks)
     result['drift'] = measure_drift(pool, networks, effort)
@@ -194,7 +206,7 @@ def run(options: argparse.Namespace) -> int:
     result['items'] = measure_items(models, options.data, seed=options.seed)
     result['time'] = measure_time(pool, networks)
     result['checks'] = check(rows, result['traces'])
-    path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    keep()
     (options.out / 'policy.md').write_text(table(result), encoding='utf-8')
     plot_figures(rows, options.out)
     plot_items(result['items'], options.out)

@@ -111,16 +111,20 @@ class HistoryArrays:
     intervals: 'np.ndarray | None'
     others: np.ndarray
 
-    def rows(self, s: int, first: int, last: int, constants: np.ndarray) -> np.ndarray:
-        """Return the inputs of items first..last-1 of sequence s, float32 [last - first, size]."""
+    def block(self, first: int, last: int, constants: np.ndarray) -> np.ndarray:
+        """Return the inputs of items first..last-1 of all sequences, float32 [items, S, size]."""
         window = self.series.shape[1] - self.others.shape[1] + 1
         span = slice(first, last + window - 1)
-        parts = [np.lib.stride_tricks.sliding_window_view(self.series[s, span], window)]
+        view = np.lib.stride_tricks.sliding_window_view
+        parts = [view(self.series[:, span], window, axis=1)]
         if self.intervals is not None:
-            parts.append(np.lib.stride_tricks.sliding_window_view(self.intervals[s, span], window))
-        parts.append(self.others[s, first:last])
-        parts.append(np.broadcast_to(constants, (last - first, constants.size)))
-        return np.concatenate(parts, axis=1)
+            parts.append(view(self.intervals[:, span], window, axis=1))
+        parts.append(self.others[:, first:last])
+        parts.append(np.broadcast_to(constants, (*parts[0].shape[:2], constants.size)))
+        size = sum(part.shape[2] for part in parts)
+        rows = np.empty((last - first, len(self.series), size), dtype=np.float32)
+        np.concatenate(parts, axis=2, out=rows.swapaxes(0, 1))
+        return rows
 
     def pick(self, s: np.ndarray, t: np.ndarray, constants: np.ndarray) -> np.ndarray:
         """Return the inputs of items t [B] of sequences s [B], float32 [B, size]."""

@@ -49,6 +49,26 @@ def level_positions(bucket: IntegerBucket, knots: 'np.ndarray | None') -> np.nda
     ).astype(np.float32)
 
 
+class KnotReader:
+    """
+    Read outputs at one level each, instead of at all levels.
+
+    positions  from ``level_positions``: each row weighs one knot, or two that follow each other
+    """
+
+    def __init__(self, positions: np.ndarray):
+        self._low = (positions > 0).argmax(axis=1)
+        self._high = np.minimum(self._low + 1, positions.shape[1] - 1)
+        self._part = 1 - positions[np.arange(len(positions)), self._low]
+
+    def at(self, outputs: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Return the worth [S] at row ``place`` [S] of the positions, from outputs [S, K]."""
+        flat, begin = outputs.ravel(), np.arange(0, outputs.size, outputs.shape[1])
+        part = self._part[place]
+        return (1 - part) * flat[begin + self._low[place]] + part * flat[
+            begin + self._high[place]]
+
+
 def play_tables(
     sequences: Sequences, buckets: 'list[IntegerBucket]', tables: 'list[np.ndarray]'
 ) -> 'tuple[np.ndarray, np.ndarray]':
