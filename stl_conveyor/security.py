@@ -25,6 +25,7 @@ import sys
 from types import MappingProxyType
 from xml.etree import ElementTree
 
+from stl_conveyor.command_line import exit_code
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes import topics
 
@@ -137,7 +138,7 @@ def policy(wiring: Wiring, namespaces: Sequence[str] = ('',)) -> str:
     for node in shared:
         if node in wiring.nodes:
             _add_enclave(enclaves, node, '', permissions(node, wiring, cells))
-    _indent(root)
+    ElementTree.indent(root)
     return ('<?xml version="1.0" encoding="UTF-8"?>\n'
             '<!-- Written by stl_conveyor.security; do not edit. -->\n'
             + ElementTree.tostring(root, encoding='unicode') + '\n')
@@ -163,16 +164,6 @@ def _add(profile: ElementTree.Element, kind: str, use: str, names: Iterable[str]
             ElementTree.SubElement(rule, kind).text = name
 
 
-def _indent(element: ElementTree.Element, depth: int = 0) -> None:
-    if len(element):
-        inner = '\n' + '  ' * (depth + 1)
-        element.text = inner
-        for child in element:
-            _indent(child, depth + 1)
-            child.tail = inner
-        element[-1].tail = '\n' + '  ' * depth
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a policy; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -181,12 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--namespace', nargs='+', default=[''], dest='namespaces',
                         help='of the cell, or of several cells with one edge')
     options = parser.parse_args(arguments)
-    try:
-        print(policy(WIRINGS[options.wiring], options.namespaces), end='')
-    except ConfigError as error:
-        print(f'security: {error}', file=sys.stderr)
-        return 2
-    return 0
+    return exit_code('security', lambda: print(
+        policy(WIRINGS[options.wiring], options.namespaces), end=''))
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ import pytest
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.fastdds_profiles import (
-    discovery_port, environment, main, profile_xml, ROLES, user_port)
+    discovery_port, environment, GATEWAYS, main, profile_xml, ROLES, user_port)
 
 DDS = '{http://www.eprosima.com}'
 
@@ -24,7 +24,8 @@ def peers(text):
 
 
 def profile(role, **options):
-    return profile_xml(role, **({} if role == 'local' else {'peer': '192.0.2.7'}), **options)
+    return profile_xml(
+        role, **({'peer': '192.0.2.7'} if role in GATEWAYS else {}), **options)
 
 
 def test_ports_follow_rtps():
@@ -51,6 +52,12 @@ def test_a_gateway_is_told_of_one_port_of_the_other_side(role):
     assert there == ('192.0.2.7', str(discovery_port(5, 102)))
     (number,) = ElementTree.fromstring(text).iter(f'{DDS}participantID')
     assert number.text == '102'
+
+
+def test_a_device_is_told_of_the_edge_by_an_address_or_by_its_environment():
+    assert peers(profile('device'))[1] == ('${EDGE_ADDRESS}', None)
+    assert peers(profile_xml('device', peer='192.0.2.7'))[1] == ('192.0.2.7', None)
+    assert peers(profile('edge')) == [('127.0.0.1', None)]
 
 
 @pytest.mark.parametrize('role', ROLES)

@@ -27,7 +27,9 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.scoring import ItemRecord, Quantiles
 from stl_conveyor.cell.summary import finite, RunSettings, Summary
 from stl_conveyor.codec import Encoder
-from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
+from stl_conveyor.command_line import exit_code
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.plotting import file_pyplot
 from stl_conveyor.policy import PolicyInput, PolicySettings
 from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 from stl_conveyor.resources import share_path
@@ -250,13 +252,7 @@ def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
 
     :raises MissingDependency: if matplotlib is not installed
     """
-    try:
-        import matplotlib
-        matplotlib.use('Agg')
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingDependency(
-            f'the plot needs matplotlib ({error}): pip install matplotlib') from error
+    pyplot = file_pyplot()
     shown = {name: rows[name] for name in (
         'local only', 'ours', 'hindsight, same number of items', 'strong on everything')}
     figure, axes = pyplot.subplots(figsize=(7, 2.6))
@@ -299,7 +295,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         items=options.items, seed=options.seed, policy=options.policy, rate=options.rate,
         bucket=options.bucket, link=options.link, arrivals=options.arrivals,
         models=options.models, overrides=tuple(options.overrides))
-    try:
+
+    def work() -> int:
         result = run_cell(settings, options.out, 'auto')
         cell = CellDescription.load(share_path('config/cell.yaml'))
         models = Path(options.models) if options.models else Path(share_path('models/items'))
@@ -313,13 +310,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             'marks': [asdict(mark) for mark in marks(result.summary, rows, device)],
             'run': result.summary.as_json()}), indent=1) + '\n', encoding='utf-8')
         write_plot(options.out / 'sorting.png', rows)
-    except ConveyorError as error:
-        print(f'bench-cell: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('stopped', file=sys.stderr)
-        return 130
-    return 0 if result.summary.complete else 1
+        return 0 if result.summary.complete else 1
+    return exit_code('bench-cell', work)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stl_conveyor.bench.codec_deadline import DEADLINES_MS, LINK_NAMES
 from stl_conveyor.bench.codec_scores import Row
+from stl_conveyor.plotting import file_pyplot
 
 #: Kinds of curves: ours, ours with the local answer, references with each classifier.
 OURS_KIND, SIDE_KIND, CLEAN_KIND, TUNED_KIND = 'ours', 'side', 'clean', 'tuned'
@@ -57,9 +58,7 @@ def draw_accuracy(curves: Sequence[Curve], fixed: Sequence[Row], title: str, pat
     fixed: rows of classifiers on the original images, drawn as horizontal lines. The first
     point of a curve is the first size at which the codec has an answer at all.
     """
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    pyplot = file_pyplot()
     from matplotlib.ticker import FixedLocator, NullLocator
     figure, axes = pyplot.subplots(figsize=(11, 5.6))
     sizes = sorted({row.budget for curve in curves for row in curve.rows})
@@ -107,9 +106,7 @@ def draw_deadlines(curves: Sequence[Curve], cells: 'Mapping[str, Mapping[tuple, 
     cells: by the codec's name, as `deadline_cells` returns them. The whisker of a bar ends at
     the clairvoyant choice of the size.
     """
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    pyplot = file_pyplot()
     shown = [curve for curve in curves if curve.rows and (
         curve.kind != CLEAN_KIND or curve.slug in _SENT)]
     figure, axes = pyplot.subplots(1, len(DEADLINES_MS), figsize=(13, 4.2), sharey=True)

@@ -25,7 +25,8 @@ from stl_conveyor.bench.calibration import calibration_error, reliability
 from stl_conveyor.bench.codec_own import receive
 from stl_conveyor.bench.codec_scores import wilson
 from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
-from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.plotting import file_pyplot
 from stl_conveyor.policy import make_policy, RewardEstimator
 from stl_conveyor.policy.scenarios import Sequences
 from stl_conveyor.policy.simulate import play_policy
@@ -323,13 +324,7 @@ def _page(result: dict) -> str:
 
 
 def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
-    try:
-        import matplotlib
-        matplotlib.use('Agg')
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingDependency(
-            f'the report needs matplotlib ({error}): pip install matplotlib') from error
+    pyplot = file_pyplot()
 
     def save(figure, name: str) -> None:
         figure.savefig(out / name, dpi=110, bbox_inches='tight')

@@ -31,7 +31,9 @@ import numpy as np
 from stl_conveyor.bench.cell import bootstrap, Estimate, Mark, SEED, share
 from stl_conveyor.bench.shaped_link import DEVICE, EDGE, ShapedLink, Traffic, why_no_link
 from stl_conveyor.cell.summary import finite
-from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
+from stl_conveyor.command_line import exit_code
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.plotting import file_pyplot
 from stl_conveyor.sim.link import named_link
 from stl_conveyor.supervisor import die_with_parent, take_sigterm_like_ctrl_c
 
@@ -228,13 +230,7 @@ def write_plot(path: Path, comparisons: Sequence[Comparison]) -> None:
 
     :raises MissingDependency: if matplotlib is not installed
     """
-    try:
-        import matplotlib
-        matplotlib.use('Agg')
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingDependency(
-            f'the plot needs matplotlib ({error}): pip install matplotlib') from error
+    pyplot = file_pyplot()
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(12, 3.4))
     places = np.arange(len(comparisons))
     names = [f'{c.kbit_per_s:g}' for c in comparisons]
@@ -299,8 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason := why_no_link():
         print(f'bench-network: skipped: {reason}')
         return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    try:
+
+    def work() -> None:
+        options.out.mkdir(parents=True, exist_ok=True)
         comparisons = [compare(link, options.items, options.seed, options.out, options.models)
                        for link in options.links]
         text = table(comparisons)
@@ -315,13 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             'rates': [{**asdict(c), 'difference': asdict(c.difference())} for c in comparisons],
             'marks': [asdict(mark) for mark in marks]}), indent=1) + '\n', encoding='utf-8')
         write_plot(options.out / 'network.png', comparisons)
-    except ConveyorError as error:
-        print(f'bench-network: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('stopped', file=sys.stderr)
-        return 130
-    return 0
+    return exit_code('bench-network', work)
 
 
 if __name__ == '__main__':

@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from stl_conveyor.bench.policy_cells import BOUNDS, LABELS, PUBLISHED
+from stl_conveyor.plotting import file_pyplot
 
 
 def plot_figures(rows: 'list[dict]', out: Path) -> 'list[Path]':
     """Redraw the published figures with our curves in them."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
+    pyplot = file_pyplot()
     colours = {'lower_bound': 'black', 'clairvoyant': 'dimgray', 'told': 'darkgray',
                'baseline': 'tab:orange', 'mdp': 'tab:blue', 'belief': 'tab:green',
                'dqn': 'tab:red', 'adaptive': 'tab:purple'}
@@ -71,7 +68,7 @@ def plot_figures(rows: 'list[dict]', out: Path) -> 'list[Path]':
         canvas.tight_layout()
         path = out / f'policy_{figure}.png'
         canvas.savefig(path, dpi=110)
-        pyplot.close(canvas)
+        file_pyplot().close(canvas)
         paths.append(path)
     return paths
 
@@ -83,11 +80,7 @@ def yerror_safe(errors: 'list[float]') -> 'list[float]':
 
 def plot_items(items: dict, out: Path) -> 'list[Path]':
     """Draw calibration of the reward estimates, and what byte budgets win."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
+    pyplot = file_pyplot()
     paths = []
     if items.get('calibration'):
         canvas, axes = pyplot.subplots(1, 2, figsize=(9.6, 4.2))
@@ -137,9 +130,7 @@ def plot_items(items: dict, out: Path) -> 'list[Path]':
 
 
 def _finish(canvas, path: Path) -> Path:
-    from matplotlib import pyplot
-
     canvas.tight_layout()
     canvas.savefig(path, dpi=100)
-    pyplot.close(canvas)
+    file_pyplot().close(canvas)
     return path

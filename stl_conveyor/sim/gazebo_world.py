@@ -373,31 +373,38 @@ def _pusher(cell: CellDescription, lane: Lane) -> str:
 def _camera(cell: CellDescription) -> str:
     """Return the camera: its x axis down, its z axis (the image's top) along the belt."""
     camera = cell.camera
-    return _element(
-        'model', _element('static', 'true'),
-        _pose(camera.x, 0, camera.height, 0, math.pi / 2, 0),
+    return _sensor_above(
+        'camera', 'camera', camera.x, camera.height,
+        _element('visual', _pose(-0.026, 0, 0, 0, 0, 0), _box_geometry((0.032, 0.036, 0.036)),
+                 _material('0.75 0.20 0.15'), name='housing'),
         _element(
-            'link',
-            _element('visual', _pose(-0.026, 0, 0, 0, 0, 0),
-                     _box_geometry((0.032, 0.036, 0.036)), _material('0.75 0.20 0.15'),
-                     name='housing'),
+            'camera',
+            _element('horizontal_fov', f'{horizontal_field_of_view(cell):.9g}'),
+            _element('image', _element('width', str(camera.image_width)),
+                     _element('height', str(camera.image_height)),
+                     _element('format', 'R8G8B8')),
+            _element('clip', _element('near', '0.02'), _element('far', '5')),
+            _element('noise', _element('type', 'gaussian'), _element('mean', '0'),
+                     _element('stddev', '0.007')),
+            _element('optical_frame_id', OPTICAL_FRAME)),
+        topic='/camera/image_raw', rate=CAMERA_RATE, frame=OPTICAL_FRAME, link='camera_link')
+
+
+def _sensor_above(
+    name: str, kind: str, x: float, height: float, visual: str, content: str, *, topic: str,
+    rate: float, frame: str, link: str,
+) -> str:
+    """Return a sensor that stands above the middle of the belt and looks down, its x axis."""
+    return _element(
+        'model', _element('static', 'true'), _pose(x, 0, height, 0, math.pi / 2, 0),
+        _element(
+            'link', visual,
             _element(
-                'sensor', _element('topic', '/camera/image_raw'),
-                _element('update_rate', _numbers(CAMERA_RATE)), _element('always_on', '1'),
-                _element('gz_frame_id', OPTICAL_FRAME),
-                _element(
-                    'camera',
-                    _element('horizontal_fov', f'{horizontal_field_of_view(cell):.9g}'),
-                    _element('image', _element('width', str(camera.image_width)),
-                             _element('height', str(camera.image_height)),
-                             _element('format', 'R8G8B8')),
-                    _element('clip', _element('near', '0.02'), _element('far', '5')),
-                    _element('noise', _element('type', 'gaussian'), _element('mean', '0'),
-                             _element('stddev', '0.007')),
-                    _element('optical_frame_id', OPTICAL_FRAME)),
-                name='camera', type='camera'),
-            name='camera_link'),
-        name='camera')
+                'sensor', _element('topic', topic), _element('update_rate', _numbers(rate)),
+                _element('always_on', '1'), _element('gz_frame_id', frame), content,
+                name=name, type=kind),
+            name=link),
+        name=name)
 
 
 def beam_angle(cell: CellDescription) -> float:
@@ -413,30 +420,20 @@ def _break_beam(cell: CellDescription) -> str:
     would have to pass within a millimetre of it, which is less than the renderer resolves.
     """
     angle = beam_angle(cell)
-    return _element(
-        'model', _element('static', 'true'),
-        _pose(cell.break_beam.x, 0, BEAM_HEIGHT, 0, math.pi / 2, 0),
+    return _sensor_above(
+        'break_beam', 'gpu_lidar', cell.break_beam.x, BEAM_HEIGHT,
+        _element('visual', _pose(-0.012, 0, 0, 0, 0, 0), _box_geometry((0.02, 0.03, 0.03)),
+                 _material('0.80 0.10 0.10'), name='head'),
         _element(
-            'link',
-            _element('visual', _pose(-0.012, 0, 0, 0, 0, 0),
-                     _box_geometry((0.02, 0.03, 0.03)), _material('0.80 0.10 0.10'),
-                     name='head'),
-            _element(
-                'sensor', _element('topic', '/break_beam/scan'),
-                _element('update_rate', _numbers(BEAM_RATE)), _element('always_on', '1'),
-                _element('gz_frame_id', BEAM_FRAME),
-                _element(
-                    'lidar',
-                    _element('scan', _element(
-                        'horizontal', _element('samples', str(BEAM_RAYS)),
-                        _element('resolution', '1'),
-                        _element('min_angle', f'{-angle:.9g}'),
-                        _element('max_angle', f'{angle:.9g}'))),
-                    _element('range', _element('min', '0.02'), _element('max', '1'),
-                             _element('resolution', '0.0001'))),
-                name='break_beam', type='gpu_lidar'),
-            name='link'),
-        name='break_beam')
+            'lidar',
+            _element('scan', _element(
+                'horizontal', _element('samples', str(BEAM_RAYS)),
+                _element('resolution', '1'),
+                _element('min_angle', f'{-angle:.9g}'),
+                _element('max_angle', f'{angle:.9g}'))),
+            _element('range', _element('min', '0.02'), _element('max', '1'),
+                     _element('resolution', '0.0001'))),
+        topic='/break_beam/scan', rate=BEAM_RATE, frame=BEAM_FRAME, link='link')
 
 
 def _light(kind: str, name: str, pose: Sequence[float], direction: Sequence[float],

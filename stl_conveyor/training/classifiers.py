@@ -30,6 +30,7 @@ from torch.nn import functional
 from stl_conveyor.bench.calibration import calibration_error
 from stl_conveyor.bench.codec_scores import wilson
 from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.plotting import file_pyplot
 from stl_conveyor.training.averaging import running_average
 from stl_conveyor.training.codec import AUGMENT, augment_parts
 from stl_conveyor.training.codec_network import EARLY_BLOCKS, FoldedTrunk
@@ -481,9 +482,7 @@ def train(network, recipe, train_images, val_images, checkpoint, seed=SEED):
 
 def draw_curve(curve, path, title):
     """Draw loss and validation accuracy against steps."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    pyplot = file_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3))
     if curve:
         steps, losses, accuracy = zip(*curve)

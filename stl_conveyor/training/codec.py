@@ -30,6 +30,7 @@ from torch.nn import functional
 from stl_conveyor.bench.codec import codec_rows, measure_times, OURS, OURS_WITH_SIDE
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
+from stl_conveyor.plotting import file_pyplot
 from stl_conveyor.training.averaging import running_average
 from stl_conveyor.training.codec_fit import (
     apply_spatial, band_regions, fit_side_table, fit_spec, image_patches, pca_transform, quantise,
@@ -345,9 +346,7 @@ def calibrate(network, sampler, validation, side, recipe, draws=3):
 
 def draw_curves(curve, rows, strong_accuracy, path):
     """Draw the training curve, and accuracy against bytes."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    pyplot = file_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
     if curve:
         step, loss, entropy, _ = zip(*curve)
