@@ -11,8 +11,6 @@ will last. This is the yardstick between the learned policies, which must find t
 and the bound.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from stl_conveyor.policy.bounds import HiddenStateSolution
@@ -20,26 +18,32 @@ from stl_conveyor.policy.scenarios import CorrelatedRewards, Scenario, Sequences
 from stl_conveyor.policy.simulate import IntegerBucket
 
 
-@dataclass(frozen=True, eq=False)
 class _Location:
-    """Bayes filter of the location; one column for each sequence."""
+    """
+    Bayes filter of the location; one column for each sequence.
 
-    spread: float
-    reset: float
-    count: int
+    count  bins of the location
+    size   of the pool that items are drawn from
+    """
+
+    def __init__(self, spread: float, reset: float, count: int, size: int):
+        self.reset, self.count = reset, count
+        rank = (np.arange(size) + 0.5) / size
+        centre = ((np.arange(count) + 0.5) / count).astype(np.float32)
+        ahead = np.mod(rank[None, :] - centre[:, None], 1.0).astype(np.float32)
+        half = 0.5 / count
+        # The bin of a location counts by the part of it from which the item can have come.
+        inside = np.clip((spread - ahead) / (2 * half) + 0.5, 0.0, 1.0)
+        inside += np.clip((ahead - 1.0) / (2 * half) + 0.5, 0.0, 1.0)
+        self._likelihood = np.maximum(inside, 1e-9).T.copy()
 
     def start(self, n_sequences: int) -> np.ndarray:
         return np.full((self.count, n_sequences), 1.0 / self.count, dtype=np.float32)
 
-    def update(self, belief: np.ndarray, rank: np.ndarray) -> np.ndarray:
-        """Move on by one item at this rank [S]; belief [K, S]."""
-        centre = ((np.arange(self.count) + 0.5) / self.count).astype(np.float32)
-        ahead = np.mod(rank[None, :] - centre[:, None], 1.0).astype(np.float32)
-        half = 0.5 / self.count
-        # The bin of a location counts by the part of it from which the item can have come.
-        inside = np.clip((self.spread - ahead) / (2 * half) + 0.5, 0.0, 1.0)
-        inside += np.clip((ahead - 1.0) / (2 * half) + 0.5, 0.0, 1.0)
-        belief = ((1 - self.reset) * belief + self.reset / self.count) * np.maximum(inside, 1e-9)
+    def update(self, belief: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Move on by one item at this place in the pool [S]; belief [K, S]."""
+        belief = (1 - self.reset) * belief + self.reset / self.count
+        belief *= self._likelihood[place].T
         return belief / belief.sum(axis=0)
 
 
@@ -54,7 +58,7 @@ class BeliefFilter:
     def __init__(self, scenario: Scenario, pool: np.ndarray, locations: int, n_sequences: int):
         source = scenario.rewards or CorrelatedRewards(1.0, 0.0)
         self._pool = pool
-        self._where = _Location(source.spread, source.reset, locations)
+        self._where = _Location(source.spread, source.reset, locations, pool.size)
         self.location = self._where.start(n_sequences)
         self._change = None
         self.arrivals = np.ones((1, n_sequences), dtype=np.float32)
@@ -68,8 +72,8 @@ class BeliefFilter:
         """Take in the next items: their metrics [S], and the intervals before them [S]."""
         if len(self.location) > 1:
             place = np.searchsorted(self._pool, rewards.astype(np.float64) - 1e-7)
-            rank = (place + 0.5) / self._pool.size
-            self.location = self._where.update(self.location, rank)
+            place = np.minimum(place, self._pool.size - 1)
+            self.location = self._where.update(self.location, place)
         if self._change is not None and intervals is not None:
             self.arrivals = self._change[(intervals != 1).astype(int)].T
 
