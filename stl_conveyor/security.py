@@ -37,7 +37,8 @@ PARAMETER_SERVICES = tuple(f'~/{name}' for name in (
 LIFECYCLE_SERVICES = tuple(f'~/{name}' for name in (
     'change_state', 'get_available_states', 'get_available_transitions', 'get_state',
     'get_transition_graph'))
-NODE_TOPICS = ('/parameter_events', '~/transition_event')
+PARAMETER_TOPIC = '/parameter_events'
+LIFECYCLE_TOPIC = '~/transition_event'
 LOG_TOPIC = '/rosout'
 CLOCK_TOPIC = '/clock'
 NAMESPACE = re.compile(r'(/[A-Za-z_][A-Za-z0-9_]*)*')
@@ -58,13 +59,14 @@ class Wiring:
 
 
 WIRINGS: Mapping[str, Wiring] = MappingProxyType({
-    'simulation': Wiring(topics.EVERY_NODE),
+    'simulation': Wiring(topics.EVERY_NODE + topics.TOOLS),
     'gazebo': Wiring(
-        tuple(node for node in topics.EVERY_NODE if node != 'cell_simulator') + topics.GAZEBO,
+        tuple(node for node in topics.EVERY_NODE if node != 'cell_simulator')
+        + topics.GAZEBO + topics.TOOLS,
         simulated_time=True),
     'direct': Wiring(
-        topics.DEVICE + topics.EDGE, device_remappings=topics.DEVICE_REMAPPINGS),
-    'gateways': Wiring(topics.DEVICE + topics.EDGE + topics.GATEWAYS),
+        topics.DEVICE + topics.EDGE + topics.TOOLS, device_remappings=topics.DEVICE_REMAPPINGS),
+    'gateways': Wiring(topics.DEVICE + topics.EDGE + topics.GATEWAYS + topics.TOOLS),
 })
 
 
@@ -85,7 +87,7 @@ def permissions(node: str, wiring: Wiring, cells: Sequence[str] = ()) -> Permiss
     :param cells: namespaces of the cells that the edge serves, if it has none of its own.
     """
     renamed = wiring.device_remappings if node in topics.DEVICE else {}
-    lean = node in topics.GATEWAYS
+    lean, plain = node in topics.GATEWAYS, node in topics.TOOLS
 
     def named(end: str) -> set[str]:
         found = set()
@@ -100,9 +102,11 @@ def permissions(node: str, wiring: Wiring, cells: Sequence[str] = ()) -> Permiss
                     found |= {f'{cell}/{name}' for cell in cells}
         return found
 
-    publish = named('publishers') | {*NODE_TOPICS} | (set() if lean else {LOG_TOPIC})
-    subscribe = named('subscribers') | ({CLOCK_TOPIC} if wiring.simulated_time else set())
-    reply = () if lean else PARAMETER_SERVICES + LIFECYCLE_SERVICES
+    publish = (named('publishers') | {PARAMETER_TOPIC}
+               | (set() if plain else {LIFECYCLE_TOPIC}) | (set() if lean else {LOG_TOPIC}))
+    subscribe = named('subscribers') | (
+        {CLOCK_TOPIC} if wiring.simulated_time and not plain else set())
+    reply = () if lean else PARAMETER_SERVICES + (() if plain else LIFECYCLE_SERVICES)
     request = [name for name, nodes in topics.CALLS.items() if node in nodes]
     return Permissions(*(tuple(sorted(names))
                          for names in (publish, subscribe, reply, request)))

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from importlib import import_module
 from importlib.util import find_spec
+import io
 from pathlib import Path
 import random
 import re
@@ -23,7 +24,9 @@ from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402
 
+from stl_conveyor.collect import Collector, LabelFolder  # noqa: E402
 from stl_conveyor.nodes.conveyor_node import ConveyorNode  # noqa: E402
+from stl_conveyor.nodes.item_collector import ItemCollector  # noqa: E402
 from stl_conveyor.nodes.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.topics import (  # noqa: E402
     EVERY_NODE, GAZEBO, publisher_of, subscriber_of, TOPICS)
@@ -262,6 +265,21 @@ def test_the_policy_allows_what_the_nodes_beside_gazebo_use():
                 # /clock only with use_sim_time
                 assert all(any(fnmatch(each, pattern) for each in used[use])
                            for pattern in patterns - {'/clock'}), use
+
+
+def test_the_policy_is_what_the_collector_uses(domain_id, probe, tmp_path):
+    context = Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    collector = ItemCollector(
+        Collector(LabelFolder(tmp_path, 'mug'), stream=io.StringIO()), '', context, print)
+    try:
+        wait_until_settled(probe, ['/item_collector'])
+        used = used_by(node_interface(probe, 'item_collector'))
+        for wiring in WIRINGS:
+            assert used == needed('item_collector', wiring), wiring
+    finally:
+        collector.node.destroy_node()
+        rclpy.try_shutdown(context=context)
 
 
 def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parameters():

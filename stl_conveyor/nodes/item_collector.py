@@ -13,8 +13,8 @@ from stl_conveyor.collect import Collector
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import ItemCapture
 from stl_conveyor.nodes.items import item_key, RecentItems
-from stl_conveyor.nodes.qos import make_profile
-from stl_conveyor.nodes.topics import Profile
+from stl_conveyor.nodes.qos import make_profile, message_class
+from stl_conveyor.nodes.topics import subscriber_of
 from stl_conveyor.vision.image import image_to_rgb
 
 #: Seconds without an item after which it is said that nothing comes.
@@ -34,8 +34,10 @@ class ItemCollector:
         self._seen: RecentItems[bool] = RecentItems(128)
         self.node = rclpy.create_node(
             self.NAME, namespace=namespace or None, context=context, use_global_arguments=False)
+        topic = subscriber_of('capture', self.NAME)
         self.node.create_subscription(
-            ItemCapture, 'capture', self._on_capture, make_profile(Profile.EVERY_CAPTURE))
+            message_class(topic), topic.name, self._on_capture,
+            make_profile(topic.profile_of(self.NAME)))
         self._timer = self.node.create_timer(PATIENCE, self._complain)
 
     def _on_capture(self, message: ItemCapture) -> None:

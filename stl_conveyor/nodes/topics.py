@@ -80,6 +80,7 @@ EDGE = ('edge_classifier',)
 EVERY_NODE = DEVICE + EDGE + SIMULATION
 GATEWAYS = ('device_gateway', 'edge_gateway')    # in place of link_emulator, on a slow network
 GAZEBO = ('feeder', 'gazebo_io')    # in place of cell_simulator; they need Gazebo's bridge
+TOOLS = ('item_collector',)     # part of a command that looks on for a while; no life cycle
 
 TOPICS = (
     Topic('camera/image_raw', 'sensor_msgs/Image', Profile.SENSOR,
@@ -87,10 +88,10 @@ TOPICS = (
     Topic('break_beam', 'std_msgs/Header', Profile.RESULT, ('gazebo_io',), ('camera',),
           outside='beam driver, with `trigger: beam`'),
     Topic('capture', 'stl_conveyor/ItemCapture', Profile.CAPTURE,
-          ('camera',), ('local_classifier', 'encoder', 'actuator', 'cell_monitor', 'feeder'),
-          particular=MappingProxyType({
-              'camera': Profile.EVERY_CAPTURE, 'actuator': Profile.EVERY_CAPTURE,
-              'feeder': Profile.EVERY_CAPTURE})),
+          ('camera',), ('local_classifier', 'encoder', 'actuator', 'cell_monitor', 'feeder',
+                        'item_collector'),
+          particular=MappingProxyType(dict.fromkeys(
+              ('camera', 'actuator', 'feeder', 'item_collector'), Profile.EVERY_CAPTURE))),
     Topic('classification', 'stl_conveyor/Classification', Profile.RESULT,
           ('local_classifier',), ('offload_policy', 'actuator', 'cell_monitor')),
     Topic('offload_decision', 'stl_conveyor/OffloadDecision', Profile.RESULT,
