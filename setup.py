@@ -34,7 +34,9 @@ setup(
     package_data={f'{PACKAGE}.sim': ['data/*']},
     data_files=[entry for folder in ('config', 'models', 'worlds') for entry in shipped(folder)],
     # The codec's inner loops; where there is no compiler, Python code makes the same bytes.
-    ext_modules=[Extension(f'{PACKAGE}._coder', ['src/coder.c'], optional=True)],
+    ext_modules=[Extension(f'{PACKAGE}._{loop}', [f'src/{loop}.c'], optional=True,
+                           extra_compile_args=['-O3', '-ffp-contract=off'])
+                 for loop in ('coder', 'transform')],
     python_requires='>=3.10',
     install_requires=['constriction', 'numpy>=1.26', 'onnxruntime', 'pillow', 'pyyaml'],
     extras_require={

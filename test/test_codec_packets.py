@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Packets of the codec: prefixes, subsets, budgets, damage, mismatch."""
+from dataclasses import replace
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.entropy import join_planes, split_planes
+from stl_conveyor.codec.transform import PatchTransform
 from stl_conveyor.codec.wire import check_byte, pack, Packet, unpack
 from stl_conveyor.errors import BadImage, BadPacket, CodecMismatch, ModelFileError
 from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images
@@ -132,8 +134,10 @@ def test_encoding_and_decoding_are_deterministic(folder, images):
 def test_rounding_of_the_transform_cannot_put_the_decoder_out_of_step(
         folder, decoder, images, seed, strength):
     encoder = Encoder(folder)
-    noise = 1 + strength * np.random.default_rng(seed).standard_normal(encoder._matrix.shape)
-    encoder._matrix = (encoder._matrix * noise).astype(np.float32)
+    shape = encoder.spec.analysis.shape
+    noise = 1 + strength * np.random.default_rng(seed).standard_normal(shape)
+    encoder._transform = PatchTransform(
+        replace(encoder.spec, analysis=(encoder.spec.analysis * noise).astype(np.float32)))
     item = encoder.encode(images[0][seed % 12], packet_bytes=300, max_bytes=1200)
     sent = split_planes(encoder.quantise(images[0][seed % 12]))
     session = session_of(decoder, item.packets)

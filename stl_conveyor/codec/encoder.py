@@ -8,13 +8,10 @@ import numpy as np
 from stl_conveyor.codec.entropy import GroupCoder
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.codec.protection import transmission_order
-from stl_conveyor.codec.spec import COARSE_LIMIT, CodecSpec, MAX_PLANES
+from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor.codec.transform import PatchTransform
 from stl_conveyor.codec.wire import header_size, pack, Packet, side_levels
-from stl_conveyor.errors import BadImage
 from stl_conveyor.vision.model_folder import ModelFolder
-
-#: Largest integer of the finest plane.
-FINEST_LIMIT = (COARSE_LIMIT * 2 + 1) * 3 ** (MAX_PLANES - 1) // 2
 
 
 @dataclass(frozen=True)
@@ -36,28 +33,22 @@ class Encoder:
     """
     Encode images with the codec of a model folder.
 
-    The transform is one matrix product in float32; what is sent are its rounded results, and
-    all that the decoder must repeat is integer, so that device and edge may be different
-    machines.
+    The transform and all that the decoder must repeat are sums of integers, so that device and
+    edge may be different machines.
     """
 
     def __init__(self, model_folder: ModelFolder, threads: int = 1) -> None:
         """
         Load the codec file.
 
-        `threads` is accepted for symmetry with Decoder; NumPy's own threads are set by the
-        process (OMP_NUM_THREADS). Raises ModelFileError.
+        `threads` is accepted for symmetry with Decoder; one thread encodes. Raises
+        ModelFileError.
         """
         del threads
         self._spec = CodecSpec.load(model_folder.path('encoder'))
         self._identity = codec_identity(model_folder)
         spec = self._spec
-        scaled = spec.analysis / spec.finest_step[:, None]
-        order = spec.channel_order
-        self._matrix = np.ascontiguousarray((scaled[order] / 255).T.astype(np.float32))
-        offset = scaled @ spec.mean + (spec.offset / spec.finest_step[:, None]).T
-        self._offset = np.ascontiguousarray(offset[:, order].astype(np.float32))
-        self._banded = np.flatnonzero(order < len(spec.spatial))
+        self._transform = PatchTransform(spec)
         self._coder = GroupCoder(spec)
         # Derives all tables now, so that the first item is not the slowest.
         self.encode(np.zeros((spec.image_size, spec.image_size, 3), np.uint8))
@@ -79,25 +70,7 @@ class Encoder:
         If `channels` is given, that many of `CodecSpec.channel_order` alone; the others are 0.
         Raises BadImage.
         """
-        size, grid, patch = self._spec.image_size, self._spec.grid, self._spec.patch
-        image = np.asarray(image)
-        if image.shape != (size, size, 3) or image.dtype != np.uint8:
-            raise BadImage(f'image is {image.dtype}{list(image.shape)}, the codec takes '
-                           f'uint8[{size}, {size}, 3]; crop and resize it first')
-        patches = image.reshape(grid, patch, grid, patch * 3).swapaxes(1, 2)
-        flat = patches.astype(np.float32, order='C').reshape(grid * grid, -1)
-        values = flat @ self._matrix[:, :channels]
-        values -= self._offset[:, :channels]
-        order = self._spec.channel_order[:channels]
-        banded = self._banded[self._banded < len(order)]
-        if len(banded):
-            values.T[banded] = np.matmul(
-                self._spec.spatial[order[banded]], values.T[banded][..., None])[..., 0]
-        np.rint(values, out=values)
-        np.clip(values, -FINEST_LIMIT, FINEST_LIMIT, out=values)
-        result = np.zeros((self._spec.channels, len(values)), np.int8)
-        result[order] = values.astype(np.int8).T
-        return result
+        return self._transform.quantise(image, channels)
 
     def _leading_channels(self, max_bytes: int) -> int:
         """Return how many channels a stream of that size reaches, as a rule; rounded up."""

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stl_conveyor.codec.transform import device_analysis
+
 #: log2(1 + bytes) at which the byte-dependent weights have their knots.
 BYTE_KNOTS = np.arange(5, 13, dtype=np.float32)
 #: Blocks of EfficientNet-Lite0 up to the last one at a 1/8 scale; the costliest to train.
@@ -189,7 +191,8 @@ class PrefixSampler(nn.Module):
         self.patch, self.grid, self.groups, self.planes = patch, grid, groups, planes
         self.limit = 94
         register = self.register_buffer
-        scaled = spec.analysis / spec.finest_step[:, None]
+        weights, weight_scale = device_analysis(spec)
+        scaled = weights * weight_scale / spec.finest_step[:, None]
         register('matrix', torch.from_numpy(np.ascontiguousarray(scaled.T)).float())
         register('mean', torch.from_numpy(spec.mean))
         register('step', torch.from_numpy(spec.plane_step.T.copy()))
