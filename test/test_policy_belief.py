@@ -64,6 +64,9 @@ def test_belief_lies_between_the_mdp_and_the_bounds(scenario):
     gain = earned[0] - mdp
     assert gain.mean() - 2 * gain.std() / np.sqrt(len(gain)) > 0.002
     assert (earned[0] <= clairvoyant(sequences, bucket) + 1e-6).all()
+    later, _ = play_belief(scenario, POOL, sequences, [bucket], [told], skip=500)
+    np.testing.assert_allclose(
+        later, (decisions * sequences.rewards)[:, 500:].mean(axis=1), rtol=1e-5)
     # The bucket is never overdrawn.
     level = np.full(24, bucket.full)
     for offload, interval in zip(decisions[0], sequences.intervals):

@@ -78,6 +78,9 @@ def test_many_sequences_and_buckets_at_once():
             worth_along(NETWORK, sequences, rate, depth, REWARDS))
         np.testing.assert_array_equal(same, decided)
         np.testing.assert_allclose(total / 240, gain)
+    later, _ = play_network(NETWORK, sequences, buckets, REWARDS, skip=40)
+    np.testing.assert_allclose(
+        later, (decisions * sequences.rewards)[:, 40:].mean(axis=1), rtol=1e-5)
 
 
 def test_the_shipped_network_follows_a_process_that_changes():

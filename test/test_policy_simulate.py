@@ -38,6 +38,10 @@ def test_simulation_is_the_bucket_of_the_node(rate, depth):
     means, shares = play_tables(sequences, [bucket], [table])
     np.testing.assert_allclose(means[0], total / 600, rtol=1e-5)
     np.testing.assert_allclose(shares[0], decisions.mean(axis=0))
+    means, shares = play_tables(sequences, [bucket], [table], skip=100)
+    np.testing.assert_allclose(
+        means[0], (decisions * sequences.rewards)[100:].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(shares[0], decisions[100:].mean(axis=0))
     for column in range(4):
         played = play_policy(sequences, Fraction(rate), Fraction(depth), policy, column)
         # float32 metrics against float64 thresholds may differ on exact ties only

@@ -7,7 +7,8 @@ All policies of a cell see the same sequences. What thresholds by level earn in 
 (baseline, MDP) is solved for exactly, and the unlimited burst is the mean of the best items that
 the rate can carry; they are played all the same, to check both ways of getting the number. What
 takes longer (belief, networks, clairvoyant) plays ``part_sequences`` others of ``part_items``
-items: its loss is the MDP's exact one plus the paired difference to the MDP there.
+items, after as many to begin with as buckets take from full to what they mostly hold, and
+histories to fill: its loss is the MDP's exact one plus the paired difference to the MDP there.
 Intervals are 95 %, over sequences.
 """
 
@@ -42,6 +43,7 @@ from stl_conveyor.policy.simulate import IntegerBucket, play_tables
 WEAK_LOSS = 0.2985       # the one fitted constant of the published curves
 TOLERANCE = 0.002        # of the surrogate check
 DQN_TOLERANCE = 0.001
+WARM_UP = 1000           # items that the slow policies play before counting begins
 LOCATIONS = 60           # bins of the hidden location
 TRACE_LOCATIONS = 500    # the same for a single sequence, which is cheap
 # Published sequences: name, scenario they were drawn from; (r, b) is (0.1, 4).
@@ -180,9 +182,10 @@ def draw_sequences(scenario: Scenario, pool: np.ndarray, effort: Effort) -> Sequ
 
 
 def draw_part(scenario: Scenario, pool: np.ndarray, effort: Effort) -> Sequences:
-    """Draw the sequences of a scenario that the slow policies play."""
+    """Draw the sequences of a scenario that the slow policies play, warm-up and all."""
     generator = np.random.default_rng([_seed(scenario, effort), 1])
-    return scenario.draw(pool, effort.part_items, effort.part_sequences, generator)
+    return scenario.draw(
+        pool, WARM_UP + effort.part_items, effort.part_sequences, generator)
 
 
 def _seed(scenario: Scenario, effort: Effort) -> int:
@@ -245,9 +248,10 @@ def measure_cells(cells: 'list[Cell]', pool: np.ndarray, effort: Effort) -> 'lis
     ]
     mdp, _ = play_tables(sequences, buckets, solutions)
     baseline, _ = play_tables(sequences, buckets, baselines)
-    mdp_part, _ = play_tables(part, buckets, solutions)
+    mdp_part, _ = play_tables(part, buckets, solutions, WARM_UP)
+    mdp_whole, _ = play_tables(part, buckets, solutions)
     told = [told_hidden_state(scenario, pool, bucket, LOCATIONS, 1e-6) for bucket in buckets]
-    belief, _ = play_belief(scenario, pool, part, buckets, told)
+    belief, _ = play_belief(scenario, pool, part, buckets, told, WARM_UP)
     rows = []
     for c, cell in enumerate(cells):
         row = {
@@ -262,7 +266,7 @@ def measure_cells(cells: 'list[Cell]', pool: np.ndarray, effort: Effort) -> 'lis
             row, 'lower_bound', best_share(pool, float(cell.rate) * scenario.intervals.mean),
             unlimited_burst(sequences, cell.rate, cell.depth))
         enter(row, 'belief', belief[c], mdp_part[c])
-        enter(row, 'clairvoyant', clairvoyant(part, buckets[c]), mdp_part[c])
+        enter(row, 'clairvoyant', clairvoyant(part, buckets[c]), mdp_whole[c])
         row['measured']['told'] = {'loss': WEAK_LOSS - told[c].gain}
         rows.append(row)
     return rows
@@ -290,9 +294,10 @@ def measure_networks(
     rewards = Distribution.of(pool)
     for (policy, path, digest), places in wanted.items():
         buckets = [(cell.rate, cell.depth) for _, cell in places]
-        gains, _ = play_network(path, part, buckets, rewards)
+        gains, _ = play_network(path, part, buckets, rewards, WARM_UP)
         mdp, _ = play_tables(part, [IntegerBucket.of(*bucket) for bucket in buckets], [
-            solve_mdp(*bucket, rewards, scenario.intervals).thresholds for bucket in buckets])
+            solve_mdp(*bucket, rewards, scenario.intervals).thresholds for bucket in buckets],
+            WARM_UP)
         for (row, _), gain, reference in zip(places, gains, mdp):
             enter(row, policy, gain, reference)
             row['networks'][policy] = digest

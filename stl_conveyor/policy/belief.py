@@ -89,10 +89,12 @@ def play_belief(
     sequences: Sequences,
     buckets: 'list[IntegerBucket]',
     solutions: 'list[HiddenStateSolution]',
+    skip: int = 0,
 ) -> 'tuple[np.ndarray, np.ndarray]':
     """
     Play the policy over all sequences, one solution of ``told_hidden_state`` for each bucket.
 
+    The first ``skip`` items are played and not counted.
     Returns the mean reward per item [C, S] and the decisions, bool [C, T, S].
     """
     n_items, n_sequences = sequences.rewards.shape
@@ -109,8 +111,9 @@ def play_belief(
             asked = belief.mean(tables[c], np.maximum(level - bucket.cost, 0))
             offload = (rewards >= asked) & (level >= bucket.cost)
             decisions[c, t] = offload
-            total[c] += offload * rewards
+            if t >= skip:
+                total[c] += offload * rewards
             level -= bucket.cost * offload
             level += bucket.gain * sequences.intervals[t]
             np.minimum(level, bucket.full, out=level)
-    return total / n_items, decisions
+    return total / (n_items - skip), decisions

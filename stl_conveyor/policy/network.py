@@ -168,13 +168,14 @@ def worth_along(
 
 def play_network(
     model: str, sequences: Sequences, buckets: 'list[tuple[Fraction, Fraction]]',
-    rewards: Distribution, chunk: int = 4096,
+    rewards: Distribution, skip: int = 0, chunk: int = 4096,
 ) -> 'tuple[np.ndarray, np.ndarray]':
     """
     Play a network over all sequences and buckets (r, b).
 
     The history does not depend on decisions, so that the network is asked about whole blocks of
-    items, and its outputs are read at the levels that the buckets then hold.
+    items, and its outputs are read at the levels that the buckets then hold. The first ``skip``
+    items are played and not counted.
     Returns the mean reward per item [C, S] and the decisions, bool [C, T, S].
     """
     along = NetworkAlong(model, sequences, rewards, chunk)
@@ -191,11 +192,12 @@ def play_network(
                 asked = along.unit * reader.at(outputs, np.maximum(level - bucket.cost, 0))
                 offload = (rewards_now >= asked) & (level >= bucket.cost)
                 decisions[c, t] = offload
-                total[c] += offload * rewards_now
+                if t >= skip:
+                    total[c] += offload * rewards_now
                 level -= bucket.cost * offload
                 level += bucket.gain * sequences.intervals[t]
                 np.minimum(level, bucket.full, out=level)
-    return total / n_items, decisions
+    return total / (n_items - skip), decisions
 
 
 class DqnPolicy(LearnedPolicy):

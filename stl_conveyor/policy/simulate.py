@@ -70,12 +70,14 @@ class KnotReader:
 
 
 def play_tables(
-    sequences: Sequences, buckets: 'list[IntegerBucket]', tables: 'list[np.ndarray]'
+    sequences: Sequences, buckets: 'list[IntegerBucket]', tables: 'list[np.ndarray]',
+    skip: int = 0,
 ) -> 'tuple[np.ndarray, np.ndarray]':
     """
     Play threshold tables, one for each bucket, over all sequences.
 
     tables[c]  thresholds by level, [M + 1] of bucket c
+    skip       items at the beginning that are not counted
 
     Returns the mean reward per item and the share offloaded, each float64 [C, S].
     """
@@ -94,14 +96,15 @@ def play_tables(
     total = np.zeros(level.shape)
     count = np.zeros(level.shape, dtype=np.int64)
     steady = bool((sequences.intervals == 1).all())
-    for reward, interval in zip(sequences.rewards, sequences.intervals):
+    for t, (reward, interval) in enumerate(zip(sequences.rewards, sequences.intervals)):
         offload = reward >= flat[level + start]
-        total += offload * reward
-        count += offload
+        if t >= skip:
+            total += offload * reward
+            count += offload
         level -= cost * offload
         level += gain if steady else gain * interval
         np.minimum(level, full, out=level)
-    return total / n_items, count / n_items
+    return total / (n_items - skip), count / (n_items - skip)
 
 
 def play_thresholds(
