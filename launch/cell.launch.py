@@ -9,11 +9,13 @@ and try again where that fails; with `autostart:=false` they wait for a lifecycl
 import os
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, SetParameter
 
-from stl_conveyor.launching import flag, PACKAGE, shared
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.fastdds_profiles import NODE_ROLES
+from stl_conveyor.launching import flag, PACKAGE, shared, with_profile
 from stl_conveyor.nodes.topics import (
     DEVICE, DEVICE_REMAPPINGS, EDGE, EVERY_NODE, GAZEBO, SIMULATION)
 
@@ -42,6 +44,9 @@ def make_nodes(context):
         return text(name).lower() == 'true'
 
     names = text('nodes').split()
+    gateways = make_gateways(
+        names, text('gateway_peer').split(), text('namespace'), text('cells').split(),
+        int(text('gateway_number')))
     unknown = sorted(set(names) - set(NODES))
     if unknown:
         raise RuntimeError(
@@ -60,14 +65,45 @@ def make_nodes(context):
             given['wait_for'] = AWAITED
         return [*text('params_file').split(os.pathsep), {'autostart': on('autostart'), **given}]
 
-    return [LifecycleNode(
-        package=PACKAGE, executable=name, name=name, namespace=text('namespace'),
-        parameters=parameters(name),
-        remappings=[] if on('emulate_link') else list(DEVICE_REMAPPINGS.items()),
-        respawn=on('use_respawn'), respawn_delay=2.0, output='screen',
-        ros_arguments=['--log-level', text('log_level')],
-        additional_env={'MUJOCO_GL': graphics, 'PYTHONUNBUFFERED': '1'},
-    ) for name in names]
+    def node(name, namespace, environment):
+        return LifecycleNode(
+            package=PACKAGE, executable=name, name=name, namespace=namespace,
+            parameters=parameters(name),
+            remappings=([] if gateways or on('emulate_link')
+                        else list(DEVICE_REMAPPINGS.items())),
+            respawn=on('use_respawn'), respawn_delay=2.0, output='screen',
+            ros_arguments=['--log-level', text('log_level')],
+            additional_env={'MUJOCO_GL': graphics, 'PYTHONUNBUFFERED': '1', **environment})
+
+    # What is started here, and the node of launch itself, keeps to this machine.
+    here = with_profile('local') if gateways else {}
+    return [*(SetEnvironmentVariable(*variable) for variable in here.items()),
+            *(node(name, text('namespace'), {}) for name in names),
+            *(node(*gateway) for gateway in gateways)]
+
+
+def make_gateways(names, peers, namespace, cells, number):
+    """Return name, namespace and environment of each gateway of the side that is started."""
+    if not peers:
+        return []
+    sides = [side for side, nodes in (('device_gateway', DEVICE), ('edge_gateway', EDGE))
+             if set(nodes) & set(names)]
+    if len(sides) != 1:
+        raise RuntimeError('argument gateway_peer: it joins two machines; start one side here, '
+                           'with device.launch.py or edge.launch.py')
+    middleware = os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
+    if not middleware.startswith('rmw_fastrtps'):
+        raise RuntimeError(f'argument gateway_peer: it needs Fast DDS, and RMW_IMPLEMENTATION is '
+                           f'{middleware}')
+    places = cells if cells and sides == ['edge_gateway'] else [namespace]
+    if len(peers) != len(places):
+        raise RuntimeError(f'argument gateway_peer: {len(peers)} addresses for {len(places)} '
+                           'cells; give the edge one for each of `cells`, in that order')
+    try:
+        return [(sides[0], place, with_profile(NODE_ROLES[sides[0]], peer=peer, number=count))
+                for count, (place, peer) in enumerate(zip(places, peers), start=number)]
+    except ConfigError as error:
+        raise RuntimeError(f'argument gateway_peer: {error}') from error
 
 
 def generate_launch_description():
@@ -116,6 +152,16 @@ def generate_launch_description():
             'trigger', default_value='',
             description='What makes an item of a camera frame: frame, beam, gpio or image; empty '
                         'keeps that of the parameter file.'),
+        DeclareLaunchArgument(
+            'gateway_peer', default_value='',
+            description='Address (IPv4) of the other side, on a slow network: a gateway then '
+                        'carries the three topics that cross, and nothing else leaves this '
+                        'machine. On the edge one for each of the cells, separated by spaces; '
+                        'empty: no gateway, the nodes find each other.'),
+        DeclareLaunchArgument(
+            'gateway_number', default_value='0',
+            description='Number of the gateway, where an edge has several: that of the cell '
+                        'among the cells of the edge, from 0.'),
         SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
         OpaqueFunction(function=make_nodes),
     ])

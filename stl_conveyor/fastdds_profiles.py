@@ -22,6 +22,8 @@ rarely and to one port. Images, captures and simulation never leave the machine.
 
 * ``local``: every other node, on both sides. Shared memory and the loopback interface only.
 * ``uplink``: device_gateway. ``downlink``: edge_gateway. Each is told the address of the other.
+
+The launch argument gateway_peer writes and uses these.
 """
 from __future__ import annotations
 
@@ -31,6 +33,7 @@ import ipaddress
 import os
 from pathlib import Path
 import sys
+from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -39,6 +42,7 @@ from stl_conveyor.errors import ConfigError
 
 WIFI = ('device', 'edge')
 GATEWAYS = ('uplink', 'downlink')
+NODE_ROLES = MappingProxyType({'device_gateway': 'uplink', 'edge_gateway': 'downlink'})
 ROLES = (*WIFI, 'local', *GATEWAYS)
 MOST_GATEWAYS = 20  # on one machine; participants above 119 run into the ports of the next domain
 LEASE = 60  # s without an announcement after which a participant counts as gone

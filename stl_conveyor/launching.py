@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import functools
+import os
+from pathlib import Path
+import tempfile
 
 from launch import LaunchDescription, LaunchDescriptionEntity, SomeSubstitutionsType
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
+
+from stl_conveyor.fastdds_profiles import environment, profile_xml
 
 PACKAGE = 'stl_conveyor'
 YES_OR_NO = ('true', 'false', 'True', 'False')
@@ -25,6 +31,26 @@ def flag(name: str, default: bool, description: str) -> DeclareLaunchArgument:
 def shared(*path: str) -> PathJoinSubstitution:
     """Return a file of the package's share folder."""
     return PathJoinSubstitution([FindPackageShare(PACKAGE), *path])
+
+
+def with_profile(role: str, *, peer: str = '', number: int = 0) -> Mapping[str, str]:
+    """
+    Return the variables with which a process takes a Fast DDS profile of `fastdds_profiles`.
+
+    The profile is written into a temporary folder that goes with this process.
+
+    :raises ConfigError: if the peer is no address, or there is no such number.
+    """
+    path = Path(_profile_folder().name) / f'{role}_{number}.xml'
+    path.write_text(profile_xml(
+        role, domain=int(os.environ.get('ROS_DOMAIN_ID') or 0), peer=peer, number=number),
+        encoding='utf-8')
+    return environment(path)
+
+
+@functools.lru_cache(maxsize=1)
+def _profile_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix='stl_conveyor_profiles_')
 
 
 def cell_with(

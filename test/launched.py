@@ -95,12 +95,16 @@ class Launched:
 
 
 @contextmanager
-def launched(name, tmp_path, *arguments, environment=None):
-    """Launch a file; whatever still runs at the end is killed."""
+def launched(name, tmp_path, *arguments, environment=None, prefix=()):
+    """
+    Launch a file; whatever still runs at the end is killed.
+
+    :param prefix: a command that becomes the launch, such as nsenter.
+    """
     domain_id = random.SystemRandom().randint(101, 200)
     process = subprocess.Popen(
-        launch_command(name, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors='replace',
+        [*prefix, *launch_command(name, *arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id), 'ROS_LOG_DIR': str(tmp_path),
              **(environment or {})},
         start_new_session=True)

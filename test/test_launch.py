@@ -15,6 +15,8 @@ import time
 from launched import launch_command, launched, needs_launch
 import pytest
 
+from stl_conveyor import fastdds_profiles
+from stl_conveyor.bench import shaped_link
 from stl_conveyor.nodes.topics import DEVICE, EDGE, EVERY_NODE, GAZEBO, SIMULATION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +68,8 @@ def test_every_argument_is_described():
                 declared[call.args[0].value] = words['description'].value
             elif kind == 'flag':
                 declared[call.args[0].value] = call.args[2].value
-    assert set(declared) >= NAV2 | {'models_dir', 'nodes', 'emulate_link', 'cells', 'items'}
+    assert set(declared) >= NAV2 | {
+        'models_dir', 'nodes', 'emulate_link', 'cells', 'items', 'gateway_peer'}
     assert all(text.endswith('.') for text in declared.values())
 
 
@@ -151,6 +154,67 @@ def test_without_emulator_both_sides_meet_on_the_names_of_the_edge():
     assert remapped == {'features_tx': 'features_rx', 'feedback_rx': 'feedback_tx',
                         'edge_classification': 'edge_classification_tx'}
     assert not ours(expand('sim.launch.py'))[0].expanded_remapping_rules
+
+
+def environment_of(node):
+    """Return the variables that a launch action gives its process beside its own."""
+    from launch import LaunchContext
+    from launch.utilities import perform_substitutions
+    return {perform_substitutions(LaunchContext(), name):
+            perform_substitutions(LaunchContext(), value)
+            for name, value in node.additional_env}
+
+
+@pytest.fixture
+def profile_variables(monkeypatch):
+    """Return the variables by which a process takes a profile, and put them back afterwards."""
+    names = tuple(fastdds_profiles.environment(Path('x')))
+    for name in names:
+        monkeypatch.setenv(name, '')
+    return names
+
+
+@pytest.mark.ros
+@needs_launch
+@pytest.mark.parametrize('name, arguments, gateways', [
+    ('device.launch.py', {'gateway_peer': '192.0.2.7', 'namespace': 'b', 'gateway_number': '1'},
+     {'/b/device_gateway': ('uplink', '192.0.2.7', 1)}),
+    ('edge.launch.py', {'gateway_peer': '192.0.2.8'},
+     {'/edge_gateway': ('downlink', '192.0.2.8', 0)}),
+    ('edge.launch.py', {'gateway_peer': '192.0.2.8 192.0.2.9', 'cells': 'a b'},
+     {'/a/edge_gateway': ('downlink', '192.0.2.8', 0),
+      '/b/edge_gateway': ('downlink', '192.0.2.9', 1)})])
+def test_with_a_peer_a_gateway_stands_between(
+        name, arguments, gateways, profile_variables, monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', '7')
+    nodes = {node.node_name: node for node in ours(expand(name, **arguments))}
+    assert set(gateways) == {path for path in nodes if path.endswith('gateway')}
+    assert len(nodes) == len(STARTED[name]) + len(gateways)
+    file = profile_variables[-1]
+    for path, node in nodes.items():
+        assert not node.expanded_remapping_rules
+        if path in gateways:
+            role, peer, number = gateways[path]
+            profile = Path(environment_of(node)[file]).read_text(encoding='utf-8')
+            assert profile == fastdds_profiles.profile_xml(
+                role, domain=7, peer=peer, number=number)
+        else:
+            assert file not in environment_of(node)
+    # That of the others, and of launch's own node.
+    assert Path(os.environ[file]).read_text(encoding='utf-8') == (
+        fastdds_profiles.profile_xml('local', domain=7))
+
+
+@pytest.mark.ros
+@needs_launch
+@pytest.mark.parametrize('name, arguments, says', [
+    ('device.launch.py', {'gateway_peer': 'edge.local'}, 'IPv4'),
+    ('device.launch.py', {'gateway_peer': '192.0.2.7', 'gateway_number': '20'}, 'gateway 20'),
+    ('edge.launch.py', {'gateway_peer': '192.0.2.7', 'cells': 'a b'}, '1 addresses for 2 cells'),
+    ('sim.launch.py', {'gateway_peer': '192.0.2.7'}, 'two machines')])
+def test_a_gateway_that_cannot_be_is_refused(name, arguments, says):
+    with pytest.raises(RuntimeError, match=f'gateway_peer: .*{says}'):
+        expand(name, **arguments)
 
 
 @pytest.mark.ros
@@ -246,6 +310,31 @@ def test_device_and_edge_start_meet_and_stop_clean(tmp_path, probe):
             assert graph.count_subscribers(f'/line_1/{topic}') >= 1
         assert_stops_clean(edge)
         assert_stops_clean(device)
+
+
+@pytest.mark.ros
+@needs_launch
+@pytest.mark.skipif(bool(shaped_link.why_no_link()), reason=shaped_link.why_no_link() or 'none')
+def test_device_and_edge_meet_over_a_slow_link(tmp_path):
+    device_side, edge_side = shaped_link.DEVICE, shaped_link.EDGE
+    for folder in (device_side, edge_side):
+        (tmp_path / folder).mkdir()
+    with shaped_link.ShapedLink(67.5) as link, launched(
+            'device.launch.py', tmp_path / device_side, 'namespace:=line_1',
+            f'gateway_peer:={shaped_link.ADDRESSES[edge_side]}',
+            prefix=link.prefix(device_side)) as device:
+        device.wait(lambda: 'no sign of life from the edge' in device.output, 60, 'complaint')
+        with launched(
+                'edge.launch.py', tmp_path / edge_side, 'cells:=line_1',
+                f'gateway_peer:={shaped_link.ADDRESSES[device_side]}',
+                prefix=link.prefix(edge_side),
+                environment={'ROS_DOMAIN_ID': str(device.domain_id)}) as edge:
+            device.wait(lambda: 'the edge is there' in device.output, 60, 'sign of life')
+            assert_stops_clean(edge)
+        traffic = link.traffic()
+        assert_stops_clean(device)
+    # Without gateways the two sides need some 456 kB in each direction to find each other.
+    assert 0 < traffic.sent_bytes < 30_000 and 0 < traffic.received_bytes < 30_000
 
 
 @pytest.mark.ros

@@ -28,7 +28,6 @@ from stl_conveyor.errors import ConveyorError
 from stl_conveyor.nodes import topics
 from stl_conveyor.supervisor import take_sigterm_like_ctrl_c
 
-GATEWAY_ROLES = {'device_gateway': 'uplink', 'edge_gateway': 'downlink'}
 AT_THE_EDGE = ('edge_gateway', *topics.EDGE)
 QUIET = 1.0  # s without discovery after which both sides know each other
 _IPV4 = 0x0800
@@ -99,7 +98,7 @@ def write_profiles(folder: Path, domain: int) -> Mapping[str, Path]:
     """Write the profile of each role into a folder; return the files by role."""
     peers = {'uplink': ADDRESSES[EDGE], 'downlink': ADDRESSES[DEVICE]}
     paths = {}
-    for role in fastdds_profiles.ROLES:
+    for role in ('local', *fastdds_profiles.GATEWAYS):
         paths[role] = folder / f'{role}.xml'
         paths[role].write_text(fastdds_profiles.profile_xml(
             role, domain=domain, peer=peers.get(role, '')), encoding='utf-8')
@@ -138,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             'link/features': 1, 'feedback_rx': 2, 'edge_classification': 2}},
         prefixes={node: tuple(shlex.split(options.edge_prefix)) for node in AT_THE_EDGE},
         environments={
-            node: fastdds_profiles.environment(profiles[GATEWAY_ROLES.get(node, 'local')])
+            node: fastdds_profiles.environment(
+                profiles[fastdds_profiles.NODE_ROLES.get(node, 'local')])
             for node in nodes + topics.GATEWAYS},
         out_of_sight=AT_THE_EDGE, is_settled=counter.is_quiet)
     phases: dict[str, object] = {}
