@@ -11,7 +11,6 @@ command can be stopped and run again. On two cores the whole takes about an hour
 import argparse
 from pathlib import Path
 
-import torch
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.resources import share_path
@@ -21,6 +20,7 @@ from stl_conveyor.training.classifiers import recipe_for, SEED, train_classifier
 from stl_conveyor.training.image_folder import LabelledImages
 from stl_conveyor.training.manifest import write_readme
 from stl_conveyor.training.pipeline import fit_reward
+from stl_conveyor.training.processor import set_up_processor
 
 #: The recipe of the shipped codec, where it is not the default.
 PARTS_CODEC = (
@@ -49,7 +49,7 @@ def main(arguments=None):
         if stage == 'render':
             render.render_splits(data, 112, (21, 4, 6))
         elif stage in ('weak', 'strong'):
-            torch.set_num_threads(options.threads)
+            set_up_processor(options.threads)
             size = CellDescription.load(share_path('config/cell.yaml')).camera.crop_size
             train_classifier(stage, data, options.work, options.models, CLASS_IDS,
                              recipe_for('parts', stage), size, seed=SEED,
@@ -59,7 +59,7 @@ def main(arguments=None):
                         '--work', str(options.work), '--models', str(options.models),
                         *PARTS_CODEC])
         elif stage == 'reward':
-            torch.set_num_threads(options.threads)
+            set_up_processor(options.threads)
             images, seen = (LabelledImages(split.pixels, split.labels) for split in (
                 render.load_split(data, 'val'), render.load_split(data, 'train')))
             fit_reward(images, options.work, options.models, options.budget,

@@ -37,6 +37,7 @@ from stl_conveyor.training.codec_network import EARLY_BLOCKS, FoldedTrunk
 from stl_conveyor.training.image_folder import LabelledImages, load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import count_macs, export_onnx
+from stl_conveyor.training.processor import set_up_processor
 
 SEED = 7
 ROLES = ('weak', 'strong')
@@ -605,7 +606,7 @@ def main(arguments=None):
     parser.add_argument('--minutes', type=float, default=0., help='end after this time')
     parser.add_argument('--threads', type=int, default=2)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    set_up_processor(options.threads)
     data = Dataset.read(options.data)
     train_classifier(
         options.role, options.data, options.work, options.models, data.labels,

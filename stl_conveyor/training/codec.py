@@ -40,6 +40,7 @@ from stl_conveyor.training.codec_network import (
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import count_macs, export_onnx
+from stl_conveyor.training.processor import set_up_processor
 from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -502,7 +503,7 @@ def main(arguments=None):
     for field, value in asdict(Recipe()).items():
         parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
     options = vars(parser.parse_args(arguments))
-    torch.set_num_threads(options['threads'])
+    set_up_processor(options['threads'])
     recipe = Recipe(**{field: options[field] for field in asdict(Recipe())})
     labels, size = _labels(options['data'], options['models'])
     train_codec(options['data'], options['strong'], options['work'], options['models'], labels,

