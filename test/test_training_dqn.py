@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of learned policies: samples, learning, export; and the node's side of them."""
 
+from dataclasses import replace
 from fractions import Fraction
 import json
 
@@ -26,7 +27,7 @@ from stl_conveyor.policy.simulate import (  # noqa: E402
     IntegerBucket, level_positions, play_policy, play_tables, play_thresholds,
 )
 from stl_conveyor.training.dqn import (  # noqa: E402
-    UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, UniversalTasks,
+    make_trainer, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, UniversalTasks,
 )
 from stl_conveyor.training.fitted_q import FittedQ, FittedQPlan  # noqa: E402
 from stl_conveyor.training.policy_network import (  # noqa: E402
@@ -258,6 +259,38 @@ def test_told_training_resumes_and_follows_a_change(tmp_path):
     assert again.iteration == 2
     for one, two in zip(trainer.network.parameters(), again.network.parameters()):
         torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize('cell', [False, True])
+@pytest.mark.parametrize('method', ['told', 'returns', 'fitted-q'])
+def test_a_plan_can_be_changed(method, cell):
+    """Rounds, seed and learning rate of every method are those that were asked for."""
+    task = Task(SCENARIO, Fraction(1, 4), Fraction(2), POOL) if cell else None
+
+    def make():
+        return make_trainer(
+            'any', method, POOL, task, print, iterations=3, seed=5, learning_rate=2e-4)
+
+    if method == 'fitted-q' and not cell:
+        with pytest.raises(ConfigError, match='told and returns'):
+            make()
+    else:
+        plan = make()[0].plan
+        assert (plan.iterations, plan.seed, plan.learning_rate) == (3, 5, 2e-4)
+
+
+def test_attention_goes_where_decisions_are_close():
+    """Where the reward is far from the worth, errors hardly move the network."""
+    task = Task(SCENARIO, Fraction(1, 4), Fraction(2), POOL)
+    errors = {}
+    for elsewhere in (0.0, 1.0):
+        trainer = told_trainer(task)
+        trainer.plan = replace(trainer.plan, focus=0.1, elsewhere=elsewhere)
+        for _ in range(4):
+            trainer.iterate()
+        errors[elsewhere] = trainer.iterate()
+    # With all alike the plain squared error is the one that falls most.
+    assert errors[1.0] < errors[0.0]
 
 
 def test_files_that_do_not_fit_are_refused(trained, universal, tmp_path):

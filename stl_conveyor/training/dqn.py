@@ -4,7 +4,8 @@
 Train offloading policies that look at history: the DQN of one bucket, and one for all buckets.
 
     python -m stl_conveyor.training.dqn --metrics FILE.csv --out DIR [--only NAME ...]
-        [--method told|returns|fitted-q]
+        [--method told|returns|fitted-q] [--start FILE.onnx] [--rounds N] [--seed N]
+        [--learning-rate RATE]
 
 trains ``adaptive.onnx`` (one network for all buckets) and ``dqn_<cell>.onnx`` for the cells of the
 published figures, from a CSV with a column "metric". The methods are those of ``told``,
@@ -13,6 +14,7 @@ stopped goes on where it was.
 """
 
 import argparse
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 import sys
@@ -62,7 +64,10 @@ UNIVERSAL_KNOTS = np.array(
 UNIVERSAL_LAYOUT = HistoryFormat(
     window=48, intervals=True, horizons=(4, 16, 64, 256, 1024), universal=True
 )
-UNIVERSAL_TOLD = ToldPlan()
+UNIVERSAL_TOLD = ToldPlan(
+    iterations=300, rows=131072, tasks=600, fresh=2, chosen=40, sequences=2, items=5000,
+    locations=48,
+)
 UNIVERSAL_RETURNS = TrainingPlan(
     iterations=16, sequences=256, items=2400, tail=250, replay=4, steps=1200, batch=1024,
     width=192, depth=3,
@@ -73,7 +78,7 @@ CELL_TOLD = ToldPlan(
 )
 _RATES = ('1/20', '1/20', '1/15', '1/12', '1/10', '1/10', '1/10', '1/8', '3/20', '1/6', '1/5',
           '1/4', '1/4', '3/10', '1/3', '2/5', '1/2', '1/2', '2/3', '3/4', '1', '3/2')
-_MAX_EQUATIONS = 320  # of a task with correlated rewards: it takes a quarter of a second to solve
+_MAX_EQUATIONS = 420  # of a task with correlated rewards: it takes some seconds to solve
 
 
 class UniversalTasks:
@@ -101,7 +106,8 @@ class UniversalTasks:
     @staticmethod
     def _bucket(generator):
         """Draw r and b; b may be half a token above a whole number, as after refunds."""
-        depth = Fraction(int(generator.choice([1, 2, 4, 4, 4, generator.integers(1, 21)])))
+        depth = Fraction(int(generator.choice(
+            [1, 2, 4, 4, 4, *generator.integers(1, 21, 2), generator.integers(10, 21)])))
         if generator.random() < 0.2:
             depth += Fraction(1, 2)
         return Fraction(str(generator.choice(_RATES))), depth
@@ -111,11 +117,12 @@ class UniversalTasks:
         """Draw correlated rewards, two-state arrivals, both or neither."""
         kind = generator.random()
         rewards = arrivals = None
-        if kind < 0.70:
-            spread = float(generator.choice([0.1, 0.1, 0.2, 0.5, generator.random() ** 1.5]))
+        if kind < 0.62:
+            spread = float(generator.choice(
+                [0.0, 0.1, 0.1, 0.2, 0.5, generator.random() ** 1.5, generator.random()]))
             reset = float(10 ** -generator.uniform(0, 3))
             rewards = CorrelatedRewards(spread, float(generator.choice([0.1, 0.01, reset])))
-        if 0.58 < kind < 0.93:
+        if 0.50 < kind < 0.93:
             slow = int(generator.choice([3, 6, 3, 6, 2, 4, 10]))
             leave = float(10 ** -generator.uniform(0.0, 3))
             if slow in (3, 6) and generator.random() < 0.7:
@@ -158,23 +165,28 @@ def train(trainer, checkpoint: Path, keep_every: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def make_trainer(name: str, method: str, pool: np.ndarray, task: 'Task | None', log):
+def make_trainer(name: str, method: str, pool: np.ndarray, task: 'Task | None', log, **plan):
     """
     Make the trainer of a network, and what is to be written with it.
 
-    task  the one that it shall serve; None for all. Raises ConfigError for a method that it is
-          not trained by.
+    task  the one that it shall serve; None for all
+    plan  fields of the method's plan that are not to be as usual
+
+    Raises ConfigError for a method that it is not trained by.
     """
     if task is None:
         tasks = UniversalTasks(pool)
         if method == 'told':
-            return ToldTrainer(UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, tasks, UNIVERSAL_TOLD, log), {}
+            return ToldTrainer(
+                UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, tasks, replace(UNIVERSAL_TOLD, **plan), log
+            ), {}
         if method == 'returns':
             def several(generator):
                 return [tasks(generator)[0] for _ in range(64)]
 
             return Trainer(
-                UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, several, UNIVERSAL_RETURNS, log), {}
+                UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, several, replace(UNIVERSAL_RETURNS, **plan),
+                log), {}
         raise ConfigError(f'{name} is trained by the methods told and returns, not {method}')
     layout = HistoryFormat(intervals=task.scenario.arrivals is not None)
     about = {'rate': str(task.rate), 'depth': str(task.depth)}
@@ -183,10 +195,10 @@ def make_trainer(name: str, method: str, pool: np.ndarray, task: 'Task | None', 
         return [task]
 
     if method == 'told':
-        return ToldTrainer(layout, None, only, CELL_TOLD, log), about
+        return ToldTrainer(layout, None, only, replace(CELL_TOLD, **plan), log), about
     if method == 'returns':
-        return Trainer(layout, None, only, TrainingPlan(), log), about
-    return FittedQ(layout, task, FittedQPlan(), log), about
+        return Trainer(layout, None, only, TrainingPlan(**plan), log), about
+    return FittedQ(layout, task, FittedQPlan(**plan), log), about
 
 
 def main(arguments: 'list[str] | None' = None) -> int:
@@ -204,6 +216,10 @@ def main(arguments: 'list[str] | None' = None) -> int:
                         help='fitted-q is the published one')
     parser.add_argument('--start', type=Path, default=None,
                         help='exported network whose weights to begin with')
+    parser.add_argument('--rounds', type=int, default=None, dest='iterations',
+                        help='of training (default: as the method plans)')
+    parser.add_argument('--seed', type=int, default=None)
+    parser.add_argument('--learning-rate', type=float, default=None)
     parser.add_argument('--threads', type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -219,15 +235,20 @@ def main(arguments: 'list[str] | None' = None) -> int:
             if name != 'adaptive' and name not in cells:
                 raise ConfigError(f'no cell {name!r}; there are adaptive, {", ".join(cells)}')
         options.out.mkdir(parents=True, exist_ok=True)
+        plan = {key: getattr(options, key) for key in ('iterations', 'seed', 'learning_rate')
+                if getattr(options, key) is not None}
         for name in names:
             log(name)
-            trainer, about = make_trainer(name, options.method, pool, cells.get(name), log)
+            trainer, about = make_trainer(
+                name, options.method, pool, cells.get(name), log, **plan)
             if options.start is not None:
                 load_weights(trainer.network, options.start)
             stem = 'adaptive' if name == 'adaptive' else f'dqn_{name}'
             path = options.out / f'{stem}.onnx'
             about['method'] = options.method
-            about['seconds'] = train(trainer, path.with_suffix('.pt'), keep_every=10)
+            worked = time.process_time()
+            about['seconds'] = train(trainer, path.with_suffix('.pt'), keep_every=5)
+            about['cpu_seconds'] = time.process_time() - worked
             export(trainer.network, trainer.layout, trainer.knots, path, about)
     except ConveyorError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -9,6 +9,10 @@ what a token is worth to a policy that is told it has been solved for exactly
 all that the history leaves open: which scenario it is, and in what state. The samples carry no
 noise of future items, need no play of the present policy, and let the process change in the
 middle of a sequence: the history must tell.
+
+A wrong worth costs nothing while it stays on the same side of the item's reward. Errors
+therefore count most where the two are close. The weight depends on what the network sees and
+says, not on the worth that is told, so that the mean stays what is learned.
 """
 
 from dataclasses import dataclass
@@ -39,6 +43,9 @@ class ToldPlan:
     sequences   of each task in a round
     items       length of a sequence
     locations   bins of the location
+    focus       distance of reward and worth within which errors count most, in rewards (in their
+                95th percentiles for the universal network)
+    elsewhere   how much other errors count, 0..1
     width, depth of the network
     """
 
@@ -51,6 +58,8 @@ class ToldPlan:
     sequences: int = 3
     items: int = 2500
     locations: int = 24
+    focus: float = 0.2
+    elsewhere: float = 0.25
     learning_rate: float = 1e-3
     width: int = 160
     depth: int = 3
@@ -63,6 +72,7 @@ class _Solved:
 
     tasks: 'tuple[Task, ...]'
     worths: 'tuple[np.ndarray, ...]'
+    unit: float
     scale: RewardScale
     constants: np.ndarray
 
@@ -102,7 +112,7 @@ class ToldTrainer:
             outputs = len(knots)
         self.network = make_network(layout.size, outputs, plan.width, plan.depth)
         self._optimizer = torch.optim.Adam(self.network.parameters(), plan.learning_rate)
-        self.iteration = 0
+        self.iteration = self._begun = 0
         self._bank: 'list[_Solved]' = []
 
     def save(self, path: Path) -> None:
@@ -117,7 +127,7 @@ class ToldTrainer:
         state = torch.load(path, weights_only=False)
         self.network.load_state_dict(state['network'])
         self._optimizer.load_state_dict(state['optimizer'])
-        self.iteration = state['iteration']
+        self.iteration = self._begun = state['iteration']
         self._generator = np.random.default_rng((self.plan.seed, self.iteration))
         torch.set_rng_state(state['torch'])
 
@@ -134,13 +144,15 @@ class ToldTrainer:
             ) for task in tasks
         )
         constants = self.layout.constants(scale, tasks[0].rate, tasks[0].depth)
-        return _Solved(tasks, worths, scale, constants)
+        return _Solved(tasks, worths, unit, scale, constants)
 
-    def _rows(self, solved: _Solved, count: int) -> 'tuple[np.ndarray, np.ndarray]':
-        """Draw ``count`` histories and their worths."""
+    def _rows(
+        self, solved: _Solved, count: int
+    ) -> 'tuple[np.ndarray, np.ndarray, np.ndarray]':
+        """Draw ``count`` histories, their worths, and the rewards in the unit of the worths."""
         plan, generator = self.plan, self._generator
         parts = len(solved.tasks)
-        ends = np.sort(generator.uniform(0.2, 0.8, parts - 1)) * plan.items
+        ends = np.sort(generator.uniform(0.1, 0.9, parts - 1)) * plan.items
         lengths = np.diff([0, *ends.astype(int), plan.items])
         rewards, intervals, worths = [], [], []
         for task, worth, length in zip(solved.tasks, solved.worths, lengths):
@@ -159,19 +171,22 @@ class ToldTrainer:
         return (
             arrays.pick(s, t, solved.constants),
             np.concatenate(worths)[t, s],
+            (whole.rewards[t, s] / solved.unit).astype(np.float32),
         )
 
     def iterate(self) -> float:
         """Make one round; return its mean squared error."""
         plan = self.plan
         start = time.perf_counter()
-        while len(self._bank) < min(plan.tasks, (self.iteration + 1) * plan.fresh + plan.chosen):
+        rounds = self.iteration - self._begun + 1
+        while len(self._bank) < min(plan.tasks, rounds * plan.fresh + plan.chosen):
             self._bank.append(self._solve())
         solved = time.perf_counter() - start
         order = self._generator.permutation(len(self._bank))[: plan.chosen]
         drawn = [self._rows(self._bank[i], plan.rows // len(order)) for i in order]
-        inputs = torch.from_numpy(np.concatenate([rows for rows, _ in drawn]))
-        wanted = torch.from_numpy(np.concatenate([worths for _, worths in drawn]))
+        inputs, wanted, rewards = (
+            torch.from_numpy(np.concatenate(parts)) for parts in zip(*drawn)
+        )
         playing = time.perf_counter() - start - solved
         shuffled = torch.from_numpy(self._generator.permutation(len(inputs)))
         batches = shuffled.split(plan.batch)
@@ -182,15 +197,21 @@ class ToldTrainer:
                 parameters['lr'] = plan.learning_rate * (
                     0.5 * (1 + np.cos(np.pi * min(1.0, done))) + 0.002
                 )
-            loss = torch.nn.functional.mse_loss(self.network(inputs[batch]), wanted[batch])
+            worth = self.network(inputs[batch])
+            squared = (worth - wanted[batch]) ** 2
+            with torch.no_grad():
+                apart = (rewards[batch][:, None] - worth) / plan.focus
+                weight = plan.elsewhere + (1 - plan.elsewhere) * torch.exp(-apart * apart)
+            loss = (weight * squared).sum() / weight.sum()
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-            errors.append(float(loss.detach()))
+            errors.append((float(squared.detach().mean()), float(loss.detach())))
         self.iteration += 1
-        error = float(np.mean(errors))
+        error, weighted = np.mean(errors, axis=0).tolist()
         self._log(
-            f'round {self.iteration}: squared error {error:.5f}, {len(self._bank)} tasks, '
+            f'round {self.iteration}: squared error {error:.5f}, where it matters '
+            f'{weighted:.5f}, {len(self._bank)} tasks, '
             f'{solved:.1f} s solving, {playing:.1f} s playing, '
             f'{time.perf_counter() - start:.1f} s in all'
         )
