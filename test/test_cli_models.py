@@ -6,6 +6,7 @@ from fractions import Fraction
 import json
 import os
 from pathlib import Path
+import runpy
 import shutil
 import subprocess
 import sys
@@ -274,3 +275,9 @@ def test_training_without_torch_says_what_to_install(tmp_path):
                               [str(ROOT), *sys.path])})
     assert done.returncode == 2, done.stderr
     assert 'pip install torch' in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_a_process_that_the_command_starts_does_not_run_it_again(repo_root):
+    # So does multiprocessing's spawn, with which the training measures its times.
+    names = runpy.run_path(str(repo_root / 'scripts' / 'stl-conveyor'), run_name='__mp_main__')
+    assert callable(names['main'])
