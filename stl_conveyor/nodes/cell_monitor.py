@@ -21,10 +21,13 @@ from stl_conveyor.msg import (
     TokenBucketState)
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.items import configured_path
+from stl_conveyor.nodes.outcome_markers import outcome_markers
 from stl_conveyor.nodes.runner import run_node
 from stl_conveyor.nodes.settings import NodeSettings, parameter
 from stl_conveyor.nodes.time import to_ns
 from stl_conveyor.vision.image import image_to_rgb
+
+MARKER_PERIOD = 0.5  # s
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class CellMonitor(ConveyorNode):
                 ('token_bucket', self._on_bucket),
                 ('/diagnostics', self._on_diagnostics)):
             self.listen(topic, self._then_show(callback))
+        self._markers = self.publish_on('outcome_markers')
+        self._watchers, self._outcomes_shown = 0, -1
+        self.every(MARKER_PERIOD, self._show_outcomes)
 
     def deactivate(self) -> None:
         """Leave the terminal in order."""
@@ -120,6 +126,16 @@ class CellMonitor(ConveyorNode):
                 self._table.changed()
             self.news.set()
         return call
+
+    def _show_outcomes(self) -> None:
+        """Publish the outcomes, when there are new ones or somebody new looks on."""
+        watchers, outcomes = self._markers.get_subscription_count(), (
+            self.board.acted + self.board.rested)
+        if watchers and (outcomes != self._outcomes_shown or watchers > self._watchers):
+            self._markers.publish(outcome_markers(
+                self.board.records, self.cell, self.get_clock().now().to_msg()))
+            self._outcomes_shown = outcomes
+        self._watchers = watchers
 
     def _on_truth(self, message: ItemTruth) -> None:
         stamp = to_ns(message.header.stamp)

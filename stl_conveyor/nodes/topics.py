@@ -143,6 +143,8 @@ TOPICS = (
           outside='Gazebo'),
     Topic('item_truth', 'stl_conveyor/ItemTruth', Profile.RESULT,
           ('cell_simulator', 'feeder'), ('cell_monitor',)),
+    Topic('outcome_markers', 'visualization_msgs/MarkerArray', Profile.STATE, ('cell_monitor',),
+          (), outside='RViz'),
     Topic('/clock', 'rosgraph_msgs/Clock', Profile.SENSOR,
           ('cell_simulator',), (), outside='every node, with `use_sim_time`'),
     Topic('/diagnostics', 'diagnostic_msgs/DiagnosticArray', Profile.DIAGNOSTICS,
