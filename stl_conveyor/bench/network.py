@@ -268,7 +268,7 @@ def write_plot(path: Path, comparisons: Sequence[Comparison]) -> None:
     middle.set(title='use of the link, kbit/s', xlabel='kbit/s')
     for axes in (left, middle, right):
         axes.set_xticks(places, names)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc='upper center', bbox_to_anchor=(.5, -.2), ncols=2)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
