@@ -19,6 +19,7 @@ from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa:
 from stl_conveyor.nodes.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.health import Level, NodeHealth  # noqa: E402
 from stl_conveyor.nodes.qos import make_profile, Watchdogs  # noqa: E402
+from stl_conveyor.nodes.runner import EXECUTOR  # noqa: E402
 from stl_conveyor.nodes.settings import NodeSettings, parameter  # noqa: E402
 from stl_conveyor.nodes.topics import Profile, Topic  # noqa: E402
 
@@ -217,6 +218,22 @@ def test_health_rates_and_values_are_bounded():
     values = dict(health.report(500 * SECOND, 4 * SECOND).values)
     assert values['items'] == '1000' and values['items.rate'] == '2.00 Hz'
     assert values['slack.max'] == '0.999' and values['slack.min'] == '0.984'
+
+
+def test_the_executor_is_chosen_by_the_environment(monkeypatch):
+    from rclpy.executors import SingleThreadedExecutor
+    monkeypatch.delenv(EXECUTOR, raising=False)
+    with CellHarness([NodeSpec(Echo)]) as cell:
+        cell.wait_active()
+        assert isinstance(cell.runner._executors[''], SingleThreadedExecutor)
+    pytest.importorskip('rclpy.experimental.events_executor')
+    monkeypatch.setenv(EXECUTOR, 'events')
+    with CellHarness([NodeSpec(Echo)]) as cell:
+        cell.wait_active()
+        assert not isinstance(cell.runner._executors[''], SingleThreadedExecutor)
+    monkeypatch.setenv(EXECUTOR, 'fast')
+    with pytest.raises(ConfigError, match="EXECUTOR is 'fast'"):
+        CellHarness([NodeSpec(Echo)])
 
 
 def _threads():

@@ -16,13 +16,18 @@ class Inbox:
         """Belong to the node until closed."""
         self._node = node
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._wake = node.create_guard_condition(self.drain)
+        self._closed = False
 
     def brings(self, function: Callable[..., None]) -> Callable[..., None]:
         """Return a function that any thread may call, which has `function` called later."""
         def call(*arguments: object) -> None:
+            if self._closed:
+                return
             self._queue.put(lambda: function(*arguments))
-            self._wake.trigger()
+            executor = self._node.executor
+            if executor is not None:    # else who spins the node next makes the calls
+                # Not a guard condition: EventsExecutor knows none.
+                executor.create_task(self.drain)
         return call
 
     def drain(self) -> None:
@@ -32,5 +37,5 @@ class Inbox:
 
     def close(self) -> None:
         """Make the calls that wait, and take no more."""
+        self._closed = True
         self.drain()
-        self._node.destroy_guard_condition(self._wake)

@@ -16,11 +16,15 @@ from typing import Any
 
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.conveyor_node import ConveyorNode
+
+# Environment variable: 'wait_set' or 'events'; see `make_executor`.
+EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
+LONGEST_WAIT = 1.0  # s; without an end EventsExecutor does not wait at all
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class NodeRunner:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
         self._stop = threading.Event()
-        self._executors: dict[str, SingleThreadedExecutor] = {}
+        self._executors: dict[str, Executor] = {}
         self._threads: list[threading.Thread] = []
         self.nodes: list[ConveyorNode] = []
         try:
@@ -85,7 +89,7 @@ class NodeRunner:
         self.nodes.append(node)
         executor = self._executors.get(spec.group)
         if executor is None:
-            executor = SingleThreadedExecutor(context=self.context)
+            executor = make_executor(self.context)
             self._executors[spec.group] = executor
         executor.add_node(node)
 
@@ -154,13 +158,13 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
     node = None
     try:
         try:
+            executor = make_executor()
             node = node_class()
         except ConfigError as error:
             print(f'{node_class.NAME}: {error}', file=sys.stderr)
             return 2
         tune_garbage_collection()
         prioritise_process(node.settings.niceness)
-        executor = SingleThreadedExecutor()
         executor.add_node(node)
         # The executor blocks outside Python, where no signal handler runs: so not in this thread.
         thread = threading.Thread(target=_spin, args=(executor, stop), daemon=True)
@@ -200,11 +204,35 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _spin(executor: SingleThreadedExecutor, stop: threading.Event) -> None:
+def make_executor(context: Context | None = None) -> Executor:
+    """
+    Return what calls the callbacks of nodes, one after the other.
+
+    SingleThreadedExecutor, which makes a list of all that a node has for every message; with
+    `events` in the environment's variable `EXECUTOR` rclpy's EventsExecutor, which the middleware
+    calls when something comes (docs/architecture.md).
+
+    :raises ConfigError: if there is no such executor, or this rclpy does not have it.
+    """
+    kind = os.environ.get(EXECUTOR) or 'wait_set'
+    if kind == 'wait_set':
+        return SingleThreadedExecutor(context=context)
+    if kind != 'events':
+        raise ConfigError(f'{EXECUTOR} is {kind!r}: choose wait_set or events')
+    try:
+        from rclpy.experimental.events_executor import EventsExecutor
+    except ImportError as error:
+        raise ConfigError(
+            f'{EXECUTOR} is events, which this rclpy does not have: it comes with Kilted; choose '
+            'wait_set') from error
+    return EventsExecutor(context=context)
+
+
+def _spin(executor: Executor, stop: threading.Event) -> None:
     try:
         while not stop.is_set() and executor.context.ok():
             try:
-                executor.spin_once()
+                executor.spin_once(timeout_sec=LONGEST_WAIT)
             except (KeyboardInterrupt, ExternalShutdownException):
                 break
             except Exception:   # from rclpy's own services; our callbacks are guarded
