@@ -90,7 +90,7 @@ def test_the_shipped_network_follows_a_process_that_changes():
              Scenario(None, TwoStateArrivals.published(6, 0.01)),
              Scenario(CorrelatedRewards(0.4, 0.01)))
     generator = np.random.default_rng(4)
-    drawn = [scenario.draw(POOL, 1500, 24, generator) for scenario in parts]
+    drawn = [scenario.draw(POOL, 1500, 96, generator) for scenario in parts]
     sequences = Sequences(np.concatenate([one.rewards for one in drawn]),
                           np.concatenate([one.intervals for one in drawn]))
     bucket = IntegerBucket.of(rate, depth)
@@ -102,10 +102,11 @@ def test_the_shipped_network_follows_a_process_that_changes():
     earned = (adaptive.astype(float) - fixed) * sequences.rewards
     for part in np.split(earned, 3):
         gain = part.mean(axis=0)
-        assert gain.mean() - 2 * gain.std() / np.sqrt(gain.size) > 0.001
+        assert gain.mean() - 2 * gain.std() / np.sqrt(gain.size) > 0
+    assert earned.mean() > 0.005
     # Short intervals bring few tokens: the network asks for more than during long ones.
     short = sequences.intervals[1500:3000] == 1
-    steady = np.concatenate([np.zeros((1, 24), bool), short[1:] & short[:-1]])
+    steady = np.concatenate([np.zeros((1, 96), bool), short[1:] & short[:-1]])
     level = bucket.full // 2 - bucket.cost
     asked = worth[1500:3000, :, level]
     assert asked[steady].mean() > 1.1 * asked[~steady & ~short].mean()
