@@ -252,7 +252,7 @@ def write_plot(path: Path, comparisons: Sequence[Comparison]) -> None:
     left.set(title='items in the right lane', xlabel='kbit/s')
     left.set_ylim(top=1.0)
     right.set(title='slack, ms: p01, p50, p99', xlabel='kbit/s')
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.1 * right.get_ylim()[1])
     for shift, way in ((-0.2, 'up'), (0.2, 'down')):
         bottom = np.zeros(len(comparisons))
         for colour, label, used in (
