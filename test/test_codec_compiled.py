@@ -1,36 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The compiled inner loops make and read the same bytes as the Python code."""
+from codec_specs import banded_spec, shipped_spec
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
 from stl_conveyor.codec.entropy import GroupCoder, has_extension
-from stl_conveyor.codec.spec import CodecSpec
-from stl_conveyor.errors import BadPacket, ConveyorError
-from stl_conveyor.resources import share_path
-from stl_conveyor.training.codec_fit import (
-    fit_spec, pca_transform, spatial_transform, transform)
-from stl_conveyor.training.tiny import tiny_images
+from stl_conveyor.errors import BadPacket
 
 pytestmark = pytest.mark.skipif(
     not has_extension(), reason='the compiled inner loops are not built here')
 RELAXED = settings(deadline=None, max_examples=30)
-
-
-def banded_spec():
-    images = tiny_images(24, 3, seed=2)[0]
-    mean, analysis = pca_transform(images, 16, 24, 2, 8)
-    offset, spatial = spatial_transform(transform(images, mean, analysis, 16), 5)
-    return fit_spec(images, mean, analysis, labels=3, rings=2, max_groups=300, offset=offset,
-                    spatial=spatial)
-
-
-def shipped_spec():
-    try:
-        return CodecSpec.load(share_path('models/items') / 'encoder.npz')
-    except (ConveyorError, OSError, TypeError) as error:
-        pytest.skip(f'no shipped codec: {error}')
 
 
 @pytest.fixture(scope='module', params=[banded_spec, shipped_spec])

@@ -1,39 +1,26 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The device's transform: every kernel makes the same integers, near those of the real matrix."""
+from codec_specs import banded_spec, shipped_spec
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.transform import (
     available_kernels, device_analysis, FINEST_LIMIT, PatchTransform)
-from stl_conveyor.errors import BadImage, ConveyorError
-from stl_conveyor.resources import share_path
-from stl_conveyor.training.codec_fit import (
-    fit_spec, pca_transform, spatial_transform, transform)
+from stl_conveyor.errors import BadImage
+from stl_conveyor.training.codec_fit import transform
 from stl_conveyor.training.tiny import tiny_images
 
 RELAXED = settings(deadline=None, max_examples=30)
 
 
-def banded_spec():
-    """Five positions a side and 25 channels: no multiple of a tile."""
-    images = tiny_images(24, 3, seed=2)[0][:, :80, :80]
-    mean, analysis = pca_transform(images, 16, 24, 1, 8)
-    offset, spatial = spatial_transform(transform(images, mean, analysis, 16), 5)
-    return fit_spec(images, mean, analysis, labels=3, rings=2, max_groups=300, offset=offset,
-                    spatial=spatial)
+def uneven_spec():
+    """Five positions a side: no multiple of a tile."""
+    return banded_spec(80, fine=1)
 
 
-def shipped_spec():
-    try:
-        return CodecSpec.load(share_path('models/items') / 'encoder.npz')
-    except (ConveyorError, OSError, TypeError) as error:
-        pytest.skip(f'no shipped codec: {error}')
-
-
-@pytest.fixture(scope='module', params=[banded_spec, shipped_spec])
+@pytest.fixture(scope='module', params=[uneven_spec, shipped_spec])
 def spec(request):
     return request.param()
 

@@ -109,11 +109,7 @@ def play_belief(
         for c, bucket in enumerate(buckets):
             level = levels[c]
             asked = belief.mean(tables[c], np.maximum(level - bucket.cost, 0))
-            offload = (rewards >= asked) & (level >= bucket.cost)
-            decisions[c, t] = offload
+            decisions[c, t] = bucket.offer(level, rewards, asked, sequences.intervals[t])
             if t >= skip:
-                total[c] += offload * rewards
-            level -= bucket.cost * offload
-            level += bucket.gain * sequences.intervals[t]
-            np.minimum(level, bucket.full, out=level)
+                total[c] += decisions[c, t] * rewards
     return total / (n_items - skip), decisions

@@ -190,13 +190,10 @@ def play_network(
             for t, outputs in enumerate(told[c], start=first):
                 rewards_now = sequences.rewards[t]
                 asked = along.unit * reader.at(outputs, np.maximum(level - bucket.cost, 0))
-                offload = (rewards_now >= asked) & (level >= bucket.cost)
-                decisions[c, t] = offload
+                decisions[c, t] = bucket.offer(
+                    level, rewards_now, asked, sequences.intervals[t])
                 if t >= skip:
-                    total[c] += offload * rewards_now
-                level -= bucket.cost * offload
-                level += bucket.gain * sequences.intervals[t]
-                np.minimum(level, bucket.full, out=level)
+                    total[c] += decisions[c, t] * rewards_now
     return total / (n_items - skip), decisions
 
 

@@ -33,6 +33,20 @@ class IntegerBucket:
         steps = lcm(rate.denominator, depth.denominator)
         return cls(cost=steps, gain=int(rate * steps), full=int(depth * steps))
 
+    def offer(
+        self, level: np.ndarray, reward: np.ndarray, asked: np.ndarray, interval: np.ndarray
+    ) -> np.ndarray:
+        """
+        Offload where the reward is what is asked for and a token is there, all [S]; bool [S].
+
+        Moves ``level`` on, in place, to the next item.
+        """
+        offload = (reward >= asked) & (level >= self.cost)
+        level -= self.cost * offload
+        level += self.gain * interval
+        np.minimum(level, self.full, out=level)
+        return offload
+
 
 def level_positions(bucket: IntegerBucket, knots: 'np.ndarray | None') -> np.ndarray:
     """
@@ -122,12 +136,8 @@ def play_thresholds(
     each = np.arange(n_sequences)
     for t in range(n_items):
         asked = thresholds[t, each, np.maximum(level - bucket.cost, 0)]
-        offload = (sequences.rewards[t] >= asked) & (level >= bucket.cost)
-        decisions[t] = offload
-        total += offload * sequences.rewards[t]
-        level -= bucket.cost * offload
-        level += bucket.gain * sequences.intervals[t]
-        np.minimum(level, bucket.full, out=level)
+        decisions[t] = bucket.offer(level, sequences.rewards[t], asked, sequences.intervals[t])
+        total += decisions[t] * sequences.rewards[t]
     return total, decisions
 
 

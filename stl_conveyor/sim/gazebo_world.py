@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription, Lane
-from stl_conveyor.errors import ConveyorError
+from stl_conveyor.command_line import exit_code
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.layout import (
@@ -568,7 +568,7 @@ def shipped_files() -> Dict[str, Path]:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Write the files; return 0, or 2 if the description cannot be used."""
+    """Write the files; return the exit code, 2 if the description cannot be used."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor.sim.gazebo_world',
         description='Make the Gazebo world of a cell and the configuration of its bridges.')
@@ -577,7 +577,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument('--out', type=Path, help='folder to write into; the default updates '
                         'worlds/ and config/ of the package')
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         cell = CellDescription.load(given.cell or share_path('config/cell.yaml'))
         if given.out:
             written = write_files(cell, given.out)
@@ -585,12 +586,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             written = shipped_files()
             for name, content in files_of(cell).items():
                 written[name].write_text(content, encoding='utf-8')
-    except (ConveyorError, OSError) as error:
-        print(f'{parser.prog}: {error}', file=sys.stderr)
-        return 2
-    for path in written.values():
-        print(path)
-    return 0
+        for path in written.values():
+            print(path)
+    return exit_code(parser.prog, work)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     Let the C library keep what is freed, for the next step; returns whether it does.
 
     The tensors of a step are hundreds of megabytes. Left alone, glibc maps each anew, and the
-    system clears its pages again: four tenths of the processor time of a step of
+    system clears its pages again: more than a third of the processor time of a step of
     EfficientNet-Lite0 on images of 224 pixels. Other C libraries are left as they are.
     """
     try:
