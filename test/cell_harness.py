@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import json
 import os
 from pathlib import Path
-import random
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
+from ros_domains import give_back, own_domain_id
 from std_msgs.msg import Header
 
 from stl_conveyor.cell.deadline import sorting_deadline
@@ -68,9 +68,8 @@ class Heard:
 class CellHarness:
     """Nodes, and a probe that hears every topic and can publish on any."""
 
-    def __init__(self, specs, *, domain_id=None, use_sim_time=False, watched=tuple(WATCHED)):
-        # Above the ephemeral ports, and beside what other tests take by chance.
-        self.domain_id = domain_id or random.SystemRandom().randint(215, 231)
+    def __init__(self, specs, *, watched=tuple(WATCHED)):
+        self.domain_id = own_domain_id()
         self.runner = NodeRunner(specs, domain_id=self.domain_id)
         self.heard = Heard()
         self._changed = threading.Condition()
@@ -96,6 +95,7 @@ class CellHarness:
     def __exit__(self, *_):
         self.probe.destroy_node()
         self.runner.stop()
+        give_back(self.domain_id)
 
     def wait(self, predicate, timeout=10.0, what='what was expected'):
         """Wait until the predicate is true of what was heard; fail with what was said."""

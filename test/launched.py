@@ -5,7 +5,6 @@ from contextlib import contextmanager
 import importlib.util
 import os
 from pathlib import Path
-import random
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import threading
 import time
 
 import pytest
+from ros_domains import own_domain_id
 
 ROOT = Path(__file__).resolve().parent.parent
 ROS2 = 'import sys; from ros2cli.cli import main; sys.exit(main())'
@@ -101,7 +101,7 @@ def launched(name, tmp_path, *arguments, environment=None, prefix=()):
 
     :param prefix: a command that becomes the launch, such as nsenter.
     """
-    domain_id = random.SystemRandom().randint(101, 200)
+    domain_id = own_domain_id()
     process = subprocess.Popen(
         [*prefix, *launch_command(name, *arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',

@@ -3,12 +3,12 @@
 """The Fast DDS profiles for Wi-Fi are valid, and two processes find each other with them."""
 import os
 from pathlib import Path
-import random
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import pytest
+from ros_domains import own_environment
 
 from stl_conveyor.fastdds_profiles import environment, profile_xml
 
@@ -65,8 +65,7 @@ def test_both_sides_differ_in_the_peer_alone():
 def test_two_processes_find_each_other():
     if os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp') != 'rmw_fastrtps_cpp':
         pytest.skip('the profiles are for Fast DDS')
-    shared = {**os.environ, 'ROS_DOMAIN_ID': str(random.SystemRandom().randint(101, 200)),
-              'EDGE_ADDRESS': '127.0.0.1'}
+    shared = {**own_environment(), 'EDGE_ADDRESS': '127.0.0.1'}
     processes = [
         subprocess.Popen([sys.executable, '-c', TALK, side, other], text=True,
                          env={**shared, **environment(path)}, stdout=subprocess.PIPE)

@@ -4,7 +4,6 @@
 from dataclasses import replace
 import hashlib
 from pathlib import Path
-import random
 import time
 
 import numpy as np
@@ -85,8 +84,7 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
     if simulated_time:
         specs[1:] = [replace(spec, parameters={**spec.parameters, 'use_sim_time': True})
                      for spec in specs[1:]]
-    # Beside a domain of its own a name of its own: another test may have drawn the same domain.
-    name = f'loop{random.SystemRandom().randint(1, 10 ** 9)}'
+    name = 'loop'
     specs = [replace(spec, namespace=name) for spec in specs]
 
     def connected(node, publisher):

@@ -7,7 +7,6 @@ from importlib import import_module
 from importlib.util import find_spec
 import io
 from pathlib import Path
-import random
 import re
 
 import pytest
@@ -22,6 +21,7 @@ import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from ros_domains import give_back, own_domain_id  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402
 
 from stl_conveyor.collect import Collector, LabelFolder  # noqa: E402
@@ -56,7 +56,9 @@ def node_class(name):
 
 @pytest.fixture
 def domain_id():
-    return random.SystemRandom().randint(101, 200)
+    number = own_domain_id()
+    yield number
+    give_back(number)
 
 
 @contextmanager
@@ -184,7 +186,8 @@ def test_the_qos_of_every_end_can_be_overridden(cell):
 
 @pytest.mark.parametrize('file, name', [
     ('device', 'camera'), ('sim', 'cell_simulator'), ('edge', 'edge_classifier')])
-def test_the_override_that_a_parameter_file_shows_takes_effect(file, name, tiny_models, tmp_path):
+def test_the_override_that_a_parameter_file_shows_takes_effect(
+        file, name, tiny_models, domain_id, tmp_path):
     text = (ROOT / 'config' / f'{file}.yaml').read_text(encoding='utf-8')
     shown = re.search(r'^#   qos_overrides:\n(?:#     .*\n)+', text, re.MULTILINE).group()
     overrides = yaml.safe_load(shown.replace('#   ', '').replace('\n#', '\n'))
@@ -193,7 +196,7 @@ def test_the_override_that_a_parameter_file_shows_takes_effect(file, name, tiny_
     path = tmp_path / 'parameters.yaml'
     path.write_text(yaml.safe_dump({f'/**/{name}': {'ros__parameters': overrides}}))
     context = Context()
-    rclpy.init(context=context, domain_id=random.SystemRandom().randint(101, 200))
+    rclpy.init(context=context, domain_id=domain_id)
     node = node_class(name)(
         context=context, use_global_arguments=False,
         cli_args=['--ros-args', '--params-file', str(path)], parameter_overrides=[

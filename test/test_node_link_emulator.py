@@ -11,7 +11,7 @@ pytest.importorskip('rclpy')
 
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from ros_domains import own_domain_id  # noqa: E402
+from ros_domains import give_back, own_domain_id  # noqa: E402
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature  # noqa: E402
@@ -27,9 +27,10 @@ class Ends:
     """Both ends of the link: send, and wait for what arrives."""
 
     def __init__(self, parameters):
+        self.domain_id = own_domain_id()
         self.runner = NodeRunner(
             [NodeSpec(LinkEmulator, {'seed': 3, **parameters}, group='link')],
-            domain_id=own_domain_id())
+            domain_id=self.domain_id)
         self.emulator = self.runner.nodes[0]
         self.node = Node('ends', context=self.runner.context, use_global_arguments=False)
         self.arrived = threading.Condition()
@@ -70,6 +71,7 @@ class Ends:
     def __exit__(self, *_):
         self.node.destroy_node()
         self.runner.stop()
+        give_back(self.domain_id)
 
     def wait(self, condition, seconds=15.0):
         end = time.monotonic() + seconds
