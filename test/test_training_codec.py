@@ -147,6 +147,54 @@ def test_edge_network_starts_as_the_strong_one_and_exports(torch, spec, images, 
     assert np.allclose(found, expected.numpy(), atol=5e-3)
 
 
+def test_restoration_starts_as_nothing_and_takes_error_away(torch, tmp_path, monkeypatch):
+    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+    from efficientnet_lite_pytorch import EfficientNet
+    from stl_conveyor.training import codec
+    from stl_conveyor.training.codec_network import EdgeNetwork, load_strong, PrefixSampler
+    from stl_conveyor.training.image_folder import LabelledImages
+
+    class StepRun(codec.TimedRun):
+        def _seconds(self):
+            return self.step / 80
+    monkeypatch.setattr(codec, 'TimedRun', StepRun)
+    # What goes on across the edges of patches can be told from the patches beside.
+    rng = np.random.default_rng(0)
+    axis = np.arange(160)
+    waves = [np.sin(across * axis + down * axis[:, None] + 30 * phase)
+             for across, down, phase in rng.uniform(-.2, .2, (40, 3))]
+    images = np.uint8(127 + 100 * np.stack(waves))[..., None].repeat(3, 3)
+    mean, analysis = pca_transform(images, 16, 3, 0, 8)
+    spec = fit_spec(images, mean, analysis, labels=3, max_groups=12)
+    torch.manual_seed(0)
+    strong = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160)
+    torch.save(strong.state_dict(), tmp_path / 'strong.pt')
+    network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec, restore=16).eval()
+    quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
+    sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
+    original = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.no_grad():
+        latents, received = sampler(torch.from_numpy(images), torch.full((len(images),), 400.))
+        decoded = network.image(latents)
+        assert torch.equal(network.restored(latents, received), decoded)
+    codec.train_restoration(
+        network, sampler, LabelledImages(images, np.zeros(len(images), np.int64)),
+        codec.Recipe(restore_minutes=1 / 60), codec.AUGMENT['none'], tmp_path / 'restoration.pt')
+    with torch.no_grad():
+        restored = network.restored(latents, received)
+    assert float(codec.restoration_error(restored, decoded, original)) < .9
+
+
+def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
+    from stl_conveyor.training.codec import draw_lengths, Recipe
+    level, rising = (draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))
+                     for power in (1., .7))
+    for lengths in (level, rising):
+        assert lengths.min() >= Recipe().shortest and lengths.max() <= Recipe().longest
+    middle = (Recipe().shortest * Recipe().longest) ** .5
+    assert abs((level > middle).mean() - .5) < .03 < (rising > middle).mean() - .5
+
+
 def test_one_command_makes_a_model_folder_and_resumes(torch, tmp_path, capsys):
     pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
     from efficientnet_lite_pytorch import EfficientNet
@@ -163,7 +211,8 @@ def test_one_command_makes_a_model_folder_and_resumes(torch, tmp_path, capsys):
     command = ['--data', data, '--strong', tmp_path / 'strong.pt', '--work', tmp_path / 'work',
                '--models', models, '--threads', 1, '--test-images', 4, '--coarse', 12,
                '--patch', 16, '--fine-patch', 8, '--fine', 2, '--banded', 3,
-               '--groups', 100, '--fit-images', 16, '--importance-images', 4, '--batch', 4]
+               '--groups', 100, '--fit-images', 16, '--importance-images', 4, '--batch', 4,
+               '--restore', 8, '--restore-minutes', .01]
     codec.main([*map(str, command), '--steps', '2'])
     folder = ModelFolder(models)
     assert folder.model_id('edge') != before and folder.labels == LABELS

@@ -8,10 +8,10 @@ Train the progressive codec: from images and a strong classifier to shipped file
 
 The transform is a PCA of image patches; groups are ordered by what they tell the strong
 classifier per bit; the strong classifier is then fine-tuned, as the edge's network, on prefixes
-of random length. The recipe of the second part: lengths drawn log-uniformly, cross-entropy of
-the answer with and without the device's own probabilities, and distillation from the strong
-classifier on the original image. Training resumes from its last checkpoint; the same seed gives
-the same files on the same machine.
+of random length. The recipe of the second part: what restores the decoded image is trained alone
+first, by its squared error; then everything by the cross-entropy of the answer with and without
+the device's own probabilities, and distillation from the strong classifier on the original image.
+Training resumes from its last checkpoint; the same seed gives the same files on the same machine.
 """
 import argparse
 from concurrent.futures import ProcessPoolExecutor
@@ -41,6 +41,7 @@ from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import count_macs, export_onnx
 from stl_conveyor.training.processor import set_up_processor
+from stl_conveyor.training.timed_run import TimedRun
 from stl_conveyor.vision.classifier import Classifier
 from stl_conveyor.vision.model_folder import ModelFolder
 
@@ -66,11 +67,16 @@ class Recipe:
     importance_power: float = .75
     steps: int = 2400
     minutes: float = 0.        # if not 0, training ends after this time at the latest
-    late_share: float = .2     # part of the steps with the early blocks frozen
-    batch: int = 24
-    rate: float = 3e-4         # of the trunk; five times that of the branch and fusion
+    restore: int = 96          # channels that restore the decoded image; 0: it stays as it is
+    restore_minutes: float = 4.    # of its training alone
+    restore_weight: float = .5     # of its squared error afterwards
+    late_share: float = 0.     # part of the steps with the early blocks frozen
+    batch: int = 48
+    rate: float = 1.5e-4       # of the trunk
+    new_rate: float = 1e-3     # of restoration, branch and fusion
     shortest: float = 40.
-    longest: float = 3200.
+    longest: float = 4300.
+    lengthen: float = .7       # 1: lengths are drawn log-uniformly; less: more of the long ones
     smoothing: float = .05
     distil: float = 2.0
     feature: float = 1.0
@@ -187,7 +193,7 @@ def _parameter_groups(network, recipe):
     rest = [p for p in network.parameters() if id(p) not in known]
     network.synthesis.requires_grad_(False)
     return [{'params': trunk, 'lr': recipe.rate, 'weight_decay': 1e-4},
-            {'params': rest, 'lr': 5 * recipe.rate, 'weight_decay': 1e-4}]
+            {'params': rest, 'lr': recipe.new_rate, 'weight_decay': 1e-4}]
 
 
 def _progress(step, seconds, recipe):
@@ -197,6 +203,49 @@ def _progress(step, seconds, recipe):
 
 def _rate_factor(step, done):
     return min((step + 1) / 40, .02 + .49 * (1 + math.cos(math.pi * min(done, 1))))
+
+
+def draw_lengths(rng, count, recipe):
+    """Return `count` lengths in bytes, from `shortest` to `longest`."""
+    share = rng.random(count) ** recipe.lengthen
+    return np.exp(math.log(recipe.shortest)
+                  + share * math.log(recipe.longest / recipe.shortest))
+
+
+def _draw_prefixes(rng, count, recipe, device):
+    """Return lengths, rates of loss and bytes of a packet, each f32[count]."""
+    drawn = (draw_lengths(rng, count, recipe),
+             np.where(rng.random(count) < .25, rng.uniform(.05, .4, count), 0),
+             rng.choice(PACKET_BYTES, count))
+    return [torch.from_numpy(part).float().to(device) for part in drawn]
+
+
+def restoration_error(restored, decoded, original):
+    """Return the squared error of restored images, as a share of that of the decoded ones."""
+    left = (restored - original).square().mean((1, 2, 3))
+    return (left / (decoded - original).square().mean((1, 2, 3)).clamp_min(1e-4)).mean()
+
+
+def train_restoration(network, sampler, train, recipe, augment, checkpoint):
+    """Train the restoration alone, by squared error on pieces of up to four patches square."""
+    device = next(network.parameters()).device
+    torch.manual_seed(recipe.seed)
+    patch, crop = network.patch, min(sampler.grid, 4)
+    run = TimedRun(
+        checkpoint, {'restoration': network.restoration},
+        torch.optim.AdamW(network.restoration.parameters(), lr=2e-3, weight_decay=1e-4),
+        recipe.restore_minutes, recipe.seed, _rate_factor)
+    while run.goes_on():
+        pick = run.rng.integers(0, len(train.images), 16)
+        images = torch.from_numpy(augment(train.images[pick], run.rng)).to(device)
+        top, left = run.rng.integers(0, sampler.grid - crop + 1, 2) * patch
+        with torch.no_grad():
+            latents, received = sampler(
+                images, *_draw_prefixes(run.rng, len(images), recipe, device))
+            decoded, original = (
+                whole[:, :, top:top + crop * patch, left:left + crop * patch]
+                for whole in (network.image(latents), _pixels(images)))
+        run.learn(restoration_error(network.restoration(decoded, received), decoded, original))
 
 
 def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoint):
@@ -251,14 +300,12 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         pick = pick.repeat(recipe.repeat)
         classes = torch.from_numpy(train.classes[pick]).to(device)
         count = len(pick)
-        lengths = torch.from_numpy(np.exp(rng.uniform(
-            math.log(recipe.shortest), math.log(recipe.longest), count))).float().to(device)
-        loss_rate = torch.from_numpy(
-            np.where(rng.random(count) < .25, rng.uniform(.05, .4, count), 0)).float().to(device)
-        packet_bytes = torch.from_numpy(rng.choice(PACKET_BYTES, count)).float().to(device)
         with torch.no_grad():
-            latents, received = sampler(images, lengths, loss_rate, packet_bytes)
-        logits, pooled = network.logits(latents, received, done >= recipe.late_share)
+            latents, received = sampler(images, *_draw_prefixes(rng, count, recipe, device))
+            decoded = network.image(latents)
+        restored = network.restored(latents, received)
+        logits, pooled = network.logits(
+            latents, received, done >= recipe.late_share, restored)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy
         if side is not None:
@@ -271,6 +318,9 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
             reduction='batchmean', log_target=True)
         loss = loss + recipe.feature * functional.mse_loss(pooled, target_pooled) \
             / target_pooled.var()
+        if network.restoration is not None and recipe.restore_weight:
+            loss = loss + recipe.restore_weight * restoration_error(
+                restored, decoded, _pixels(images))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 2.)
@@ -314,7 +364,7 @@ def calibrate(network, sampler, validation, side, recipe, draws=3):
             for at in range(0, len(validation.classes), 32):
                 images = torch.from_numpy(validation.images[at:at + 32])
                 lengths = torch.from_numpy(np.exp(rng.uniform(
-                    math.log(recipe.shortest), math.log(2 * recipe.longest),
+                    math.log(recipe.shortest), math.log(1.5 * recipe.longest),
                     len(images)))).float()
                 latents, arrived = sampler(images, lengths)
                 logits.append(network.logits(latents, arrived)[0])
@@ -430,9 +480,14 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     sampler = PrefixSampler(spec, symbol_bits(
         spec, quantise(spec_values(spec, sample), spec.finest_step)))
     trained_from = load_strong(strong_path, len(labels), size)
-    network = EdgeNetwork(trained_from, spec, mirror=bool(recipe.mirror)).to(
+    network = EdgeNetwork(
+        trained_from, spec, mirror=bool(recipe.mirror), restore=recipe.restore).to(
         device, memory_format=torch.channels_last)
-    network, curve = train_edge(network, sampler.to(device), strong, train, side, recipe,
+    sampler.to(device)
+    if recipe.restore:
+        train_restoration(network, sampler, train, recipe, AUGMENT[augment],
+                          work / 'restoration.checkpoint.pt')
+    network, curve = train_edge(network, sampler, strong, train, side, recipe,
                                 AUGMENT[augment], work / 'edge.checkpoint.pt')
     network, sampler, strong = network.cpu(), sampler.cpu(), strong.cpu()
     limited = validation.sample(1200, recipe.seed)

@@ -9,7 +9,7 @@ goes on where it was. The policies need no training of their own: the shipped ne
 every (r, b), and what is particular to the items, the reward estimate, is fitted here.
 """
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 import json
 from pathlib import Path
 import time
@@ -39,6 +39,8 @@ MADE = {'strong': 'strong.onnx', 'weak': 'weak.onnx', 'codec': 'edge.onnx',
 STRONG_SHARE, WEAK_SHARE, LAST_SHARE = .25, .12, .2
 #: The codec's gradients get this part at least, even if what came before took too long.
 LEAST_CODEC_SHARE = .25
+#: Part of the codec's gradients for what restores the decoded image, alone.
+RESTORE_SHARE = .12
 #: Minutes of the whole by device, where the caller says nothing.
 DEFAULT_MINUTES = {'cpu': 40., 'cuda': 15.}
 #: Fewest validation images from which the learned reward estimate is fitted.
@@ -201,7 +203,10 @@ def _codec(data, work, models, settings, name, state) -> None:
         fitting = .06 * settings.minutes       # the transform and the tables
         left = settings.minutes * (1 - LAST_SHARE) - state.seconds / 60 - fitting
         minutes = max(left, LEAST_CODEC_SHARE * settings.minutes)
-    recipe = codec.Recipe(seed=settings.seed, minutes=minutes)
+    recipe = codec.Recipe(seed=settings.seed)
+    if minutes:
+        alone = RESTORE_SHARE * minutes
+        recipe = replace(recipe, minutes=minutes - alone, restore_minutes=alone)
     # A test image is sent at a dozen sizes: with all of them the measurement would outlast a
     # short training. `stl-conveyor evaluate` takes all.
     images = 300 if not settings.minutes else int(np.clip(10 * settings.minutes, 50, 300))

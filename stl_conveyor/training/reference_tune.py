@@ -6,9 +6,9 @@ Tune a classifier on the output of a codec to compare with, by the recipe of our
     python -m stl_conveyor.training.reference_tune --codec webp_6_may_downscale --data FOLDER \\
         --models FOLDER --strong strong.pt --work FOLDER --references FOLDER
 
-Training images are augmented first, then encoded at a size drawn log-uniformly, then decoded:
+Training images are augmented first, then encoded at a size drawn as ours are, then decoded:
 the strong classifier is fine-tuned on them with cross-entropy and distillation from itself on
-the augmented original, the early blocks in the last part only, as ours is. What was encoded is
+the augmented original, as ours is. What was encoded is
 kept under --work; training goes on from its last checkpoint. To encode thousands of images in
 minutes a codec that may downscale has one scale per size here, the best of a sample, and every
 third quality; the benchmark itself searches both for every image.
@@ -31,7 +31,7 @@ from stl_conveyor.bench.codec_scores import right_answers
 from stl_conveyor.codec.reference import find_codec, ReferenceCodec
 from stl_conveyor.codec.reference.image_files import BestQuality, SCALES, shrink
 from stl_conveyor.training.classifiers import fit_temperature
-from stl_conveyor.training.codec import AUGMENT
+from stl_conveyor.training.codec import AUGMENT, draw_lengths
 from stl_conveyor.training.codec_network import load_strong
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
@@ -56,11 +56,12 @@ class Recipe:
     shortest: float = 56.
     longest: float = 4096.
     minutes: float = 8.        # of training
-    late_share: float = .6     # part of the time with the early blocks frozen
-    batch: int = 24
-    rate: float = 3e-4
-    smoothing: float = .03
-    distil: float = 1.
+    lengthen: float = .7       # 1: sizes are drawn log-uniformly; less: more of the long ones
+    late_share: float = 0.     # part of the time with the early blocks frozen
+    batch: int = 48
+    rate: float = 1.5e-4
+    smoothing: float = .05
+    distil: float = 2.
     feature: float = 1.
     average: float = .99
     mirror: int = 1            # 1: answer with the mean over the image and its mirror image
@@ -106,7 +107,7 @@ def quick_encode(codec, image, size, scales):
 def _drawn(image, variant, number, recipe, augment):
     """Return (augmented image, size) of one copy of a training image, always the same."""
     rng = np.random.default_rng([recipe.seed, variant, number])
-    size = math.exp(rng.uniform(math.log(recipe.shortest), math.log(recipe.longest)))
+    size, = draw_lengths(rng, 1, recipe)
     return AUGMENT[augment](image[None], rng)[0], int(size)
 
 
@@ -227,7 +228,7 @@ def _decoded_validation(codec, validation, recipe, count=256):
     rng = np.random.default_rng(recipe.seed + 3)
     images, classes = [], []
     for image, label in zip(some.images, some.classes):
-        budget = int(math.exp(rng.uniform(math.log(recipe.shortest), math.log(recipe.longest))))
+        budget = int(draw_lengths(rng, 1, recipe)[0])
         data = codec.encode(image, budget)
         if data is not None:
             images.append(codec.decode(data, size))
