@@ -12,7 +12,7 @@ pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extr
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.training import classifiers  # noqa: E402
-from stl_conveyor.training.averaging import running_average  # noqa: E402
+from stl_conveyor.training.averaging import blend, running_average  # noqa: E402
 from stl_conveyor.training.classifiers import (  # noqa: E402
     check_device, check_size, fit_temperature, FoldedStrongNet, FrontNet, recipe_for, RECIPES,
     StrongNet, train_classifier, WeakNet)
@@ -234,3 +234,14 @@ def test_the_average_of_a_short_training_has_left_its_beginning_behind():
         slow.update_parameters(layer)
     # Behind by the time constant, decay / (1 - decay) steps.
     assert abs(399 - float(slow.module.weight.detach()) - 9) < .1
+
+
+def test_a_tuned_network_goes_a_part_of_the_way_back():
+    tuned, start = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    expected = .8 * tuned.weight.detach() + .2 * start.weight.detach()
+    before = start.weight.detach().clone()
+    blend(tuned, start, .2)
+    assert torch.allclose(tuned.weight, expected) and torch.equal(start.weight, before)
+    assert tuned.weight.requires_grad
+    with pytest.raises(ValueError):
+        blend(tuned, torch.nn.Sequential(start, start.__class__(1, 1)), .2)

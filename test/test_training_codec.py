@@ -155,8 +155,10 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, tmp_path, mon
     from stl_conveyor.training.image_folder import LabelledImages
 
     class StepRun(codec.TimedRun):
+
         def _seconds(self):
             return self.step / 80
+
     monkeypatch.setattr(codec, 'TimedRun', StepRun)
     # What goes on across the edges of patches can be told from the patches beside.
     rng = np.random.default_rng(0)

@@ -28,7 +28,8 @@ PARTS_CODEC = (
     '--fit-images', '1200', '--importance-images', '256', '--importance-power', '1',
     '--restore', '0', '--late-share', '.6', '--distil', '1', '--smoothing', '.03',
     '--longest', '2600', '--lengthen', '1', '--repeat', '1', '--mirror', '0', '--batch', '24',
-    '--rate', '3e-4', '--new-rate', '1.5e-3', '--steps', '4000', '--minutes', '38')
+    '--rate', '3e-4', '--new-rate', '1.5e-3', '--strong-share', '0', '--steps', '4000',
+    '--minutes', '38')
 STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'cards')
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""A running average of a network's weights that short trainings can use as well."""
+"""Averages of a network's weights."""
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -18,3 +19,15 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel:
             current - average)
 
     return AveragedModel(network, avg_fn=update, use_buffers=True)
+
+
+@torch.no_grad()
+def blend(tuned: nn.Module, start: nn.Module, share: float) -> None:
+    """
+    Move the weights of a tuned network by `share` (0..1) of the way back to those it began with.
+
+    Keeps more of what the start knew beyond the images it was tuned on (Wortsman et al., Robust
+    fine-tuning of zero-shot models, CVPR 2022).
+    """
+    for weight, first in zip(tuned.parameters(), start.parameters(), strict=True):
+        weight.lerp_(first.to(weight.device), share)

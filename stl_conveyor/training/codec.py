@@ -31,7 +31,7 @@ from stl_conveyor.bench.codec import codec_rows, measure_times, OURS, OURS_WITH_
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
 from stl_conveyor.plotting import file_pyplot
-from stl_conveyor.training.averaging import running_average
+from stl_conveyor.training.averaging import blend, running_average
 from stl_conveyor.training.codec_fit import (
     apply_spatial, band_regions, fit_side_table, fit_spec, image_patches, pca_transform, quantise,
     ring_regions, spatial_transform, spec_values, symbol_bits, transform)
@@ -81,6 +81,7 @@ class Recipe:
     distil: float = 2.0
     feature: float = 1.0
     average: float = .99
+    strong_share: float = .2   # of the strong classifier's own weights in the trunk at the end
     repeat: int = 2            # prefixes of each image in a batch
     mirror: int = 1            # 1: answer with the mean over the image and its mirror image
 
@@ -490,6 +491,7 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     network, curve = train_edge(network, sampler, strong, train, side, recipe,
                                 AUGMENT[augment], work / 'edge.checkpoint.pt')
     network, sampler, strong = network.cpu(), sampler.cpu(), strong.cpu()
+    blend(network.trunk, strong, recipe.strong_share)
     limited = validation.sample(1200, recipe.seed)
     local_validation = local_probabilities(models, limited.images)
     calibrate(network, sampler, limited, local_validation, recipe)

@@ -147,10 +147,10 @@ class EdgeNetwork(nn.Module):
     """
     Linear synthesis, restoration, the whole strong trunk, a branch from the latents, and fusion.
 
-    Branch and restoration start as nothing. The side information enters as logarithms with a weight that
-    depends on the bytes received; so does the temperature of the answer. With `mirror`, the
-    trunk sees the decoded image and its mirror image, and answers with the mean of the logits;
-    not while it is being trained, where images are mirrored at random.
+    Branch and restoration start as nothing. The side information enters as logarithms with a
+    weight that depends on the bytes received; so does the temperature of the answer. With
+    `mirror`, the trunk sees the decoded image and its mirror image, and answers with the mean of
+    the logits; not while it is being trained, where images are mirrored at random.
     """
 
     def __init__(self, trunk, spec, width=256, mirror=False, restore=0):

@@ -30,6 +30,7 @@ from stl_conveyor.bench.codec_cache import BenchCache
 from stl_conveyor.bench.codec_scores import right_answers
 from stl_conveyor.codec.reference import find_codec, ReferenceCodec
 from stl_conveyor.codec.reference.image_files import BestQuality, SCALES, shrink
+from stl_conveyor.training.averaging import blend
 from stl_conveyor.training.classifiers import fit_temperature
 from stl_conveyor.training.codec import AUGMENT, draw_lengths
 from stl_conveyor.training.codec_network import load_strong
@@ -64,6 +65,7 @@ class Recipe:
     distil: float = 2.
     feature: float = 1.
     average: float = .99
+    strong_share: float = .2   # of the strong classifier's own weights in the end
     mirror: int = 1            # 1: answer with the mean over the image and its mirror image
 
 
@@ -255,6 +257,7 @@ def tune_reference(codec: ReferenceCodec, data, strong_path, work, references, f
     trunk = load_strong(strong_path, len(labels), size).to(memory_format=torch.channels_last)
     trunk, run = tune(trunk, strong, codec, train, copies, recipe, augment,
                       work / f'{codec.slug}.pt')
+    blend(trunk, strong, recipe.strong_share)
     images, classes = _decoded_validation(codec, validation, recipe)
     tuned = TunedClassifier(trunk, 1., recipe.mirror).eval()
     with torch.no_grad():
