@@ -151,7 +151,8 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, tmp_path, mon
     pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
     from efficientnet_lite_pytorch import EfficientNet
     from stl_conveyor.training import codec
-    from stl_conveyor.training.codec_network import EdgeNetwork, load_strong, PrefixSampler
+    from stl_conveyor.training.codec_network import (
+        EdgeNetwork, load_strong, PrefixSampler, Restoration)
     from stl_conveyor.training.image_folder import LabelledImages
 
     class StepRun(codec.TimedRun):
@@ -185,6 +186,8 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, tmp_path, mon
     with torch.no_grad():
         restored = network.restored(latents, received)
     assert float(codec.restoration_error(restored, decoded, original)) < .9
+    with pytest.raises(ValueError, match='12 pixels'):
+        Restoration(12, 16)
 
 
 def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):

@@ -121,7 +121,11 @@ class Restoration(nn.Module):
     """
 
     def __init__(self, patch, width):
+        """Take the side of a patch in pixels; raises ValueError unless cells fill it."""
         super().__init__()
+        if patch % CELL:
+            raise ValueError(f'patches of {patch} pixels are not whole cells of {CELL}: use '
+                             'another --patch, or --restore 0')
         pixels = 3 * CELL ** 2
         self.first = nn.Conv2d(pixels + len(BYTE_KNOTS), width, 1)
         self.place = nn.Parameter(torch.zeros(1, width, patch // CELL, patch // CELL))

@@ -8,10 +8,10 @@ Tune a classifier on the output of a codec to compare with, by the recipe of our
 
 Training images are augmented first, then encoded at a size drawn as ours are, then decoded:
 the strong classifier is fine-tuned on them with cross-entropy and distillation from itself on
-the augmented original, as ours is. What was encoded is
-kept under --work; training goes on from its last checkpoint. To encode thousands of images in
-minutes a codec that may downscale has one scale per size here, the best of a sample, and every
-third quality; the benchmark itself searches both for every image.
+the augmented original, as ours is. What was encoded is kept under --work; training goes on from
+its last checkpoint. To encode thousands of images in minutes a codec that may downscale has one
+scale per size here, the best of a sample, and every third quality; the benchmark itself searches
+both for every image.
 """
 import argparse
 from concurrent.futures import ProcessPoolExecutor
