@@ -13,8 +13,7 @@ import random
 # Those between reach into the ports that the system gives out itself.
 _numbers = [number for number in (*range(1, 101), *range(215, 232))
             if number != int(os.environ.get('ROS_DOMAIN_ID', '0'))]
-random.SystemRandom().shuffle(_numbers)
-_free = deque(_numbers)
+_free = deque(random.SystemRandom().sample(_numbers, len(_numbers)))
 
 
 def own_domain_id() -> int:

@@ -118,16 +118,23 @@ def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
         assert abs(float(estimate[-1]) - whole[-1]) < .5 * whole[-1]
 
 
-def test_edge_network_starts_as_the_strong_one_and_exports(torch, spec, images, tmp_path):
+@pytest.fixture
+def strong(torch, tmp_path):
+    """Return an untrained strong network, which lies in `strong.pt` too."""
     pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
     from efficientnet_lite_pytorch import EfficientNet
+    torch.manual_seed(0)
+    network = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160).eval()
+    torch.save(network.state_dict(), tmp_path / 'strong.pt')
+    return network
+
+
+def test_edge_network_starts_as_the_strong_one_and_exports(
+        torch, strong, spec, images, tmp_path):
     from stl_conveyor.training.codec_network import (
         EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
     from stl_conveyor.training.onnx_export import export_onnx
     from stl_conveyor.vision.classifier import make_session
-    torch.manual_seed(0)
-    strong = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160).eval()
-    torch.save(strong.state_dict(), tmp_path / 'strong.pt')
     network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec).eval()
     quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
     sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
@@ -147,9 +154,8 @@ def test_edge_network_starts_as_the_strong_one_and_exports(torch, spec, images, 
     assert np.allclose(found, expected.numpy(), atol=5e-3)
 
 
-def test_restoration_starts_as_nothing_and_takes_error_away(torch, tmp_path, monkeypatch):
-    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
-    from efficientnet_lite_pytorch import EfficientNet
+def test_restoration_starts_as_nothing_and_takes_error_away(
+        torch, strong, tmp_path, monkeypatch):
     from stl_conveyor.training import codec
     from stl_conveyor.training.codec_network import (
         EdgeNetwork, load_strong, PrefixSampler, Restoration)
@@ -169,9 +175,6 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, tmp_path, mon
     images = np.uint8(127 + 100 * np.stack(waves))[..., None].repeat(3, 3)
     mean, analysis = pca_transform(images, 16, 3, 0, 8)
     spec = fit_spec(images, mean, analysis, labels=3, max_groups=12)
-    torch.manual_seed(0)
-    strong = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160)
-    torch.save(strong.state_dict(), tmp_path / 'strong.pt')
     network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec, restore=16).eval()
     quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
     sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
@@ -179,12 +182,12 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, tmp_path, mon
     with torch.no_grad():
         latents, received = sampler(torch.from_numpy(images), torch.full((len(images),), 400.))
         decoded = network.image(latents)
-        assert torch.equal(network.restored(latents, received), decoded)
+        assert torch.equal(network.restored(decoded, received), decoded)
     codec.train_restoration(
         network, sampler, LabelledImages(images, np.zeros(len(images), np.int64)),
         codec.Recipe(restore_minutes=1 / 60), codec.AUGMENT['none'], tmp_path / 'restoration.pt')
     with torch.no_grad():
-        restored = network.restored(latents, received)
+        restored = network.restored(decoded, received)
     assert float(codec.restoration_error(restored, decoded, original)) < .9
     with pytest.raises(ValueError, match='12 pixels'):
         Restoration(12, 16)
@@ -200,18 +203,13 @@ def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
     assert abs((level > middle).mean() - .5) < .03 < (rising > middle).mean() - .5
 
 
-def test_one_command_makes_a_model_folder_and_resumes(torch, tmp_path, capsys):
-    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
-    from efficientnet_lite_pytorch import EfficientNet
+def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, capsys):
     from stl_conveyor.training import codec
     data, models = tmp_path / 'data', make_tiny_model_folder(tmp_path / 'models', LABELS)
     for split, seed in (('train', 1), ('val', 2), ('test', 3)):
         (data / split).mkdir(parents=True)
         images, classes = tiny_images(16, len(LABELS), seed=seed)
         np.savez(data / split / '0.npz', pixels=images, labels=classes)
-    torch.manual_seed(0)
-    strong = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160)
-    torch.save(strong.state_dict(), tmp_path / 'strong.pt')
     before = ModelFolder(models).model_id('edge')
     command = ['--data', data, '--strong', tmp_path / 'strong.pt', '--work', tmp_path / 'work',
                '--models', models, '--threads', 1, '--test-images', 4, '--coarse', 12,

@@ -117,7 +117,8 @@ def augment_photos(images, rng):
 AUGMENT = {'parts': augment_parts, 'photos': augment_photos, 'none': lambda images, rng: images}
 
 
-def _pixels(images):
+def normalised(images):
+    """Return u8[N, S, S, 3] as the trunk takes it, f32[N, 3, S, S]."""
     pixels = (images.permute(0, 3, 1, 2).float() - 127) / 128
     return pixels.contiguous(memory_format=torch.channels_last)
 
@@ -138,7 +139,7 @@ def feature_importance(strong, images, analysis, spatial, recipe):
     inverse = spatial / np.square(spatial).sum(2, keepdims=True)
     total = np.zeros((len(analysis), int(bands.max()) + 1))
     for start in range(0, len(images), 16):
-        pixels = _pixels(torch.from_numpy(images[start:start + 16]).to(device))
+        pixels = normalised(torch.from_numpy(images[start:start + 16]).to(device))
         pixels = pixels.requires_grad_(True)
         _, pooled = strong(pixels)
         direction = torch.randn(pooled.shape, generator=generator).to(device)
@@ -202,7 +203,8 @@ def _progress(step, seconds, recipe):
     return max(done, seconds / (60 * recipe.minutes)) if recipe.minutes else done
 
 
-def _rate_factor(step, done):
+def rate_factor(step, done):
+    """Return what the rates are multiplied by, from the step and the share of the time."""
     return min((step + 1) / 40, .02 + .49 * (1 + math.cos(math.pi * min(done, 1))))
 
 
@@ -227,6 +229,15 @@ def restoration_error(restored, decoded, original):
     return (left / (decoded - original).square().mean((1, 2, 3)).clamp_min(1e-4)).mean()
 
 
+def loss_with_teacher(loss, logits, pooled, target, target_pooled, recipe):
+    """Return a loss and what parts logits and pooled features from the strong classifier's."""
+    loss = loss + recipe.distil * functional.kl_div(
+        functional.log_softmax(logits, 1), functional.log_softmax(target, 1),
+        reduction='batchmean', log_target=True)
+    return loss + recipe.feature * functional.mse_loss(pooled, target_pooled) \
+        / target_pooled.var()
+
+
 def train_restoration(network, sampler, train, recipe, augment, checkpoint):
     """Train the restoration alone, by squared error on pieces of up to four patches square."""
     device = next(network.parameters()).device
@@ -235,7 +246,7 @@ def train_restoration(network, sampler, train, recipe, augment, checkpoint):
     run = TimedRun(
         checkpoint, {'restoration': network.restoration},
         torch.optim.AdamW(network.restoration.parameters(), lr=2e-3, weight_decay=1e-4),
-        recipe.restore_minutes, recipe.seed, _rate_factor)
+        recipe.restore_minutes, recipe.seed, rate_factor)
     while run.goes_on():
         pick = run.rng.integers(0, len(train.images), 16)
         images = torch.from_numpy(augment(train.images[pick], run.rng)).to(device)
@@ -245,7 +256,7 @@ def train_restoration(network, sampler, train, recipe, augment, checkpoint):
                 images, *_draw_prefixes(run.rng, len(images), recipe, device))
             decoded, original = (
                 whole[:, :, top:top + crop * patch, left:left + crop * patch]
-                for whole in (network.image(latents), _pixels(images)))
+                for whole in (network.image(latents), normalised(images)))
         run.learn(restoration_error(network.restoration(decoded, received), decoded, original))
 
 
@@ -289,14 +300,15 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
     while step < recipe.steps and done < 1:
         done = _progress(step, spent + time.monotonic() - begun, recipe)
         for group, rate in zip(optimiser.param_groups, rates):
-            group['lr'] = rate * _rate_factor(step, done)
+            group['lr'] = rate * rate_factor(step, done)
         each = recipe.batch // recipe.repeat
         at = step * each % len(order)
         pick = np.take(order, range(at, at + each), mode='wrap')
         images = torch.from_numpy(augment(train.images[pick], rng)).to(device)
+        original = normalised(images)
         with torch.no_grad():
             target, target_pooled = (part.repeat_interleave(recipe.repeat, 0)
-                                     for part in strong(_pixels(images)))
+                                     for part in strong(original))
         images = images.repeat_interleave(recipe.repeat, 0)
         pick = pick.repeat(recipe.repeat)
         classes = torch.from_numpy(train.classes[pick]).to(device)
@@ -304,7 +316,7 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         with torch.no_grad():
             latents, received = sampler(images, *_draw_prefixes(rng, count, recipe, device))
             decoded = network.image(latents)
-        restored = network.restored(latents, received)
+        restored = network.restored(decoded, received)
         logits, pooled = network.logits(
             latents, received, done >= recipe.late_share, restored)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
@@ -314,14 +326,10 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
             fused = network.fuse(logits, received, log_side,
                                  torch.ones(count, device=device))
             loss = loss + .5 * functional.cross_entropy(fused, classes)
-        loss = loss + recipe.distil * functional.kl_div(
-            functional.log_softmax(logits, 1), functional.log_softmax(target, 1),
-            reduction='batchmean', log_target=True)
-        loss = loss + recipe.feature * functional.mse_loss(pooled, target_pooled) \
-            / target_pooled.var()
+        loss = loss_with_teacher(loss, logits, pooled, target, target_pooled, recipe)
         if network.restoration is not None and recipe.restore_weight:
             loss = loss + recipe.restore_weight * restoration_error(
-                restored, decoded, _pixels(images))
+                restored, decoded, original.repeat_interleave(recipe.repeat, 0))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 2.)
@@ -508,7 +516,7 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
 
     measured = test.sample(test_images, seed=1)
     with torch.no_grad():
-        answers = torch.cat([strong(_pixels(torch.from_numpy(measured.images[k:k + 32])))[0]
+        answers = torch.cat([strong(normalised(torch.from_numpy(measured.images[k:k + 32])))[0]
                              for k in range(0, len(measured.classes), 32)]).argmax(1).numpy()
     clean = float((answers == measured.classes).mean())
     print(f'strong on the originals {clean:.4f}', flush=True)

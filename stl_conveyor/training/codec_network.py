@@ -187,13 +187,12 @@ class EdgeNetwork(nn.Module):
         self.side_weight = nn.Parameter(torch.full((knots,), .5))
 
     def image(self, latents):
-        """Return the decoded image f32[N, 3, S, S], as the trunk takes it."""
+        """Return the decoded image f32[N, 3, S, S], before it is restored."""
         return functional.conv_transpose2d(
             latents, self.synthesis, stride=self.patch) + self.mean
 
-    def restored(self, latents, received):
-        """Return the decoded image as it is classified, f32[N, 3, S, S]."""
-        image = self.image(latents)
+    def restored(self, image, received):
+        """Return a decoded image f32[N, 3, S, S] as it is classified."""
         return image if self.restoration is None else self.restoration(image, received)
 
     def logits(self, latents, received, early_gradient=True, image=None):
@@ -205,8 +204,9 @@ class EdgeNetwork(nn.Module):
         told = byte_features(received)[:, :, None, None]
         told = told.expand(-1, -1, latents.shape[2], latents.shape[3])
         late = self.branch(torch.cat([(latents * self.scale).clamp(-6, 6), told], 1))
-        pixels = (self.restored(latents, received) if image is None else image).contiguous(
-            memory_format=torch.channels_last)
+        if image is None:
+            image = self.restored(self.image(latents), received)
+        pixels = image.contiguous(memory_format=torch.channels_last)
         if self.mirror and not self.training:
             both, pooled = self.trunk(torch.cat([pixels, pixels.flip(3)]),
                                       torch.cat([late, late.flip(3)]), early_gradient)

@@ -32,7 +32,8 @@ from stl_conveyor.codec.reference import find_codec, ReferenceCodec
 from stl_conveyor.codec.reference.image_files import BestQuality, SCALES, shrink
 from stl_conveyor.training.averaging import blend
 from stl_conveyor.training.classifiers import fit_temperature
-from stl_conveyor.training.codec import AUGMENT, draw_lengths
+from stl_conveyor.training.codec import (
+    AUGMENT, draw_lengths, loss_with_teacher, normalised, rate_factor)
 from stl_conveyor.training.codec_network import load_strong
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
@@ -164,11 +165,6 @@ def encoded_copies(codec, images, recipe, augment, work, jobs):
     return result
 
 
-def _pixels(images):
-    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128
-    return pixels.contiguous(memory_format=torch.channels_last)
-
-
 def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
     """Fine-tune `trunk` on decoded copies; returns (its running average, the finished run)."""
     size = train.images.shape[1]
@@ -180,8 +176,7 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
     run = TimedRun(
         checkpoint, {'trunk': trunk, 'average': average},
         torch.optim.AdamW(trunk.parameters(), lr=recipe.rate, weight_decay=1e-4), recipe.minutes,
-        recipe.seed, lambda step, done: min((step + 1) / 40,
-                                            .02 + .49 * (1 + math.cos(math.pi * done))), 2.)
+        recipe.seed, rate_factor, 2.)
     order = np.random.default_rng(recipe.seed + 2).permutation(len(where))
     while run.goes_on():
         picked = [where[k] for k in np.take(
@@ -193,14 +188,11 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
         originals[flip], decoded[flip] = originals[flip, :, ::-1], decoded[flip, :, ::-1]
         classes = torch.from_numpy(train.classes[[k for _, k in picked]])
         with torch.no_grad():
-            target, target_pooled = strong(_pixels(originals))
-        logits, pooled = trunk(_pixels(decoded), None, run.done >= recipe.late_share)
+            target, target_pooled = strong(normalised(torch.from_numpy(originals)))
+        logits, pooled = trunk(
+            normalised(torch.from_numpy(decoded)), None, run.done >= recipe.late_share)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
-        loss = entropy + recipe.distil * functional.kl_div(
-            functional.log_softmax(logits, 1), functional.log_softmax(target, 1),
-            reduction='batchmean', log_target=True)
-        loss = loss + recipe.feature * functional.mse_loss(pooled, target_pooled) \
-            / target_pooled.var()
+        loss = loss_with_teacher(entropy, logits, pooled, target, target_pooled, recipe)
         run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
         average.update_parameters(trunk)
     return average.module, run
