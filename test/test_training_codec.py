@@ -129,22 +129,6 @@ def strong(torch, tmp_path):
     return network
 
 
-def test_channels_that_vary_much_come_earlier_with_the_power_of_their_deviation(
-        torch, strong, images, tmp_path):
-    from stl_conveyor.training.codec import fit_codec, Recipe
-    from stl_conveyor.training.image_folder import LabelledImages
-    from stl_conveyor.training.codec_network import FoldedTrunk
-    train = LabelledImages(images, np.zeros(len(images), np.int64))
-    first = []
-    for power in (0, 2):
-        recipe = Recipe(coarse=24, banded=3, groups=60, importance_images=4,
-                        deviation_power=power)
-        spec = fit_codec(train, FoldedTrunk(strong), len(LABELS), None, recipe,
-                         tmp_path / f'{power}.npz')
-        first.append(spec.group_channel[:30].mean())
-    assert first[1] < first[0] - 1
-
-
 def test_edge_network_starts_as_the_strong_one_and_exports(
         torch, strong, spec, images, tmp_path):
     from stl_conveyor.training.codec_network import (

@@ -26,7 +26,6 @@ from stl_conveyor.training.processor import set_up_processor
 PARTS_CODEC = (
     '--patch', '16', '--coarse', '160', '--fine', '0', '--banded', '0', '--groups', '1600',
     '--fit-images', '1200', '--importance-images', '256', '--importance-power', '1',
-    '--deviation-power', '0',
     '--restore', '0', '--late-share', '.6', '--distil', '1', '--smoothing', '.03',
     '--longest', '2600', '--lengthen', '1', '--repeat', '1', '--mirror', '0', '--batch', '24',
     '--rate', '3e-4', '--new-rate', '1.5e-3', '--strong-share', '0', '--steps', '4000',

@@ -55,17 +55,16 @@ class Recipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
-    coarse: int = 128          # channels of the whole-patch basis
-    fine: int = 0              # channels of the sub-patch basis
-    patch: int = 16
-    fine_patch: int = 8
+    coarse: int = 192          # channels of the whole-patch basis
+    fine: int = 24             # channels of the sub-patch basis
+    patch: int = 32
+    fine_patch: int = 16
     banded: int = 8            # leading channels that are transformed over the whole image too
     rings: int = 3             # regions of the grid, from the centre out
     groups: int = 3000
     fit_images: int = 1600
     importance_images: int = 192
     importance_power: float = .75
-    deviation_power: float = .5    # more: channels that vary much come earlier
     steps: int = 2400
     minutes: float = 0.        # if not 0, training ends after this time at the latest
     restore: int = 96          # channels that restore the decoded image; 0: it stays as it is
@@ -175,16 +174,11 @@ def fit_codec(train, strong, labels, side, recipe, path):
     mean, analysis = pca_transform(images, recipe.patch, recipe.coarse, recipe.fine,
                                    recipe.fine_patch)
     print(f'transform: {len(analysis)} channels in {time.monotonic() - begun:.0f} s', flush=True)
-    values = transform(images, mean, analysis, recipe.patch)
-    offset, spatial = spatial_transform(values, recipe.banded)
-    weight = None
-    if recipe.importance_power:
-        weight = feature_importance(
-            strong, images[:recipe.importance_images], analysis, spatial, recipe)
-        # The gradient is taken at clean images: from a coarse one the classifier does not yet
-        # profit by fine patterns as much as it says.
-        deviation = apply_spatial(values, offset, spatial).std((0, 2))
-        weight *= (deviation / deviation[0])[:, None] ** recipe.deviation_power
+    offset, spatial = spatial_transform(
+        transform(images, mean, analysis, recipe.patch), recipe.banded)
+    weight = feature_importance(
+        strong, images[:recipe.importance_images], analysis, spatial, recipe) \
+        if recipe.importance_power else None
     print(f'importance after {time.monotonic() - begun:.0f} s', flush=True)
     spec = fit_spec(images, mean, analysis, labels=labels, rings=recipe.rings,
                     max_groups=recipe.groups, importance=weight, seed=recipe.seed,
