@@ -198,13 +198,8 @@ def _parameter_groups(network, recipe):
             {'params': rest, 'lr': recipe.new_rate, 'weight_decay': 1e-4}]
 
 
-def _progress(step, seconds, recipe):
-    done = step / recipe.steps
-    return max(done, seconds / (60 * recipe.minutes)) if recipe.minutes else done
-
-
 def rate_factor(step, done):
-    """Return what the rates are multiplied by, from the step and the share of the time."""
+    """Return what the rates are multiplied by, from the step and the share that is done."""
     return min((step + 1) / 40, .02 + .49 * (1 + math.cos(math.pi * min(done, 1))))
 
 
@@ -262,49 +257,22 @@ def train_restoration(network, sampler, train, recipe, augment, checkpoint):
 
 def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoint):
     """
-    Fine-tune the edge's network on prefixes; returns (its running average, curve).
+    Fine-tune the edge's network on prefixes; returns (its running average, the finished run).
 
-    Progress every 20 s, a checkpoint every minute; resumes from `checkpoint`. Network, sampler
-    and strong classifier lie on the same device.
+    Resumes from `checkpoint`. Network, sampler and strong classifier lie on the same device.
     """
     torch.manual_seed(recipe.seed)
     device = next(network.parameters()).device
-    rng = np.random.default_rng(recipe.seed)
-    groups = _parameter_groups(network, recipe)
-    parameters = [p for group in groups for p in group['params']]
-    optimiser = torch.optim.AdamW(groups)
-    rates = [group['lr'] for group in groups]
     average = running_average(network, recipe.average)
-    step, spent, curve = 0, 0., []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location='cpu', weights_only=False)
-        for part, name in ((network, 'network'), (average, 'average'),
-                           (optimiser, 'optimiser')):
-            part.load_state_dict(saved[name])
-        rng.bit_generator.state = saved['rng']
-        torch.set_rng_state(saved['torch_rng'])
-        step, spent, curve = saved['step'], saved['spent'], saved['curve']
-        print(f'resumed at step {step}', flush=True)
-
-    def save():
-        partial = checkpoint.with_suffix('.part')
-        torch.save({'network': network.state_dict(), 'average': average.state_dict(),
-                    'optimiser': optimiser.state_dict(), 'rng': rng.bit_generator.state,
-                    'torch_rng': torch.get_rng_state(), 'step': step,
-                    'spent': spent + time.monotonic() - begun, 'curve': curve}, partial)
-        partial.rename(checkpoint)
-
+    optimiser = torch.optim.AdamW(_parameter_groups(network, recipe))
+    optimiser.register_step_post_hook(lambda *_: average.update_parameters(network))
+    run = TimedRun(checkpoint, {'network': network, 'average': average}, optimiser,
+                   recipe.minutes, recipe.seed, rate_factor, 2., recipe.steps)
     order = np.random.default_rng(recipe.seed + 2).permutation(len(train.classes))
-    begun = shown = saved_at = time.monotonic()
-    first, sums, done = step, [], 0.
-    while step < recipe.steps and done < 1:
-        done = _progress(step, spent + time.monotonic() - begun, recipe)
-        for group, rate in zip(optimiser.param_groups, rates):
-            group['lr'] = rate * rate_factor(step, done)
-        each = recipe.batch // recipe.repeat
-        at = step * each % len(order)
-        pick = np.take(order, range(at, at + each), mode='wrap')
-        images = torch.from_numpy(augment(train.images[pick], rng)).to(device)
+    each = recipe.batch // recipe.repeat
+    while run.goes_on():
+        pick = np.take(order, range(run.step * each, (run.step + 1) * each), mode='wrap')
+        images = torch.from_numpy(augment(train.images[pick], run.rng)).to(device)
         original = normalised(images)
         with torch.no_grad():
             target, target_pooled = (part.repeat_interleave(recipe.repeat, 0)
@@ -314,11 +282,11 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         classes = torch.from_numpy(train.classes[pick]).to(device)
         count = len(pick)
         with torch.no_grad():
-            latents, received = sampler(images, *_draw_prefixes(rng, count, recipe, device))
+            latents, received = sampler(images, *_draw_prefixes(run.rng, count, recipe, device))
             decoded = network.image(latents)
         restored = network.restored(decoded, received)
         logits, pooled = network.logits(
-            latents, received, done >= recipe.late_share, restored)
+            latents, received, run.done >= recipe.late_share, restored)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy
         if side is not None:
@@ -330,32 +298,8 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         if network.restoration is not None and recipe.restore_weight:
             loss = loss + recipe.restore_weight * restoration_error(
                 restored, decoded, original.repeat_interleave(recipe.repeat, 0))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 2.)
-        optimiser.step()
-        average.update_parameters(network)
-        step += 1
-        right = (logits.argmax(1) == classes).float().mean()
-        sums.append((float(loss.detach()), float(entropy.detach()), float(right)))
-        now = time.monotonic()
-        if now - shown > 20 or step == recipe.steps:
-            shown = now
-            means = np.mean(sums, 0)
-            curve.append((step, *map(float, means)))
-            left = (now - begun) / (step - first) * (recipe.steps - step)
-            if recipe.minutes:
-                left = min(left, 60 * recipe.minutes - spent - now + begun)
-            print(f'step {step}/{recipe.steps}  loss {means[0]:.3f}  entropy {means[1]:.3f}  '
-                  f'right {means[2]:.3f}  {left / 60:.1f} min left', flush=True)
-            sums = []
-        if now - saved_at > 60:
-            saved_at = now
-            save()
-    if sums:
-        curve.append((step, *map(float, np.mean(sums, 0))))
-    save()
-    return average.module, curve
+        run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
+    return average.module, run
 
 
 def _smooth_knots(values):
@@ -496,8 +440,8 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     if recipe.restore:
         train_restoration(network, sampler, train, recipe, AUGMENT[augment],
                           work / 'restoration.checkpoint.pt')
-    network, curve = train_edge(network, sampler, strong, train, side, recipe,
-                                AUGMENT[augment], work / 'edge.checkpoint.pt')
+    network, run = train_edge(network, sampler, strong, train, side, recipe,
+                              AUGMENT[augment], work / 'edge.checkpoint.pt')
     network, sampler, strong = network.cpu(), sampler.cpu(), strong.cpu()
     blend(network.trunk, strong, recipe.strong_share)
     limited = validation.sample(1200, recipe.seed)
@@ -522,10 +466,10 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     print(f'strong on the originals {clean:.4f}', flush=True)
     folder = ModelFolder(models)
     rows = codec_rows(folder, measured, SIZES, show=lambda row: print(row, flush=True))
-    draw_curves(curve, rows, clean, work / 'codec.png')
+    draw_curves(run.curve, rows, clean, work / 'codec.png')
     card = {'role': 'edge', 'recipe': asdict(recipe), 'augmentation': augment,
             'training_images': len(train.classes), 'test_images': len(measured.classes),
-            'training_minutes': round(minutes, 1), 'steps': curve[-1][0],
+            'training_minutes': round(minutes, 1), 'steps': run.step,
             'strong_on_originals': round(clean, 4),
             **_accuracy_facts(rows),
             'bytes': (models / 'edge.onnx').stat().st_size,

@@ -173,10 +173,10 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
     print(f'{len(where)} copies of {len(train.classes)} images', flush=True)
     average = torch.optim.swa_utils.AveragedModel(
         trunk, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
-    run = TimedRun(
-        checkpoint, {'trunk': trunk, 'average': average},
-        torch.optim.AdamW(trunk.parameters(), lr=recipe.rate, weight_decay=1e-4), recipe.minutes,
-        recipe.seed, rate_factor, 2.)
+    optimiser = torch.optim.AdamW(trunk.parameters(), lr=recipe.rate, weight_decay=1e-4)
+    optimiser.register_step_post_hook(lambda *_: average.update_parameters(trunk))
+    run = TimedRun(checkpoint, {'trunk': trunk, 'average': average}, optimiser, recipe.minutes,
+                   recipe.seed, rate_factor, 2.)
     order = np.random.default_rng(recipe.seed + 2).permutation(len(where))
     while run.goes_on():
         picked = [where[k] for k in np.take(
@@ -194,7 +194,6 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = loss_with_teacher(entropy, logits, pooled, target, target_pooled, recipe)
         run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
-        average.update_parameters(trunk)
     return average.module, run
 
 
