@@ -13,7 +13,8 @@ import pytest
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.entropy import join_planes, split_planes
 from stl_conveyor.codec.transform import PatchTransform
-from stl_conveyor.codec.wire import check_byte, pack, Packet, unpack
+from stl_conveyor.codec.wire import (
+    check_byte, pack, Packet, side_levels, side_probabilities, unpack)
 from stl_conveyor.errors import BadImage, BadPacket, CodecMismatch, ModelFileError
 from stl_conveyor.training.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.vision.model_folder import ModelFolder
@@ -194,6 +195,20 @@ def test_side_information_arrives_with_the_first_packet(encoder, decoder, images
     assert np.abs(side - probabilities).max() < .12
     assert session_of(decoder, item.packets[1:]).side is None
     assert session_of(decoder, encoder.encode(images[0][0]).packets).side is None
+
+
+@settings(RELAXED)
+@given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=50))
+def test_the_local_first_choice_stays_the_first(values):
+    values = np.maximum(values, 1e-9)
+    levels = side_levels(values, 16)
+    assert np.array_equal(levels == 0, values == values.max())
+    sent = side_probabilities(levels)
+    error = np.log2(sent / sent.max()) - np.log2(values / values.max())
+    # A quarter of an octave is half a step; the runner-up may be a whole step off.
+    assert np.all(error[levels < 15] <= .25 + 1e-6)
+    assert np.all(error[levels > 1] >= -.25 - 1e-6)
+    assert np.all(error[levels == 1] >= -.5 - 1e-6)
 
 
 @pytest.mark.parametrize('probabilities', [np.zeros(7), np.full(7, np.nan), np.eye(7)[3],

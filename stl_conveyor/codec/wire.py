@@ -88,11 +88,13 @@ def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
     """
     Quantise probabilities f32[C] to i32[C]: halves of powers of two below the largest.
 
-    Level q stands for `max * 2**(-q / 2)`, the last level for all that is smaller.
+    Level q stands for `max * 2**(-q / 2)`, the last level for all that is smaller. The largest
+    stays the largest: what is smaller has level 1 at least.
     """
     # fmax takes the number where the other one is none.
     values = np.minimum(np.fmax(np.asarray(probabilities, np.float64), 1e-9), 1e300)
-    return np.minimum(np.rint(2 * np.log2(values.max() / values)), levels - 1).astype(np.int32)
+    nearest = np.rint(2 * np.log2(values.max() / values))
+    return np.clip(nearest, values < values.max(), levels - 1).astype(np.int32)
 
 
 def side_probabilities(quantised: np.ndarray) -> np.ndarray:
