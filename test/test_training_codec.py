@@ -193,6 +193,27 @@ def test_restoration_starts_as_nothing_and_takes_error_away(
         Restoration(12, 16)
 
 
+def test_the_local_answer_weighs_more_where_it_alone_is_right_more_often(torch):
+    from types import SimpleNamespace
+    from stl_conveyor.training.codec import keep_to_the_local_answer
+    from stl_conveyor.training.codec_network import BYTE_KNOTS, byte_features
+    rng = np.random.default_rng(4)
+    classes = torch.from_numpy(rng.integers(0, 3, 600))
+    received = torch.from_numpy(2. ** rng.uniform(5, 12, 600)).float()
+    truth = torch.nn.functional.one_hot(classes, 3).float()
+    wrong = truth.roll(1, 1)
+    few = (received < 300)[:, None]
+    logits = torch.where(few, 4 * wrong, 4 * truth)     # the network needs its bytes
+    log_side = torch.log_softmax(torch.where(few, 2 * truth, 2 * wrong), 1)
+    weight = torch.full((len(BYTE_KNOTS),), .8)
+    network = SimpleNamespace(side_weight=weight, fuse=lambda logits, received, side, has:
+                              logits + (byte_features(received) @ weight)[:, None] * side)
+    keep_to_the_local_answer(network, logits, received, log_side, classes)
+    right = network.fuse(logits, received, log_side, None).argmax(1) == classes
+    assert right[received < 200].all() and right[received > 600].all()
+    assert weight[-1] == weight[-2] == torch.tensor(.8)     # where it was good nothing changed
+
+
 def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
     from stl_conveyor.training.codec import draw_lengths, Recipe
     level, rising = (draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))

@@ -36,7 +36,7 @@ from stl_conveyor.training.codec_fit import (
     apply_spatial, band_regions, fit_side_table, fit_spec, image_patches, pca_transform, quantise,
     ring_regions, spatial_transform, spec_values, symbol_bits, transform)
 from stl_conveyor.training.codec_network import (
-    EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
+    byte_features, EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
 from stl_conveyor.training.image_folder import load_images
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import count_macs, export_onnx
@@ -306,6 +306,25 @@ def _smooth_knots(values):
     return (values[1:] - values[:-1]).square().sum()
 
 
+@torch.no_grad()
+def keep_to_the_local_answer(network, logits, received, log_side, classes, growth=1.25):
+    """
+    Raise the side information's weight until it alone is at no length right more often.
+
+    Likelihood sets the weight, but what is right most often may want more of it where little has
+    arrived: there the answer is to start at the local one's accuracy. Each knot counts the images
+    around it; the longest is looked at first, because a weight reaches up to the next knot.
+    """
+    nearness, everywhere = byte_features(received), torch.ones(len(classes))
+    local = (log_side.argmax(1) == classes).float() @ nearness
+    for knot in reversed(range(nearness.shape[1])):
+        for _ in range(20):
+            fused = network.fuse(logits, received, log_side, everywhere)
+            if (fused.argmax(1) == classes).float() @ nearness[:, knot] >= local[knot]:
+                break
+            network.side_weight[knot] *= growth
+
+
 def calibrate(network, sampler, validation, side, recipe, draws=3):
     """Fit temperatures and the weight of the side information on validation images."""
     rng = np.random.default_rng(recipe.seed + 1)
@@ -344,6 +363,8 @@ def calibrate(network, sampler, validation, side, recipe, draws=3):
         return loss
 
     optimiser.step(closure)
+    if log_side is not None:
+        keep_to_the_local_answer(network, logits, received, log_side, classes)
     for name in ('temperature', 'fused_temperature', 'side_weight'):
         print(name, np.round(getattr(network, name).detach().numpy(), 2).tolist(), flush=True)
 
