@@ -193,7 +193,7 @@ def test_restoration_starts_as_nothing_and_takes_error_away(
         Restoration(12, 16)
 
 
-def test_the_local_answer_weighs_more_where_it_alone_is_right_more_often(torch):
+def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torch):
     from types import SimpleNamespace
     from stl_conveyor.training.codec import keep_to_the_local_answer
     from stl_conveyor.training.codec_network import BYTE_KNOTS, byte_features
@@ -204,14 +204,15 @@ def test_the_local_answer_weighs_more_where_it_alone_is_right_more_often(torch):
     wrong = truth.roll(1, 1)
     few = (received < 300)[:, None]
     logits = torch.where(few, 4 * wrong, 4 * truth)     # the network needs its bytes
-    log_side = torch.log_softmax(torch.where(few, 2 * truth, 2 * wrong), 1)
-    weight = torch.full((len(BYTE_KNOTS),), .8)
-    network = SimpleNamespace(side_weight=weight, fuse=lambda logits, received, side, has:
-                              logits + (byte_features(received) @ weight)[:, None] * side)
+    log_side = torch.where(few, 2 * truth, 2 * wrong)
+    share = torch.zeros(len(BYTE_KNOTS))
+    network = SimpleNamespace(fused_temperature=share, fuse=lambda logits, received, side, has:
+                              torch.exp(byte_features(received) @ share)[:, None] * logits + side)
     keep_to_the_local_answer(network, logits, received, log_side, classes)
     right = network.fuse(logits, received, log_side, None).argmax(1) == classes
     assert right[received < 200].all() and right[received > 600].all()
-    assert weight[-1] == weight[-2] == torch.tensor(.8)     # where it was good nothing changed
+    assert share[-1] == share[-2] == 0      # where the network is better nothing changes
+    assert share.min() >= -np.log(3) - 1e-6
 
 
 def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):

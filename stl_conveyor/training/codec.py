@@ -307,22 +307,25 @@ def _smooth_knots(values):
 
 
 @torch.no_grad()
-def keep_to_the_local_answer(network, logits, received, log_side, classes, growth=1.25):
+def keep_to_the_local_answer(network, logits, received, log_side, classes, most=3.):
     """
-    Raise the side information's weight until it alone is at no length right more often.
+    Trust the network less where the side information alone is right more often.
 
-    Likelihood sets the weight, but what is right most often may want more of it where little has
-    arrived: there the answer is to start at the local one's accuracy. Each knot counts the images
-    around it; the longest is looked at first, because a weight reaches up to the next knot.
+    Likelihood sets both weights, but what is right most often may want less of the network where
+    little has arrived: there the answer is to start at the local one's accuracy. Each knot counts
+    the images around it, the longest first because a weight reaches to the next knot. At most
+    the network's weight is divided by `most`: validation images are few, and on too few of them
+    the local answer alone would win at lengths where it should not.
     """
     nearness, everywhere = byte_features(received), torch.ones(len(classes))
     local = (log_side.argmax(1) == classes).float() @ nearness
+    steps = 5
     for knot in reversed(range(nearness.shape[1])):
-        for _ in range(20):
+        for _ in range(steps):
             fused = network.fuse(logits, received, log_side, everywhere)
             if (fused.argmax(1) == classes).float() @ nearness[:, knot] >= local[knot]:
                 break
-            network.side_weight[knot] *= growth
+            network.fused_temperature[knot] -= math.log(most) / steps
 
 
 def calibrate(network, sampler, validation, side, recipe, draws=3):
