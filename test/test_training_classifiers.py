@@ -10,14 +10,14 @@ import pytest
 torch = pytest.importorskip('torch', reason='training needs the extra [training]')
 pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
 
-from stl_conveyor.errors import ConfigError  # noqa: E402
+from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.training import classifiers  # noqa: E402
 from stl_conveyor.training.averaging import blend, running_average  # noqa: E402
 from stl_conveyor.training.classifiers import (  # noqa: E402
-    check_device, check_size, fit_temperature, FoldedStrongNet, FrontNet, recipe_for, RECIPES,
-    StrongNet, train_classifier, WeakNet)
+    Calibrated, check_device, check_size, fit_temperature, FoldedStrongNet, FrontNet, recipe_for,
+    RECIPES, StrongNet, train_classifier, WeakNet)
 from stl_conveyor.training.codec_network import load_strong  # noqa: E402
-from stl_conveyor.training.onnx_export import count_macs  # noqa: E402
+from stl_conveyor.training.onnx_export import count_macs, export_onnx  # noqa: E402
 from stl_conveyor.training.tiny import tiny_images  # noqa: E402
 from stl_conveyor.vision.classifier import Classifier  # noqa: E402
 from stl_conveyor.vision.model_folder import ModelFolder  # noqa: E402
@@ -53,6 +53,23 @@ def test_what_is_saved_of_the_folded_network_answers_the_same(tmp_path):
         found, _ = again((picture.permute(0, 3, 1, 2).float() - 127) / 128)
     assert torch.allclose(found, expected, atol=1e-4)
     assert expected.std() > 1e-4
+
+
+@pytest.mark.parametrize('kind', (StrongNet, FoldedStrongNet))
+def test_the_exported_classifier_can_be_trained_on(tmp_path, kind):
+    torch.manual_seed(1)
+    network = kind(3, pretrained=False).eval()
+    for parameter in network.parameters():
+        parameter.data += .01 * torch.randn_like(parameter)
+    path = tmp_path / 'strong.onnx'
+    export_onnx(Calibrated(network, 1.5), [images(1)], path, ['image'], ['probabilities'])
+    again, picture = load_strong(path, 3, SIZE), images()
+    with torch.no_grad():
+        found = again((picture.permute(0, 3, 1, 2).float() - 127) / 128)[0]
+        assert torch.allclose(found, network(picture), atol=2e-3 * float(found.std()))
+    assert all(parameter.requires_grad for parameter in again.parameters())
+    with pytest.raises(ModelFileError, match=r'strong\.pt'):
+        load_strong(path, 4, SIZE)
 
 
 def test_folding_changes_no_answer():

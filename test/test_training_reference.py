@@ -230,7 +230,8 @@ def test_a_codec_is_made_for_a_classifier_that_stays_as_it_is(torch, tmp_path):
     torch.manual_seed(0)
     torch.save(EfficientNet.from_name('efficientnet-lite0').state_dict(), tmp_path / 'w.pt')
     images, classes = tiny_images(8, 3, 224, seed=7)
-    recipe = Recipe(coarse=24, groups=150, fit_images=8, importance_images=2, rings=1)
+    recipe = Recipe(coarse=24, groups=150, fit_images=8, importance_images=2, rings=1,
+                    restore=4, restore_minutes=.02)
     make_untuned(LabelledImages(images, classes), tmp_path / 'w.pt', tmp_path / 'work',
                  tmp_path / 'models', recipe)
     folder = ModelFolder(tmp_path / 'models')

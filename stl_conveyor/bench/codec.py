@@ -57,8 +57,8 @@ HERE, ON_PI = 'encode time as on this machine', 'encode time as on a Raspberry P
 #: Images on which times are measured.
 TIMED = 20
 #: Codecs that are trained for a full comparison, and the module that does it.
-TRAINED = {'st': ('reference_st', ' --strong STRONG.pt'),
-           'st_fixed_4': ('reference_st', ' --strong STRONG.pt --features 4'),
+TRAINED = {'st': ('reference_st', ''),
+           'st_fixed_4': ('reference_st', ' --features 4'),
            'recurrent': ('reference_recurrent', '')}
 
 
@@ -103,7 +103,7 @@ def missing_references(references: 'ModelFolder | None', codecs: Sequence[Refere
     lines = [f'{slug} is not trained: `{module}{name} {common}{more}`'
              for slug, (name, more) in TRAINED.items() if f'{slug}_code' not in have]
     return lines + [f'no classifier is tuned on {codec.name}: `{module}reference_tune --codec '
-                    f'{codec.slug} {common} --strong STRONG.pt`'
+                    f'{codec.slug} {common}`'
                     for codec in codecs if f'tuned_{codec.slug}' not in have]
 
 

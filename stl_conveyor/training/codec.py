@@ -189,6 +189,13 @@ def fit_codec(train, strong, labels, side, recipe, path):
     return CodecSpec.load(path)
 
 
+def prefix_sampler(spec, images):
+    """Return the PrefixSampler of a codec; what symbols cost is measured on images."""
+    sample = images[np.random.default_rng(0).permutation(len(images))[:512]]
+    return PrefixSampler(spec, symbol_bits(
+        spec, quantise(spec_values(spec, sample), spec.finest_step)))
+
+
 def _parameter_groups(network, recipe):
     trunk = list(network.trunk.parameters())
     known = {id(p) for p in trunk} | {id(network.synthesis)}
@@ -453,9 +460,7 @@ def train_codec(data, strong_path, work, models, labels, size, recipe, augment='
     codec_path = work / 'encoder.npz'
     spec = CodecSpec.load(codec_path) if codec_path.exists() else fit_codec(
         train, strong, len(labels), side, recipe, codec_path)
-    sample = train.images[np.random.default_rng(0).permutation(len(train.images))[:512]]
-    sampler = PrefixSampler(spec, symbol_bits(
-        spec, quantise(spec_values(spec, sample), spec.finest_step)))
+    sampler = prefix_sampler(spec, train.images)
     trained_from = load_strong(strong_path, len(labels), size)
     network = EdgeNetwork(
         trained_from, spec, mirror=bool(recipe.mirror), restore=recipe.restore).to(
@@ -526,7 +531,7 @@ def main(arguments=None):
                         help='folder with train/ (val/, test/): .npz shards, a folder per label, '
                         'or train.csv')
     parser.add_argument('--strong', type=Path, required=True,
-                        help='checkpoint of EfficientNet-Lite0 trained on these labels')
+                        help='EfficientNet-Lite0 of these labels: checkpoint or strong.onnx')
     parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
     parser.add_argument('--augment', choices=sorted(AUGMENT), default='parts')

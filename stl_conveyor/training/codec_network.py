@@ -1,12 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The edge's network: from the coefficients that arrived to calibrated probabilities."""
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from stl_conveyor.codec.transform import device_analysis
+from stl_conveyor.errors import ModelFileError
 
 #: log2(1 + bytes) at which the byte-dependent weights have their knots.
 BYTE_KNOTS = np.arange(5, 13, dtype=np.float32)
@@ -92,11 +95,46 @@ class FoldedTrunk(nn.Module):
         return self.classifier(pooled), pooled
 
 
+def load_exported(trunk, path):
+    """
+    Put the weights of an exported strong.onnx into a FoldedTrunk.
+
+    The file has its batch norms folded too, so its convolutions, in the order in which they are
+    computed, are the trunk's. Raises ModelFileError when they are not.
+    """
+    import onnx
+    from onnx import numpy_helper
+    graph = onnx.load(str(path)).graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    values.update({node.output[0]: values[node.input[0]] for node in graph.node
+                   if node.op_type == 'Cast' and node.input[0] in values})
+    theirs = [node for kind in ('Conv', 'Gemm') for node in graph.node if node.op_type == kind]
+    ours = [layer for kind in (nn.Conv2d, nn.Linear) for layer in trunk.modules()
+            if isinstance(layer, kind)]
+    shapes = [[list(values[name].dims) for name in node.input[1:] if name in values]
+              for node in theirs]
+    if shapes != [[list(layer.weight.shape), list(layer.bias.shape)] for layer in ours]:
+        raise ModelFileError(f'{path} is no EfficientNet-Lite0 of these classes: give the '
+                             'strong.pt that training left, or another model folder')
+    with torch.no_grad():
+        for node, layer in zip(theirs, ours):
+            for name, parameter in zip(node.input[1:], (layer.weight, layer.bias)):
+                parameter.copy_(torch.from_numpy(
+                    numpy_helper.to_array(values[name]).astype(np.float32)))
+    return trunk
+
+
 def load_strong(path, classes, image_size):
-    """Return a FoldedTrunk from a checkpoint of EfficientNet-Lite0 (its state dict)."""
+    """
+    Return a FoldedTrunk from a checkpoint of EfficientNet-Lite0, or from its strong.onnx.
+
+    A checkpoint is a state dict; the weights of an exported file are rounded to half precision.
+    """
     from efficientnet_lite_pytorch import EfficientNet
     network = EfficientNet.from_name('efficientnet-lite0', num_classes=classes,
                                      image_size=image_size)
+    if Path(path).suffix == '.onnx':
+        return load_exported(FoldedTrunk(network.eval()), path)
     state = torch.load(path, map_location='cpu', weights_only=True)
     state = {key.removeprefix('module.').removeprefix('trunk.'): value
              for key, value in state.items()}

