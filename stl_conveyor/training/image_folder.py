@@ -219,3 +219,17 @@ def load_images(data: Path, split: str, labels: Sequence[str],
         return None
     return LabelledImages(np.stack([open_square(path, size) for path, _ in found]),
                           np.array([k for _, k in found], np.int64))
+
+
+def load_pictures(data: Path, labels: Sequence[str], size: int) -> LabelledImages:
+    """
+    Read the training images for what needs no labels, such as a codec.
+
+    Where none are of `labels` those of the folder's own are read, numbered in their order.
+    Raises FileNotFoundError without images.
+    """
+    found = load_images(data, 'train', labels, size) or load_images(
+        data, 'train', list_images(data).labels, size)
+    if found is None:
+        raise FileNotFoundError(f'no training images under {data}')
+    return found

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from stl_conveyor.codec.reference.recurrent import BLOCK, RecurrentCode
-from stl_conveyor.training.image_folder import load_images
+from stl_conveyor.training.image_folder import load_pictures
 from stl_conveyor.training.manifest import write_card
 from stl_conveyor.training.onnx_export import count_macs
 from stl_conveyor.training.processor import set_up_processor
@@ -212,9 +212,7 @@ def main(arguments=None):
     set_up_processor(options.threads)
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
     folder = ModelFolder(options.models)
-    train = load_images(options.data, 'train', folder.labels, folder.image_size)
-    if train is None:
-        raise FileNotFoundError(f'no training images of {folder.name} under {options.data}')
+    train = load_pictures(options.data, folder.labels, folder.image_size)
     options.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     encoder, decoder = RecurrentEncoder(recipe.bits), RecurrentDecoder(recipe.bits)

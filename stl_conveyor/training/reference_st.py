@@ -29,7 +29,7 @@ from torch.nn import functional
 from stl_conveyor.codec.reference.st import padded, padded_side, ST_FEATURES, StCode
 from stl_conveyor.training.codec import AUGMENT
 from stl_conveyor.training.codec_network import load_strong
-from stl_conveyor.training.image_folder import list_images, load_images
+from stl_conveyor.training.image_folder import load_pictures
 from stl_conveyor.training.manifest import write_card
 from stl_conveyor.training.onnx_export import count_macs
 from stl_conveyor.training.processor import set_up_processor
@@ -247,13 +247,7 @@ def main(arguments=None):
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     folder = ModelFolder(options.models)
-    train = load_images(options.data, 'train', folder.labels, folder.image_size)
-    if train is None and options.only_convert:
-        # Only the codes are fitted, for which any natural images will do.
-        train = load_images(options.data, 'train', list_images(options.data).labels,
-                            folder.image_size)
-    if train is None:
-        raise FileNotFoundError(f'no training images of {folder.name} under {options.data}')
+    train = load_pictures(options.data, folder.labels, folder.image_size)
     options.work.mkdir(parents=True, exist_ok=True)
     encoder, decoder = StEncoder(), StDecoder()
     if options.st_weights:

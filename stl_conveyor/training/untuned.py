@@ -24,7 +24,7 @@ import torch
 from stl_conveyor.training.codec import (
     augment_photos, fit_codec, prefix_sampler, Recipe, train_restoration)
 from stl_conveyor.training.codec_network import EDGE_INPUTS, EdgeNetwork, load_strong
-from stl_conveyor.training.image_folder import LabelledImages, list_images, load_images
+from stl_conveyor.training.image_folder import LabelledImages, load_pictures
 from stl_conveyor.training.manifest import register_model, write_card
 from stl_conveyor.training.onnx_export import export_onnx
 from stl_conveyor.training.processor import set_up_processor
@@ -35,13 +35,7 @@ CLASSES, SIZE = 1000, 224
 
 def images_of(folders, per_folder, seed):
     """Return LabelledImages of the training splits, up to so many of each folder."""
-    found = []
-    for folder in folders:
-        listing = list_images(folder)
-        train = load_images(folder, 'train', listing.labels, SIZE)
-        if train is None:
-            raise FileNotFoundError(f'no training images under {folder}')
-        found.append(train.sample(per_folder, seed))
+    found = [load_pictures(folder, (), SIZE).sample(per_folder, seed) for folder in folders]
     return LabelledImages(np.concatenate([part.images for part in found]),
                           np.concatenate([part.classes for part in found]))
 
