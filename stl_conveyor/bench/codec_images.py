@@ -13,18 +13,25 @@ from stl_conveyor.vision.model_folder import ModelFolder
 
 #: First of the seeds of rendered test items.
 TEST_SEED = 3_500_000
+#: One of each class.
+ITEMS_OF_A_SEED = 16
 
 _INDEXED = re.compile(r'(\d+)_n\d{8}_.+\.jpe?g', re.IGNORECASE)
 
 
 def rendered_items(count: int) -> LabelledImages:
-    """Render items of the cell from seeds that no training uses."""
+    """
+    Render items of the cell from seeds that no training uses.
+
+    A seed decides on belt and lamps, so each renders few items: answers differ between seeds far
+    more than within one.
+    """
     from stl_conveyor.cell.description import CellDescription
     from stl_conveyor.training.render import render_shard
     cell = CellDescription.load(share_path('config/cell.yaml'))
     found, seed = [], TEST_SEED
     while sum(len(part.labels) for part in found) < count:
-        found.append(render_shard(cell, seed, min(64, max(16, count // 4))))
+        found.append(render_shard(cell, seed, ITEMS_OF_A_SEED))
         seed += 1
     return LabelledImages(np.concatenate([part.pixels for part in found])[:count],
                           np.concatenate([part.labels for part in found])[:count])
