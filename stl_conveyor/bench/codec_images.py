@@ -13,8 +13,6 @@ from stl_conveyor.vision.model_folder import ModelFolder
 
 #: First of the seeds of rendered test items.
 TEST_SEED = 3_500_000
-#: One of each class.
-ITEMS_OF_A_SEED = 16
 
 _INDEXED = re.compile(r'(\d+)_n\d{8}_.+\.jpe?g', re.IGNORECASE)
 
@@ -23,15 +21,16 @@ def rendered_items(count: int) -> LabelledImages:
     """
     Render items of the cell from seeds that no training uses.
 
-    A seed decides on belt and lamps, so each renders few items: answers differ between seeds far
-    more than within one.
+    A seed decides on belt and lamps, so each renders one item of each class: answers differ
+    between seeds far more than within one.
     """
     from stl_conveyor.cell.description import CellDescription
+    from stl_conveyor.sim.parts import CLASS_IDS
     from stl_conveyor.training.render import render_shard
     cell = CellDescription.load(share_path('config/cell.yaml'))
     found, seed = [], TEST_SEED
     while sum(len(part.labels) for part in found) < count:
-        found.append(render_shard(cell, seed, ITEMS_OF_A_SEED))
+        found.append(render_shard(cell, seed, len(CLASS_IDS)))
         seed += 1
     return LabelledImages(np.concatenate([part.pixels for part in found])[:count],
                           np.concatenate([part.labels for part in found])[:count])
