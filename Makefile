@@ -52,30 +52,30 @@ test: lint  ## run the style checks and every test (TESTS and PYTEST_ARGS narrow
 
 .PHONY: bench-cell
 bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 items or ITEMS
-	@$(env) python -m stl_conveyor.bench.cell --out '$(OUT)' $(call given,ITEMS,items) \
+	@$(env) python -m stl_conveyor_lab.bench.cell --out '$(OUT)' $(call given,ITEMS,items) \
 	    $(call given,SEED,seed) $(call given,POLICY,policy) $(call given,RATE,rate) \
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
 .PHONY: bench-network
 bench-network: setup  ## run the cell over a shaped network link (root), over 150 items or ITEMS
-	@$(env) python -m stl_conveyor.bench.network --out '$(OUT)' $(call given,ITEMS,items) \
+	@$(env) python -m stl_conveyor_lab.bench.network --out '$(OUT)' $(call given,ITEMS,items) \
 	    $(call given,SEED,seed)
 
 .PHONY: bench-codec
 bench-codec: setup  ## measure accuracy against bytes on the images in DATA, with MODELS and REFERENCES
-	@$(env) python -m stl_conveyor.bench.codec --out '$(OUT)' $(call given,DATA,data) \
+	@$(env) python -m stl_conveyor_lab.bench.codec --out '$(OUT)' $(call given,DATA,data) \
 	    $(call given,MODELS,models) $(call given,REFERENCES,references) \
 	    $(call given,IMAGES,images) $(call given,JOBS,jobs)
 
 .PHONY: bench-policy
 bench-policy: setup  ## compare the policies; REFERENCE: published curves, DATA: recorded items
-	@$(env) python -m stl_conveyor.bench.policy --out '$(OUT)' $(call given,REFERENCE,reference) \
+	@$(env) python -m stl_conveyor_lab.bench.policy --out '$(OUT)' $(call given,REFERENCE,reference) \
 	    $(call given,DATA,data)
 
 .PHONY: train
 train:  ## train all models on rendered items (hours): work in OUT, model folder in MODELS
 	@$(setup_script) --with training
-	@$(env) python -m stl_conveyor.training --work '$(OUT)' --models '$(MODELS)'
+	@$(env) python -m stl_conveyor_lab.train --work '$(OUT)' --models '$(MODELS)'
 
 .PHONY: train-items
 train-items:  ## train models on the pictures in DATA: work in OUT, model folder in MODELS

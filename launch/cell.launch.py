@@ -14,9 +14,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, SetParameter
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.fastdds_profiles import NODE_ROLES
-from stl_conveyor.launching import flag, PACKAGE, shared, with_profile
-from stl_conveyor.nodes.topics import (
+from stl_conveyor.deploy.fastdds_profiles import NODE_ROLES
+from stl_conveyor.deploy.launching import flag, PACKAGE, shared, with_profile
+from stl_conveyor.nodes.base.topics import (
     DEVICE, DEVICE_REMAPPINGS, EDGE, EVERY_NODE, GAZEBO, SIMULATION)
 
 NODES = EVERY_NODE + GAZEBO

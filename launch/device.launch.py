@@ -6,8 +6,8 @@ Start the side that stands at the belt, for instance on a Raspberry Pi.
 Takes every argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor device.launch.py --show-args`
 """
-from stl_conveyor.launching import cell_with, shared
-from stl_conveyor.nodes.topics import DEVICE
+from stl_conveyor.deploy.launching import cell_with, shared
+from stl_conveyor.nodes.base.topics import DEVICE
 
 
 def generate_launch_description():

@@ -20,8 +20,8 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.launching import cell_with, flag, shared
-from stl_conveyor.nodes.topics import DEVICE, EDGE, GAZEBO
+from stl_conveyor.deploy.launching import cell_with, flag, shared
+from stl_conveyor.nodes.base.topics import DEVICE, EDGE, GAZEBO
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.gazebo_world import (
     BEAM_FRAME, BEAM_HEIGHT, OPTICAL_FRAME, shipped_files, WORLD, write_files)

@@ -6,8 +6,8 @@ Start the simulated cell: physics, both sides, and the link between them.
 Takes every argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor sim.launch.py --show-args`
 """
-from stl_conveyor.launching import cell_with, shared
-from stl_conveyor.nodes.topics import DEVICE, EDGE, SIMULATION
+from stl_conveyor.deploy.launching import cell_with, shared
+from stl_conveyor.nodes.base.topics import DEVICE, EDGE, SIMULATION
 
 
 def generate_launch_description():

@@ -1,6 +1,23 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The errors of this package. Each message names the thing and the remedy."""
+"""
+What goes wrong in this package, how severe it is, and how a command ends with it.
+
+Each message names the thing and the remedy.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+import enum
+import sys
+
+
+class Level(enum.IntEnum):
+    """Severity; equals the levels of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
 
 
 class ConveyorError(Exception):
@@ -49,3 +66,20 @@ class CalibrationError(ConveyorError):
 
 class BadMessage(ConveyorError):
     """A message whose contents cannot be used; its sender is at fault."""
+
+
+def exit_code(command: str, work: Callable[[], int | None]) -> int:
+    """
+    Do a command's work and return the exit code of the process.
+
+    0, or what `work` returns; 2 with a line on standard error if it raises ConveyorError or cannot
+    read or write a file; 130 after Ctrl-C.
+    """
+    try:
+        return work() or 0
+    except (ConveyorError, OSError) as error:
+        print(f'{command}: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('\nstopped', file=sys.stderr)
+        return 130

@@ -26,8 +26,9 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import (
     Actuation, Classification, FeatureFeedback, ItemCapture, ItemTruth, OffloadDecision,
     ProgressiveFeature, SortOutcome, TokenBucketState)
-from stl_conveyor.nodes.runner import NodeRunner, NodeSpec
-from stl_conveyor.nodes.time import to_stamp
+from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
+from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.topics import node_module
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')
@@ -178,11 +179,11 @@ def make_classification(item_id, stamp_ns, class_id, source=Classification.SOURC
 
 def device_specs(models, *, group='device', edge=True, **changes):
     """Return the product's nodes without the camera, edge and device wired directly."""
-    from stl_conveyor.nodes.actuator import Actuator
-    from stl_conveyor.nodes.edge_classifier import EdgeClassifier
-    from stl_conveyor.nodes.encoder import EncoderNode
-    from stl_conveyor.nodes.local_classifier import LocalClassifier
-    from stl_conveyor.nodes.offload_policy import OffloadPolicy
+    from stl_conveyor.nodes.device.actuator import Actuator
+    from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
+    from stl_conveyor.nodes.device.encoder import EncoderNode
+    from stl_conveyor.nodes.device.local_classifier import LocalClassifier
+    from stl_conveyor.nodes.device.offload_policy import OffloadPolicy
     plan = [
         (Actuator, {'guard': GUARD}, {}, 'act'),
         (LocalClassifier, {'models_dir': str(models)}, {}, group),
@@ -205,7 +206,7 @@ def device_specs(models, *, group='device', edge=True, **changes):
 @contextmanager
 def node_process(name, *, domain_id, parameters=(), remappings=(), log=None):
     """Run a node as a process of its own; it is killed at the end if it still runs."""
-    command = [sys.executable, '-m', f'stl_conveyor.nodes.{name}', '--ros-args']
+    command = [sys.executable, '-m', node_module(name), '--ros-args']
     for key, value in dict(parameters).items():
         text = value if isinstance(value, str) else json.dumps(value)
         command += ['-p', f'{key}:={text}']

@@ -6,9 +6,9 @@ import pytest
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.resources import share_path
-from stl_conveyor.training.codec_fit import (
+from stl_conveyor_lab.train.codec.fit import (
     fit_spec, pca_transform, spatial_transform, transform)
-from stl_conveyor.training.tiny import tiny_images
+from stl_conveyor_lab.train.tiny import tiny_images
 
 
 def banded_spec(size: int = 160, fine: int = 2) -> CodecSpec:

@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image, JointState, LaserScan
 from std_msgs.msg import Float64
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.nodes.time import to_stamp
+from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.gazebo_world import (
     beam_angle, BEAM_FRAME, BEAM_HEIGHT, BEAM_RAYS, CAMERA_RATE, MAX_COMMAND_AGE, OPTICAL_FRAME,

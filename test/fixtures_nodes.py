@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope='session')
 def tiny_models(tmp_path_factory):
     """Return a model folder for the classes of config/cell.yaml."""
-    from stl_conveyor.training.tiny import make_tiny_model_folder
+    from stl_conveyor_lab.train.tiny import make_tiny_model_folder
     cell = CellDescription.load(ROOT / 'config' / 'cell.yaml')
     folder = tmp_path_factory.mktemp('models')
     make_tiny_model_folder(folder, cell.classes)

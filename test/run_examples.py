@@ -4,9 +4,9 @@
 from pathlib import Path
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.scoring import (
+from stl_conveyor.assess.scoring import (
     Action, Answer, Decision, ItemRecord, Quantiles, score, slack_ms, Transfer)
-from stl_conveyor.cell.summary import RunSettings, Summary
+from stl_conveyor.assess.summary import RunSettings, Summary
 
 CELL = CellDescription.load(Path(__file__).parents[1] / 'config' / 'cell.yaml')
 FULL = ItemRecord(

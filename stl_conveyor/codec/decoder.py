@@ -10,8 +10,8 @@ from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.codec.spec import CodecSpec, MAX_PLANES
 from stl_conveyor.codec.wire import side_probabilities, unpack
 from stl_conveyor.errors import ModelFileError
-from stl_conveyor.vision.classifier import make_session
-from stl_conveyor.vision.model_folder import ModelFolder
+from stl_conveyor.models.classifier import make_session
+from stl_conveyor.models.model_folder import ModelFolder
 
 EDGE_INPUTS = {'latents': 4, 'bytes_received': 1, 'side': 2, 'has_side': 1}
 
@@ -107,7 +107,7 @@ class Decoder:
         inputs = {i.name: len(i.shape) for i in self._edge.get_inputs()}
         if inputs != EDGE_INPUTS:
             raise ModelFileError(f'{path} has inputs {inputs}, expected {EDGE_INPUTS}; '
-                                 'export it again with python -m stl_conveyor.training.codec')
+                                 'export it again with python -m stl_conveyor_lab.train.codec.codec')
         # Derives all tables and warms the model up, so that the first item is not the slowest.
         self._coder = GroupCoder(self._spec)
         self._coder.decode(0, min(8, self._spec.groups), False, b'')

@@ -11,7 +11,7 @@ from stl_conveyor.codec.protection import transmission_order
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.transform import PatchTransform
 from stl_conveyor.codec.wire import header_size, pack, Packet, side_levels
-from stl_conveyor.vision.model_folder import ModelFolder
+from stl_conveyor.models.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 import hashlib
 
 from stl_conveyor.codec.spec import CodecSpec
-from stl_conveyor.vision.model_folder import ModelFolder
+from stl_conveyor.models.model_folder import ModelFolder
 
 
 def codec_identity(model_folder: ModelFolder) -> int:

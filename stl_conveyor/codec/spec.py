@@ -39,7 +39,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EO
 
 def _not_ours(path: Path, error: Exception) -> ModelFileError:
     return ModelFileError(f'{path} is not a codec file ({error}); export it again with '
-                          'python -m stl_conveyor.training.codec')
+                          'python -m stl_conveyor_lab.train.codec.codec')
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class CodecSpec:
     def _check(self, path: Path) -> None:
         def refuse(reason: str) -> None:
             raise ModelFileError(
-                f'{path}: {reason}; export it again with python -m stl_conveyor.training.codec')
+                f'{path}: {reason}; export it again with python -m stl_conveyor_lab.train.codec.codec')
 
         if self.header.shape != (3,) or self.version not in READABLE_VERSIONS:
             refuse(f'codec file format {self.header.tolist()} is none of {READABLE_VERSIONS}')

@@ -171,7 +171,7 @@ class PolicySettings:
         if self.rewards is None:
             raise ConfigError(
                 f'policy {policy!r} needs the distribution of expected rewards: '
-                'fit reward.json first (python -m stl_conveyor.training.policy)'
+                'fit reward.json first (python -m stl_conveyor_lab.train.reward.fit)'
             )
         return self.rewards
 

@@ -11,7 +11,7 @@ from stl_conveyor.policy import (
     RewardEstimator,
 )
 from stl_conveyor.resources import share_path
-from stl_conveyor.vision.model_folder import ModelFolder
+from stl_conveyor.models.model_folder import ModelFolder
 
 ADAPTIVE_NETWORK = 'models/policy/adaptive.onnx'
 

@@ -10,9 +10,9 @@ the weak one is, else 0. Three estimators share one interface and one file forma
   (Qiu et al., "Adaptive Edge Offloading for Image Classification Under Rate Limit", IEEE TCAD
   2022).
 * ``NetworkReward``: a small network on the whole probability vector, sorted and by class, which
-  predicts whether each classifier is right; trained by ``stl_conveyor.training.policy``.
+  predicts whether each classifier is right; trained by ``stl_conveyor_lab.train.reward.fit``.
 * ``PosteriorReward``: kernel regression of the reward on the doubt 1 - q, where q is the
-  probability that the weak model's posterior (``stl_conveyor.training.posterior``) gives to the
+  probability that the weak model's posterior (``stl_conveyor_lab.train.classifiers.posterior``) gives to the
   weak classifier's first choice.
 
 reward.json, all numbers as JSON numbers, arrays in row-major order::
@@ -237,7 +237,7 @@ class RewardEstimator(ABC):
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
             raise ModelFileError(
                 f'{path} is no usable reward.json ({error}); fit it again with '
-                'python -m stl_conveyor.training.policy'
+                'python -m stl_conveyor_lab.train.reward.fit'
             ) from error
 
     def save(self, path: 'str | Path', measured: 'dict | None' = None) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription, Lane
-from stl_conveyor.command_line import exit_code
+from stl_conveyor.errors import exit_code
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.layout import (

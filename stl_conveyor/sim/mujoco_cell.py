@@ -23,7 +23,7 @@ from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 from stl_conveyor.sim.layout import (
     FEED_OFFSET, HOLD_TIME, lane_at, PUSH_TIME, PUSHER_OUT, RETRACT_TIME,
     TIME_STEP)
-from stl_conveyor.sim.light_barrier import LightBarrier
+from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.sim.parts import feed_pose_of, finish_of, part_index, PARTS
 from stl_conveyor.sim.rest import RestWatch
 from stl_conveyor.sim.scene import cell_xml, PARKING_HEIGHT, SKIN_PERIOD, template_xml

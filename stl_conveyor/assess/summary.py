@@ -1,0 +1,117 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The result of a run in one object, as summary.json and as a table."""
+from dataclasses import asdict, dataclass
+import json
+import math
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Tuple
+
+from stl_conveyor.assess.scoring import Quantiles, Score
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was asked to be."""
+
+    items: int = 200
+    seed: int = 1
+    policy: str = 'adaptive'
+    rate: float = 0.25  # tokens per time unit
+    bucket: float = 4.0  # tokens
+    link: str = 'light'
+    fault: str = 'none'
+    arrivals: str = 'periodic'
+    time_unit: float = 0.5  # s
+    models: str = ''
+    cell: str = ''
+    overrides: Tuple[str, ...] = ()  # NODE.PARAMETER=VALUE, beyond the shipped parameter file
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that summary.json holds."""
+
+    settings: RunSettings
+    score: Score
+    strong_correct: Optional[int]  # by lane; None: the strong model could not be asked
+    strong_class_correct: Optional[int]
+    link_bytes: Mapping[str, int]  # on the wire, headers included, by channel, of what arrived
+    tokens_spent: Optional[float]  # None: no bucket was heard of
+    slack_ms: Quantiles
+    latency_ms: Mapping[str, Quantiles]
+    cpu_seconds_per_item: Mapping[str, float]
+    seconds_to_first_item: float
+    seconds: float
+    simulation_lag_ms: float  # from exposure to picture, the worst
+    troubles: Tuple[str, ...]  # what nodes complained of
+    deaths: Tuple[str, ...]  # processes that ended when nobody asked them to
+    complete: bool  # every item came to rest
+    versions: Mapping[str, str]
+
+    def as_json(self) -> Mapping[str, Any]:
+        """Return the content of summary.json; what was not measured is null."""
+        settings = asdict(self.settings)
+        content = {**asdict(self.score), 'strong_correct': self.strong_correct,
+                   'strong_class_correct': self.strong_class_correct,
+                   'link_bytes': dict(self.link_bytes),
+                   'tokens_spent': self.tokens_spent, 'slack_ms': asdict(self.slack_ms),
+                   'latency_ms': {k: asdict(v) for k, v in self.latency_ms.items()},
+                   'cpu_seconds_per_item': dict(self.cpu_seconds_per_item),
+                   'seconds_to_first_item': self.seconds_to_first_item,
+                   'seconds': self.seconds, 'simulation_lag_ms': self.simulation_lag_ms,
+                   'troubles': list(self.troubles), 'deaths': list(self.deaths),
+                   'complete': self.complete, 'seed': settings.pop('seed'),
+                   'versions': dict(self.versions)}
+        settings.pop('items')
+        return {**content, 'settings': settings}
+
+    def write(self, path: Path) -> None:
+        """Write summary.json."""
+        path.write_text(
+            json.dumps(finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
+
+    def rows(self) -> List[Tuple[str, str]]:
+        """Return names and values for people."""
+        score, n = self.score, max(self.score.items, 1)
+
+        def part(count: Optional[int]) -> str:
+            return 'not measured' if count is None else f'{count} of {n} ({count / n:.1%})'
+
+        overhead = self.latency_ms.get('overhead', Quantiles.of([]))
+        return [
+            ('items at rest where they belong', part(score.correct)),
+            ('sent to the right lane', part(score.outcome_correct)),
+            ('local answer alone, right lane', part(score.local_correct)),
+            ('strong model on every crop, right lane', part(self.strong_correct)),
+            ('in no bin', str(score.lost)),
+            ('outcomes', str(score.outcomes)),
+            ('not acted on', str(score.unacted)),
+            ('missed deadlines', str(score.missed_deadlines)),
+            ('offloaded', part(score.offloaded)),
+            ('answers of the edge', str(score.edge_answers)),
+            ('bytes sent (payload)', f'{score.bytes_sent}'
+             + (f', {score.bytes_sent / score.offloaded:.0f} per offloaded item'
+                if score.offloaded else '')),
+            ('bytes that crossed the link', ', '.join(
+                f'{name.replace("_", " ")} {size}' for name, size in self.link_bytes.items())
+             or 'not measured'),
+            ('tokens spent', 'not measured' if self.tokens_spent is None
+             else f'{self.tokens_spent:.2f}'),
+            ('slack p01 / p50 / p99', f'{self.slack_ms.p01:.1f} / {self.slack_ms.p50:.1f} / '
+             f'{self.slack_ms.p99:.1f} ms'),
+            ('middleware and Python p50 / p99', f'{overhead.p50:.1f} / {overhead.p99:.1f} ms'),
+            ('CPU per item', f"{1e3 * self.cpu_seconds_per_item.get('total', 0):.0f} ms"),
+            ('latest picture after its exposure', f'{self.simulation_lag_ms:.0f} ms'),
+            ('start to first item', f'{self.seconds_to_first_item:.1f} s')]
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for what is not a finite number."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

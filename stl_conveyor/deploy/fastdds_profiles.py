@@ -1,0 +1,184 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Fast DDS profiles for the network between device and edge.
+
+``python -m stl_conveyor.deploy.fastdds_profiles uplink --peer 192.168.1.20 > uplink.xml`` prints one; a
+process takes it with ``FASTDDS_DEFAULT_PROFILES_FILE=uplink.xml`` (Jazzy:
+``FASTRTPS_DEFAULT_PROFILES_FILE``) and ``ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT``.
+
+For Wi-Fi (docs/two_machines.md), shipped as config/fastdds_device.xml and fastdds_edge.xml:
+
+* ``device``: every process at the belt. Wi-Fi sends multicast at its lowest rate and does not
+  repeat what is lost, so the edge is found by its address and multicast is not used. A datagram
+  stays below one MTU, because one lost fragment loses all of it. A pause of the radio of up to a
+  minute does not end the acquaintance.
+* ``edge``: the same on the server, where the devices announce themselves; it knows of none.
+
+For a slow link (docs/network.md). By default every ROS process announces itself to everybody
+again and again and tells of all its parameter services, which alone fills a link of 34 kbit/s.
+With these only one node of each side, its gateway, knows of the other side; it announces itself
+rarely and to one port. Images, captures and simulation never leave the machine.
+
+* ``local``: every other node, on both sides. Shared memory and the loopback interface only.
+* ``uplink``: device_gateway. ``downlink``: edge_gateway. Each is told the address of the other.
+
+The launch argument gateway_peer writes and uses these.
+"""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+import ipaddress
+import os
+from pathlib import Path
+import sys
+from types import MappingProxyType
+from typing import Any
+from xml.etree import ElementTree
+
+from stl_conveyor.errors import exit_code
+from stl_conveyor.errors import ConfigError
+
+WIFI = ('device', 'edge')
+GATEWAYS = ('uplink', 'downlink')
+NODE_ROLES = MappingProxyType({'device_gateway': 'uplink', 'edge_gateway': 'downlink'})
+ROLES = (*WIFI, 'local', *GATEWAYS)
+MOST_GATEWAYS = 20  # on one machine; participants above 119 run into the ports of the next domain
+LEASE = 60  # s without an announcement after which a participant counts as gone
+PROCESSES = 32  # ROS processes on one machine that find each other over loopback
+GATEWAY = 100  # number of a gateway's participant, so that its port is known beforehand
+SEGMENT = 16 * 2 ** 20  # bytes of shared memory: some frames of a camera; 512 kB hold not one
+DOMAINS = 232  # more have no ports (RTPS 2.5, 9.6.2.3)
+LOOPBACK = '127.0.0.1'
+EDGE_ADDRESS = '${EDGE_ADDRESS}'  # Fast DDS puts the environment's variable there
+
+# What differs: seconds between announcements, how many at first, and the transports.
+_ON_WIFI: Mapping[str, Any] = {
+    'announcement': 10, 'first': 10, 'shared_memory': {'port_queue_capacity': 4096},
+    'udp': {'maxMessageSize': 1400, 'sendBufferSize': 2 ** 20, 'receiveBufferSize': 2 ** 20,
+            'maxInitialPeersRange': 16},
+    'builtin': {'avoid_builtin_multicast': 'true'}, 'more': {}}
+_ON_A_SLOW_LINK: Mapping[str, Any] = {
+    'announcement': 15, 'first': 3, 'shared_memory': {},
+    'udp': {'maxInitialPeersRange': PROCESSES}, 'builtin': {},
+    'more': {'propertiesPolicy': {'properties': {'property': {
+        'name': 'fastdds.type_propagation', 'value': 'disabled'}}}}}
+
+
+def discovery_port(domain: int, participant: int) -> int:
+    """Return the UDP port on which a participant is told of others (RTPS 2.5, 9.6.2.3)."""
+    return 7400 + 250 * domain + 10 + 2 * participant
+
+
+def user_port(domain: int, participant: int) -> int:
+    """Return the UDP port on which a participant receives its topics (RTPS 2.5, 9.6.2.3)."""
+    return discovery_port(domain, participant) + 1
+
+
+def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) -> str:
+    """
+    Return a profile as the text of an XML file.
+
+    :param role: one of `ROLES`.
+    :param domain: ROS_DOMAIN_ID, for a gateway.
+    :param peer: address (IPv4) of the other side, for a gateway or the device; of the device:
+        empty leaves it to the variable EDGE_ADDRESS.
+    :param number: of the gateway, from 0; the same on both sides, and one for each cell.
+    :raises ConfigError: if there is no such role, domain or number, or the peer is no address.
+    """
+    if role not in ROLES:
+        raise ConfigError(f'there is no profile {role!r}; choose from {", ".join(ROLES)}')
+    if not 0 <= domain <= DOMAINS:
+        raise ConfigError(f'domain {domain} is not within 0..{DOMAINS}')
+    if not 0 <= number < MOST_GATEWAYS:
+        raise ConfigError(f'gateway {number} is not within 0..{MOST_GATEWAYS - 1}')
+    link = _ON_WIFI if role in WIFI else _ON_A_SLOW_LINK
+    peers: list[dict[str, Any]] = [{'address': LOOPBACK}]
+    interfaces: dict[str, Any] = {}
+    strangers: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
+    if role == 'local':
+        interfaces = {'interfaceWhiteList': {'address': LOOPBACK}}
+        strangers = {'ignoreParticipantFlags': 'FILTER_DIFFERENT_HOST'}
+    elif role == 'device':
+        peers.append({'address': _address(peer) if peer else EDGE_ADDRESS})
+    elif role in GATEWAYS:
+        identity = {'participantID': GATEWAY + number}
+        peers.append({'port': discovery_port(domain, GATEWAY + number),
+                      'address': _address(peer)})
+    root = ElementTree.Element('dds', xmlns='http://www.eprosima.com')
+    profiles = ElementTree.SubElement(root, 'profiles')
+    _add(profiles, {'transport_descriptors': {'transport_descriptor': [
+        {'transport_id': 'shared_memory', 'type': 'SHM', 'segment_size': SEGMENT,
+         **link['shared_memory']},
+        {'transport_id': 'udp', 'type': 'UDPv4', **link['udp'], **interfaces}]}})
+    participant = ElementTree.SubElement(
+        profiles, 'participant', profile_name=role, is_default_profile='true')
+    _add(participant, {'rtps': {
+        **identity,
+        'useBuiltinTransports': 'false',
+        'userTransports': {'transport_id': ['shared_memory', 'udp']},
+        'builtin': {
+            **link['builtin'],
+            'discovery_config': {
+                **strangers,
+                'leaseDuration': {'sec': LEASE},
+                'leaseAnnouncement': {'sec': link['announcement']},
+                'initialAnnouncements': {'count': link['first'], 'period': {'sec': 1}}},
+            'initialPeersList': {'locator': [{'udpv4': place} for place in peers]}},
+        **link['more']}})
+    ElementTree.indent(root)
+    return ('<?xml version="1.0" encoding="UTF-8"?>\n'
+            f'<!-- Written by: python -m stl_conveyor.deploy.fastdds_profiles {role} -->\n'
+            + ElementTree.tostring(root, encoding='unicode') + '\n')
+
+
+def _address(peer: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(peer))
+    except ValueError as error:
+        raise ConfigError(
+            f'peer {peer!r}: give the IPv4 address of the other side') from error
+
+
+def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:
+    """Add elements: a mapping has elements of its own, a list is one element after another."""
+    for name, value in content.items():
+        for each in value if isinstance(value, list) else [value]:
+            child = ElementTree.SubElement(parent, name)
+            if isinstance(each, Mapping):
+                _add(child, each)
+            else:
+                child.text = str(each)
+
+
+def environment(profile: Path) -> Mapping[str, str]:
+    """Return the variables with which a process takes its discovery from a profile alone."""
+    # Fast DDS 2, which Jazzy has, knows the older name; later ones warn of it.
+    name = ('FASTRTPS_DEFAULT_PROFILES_FILE' if os.environ.get('ROS_DISTRO') == 'jazzy'
+            else 'FASTDDS_DEFAULT_PROFILES_FILE')
+    return {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT', 'ROS_STATIC_PEERS': '',
+            name: str(profile)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a profile; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog='python -m stl_conveyor.deploy.fastdds_profiles',
+        description='Print a Fast DDS profile for the network between device and edge.')
+    parser.add_argument('role', choices=ROLES, help='which side of the link')
+    parser.add_argument('--domain', type=int, default=0, help='ROS_DOMAIN_ID')
+    parser.add_argument('--peer', default='', help='address (IPv4) of the other side')
+    parser.add_argument('--number', type=int, default=0,
+                        help='of the gateway, where several cells have one each')
+    options = parser.parse_args(arguments)
+
+    def work() -> None:
+        print(profile_xml(options.role, domain=options.domain, peer=options.peer,
+                          number=options.number), end='')
+    return exit_code('fastdds_profiles', work)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,149 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Where frames come from beside a topic: a camera that OpenCV opens, or a folder of images.
+
+They need no ROS: whatever has what FrameHost lists can hold them, a node or a command.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import threading
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stl_conveyor.errors import ConfigError, Level, MissingDependency
+from stl_conveyor.vision.image import read_image
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+# RGB uint8 [H, W, 3], stamp (ns, ROS time), frame_id
+FrameCallback = Callable[[NDArray[np.uint8], int, str], None]
+
+
+class FrameHost(Protocol):
+    """What a source asks of the node or command that holds it."""
+
+    def get_clock(self) -> Any:
+        """Return a clock with `now().nanoseconds`."""
+
+    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Return the callback with this package's errors reported instead of raised."""
+
+    def every(self, period: float, callback: Callable[[], None]) -> Any:
+        """Call back every `period` seconds until the `cancel` of what is returned."""
+
+    def set_condition(self, name: str, level: Level, message: str) -> None:
+        """Report a condition that lasts."""
+
+    def clear_condition(self, name: str, message: str) -> None:
+        """Say that a condition has ended."""
+
+
+class FrameSource(Protocol):
+    """Calls back with frames from its start until it is stopped."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End; no frame comes afterwards."""
+
+
+class DeviceSource:
+    """Frames of a camera that OpenCV can open (V4L2); a camera that is unplugged is awaited."""
+
+    def __init__(
+        self, node: FrameHost, callback: FrameCallback, device: str, latency: float,
+    ) -> None:
+        """
+        Prepare to open `device`, a path or a number.
+
+        :param latency: seconds from mid-exposure until OpenCV hands a frame over.
+        :raises MissingDependency: if OpenCV is not installed.
+        """
+        try:
+            import cv2
+        except ImportError as error:
+            raise MissingDependency(
+                'source "device" needs OpenCV: apt install python3-opencv, or '
+                'pip install opencv-python-headless') from error
+        self._cv2 = cv2
+        self._node = node
+        self._callback = node.guarded(callback)
+        self._device: str | int = int(device) if device.isdigit() else device
+        self._latency_ns = round(latency * 1e9)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='camera device', daemon=True)
+
+    def start(self) -> None:
+        """Read in a thread of its own, because a read blocks."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stop.set()
+        self._thread.join(timeout=2.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            capture = self._cv2.VideoCapture(self._device)
+            # With a longer queue the frames are older than they look.
+            capture.set(self._cv2.CAP_PROP_BUFFERSIZE, 1)
+            while not self._stop.is_set():
+                good, frame = capture.read()
+                if not good:
+                    break
+                stamp_ns = self._node.get_clock().now().nanoseconds - self._latency_ns
+                self._node.clear_condition('device', f'camera {self._device} delivers')
+                self._callback(np.ascontiguousarray(frame[:, :, ::-1]), stamp_ns, '')
+            capture.release()
+            if not self._stop.is_set():
+                self._node.set_condition(
+                    'device', Level.ERROR, f'camera {self._device} delivers no frame; check '
+                    'that it is plugged in and that no other program holds it')
+                self._stop.wait(1.0)
+
+
+class FolderSource:
+    """The images of a folder, by name, at a steady rate: each one an item."""
+
+    def __init__(
+        self, node: FrameHost, callback: FrameCallback, folder: str, rate: float, repeat: bool,
+    ) -> None:
+        """
+        List the images.
+
+        :raises ConfigError: if there are none.
+        """
+        self._files = sorted(
+            path for path in Path(folder).expanduser().glob('*')
+            if path.suffix.lower() in IMAGE_SUFFIXES) if folder else []
+        if not self._files:
+            raise ConfigError(
+                f'folder: {folder!r} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+        self._node = node
+        self._callback = callback
+        self._rate = rate
+        self._repeat = repeat
+        self._next = 0
+
+    def start(self) -> None:
+        """Show the first image after one period."""
+        self._timer = self._node.every(1.0 / self._rate, self._show)
+
+    def stop(self) -> None:
+        """Leave the timer to the node, which destroys it."""
+
+    def _show(self) -> None:
+        if self._next >= len(self._files):
+            if not self._repeat:
+                self._timer.cancel()
+                return
+            self._next = 0
+        path = self._files[self._next]
+        self._next += 1
+        self._callback(read_image(path), self._node.get_clock().now().nanoseconds, '')

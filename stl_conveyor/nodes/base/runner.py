@@ -1,0 +1,245 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Run nodes: one as a process, or several in this process, each group with its executor."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import contextlib
+from dataclasses import dataclass, field
+import gc
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+
+# Environment variable: 'wait_set' or 'events'; see `make_executor`.
+EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
+LONGEST_WAIT = 1.0  # s; without an end EventsExecutor does not wait at all
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """
+    A node to run.
+
+    :param group: nodes of one group share an executor and its thread, so that none of them runs
+        while another one computes.
+    """
+
+    node_class: type[ConveyorNode]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    namespace: str = ''
+    group: str = ''
+    name: str = ''
+    remappings: Mapping[str, str] = field(default_factory=dict)
+
+
+class NodeRunner:
+    """
+    Nodes in this process, as a context manager.
+
+    The nodes start themselves in the order given (unless `autostart` is false) and are
+    deactivated in that order on exit, while they can still publish. rclpy need not be
+    initialised; with a `domain_id` the nodes have a context of their own.
+    """
+
+    def __init__(self, specs: Sequence[NodeSpec], *, domain_id: int | None = None) -> None:
+        """
+        Construct the nodes.
+
+        :raises ConfigError: naming the parameter that cannot be used.
+        """
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain_id)
+        self._stop = threading.Event()
+        self._executors: dict[str, Executor] = {}
+        self._threads: list[threading.Thread] = []
+        self.nodes: list[ConveyorNode] = []
+        try:
+            for spec in specs:
+                self._add(spec)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _add(self, spec: NodeSpec) -> None:
+        arguments: dict[str, Any] = {'context': self.context, 'use_global_arguments': False}
+        if spec.name:
+            arguments['node_name'] = spec.name
+        if spec.namespace:
+            arguments['namespace'] = spec.namespace
+        if spec.remappings:
+            arguments['cli_args'] = ['--ros-args'] + [
+                word for old, new in spec.remappings.items() for word in ('-r', f'{old}:={new}')]
+        node = spec.node_class(
+            parameter_overrides=[
+                Parameter(name, value=list(value) if isinstance(value, tuple) else value)
+                for name, value in spec.parameters.items()],
+            **arguments)
+        self.nodes.append(node)
+        executor = self._executors.get(spec.group)
+        if executor is None:
+            executor = make_executor(self.context)
+            self._executors[spec.group] = executor
+        executor.add_node(node)
+
+    def node(self, name: str) -> ConveyorNode:
+        """Return the first node with this name."""
+        return next(node for node in self.nodes if node.get_name() == name)
+
+    def start(self) -> None:
+        """Spin every group in a thread of its own."""
+        tune_garbage_collection()
+        if len(self._executors) > 1:
+            # Python lets a busy thread run for 5 ms before another one's turn.
+            sys.setswitchinterval(0.001)
+        for group, executor in self._executors.items():
+            thread = threading.Thread(
+                target=_spin, args=(executor, self._stop), name=f'executor {group}',
+                daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether every executor still spins."""
+        return bool(self._threads) and not self._stop.is_set()
+
+    def stop(self) -> None:
+        """Stop spinning, deactivate the nodes in order, and leave the graph."""
+        self._stop.set()
+        for executor in self._executors.values():
+            executor.create_task(_wake)
+        for thread in self._threads:
+            thread.join(timeout=2.0)
+        for node in self.nodes:
+            node.close()
+        for executor in self._executors.values():
+            executor.shutdown(timeout_sec=0)
+        self._threads, self.nodes, self._executors = [], [], {}
+        rclpy.try_shutdown(context=self.context)
+        # A node is a cycle of objects; frozen, it would keep its DDS participant for ever, and
+        # Fast DDS finds no more than 32 of them on a machine.
+        gc.unfreeze()
+        gc.collect()
+
+    def __enter__(self) -> NodeRunner:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+
+def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = None) -> int:
+    """
+    Run a node until SIGINT or SIGTERM and return the process's exit code.
+
+    0 after a signal, 2 when a parameter cannot be used. The signals are handled here and not by
+    rclpy, because a node has outcomes and accounts to publish before the context goes.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(args=None if arguments is None else list(arguments),
+               signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    node = None
+    try:
+        try:
+            executor = make_executor()
+            node = node_class()
+        except ConfigError as error:
+            print(f'{node_class.NAME}: {error}', file=sys.stderr)
+            return 2
+        tune_garbage_collection()
+        prioritise_process(node.settings.niceness)
+        executor.add_node(node)
+        # The executor blocks outside Python, where no signal handler runs: so not in this thread.
+        thread = threading.Thread(target=_spin, args=(executor, stop), daemon=True)
+        thread.start()
+        stop.wait()
+        executor.create_task(_wake)
+        thread.join(timeout=1.0)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.close()
+        rclpy.try_shutdown()
+        # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
+        # interpreter ends its handlers are gone, and a second signal would look like a crash.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    return 0
+
+
+def prioritise_process(niceness: int) -> None:
+    """Give every thread of this process a priority, the middleware's too, if that is permitted."""
+    for thread in os.listdir('/proc/self/task') if os.path.isdir('/proc/self/task') else ():
+        with contextlib.suppress(OSError):     # the node's diagnostics tell
+            os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
+
+
+def tune_garbage_collection() -> None:
+    """
+    Take what is loaded by now out of the collector's sight, and let it run less often.
+
+    A full collection over the imported modules takes tens of milliseconds, which is a missed
+    deadline; what messages leave behind is freed by reference counts.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def make_executor(context: Context | None = None) -> Executor:
+    """
+    Return what calls the callbacks of nodes, one after the other.
+
+    SingleThreadedExecutor, which makes a list of all that a node has for every message; with
+    `events` in the environment's variable `EXECUTOR` rclpy's EventsExecutor, which the middleware
+    calls when something comes (docs/architecture.md).
+
+    :raises ConfigError: if there is no such executor, or this rclpy does not have it.
+    """
+    kind = os.environ.get(EXECUTOR) or 'wait_set'
+    if kind == 'wait_set':
+        return SingleThreadedExecutor(context=context)
+    if kind != 'events':
+        raise ConfigError(f'{EXECUTOR} is {kind!r}: choose wait_set or events')
+    try:
+        from rclpy.experimental.events_executor import EventsExecutor
+    except ImportError as error:
+        raise ConfigError(
+            f'{EXECUTOR} is events, which this rclpy does not have: it comes with Kilted; choose '
+            'wait_set') from error
+    return EventsExecutor(context=context)
+
+
+def _spin(executor: Executor, stop: threading.Event) -> None:
+    try:
+        while not stop.is_set() and executor.context.ok():
+            try:
+                executor.spin_once(timeout_sec=LONGEST_WAIT)
+            except (KeyboardInterrupt, ExternalShutdownException):
+                break
+            except Exception:   # from rclpy's own services; our callbacks are guarded
+                traceback.print_exc()
+    finally:
+        stop.set()
+
+
+def _wake() -> None:
+    """Give a waiting executor something to do, so that it looks at its stop flag."""

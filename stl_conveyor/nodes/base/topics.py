@@ -1,0 +1,203 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+The topics of a cell: their types and QoS, who publishes and who listens. Needs no ROS.
+
+The nodes take type and QoS from here, the security policies are generated from here
+(``stl_conveyor.deploy.security``), and tests compare the running graph and the tables in docs/ with it.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+import enum
+from types import MappingProxyType
+
+
+class Profile(enum.Enum):
+    """Names of the QoS profiles; (reliable, transient local, depth, watched)."""
+
+    # Frames of a driver that may publish best effort: newest only, nothing to wait for.
+    SENSOR = (False, False, 1, False)
+    # 77 kB each; for who works on the newest: two, so that one is fetched while the next comes.
+    CAPTURE = (True, False, 2, True)
+    # For who must see each one, also after a pause: it owes every item an outcome.
+    EVERY_CAPTURE = (True, False, 16, True)
+    RESULT = (True, False, 16, True)
+    # Small packets on a lossy link: a lost one is replaced by a better one, never awaited.
+    FEATURE = (False, False, 64, False)
+    # Where items are: of a model each, many at once, and the next one comes soon.
+    POSES = (False, False, 256, False)
+    STATE = (True, True, 1, False)
+    DIAGNOSTICS = (True, False, 16, False)
+
+    def __new__(cls, *_: object) -> Profile:
+        """Make each a member of its own; two of equal value would be one."""
+        member = object.__new__(cls)
+        member._value_ = len(cls.__members__)
+        return member
+
+    def __init__(self, reliable: bool, latched: bool, depth: int, watched: bool) -> None:
+        """Take the tuple apart."""
+        self.reliable = reliable
+        self.latched = latched
+        self.depth = depth
+        self.watched = watched
+
+
+@dataclass(frozen=True)
+class Topic:
+    """
+    A topic, with the nodes of ours at both ends.
+
+    :param name: relative, so that a namespace makes a cell; absolute where cells share it.
+    :param message_type: 'package/Type'.
+    :param profile: of every end that `particular` does not name.
+    :param outside: who else is meant to publish or to listen, in words.
+    :param particular: node → its own profile.
+    :param optional: nodes that use it with some values of their parameters only.
+    :param of_parts: whether it stands in a namespace for each part of the cell, beside the node's.
+    """
+
+    name: str
+    message_type: str
+    profile: Profile
+    publishers: tuple[str, ...]
+    subscribers: tuple[str, ...]
+    outside: str = ''
+    particular: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
+    optional: tuple[str, ...] = ()
+    of_parts: bool = False
+
+    def profile_of(self, node: str) -> Profile:
+        """Return the profile with which a node publishes or listens."""
+        return self.particular.get(node, self.profile)
+
+
+SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
+DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
+EDGE = ('edge_classifier',)
+EVERY_NODE = DEVICE + EDGE + SIMULATION
+GATEWAYS = ('device_gateway', 'edge_gateway')    # in place of link_emulator, on a slow network
+GAZEBO = ('feeder', 'gazebo_io')    # in place of cell_simulator; they need Gazebo's bridge
+TOOLS = ('item_collector',)     # part of a command that looks on for a while; no life cycle
+
+#: The package that each node lies in, below stl_conveyor.nodes.
+ROOMS: Mapping[str, str] = MappingProxyType({
+    **dict.fromkeys((*DEVICE, *TOOLS), 'device'),
+    **dict.fromkeys(EDGE, 'edge'),
+    **dict.fromkeys(('link_emulator', *GATEWAYS), 'link'),
+    **dict.fromkeys(('cell_simulator', 'cell_monitor', *GAZEBO), 'simulation'),
+})
+
+
+def node_module(name: str) -> str:
+    """Return the module of a node, such as 'stl_conveyor.nodes.device.camera'."""
+    return f'stl_conveyor.nodes.{ROOMS[name]}.{name}'
+
+
+TOPICS = (
+    Topic('camera/image_raw', 'sensor_msgs/Image', Profile.SENSOR,
+          ('cell_simulator',), ('camera',), outside='camera driver'),
+    Topic('break_beam', 'std_msgs/Header', Profile.RESULT, ('gazebo_io',), ('camera',),
+          outside='beam driver, with `trigger: beam`'),
+    Topic('capture', 'stl_conveyor/ItemCapture', Profile.CAPTURE,
+          ('camera',), ('local_classifier', 'encoder', 'actuator', 'cell_monitor', 'feeder',
+                        'item_collector'),
+          particular=MappingProxyType(dict.fromkeys(
+              ('camera', 'actuator', 'feeder', 'item_collector'), Profile.EVERY_CAPTURE))),
+    Topic('classification', 'stl_conveyor/Classification', Profile.RESULT,
+          ('local_classifier',), ('offload_policy', 'actuator', 'cell_monitor')),
+    Topic('offload_decision', 'stl_conveyor/OffloadDecision', Profile.RESULT,
+          ('offload_policy',), ('encoder', 'actuator', 'cell_monitor')),
+    Topic('features_tx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
+          ('encoder',), ('link_emulator', 'device_gateway')),
+    Topic('features_rx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
+          ('link_emulator', 'edge_gateway'), ('edge_classifier',)),
+    Topic('feedback_tx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
+          ('edge_classifier',), ('link_emulator', 'edge_gateway')),
+    Topic('feedback_rx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
+          ('link_emulator', 'device_gateway'), ('encoder', 'offload_policy')),
+    Topic('edge_classification_tx', 'stl_conveyor/Classification', Profile.RESULT,
+          ('edge_classifier',), ('link_emulator', 'edge_gateway')),
+    Topic('edge_classification', 'stl_conveyor/Classification', Profile.RESULT,
+          ('link_emulator', 'device_gateway'), ('actuator', 'cell_monitor')),
+    Topic('link/features', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
+          ('device_gateway',), ('edge_gateway',)),
+    Topic('link/feedback', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
+          ('edge_gateway',), ('device_gateway',)),
+    Topic('link/edge_classification', 'stl_conveyor/Classification', Profile.RESULT,
+          ('edge_gateway',), ('device_gateway',)),
+    Topic('transfer', 'stl_conveyor/FeatureFeedback', Profile.RESULT,
+          ('encoder',), ('offload_policy', 'cell_monitor')),
+    Topic('token_bucket', 'stl_conveyor/TokenBucketState', Profile.STATE,
+          ('offload_policy',), ('cell_monitor',), outside='anyone'),
+    Topic('sort_outcome', 'stl_conveyor/SortOutcome', Profile.RESULT,
+          ('actuator',), ('cell_simulator', 'gazebo_io', 'cell_monitor'),
+          outside='diverter driver'),
+    Topic('actuation', 'stl_conveyor/Actuation', Profile.RESULT,
+          ('actuator', 'cell_simulator', 'gazebo_io'), ('actuator',), outside='diverter driver',
+          optional=('actuator',)),
+    Topic('belt_state', 'stl_conveyor/BeltState', Profile.RESULT, ('camera',), ('actuator',),
+          optional=('camera', 'actuator')),
+    Topic('diverter_controller/commands', 'std_msgs/Float64MultiArray', Profile.RESULT,
+          ('actuator',), (), outside='ros2_control', optional=('actuator',)),
+    Topic('diverter_controller/joint_trajectory', 'trajectory_msgs/JointTrajectory',
+          Profile.RESULT, ('actuator',), (), outside='ros2_control', optional=('actuator',)),
+    Topic('joint_states', 'sensor_msgs/JointState', Profile.SENSOR, (),
+          ('actuator', 'gazebo_io'), outside='ros2_control, Gazebo', optional=('actuator',),
+          particular=MappingProxyType({'gazebo_io': Profile.POSES})),
+    Topic('cmd_pos', 'std_msgs/Float64', Profile.RESULT, ('gazebo_io',), (),
+          outside='Gazebo, in the namespace of each pusher', of_parts=True),
+    Topic('break_beam/scan', 'sensor_msgs/LaserScan', Profile.POSES, (), ('gazebo_io',),
+          outside='Gazebo'),
+    Topic('belt/cmd_vel', 'std_msgs/Float64', Profile.RESULT, ('feeder',), (),
+          outside='Gazebo'),
+    Topic('item_poses', 'geometry_msgs/TransformStamped', Profile.POSES, (), ('feeder',),
+          outside='Gazebo'),
+    Topic('item_truth', 'stl_conveyor/ItemTruth', Profile.RESULT,
+          ('cell_simulator', 'feeder'), ('cell_monitor',)),
+    Topic('outcome_markers', 'visualization_msgs/MarkerArray', Profile.STATE, ('cell_monitor',),
+          (), outside='RViz'),
+    Topic('/clock', 'rosgraph_msgs/Clock', Profile.SENSOR,
+          ('cell_simulator',), (), outside='every node, with `use_sim_time`'),
+    Topic('/diagnostics', 'diagnostic_msgs/DiagnosticArray', Profile.DIAGNOSTICS,
+          EVERY_NODE + GATEWAYS + GAZEBO, ('cell_monitor',)),
+)
+
+# Services of others that nodes of ours call: name → nodes.
+CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    'spawn_entity': ('feeder',), 'delete_entity': ('feeder',)})
+
+# Where no emulator stands between the two sides, the device uses the names of the edge, which may
+# serve several cells and keeps its own.
+DEVICE_REMAPPINGS = MappingProxyType({
+    'features_tx': 'features_rx',
+    'feedback_rx': 'feedback_tx',
+    'edge_classification': 'edge_classification_tx',
+})
+
+
+def publisher_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
+    """
+    Return the entry of a topic that a node publishes.
+
+    :raises LookupError: if the table does not say that it does.
+    """
+    for entry in table:
+        if entry.name == topic and node in entry.publishers:
+            return entry
+    raise LookupError(f'{node} publishes no {topic}: declare it in stl_conveyor/nodes/base/topics.py')
+
+
+def subscriber_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
+    """
+    Return the entry of a topic that a node listens to.
+
+    :raises LookupError: if the table does not say that it does.
+    """
+    for entry in table:
+        if entry.name == topic and node in entry.subscribers:
+            return entry
+    raise LookupError(
+        f'{node} does not listen to {topic}: declare it in stl_conveyor/nodes/base/topics.py')

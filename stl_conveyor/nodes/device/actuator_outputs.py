@@ -1,0 +1,408 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""How the actuator's decisions reach the diverters, and how it learns that they moved."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+import time
+from typing import Protocol
+
+from rclpy.duration import Duration
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, Header
+
+from stl_conveyor.cell.belt_history import BeltHistory
+from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.cell.strokes import Extend, Retract, Silent, Stroke, StrokeSchedule, TooLate
+from stl_conveyor.errors import HardwareError, MissingDependency
+from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
+from stl_conveyor.msg import Actuation
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.inbox import Inbox
+from stl_conveyor.nodes.base.items import item_key
+
+FINISH_S = 3.0      # from the camera to the last diverter takes less
+
+
+@dataclass(frozen=True)
+class Push:
+    """
+    An item that a diverter must push.
+
+    :param due_ns: its time on the schedule's clock, as the capture's speed of the belt has it.
+    :param capture_ns: of the capture, on that clock.
+    :param way: metres from the camera to the diverter; 0 = not told, the belt is not followed.
+    :param lead_ns: from the command until the item is met.
+    """
+
+    key: ItemKey
+    header: Header
+    lane: str
+    due_ns: int
+    capture_ns: int = 0
+    way: float = 0.0
+    lead_ns: int = 0
+
+
+class ActuatorOutput(Protocol):
+    """Where pushes go."""
+
+    def push(self, push: Push) -> None:
+        """Have a diverter move at its time."""
+
+    def finish(self) -> None:
+        """Make what is waiting, and let go of the hardware."""
+
+
+class DiverterHealth:
+    """What the diagnostics say about diverters; a lane is well again when it confirms."""
+
+    def __init__(self, node: ConveyorNode) -> None:
+        """Report through the node."""
+        self._node = node
+
+    def confirmed(self, lane: str, lateness_ns: int | None, delay_ns: int | None) -> None:
+        """Take in a confirmation; times in ns where they are known."""
+        self._node.clear_condition(f'diverter.{lane}', f'diverter of lane {lane} confirms')
+        self._node.tick('confirmed')
+        if lateness_ns is not None:
+            self._node.health.sample('command_lateness', lateness_ns / 1e9)
+        if delay_ns is not None:
+            self._node.health.sample('confirm_delay', delay_ns / 1e9)
+
+    def trouble(self, name: str, lane: str, message: str) -> None:
+        """Report a diverter that is silent or cannot be commanded, and count the item."""
+        self._node.health.count(name)
+        self._node.set_condition(f'diverter.{lane}', Level.ERROR, f'{name}: {message}')
+
+
+class TopicOutput:
+    """
+    A driver that listens to `sort_outcome` and answers on `actuation`.
+
+    The outcome has been published when an item is handed in; here the answer is awaited.
+    """
+
+    def __init__(self, node: ConveyorNode, confirm_time: float) -> None:
+        """Wait until `confirm_time` seconds after a diverter's time; 0 = do not wait."""
+        self._node = node
+        self._confirm_ns = round(confirm_time * 1e9)
+        self._health = DiverterHealth(node)
+        self._awaited: dict[ItemKey, tuple[int, str]] = {}
+        if self._confirm_ns:
+            self._timer = node.every(3600.0, self._expire, clock=node.schedule_clock.timer_clock)
+            self._timer.cancel()
+            node.listen('actuation', self._on_actuation)
+
+    def push(self, push: Push) -> None:
+        """Await the driver's answer."""
+        if self._confirm_ns:
+            self._awaited[push.key] = push.due_ns + self._confirm_ns, push.lane
+            self._expire()
+
+    def finish(self) -> None:
+        """Nothing is held."""
+
+    def _on_actuation(self, message: Actuation) -> None:
+        _, lane = self._awaited.pop(item_key(message), (0, message.lane))
+        if message.status == Actuation.STATUS_CONFIRMED:
+            self._health.confirmed(
+                lane, round(message.lateness * 1e9) if message.lateness >= 0 else None,
+                round(message.delay * 1e9) if message.delay >= 0 else None)
+        else:
+            silent = message.status == Actuation.STATUS_SILENT
+            self._health.trouble(
+                'diverter_silent' if silent else 'diverter_failed', lane,
+                f'lane {lane}: {message.detail[:200] or "the driver gave no reason"}')
+
+    def _expire(self) -> None:
+        self._timer.cancel()
+        now_ns = self._node.schedule_clock.now_ns()
+        for key, (expiry_ns, lane) in list(self._awaited.items()):
+            if expiry_ns <= now_ns:
+                del self._awaited[key]
+                self._health.trouble(
+                    'diverter_silent', lane, f'lane {lane}: no driver confirmed on the topic '
+                    'actuation; check that it runs. For one that confirms nothing set '
+                    'confirm_timeout to 0')
+        if self._awaited:
+            self._timer.timer_period_ns = max(
+                0, min(expiry_ns for expiry_ns, _ in self._awaited.values()) - now_ns)
+            self._timer.reset()
+
+
+class StrokeOutput:
+    """
+    Diverters that the actuator commands itself, each at the time at which its item gets there.
+
+    Everything runs in the node's executor; what drivers report from threads of their own is
+    brought there.
+    """
+
+    def __init__(
+        self, node: ConveyorNode, schedule: StrokeSchedule[Push],
+        make_diverters: Callable[[DiverterEvents], Diverters],
+    ) -> None:
+        """
+        Open the hardware.
+
+        :raises ConveyorError: if it cannot be had.
+        """
+        self._node = node
+        self._schedule = schedule
+        self._belt = BeltHistory()
+        self._health = DiverterHealth(node)
+        self._publisher = node.publish_on('actuation')
+        self._timer = node.every(3600.0, self._step, clock=node.schedule_clock.timer_clock)
+        self._timer.cancel()
+        self._inbox = Inbox(node)
+        self._commanded: dict[int, tuple[Stroke[Push], int]] = {}   # until their end, by serial
+        try:
+            self._diverters = make_diverters(DiverterEvents(
+                confirmed=self._from_any_thread(self._on_confirmed),
+                failed=self._from_any_thread(self._on_failed),
+                connected=self._from_any_thread(self._on_connected)))
+        except BaseException:
+            self._inbox.close()
+            raise
+
+    def push(self, push: Push) -> None:
+        """Plan the stroke."""
+        self._schedule.add(push, push.lane, push.due_ns)
+        self._follow_belt()
+
+    def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
+        """
+        Take in where the belt was (m) at a time on the schedule's clock, and its speed (m/s).
+
+        An item's stroke follows the belt: it waits while the belt stands.
+        """
+        self._belt.add(time_ns, position, speed)
+        self._follow_belt()
+
+    def _follow_belt(self) -> None:
+        now_ns = self._node.schedule_clock.now_ns()
+
+        def due_ns(stroke: Stroke[Push]) -> int:
+            push = stroke.item
+            arrival_ns = self._belt.arrival_ns(
+                push.capture_ns, push.way, now_ns) if push.way else None
+            return stroke.due_ns if arrival_ns is None else arrival_ns - push.lead_ns
+        self._schedule.replan(due_ns)
+        self._step()
+
+    def finish(self) -> None:
+        """Make the strokes that are waiting, each at its time, and move everything back."""
+        end = time.monotonic() + FINISH_S
+        clock = self._node.schedule_clock
+        while self._schedule.next_ns() is not None and not clock.simulated:
+            self._inbox.drain()
+            self._step()
+            if time.monotonic() > end:
+                break
+            next_ns = self._schedule.next_ns()
+            if next_ns is not None:
+                time.sleep(min(max(0, next_ns - clock.now_ns()) / 1e9, 0.01))
+        if self._schedule.waiting:
+            self._node.error('strokes_dropped', f'{self._schedule.waiting} items were on their '
+                             'way to a diverter when the node stopped')
+        self._diverters.close()
+        self._inbox.close()
+
+    def _from_any_thread(self, function: Callable[..., None]) -> Callable[..., None]:
+        later = self._inbox.brings(function)
+        return lambda *arguments: later(self._node.schedule_clock.now_ns(), *arguments)
+
+    def _step(self) -> None:
+        self._timer.cancel()
+        clock = self._node.schedule_clock
+        while (action := self._schedule.step(clock.now_ns())) is not None:
+            self._node.guarded(self._do)(action)
+        next_ns = self._schedule.next_ns()
+        if next_ns is not None:
+            self._timer.timer_period_ns = max(0, next_ns - clock.now_ns())
+            self._timer.reset()
+
+    def _do(self, action: object) -> None:
+        if isinstance(action, Extend):
+            self._extend(action)
+        elif isinstance(action, Retract):
+            self._diverters.retract(action.lane)
+        elif isinstance(action, TooLate):
+            self._failed(action.stroke, f'its item was {action.lateness_ns / 1e9:.3f} s past the '
+                         'diverter; raise guard, or move the diverter further from the camera')
+        elif isinstance(action, Silent):
+            self._commanded.pop(action.stroke.serial, None)
+            lane = action.stroke.lane
+            self._publish(action.stroke, Actuation.STATUS_SILENT, action.lateness_ns, None,
+                          self._diverters.remedy(lane))
+            self._health.trouble(
+                'diverter_silent', lane, f'lane {lane} was commanded and did not confirm; '
+                f'{self._diverters.remedy(lane)}')
+
+    def _extend(self, action: Extend[Push]) -> None:
+        stroke = action.stroke
+        self._node.health.sample('stroke_lateness', action.lateness_ns / 1e9)
+        if not action.held and self._diverters.is_out(stroke.lane):
+            self._failed(stroke, 'it was out before it was commanded: it is stuck, or its '
+                         f'feedback is; {self._diverters.remedy(stroke.lane)}')
+            self._diverters.retract(stroke.lane)
+            return
+        self._commanded[stroke.serial] = stroke, action.lateness_ns
+        try:
+            self._diverters.extend(stroke.lane, stroke.serial)
+        except HardwareError as error:
+            self._failed(stroke, str(error))
+
+    def _failed(self, stroke: Stroke[Push], reason: str) -> None:
+        self._schedule.withdraw(stroke)
+        _, lateness_ns = self._commanded.pop(stroke.serial, (stroke, None))
+        self._publish(stroke, Actuation.STATUS_FAILED, lateness_ns, None, reason)
+        self._health.trouble('diverter_failed', stroke.lane, f'lane {stroke.lane}: {reason}')
+
+    def _on_confirmed(self, now_ns: int, lane: str, serial: int | None) -> None:
+        confirmation = self._schedule.confirm(lane, now_ns, serial)
+        if confirmation is None:
+            self._node.health.count('unexpected_confirmations')
+            return
+        self._commanded.pop(confirmation.stroke.serial, None)
+        self._publish(confirmation.stroke, Actuation.STATUS_CONFIRMED, confirmation.lateness_ns,
+                      confirmation.delay_ns, '')
+        self._health.confirmed(lane, confirmation.lateness_ns, confirmation.delay_ns)
+
+    def _on_failed(self, now_ns: int, lane: str, serial: int | None, reason: str) -> None:
+        known = self._commanded.get(serial) if serial is not None else None
+        if known is not None:
+            self._failed(known[0], reason)
+        else:
+            self._health.trouble('diverter_failed', lane, f'lane {lane}: {reason}')
+
+    def _on_connected(self, now_ns: int, reason: str | None) -> None:
+        if reason is None:
+            self._node.clear_condition('diverters', 'the diverters can be reached')
+        else:
+            self._node.set_condition('diverters', Level.ERROR, reason)
+
+    def _publish(
+        self, stroke: Stroke[Push], status: int, lateness_ns: int | None, delay_ns: int | None,
+        detail: str,
+    ) -> None:
+        push = stroke.item
+        self._publisher.publish(Actuation(
+            header=push.header, item_id=push.key.item_id, lane=push.lane, status=status,
+            lateness=-1.0 if lateness_ns is None else lateness_ns / 1e9,
+            delay=-1.0 if delay_ns is None else delay_ns / 1e9, detail=detail))
+
+
+@dataclass(frozen=True)
+class ControllerJoints:
+    """
+    Joints of a ros2_control controller, by lane, with their positions (m or rad).
+
+    :param tolerance: how near to `extended` a joint counts as out.
+    :param travel: seconds that a trajectory gives the joint for its way.
+    """
+
+    joints: Mapping[str, str]
+    extended: float
+    retracted: float
+    tolerance: float
+    travel: float
+
+
+class ControllerDiverters:
+    """
+    Joints that a ros2_control controller moves; `joint_states` tells where they are.
+
+    A forward command controller takes the positions of all its joints on
+    `diverter_controller/commands`, a joint trajectory controller a trajectory on
+    `diverter_controller/joint_trajectory`; remap these names for a controller of another name.
+    """
+
+    connects = False
+
+    def __init__(
+        self, node: ConveyorNode, events: DiverterEvents, joints: ControllerJoints, *,
+        trajectory: bool,
+    ) -> None:
+        """
+        Join the graph.
+
+        :raises MissingDependency: if trajectory_msgs is not installed.
+        """
+        self._events = events
+        self._joints = joints
+        self._targets = {lane: joints.retracted for lane in joints.joints}
+        self._positions: dict[str, float] = {}
+        self._make_message = self._positions_message
+        self._topic = 'diverter_controller/commands'
+        if trajectory:
+            try:
+                from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+            except ImportError as error:
+                raise MissingDependency(
+                    'trajectories need trajectory_msgs: apt install '
+                    'ros-$ROS_DISTRO-trajectory-msgs') from error
+            self._topic = 'diverter_controller/joint_trajectory'
+            travel = Duration(nanoseconds=round(joints.travel * 1e9)).to_msg()
+
+            def trajectory_message() -> JointTrajectory:
+                return JointTrajectory(
+                    joint_names=list(joints.joints.values()),
+                    points=[JointTrajectoryPoint(
+                        positions=list(self._targets.values()), time_from_start=travel)])
+            self._make_message = trajectory_message
+        self._publisher = node.publish_on(self._topic)
+        self._lanes = {joint: lane for lane, joint in joints.joints.items()}
+        node.listen('joint_states', self._on_state)
+
+    def extend(self, lane: str, serial: int) -> None:
+        """
+        Command the joint of a lane out.
+
+        :raises HardwareError: if no controller listens.
+        """
+        self._targets[lane] = self._joints.extended
+        if not self._publisher.get_subscription_count():
+            raise HardwareError(f'no controller listens on {self._topic}; {self.remedy(lane)}')
+        self._publisher.publish(self._make_message())
+        if self.is_out(lane):       # held from the stroke before, so nothing will change
+            self._events.confirmed(lane, serial)
+
+    def retract(self, lane: str) -> None:
+        """Command the joint of a lane back."""
+        self._targets[lane] = self._joints.retracted
+        self._publisher.publish(self._make_message())
+
+    def is_out(self, lane: str) -> bool | None:
+        """Return whether the joint was out when it last said where it is; None before."""
+        position = self._positions.get(lane)
+        return None if position is None else self._is_extended(position)
+
+    def remedy(self, lane: str) -> str:
+        """Return what to check when the joint of a lane does not get there."""
+        return (f'check with `ros2 control list_controllers` that the controller is active, and '
+                f'that joint {self._joints.joints[lane]} is in joint_states')
+
+    def close(self) -> None:
+        """Command all joints back."""
+        self._targets = dict.fromkeys(self._targets, self._joints.retracted)
+        self._publisher.publish(self._make_message())
+
+    def _is_extended(self, position: float) -> bool:
+        return abs(position - self._joints.extended) <= self._joints.tolerance
+
+    def _positions_message(self) -> Float64MultiArray:
+        return Float64MultiArray(data=list(self._targets.values()))
+
+    def _on_state(self, message: JointState) -> None:
+        for joint, position in zip(message.name, message.position):
+            lane = self._lanes.get(joint)
+            if lane is None:
+                continue
+            was_out, self._positions[lane] = self.is_out(lane), position
+            commanded = self._targets[lane] == self._joints.extended
+            if commanded and self._is_extended(position) and not was_out:
+                self._events.confirmed(lane, None)

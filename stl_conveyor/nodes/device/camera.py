@@ -1,0 +1,368 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Make an item of everything that passes under the camera."""
+from __future__ import annotations
+
+import array
+from collections import deque
+from dataclasses import dataclass
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from stl_conveyor.cell.deadline import sorting_deadline
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.cell.odometry import Belt, BeltState, EncoderBelt, SteadyBelt
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.hardware.gpio import GpioBreakBeam, GpioEncoder, LARGEST_PIN, NO_PIN
+from stl_conveyor.msg import BeltState as BeltStateMessage, ItemCapture
+from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource, FrameSource
+from stl_conveyor.nodes.device.topic_source import TopicSource
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.inbox import Inbox
+from stl_conveyor.nodes.base.items import configured_path, RecentItems
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
+from stl_conveyor.vision.image import crop_square, resize_square
+from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
+
+FUTURE_NS = 1_000_000_000
+STALE_NS = 60_000_000_000
+WATCH_BELT_S = 0.05
+OFF_SPEED_S = 0.6           # longer than a belt takes to start or to be known to stand
+BEAM_BLOCKED_S = 3.0        # longer than any item takes
+
+
+@dataclass(frozen=True)
+class CameraSettings(NodeSettings):
+    """Parameters of the camera."""
+
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.')
+    source: str = parameter(
+        'topic', 'Where frames come from: the topic camera/image_raw, a device, or a folder of '
+        'images.', choices=('topic', 'device', 'folder'))
+    trigger: str = parameter(
+        'frame', 'What makes an item of a frame: every frame shows one (a camera with a hardware '
+        'trigger), a light barrier (beam: its times come on the topic break_beam; gpio: it is on '
+        'beam_pin), or the image itself.', choices=('frame', 'beam', 'gpio', 'image'))
+    beam_pin: int = parameter(
+        23, 'Input of the light barrier (BCM number), with trigger gpio.',
+        minimum=0, maximum=LARGEST_PIN)
+    beam_broken_high: bool = parameter(
+        False, 'Whether the input is high while the beam is broken; else low, with a pull-up.')
+    belt_speed_source: str = parameter(
+        'description', 'Where the speed of the belt comes from: the cell description, or an '
+        'encoder on encoder_pins.', choices=('description', 'encoder'))
+    encoder_pins: tuple[int, ...] = parameter(
+        (20, 21), "Inputs of the encoder's channels (BCM numbers); -1 as the second one: it has "
+        'one channel.')
+    encoder_steps_per_metre: float = parameter(
+        1000.0, 'Steps of the encoder per metre of belt: whole cycles of both channels, or rising '
+        'edges of one.', minimum=1.0, maximum=100_000.0)
+    belt_speed_tolerance: float = parameter(
+        0.25, 'By how much the measured speed may differ from the cell description, as a '
+        'fraction, before it is reported; deadlines keep to what is tolerated. Use the value of '
+        'the actuator.', minimum=0.0, maximum=0.9)
+    travel: str = parameter(
+        'up', 'Where the belt carries things in the image.',
+        choices=tuple(item.name.lower() for item in Travel))
+    frame_id: str = parameter(
+        'camera_optical_frame', 'Optical frame (REP-103), where the frames do not name one.')
+    first_item_id: int = parameter(
+        1, 'Number of the first item.', minimum=1, maximum=2**62)
+    device: str = parameter('/dev/video0', 'Camera, with source device: a path or a number.')
+    latency: float = parameter(
+        0.03, 'Seconds from mid-exposure until the device hands a frame over.',
+        minimum=0.0, maximum=1.0)
+    frame_timeout: float = parameter(
+        2.0, 'Seconds without a frame after which that is reported; 0 = never. Not where the '
+        'topic brings a frame for each item only (trigger frame).', minimum=0.0, maximum=3600.0)
+    folder: str = parameter('', 'Folder of images, with source folder.')
+    rate: float = parameter(
+        1.0, 'Images per second, with source folder.', minimum=0.01, maximum=100.0)
+    repeat: bool = parameter(False, 'Begin again after the last image of the folder.')
+    threshold: float = parameter(
+        24.0, 'Difference of grey values between item and belt, with trigger image.',
+        minimum=1.0, maximum=255.0)
+    min_area: int = parameter(
+        400, 'Pixels that an item has at least, with trigger image.', minimum=1,
+        maximum=10_000_000)
+
+
+class Camera(ConveyorNode):
+    """See the module."""
+
+    NAME = 'camera'
+    SETTINGS = CameraSettings
+
+    def __init__(self, **arguments: object) -> None:
+        """Start to count; the count goes on through every reactivation."""
+        super().__init__(**arguments)
+        self._next_id = self.settings.first_item_id
+        self._seen: RecentItems[bool] = RecentItems(128)
+
+    def check_settings(self, settings: CameraSettings) -> None:
+        """Refuse a trigger that the source cannot have."""
+        if settings.source == 'folder' and settings.trigger != 'frame':
+            raise ConfigError('trigger: with source folder every image is an item; use frame')
+        pins = settings.encoder_pins
+        if len(pins) != 2 or not 0 <= pins[0] <= LARGEST_PIN or pins[0] == pins[1] \
+                or not NO_PIN <= pins[1] <= LARGEST_PIN:
+            raise ConfigError(f'encoder_pins: {list(pins)} must be two BCM numbers of '
+                              f'0..{LARGEST_PIN}, or one and -1')
+        used = list(pins) if settings.belt_speed_source == 'encoder' else []
+        if settings.trigger == 'gpio' and settings.beam_pin in used:
+            raise ConfigError(f"beam_pin: GPIO {settings.beam_pin} is the encoder's")
+
+    def configure(self) -> None:
+        """Read the cell and prepare the source."""
+        settings = self.settings
+        self.cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
+        camera = self.cell.camera
+        self.travel = Travel[settings.travel.upper()]
+        self._scale = camera.pixels_per_metre
+        self._belt: Belt = SteadyBelt(self.cell.belt.speed, self._now_ns())
+        if settings.belt_speed_source == 'encoder':
+            self._belt = EncoderBelt(
+                1.0 / settings.encoder_steps_per_metre, expected_speed=self.cell.belt.speed,
+                tolerance=settings.belt_speed_tolerance)
+        self.detector = ItemDetector(
+            self.travel, threshold=settings.threshold, min_area=settings.min_area)
+        self.passages = PassageTrigger(self.travel, self.cell.belt.speed * self._scale)
+        self._expected: deque[float] = deque(maxlen=64)     # place of the belt (m)
+        self._previous: float | None = None                 # the same, at the last frame
+        make_item = {
+            'frame': self._whole_frame, 'beam': self._at_beam, 'gpio': self._at_beam,
+            'image': self._in_image,
+        }[settings.trigger]
+        self._make_item = make_item
+        self._source: FrameSource
+        if settings.source == 'topic':
+            self._source = TopicSource(self, self._on_frame)
+        elif settings.source == 'device':
+            self._source = DeviceSource(self, self._on_frame, settings.device, settings.latency)
+        else:
+            self._source = FolderSource(
+                self, self._whole_image, settings.folder, settings.rate, settings.repeat)
+
+    def activate(self) -> None:
+        """Look."""
+        self._captures = self.publish_on('capture')
+        self._pins: list[GpioBreakBeam | GpioEncoder] = []
+        self._inbox = Inbox(self)
+        try:
+            self._open_pins()
+        except BaseException:
+            self._close_pins()
+            raise
+        if self.settings.trigger == 'beam':
+            self.listen('break_beam', lambda message: self._item_in_beam(to_ns(message.stamp)))
+        self._frame_ns = self.steady_clock.now().nanoseconds
+        steady = self.settings.source == 'device' or (
+            self.settings.source == 'topic' and self.settings.trigger != 'frame')
+        if self.settings.frame_timeout and steady:
+            self.every(min(0.5, self.settings.frame_timeout), self._watch_frames)
+        self._source.start()
+
+    def deactivate(self) -> None:
+        """Look away."""
+        self._source.stop()
+        self._close_pins()
+
+    def refresh_health(self) -> None:
+        """Report how the belt moves."""
+        if self.is_active:
+            self.health.set_value(
+                'belt_speed', f'{self._belt.motion(self._now_ns()).speed:.4f}')
+
+    def _on_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        self._frame_ns = self.steady_clock.now().nanoseconds
+        self._make_item(image, stamp_ns, frame_id)
+
+    def _watch_frames(self) -> None:
+        silence_ns = self.steady_clock.now().nanoseconds - self._frame_ns
+        if silence_ns <= self.settings.frame_timeout * 1e9:
+            self.clear_condition('frames', 'frames come again')
+            return
+        remedy = (
+            'check the cable and power of the camera' if self.settings.source == 'device'
+            else 'check that the driver runs and publishes on camera/image_raw')
+        self.set_condition(
+            'frames', Level.ERROR,
+            f'no frame for more than {self.settings.frame_timeout} s; {remedy}')
+
+    def _open_pins(self) -> None:
+        settings = self.settings
+        if settings.trigger == 'gpio':
+            self._barrier = LightBarrier(self.cell.belt.speed)
+            self._merge_time = BEAM_MERGE / self.cell.belt.speed + 0.002
+            self._light = self.every(self._merge_time, self._after_break)
+            self._light.cancel()
+            self._blocked = self.every(BEAM_BLOCKED_S, self._on_blocked)
+            self._blocked.cancel()
+            self._pins.append(GpioBreakBeam(
+                settings.beam_pin, self._inbox.brings(self._on_beam_change), self._now_ns,
+                broken_high=settings.beam_broken_high))
+        if isinstance(self._belt, EncoderBelt):
+            self._pins.append(GpioEncoder(
+                *settings.encoder_pins, self._belt.step, self._now_ns))
+            self._belt_states = self.publish_on('belt_state')
+            self._off_speed_for = 0.0
+            self.every(WATCH_BELT_S, self._watch_belt)
+
+    def _close_pins(self) -> None:
+        for device in self._pins:
+            device.close()
+        self._pins = []
+        self._inbox.close()
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _watch_belt(self) -> None:
+        now_ns = self._now_ns()
+        motion = self._belt.motion(now_ns)
+        self._belt_states.publish(BeltStateMessage(
+            header=Header(stamp=to_stamp(now_ns)), position=self._belt.position(now_ns),
+            speed=motion.speed, state=list(BeltState).index(motion.state)))
+        self.health.set_value('belt_state', motion.state.value)
+        # A belt that starts or stops passes through other speeds.
+        off_speed = motion.state is BeltState.OFF_SPEED
+        self._off_speed_for = self._off_speed_for + WATCH_BELT_S if off_speed else 0.0
+        pins = ', '.join(str(pin) for pin in self.settings.encoder_pins)
+        described = self.cell.belt.speed
+        if motion.state is BeltState.STOPPED:
+            self.set_condition(
+                'belt', Level.WARN, f'the belt stands: no step of the encoder (GPIO {pins}). If '
+                "it runs, check the encoder's wheel and wiring")
+        elif motion.state is BeltState.REVERSED:
+            self.set_condition(
+                'belt', Level.ERROR, 'the belt runs backwards; if it does not, exchange the two '
+                f'encoder_pins {pins}')
+        elif self._off_speed_for > OFF_SPEED_S:
+            self.set_condition(
+                'belt', Level.ERROR, f'the belt is not at the {described} m/s of the cell '
+                'description: it slips, or encoder_steps_per_metre is wrong; measure it with '
+                '`calibrate belt`')
+        elif not off_speed:
+            self.clear_condition('belt', f'the belt runs at {described} m/s')
+
+    def _on_beam_change(self, broken: bool, time_ns: int) -> None:
+        self._light.cancel()
+        self._blocked.cancel()
+        if broken:      # the light before it may have ended an item
+            self._break_beam(time_ns, False)
+            self._blocked.reset()
+        else:
+            self._light.reset()
+            self.clear_condition('beam', 'the light barrier is free')
+        self._break_beam(time_ns, True)
+        self._edge_ns = time_ns
+
+    def _after_break(self) -> None:
+        self._light.cancel()
+        self._break_beam(self._edge_ns + round(self._merge_time * 1e9), False)
+
+    def _on_blocked(self) -> None:
+        self._blocked.cancel()
+        self.set_condition(
+            'beam', Level.WARN, f'the light barrier (GPIO {self.settings.beam_pin}) has been '
+            f'broken for {BEAM_BLOCKED_S} s: clear it, align it, or compare beam_broken_high')
+
+    def _break_beam(self, time_ns: int, broken: bool) -> None:
+        middle = self._barrier.update(time_ns / 1e9, broken)
+        if middle is not None:
+            self._item_in_beam(round(middle * 1e9))
+
+    def _item_in_beam(self, time_ns: int) -> None:
+        travel = self.cell.camera.x - self.cell.break_beam.x
+        self._expected.append(self._belt.position(time_ns) + travel)
+
+    def _whole_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        self._publish(self._crop(image, *_middle(image)), stamp_ns, frame_id)
+
+    def _whole_image(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        self._publish(resize_square(image, self.cell.camera.crop_size), stamp_ns, frame_id)
+
+    def _at_beam(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        """Take the frame in which the item is nearest to the middle."""
+        place = self._belt.position(stamp_ns)
+        previous, self._previous = self._previous, place
+        moved = 0.0 if previous is None else max(0.0, place - previous)
+        while self._expected and self._expected[0] <= place + moved / 2:
+            centred = self._expected.popleft()
+            offset = (place - centred) * self._scale
+            centred_ns = self._belt.time_at(centred, stamp_ns)
+            if abs(offset) > min(image.shape[:2]) / 2 or centred_ns is None:
+                self.error('item_not_seen', 'no frame shows an item that broke the beam; raise '
+                           'the frame rate')
+                continue
+            middle = self.travel.shifted(*_middle(image), offset)
+            self._publish(self._crop(image, *middle), centred_ns, frame_id)
+
+    def _in_image(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        middle = self.travel.along(*_middle(image))
+        place = self._belt.position(stamp_ns)
+        for item in self.passages.passed(
+                self.detector.detect(image), image.shape[:2], stamp_ns, place * self._scale):
+            offset = (self.travel.along(item.row, item.column) - middle) / self._scale
+            centred_ns = self._belt.time_at(place - offset, stamp_ns)
+            self._publish(
+                self._crop(image, item.row, item.column),
+                stamp_ns if centred_ns is None else centred_ns, frame_id)
+
+    def _crop(self, image: NDArray[np.uint8], row: float, column: float) -> NDArray[np.uint8]:
+        return crop_square(image, row, column, self.cell.camera.crop_size)
+
+    def _publish(self, crop: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        now_ns = self.get_clock().now().nanoseconds
+        ahead_ns = stamp_ns - now_ns
+        # Before the first message on /clock the time is 0, and nothing can be said about stamps.
+        if now_ns and not -STALE_NS <= ahead_ns <= FUTURE_NS:
+            self.warn('absurd_stamp', f'a frame is {ahead_ns / 1e9:.3f} s ahead of ROS time; '
+                      'compare the clocks of driver and device')
+            return
+        if self._seen.get(ItemKey(1, stamp_ns)):
+            self.warn('duplicate_frame', 'a frame came twice')
+            return
+        self._seen.put(ItemKey(1, stamp_ns), True)
+        header = Header(stamp=to_stamp(stamp_ns), frame_id=frame_id or self.settings.frame_id)
+        size = crop.shape[0]
+        item_id, self._next_id = self._next_id, self._next_id + 1
+        self._captures.publish(ItemCapture(
+            header=header, item_id=item_id,
+            deadline=to_stamp(sorting_deadline(stamp_ns, self.cell, self._tolerated_speed())),
+            crop=Image(
+                header=header, height=size, width=size, encoding='rgb8', step=3 * size,
+                data=array.array('B', crop.tobytes()))))
+        self.tick('items')
+        self.health.set_value('last_item_id', item_id)
+
+    def _tolerated_speed(self) -> float | None:
+        """Return the measured speed (m/s) for deadlines, within what is tolerated."""
+        motion = self._belt.motion(self._now_ns())
+        if not isinstance(self._belt, EncoderBelt) or motion.speed <= 0:
+            return None
+        tolerance, described = self.settings.belt_speed_tolerance, self.cell.belt.speed
+        return min(max(motion.speed, described * (1 - tolerance)), described * (1 + tolerance))
+
+
+def _middle(image: NDArray[np.uint8]) -> tuple[float, float]:
+    return (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node as a process."""
+    return run_node(Camera, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,87 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Classify every item on the device with the weak model."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+import sys
+import time
+
+import numpy as np
+
+from stl_conveyor.errors import ModelFileError
+from stl_conveyor.msg import Classification, ItemCapture
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.items import configured_path, float_array, item_key, model_image
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
+
+
+@dataclass(frozen=True)
+class LocalClassifierSettings(NodeSettings):
+    """Parameters of the local classifier."""
+
+    models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
+    threads: int = parameter(1, 'Threads of the model.', minimum=1, maximum=64)
+
+
+class LocalClassifier(ConveyorNode):
+    """See the module."""
+
+    NAME = 'local_classifier'
+    SETTINGS = LocalClassifierSettings
+
+    def configure(self) -> None:
+        """Load and check the weak model."""
+        folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
+        self.classifier = Classifier(folder.path('weak'), self.settings.threads)
+        if (self.classifier.labels, self.classifier.image_size) != (
+                len(folder.labels), folder.image_size):
+            raise ModelFileError(
+                f'{folder.path("weak")}: has {self.classifier.labels} labels and images of '
+                f'{self.classifier.image_size}, the manifest says {len(folder.labels)} and '
+                f'{folder.image_size}; export the folder again')
+        self.labels = folder.labels
+        self.model_id = folder.model_id('weak')
+        self.health.set_value('model', f'{folder.name} weak {self.model_id:016x}')
+
+    def activate(self) -> None:
+        """Listen for captures."""
+        self._publisher = self.publish_on('classification')
+        self.listen('capture', self._on_capture)
+
+    def cleanup(self) -> None:
+        """Drop the model."""
+        self.classifier = None
+
+    def _on_capture(self, message: ItemCapture) -> None:
+        key = item_key(message)
+        if to_ns(message.deadline) < self.schedule_clock.ros_now_ns():
+            self.warn('too_late', f'item {key.item_id} came after its deadline')
+            return
+        started = time.perf_counter()
+        image = model_image(message.crop, self.classifier.image_size)
+        answers, doubts = self.classifier.classify_doubting(image[np.newaxis])
+        probabilities = answers[0]
+        compute_time = time.perf_counter() - started
+        best = int(probabilities.argmax())
+        self._publisher.publish(Classification(
+            header=message.header, item_id=key.item_id, deadline=message.deadline,
+            source=Classification.SOURCE_LOCAL, class_id=self.labels[best],
+            score=min(1.0, float(probabilities[best])), probabilities=float_array(probabilities),
+            posterior=float_array(() if doubts is None else doubts[0]),
+            model_id=self.model_id, final=True, compute_time=compute_time))
+        self.tick('items')
+        self.health.sample('compute_time', compute_time)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node as a process."""
+    return run_node(LocalClassifier, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,315 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Decide which items are worth the network, and keep the token bucket."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+import sys
+
+from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
+from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.codec.identity import codec_identity
+from stl_conveyor.errors import BadProbabilities
+from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.items import configured_path, float_array, item_key, RecentItems
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.policy import (
+    Distribution, exact_fraction, POLICIES, PolicyInput, PolicySettings, Reservation,
+    TokenBucket)
+from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
+from stl_conveyor.models.classifier import check_probabilities
+from stl_conveyor.models.model_folder import ModelFolder
+
+LONGEST_TRANSFER_NS = 10_000_000_000
+
+
+@dataclass(frozen=True)
+class OffloadPolicySettings(NodeSettings):
+    """Parameters of the offload policy."""
+
+    models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
+    policy: str = parameter(
+        'adaptive', 'Which policy decides.', choices=tuple(POLICIES))
+    policy_model: str = parameter(
+        '', 'Network of the learned policies (.onnx). Empty: the one for all buckets that the '
+        'package ships, for the adaptive policy.')
+    rate: float = parameter(
+        0.25, 'Tokens per time unit (r). Read as the decimal that is written.',
+        minimum=0.0, maximum=1000.0)
+    depth: float = parameter(
+        4.0, 'Most tokens that are kept (b).', minimum=1.0, maximum=100_000.0)
+    time_unit: float = parameter(
+        0.5, 'Seconds of the time unit: the shortest item period.', minimum=0.001, maximum=3600.0)
+    nominal_bytes: int = parameter(
+        512, 'Payload bytes that one token buys, and the largest byte budget of an offload.',
+        minimum=1, maximum=1_000_000)
+    byte_budgets: bool = parameter(
+        True, 'Choose how many bytes each item gets (policies mdp and adaptive, with a model '
+        'folder that has a budget.json); else every offload gets a whole token.')
+    threshold: float = parameter(
+        -1.0, 'Expected reward asked for by the policy with a constant threshold; -1 derives it '
+        'from rate, intervals and costs.', minimum=-1.0, maximum=1.0)
+    intervals: tuple[float, ...] = parameter(
+        (1.0,), 'Equally likely times between items, in time units, for the policies that plan.')
+    costs: tuple[float, ...] = parameter(
+        (1.0,), 'Equally likely costs of an offload after its refund, in tokens (0..1), for the '
+        'policies that plan.')
+    seed: int = parameter(0, 'Seed of the random policy.', minimum=0, maximum=2**31 - 1)
+    guard: float = parameter(
+        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0)
+    answer_time: float = parameter(
+        0.1, 'Seconds from a decision to the first possible answer of the edge, until it has been '
+        'measured.', minimum=0.0, maximum=10.0)
+    edge_timeout: float = parameter(
+        1.6, 'Seconds without a sign of life after which the edge counts as gone.',
+        minimum=0.1, maximum=60.0)
+    settle_grace: float = parameter(
+        0.5, 'Seconds after the deadline by which the encoder must have reported what it spent; '
+        'then the whole budget counts as spent.', minimum=0.0, maximum=60.0)
+
+
+@dataclass(frozen=True)
+class _Promise:
+    reservation: Reservation
+    decided_ns: int
+    due_ns: int
+
+
+class OffloadPolicy(ConveyorNode):
+    """See the module."""
+
+    NAME = 'offload_policy'
+    SETTINGS = OffloadPolicySettings
+
+    def __init__(self, **arguments: object) -> None:
+        """Fill the bucket, once: a node that is reactivated has not earned tokens by it."""
+        super().__init__(**arguments)
+        self.bucket = self._make_bucket(self.settings)
+
+    def check_settings(self, settings: OffloadPolicySettings) -> None:
+        """Refuse distributions and buckets that cannot be."""
+        self._make_bucket(settings)
+        self._planning(settings)
+
+    @staticmethod
+    def _make_bucket(settings: OffloadPolicySettings) -> TokenBucket:
+        return TokenBucket(
+            exact_fraction(settings.rate), exact_fraction(settings.depth),
+            round(settings.time_unit * 1e9), settings.nominal_bytes)
+
+    @staticmethod
+    def _planning(settings: OffloadPolicySettings) -> PolicySettings:
+        return PolicySettings(
+            rate=exact_fraction(settings.rate), depth=exact_fraction(settings.depth),
+            intervals=Distribution.of(settings.intervals), costs=Distribution.of(settings.costs),
+            threshold=None if settings.threshold <= -1.0 else settings.threshold,
+            seed=settings.seed)
+
+    def configure(self) -> None:
+        """Load the reward estimate and solve the policy."""
+        settings = self.settings
+        folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
+        self.labels = folder.labels
+        self.codec_id = codec_identity(folder)
+        self.rewards = load_rewards(folder)
+        budgets = None
+        if settings.byte_budgets:
+            budgets = load_budgets(folder, settings.policy, settings.nominal_bytes)
+        self.policy = make_cell_policy(
+            settings.policy, self._planning(settings), self.rewards, budgets,
+            settings.policy_model)
+        self.answer_time = DelayEstimator(
+            initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS,
+            quantile=0.5)
+        self._promises: dict[ItemKey, _Promise] = {}
+        self._decided: RecentItems[bool] = RecentItems(1024)
+        self._previous_stamp_ns: int | None = None
+        self._edge_seen_ns: int | None = None
+        self._edge_codec: int | None = None
+        self.health.set_value('policy', settings.policy)
+        self.health.set_value(
+            'byte_budgets', 'one token' if budgets is None else
+            ' '.join(f'{share * settings.nominal_bytes:.0f}' for share in budgets.shares))
+
+    def activate(self) -> None:
+        """Listen for classifications and for the edge."""
+        self._decisions = self.publish_on('offload_decision')
+        self._states = self.publish_on('token_bucket')
+        self.listen('classification', self._on_classification)
+        self.listen('feedback_rx', self._on_feedback)
+        self.listen('transfer', self._on_transfer)
+        self.every(0.25, self._watch)
+        self.bucket.advance(self.schedule_clock.now_ns())
+        self._publish_state()
+
+    def deactivate(self) -> None:
+        """Settle what is open as if all of it had been spent."""
+        for key in list(self._promises):
+            self._settle(key, None)
+
+    def cleanup(self) -> None:
+        """Drop the models; the bucket stays."""
+        self.policy = self.rewards = None
+
+    @property
+    def edge_alive(self) -> bool:
+        """Return whether the edge gave a sign of life lately and has our codec."""
+        return self._edge_heard and self._edge_codec == self.codec_id
+
+    @property
+    def _edge_heard(self) -> bool:
+        if self._edge_seen_ns is None:
+            return False
+        silence_ns = self.steady_clock.now().nanoseconds - self._edge_seen_ns
+        return silence_ns <= self.settings.edge_timeout * 1e9
+
+    def refresh_health(self) -> None:
+        """Report the level of the bucket."""
+        if self.is_active:
+            state = self.bucket.state
+            self.health.set_value('tokens', f'{state.tokens:.3f}')
+            self.health.set_value('reserved', f'{state.reserved / state.denominator:.3f}')
+            self.health.set_value('edge_alive', self.edge_alive)
+
+    def _on_classification(self, message: Classification) -> None:
+        key = item_key(message)
+        if message.source != Classification.SOURCE_LOCAL:
+            self.warn('wrong_source', f'item {key.item_id}: not a local classification')
+            return
+        if self._decided.get(key):
+            self.warn('duplicate_classification', f'item {key.item_id} is decided already')
+            return
+        now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
+        self.bucket.advance(now_ns)
+        decision = OffloadDecision(
+            header=message.header, item_id=key.item_id, deadline=message.deadline,
+            policy=self.policy.name, reason=OffloadDecision.REASON_BAD_INPUT,
+            tokens=self.bucket.state.tokens)
+        try:
+            probabilities = check_probabilities(message.probabilities, len(self.labels))
+            posterior = None
+            if len(message.posterior):
+                posterior = check_probabilities(message.posterior, len(self.labels))
+            decision.probabilities = float_array(probabilities)
+            decision.expected_reward = self.rewards.expected_reward(probabilities, posterior)
+            self._decide(key, decision, now_ns, ros_ns)
+            self._decided.put(key, True)
+        except BadProbabilities as error:
+            self.warn('bad_probabilities', f'item {key.item_id}: {error}')
+        self._decisions.publish(decision)
+        self._publish_state()
+        self.tick('items')
+
+    def _decide(
+        self, key: ItemKey, decision: OffloadDecision, now_ns: int, ros_ns: int,
+    ) -> None:
+        unit_ns = self.settings.time_unit * 1e9
+        previous_ns, self._previous_stamp_ns = self._previous_stamp_ns, key.stamp_ns
+        choice = self.policy.decide(PolicyInput(
+            expected_reward=decision.expected_reward, level=self.bucket.available,
+            denominator=self.bucket.denominator, time=now_ns / unit_ns,
+            interarrival=math.nan if previous_ns is None or key.stamp_ns <= previous_ns
+            else (key.stamp_ns - previous_ns) / unit_ns))
+        decision.threshold = float(choice.threshold)
+        decision.reason = int(choice.reason)
+        if not choice.offload:
+            return
+        left_ns = to_ns(decision.deadline) - ros_ns
+        if not self.edge_alive:
+            decision.reason = OffloadDecision.REASON_EDGE_GONE
+            return
+        if not 0 <= latest_send_ns(left_ns, round(self.settings.guard * 1e9),
+                                   self.answer_time.estimate_ns(now_ns)) <= LONGEST_TRANSFER_NS:
+            decision.reason = OffloadDecision.REASON_TOO_LATE
+            return
+        reservation = self.bucket.reserve(round(choice.share * self.settings.nominal_bytes))
+        if reservation is None:
+            decision.reason = OffloadDecision.REASON_NO_TOKENS
+            return
+        decision.offload = True
+        decision.byte_budget = reservation.bytes
+        self._promises[key] = _Promise(
+            reservation, now_ns, now_ns + left_ns + round(self.settings.settle_grace * 1e9))
+
+    def _on_feedback(self, message: FeatureFeedback) -> None:
+        if message.status in (
+                FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
+            self._edge_seen_ns = self.steady_clock.now().nanoseconds
+            self._edge_codec = message.codec_id
+            self._watch_edge()
+            return
+        key = item_key(message)
+        promise = self._promises.get(key)
+        if promise is not None and message.status == FeatureFeedback.STATUS_OK \
+                and message.packets == 1 and message.answered:
+            now_ns = self.schedule_clock.now_ns()
+            self.answer_time.add(now_ns - promise.decided_ns, now_ns)
+
+    def _on_transfer(self, message: FeatureFeedback) -> None:
+        key = item_key(message)
+        if message.status != FeatureFeedback.STATUS_TRANSFER_DONE or key not in self._promises:
+            self.warn('unexpected_transfer', f'item {key.item_id}: no tokens are reserved for it')
+            return
+        self._settle(key, message.bytes)
+
+    def _settle(self, key: ItemKey, bytes_used: int | None) -> None:
+        reservation = self._promises.pop(key).reservation
+        self.bucket.advance(self.schedule_clock.now_ns())
+        if bytes_used is None:
+            bytes_used = reservation.bytes
+        elif bytes_used > reservation.bytes:
+            self.warn('budget_exceeded', f'item {key.item_id}: {bytes_used} bytes sent of '
+                      f'{reservation.bytes}')
+        bytes_used = min(bytes_used, reservation.bytes)
+        self.bucket.settle(reservation, bytes_used)
+        self.policy.settled(bytes_used / self.settings.nominal_bytes)
+        self._publish_state()
+
+    def _watch(self) -> None:
+        self._watch_edge()
+        now_ns = self.schedule_clock.now_ns()
+        for key, promise in list(self._promises.items()):
+            if now_ns > promise.due_ns:
+                self.warn('no_account', f'item {key.item_id}: the encoder did not report; its '
+                          'whole budget counts as spent')
+                self._settle(key, None)
+
+    def _watch_edge(self) -> None:
+        heard = self._edge_heard
+        if heard:
+            self.clear_condition('edge_gone', 'the edge is there')
+        else:
+            self.set_condition(
+                'edge_gone', Level.WARN, 'no sign of life from the edge: nothing is offloaded')
+        if heard and self._edge_codec != self.codec_id:
+            self.set_condition(
+                'codec_mismatch', Level.ERROR,
+                f'the edge has codec {self._edge_codec:016x}, the device {self.codec_id:016x}: '
+                'nothing is offloaded; give both the same model folder')
+        else:
+            self.clear_condition('codec_mismatch', 'device and edge have the same codec')
+
+    def _publish_state(self) -> None:
+        state, settings = self.bucket.state, self.settings
+        message = TokenBucketState(
+            level_numerator=state.level, denominator=state.denominator,
+            reserved_numerator=state.reserved, tokens=state.tokens, rate=settings.rate,
+            depth=settings.depth, time_unit=settings.time_unit,
+            spent_numerator=state.spent, refunded_numerator=state.refunded,
+            edge_alive=self.edge_alive)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._states.publish(message)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node as a process."""
+    return run_node(OffloadPolicy, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,9 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Run `python -m stl_conveyor.run`."""
+import sys
+
+from stl_conveyor.run.cell_run import main
+
+if __name__ == '__main__':
+    sys.exit(main())

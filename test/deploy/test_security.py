@@ -1,0 +1,133 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The SROS2 policies are generated, committed as generated, and allow what the wiring needs."""
+import ast
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.nodes.base import topics
+from stl_conveyor.deploy.security import main, policy, resolve, WIRINGS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def allowed(text):
+    """Return enclave path → (use → set of fully qualified names)."""
+    found = {}
+    for enclave in ElementTree.fromstring(text).iter('enclave'):
+        (profile,) = enclave.iter('profile')
+        namespace = profile.get('ns').rstrip('/')
+        assert enclave.get('path') == f'{namespace}/{profile.get("node")}'
+        uses = found[enclave.get('path')] = {}
+        for rule in profile:
+            ((use, verdict),) = rule.items()
+            assert verdict == 'ALLOW'
+            uses[use] = {resolve(item.text, profile.get('node'), namespace) for item in rule}
+    return found
+
+
+@pytest.mark.parametrize('name', WIRINGS)
+def test_the_committed_policy_is_what_is_generated(name):
+    committed = (ROOT / 'security' / f'{name}.policy.xml').read_text(encoding='utf-8')
+    assert committed == policy(WIRINGS[name]), (
+        f'run: python -m stl_conveyor.deploy.security {name} > security/{name}.policy.xml')
+
+
+@pytest.mark.parametrize('name', WIRINGS)
+def test_every_node_of_a_wiring_has_an_enclave_of_its_own(name):
+    wiring = WIRINGS[name]
+    assert list(allowed(policy(wiring))) == [f'/{node}' for node in wiring.nodes]
+
+
+@pytest.mark.parametrize('name', WIRINGS)
+def test_what_one_node_of_ours_publishes_for_another_is_allowed_at_both_ends(name):
+    wiring = WIRINGS[name]
+    rules = allowed(policy(wiring))
+    for topic in topics.TOPICS:
+        ends = [(node, use) for use, nodes in (
+            ('publish', topic.publishers), ('subscribe', topic.subscribers))
+            for node in nodes if node in wiring.nodes]
+        if len({use for _, use in ends}) < 2 or topic.of_parts:
+            continue
+        names = [rules[f'/{node}'][use] for node, use in ends]
+        assert set.intersection(*names), topic.name
+
+
+def test_the_device_uses_the_names_of_the_edge_where_nothing_stands_between():
+    rules = allowed(policy(WIRINGS['direct']))
+    assert '/features_rx' in rules['/encoder']['publish']
+    assert '/features_tx' not in rules['/encoder']['publish']
+    assert '/feedback_tx' in rules['/offload_policy']['subscribe']
+    assert '/edge_classification_tx' in rules['/actuator']['subscribe']
+
+
+def test_what_would_be_an_attack_is_not_allowed():
+    for name, wiring in WIRINGS.items():
+        for path, uses in allowed(policy(wiring)).items():
+            node = path.rsplit('/', 1)[1]
+            assert ('/sort_outcome' in uses['publish']) == (node == 'actuator'), name
+            assert ('/capture' in uses['publish']) == (node == 'camera'), name
+            assert all(service.startswith(f'{path}/') for service in uses.get('reply', ()))
+            assert uses.get('request', set()) <= {'/spawn_entity', '/delete_entity'}
+            assert 'request' not in uses or node == 'feeder'
+            assert not any('*' in topic for topic in uses['publish']) or node == 'gazebo_io'
+
+
+def test_every_service_that_code_of_ours_calls_is_listed():
+    called = set()
+    for path in (ROOT / 'stl_conveyor' / 'nodes').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') in (
+                    'create_client', 'create_service'):
+                assert node.func.attr == 'create_client', f'{path}: list what it serves, too'
+                called.add(node.args[1].value)
+    assert called == set(topics.CALLS)
+
+
+def test_gateways_have_no_services():
+    rules = allowed(policy(WIRINGS['gateways']))
+    for node in topics.GATEWAYS:
+        assert set(rules[f'/{node}']) == {'publish', 'subscribe'}
+        assert '/rosout' not in rules[f'/{node}']['publish']
+
+
+def test_a_namespace_moves_what_is_relative():
+    rules = allowed(policy(WIRINGS['direct'], ['cell_1']))
+    camera = rules['/cell_1/camera']
+    assert {'/cell_1/capture', '/cell_1/camera/transition_event'} <= camera['publish']
+    assert {name for name in camera['publish'] if not name.startswith('/cell_1/')} == {
+        '/diagnostics', '/parameter_events', '/rosout'}
+    assert '/cell_1/camera/set_parameters' in camera['reply']
+
+
+def test_one_edge_serves_several_cells():
+    rules = allowed(policy(WIRINGS['direct'], ['a', 'b/c']))
+    assert [path for path in rules if path.endswith('edge_classifier')] == ['/edge_classifier']
+    edge = rules['/edge_classifier']
+    assert edge['subscribe'] == {'/a/features_rx', '/b/c/features_rx'}
+    assert {'/a/feedback_tx', '/b/c/edge_classification_tx', '/diagnostics'} <= edge['publish']
+    assert '/a/features_rx' in rules['/a/encoder']['publish']
+    assert '/b/c/features_rx' not in rules['/a/encoder']['publish']
+
+
+def test_simulated_time_comes_from_the_clock_topic():
+    for name, wiring in WIRINGS.items():
+        for path, uses in allowed(policy(wiring)).items():
+            follows = name == 'gazebo' and path[1:] not in topics.TOOLS
+            assert ('/clock' in uses.get('subscribe', ())) == follows, path
+
+
+def test_what_is_no_namespace_is_refused_by_name(capsys):
+    for names in (['1st'], ['a b'], ['a', 'a']):
+        with pytest.raises(ConfigError, match=f'/{names[0]}'):
+            policy(WIRINGS['direct'], names)
+    assert main(['direct', '--namespace', 'a-b']) == 2
+    assert "'/a-b'" in capsys.readouterr().err
+
+
+def test_the_command_prints_the_policy(capsys):
+    assert main(['gateways']) == 0
+    assert capsys.readouterr().out == policy(WIRINGS['gateways'])

@@ -1,0 +1,264 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Training, calibrating and exporting the weak and the strong classifier."""
+from dataclasses import replace
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='training needs the extra [training]')
+pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+
+from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
+from stl_conveyor_lab.train.classifiers import pair as classifiers  # noqa: E402
+from stl_conveyor_lab.train.averaging import blend, running_average  # noqa: E402
+from stl_conveyor_lab.train.classifiers.pair import (  # noqa: E402
+    Calibrated, check_device, check_size, fit_temperature, FoldedStrongNet, FrontNet, recipe_for,
+    RECIPES, StrongNet, train_classifier, WeakNet)
+from stl_conveyor_lab.train.codec.edge_network import load_strong  # noqa: E402
+from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx  # noqa: E402
+from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
+from stl_conveyor.models.classifier import Classifier  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+
+LABELS = ('red', 'green', 'blue')
+SIZE = 96
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    for split, count, seed in (('train', 96, 1), ('val', 30, 2), ('test', 30, 3)):
+        (folder / split).mkdir()
+        images, classes = tiny_images(count, len(LABELS), SIZE, seed)
+        np.savez(folder / split / '0.npz', pixels=images, labels=classes)
+    return folder
+
+
+def images(count=4, size=SIZE):
+    return torch.from_numpy(tiny_images(count, 3, size, seed=8)[0])
+
+
+def test_what_is_saved_of_the_folded_network_answers_the_same(tmp_path):
+    torch.manual_seed(1)
+    network = FoldedStrongNet(3, pretrained=False).eval()
+    for parameter in network.parameters():
+        parameter.data += .01 * torch.randn_like(parameter)
+    torch.save(network.trunk_state(), tmp_path / 'strong.pt')
+    again = load_strong(tmp_path / 'strong.pt', 3, SIZE)
+    picture = images()
+    with torch.no_grad():
+        expected = network(picture)
+        found, _ = again((picture.permute(0, 3, 1, 2).float() - 127) / 128)
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert expected.std() > 1e-4
+
+
+@pytest.mark.parametrize('kind', (StrongNet, FoldedStrongNet))
+def test_the_exported_classifier_can_be_trained_on(tmp_path, kind):
+    torch.manual_seed(1)
+    network = kind(3, pretrained=False).eval()
+    for parameter in network.parameters():
+        parameter.data += .01 * torch.randn_like(parameter)
+    path = tmp_path / 'strong.onnx'
+    export_onnx(Calibrated(network, 1.5), [images(1)], path, ['image'], ['probabilities'])
+    again, picture = load_strong(path, 3, SIZE), images()
+    with torch.no_grad():
+        found = again((picture.permute(0, 3, 1, 2).float() - 127) / 128)[0]
+        assert torch.allclose(found, network(picture), atol=2e-3 * float(found.std()))
+    assert all(parameter.requires_grad for parameter in again.parameters())
+    with pytest.raises(ModelFileError, match=r'strong\.pt'):
+        load_strong(path, 4, SIZE)
+
+
+def test_folding_changes_no_answer():
+    torch.manual_seed(1)
+    plain = StrongNet(3, pretrained=False).eval()
+    folded = FoldedStrongNet(3, pretrained=False).eval()
+    folded.trunk = type(folded.trunk)(plain.trunk)
+    with torch.no_grad():
+        assert torch.allclose(folded(images()), plain(images()), atol=1e-4)
+
+
+def test_the_weak_network_for_photographs_does_a_sixth_of_the_work():
+    picture = images(1, 224)
+    front = count_macs(FrontNet(10, pretrained=False), [picture])
+    whole = count_macs(FoldedStrongNet(10, pretrained=False), [picture])
+    assert 5.5 < whole / front < 6.5
+
+
+def test_frozen_blocks_stay_as_they_are():
+    network = FoldedStrongNet(3, pretrained=False)
+    network.freeze(5)
+    before = [p.detach().clone() for p in network.trunk.stem.parameters()]
+    assert not any(p.requires_grad for p in network.trunk.blocks[4].parameters())
+    assert all(p.requires_grad for p in network.trunk.blocks[5].parameters())
+    network.train()
+    network(images()).sum().backward()
+    assert all(p.grad is None for p in network.trunk.stem.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, network.trunk.stem.parameters()))
+    network.freeze(0)
+    network(images()).sum().backward()
+    assert all(p.grad is not None for p in network.trunk.stem.parameters())
+    with pytest.raises(ValueError, match='3 blocks'):
+        network.freeze(3)
+
+
+def test_a_gpu_trains_the_front_too_and_longer():
+    cpu, gpu = recipe_for('photos', 'strong'), recipe_for('photos', 'strong', 'cuda', 4.)
+    assert cpu.frozen and not gpu.frozen and gpu.epochs > cpu.epochs and gpu.minutes == 4
+    # The recipe of the cell's own items is what made the models that ship.
+    weak, strong = RECIPES['parts']['weak'], RECIPES['parts']['strong']
+    assert (weak.network, weak.epochs, weak.rate, weak.shift) == ('small', 14, 4e-3, 6)
+    assert (strong.network, strong.epochs, strong.frozen) == ('lite0', 2.5, 5)
+
+
+def test_sizes_and_devices_that_cannot_be_are_refused():
+    assert check_size(224) == 224 and check_device('cpu') == 'cpu'
+    for size in (0, 64, 100, 352):
+        with pytest.raises(ConfigError, match=str(size)):
+            check_size(size)
+    with pytest.raises(ConfigError, match='tpu'):
+        check_device('tpu')
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match='--device cpu'):
+            check_device('cuda')
+
+
+def test_the_temperature_undoes_a_wrong_scale():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 3)).astype(np.float32)
+    noise = rng.gumbel(size=logits.shape)
+    labels = (logits + noise).argmax(1)
+    assert abs(fit_temperature(3 * logits, labels) - 3) < .3
+
+
+def short(role, **changes):
+    return replace(RECIPES['parts'][role], epochs=10, rate=8e-3, **changes)
+
+
+@pytest.fixture(scope='module')
+def weak(data, tmp_path_factory):
+    work = tmp_path_factory.mktemp('weak')
+    card = train_classifier('weak', data, work, work / 'models', LABELS, short('weak', batch=16),
+                            SIZE, name='mine', difficulty=np.linspace(0, 1, 30))
+    return work, card
+
+
+def test_a_weak_classifier_learns_and_is_described(weak):
+    work, card = weak
+    assert card['accuracy'] > .6
+    low, high = card['accuracy_interval']
+    assert low < card['accuracy'] <= high
+    assert card['macs'] > 1e5 and card['milliseconds'] > 0
+    assert set(card['class_accuracy']) == set(LABELS)
+    assert len(card['accuracy_by_difficulty']) == 4
+    assert card['recipe']['network'] == 'small' and card['training_images'] == 96
+    folder = ModelFolder(work / 'models')
+    assert (folder.name, folder.labels, folder.image_size) == ('mine', LABELS, SIZE)
+    assert json.loads((work / 'models' / 'weak.card.json').read_text()) == card
+    assert (work / 'weak.png').stat().st_size > 5000
+
+
+def test_the_exported_file_answers_as_the_network_does(weak, data):
+    work, card = weak
+    saved = torch.load(work / 'weak.checkpoint.pt', weights_only=False)
+    network = WeakNet(3).eval()
+    network.load_state_dict(saved['network'])
+    picture = images(8)
+    with torch.no_grad():
+        expected = torch.softmax(network(picture) / card['temperature'], 1).numpy()
+    found = Classifier(work / 'models' / 'weak.onnx').classify_batch(picture.numpy())
+    assert np.abs(found - expected).max() < .01
+
+
+def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys, monkeypatch):
+    def killed(network, recipe, train_images, val_images, checkpoint, seed):
+        calls = []
+        original = classifiers.augment
+
+        def augment(pixels, recipe, rng):
+            calls.append(len(pixels))
+            if len(calls) == 7:
+                raise KeyboardInterrupt
+            return original(pixels, recipe, rng)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(classifiers, 'augment', augment)
+            patch.setattr(classifiers.time, 'monotonic', iter(range(0, 10 ** 9, 61)).__next__)
+            classifiers.train(network, recipe, train_images, val_images, checkpoint, seed)
+
+    recipe = short('weak', batch=16, average=.9)
+    labelled = classifiers.load_images(data, 'train', LABELS, SIZE)
+    with pytest.raises(KeyboardInterrupt):
+        killed(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
+    assert torch.load(tmp_path / 'c.pt', weights_only=False)['step'] == 6
+    capsys.readouterr()
+    _, curve, _ = classifiers.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
+    assert 'resumed at step 6' in capsys.readouterr().out
+    assert curve[-1][0] == 60
+    # And what is finished is not trained again.
+    classifiers.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
+    assert torch.load(tmp_path / 'c.pt', weights_only=False)['step'] == 60
+
+
+def test_minutes_end_a_training_early(data, tmp_path):
+    labelled = classifiers.load_images(data, 'train', LABELS, SIZE)
+    classifiers.train(WeakNet(3), short('weak', batch=8, minutes=1e-4), labelled, labelled,
+                      tmp_path / 'c.pt', 1)
+    assert 1 <= torch.load(tmp_path / 'c.pt', weights_only=False)['step'] < 20
+
+
+def test_the_last_layer_is_fitted_to_the_features_there_are(data, capsys):
+    torch.manual_seed(2)
+    network = FoldedStrongNet(3, pretrained=False)
+    network.freeze(5)
+    train, val = (classifiers.load_images(data, split, LABELS, SIZE) for split in ('train', 'val'))
+    before = {name: value.clone() for name, value in network.state_dict().items()
+              if 'classifier' not in name}
+    classifiers.fit_last_layer(network, train, decay=1e-3)
+    answers = classifiers.predict(network, val.images).argmax(1)
+    # Even the features of random weights tell the colours apart.
+    assert (answers == val.classes).mean() > .6
+    assert 'last layer fitted' in capsys.readouterr().out
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    again = FoldedStrongNet(3, pretrained=False)
+    again.load_state_dict(after)
+    classifiers.fit_last_layer(again, train, decay=1e-3)
+    assert torch.allclose(again.trunk.classifier.weight, network.trunk.classifier.weight,
+                          atol=1e-3)
+
+
+def test_a_split_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='train'):
+        train_classifier('weak', tmp_path, tmp_path, tmp_path / 'm', LABELS, short('weak'), SIZE)
+
+
+def test_the_average_of_a_short_training_has_left_its_beginning_behind():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(0)
+    average = running_average(layer, .99)
+    average.update_parameters(layer)
+    for step in range(60):
+        layer.weight.data.fill_(1)
+        average.update_parameters(layer)
+    assert float(average.module.weight.detach()) > .99
+    slow = running_average(torch.nn.Linear(1, 1, bias=False), .9)
+    for step in range(400):
+        layer.weight.data.fill_(step)
+        slow.update_parameters(layer)
+    # Behind by the time constant, decay / (1 - decay) steps.
+    assert abs(399 - float(slow.module.weight.detach()) - 9) < .1
+
+
+def test_a_tuned_network_goes_a_part_of_the_way_back():
+    tuned, start = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    expected = .8 * tuned.weight.detach() + .2 * start.weight.detach()
+    before = start.weight.detach().clone()
+    blend(tuned, start, .2)
+    assert torch.allclose(tuned.weight, expected) and torch.equal(start.weight, before)
+    assert tuned.weight.requires_grad
+    with pytest.raises(ValueError):
+        blend(tuned, torch.nn.Sequential(start, start.__class__(1, 1)), .2)

@@ -1,0 +1,252 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Fitting the codec, and the network that reads it."""
+import json
+
+import numpy as np
+import pytest
+
+from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.codec.entropy import GroupCoder
+from stl_conveyor_lab.train.codec.fit import (
+    fit_spec, group_bits, pca_transform, quantise, ring_regions, symbol_bits, transform)
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
+from stl_conveyor.models.model_folder import ModelFolder
+
+LABELS = ('red', 'green', 'blue')
+
+
+@pytest.fixture(scope='module')
+def images():
+    return tiny_images(24, len(LABELS), seed=2)[0]
+
+
+@pytest.fixture(scope='module')
+def spec(images):
+    mean, analysis = pca_transform(images, 16, 24, 2, 8)
+    return fit_spec(images, mean, analysis, labels=len(LABELS), rings=2, max_groups=200)
+
+
+def test_transform_is_orthonormal_and_sorted(images):
+    mean, analysis = pca_transform(images, 16, 24, 2, 8)
+    assert analysis.shape == (24 + 2 * 4, 16 * 16 * 3)
+    assert np.allclose(analysis @ analysis.T, np.eye(32), atol=1e-4)
+    values = transform(images, mean, analysis, 16)
+    spread = values.std((0, 2))[:24]
+    assert (np.diff(spread) < 1e-3).all()
+    assert abs(values.mean((0, 2))).max() < 1e-3
+
+
+def test_regions_are_rings_around_the_centre():
+    rings = ring_regions(5, 3).reshape(5, 5)
+    assert rings[2, 2] == 0 and (rings[1:4, 1:4].sum() == 8) and (rings[0] == 2).all()
+    assert not ring_regions(5, 1).any()
+
+
+def test_groups_come_coarse_before_fine_and_every_table_row_is_complete(spec):
+    assert (spec.chain_start >= 0).all()
+    assert (spec.tables.astype(int).sum(-1) == 32768).all()
+    coarse = spec.group_plane == 0
+    assert (spec.tables[coarse] > 0).all()
+    assert (spec.tables[~coarse][..., 2:5] > 0).all()
+    assert not spec.tables[~coarse][..., [0, 1, 5, 6]].any()
+
+
+def test_rare_large_coefficients_are_not_clipped(images):
+    mean, analysis = pca_transform(images, 16, 24, 0, 8)
+    lonely = np.full_like(images, 30)
+    lonely[:, 64:96, 64:96] = images[:, 64:96, 64:96]
+    spec = fit_spec(lonely, mean, analysis, labels=3, max_groups=120)
+    values = transform(lonely, spec.mean, spec.analysis, 16) / spec.finest_step[:, None]
+    assert (np.abs(values) > 94.5).mean() < 1e-3
+
+
+def test_fitting_is_deterministic(images, spec):
+    mean, analysis = pca_transform(images, 16, 24, 2, 8)
+    again = fit_spec(images, mean, analysis, labels=len(LABELS), rings=2, max_groups=200)
+    assert np.array_equal(again.tables, spec.tables)
+    assert np.array_equal(again.group_channel, spec.group_channel)
+
+
+def test_counted_bits_are_the_bytes_that_are_sent(images, spec):
+    quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
+    counted = group_bits(spec, quantised).sum(1) / 8
+    coder = GroupCoder(spec)
+    sent = [len(coder.stream(q).encode(0, 60_000, None).data) for q in quantised]
+    assert np.abs(counted - sent).max() < 3
+    plain = symbol_bits(spec, quantised)
+    assert plain.shape == (spec.groups, 7)
+    assert np.isfinite(plain).all() and (plain >= 0).all()
+
+
+def test_importance_changes_the_order_and_more_of_it_comes_first(images):
+    mean, analysis = pca_transform(images, 16, 12, 0, 8)
+    weight = np.ones((12, 1), np.float32)
+    weight[7] = 1e4
+    plain = fit_spec(images, mean, analysis, labels=3, max_groups=40)
+    heavy = fit_spec(images, mean, analysis, labels=3, max_groups=40, importance=weight)
+    assert heavy.group_channel[0] == 7
+    assert plain.group_channel[0] != 7
+
+
+@pytest.fixture(scope='module')
+def torch():
+    return pytest.importorskip('torch', reason='training needs the extra [training]')
+
+
+def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
+    from stl_conveyor_lab.train.codec.edge_network import PrefixSampler
+    folder = ModelFolder(make_tiny_model_folder(tmp_path, LABELS))
+    encoder, decoder = Encoder(folder), Decoder(folder)
+    spec = encoder.spec
+    quantised = np.stack([encoder.quantise(image) for image in images])
+    sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
+    symbols, joined = sampler.split(sampler.quantise(torch.from_numpy(images[:4])))
+    assert np.array_equal(joined[:, -1].numpy(), quantised[:4])
+    for number in range(4):
+        item = encoder.encode(images[number], max_bytes=200 * (number + 1))
+        session, groups = decoder.start(), 0
+        for packet in item.packets:
+            session.add(packet)
+        known = torch.from_numpy(session._known[None])
+        found = sampler.decode(joined[number:number + 1], known)[0].numpy()
+        assert np.allclose(found, session.latents(), atol=1e-5)
+        groups = int((sampler.rank < spec.groups).sum())
+        assert groups > 0
+        estimate = sampler.cumulative_bytes(symbols)[number]
+        whole = group_bits(spec, quantised[number:number + 1])[0].cumsum() / 8
+        assert abs(float(estimate[-1]) - whole[-1]) < .5 * whole[-1]
+
+
+@pytest.fixture
+def strong(torch, tmp_path):
+    """Return an untrained strong network, which lies in `strong.pt` too."""
+    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+    from efficientnet_lite_pytorch import EfficientNet
+    torch.manual_seed(0)
+    network = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160).eval()
+    torch.save(network.state_dict(), tmp_path / 'strong.pt')
+    return network
+
+
+def test_edge_network_starts_as_the_strong_one_and_exports(
+        torch, strong, spec, images, tmp_path):
+    from stl_conveyor_lab.train.codec.edge_network import (
+        EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
+    from stl_conveyor_lab.train.onnx_export import export_onnx
+    from stl_conveyor.models.classifier import make_session
+    network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec).eval()
+    quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
+    sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
+    with torch.no_grad():
+        latents, received = sampler(torch.from_numpy(images[:3]),
+                                    torch.tensor([60., 200., 5000.]))
+        assert float(received[0]) <= 66 < float(received[1]) <= 206
+        ours, _ = network.logits(latents, received)
+        assert torch.allclose(ours, strong(network.image(latents)), atol=1e-4)
+        side = torch.full((3, 3), 1 / 3)
+        expected = network(latents, received, side, torch.tensor([0., 1., 1.]))
+    example = (latents, received, side, torch.ones(3))
+    export_onnx(network, example, tmp_path / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
+    found = make_session(tmp_path / 'edge.onnx').run(None, {
+        'latents': latents.numpy(), 'bytes_received': received.numpy(), 'side': side.numpy(),
+        'has_side': np.array([0, 1, 1], np.float32)})[0]
+    assert np.allclose(found, expected.numpy(), atol=5e-3)
+
+
+def test_restoration_starts_as_nothing_and_takes_error_away(
+        torch, strong, tmp_path, monkeypatch):
+    from stl_conveyor_lab.train.codec import codec
+    from stl_conveyor_lab.train.codec.edge_network import (
+        EdgeNetwork, load_strong, PrefixSampler, Restoration)
+    from stl_conveyor.vision.image_folder import LabelledImages
+
+    class StepRun(codec.TimedRun):
+
+        def _seconds(self):
+            return self.step / 80
+
+    monkeypatch.setattr(codec, 'TimedRun', StepRun)
+    # What goes on across the edges of patches can be told from the patches beside.
+    rng = np.random.default_rng(0)
+    axis = np.arange(160)
+    waves = [np.sin(across * axis + down * axis[:, None] + 30 * phase)
+             for across, down, phase in rng.uniform(-.2, .2, (40, 3))]
+    images = np.uint8(127 + 100 * np.stack(waves))[..., None].repeat(3, 3)
+    mean, analysis = pca_transform(images, 16, 3, 0, 8)
+    spec = fit_spec(images, mean, analysis, labels=3, max_groups=12)
+    network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec, restore=16).eval()
+    quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
+    sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
+    original = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.no_grad():
+        latents, received = sampler(torch.from_numpy(images), torch.full((len(images),), 400.))
+        decoded = network.image(latents)
+        assert torch.equal(network.restored(decoded, received), decoded)
+    codec.train_restoration(
+        network, sampler, LabelledImages(images, np.zeros(len(images), np.int64)),
+        codec.Recipe(restore_minutes=1 / 60), codec.AUGMENT['none'], tmp_path / 'restoration.pt')
+    with torch.no_grad():
+        restored = network.restored(decoded, received)
+    assert float(codec.restoration_error(restored, decoded, original)) < .9
+    with pytest.raises(ValueError, match='12 pixels'):
+        Restoration(12, 16)
+
+
+def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torch):
+    from types import SimpleNamespace
+    from stl_conveyor_lab.train.codec.codec import keep_to_the_local_answer
+    from stl_conveyor_lab.train.codec.edge_network import BYTE_KNOTS, byte_features
+    rng = np.random.default_rng(4)
+    classes = torch.from_numpy(rng.integers(0, 3, 600))
+    received = torch.from_numpy(2. ** rng.uniform(5, 12, 600)).float()
+    truth = torch.nn.functional.one_hot(classes, 3).float()
+    wrong = truth.roll(1, 1)
+    few = (received < 300)[:, None]
+    logits = torch.where(few, 4 * wrong, 4 * truth)     # the network needs its bytes
+    log_side = torch.where(few, 2 * truth, 2 * wrong)
+    share = torch.zeros(len(BYTE_KNOTS))
+    network = SimpleNamespace(fused_temperature=share, fuse=lambda logits, received, side, has:
+                              torch.exp(byte_features(received) @ share)[:, None] * logits + side)
+    keep_to_the_local_answer(network, logits, received, log_side, classes)
+    right = network.fuse(logits, received, log_side, None).argmax(1) == classes
+    assert right[received < 200].all() and right[received > 600].all()
+    assert share[-1] == share[-2] == 0      # where the network is better nothing changes
+    assert share.min() >= -np.log(3) - 1e-6
+
+
+def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
+    from stl_conveyor_lab.train.codec.codec import draw_lengths, Recipe
+    level, rising = (draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))
+                     for power in (1., .7))
+    for lengths in (level, rising):
+        assert lengths.min() >= Recipe().shortest and lengths.max() <= Recipe().longest
+    middle = (Recipe().shortest * Recipe().longest) ** .5
+    assert abs((level > middle).mean() - .5) < .03 < (rising > middle).mean() - .5
+
+
+def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, capsys):
+    from stl_conveyor_lab.train.codec import codec
+    data, models = tmp_path / 'data', make_tiny_model_folder(tmp_path / 'models', LABELS)
+    for split, seed in (('train', 1), ('val', 2), ('test', 3)):
+        (data / split).mkdir(parents=True)
+        images, classes = tiny_images(16, len(LABELS), seed=seed)
+        np.savez(data / split / '0.npz', pixels=images, labels=classes)
+    before = ModelFolder(models).model_id('edge')
+    command = ['--data', data, '--strong', tmp_path / 'strong.pt', '--work', tmp_path / 'work',
+               '--models', models, '--threads', 1, '--test-images', 4, '--coarse', 12,
+               '--patch', 16, '--fine-patch', 8, '--fine', 2, '--banded', 3,
+               '--groups', 100, '--fit-images', 16, '--importance-images', 4, '--batch', 4,
+               '--restore', 8, '--restore-minutes', .01]
+    codec.main([*map(str, command), '--steps', '2'])
+    folder = ModelFolder(models)
+    assert folder.model_id('edge') != before and folder.labels == LABELS
+    assert 'resumed' not in capsys.readouterr().out
+    codec.main([*map(str, command), '--steps', '3'])
+    assert 'resumed at step 2' in capsys.readouterr().out
+    encoder, decoder = Encoder(folder := ModelFolder(models)), Decoder(folder)
+    assert encoder.identity == decoder.identity
+    card = json.loads((models / 'edge.card.json').read_text())
+    assert len(card['accuracy_by_bytes']) == len(card['accuracy_by_bytes_with_local_answer']) == 6
+    assert card['recipe']['steps'] == 3
+    assert (tmp_path / 'work' / 'codec.png').exists()

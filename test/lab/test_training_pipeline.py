@@ -1,0 +1,141 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""stl-conveyor train: one folder of pictures becomes a model folder that the cell takes."""
+from dataclasses import asdict
+import json
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from stl_conveyor.cli.main import main
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
+
+LABELS = ('blue', 'green', 'red')
+SIZE = 96
+
+torch = pytest.importorskip('torch', reason='training needs the extra [training]')
+pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+
+from stl_conveyor.errors import ConfigError  # noqa: E402
+from stl_conveyor_lab.train import pipeline  # noqa: E402
+from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
+from stl_conveyor_lab.train.pipeline import RunState, TrainSettings  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('own') / 'cups'
+    images, classes = tiny_images(60, 3, SIZE, seed=5)
+    for number, (image, k) in enumerate(zip(images, classes)):
+        (folder / LABELS[k]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / LABELS[k] / f'{number:03d}.png')
+    return folder
+
+
+def command(folder, out, *more):
+    return [str(argument) for argument in (
+        'train', folder, '--out', out, '--size', SIZE, '--minutes', .02, '--from-scratch',
+        '--threads', 1, *more)]
+
+
+def test_one_command_makes_models_and_goes_on_where_it_was_killed(
+        pictures, tmp_path, capsys, monkeypatch):
+    work, models = tmp_path / 'work', tmp_path / 'models'
+    small = {**asdict(pipeline.codec.Recipe()), 'coarse': 12, 'groups': 80, 'batch': 4,
+             'importance_images': 8}
+    recipe = pipeline.codec.Recipe
+
+    def tiny_recipe(**fields):
+        return recipe(**{**small, **fields})
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline.codec, 'Recipe', tiny_recipe)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.codec, 'train_codec', killed)
+        assert main(command(pictures, work, '--models', models)) == 130
+    first = capsys.readouterr().out
+    assert '== strong' in first and '== codec' in first
+    stamps = {role: (models / f'{role}.onnx').stat().st_mtime_ns for role in ('weak', 'strong')}
+    assert main(command(pictures, work, '--models', models)) == 0
+    second = capsys.readouterr().out
+    assert '== strong: done before' in second and '== weak: done before' in second
+    assert stamps == {role: (models / f'{role}.onnx').stat().st_mtime_ns for role in stamps}
+
+    folder = ModelFolder(models)
+    assert folder.name == 'cups' and folder.labels == LABELS and folder.image_size == SIZE
+    report = (work / 'report.md').read_text()
+    for stage in pipeline.STAGES:
+        assert f'| {stage} |' in report
+    for name in ('strong.png', 'weak.png', 'codec.png'):
+        assert f'({name})' in report and (work / name).stat().st_size > 5000
+    assert 'cups' in (models / 'README.md').read_text()
+    assert 'rendered' not in (models / 'README.md').read_text()
+    for role in ('weak', 'strong', 'edge', 'encoder'):
+        card = json.loads((models / f'{role}.card.json').read_text())
+        assert card['role'] == role and card['recipe']
+
+    # What came out is what the other commands and the cell take.
+    assert main(['export', str(models), '--out', str(tmp_path / 'm.zip')]) == 0
+    assert main(['evaluate', str(models), '--data', str(work / 'images'), '--out',
+                 str(tmp_path / 'evaluation')]) == 0
+    result = json.loads((tmp_path / 'evaluation' / 'evaluation.json').read_text())
+    assert result['split'] == 'test' and result['images'] == 9
+    assert result['accuracy']['strong']['accuracy'] == json.loads(
+        (models / 'strong.card.json').read_text())['accuracy']
+
+    # Another size, or another model folder, is another training.
+    capsys.readouterr()
+    assert main(command(pictures, work, '--models', tmp_path / 'elsewhere')) == 2
+    assert 'lacks strong.onnx' in capsys.readouterr().err
+    assert main(command(pictures, work, '--seed', 8)) == 2
+    assert 'seed 7, not 8' in capsys.readouterr().err
+
+
+def test_pictures_and_options_that_cannot_be_used_are_refused(pictures, tmp_path, capsys):
+    def said(*arguments):
+        assert main(list(arguments)) == 2
+        error = capsys.readouterr().err
+        assert 'Traceback' not in error
+        return error
+
+    assert '100' in said(*command(pictures, tmp_path / 'a')[:5], '100')
+    assert 'nowhere' in said(*command(tmp_path / 'nowhere', tmp_path / 'b'))
+    (tmp_path / 'one' / 'only').mkdir(parents=True)
+    Image.new('RGB', (9, 9)).save(tmp_path / 'one' / 'only' / 'a.png')
+    assert 'one class (only)' in said(*command(tmp_path / 'one', tmp_path / 'c'))
+    if not torch.cuda.is_available():
+        assert '--device cpu' in said(*command(pictures, tmp_path / 'd', '--device', 'cuda'))
+
+
+def test_time_is_shared_and_what_is_lost_is_taken_from_the_codec():
+    used = pipeline.STRONG_SHARE + pipeline.WEAK_SHARE + pipeline.LAST_SHARE
+    assert used < 1 - pipeline.LEAST_CODEC_SHARE
+
+
+def test_the_state_of_a_run_survives_and_other_settings_are_refused(tmp_path):
+    state = RunState(tmp_path, TrainSettings(size=96))
+    state.done('images', 3.)
+    state.done('strong', 4.)
+    again = RunState(tmp_path, TrainSettings(size=96, minutes=9, threads=1))
+    assert again.stages == {'images': 3., 'strong': 4.} and again.seconds == 7
+    with pytest.raises(ConfigError, match='kind photos, not parts'):
+        RunState(tmp_path, TrainSettings(size=96, kind='parts'))
+
+
+@pytest.mark.parametrize('count, kind', [(40, 'entropy'), (160, None)])
+def test_few_validation_images_give_the_published_reward_estimate(
+        tmp_path, monkeypatch, count, kind):
+    monkeypatch.setattr(pipeline.policy, 'EPOCHS', 5)
+    models = make_tiny_model_folder(tmp_path / 'models', LABELS, SIZE)
+    images, classes = tiny_images(count, 3, SIZE, seed=3)
+    pipeline.fit_reward(LabelledImages(images, classes), tmp_path, models, 300)
+    content = json.loads((models / 'reward.json').read_text())
+    assert content['classes'] == 3 and content['measured']['items'] == count
+    assert kind in (None, content['kind'])
+    ModelFolder(models).path('reward')
+    with np.load(tmp_path / 'reward.npz') as outcomes:
+        assert outcomes['weak_correct'].shape == outcomes['edge_correct'].shape == (count,)

@@ -1,0 +1,34 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that a training frees is there for its next step."""
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('torch', reason='training needs the extra [training]')
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='a matter of glibc')
+
+# In a process of its own: it cannot be undone.
+PAGES_CLEARED = """
+import resource, sys, torch
+from stl_conveyor_lab.train.processor import keep_freed_memory
+if sys.argv[1] == 'keep':
+    assert keep_freed_memory()
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    torch.ones(2 ** 26)
+before = pages()
+for _ in range(4):
+    torch.ones(2 ** 26)
+print(pages() - before)
+"""
+
+
+def test_freed_memory_is_kept():
+    cleared = {how: int(subprocess.run(
+        [sys.executable, '-c', PAGES_CLEARED, how], check=True, capture_output=True,
+        text=True).stdout) for how in ('leave', 'keep')}
+    assert cleared['keep'] < cleared['leave'] / 10

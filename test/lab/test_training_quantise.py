@@ -1,0 +1,73 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Quantising a classifier: it runs, it is compared fairly, and it is kept only if it pays."""
+import pytest
+
+pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime.quantization')
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from stl_conveyor.resources import share_path  # noqa: E402
+from stl_conveyor_lab.train.classifiers import quantise as module  # noqa: E402
+from stl_conveyor_lab.train.classifiers.quantise import Comparison, main, quantise, read_labelled  # noqa: E402
+from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
+from stl_conveyor.models.classifier import Classifier  # noqa: E402
+from stl_conveyor.vision.image import resize_square  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def pictures(tiny_models, tmp_path_factory):
+    """Return a folder of pictures, in a folder for each class."""
+    folder = tmp_path_factory.mktemp('pictures')
+    labels = ModelFolder(tiny_models).labels
+    images, classes = tiny_images(120, len(labels), seed=5)
+    for number, (image, label) in enumerate(zip(images, classes)):
+        (folder / labels[label]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / labels[label] / f'{number}.png')
+    return folder
+
+
+def test_quantised_model_is_a_classifier_of_8_bit_that_agrees(tmp_path):
+    import onnx
+    folder = ModelFolder(share_path('models/items'))
+    images, labels = tiny_images(120, len(folder.labels), seed=5)
+    images = np.stack([resize_square(image, folder.image_size) for image in images])
+    target = tmp_path / 'weak_int8.onnx'
+    quantise(folder.path('weak'), target, images[:40])
+    kinds = {node.op_type for node in onnx.load(target).graph.node}
+    assert {'QuantizeLinear', 'DequantizeLinear'} <= kinds
+    probabilities = Classifier(target).classify(images[0])
+    assert probabilities.shape == (len(folder.labels),)
+    seen = module.compare(folder.path('weak'), target, images[40:], labels[40:], repeats=1)
+    assert seen.images == 80 and 0.8 < seen.agreement
+    assert seen.seconds > 0 and seen.quantised_seconds > 0
+
+
+def test_labelled_pictures_are_read(tiny_models, pictures):
+    folder = ModelFolder(tiny_models)
+    images, labels = read_labelled(pictures, folder.labels, folder.image_size)
+    assert len(images) == len(labels) == 120 and len(set(labels.tolist())) > 5
+
+
+@pytest.mark.parametrize('loss, speedup, pays', [
+    (0.0, 2.0, True), (0.004, 1.1, True), (0.006, 2.0, False), (0.0, 0.9, False)])
+def test_it_pays_only_if_faster_and_no_worse(loss, speedup, pays):
+    assert Comparison(0.9, 0.9 - loss, 0.99, 0.01, 0.01 / speedup, 100).pays is pays
+
+
+@pytest.mark.parametrize('pays', [True, False])
+def test_command_keeps_what_pays(tiny_models, pictures, tmp_path, monkeypatch, capsys, pays):
+    monkeypatch.setattr(Comparison, 'pays', property(lambda self: pays))
+    target = tmp_path / 'weak_int8.onnx'
+    code = main([str(tiny_models), '--images', str(pictures), '--out', str(target),
+                 '--calibration', '20', '--compare', '10'])
+    assert (code, target.exists()) == ((0, True) if pays else (1, False))
+    assert 'int8     accuracy' in capsys.readouterr().out
+
+
+def test_folder_without_pictures_is_named(tiny_models, tmp_path, capsys):
+    assert main([str(tiny_models), '--images', str(tmp_path), '--out', 'x']) == 2
+    assert str(tmp_path) in capsys.readouterr().err

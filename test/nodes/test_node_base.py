@@ -1,0 +1,254 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The base of the nodes: life cycle, guards, diagnostics, watchdogs, QoS, the runner."""
+from dataclasses import dataclass
+import os
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from cell_harness import CellHarness, NodeSpec  # noqa: E402
+from rclpy.event_handler import UnsupportedEventTypeError  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+
+from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa: E402
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
+from stl_conveyor.nodes.base.health import Level, NodeHealth  # noqa: E402
+from stl_conveyor.nodes.base.qos import make_profile, Watchdogs  # noqa: E402
+from stl_conveyor.nodes.base.runner import EXECUTOR  # noqa: E402
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter  # noqa: E402
+from stl_conveyor.nodes.base.topics import Profile, Topic  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+SECOND = 10**9
+
+
+@dataclass(frozen=True)
+class EchoSettings(NodeSettings):
+    greeting: str = parameter('', 'What the node says.', tunable=True)
+
+
+class Echo(ConveyorNode):
+    """Echoes what it hears, and fails on request."""
+
+    NAME = 'echo'
+    SETTINGS = EchoSettings
+    topics = (Topic('said', 'std_msgs/String', Profile.RESULT, ('echo',), ()),
+              Topic('heard', 'std_msgs/String', Profile.RESULT, (), ('echo',)))
+    missing = False
+
+    def configure(self):
+        if self.missing:
+            raise ModelFileError('weak.onnx: is missing; restore it')
+
+    def activate(self):
+        self.heard = []
+        self.publisher = self.publish_on('said')
+        self.listen('heard', self.on_message)
+
+    def deactivate(self):
+        self.publisher.publish(String(data='bye'))
+
+    def on_message(self, message):
+        self.heard.append(message.data)
+        if message.data == 'bug':
+            raise ZeroDivisionError('1 / 0')
+        if message.data == 'bad':
+            raise BadMessage('a bad message')
+        self.publisher.publish(message)
+
+
+def echo(**parameters):
+    return NodeSpec(Echo, {'retry_period': 0.2, 'diagnostics_period': 0.2, **parameters})
+
+
+def talk(cell):
+    publisher = cell.publisher('heard', String, readers=1)
+    return lambda text: publisher.publish(String(data=text))
+
+
+def test_exceptions_become_diagnostics_and_the_node_goes_on():
+    with CellHarness([echo()], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        node, say = cell.runner.nodes[0], talk(cell)
+        for text in ('bug', 'bad', 'fine'):
+            say(text)
+        cell.wait(lambda: node.heard == ['bug', 'bad', 'fine'])
+        status = cell.wait_diagnostic('echo', 'ZeroDivisionError in on_message', level=2)
+        assert any(value.key == 'state' and value.value == 'active' for value in status.values)
+        cell.wait_diagnostic('echo', 'BadMessage: a bad message')
+        assert (node.health.counted('exception'), node.health.counted('BadMessage')) == (1, 1)
+        assert cell.runner.is_running
+
+
+def test_a_node_that_cannot_configure_says_why_and_tries_again():
+    Echo.missing = True
+    try:
+        with CellHarness([echo()], watched=('/diagnostics',)) as cell:
+            cell.wait_diagnostic('echo', 'cannot configure: weak.onnx: is missing', level=2)
+            assert not cell.runner.nodes[0].is_active
+            Echo.missing = False
+            cell.wait_active()
+            cell.wait_diagnostic('echo', 'OK', level=0)
+    finally:
+        Echo.missing = False
+
+
+def test_life_cycle_makes_and_destroys_what_is_published_and_heard():
+    with CellHarness([echo(autostart=False)], watched=('/diagnostics',)) as cell:
+        node = cell.runner.nodes[0]
+        said = []
+        cell.probe.create_subscription(String, 'said', lambda m: said.append(m.data), 10)
+
+        def change(transition):
+            done = []
+            node.executor.create_task(lambda: done.append(transition()))
+            cell.wait(lambda: done)
+
+        cell.wait(lambda: cell.statuses('echo'))
+        assert cell.probe.count_subscribers('heard') == 0
+        for _ in range(2):
+            change(node.trigger_configure)
+            assert not node.is_active
+            change(node.trigger_activate)
+            assert node.is_active
+            cell.connect('said')
+            talk(cell)('hello')
+            cell.wait(lambda: said == ['hello'])
+            change(node.trigger_deactivate)
+            cell.wait(lambda: said == ['hello', 'bye'], what='last words')
+            cell.wait(lambda: cell.probe.count_subscribers('heard') == 0)
+            said.clear()
+            change(node.trigger_cleanup)
+        change(node.trigger_shutdown)
+
+
+def test_silence_is_reported_by_the_middleware_or_by_a_timer(monkeypatch):
+    for supported in (True, False):
+        if not supported:
+            create = Echo.create_subscription
+
+            def without_events(self, *args, event_callbacks=None, **kwargs):
+                if event_callbacks is not None and event_callbacks.deadline is not None:
+                    raise UnsupportedEventTypeError('deadline')
+                return create(self, *args, event_callbacks=event_callbacks, **kwargs)
+            monkeypatch.setattr(Echo, 'create_subscription', without_events)
+        with CellHarness([echo(topic_deadline=0.3)], watched=('/diagnostics',)) as cell:
+            cell.wait_active()
+            node = cell.runner.nodes[0]
+            from rclpy.duration import Duration
+            publisher = cell.probe.create_publisher(
+                String, 'heard', QoSProfile(depth=1, deadline=Duration(nanoseconds=3 * 10**8)))
+            cell.wait(lambda: publisher.get_subscription_count() == 1)
+            publisher.publish(String(data='fine'))
+            cell.wait(lambda: node.heard == ['fine'])
+            cell.wait_diagnostic('echo', 'nothing came on heard in time')
+
+
+def test_incompatible_publisher_is_reported():
+    with CellHarness([echo()], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        cell.probe.create_publisher(String, 'heard', QoSProfile(
+            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+        cell.wait_diagnostic('echo', 'heard: the other side has another QoS', level=2)
+
+
+def test_qos_can_be_overridden():
+    with CellHarness([NodeSpec(Echo, {
+            'qos_overrides./heard.subscription.depth': 7,
+            'qos_overrides./heard.subscription.reliability': 'best_effort'})],
+            watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        (info,) = cell.wait(lambda: cell.probe.get_subscriptions_info_by_topic('heard'))
+        assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+
+
+def test_profiles():
+    sensor, feature = make_profile(Profile.SENSOR), make_profile(Profile.FEATURE)
+    assert sensor.reliability == feature.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert make_profile(Profile.STATE).durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert make_profile(Profile.CAPTURE).depth == 2
+    watched = make_profile(Profile.RESULT, Watchdogs(deadline=1.5, lifespan=2.0, lease=3.0))
+    assert watched.deadline.nanoseconds == 1.5 * SECOND
+    assert watched.lifespan.nanoseconds == 2 * SECOND
+    # A driver's publisher has no deadline, and would not be heard by who asks for one.
+    plain = make_profile(Profile.SENSOR, Watchdogs(deadline=1.5))
+    assert plain.deadline == make_profile(Profile.SENSOR).deadline
+
+
+def test_runner_refuses_a_wrong_parameter_and_cleans_up():
+    with pytest.raises(ConfigError, match="'greting'"):
+        CellHarness([echo(greting='x')])
+
+
+def test_stop_is_quick():
+    cell = CellHarness([echo()], watched=('/diagnostics',))
+    with cell:
+        cell.wait_active()
+        began = time.monotonic()
+    assert time.monotonic() - began < 2.0
+
+
+def test_health_reports_the_worst_first_and_forgets():
+    health = NodeHealth(event_ns=5 * SECOND)
+    assert health.report(0).level is Level.OK and health.report(0).message == 'OK'
+    assert health.event('late', Level.WARN, 'item 3', 1 * SECOND)
+    assert not health.event('late', Level.WARN, 'item 4', 2 * SECOND)
+    assert health.set_condition('gone', Level.ERROR, 'edge is gone')
+    assert not health.set_condition('gone', Level.ERROR, 'edge is gone')
+    report = health.report(3 * SECOND)
+    assert report.level is Level.ERROR
+    assert report.message == 'edge is gone; late: item 4'
+    assert ('late', '2') in report.values
+    assert health.clear_condition('gone') and not health.clear_condition('gone')
+    assert health.report(6 * SECOND).level is Level.WARN
+    assert health.report(8 * SECOND).level is Level.OK
+
+
+def test_health_rates_and_values_are_bounded():
+    health = NodeHealth(capacity=16)
+    for i in range(1000):
+        health.tick('items', i * SECOND // 2)
+        health.sample('slack', i / 1000)
+    values = dict(health.report(500 * SECOND, 4 * SECOND).values)
+    assert values['items'] == '1000' and values['items.rate'] == '2.00 Hz'
+    assert values['slack.max'] == '0.999' and values['slack.min'] == '0.984'
+
+
+def test_the_executor_is_chosen_by_the_environment(monkeypatch):
+    from rclpy.executors import SingleThreadedExecutor
+    monkeypatch.delenv(EXECUTOR, raising=False)
+    with CellHarness([NodeSpec(Echo)]) as cell:
+        cell.wait_active()
+        assert isinstance(cell.runner._executors[''], SingleThreadedExecutor)
+    pytest.importorskip('rclpy.experimental.events_executor')
+    monkeypatch.setenv(EXECUTOR, 'events')
+    with CellHarness([NodeSpec(Echo)]) as cell:
+        cell.wait_active()
+        assert not isinstance(cell.runner._executors[''], SingleThreadedExecutor)
+    monkeypatch.setenv(EXECUTOR, 'fast')
+    with pytest.raises(ConfigError, match="EXECUTOR is 'fast'"):
+        CellHarness([NodeSpec(Echo)])
+
+
+def _threads():
+    return len(os.listdir('/proc/self/task'))
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self/task'), reason='threads are counted in /proc')
+def test_a_stopped_runner_leaves_no_participant():
+    def run_once():
+        with CellHarness([NodeSpec(Echo)]) as cell:
+            cell.wait_active()
+            return _threads()
+
+    run_once()      # what is loaded once stays
+    before = _threads()
+    counts = [run_once() for _ in range(3)]
+    assert min(counts) > before
+    assert _threads() <= before

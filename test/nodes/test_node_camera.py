@@ -1,0 +1,305 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The camera node's sources and triggers."""
+import array
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from cell_harness import CELL, CellHarness, NodeSpec, to_stamp  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from stl_conveyor.msg import BeltState  # noqa: E402
+from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+SECOND = 10**9
+SPEED = CELL.belt.speed * CELL.camera.pixels_per_metre     # pixels per second, upwards
+WATCHED = ('capture', '/diagnostics')
+
+
+def frame(stamp_ns, row=None, column=160):
+    """Return an image message of a dark belt, with a bright part around a place."""
+    image = np.full((240, 320, 3), 60, np.uint8)
+    if row is not None:
+        image[max(0, row - 20):max(0, row + 20), column - 20:column + 20] = 200
+    return Image(
+        header=Header(stamp=to_stamp(stamp_ns)), height=240, width=320, step=960,
+        encoding='rgb8', data=array.array('B', image.tobytes()))
+
+
+def crop_of(capture):
+    return np.frombuffer(capture.crop.data, np.uint8).reshape(160, 160, 3)
+
+
+def bright_centre(crop):
+    rows, columns = np.nonzero(crop[:, :, 0] > 150)
+    return rows.mean(), columns.mean()
+
+
+def show(cell, publisher, camera, message):
+    """Publish a frame and wait until the camera has seen it: its queue holds the newest only."""
+    before = camera.frames
+    publisher.publish(message)
+    cell.wait(lambda: camera.frames > before, 5, 'a frame')
+
+
+class CountingCamera(Camera):
+    """A camera that counts the frames it was shown."""
+
+    frames = 0
+
+    def configure(self):
+        super().configure()
+        inner = self._source._callback
+
+        def count(*arguments):
+            inner(*arguments)
+            self.frames += 1
+        self._source._callback = count
+
+
+def test_beam_gives_the_time_and_the_frame_gives_the_picture():
+    with CellHarness([NodeSpec(CountingCamera, {'trigger': 'beam'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        frames = cell.publisher('camera/image_raw', Image)
+        beam = cell.publisher('break_beam', Header)
+        cell.connect('capture')
+        broken_ns = cell.now_ns()
+        centred_ns = broken_ns + round(0.12 / CELL.belt.speed * SECOND)
+        beam.publish(Header(stamp=to_stamp(broken_ns)))
+        cell.wait(lambda: camera._expected)
+        for time_ns in (centred_ns - 75_000_000, centred_ns - 25_000_000, centred_ns + 25_000_000):
+            offset = SPEED * (time_ns - centred_ns) / SECOND
+            show(cell, frames, camera, frame(time_ns, round(119.5 - offset), 160))
+        (capture,) = cell.wait(lambda: cell.heard.of('capture'))
+        assert to_ns(capture.header.stamp) == centred_ns
+        assert to_ns(capture.deadline) == centred_ns + CELL.decision_time_ns
+        assert bright_centre(crop_of(capture)) == pytest.approx((79.5, 79.5), abs=2)
+        assert capture.header.frame_id == 'camera_optical_frame'
+        # An item of which no frame is taken is said to be lost, and not made up.
+        beam.publish(Header(stamp=to_stamp(centred_ns - 2 * SECOND)))
+        cell.wait(lambda: camera._expected)
+        show(cell, frames, camera, frame(centred_ns + 75_000_000))
+        cell.wait_diagnostic('camera', 'item_not_seen', level=2)
+        assert len(cell.heard.of('capture')) == 1
+
+
+def test_image_alone_gives_time_and_place():
+    with CellHarness([NodeSpec(CountingCamera, {'trigger': 'image'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        frames = cell.publisher('camera/image_raw', Image)
+        cell.connect('capture')
+        start_ns = cell.now_ns()
+        show(cell, frames, camera, frame(start_ns))
+        centred_ns = start_ns + 250_000_000
+        for step in range(12):
+            time_ns = start_ns + step * 40_000_000
+            row = round(119.5 - SPEED * (time_ns - centred_ns) / SECOND)
+            show(cell, frames, camera, frame(
+                time_ns + 1, row if -20 < row < 260 else None, 150))
+        (capture,) = cell.wait(lambda: cell.heard.of('capture'))
+        assert abs(to_ns(capture.header.stamp) - centred_ns) < 5_000_000
+        assert bright_centre(crop_of(capture)) == pytest.approx((79.5, 79.5), abs=2)
+
+
+def test_folder_of_images(tmp_path):
+    pillow = pytest.importorskip('PIL.Image')
+    for index in range(3):
+        pillow.new('RGB', (400, 300), (0, 0, 50 * index + 50)).save(tmp_path / f'{index}.png')
+    (tmp_path / '1.png').write_bytes(b'broken')
+    with CellHarness([NodeSpec(Camera, {
+            'source': 'folder', 'folder': str(tmp_path), 'rate': 20.0})],
+            watched=WATCHED) as cell:
+        cell.wait_diagnostic('camera', 'cannot be read as an image')
+        cell.wait_active()
+        captures = cell.wait(lambda: len(cell.heard.of('capture')) == 2
+                             and cell.heard.of('capture'))
+        assert [tuple(crop_of(c)[80, 80]) for c in captures] == [(0, 0, 50), (0, 0, 150)]
+
+
+def test_device_without_opencv_and_empty_folder_are_explained(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'cv2', None)
+    with CellHarness([
+            NodeSpec(Camera, {'source': 'device'}, name='cv'),
+            NodeSpec(Camera, {'source': 'folder', 'folder': str(tmp_path)}, name='empty')],
+            watched=WATCHED) as cell:
+        cell.wait_diagnostic('cv', 'needs OpenCV', level=2)
+        cell.wait_diagnostic('empty', 'holds no image', level=2)
+
+
+def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
+    class FakeCapture:
+        plugged = True
+        opened = 0
+
+        def __init__(self, device):
+            assert device == 3
+            FakeCapture.opened += 1
+
+        def set(self, *_):  # noqa: A003
+            pass
+
+        def read(self):
+            import time
+            time.sleep(0.02)
+            return FakeCapture.plugged, np.full((240, 320, 3), (1, 2, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    fake = type(sys)('cv2')
+    fake.VideoCapture, fake.CAP_PROP_BUFFERSIZE = FakeCapture, 38
+    monkeypatch.setitem(sys.modules, 'cv2', fake)
+    with CellHarness([NodeSpec(Camera, {
+            'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
+            watched=WATCHED) as cell:
+        cell.wait_active()
+        capture = cell.wait(lambda: cell.heard.of('capture'))[0]
+        assert tuple(crop_of(capture)[0, 0]) == (3, 2, 1)       # OpenCV's order is BGR
+        FakeCapture.plugged = False
+        cell.wait_diagnostic('camera', 'camera 3 delivers no frame', level=2)
+        FakeCapture.plugged = True
+        before = len(cell.heard.of('capture'))
+        cell.wait(lambda: len(cell.heard.of('capture')) > before + 2)
+        assert FakeCapture.opened >= 2
+
+
+@pytest.fixture
+def pins(monkeypatch):
+    gpiozero = pytest.importorskip('gpiozero')
+    from gpiozero.pins.mock import MockFactory
+    factory = MockFactory()
+    monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
+    return factory
+
+
+class Turning:
+    """A one-channel encoder on a mock pin that turns in a thread."""
+
+    def __init__(self, pin, speed, steps_per_metre):
+        self.pin, self.interval = pin, 1.0 / (speed * steps_per_metre)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        due = time.monotonic()
+        while not self.stopped.wait(max(0.0, due - time.monotonic())):
+            self.pin.drive_low()
+            self.pin.drive_high()
+            due += self.interval
+
+    def stop(self):
+        self.stopped.set()
+        self.thread.join()
+
+
+def test_light_barrier_on_a_pin_joins_the_breaks_of_a_part_with_a_hole(pins):
+    with CellHarness([NodeSpec(CountingCamera, {'trigger': 'gpio'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        frames = cell.publisher('camera/image_raw', Image)
+        cell.connect('capture')
+        begin_ns = cell.now_ns()
+        # A washer: rim, hole, rim; 16 mm at 0.4 m/s are 40 ms.
+        for after_ms, broken in ((0, True), (10, False), (30, True), (40, False)):
+            camera._inbox.brings(camera._on_beam_change)(
+                broken, begin_ns + after_ms * 1_000_000)
+        cell.wait(lambda: camera._expected)
+        centred_ns = begin_ns + 20_000_000 + round(0.12 / CELL.belt.speed * SECOND)
+        for offset_ms in (-30, 10):
+            show(cell, frames, camera, frame(centred_ns + offset_ms * 1_000_000))
+        (capture,) = cell.wait(lambda: cell.heard.of('capture'))
+        assert abs(to_ns(capture.header.stamp) - centred_ns) < 1000
+
+
+def test_beam_on_a_pin_is_heard_and_a_blocked_one_reported(pins, monkeypatch):
+    monkeypatch.setattr('stl_conveyor.nodes.device.camera.BEAM_BLOCKED_S', 0.2)
+    with CellHarness([NodeSpec(Camera, {'trigger': 'gpio'})], watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        pin = pins.pin(23)
+        before_ns = cell.now_ns()
+        pin.drive_low()
+        cell.wait_diagnostic('camera', 'light barrier (GPIO 23)', level=1)
+        pin.drive_high()
+        cell.wait(lambda: camera._expected)
+        centred_ns = camera._belt.time_at(camera._expected[0], 0)
+        assert 0 < centred_ns - before_ns < 2 * SECOND
+        cell.wait(lambda: cell.statuses('camera')[-1].level == b'\x00')
+
+
+def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
+    with CellHarness([NodeSpec(Camera, {
+            'belt_speed_source': 'encoder', 'encoder_pins': [20, -1],
+            'encoder_steps_per_metre': 200.0, 'diagnostics_period': 0.1})],
+            watched=WATCHED) as cell:
+        cell.wait_active()
+        states = []
+        cell.probe.create_subscription(BeltState, 'belt_state', states.append, 10)
+        frames = cell.publisher('camera/image_raw', Image)
+        cell.connect('capture')
+        travel = CELL.first_diverter_x - CELL.camera.x
+
+        def deadline_speed():
+            stamp_ns = cell.now_ns()
+            frames.publish(frame(stamp_ns, 120))
+            capture = cell.wait(lambda: next(
+                (c for c in cell.heard.of('capture') if to_ns(c.header.stamp) == stamp_ns), None))
+            left = (to_ns(capture.deadline) - stamp_ns) / SECOND + CELL.diverter.lead_time
+            return travel / left
+        cell.wait_diagnostic('camera', 'the belt stands', level=1)
+        assert deadline_speed() == pytest.approx(CELL.belt.speed)
+        turning = Turning(pins.pin(20), 0.34, 200.0)
+        cell.wait(lambda: cell.statuses('camera')[-1].level == b'\x00')
+        time.sleep(0.3)     # the whole window of the estimate
+        assert deadline_speed() == pytest.approx(0.34, rel=0.1)
+        first = next(s for s in states if s.state == BeltState.STATE_STOPPED)
+        assert first.speed == 0
+        last = cell.wait(lambda: states[-1].state == BeltState.STATE_RUNNING and states[-1])
+        assert last.position > first.position and last.speed == pytest.approx(0.34, rel=0.1)
+        turning.stop()
+        turning = Turning(pins.pin(20), 0.2, 200.0)
+        cell.wait_diagnostic('camera', 'not at the 0.4 m/s', level=2)
+        assert deadline_speed() == pytest.approx(0.3)       # the slowest that is tolerated
+        turning.stop()
+        before = len(cell.statuses('camera'))
+        cell.wait(lambda: any(
+            'the belt stands' in s.message for s in cell.statuses('camera')[before:]))
+
+
+def test_driver_that_falls_silent_is_reported_and_its_return_too():
+    with CellHarness([NodeSpec(Camera, {
+            'trigger': 'image', 'frame_timeout': 0.3, 'diagnostics_period': 0.1})],
+            watched=WATCHED) as cell:
+        cell.wait_active()
+        cell.wait_diagnostic('camera', 'no frame for more than 0.3 s', level=2)
+        frames = cell.publisher('camera/image_raw', Image)
+
+        def well():
+            frames.publish(frame(cell.now_ns()))
+            return cell.statuses('camera')[-1].level == b'\x00'
+        cell.wait(well)
+        before = len(cell.statuses('camera'))
+        cell.wait(lambda: any(
+            'driver runs' in s.message for s in cell.statuses('camera')[before:]))
+
+
+def test_frame_for_each_item_may_be_long_in_coming():
+    with CellHarness([NodeSpec(Camera, {
+            'frame_timeout': 0.1, 'diagnostics_period': 0.1})], watched=WATCHED) as cell:
+        cell.wait_active()
+        cell.wait(lambda: len(cell.statuses('camera')) > 5)
+        assert all(s.level == b'\x00' for s in cell.statuses('camera'))

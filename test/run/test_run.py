@@ -1,0 +1,179 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The run command: real processes, real physics, real pictures; and nothing left behind."""
+import csv
+import ctypes.util
+import json
+import os
+from pathlib import Path
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from ros_domains import own_domain_id, own_environment  # noqa: E402
+
+from stl_conveyor.assess.summary import RunSettings  # noqa: E402
+from stl_conveyor.run.faults import named_fault  # noqa: E402
+from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.resources import share_path  # noqa: E402
+from stl_conveyor.run.cell_run import (  # noqa: E402
+    main, node_arguments, parse_override, process_plan, read_passages, read_readout, Sources)
+
+pytestmark = pytest.mark.ros
+
+ITEMS = 8
+
+
+def command(folder, *arguments):
+    return [sys.executable, '-m', 'stl_conveyor.run', '--out', str(folder), '--plain',
+            *map(str, arguments)]
+
+
+def processes_of(folder):
+    """Return the command lines of living processes that were told to log into a folder."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            text = path.read_bytes().decode(errors='replace')
+        except OSError:
+            continue
+        if str(folder) in text:
+            found.append(text)
+    return found
+
+
+def run_once(folder, models, *arguments):
+    """Run a few items in a process of its own; return its output, summary and rows."""
+    done = subprocess.run(
+        command(folder, '--items', ITEMS, '--seed', 5, '--models', models, *arguments),
+        env=own_environment(), capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(folder / 'items.csv') as file:
+        rows = list(csv.DictReader(file))
+    return done.stdout, json.loads((folder / 'summary.json').read_text()), rows
+
+
+@pytest.fixture(scope='module')
+def first_run(tiny_models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    return (folder, *run_once(folder, tiny_models))
+
+
+def test_a_run_from_start_to_end(first_run):
+    folder, output, summary, rows = first_run
+    assert 'true class' in output and 'items at rest where they belong' in output
+    assert summary['items'] == summary['outcomes'] == ITEMS and summary['seed'] == 5
+    assert summary['unacted'] == summary['repeated_outcomes'] == 0
+    assert summary['deaths'] == [] and summary['complete']
+    assert summary['strong_correct'] is not None and summary['versions']['mujoco']
+    assert sum(int(row['correct']) for row in rows) == summary['correct']
+    # physics and commands agree: who was told a lane in time lies in it
+    for row in rows:
+        if row['missed'] == '0':
+            assert row['rest_lane'] == row['outcome_lane'], row
+    for name in ('report.html', 'cell.png', 'timeline.png', 'samples.png'):
+        assert (folder / name).stat().st_size > 500
+    assert len(read_readout(folder / 'logs' / 'camera.csv')) == ITEMS
+    assert processes_of(folder) == []
+
+
+def test_same_seed_same_run(first_run, tiny_models, tmp_path):
+    _, _, _, rows = first_run
+    _, _, again = run_once(tmp_path, tiny_models)
+    for key in ('serial', 'class_id', 'difficulty', 'crop_sha256', 'local_class', 'local_score',
+                'offload', 'expected_reward'):
+        assert [row[key] for row in rows] == [row[key] for row in again], key
+
+
+def test_interrupt_leaves_no_process(tiny_models, tmp_path):
+    run = subprocess.Popen(
+        command(tmp_path, '--items', 500, '--models', tiny_models),
+        env={**own_environment(), 'PYTHONUNBUFFERED': '1'}, bufsize=0,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        # The heading of the table comes once every node is active.
+        assert select.select([run.stdout], [], [], 60)[0]
+        assert b'true class' in run.stdout.readline()
+        assert len(processes_of(tmp_path / 'logs')) >= 2    # simulator and emulator log there
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=30)
+        assert run.returncode == 130
+        assert processes_of(tmp_path) == []
+    finally:
+        run.kill()
+        run.wait()
+
+
+@pytest.mark.parametrize('arguments, text', [
+    (['--fault', 'meteor'], 'meteor'), (['--items', '0'], '--items'),
+    (['--set', 'oven.heat=3'], 'oven.heat'), (['--set', 'encoder.packet_bytes'], 'NODE.PARAM'),
+    (['--models', '/nowhere'], '/nowhere'), (['--cell', '/nowhere.yaml'], '/nowhere.yaml')])
+def test_what_cannot_be_is_refused_by_name(arguments, text, tiny_models, tmp_path, capsys):
+    if '--models' not in arguments:
+        arguments = [*arguments, '--models', str(tiny_models)]
+    assert main([*arguments, '--out', str(tmp_path)]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_node_that_cannot_start_is_named(tiny_models, tmp_path, capsys):
+    assert main(['--policy', 'oracle', '--models', str(tiny_models), '--items', '3',
+                 '--out', str(tmp_path), '--plain']) == 2
+    error = capsys.readouterr().err
+    assert 'offload_policy' in error and 'oracle' in error
+    assert processes_of(tmp_path) == []
+
+
+def test_a_machine_that_cannot_render_is_told_so(tiny_models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('MUJOCO_GL', 'osmesa')
+    monkeypatch.setenv('PYOPENGL_PLATFORM', 'osmesa')
+    monkeypatch.setenv('LD_LIBRARY_PATH', os.environ.get('LD_LIBRARY_PATH', ''))
+    if ctypes.util.find_library('OSMesa'):
+        pytest.skip('this machine has OSMesa: it can render in every way')
+    assert main(['--models', str(tiny_models), '--items', '3', '--out', str(tmp_path),
+                 '--plain']) == 2
+    error = capsys.readouterr().err
+    assert 'cell_simulator' in error and 'OpenGL' in error
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize('arrivals', ['periodic', 'poisson', 'markov', 'correlated'])
+def test_nodes_take_the_parameters_that_a_run_gives_them(arrivals, tiny_models, tmp_path):
+    sources = Sources(tmp_path, tiny_models, Path(share_path('config/cell.yaml')))
+    (tmp_path / 'logs').mkdir()
+    parameters = node_arguments(
+        RunSettings(arrivals=arrivals, link='trace'), sources, named_fault('none'))
+    with NodeRunner([
+            NodeSpec(cls, {**parameters[cls.NAME], 'autostart': False})
+            for cls in (LinkEmulator, OffloadPolicy)],
+            domain_id=own_domain_id()) as runner:
+        assert runner.node('link_emulator').settings.link == 'trace'
+        assert min(runner.node('offload_policy').settings.intervals) >= 1.0
+
+
+def test_overrides_are_yaml():
+    assert parse_override('encoder.packet_bytes=300') == ('encoder', 'packet_bytes', 300)
+    assert parse_override('offload_policy.costs=[0.5, 1.0]')[2] == (0.5, 1.0)
+    assert parse_override('link_emulator.outage=true')[2] is True
+
+
+def test_parameters_survive_the_command_line():
+    plan = process_plan('camera', {'flag': True, 'rate': 0.25, 'none': 'none', 'path': '/a b',
+                              'list': (1.0, 2.0), 'big': 10 ** 12})
+    assert plan.arguments[3] == '--params-file' and plan.arguments[5:] == (
+        '-p', 'flag:=true', '-p', 'rate:=0.25', '-p', "none:='none'", '-p', "path:='/a b'",
+        '-p', 'list:=[1.0, 2.0]', '-p', f'big:={10 ** 12}')
+
+
+def test_logs_that_were_cut_off_are_read_as_far_as_they_go(tmp_path):
+    path = tmp_path / 'link.csv'
+    path.write_text('stamp_ns,channel,wire_bytes,sent_ns,delivered_ns\n1,features,400,2,3\n1,fea')
+    assert len(read_passages(path)) == 1
+    assert read_passages(tmp_path / 'missing.csv') == []
