@@ -138,17 +138,17 @@ class ProgressivePrefix(ReferenceCodec):
         return f'progressive JPEG q{self.quality}, prefix'
 
     def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
-        """Return a prefix of the file; None when it ends before the first scan."""
-        data = _progressive_file(image.tobytes(), len(image), self.quality)[:max_bytes]
-        return data if b'\xff\xda' in data else None
+        """Return a prefix of the file; None when it ends before the first scan's data."""
+        whole = _progressive_file(image.tobytes(), len(image), self.quality)
+        return whole[:max_bytes] if max_bytes >= _first_scan(whole) else None
 
     def packets(self, image: np.ndarray, max_bytes: int,
                 packet_bytes: int = 512) -> 'tuple[bytes, ...]':
-        """Return the prefix in pieces, the first of them up to the first scan at least."""
+        """Return the prefix in pieces, the first of them up to the first scan's data at least."""
         data = self.encode(image, max_bytes)
         if data is None:
             return ()
-        first = max(packet_bytes, data.index(b'\xff\xda') + 2)
+        first = max(packet_bytes, _first_scan(data))
         return (data[:first], *(data[at:at + packet_bytes]
                                 for at in range(first, len(data), packet_bytes)))
 
@@ -161,6 +161,12 @@ class ProgressivePrefix(ReferenceCodec):
                 return _pixels(picture, size)
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _first_scan(data: bytes) -> int:
+    """Return where the data of the first scan begins: behind its marker and its whole header."""
+    header = data.index(b'\xff\xda') + 2
+    return header + int.from_bytes(data[header:header + 2], 'big')
 
 
 @lru_cache(maxsize=256)

@@ -53,6 +53,15 @@ def test_packets_joined_are_the_stream(codec, size, packet_bytes):
         assert len(packets) <= 1
 
 
+def test_a_prefix_that_ends_in_the_header_of_the_first_scan_is_none():
+    codec = next(codec for codec in image_codecs() if 'prefix' in codec.name)
+    shortest = next(size for size in range(3000) if codec.encode(IMAGES[3], size))
+    data = codec.encode(IMAGES[3], 3000)
+    header = data.index(b'\xff\xda') + 2
+    assert shortest == header + int.from_bytes(data[header:header + 2], 'big')
+    assert codec.decode(codec.encode(IMAGES[3], shortest), 160).shape == (160, 160, 3)
+
+
 def test_codecs_are_found_by_their_slugs():
     slugs = [codec.slug for codec in image_codecs()]
     assert len(set(slugs)) == len(slugs) and 'webp_6_may_downscale' in slugs
