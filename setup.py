@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Install the pure core with pip, and let pytest run without ROS.
+"""Install the pure core with pip, and let pytest run without ROS.
 
 ROS installs the package through CMakeLists.txt; what both need is stated in package.xml.
 """

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Start nodes of one cell; the launch files for simulation, Gazebo, device and edge include this one.
+"""Start nodes of one cell; the launch files for simulation, Gazebo, device and edge include this one.
 
 The argument `nodes` names which. Nodes are lifecycle nodes that configure and activate themselves
 and try again where that fails; with `autostart:=false` they wait for a lifecycle manager.

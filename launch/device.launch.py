@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Start the side that stands at the belt, for instance on a Raspberry Pi.
+"""Start the side that stands at the belt, for instance on a Raspberry Pi.
 
 Takes every argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor device.launch.py --show-args`

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Start the side with the strong classifier, on a server near the belt.
+"""Start the side with the strong classifier, on a server near the belt.
 
 One edge serves several cells: `cells:='line_1 line_2'` names their namespaces. Takes every
 argument of cell.launch.py; this lists them:

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Start the cell in Gazebo: the simulator, its bridges, both sides, and the link between them.
+"""Start the cell in Gazebo: the simulator, its bridges, both sides, and the link between them.
 
 `world` is a description of a cell (YAML), from which Gazebo's world and the bridges are made, or a
 world of your own (SDF) with the names of worlds/cell.sdf. Takes every argument of cell.launch.py;

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Start the simulated cell: physics, both sides, and the link between them.
+"""Start the simulated cell: physics, both sides, and the link between them.
 
 Takes every argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor sim.launch.py --show-args`

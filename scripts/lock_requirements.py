@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Pin what the pinned requirements need in turn, for every Python that is named.
+"""Pin what the pinned requirements need in turn, for every Python that is named.
 
 Resolves requirements/{numpy,colcon,ros,runtime,test}.txt with each interpreter's own pip and
 writes requirements/constraints.txt, which scripts/setup_environment.py passes to pip. Run it
@@ -22,10 +21,10 @@ HEADING = '# Written by scripts/lock_requirements.py; do not edit.'
 
 
 def resolve(python: str) -> tuple[str, dict[str, str]]:
-    """
-    Return an interpreter's version, such as '3.12', and the versions that it would install.
+    """Return an interpreter's version, such as '3.12', and the versions that it would install.
 
-    :raises subprocess.CalledProcessError: the requirements contradict each other there.
+    Raises:
+        subprocess.CalledProcessError: The requirements contradict each other there.
     """
     files = [word for group in GROUPS for word in ('-r', str(ROOT / f'requirements/{group}.txt'))]
     done = subprocess.run(

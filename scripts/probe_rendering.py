@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Exit with 0 if this system can render without a display through `egl` or `osmesa`.
+"""Exit with 0 if this system can render without a display through `egl` or `osmesa`.
 
 A library that can be found may still lack its driver, so EGL is really initialised: on a device
 (EGL_EXT_platform_device) as MuJoCo does it. A broken driver may crash, therefore this is a

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Make the environment that the Makefile runs everything in.
+"""Make the environment that the Makefile runs everything in.
 
 Creates `.venv`, installs the pinned wheels and builds the messages with colcon. Where a ROS 2
 with rclpy is sourced, that one is used and no ROS wheel is installed. What the system itself
@@ -130,10 +129,10 @@ def missing_message(needs: Sequence[SystemNeed]) -> str:
 
 
 def check_python(version: Sequence[int], ros: Ros) -> None:
-    """
-    Check that wheels exist for this Python.
+    """Check that wheels exist for this Python.
 
-    :raises SetupError: it is too old, or too new for the ROS wheels.
+    Raises:
+        SetupError: It is too old, or too new for the ROS wheels.
     """
     found = tuple(version[:2])
     if found < OLDEST_PYTHON or (found > NEWEST_PYTHON_WITH_ROS_WHEELS and not ros.is_installed):
@@ -155,13 +154,15 @@ def content_hash(paths: Sequence[Path], *words: str) -> str:
 
 
 def rewrite_wheel_paths(cmake_root: Path, python_include: str, numpy_include: str) -> int:
-    """
-    Point the include paths in the wheels' CMake files to this machine's.
+    """Point the include paths in the wheels' CMake files to this machine's.
 
-    :param cmake_root: the environment's `share` folder; every `*/cmake/*.cmake` below it is read.
-    :param python_include: folder of Python.h.
-    :param numpy_include: what `numpy.get_include()` says.
-    :return: the number of files changed.
+    Args:
+        cmake_root: The environment's `share` folder; every `*/cmake/*.cmake` below it is read.
+        python_include: Folder of Python.h.
+        numpy_include: What `numpy.get_include()` says.
+
+    Returns:
+        The number of files changed.
     """
     changed = 0
     for path in sorted(cmake_root.glob('*/cmake/*.cmake')):
@@ -382,10 +383,10 @@ class Environment:
             command, check=True, capture_output=True, text=True).stdout.strip()
 
     def _run(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        """
-        Run a step and show its output only if it fails.
+        """Run a step and show its output only if it fails.
 
-        :raises SetupError: with the command and its output.
+        Raises:
+            SetupError: With the command and its output.
         """
         done = subprocess.run(
             command, cwd=self.root, env=env, text=True,

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-What goes wrong in this package, how severe it is, and how a command ends with it.
+"""What goes wrong in this package, how severe it is, and how a command ends with it.
 
 Each message names the thing and the remedy.
 """
@@ -69,8 +68,7 @@ class BadMessage(ConveyorError):
 
 
 def exit_code(command: str, work: Callable[[], int | None]) -> int:
-    """
-    Do a command's work and return the exit code of the process.
+    """Do a command's work and return the exit code of the process.
 
     0, or what `work` returns; 2 with a line on standard error if it raises ConveyorError or cannot
     read or write a file; 130 after Ctrl-C.

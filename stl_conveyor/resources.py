@@ -9,12 +9,13 @@ from stl_conveyor.errors import ConfigError
 
 
 def share_path(relative):
-    """
-    Return the path of a shipped file or folder, such as 'config/cell.yaml'.
+    """Return the path of a shipped file or folder, such as 'config/cell.yaml'.
 
     The source tree wins over an installed copy, so that an edit is seen at once; the installed
     copy is found through AMENT_PREFIX_PATH, or in the environment that pip installed it into.
-    Raises ConfigError when none has it.
+
+    Raises:
+        ConfigError: When none has it.
     """
     roots = [Path(__file__).resolve().parents[1]]
     roots += [Path(prefix) / 'share' / 'stl_conveyor'

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The commands that the laboratory adds to `stl-conveyor`.
+"""The commands that the laboratory adds to `stl-conveyor`.
 
 stl_conveyor finds them by the entry-point group `stl_conveyor.commands`.
 """

@@ -11,8 +11,7 @@ from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 
 
 class FakeCell:
-    """
-    Items move with the belt; a stroke takes what is in front of its paddle when it gets there.
+    """Items move with the belt; a stroke takes what is in front of its paddle when it gets there.
 
     The picture of an item shows its class in the middle, as one colour: see class_colour.
     """

@@ -45,8 +45,7 @@ class Item:
 
 
 class FakeGazebo:
-    """
-    Items move with the belt, pushers sweep what is before them into their bins.
+    """Items move with the belt, pushers sweep what is before them into their bins.
 
     cell: CellDescription. context: of rclpy. factor: simulated seconds per second. services:
     whether to offer those of ros_gz_interfaces.

@@ -45,14 +45,14 @@ def node_interface(probe: Node, name: str, namespace: str = '/') -> NodeInterfac
 
 
 def wait_until_settled(probe: Node, names, timeout: float = 30.0, quiet: float = 4.0) -> None:
-    """
-    Wait until `probe` sees these nodes ('/namespace/name') and the graph no longer changes.
+    """Wait until `probe` sees these nodes ('/namespace/name') and the graph no longer changes.
 
     Discovery tells of a node before it tells of its endpoints, and of an endpoint before it tells
     to which node that belongs; what is lost of that comes again with the next heartbeat.
 
-    :param quiet: seconds without a change, every endpoint having its node; longer than the 3 s
-        between two heartbeats of Fast DDS
+    Args:
+        quiet: Seconds without a change, every endpoint having its node; longer than the 3 s
+            between two heartbeats of Fast DDS.
     """
     end = time.monotonic() + timeout
     before, since = None, time.monotonic()

@@ -96,10 +96,10 @@ class Launched:
 
 @contextmanager
 def launched(name, tmp_path, *arguments, environment=None, prefix=()):
-    """
-    Launch a file; whatever still runs at the end is killed.
+    """Launch a file; whatever still runs at the end is killed.
 
-    :param prefix: a command that becomes the launch, such as nsenter.
+    Args:
+        prefix: A command that becomes the launch, such as nsenter.
     """
     domain_id = own_domain_id()
     process = subprocess.Popen(

@@ -15,8 +15,7 @@ READ_COILS, READ_INPUTS, READ_REGISTERS, WRITE_COIL, WRITE_REGISTER = 1, 2, 3, 5
 
 
 class Plc:
-    """
-    Coils 0.. move diverters; discrete inputs 0.. are their end switches, registers 32.. the echo.
+    """Coils 0.. move diverters; discrete inputs 0.. are their end switches, registers 32.. the echo.
 
     `working` False: the diverters do not move. `delay`: seconds that every answer takes.
     `stuck`: end switches that are always active. `reads`: when inputs were read (monotonic s).

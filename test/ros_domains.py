@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-ROS domains for tests: no two in use at the same time are the same.
+"""ROS domains for tests: no two in use at the same time are the same.
 
 In one domain, nodes of one name answer for each other. A domain that was given back waits
 behind all others, until nobody remembers its nodes.

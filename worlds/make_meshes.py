@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Make the meshes of the parts that the simulated cells sort.
+"""Make the meshes of the parts that the simulated cells sort.
 
 Dimensions are the nominal ones of the standards named beside each part, in millimetres; the
 files are binary STL in metres, z along the part's axis, which MuJoCo and Gazebo both read. A part

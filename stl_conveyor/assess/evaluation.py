@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Evaluate a model folder on labelled images: what `stl-conveyor evaluate` does.
+"""Evaluate a model folder on labelled images: what `stl-conveyor evaluate` does.
 
 Written are OUT/evaluation.md, evaluation.json, items.csv and pictures: accuracy against bytes with
 and without the local answer, confusion of the weak, the strong and the edge model, calibration,
@@ -75,12 +74,13 @@ class Share:
 
 def load_test_images(data: Path, folder: ModelFolder, split: 'str | None' = None,
                      label_column: 'str | None' = None) -> TestImages:
-    """
-    Return the images to evaluate on.
+    """Return the images to evaluate on.
 
-    Of a prepared folder (WORK/images of a training) its test split; of a folder of images its
-    test split, else its validation split, else all. Raises ConfigError when the labels are not
-    those of the models.
+    Of a prepared folder (WORK/images of a training) its test split; of a folder of images its test
+    split, else its validation split, else all.
+
+    Raises:
+        ConfigError: When the labels are not those of the models.
     """
     data = Path(data)
     if (data / 'dataset.json').exists():
@@ -115,8 +115,7 @@ def load_test_images(data: Path, folder: ModelFolder, split: 'str | None' = None
 def play_offloading(estimator: RewardEstimator, estimates: np.ndarray, weak_right: np.ndarray,
                     edge_right: np.ndarray, rates: Sequence[Fraction] = RATES,
                     depth: Fraction = DEPTH, seed: int = 0) -> 'list[dict]':
-    """
-    Return what offloading buys, a row for each rate, from outcomes bool[N] and estimates [N].
+    """Return what offloading buys, a row for each rate, from outcomes bool[N] and estimates [N].
 
     Each item appears equally often, in random order. `random` and `hindsight` (the best choice of
     as many items) are exact; intervals are over items (bootstrap).
@@ -189,11 +188,13 @@ def top_confusions(answers: np.ndarray, classes: np.ndarray, labels: Sequence[st
 def evaluate(models: 'str | Path', data: 'str | Path', out: 'str | Path', budget: int = 512,
              split: 'str | None' = None, label_column: 'str | None' = None,
              sizes: Sequence[int] = SIZES, show: Callable[[str], None] = print) -> dict:
-    """
-    Evaluate a model folder and write everything to `out`; returns what evaluation.json holds.
+    """Evaluate a model folder and write everything to `out`; returns what evaluation.json holds.
 
-    budget: bytes of an offload, in the simulation and in the confusion of the edge. Raises
-    ConfigError or ModelFileError, naming what does not fit.
+    budget: bytes of an offload, in the simulation and in the confusion of the edge.
+
+    Raises:
+        ConfigError: Naming what does not fit.
+        ModelFileError: Naming what does not fit.
     """
     out = Path(out)
     folder = ModelFolder(models)

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Where an item's time goes: models, link, and the overhead of everything in between.
+"""Where an item's time goes: models, link, and the overhead of everything in between.
 
 The overhead is what is left of the time from the capture stamp to the final answer at the
 actuator when the camera's readout, the models' own time and the time that messages spend on the
@@ -60,8 +59,7 @@ def covered(intervals: Iterable[Tuple[int, int]], first: int, last: int) -> int:
 
 def item_timing(record: ItemRecord, readout_ns: int,
                 passages: Sequence[Passage]) -> Optional[ItemTiming]:
-    """
-    Split up the time of one item; None if the actuator had no answer.
+    """Split up the time of one item; None if the actuator had no answer.
 
     With an answer of the edge, the path is: readout, local model, encoder, then link and edge
     model in turn, once for each answer that the encoder waited for, and the way of the answer
@@ -69,8 +67,9 @@ def item_timing(record: ItemRecord, readout_ns: int,
     the feedback that goes with an answer, and the used answer, not acknowledgements. What
     overlaps counts once, as model time.
 
-    :param readout_ns: from the capture stamp until the camera driver handed the frame over
-    :param passages: the item's messages on the link
+    Args:
+        readout_ns: From the capture stamp until the camera driver handed the frame over.
+        passages: The item's messages on the link.
     """
     action = record.action
     if action is None or record.local is None or action.local_delay < 0:
@@ -105,11 +104,11 @@ def item_timing(record: ItemRecord, readout_ns: int,
 
 def stage_latencies(records: Sequence[ItemRecord], readout_ns: Dict[int, int],
                     passages: Sequence[Passage]) -> Dict[str, Quantiles]:
-    """
-    Return the quantiles of every stage in ms, by name.
+    """Return the quantiles of every stage in ms, by name.
 
-    :param readout_ns: camera readout by capture stamp; an item without counts as 0
-    :param passages: of all items
+    Args:
+        readout_ns: Camera readout by capture stamp; an item without counts as 0.
+        passages: Of all items.
     """
     by_item: Dict[int, List[Passage]] = {}
     for passage in passages:

@@ -15,8 +15,7 @@ LONG = ('true class', 'local answer', 'why', 'edge answer', 'came to rest')
 
 
 class LiveTable:
-    """
-    Shows the latest items of a score board.
+    """Shows the latest items of a score board.
 
     Drawing takes a core for some milliseconds, so it happens at most four times a second, in a
     thread of its own, and only when something has changed.

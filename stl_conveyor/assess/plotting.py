@@ -9,10 +9,10 @@ from stl_conveyor.errors import MissingDependency
 
 
 def file_pyplot() -> ModuleType:
-    """
-    Return matplotlib's pyplot, which needs no display.
+    """Return matplotlib's pyplot, which needs no display.
 
-    :raises MissingDependency: if matplotlib is not installed
+    Raises:
+        MissingDependency: If matplotlib is not installed.
     """
     try:
         import matplotlib

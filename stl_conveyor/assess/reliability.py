@@ -8,8 +8,7 @@ BINS = 15
 
 def reliability(probabilities: np.ndarray, classes: np.ndarray,
                 bins: int = BINS) -> 'list[tuple[float, float, int]]':
-    """
-    Return (mean score, share right, images) of each bin of scores that is not empty.
+    """Return (mean score, share right, images) of each bin of scores that is not empty.
 
     probabilities: [N, C]; classes: i[N]. Bins of equal width (Guo et al., ICML 2017).
     """

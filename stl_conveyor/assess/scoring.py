@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Join what is known about each item, and score where the items came to rest.
+"""Join what is known about each item, and score where the items came to rest.
 
 Everything about one item is joined by its capture stamp, which every message carries. Pieces may
 come in any order or not at all: an item that no camera saw has a truth and nothing else, one of a
@@ -104,8 +103,7 @@ class ItemRecord:
 
 
 class ScoreBoard:
-    """
-    The records of a run, by capture stamp.
+    """The records of a run, by capture stamp.
 
     Each method takes one piece; ``now_ns`` is when it was heard. A piece that comes twice
     replaces the first, except that the first action stands and later ones are counted.
@@ -231,8 +229,7 @@ class Score:
 
 
 def score(records: Sequence[ItemRecord], cell: CellDescription) -> Score:
-    """
-    Score a run.
+    """Score a run.
 
     ``correct`` looks at where an item lies and at nothing that a node said.
     """
@@ -270,11 +267,11 @@ def slack_ms(records: Sequence[ItemRecord]) -> Quantiles:
 
 def confusion(records: Sequence[ItemRecord], cell: CellDescription
               ) -> Tuple[List[str], List[str], np.ndarray]:
-    """
-    Count where items of each lane came to rest.
+    """Count where items of each lane came to rest.
 
-    :return: names of the rows (where they belong), of the columns (where they lie), and the
-        counts, int64[rows, columns]
+    Returns:
+        Names of the rows (where they belong), of the columns (where they lie), and the counts,
+        int64[rows, columns].
     """
     belong = [lane.name for lane in cell.lanes] + [cell.reject_lane]
     lie = belong + [LOST]

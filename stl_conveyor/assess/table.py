@@ -63,11 +63,11 @@ def plain_heading() -> str:
 def csv_row(record: ItemRecord, cell: CellDescription,
             strong: Optional[Tuple[str, float]] = None, crop: Optional[np.ndarray] = None
             ) -> Mapping[str, object]:
-    """
-    Return everything about an item under plain names; empty where nothing is known.
+    """Return everything about an item under plain names; empty where nothing is known.
 
-    :param strong: the strong model's class and score on the uncompressed crop, if it was asked
-    :param crop: uint8[S, S, 3]; its hash tells whether another run showed the same picture
+    Args:
+        strong: The strong model's class and score on the uncompressed crop, if it was asked.
+        crop: uint8[S, S, 3]; its hash tells whether another run showed the same picture.
     """
     local, edge, decision = record.local, record.edge, record.decision
     transfer, action = record.transfer, record.action

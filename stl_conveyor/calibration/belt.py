@@ -20,11 +20,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class BeltMeasurement:
-    """
-    What a belt was measured to be, means with standard deviations.
+    """What a belt was measured to be, means with standard deviations.
 
-    :param speed: m/s.
-    :param steps_per_metre: of the encoder; None without one.
+    Attributes:
+        speed: m/s.
+        steps_per_metre: Of the encoder; None without one.
     """
 
     speed: float
@@ -35,10 +35,10 @@ class BeltMeasurement:
 
 
 def measure_belt(marks: Sequence[Mark], length: float) -> BeltMeasurement:
-    """
-    Return speed and scale from marks between which the belt moved `length` metres each time.
+    """Return speed and scale from marks between which the belt moved `length` metres each time.
 
-    :raises CalibrationError: if there are fewer than two marks, or they contradict each other.
+    Raises:
+        CalibrationError: If there are fewer than two marks, or they contradict each other.
     """
     if length <= 0:
         raise CalibrationError(f'length: {length} m is no way between two marks')

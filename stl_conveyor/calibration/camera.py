@@ -27,17 +27,17 @@ class Board:
 
 @dataclass(frozen=True)
 class CameraMeasurement:
-    """
-    What a picture says about the camera.
+    """What a picture says about the camera.
 
-    :param pixels_per_metre: along the belt, in the middle of the image.
-    :param across: pixels per metre across the belt.
-    :param rotation: degrees between the board and the image's axes: nearly 0 if both lie square
-        to the belt.
-    :param tilt: by how much the scale along the belt differs between the ends of the board.
-    :param foremost: metres along the belt from the middle of the image to the foremost corners
-        of the board (the far edge of a plate).
-    :param residual: pixels (RMS) by which the corners miss a flat board.
+    Attributes:
+        pixels_per_metre: Along the belt, in the middle of the image.
+        across: Pixels per metre across the belt.
+        rotation: Degrees between the board and the image's axes: nearly 0 if both lie square to
+            the belt.
+        tilt: By how much the scale along the belt differs between the ends of the board.
+        foremost: Metres along the belt from the middle of the image to the foremost corners of the
+            board (the far edge of a plate).
+        residual: Pixels (RMS) by which the corners miss a flat board.
     """
 
     pixels_per_metre: float
@@ -49,10 +49,10 @@ class CameraMeasurement:
 
 
 def import_cv2() -> Any:
-    """
-    Return OpenCV.
+    """Return OpenCV.
 
-    :raises MissingDependency: if it is not installed.
+    Raises:
+        MissingDependency: If it is not installed.
     """
     try:
         import cv2
@@ -64,11 +64,13 @@ def import_cv2() -> Any:
 
 
 def measure_board(image: NDArray[np.uint8], board: Board, travel: Travel) -> CameraMeasurement:
-    """
-    Measure the camera from a picture uint8 `[H, W, 3]` (RGB) of a board that lies on the belt.
+    """Measure the camera from a picture uint8 `[H, W, 3]` (RGB) of a board that lies on the belt.
 
-    :param travel: where the belt carries things in the image.
-    :raises CalibrationError: if the board is not seen whole, or is not flat.
+    Args:
+        travel: Where the belt carries things in the image.
+
+    Raises:
+        CalibrationError: If the board is not seen whole, or is not flat.
     """
     cv2 = import_cv2()
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
@@ -88,11 +90,13 @@ def measure_board(image: NDArray[np.uint8], board: Board, travel: Travel) -> Cam
 def measure_plate(
     image: NDArray[np.uint8], length: float, width: float, travel: Travel,
 ) -> CameraMeasurement:
-    """
-    Measure the camera from a picture of a rectangular plate that differs from the belt.
+    """Measure the camera from a picture of a rectangular plate that differs from the belt.
 
-    :param length: metres along the belt; `width` across it.
-    :raises CalibrationError: if no rectangle is seen whole.
+    Args:
+        length: Metres along the belt; `width` across it.
+
+    Raises:
+        CalibrationError: If no rectangle is seen whole.
     """
     cv2 = import_cv2()
     grey = cv2.GaussianBlur(

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The command `stl-conveyor calibrate`: measure belt, camera and diverters of a real cell.
+"""The command `stl-conveyor calibrate`: measure belt, camera and diverters of a real cell.
 
 Each prints the lines to paste into the parameter file and the cell description; with `--write
 FOLDER` it puts them into FOLDER/device.yaml and FOLDER/cell.yaml, which start as the shipped ones.

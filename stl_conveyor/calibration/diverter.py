@@ -17,10 +17,10 @@ from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
 
 @dataclass(frozen=True)
 class DelayMeasurement:
-    """
-    Delays of one lane's diverter from command to confirmation, in seconds.
+    """Delays of one lane's diverter from command to confirmation, in seconds.
 
-    :param silent: how many strokes were not confirmed.
+    Attributes:
+        silent: How many strokes were not confirmed.
     """
 
     median: float
@@ -36,14 +36,16 @@ def measure_diverter(
     hold: float = 0.2, rest: float = 0.4, timeout: float = 1.0,
     progress: Callable[[int, float | None], None] = lambda index, delay: None,
 ) -> DelayMeasurement:
-    """
-    Push `repeats` times and measure each delay.
+    """Push `repeats` times and measure each delay.
 
-    :param hold: seconds for which the diverter is held out; `rest` seconds pass before the next.
-    :param timeout: seconds after which a stroke counts as silent.
-    :param progress: called with the number of each stroke and its delay, None if silent.
-    :raises CalibrationError: if no stroke was confirmed; the message has the remedy.
-    :raises HardwareError: if the diverter cannot be commanded.
+    Args:
+        hold: Seconds for which the diverter is held out; `rest` seconds pass before the next.
+        timeout: Seconds after which a stroke counts as silent.
+        progress: Called with the number of each stroke and its delay, None if silent.
+
+    Raises:
+        CalibrationError: If no stroke was confirmed; the message has the remedy.
+        HardwareError: If the diverter cannot be commanded.
     """
     if repeats < 1:
         raise CalibrationError(f'repeats: {repeats} is not at least 1')

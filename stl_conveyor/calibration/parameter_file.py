@@ -16,10 +16,10 @@ from stl_conveyor.resources import share_path
 
 
 def node_parameters(node: str, path: str | Path | None) -> dict[str, Any]:
-    """
-    Return the parameters of a node of the device: the shipped ones, changed by those of a file.
+    """Return the parameters of a node of the device: the shipped ones, changed by those of a file.
 
-    :raises ConfigError: if the file cannot be read, or holds a parameter that there is not.
+    Raises:
+        ConfigError: If the file cannot be read, or holds a parameter that there is not.
     """
     values = _read_node(node, share_path('config/device.yaml'))
     if path is not None:
@@ -50,10 +50,10 @@ def parameter_lines(node: str, values: Mapping[str, Any]) -> str:
 
 
 def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> None:
-    """
-    Change parameters of a node in a file; a file that is not there starts as the shipped one.
+    """Change parameters of a node in a file; a file that is not there starts as the shipped one.
 
-    :raises ConfigError: if the file has no line for the node or the parameter.
+    Raises:
+        ConfigError: If the file has no line for the node or the parameter.
     """
     path = Path(path)
     text = _read_or(path, 'config/device.yaml')
@@ -75,13 +75,13 @@ def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> No
 
 
 def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
-    """
-    Change values of a cell description, such as 'belt.speed' or 'lanes.A.diverter_x'.
+    """Change values of a cell description, such as 'belt.speed' or 'lanes.A.diverter_x'.
 
     A file that is not there starts as the shipped description; it is written only if the result
     is a valid one.
 
-    :raises ConfigError: if the file has no line for a value, or the result contradicts itself.
+    Raises:
+        ConfigError: If the file has no line for a value, or the result contradicts itself.
     """
     path = Path(path)
     text = _read_or(path, 'config/cell.yaml')

@@ -10,8 +10,7 @@ STANDSTILL = 0.001      # m/s; what is slower does not bring an item to a divert
 
 
 class BeltHistory:
-    """
-    Reports of the belt's position, and when it will have carried an item so far.
+    """Reports of the belt's position, and when it will have carried an item so far.
 
     Times are ns of one clock that does not run backwards. What is not reported for `silence_ns` is
     not known any more.
@@ -46,8 +45,7 @@ class BeltHistory:
         return self._at(now_ns) - self._at(time_ns)
 
     def arrival_ns(self, since_ns: int, way: float, now_ns: int) -> int | None:
-        """
-        Return when the belt will have moved `way` metres since a time.
+        """Return when the belt will have moved `way` metres since a time.
 
         While it stands that is further away than its reports can be silent. None = not known.
         """

@@ -7,8 +7,7 @@ from collections import deque
 
 
 class ClockOffsetEstimator:
-    """
-    Bound the offset of another clock: what it shows less what ours shows, in ns.
+    """Bound the offset of another clock: what it shows less what ours shows, in ns.
 
     A stamp that was sent is old when it arrives, so each message bounds the offset from below;
     the one that travelled fastest bounds it best. From above it is bounded by the shortest round
@@ -23,10 +22,10 @@ class ClockOffsetEstimator:
         self._horizon_ns = horizon_ns
 
     def add(self, remote_ns: int, local_ns: int, steady_ns: int) -> None:
-        """
-        Take in a message that was stamped `remote_ns` and arrived at `local_ns`.
+        """Take in a message that was stamped `remote_ns` and arrived at `local_ns`.
 
-        :param steady_ns: the same moment on a clock that is never set.
+        Args:
+            steady_ns: The same moment on a clock that is never set.
         """
         self._stamps.append((steady_ns, remote_ns - local_ns))
 
@@ -41,10 +40,10 @@ class ClockOffsetEstimator:
         return max((bound for _, bound in self._stamps), default=None)
 
     def disagreement_ns(self, steady_ns: int, *, assumed_round_trip_ns: int) -> int:
-        """
-        Return by how much the clocks differ for sure: positive if the other one is ahead.
+        """Return by how much the clocks differ for sure: positive if the other one is ahead.
 
-        :param assumed_round_trip_ns: holds where no round trip was measured lately.
+        Args:
+            assumed_round_trip_ns: Holds where no round trip was measured lately.
         """
         least = self.at_least_ns(steady_ns)
         if least is None:

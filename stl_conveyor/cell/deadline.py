@@ -12,13 +12,13 @@ from stl_conveyor.cell.description import CellDescription, NS_PER_SECOND
 def sorting_deadline(
     capture_ns: int, cell: CellDescription, belt_speed: float | None = None,
 ) -> int:
-    """
-    Return the instant (ns, clock of the capture) by which an item's diverter must be commanded.
+    """Return the instant (ns, clock of the capture) by which an item's diverter must be commanded.
 
     One deadline per item, that of the first diverter, because until the answer is there the
     item may belong to any lane.
 
-    :param belt_speed: as measured (m/s); None = that of the description.
+    Args:
+        belt_speed: As measured (m/s); None = that of the description.
     """
     if belt_speed is None:
         return capture_ns + cell.decision_time_ns
@@ -27,10 +27,10 @@ def sorting_deadline(
 
 
 def longest_decision_ns(cell: CellDescription, speed_tolerance: float) -> int:
-    """
-    Return the most time (ns) from capture to deadline that an honest deadline leaves.
+    """Return the most time (ns) from capture to deadline that an honest deadline leaves.
 
-    :param speed_tolerance: how much slower than described the belt may run, as a fraction.
+    Args:
+        speed_tolerance: How much slower than described the belt may run, as a fraction.
     """
     return sorting_deadline(0, cell, cell.belt.speed * (1.0 - speed_tolerance))
 
@@ -38,13 +38,13 @@ def longest_decision_ns(cell: CellDescription, speed_tolerance: float) -> int:
 def stroke_time_ns(
     capture_ns: int, deadline_ns: int, cell: CellDescription, lane_name: str,
 ) -> int:
-    """
-    Return when (ns, clock of the capture) the diverter of a lane must be commanded.
+    """Return when (ns, clock of the capture) the diverter of a lane must be commanded.
 
     The deadline is that of the first diverter and was made with the speed of the belt as it was
     at the capture: so it says how long the item takes to any other diverter.
 
-    :raises ConfigError: for a lane without a diverter.
+    Raises:
+        ConfigError: For a lane without a diverter.
     """
     lead_ns = round(cell.diverter.lead_time * NS_PER_SECOND)
     first = cell.first_diverter_x - cell.camera.x
@@ -54,8 +54,7 @@ def stroke_time_ns(
 
 
 def latest_send_ns(deadline_ns: int, guard_ns: int, reserve_ns: int) -> int:
-    """
-    Return the last instant (ns) at which sending a packet can still change the outcome.
+    """Return the last instant (ns) at which sending a packet can still change the outcome.
 
     The actuator acts `guard_ns` before the deadline, and `reserve_ns` pass between sending a
     packet and having the answer that it contributes to.
@@ -64,8 +63,7 @@ def latest_send_ns(deadline_ns: int, guard_ns: int, reserve_ns: int) -> int:
 
 
 class DelayEstimator:
-    """
-    A high quantile of recent delays, all in ns.
+    """A high quantile of recent delays, all in ns.
 
     Only the newest `capacity` samples no older than `horizon_ns` count. Forgetting by age keeps
     an estimate that grew so large that nothing is sent any more, and so nothing is measured,

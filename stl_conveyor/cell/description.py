@@ -70,8 +70,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class CellDescription:
-    """
-    A conveyor cell.
+    """A conveyor cell.
 
     Frame: x along the belt, y to its left, z up, the origin on the belt's top surface below the
     camera (REP-103). Metres, seconds.
@@ -86,10 +85,10 @@ class CellDescription:
 
     @classmethod
     def load(cls, path: str | Path) -> CellDescription:
-        """
-        Read a cell description from a YAML file.
+        """Read a cell description from a YAML file.
 
-        :raises ConfigError: naming the file and the key that is missing, unknown or wrong.
+        Raises:
+            ConfigError: Naming the file and the key that is missing, unknown or wrong.
         """
         import yaml
         try:
@@ -108,10 +107,10 @@ class CellDescription:
 
     @classmethod
     def from_mapping(cls, content: Any) -> CellDescription:
-        """
-        Build a description from the parsed YAML.
+        """Build a description from the parsed YAML.
 
-        :raises ConfigError: naming the key that is missing, unknown or wrong.
+        Raises:
+            ConfigError: Naming the key that is missing, unknown or wrong.
         """
         _check_keys(content, cls, 'the cell description')
         lanes = content['lanes']
@@ -144,10 +143,10 @@ class CellDescription:
         return self.reject_lane if lane is None else lane.name
 
     def lane(self, name: str) -> Lane:
-        """
-        Return the lane with this name.
+        """Return the lane with this name.
 
-        :raises ConfigError: if there is none (the reject lane has no diverter).
+        Raises:
+            ConfigError: If there is none (the reject lane has no diverter).
         """
         for lane in self.lanes:
             if lane.name == name:
@@ -167,10 +166,10 @@ class CellDescription:
             self.diverter.lead_time * NS_PER_SECOND)
 
     def fire_time_ns(self, capture_ns: int, lane_name: str) -> int:
-        """
-        Return when (ns, clock of the capture) the diverter of a lane must be fired.
+        """Return when (ns, clock of the capture) the diverter of a lane must be fired.
 
-        :raises ConfigError: for a lane without a diverter.
+        Raises:
+            ConfigError: For a lane without a diverter.
         """
         travel = self._travel_ns(self.lane(lane_name).diverter_x)
         return capture_ns + travel - round(self.diverter.lead_time * NS_PER_SECOND)

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 
 class ItemKey(NamedTuple):
-    """
-    What makes an item itself: its number and its capture stamp (ns).
+    """What makes an item itself: its number and its capture stamp (ns).
 
     The number alone is not enough: a camera that was restarted counts from 1 again.
     """
@@ -64,14 +63,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Decision:
-    """
-    The one outcome of an item.
+    """The one outcome of an item.
 
-    :param answer: the best answer, or None.
-    :param local: the local answer, whether or not it was the best.
-    :param slack_ns: from the decision to the deadline; negative means missed.
-    :param admitted_ns: when the capture was handed in (ns of the ledger's clock).
-    :param absurd: the deadline could not have come from an honest capture.
+    Attributes:
+        answer: The best answer, or None.
+        local: The local answer, whether or not it was the best.
+        slack_ns: From the decision to the deadline; negative means missed.
+        admitted_ns: When the capture was handed in (ns of the ledger's clock).
+        absurd: The deadline could not have come from an honest capture.
     """
 
     key: ItemKey
@@ -96,8 +95,7 @@ class _Open:
 
 
 class ItemLedger:
-    """
-    Keeps items from capture to outcome.
+    """Keeps items from capture to outcome.
 
     The ledger has a clock of its own choosing, in ns, that must not run backwards: the caller
     hands in `now_ns` and, for a capture, the time left to its deadline. So a jump of the system's
@@ -110,12 +108,12 @@ class ItemLedger:
         self, *, guard_ns: int, longest_ns: int, max_open: int = 256, max_early: int = 64,
         early_ns: int = 2_000_000_000, history: int = 4096,
     ) -> None:
-        """
-        Create an empty ledger.
+        """Create an empty ledger.
 
-        :param guard_ns: how long before its deadline an item is decided.
-        :param longest_ns: the most time that an honest capture can have left.
-        :param early_ns: how long an answer waits for its capture.
+        Args:
+            guard_ns: How long before its deadline an item is decided.
+            longest_ns: The most time that an honest capture can have left.
+            early_ns: How long an answer waits for its capture.
         """
         if guard_ns < 0 or longest_ns <= 0 or min(max_open, max_early, history) < 1:
             raise ValueError('guard_ns must not be negative; the limits must be positive')
@@ -142,8 +140,7 @@ class ItemLedger:
         return len(self._early)
 
     def capture(self, key: ItemKey, time_left_ns: int, now_ns: int) -> Admission:
-        """
-        Take in a capture whose deadline is `time_left_ns` away (negative: past).
+        """Take in a capture whose deadline is `time_left_ns` away (negative: past).
 
         A number that is known comes again from a restarted camera: then the older item is
         decided, and the stamp is newer or, where the clock was set back meanwhile, at least the
@@ -178,8 +175,7 @@ class ItemLedger:
         return Admission.ACT_AT_ONCE if at_once else Admission.ACCEPTED
 
     def answer(self, key: ItemKey, answer: Answer, now_ns: int) -> Verdict:
-        """
-        Take in an answer.
+        """Take in an answer.
 
         Of two edge answers the one behind which more bytes stand counts, in whatever order they
         come; of two local answers the first.

@@ -8,8 +8,7 @@ BEAM_MERGE = 0.012         # m of light between two breaks that still is one ite
 
 
 class LightBarrier:
-    """
-    Joins what is seen of a beam into items.
+    """Joins what is seen of a beam into items.
 
     speed: of the belt, m/s.
     """
@@ -22,8 +21,7 @@ class LightBarrier:
         self._last = -math.inf
 
     def update(self, now: float, broken: bool) -> Optional[float]:
-        """
-        Take in whether something is in the beam at a time (s).
+        """Take in whether something is in the beam at a time (s).
 
         Returns when the middle of an item was in the beam, once that item is through; else None.
         """

@@ -46,8 +46,7 @@ class SteadyBelt:
     """A belt that runs at the speed of the cell description."""
 
     def __init__(self, speed: float, origin_ns: int = 0) -> None:
-        """
-        Run at `speed` (m/s); the position is 0 at `origin_ns`.
+        """Run at `speed` (m/s); the position is 0 at `origin_ns`.
 
         Near its origin floating point is exact to far below a nanosecond.
         """
@@ -68,8 +67,7 @@ class SteadyBelt:
 
 
 class EncoderBelt:
-    """
-    A belt whose movement an incremental encoder counts.
+    """A belt whose movement an incremental encoder counts.
 
     The speed is that over the newest steps within `window_ns`; while no step comes, it is at most
     one step in the time since the last one, so that it falls to nothing when the belt stops.
@@ -81,13 +79,13 @@ class EncoderBelt:
         window_ns: int = 300_000_000, stop_ns: int = 500_000_000,
         history_ns: int = 3_000_000_000,
     ) -> None:
-        """
-        Start at position 0.
+        """Start at position 0.
 
-        :param expected_speed: of the description (m/s); the state tells when the belt's differs.
-        :param tolerance: by how much it may, as a fraction.
-        :param stop_ns: how long without a step means that the belt stands.
-        :param history_ns: how far back `position` can look.
+        Args:
+            expected_speed: Of the description (m/s); the state tells when the belt's differs.
+            tolerance: By how much it may, as a fraction.
+            stop_ns: How long without a step means that the belt stands.
+            history_ns: How far back `position` can look.
         """
         if metres_per_step <= 0 or expected_speed <= 0 or not 0 <= tolerance < 1:
             raise ValueError(

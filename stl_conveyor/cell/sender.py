@@ -24,17 +24,17 @@ class StopReason(enum.IntEnum):
 
 @dataclass(frozen=True)
 class PacingSettings:
-    """
-    How a stream is paced.
+    """How a stream is paced.
 
-    :param window_bytes: unacknowledged bytes on the way, overhead included; a packet that is
-        larger than the window may travel alone.
-    :param overhead_bytes: what a packet costs on the wire beside its payload.
-    :param guard_ns: how long before the deadline the actuator acts.
-    :param loss_timeout_ns: packets unacknowledged for longer count as lost.
-    :param max_resends: how often a lost packet is sent again, if time and budget allow.
-    :param patient: wait for the edge's answer to what it has before sending more, while the time
-        suffices to send and answer all that is left one by one; it may be satisfied.
+    Attributes:
+        window_bytes: Unacknowledged bytes on the way, overhead included; a packet that is larger
+            than the window may travel alone.
+        overhead_bytes: What a packet costs on the wire beside its payload.
+        guard_ns: How long before the deadline the actuator acts.
+        loss_timeout_ns: Packets unacknowledged for longer count as lost.
+        max_resends: How often a lost packet is sent again, if time and budget allow.
+        patient: Wait for the edge's answer to what it has before sending more, while the time
+            suffices to send and answer all that is left one by one; it may be satisfied.
     """
 
     window_bytes: int = 1200
@@ -70,8 +70,7 @@ class TransferDone:
 
 
 class StreamSender:
-    """
-    Send one item's packets, the most important first.
+    """Send one item's packets, the most important first.
 
     Feedback names one packet that arrived. Packets sent before it and not acknowledged are taken
     for lost, as are those that stay unacknowledged for too long; the most important lost packet
@@ -82,10 +81,10 @@ class StreamSender:
         self, packet_sizes: Sequence[int], *, byte_budget: int, deadline_ns: int,
         settings: PacingSettings,
     ) -> None:
-        """
-        Prepare to send packets of these payload sizes.
+        """Prepare to send packets of these payload sizes.
 
-        :param byte_budget: payload bytes that may be spent, resends included.
+        Args:
+            byte_budget: Payload bytes that may be spent, resends included.
         """
         self._sizes = tuple(packet_sizes)
         self._budget = byte_budget
@@ -119,11 +118,13 @@ class StreamSender:
     def arrived(
         self, sequence: int, *, satisfied: bool = False, answered: bool = False,
     ) -> int | None:
-        """
-        Take in the feedback about one packet.
+        """Take in the feedback about one packet.
 
-        :param answered: the edge has classified with everything that arrived up to this packet.
-        :return: when the packet was sent (ns) if it was under way, for measuring the delay.
+        Args:
+            answered: The edge has classified with everything that arrived up to this packet.
+
+        Returns:
+            When the packet was sent (ns) if it was under way, for measuring the delay.
         """
         sent_ns = None
         if sequence in self._flying:
@@ -143,10 +144,10 @@ class StreamSender:
         return sent_ns
 
     def step(self, now_ns: int, reserve_ns: int) -> SendPacket | WaitUntil | TransferDone:
-        """
-        Return what to do now.
+        """Return what to do now.
 
-        :param reserve_ns: from sending a packet to having the answer that it contributes to.
+        Args:
+            reserve_ns: From sending a packet to having the answer that it contributes to.
         """
         self._expire(now_ns)
         if self._stop is StopReason.NONE:

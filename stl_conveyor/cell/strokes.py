@@ -13,10 +13,10 @@ ItemT = TypeVar('ItemT')
 
 @dataclass(frozen=True)
 class Stroke(Generic[ItemT]):
-    """
-    One push for one item; times in ns of the schedule's clock.
+    """One push for one item; times in ns of the schedule's clock.
 
-    :param serial: rises from 1 with every stroke of the schedule.
+    Attributes:
+        serial: Rises from 1 with every stroke of the schedule.
     """
 
     item: ItemT
@@ -83,8 +83,7 @@ class _Lane(Generic[ItemT]):
 
 
 class StrokeSchedule(Generic[ItemT]):
-    """
-    The strokes of all diverters of a cell.
+    """The strokes of all diverters of a cell.
 
     A stroke holds its diverter out for `hold_ns`; one that begins while the diverter is still out
     prolongs it. A stroke that is not confirmed within `confirm_ns` of its command is silent.
@@ -92,11 +91,11 @@ class StrokeSchedule(Generic[ItemT]):
     """
 
     def __init__(self, *, hold_ns: int, confirm_ns: int, max_late_ns: int) -> None:
-        """
-        Start with all diverters back.
+        """Start with all diverters back.
 
-        :param confirm_ns: 0 = confirmations are not awaited.
-        :param max_late_ns: strokes later than this are not made.
+        Args:
+            confirm_ns: 0 = confirmations are not awaited.
+            max_late_ns: Strokes later than this are not made.
         """
         if hold_ns <= 0 or confirm_ns < 0 or max_late_ns < 0:
             raise ValueError('hold_ns must be positive, confirm_ns and max_late_ns not negative')
@@ -139,8 +138,7 @@ class StrokeSchedule(Generic[ItemT]):
         return min(times, default=None)
 
     def step(self, now_ns: int) -> Action | None:
-        """
-        Return the most urgent action that is due, or None; call it until it returns None.
+        """Return the most urgent action that is due, or None; call it until it returns None.
 
         A stroke goes first, then what moves back, then what stayed silent.
         """
@@ -168,10 +166,10 @@ class StrokeSchedule(Generic[ItemT]):
     def confirm(
         self, lane: str, now_ns: int, serial: int | None = None,
     ) -> Confirmation[ItemT] | None:
-        """
-        Take in that a diverter was seen out; return the stroke that this confirms, if any.
+        """Take in that a diverter was seen out; return the stroke that this confirms, if any.
 
-        :param serial: of the stroke, where the diverter says which; else the oldest open one.
+        Args:
+            serial: Of the stroke, where the diverter says which; else the oldest open one.
         """
         for each in self._lanes[lane].open if lane in self._lanes else ():
             if serial is None or each.stroke.serial == serial:

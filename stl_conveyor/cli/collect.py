@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The command `stl-conveyor collect`: what passes under the camera goes into the folder of a label.
+"""The command `stl-conveyor collect`: what passes under the camera goes into the folder of a label.
 
 Images come from a running cell's topic `capture`, from a camera that OpenCV opens, or from a
 folder.
@@ -34,8 +33,7 @@ FOLDER_RATE = 50.0
 
 
 class ItemCropper:
-    """
-    Cut items out of frames, as the camera node does: each item once, around its centre.
+    """Cut items out of frames, as the camera node does: each item once, around its centre.
 
     With trigger 'frame' every frame is an item (a camera behind a light barrier); with 'image'
     the item is found by its difference to the belt.
@@ -121,11 +119,11 @@ def collect_from_source(
     trigger: str = 'image', travel: str = 'up', threshold: float = 24.0, min_area: int = 400,
     warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> None:
-    """
-    Collect from an OpenCV device or a folder of images until `collector.done` is set.
+    """Collect from an OpenCV device or a folder of images until `collector.done` is set.
 
-    :raises ConfigError: if the folder holds no image.
-    :raises MissingDependency: if OpenCV is needed and not installed.
+    Raises:
+        ConfigError: If the folder holds no image.
+        MissingDependency: If OpenCV is needed and not installed.
     """
     host = SourceHost(collector.done, warn)
     cropper = ItemCropper(cell, trigger, travel, threshold, min_area, collector.take)

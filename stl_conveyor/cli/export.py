@@ -27,10 +27,10 @@ LARGEST_ARCHIVE = 2_000_000_000
 
 
 def check_models(path: 'str | Path') -> ModelFolder:
-    """
-    Return a model folder of which every file is there, is the right one and can be loaded.
+    """Return a model folder of which every file is there, is the right one and can be loaded.
 
-    Raises ModelFileError, naming the file and the remedy.
+    Raises:
+        ModelFileError: Naming the file and the remedy.
     """
     folder = ModelFolder(path)
     for role in dict.fromkeys((*ROLES, *folder.roles)):
@@ -57,11 +57,11 @@ def check_models(path: 'str | Path') -> ModelFolder:
 
 
 def export_models(models: 'str | Path', out: 'str | Path') -> Path:
-    """
-    Write what a cell needs of a model folder, with its cards, to a new folder or `.zip` file.
+    """Write what a cell needs of a model folder, with its cards, to a new folder or `.zip` file.
 
-    Raises ModelFileError when something is missing, changed or does not fit together, and
-    ConfigError when `out` exists.
+    Raises:
+        ModelFileError: When something is missing, changed or does not fit together, and
+            ConfigError when `out` exists.
     """
     models, out = Path(models), Path(out)
     check_models(models)
@@ -96,11 +96,11 @@ def export_models(models: 'str | Path', out: 'str | Path') -> Path:
 
 
 def import_models(archive: 'str | Path', out: 'str | Path') -> Path:
-    """
-    Unpack an exported zip file to a new folder that `models_dir` takes; returns the folder.
+    """Unpack an exported zip file to a new folder that `models_dir` takes; returns the folder.
 
-    Raises ModelFileError when the archive or what it holds cannot be used, and ConfigError when
-    `out` exists.
+    Raises:
+        ModelFileError: When the archive or what it holds cannot be used, and ConfigError when
+            `out` exists.
     """
     out = Path(out)
     if out.exists():

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The command `stl-conveyor`: from items on a belt to a model folder for the cell.
+"""The command `stl-conveyor`: from items on a belt to a model folder for the cell.
 
     stl-conveyor collect   pictures of one class, from a cell, a camera or a folder
     stl-conveyor evaluate  what the models know, and what offloading buys

@@ -40,10 +40,10 @@ class DecoderSession:
         return self._side
 
     def add(self, packet: bytes) -> None:
-        """
-        Take in a packet; order does not matter, a duplicate changes nothing.
+        """Take in a packet; order does not matter, a duplicate changes nothing.
 
-        Raises BadPacket (nothing is taken in) or CodecMismatch.
+        Raises:
+            BadPacket: (nothing is taken in) or CodecMismatch.
         """
         spec = self._spec
         parsed = unpack(bytes(packet), self._identity, spec.version)
@@ -63,8 +63,7 @@ class DecoderSession:
         self.packets_received += 1
 
     def latents(self) -> np.ndarray:
-        """
-        Return the reconstructed transform coefficients f32[K, grid, grid].
+        """Return the reconstructed transform coefficients f32[K, grid, grid].
 
         A plane counts only together with all coarser ones of the same coefficient; what is not
         known is its mean.
@@ -128,8 +127,7 @@ class Decoder:
         return DecoderSession(self._coder, self._identity)
 
     def classify(self, sessions: Sequence[DecoderSession]) -> np.ndarray:
-        """
-        Return calibrated probabilities f32[N, C] for N sessions, in one batch.
+        """Return calibrated probabilities f32[N, C] for N sessions, in one batch.
 
         A session may be classified at any time, also before its first packet.
         """

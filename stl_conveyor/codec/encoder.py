@@ -30,19 +30,19 @@ class EncodedItem:
 
 
 class Encoder:
-    """
-    Encode images with the codec of a model folder.
+    """Encode images with the codec of a model folder.
 
     The transform and all that the decoder must repeat are sums of integers, so that device and
     edge may be different machines.
     """
 
     def __init__(self, model_folder: ModelFolder, threads: int = 1) -> None:
-        """
-        Load the codec file.
+        """Load the codec file.
 
-        `threads` is accepted for symmetry with Decoder; one thread encodes. Raises
-        ModelFileError.
+        `threads` is accepted for symmetry with Decoder; one thread encodes.
+
+        Raises:
+            ModelFileError: .
         """
         del threads
         self._spec = CodecSpec.load(model_folder.path('encoder'))
@@ -64,11 +64,12 @@ class Encoder:
         return self._spec
 
     def quantise(self, image: np.ndarray, channels: int | None = None) -> np.ndarray:
-        """
-        Return the finest integers i8[K, positions] of an image u8[S, S, 3].
+        """Return the finest integers i8[K, positions] of an image u8[S, S, 3].
 
         If `channels` is given, that many of `CodecSpec.channel_order` alone; the others are 0.
-        Raises BadImage.
+
+        Raises:
+            BadImage: .
         """
         return self._transform.quantise(image, channels)
 
@@ -83,16 +84,17 @@ class Encoder:
     def encode(self, image: np.ndarray, probabilities: np.ndarray | None = None, *,
                packet_bytes: int = 512, first_packet_bytes: int | None = None,
                max_bytes: int = 4096, loss_rate: float = 0.) -> EncodedItem:
-        """
-        Encode an image u8[S, S, 3] into packets of at most `packet_bytes` each.
+        """Encode an image u8[S, S, 3] into packets of at most `packet_bytes` each.
 
         `probabilities` f32[C] of the local classifier travel in the first packet as side
-        information. The first packet is cut to `first_packet_bytes` (default: `packet_bytes`).
-        No more than `max_bytes` are made in all, and as many of them are used as possible.
-        For a link that loses packets with probability `loss_rate`, and over which nobody can
-        ask for them again, the important ones are in the result more than once. Raises BadImage
-        for another size or type, ValueError for probabilities of another length, ConfigError
-        for a rate that is none.
+        information. The first packet is cut to `first_packet_bytes` (default: `packet_bytes`). No
+        more than `max_bytes` are made in all, and as many of them are used as possible. For a link
+        that loses packets with probability `loss_rate`, and over which nobody can ask for them
+        again, the important ones are in the result more than once.
+
+        Raises:
+            BadImage: For another size or type, ValueError for probabilities of another length,
+                ConfigError for a rate that is none.
         """
         spec = self._spec
         side = None

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Range coding of groups with contexts from the same packet.
+"""Range coding of groups with contexts from the same packet.
 
 A packet never refers to another one: its coder starts anew, and contexts see only what the
 same packet already told. So a lost packet costs what it carries. All context arithmetic is on
@@ -99,11 +98,12 @@ class GroupCoder:
         return SymbolStream(self.spec, quantised, self._compiled)
 
     def decode(self, first: int, groups: int, has_side: bool, data: bytes) -> tuple:
-        """
-        Decode a packet body.
+        """Decode a packet body.
 
-        Returns (side levels i32[C] or None, the groups' symbols i8[M] one after another). Raises
-        BadPacket when the bytes cannot have come from an encoder with the same tables.
+        Returns (side levels i32[C] or None, the groups' symbols i8[M] one after another).
+
+        Raises:
+            BadPacket: When the bytes cannot have come from an encoder with the same tables.
         """
         spec = self.spec
         if first + groups > spec.groups:
@@ -132,8 +132,7 @@ class SymbolStream:
             self._states = np.sign(join_planes(self._planes))
 
     def encode(self, first: int, limit: int, side: np.ndarray | None) -> Body:
-        """
-        Encode groups from `first` on, as many as fit in `limit` bytes (header not counted).
+        """Encode groups from `first` on, as many as fit in `limit` bytes (header not counted).
 
         `side` are the i32[C] levels of the side information or None. The result can hold no
         group at all when the limit is too small.

@@ -8,11 +8,13 @@ from stl_conveyor.models.model_folder import ModelFolder
 
 
 def codec_identity(model_folder: ModelFolder) -> int:
-    """
-    Return the 64-bit identity of the codec of a model folder.
+    """Return the 64-bit identity of the codec of a model folder.
 
-    It is the first 8 bytes (big endian) of the SHA-256 of the codec file's format (1 byte) and
-    the model ids (8 bytes each, big endian) of `encoder` and `edge`. Raises ModelFileError.
+    It is the first 8 bytes (big endian) of the SHA-256 of the codec file's format (1 byte) and the
+    model ids (8 bytes each, big endian) of `encoder` and `edge`.
+
+    Raises:
+        ModelFileError: .
     """
     version = CodecSpec.read_version(model_folder.path('encoder'))
     parts = bytes([version]) + b''.join(

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Send the important packets more than once where a link loses some and nobody can ask again.
+"""Send the important packets more than once where a link loses some and nobody can ask again.
 
 Priority encoding (Albanese et al., IEEE Trans. Inf. Theory 1996) with repetition as its code: a
 receiver needs no other packet to use a copy, so nothing waits for anything.
@@ -16,8 +15,7 @@ SECOND_WORTH = .05
 
 
 def worth(k: int) -> float:
-    """
-    Return what packet k (from 0) adds, next to the first one.
+    """Return what packet k (from 0) adds, next to the first one.
 
     The first makes the difference between a guess and an answer. From then on accuracy grows
     with about the logarithm of the bytes.
@@ -26,14 +24,16 @@ def worth(k: int) -> float:
 
 
 def transmission_order(sizes: Sequence[int], loss_rate: float, max_bytes: int) -> tuple[int, ...]:
-    """
-    Return which packet to send each time, in order, so that what arrives is worth the most.
+    """Return which packet to send each time, in order, so that what arrives is worth the most.
 
     `sizes` are the bytes of packets, most important first; `loss_rate` in 0..1 is the probability
     that a packet is lost, independent of the others. Each time that packet goes whose (next) copy
-    adds the most expected worth: a packet's worth times the probability that all its copies so
-    far were lost. Copies count: their sizes add up to at most `max_bytes`. Without loss
-    every packet goes once, in order. Raises ConfigError for a rate that is none.
+    adds the most expected worth: a packet's worth times the probability that all its copies so far
+    were lost. Copies count: their sizes add up to at most `max_bytes`. Without loss every packet
+    goes once, in order.
+
+    Raises:
+        ConfigError: For a rate that is none.
     """
     if not 0 <= loss_rate < 1:
         raise ConfigError(f'loss_rate is {loss_rate}: use a probability from 0 to less than 1')

@@ -44,8 +44,7 @@ def _not_ours(path: Path, error: Exception) -> ModelFileError:
 
 @dataclass(frozen=True)
 class CodecSpec:
-    """
-    Everything that encoder and decoder must share, read from the codec file of a model folder.
+    """Everything that encoder and decoder must share, read from the codec file of a model folder.
 
     An image of side `image_size` is cut into `grid` x `grid` patches; each patch, flattened in
     (row, column, colour) order and scaled to 0..1, is centred and multiplied by `analysis`. The
@@ -260,8 +259,7 @@ class CodecSpec:
 
     @cached_property
     def parents(self) -> np.ndarray:
-        """
-        i64[G], the group of the next coarser plane of the same coefficients.
+        """i64[G], the group of the next coarser plane of the same coefficients.
 
         -1 for plane 0 (it has no parent); `groups` where the parent is sent later or never.
         """
@@ -275,8 +273,7 @@ class CodecSpec:
 
     @cached_property
     def chain_start(self) -> np.ndarray:
-        """
-        i64[G], the first sent of the coarser planes of a group's coefficients.
+        """i64[G], the first sent of the coarser planes of a group's coefficients.
 
         -1 where one of them is never sent or sent later; the group itself for plane 0.
         """
@@ -376,8 +373,7 @@ class CodecSpec:
 
 
 def activity_class(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """
-    Return the activity class (0..ACTIVITY_CLASSES-1) from weighted counts.
+    """Return the activity class (0..ACTIVITY_CLASSES-1) from weighted counts.
 
     Both arguments are float32 arrays that hold integers below 2**24, and so is every
     intermediate sum; the products are compared after one correctly rounded multiplication, so

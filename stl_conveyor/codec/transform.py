@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The device's patch transform, in integers.
+"""The device's patch transform, in integers.
 
 The analysis matrix is rounded to 8 bits per channel; pixels are bytes. Their sums are exact, so
 that every machine makes the same coefficients, and processors with a dot product of bytes make
@@ -31,8 +30,7 @@ def available_kernels() -> tuple[str, ...]:
 
 
 def device_analysis(spec: CodecSpec) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Return (weights i8[K, 3 patch^2], scale f32[K, 1]), the analysis matrix as the device has it.
+    """Return (weights i8[K, 3 patch^2], scale f32[K, 1]), the analysis matrix as the device has it.
 
     Their product is near `CodecSpec.analysis`; the largest weight of a channel is 127.
     """
@@ -65,11 +63,12 @@ class PatchTransform:
             self._columns = self._weights.T.astype(np.float64)
 
     def quantise(self, image: np.ndarray, channels: int | None = None) -> np.ndarray:
-        """
-        Return the finest integers i8[K, positions] of an image u8[S, S, 3].
+        """Return the finest integers i8[K, positions] of an image u8[S, S, 3].
 
         If `channels` is given, that many of `CodecSpec.channel_order` alone; the others are 0.
-        Raises BadImage.
+
+        Raises:
+            BadImage: .
         """
         spec, image = self._spec, np.asarray(image)
         size = spec.image_size

@@ -62,11 +62,11 @@ def pack(packet: Packet, identity: int, version: int = FORMAT_VERSION) -> bytes:
 
 
 def unpack(data: bytes, identity: int, version: int = FORMAT_VERSION) -> Packet:
-    """
-    Take a packet apart.
+    """Take a packet apart.
 
-    Raises BadPacket for bytes that are not a packet of this format, CodecMismatch for an
-    intact packet of another codec.
+    Raises:
+        BadPacket: For bytes that are not a packet of this format, CodecMismatch for an intact
+            packet of another codec.
     """
     if not 5 <= len(data) <= MAX_PACKET_BYTES:
         raise BadPacket(f'packet of {len(data)} bytes, expected 5 to {MAX_PACKET_BYTES}; drop it')
@@ -85,8 +85,7 @@ def unpack(data: bytes, identity: int, version: int = FORMAT_VERSION) -> Packet:
 
 
 def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
-    """
-    Quantise probabilities f32[C] to i32[C]: halves of powers of two below the largest.
+    """Quantise probabilities f32[C] to i32[C]: halves of powers of two below the largest.
 
     Level q stands for `max * 2**(-q / 2)`, the last level for all that is smaller. The largest
     stays the largest: what is smaller has level 1 at least.

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Fast DDS profiles for the network between device and edge.
+"""Fast DDS profiles for the network between device and edge.
 
 ``python -m stl_conveyor.deploy.fastdds_profiles uplink --peer 192.168.1.20 > uplink.xml`` prints one; a
 process takes it with ``FASTDDS_DEFAULT_PROFILES_FILE=uplink.xml`` (Jazzy:
@@ -77,15 +76,17 @@ def user_port(domain: int, participant: int) -> int:
 
 
 def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) -> str:
-    """
-    Return a profile as the text of an XML file.
+    """Return a profile as the text of an XML file.
 
-    :param role: one of `ROLES`.
-    :param domain: ROS_DOMAIN_ID, for a gateway.
-    :param peer: address (IPv4) of the other side, for a gateway or the device; of the device:
-        empty leaves it to the variable EDGE_ADDRESS.
-    :param number: of the gateway, from 0; the same on both sides, and one for each cell.
-    :raises ConfigError: if there is no such role, domain or number, or the peer is no address.
+    Args:
+        role: One of `ROLES`.
+        domain: ROS_DOMAIN_ID, for a gateway.
+        peer: Address (IPv4) of the other side, for a gateway or the device; of the device: empty
+            leaves it to the variable EDGE_ADDRESS.
+        number: Of the gateway, from 0; the same on both sides, and one for each cell.
+
+    Raises:
+        ConfigError: If there is no such role, domain or number, or the peer is no address.
     """
     if role not in ROLES:
         raise ConfigError(f'there is no profile {role!r}; choose from {", ".join(ROLES)}')

@@ -34,12 +34,12 @@ def shared(*path: str) -> PathJoinSubstitution:
 
 
 def with_profile(role: str, *, peer: str = '', number: int = 0) -> Mapping[str, str]:
-    """
-    Return the variables with which a process takes a Fast DDS profile of `fastdds_profiles`.
+    """Return the variables with which a process takes a Fast DDS profile of `fastdds_profiles`.
 
     The profile is written into a temporary folder that goes with this process.
 
-    :raises ConfigError: if the peer is no address, or there is no such number.
+    Raises:
+        ConfigError: If the peer is no address, or there is no such number.
     """
     path = Path(_profile_folder().name) / f'{role}_{number}.xml'
     path.write_text(profile_xml(
@@ -57,14 +57,14 @@ def cell_with(
     nodes: Sequence[str], params_file: SomeSubstitutionsType, *, emulate_link: bool,
     before: Sequence[LaunchDescriptionEntity] = (), given: Mapping[str, object] | None = None,
 ) -> LaunchDescription:
-    """
-    Return a description that includes cell.launch.py with some of its nodes.
+    """Return a description that includes cell.launch.py with some of its nodes.
 
-    :param nodes: names of the nodes to start.
-    :param params_file: the default of the argument of this name.
-    :param emulate_link: whether link_emulator stands between encoder and edge.
-    :param before: what comes before the nodes: more arguments, more processes.
-    :param given: more arguments of cell.launch.py with their values.
+    Args:
+        nodes: Names of the nodes to start.
+        params_file: The default of the argument of this name.
+        emulate_link: Whether link_emulator stands between encoder and edge.
+        before: What comes before the nodes: more arguments, more processes.
+        given: More arguments of cell.launch.py with their values.
     """
     return LaunchDescription([
         DeclareLaunchArgument(

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-SROS2 policies: what each node may publish, listen to, serve and call, and nothing more.
+"""SROS2 policies: what each node may publish, listen to, serve and call, and nothing more.
 
 ``python -m stl_conveyor.deploy.security direct --namespace cell_1 > cell_1.policy.xml`` prints the policy
 of a cell, generated from the list of topics that the nodes themselves use (nodes/base/topics.py). The
@@ -46,11 +45,11 @@ NAMESPACE = re.compile(r'(/[A-Za-z_][A-Za-z0-9_]*)*')
 
 @dataclass(frozen=True)
 class Wiring:
-    """
-    Which nodes there are, and how their topics are connected.
+    """Which nodes there are, and how their topics are connected.
 
-    :param device_remappings: topic names of the device, old → new.
-    :param simulated_time: whether the nodes follow /clock.
+    Attributes:
+        device_remappings: Topic names of the device, old → new.
+        simulated_time: Whether the nodes follow /clock.
     """
 
     nodes: tuple[str, ...]
@@ -81,10 +80,10 @@ class Permissions:
 
 
 def permissions(node: str, wiring: Wiring, cells: Sequence[str] = ()) -> Permissions:
-    """
-    Return what a node needs, with whatever parameters.
+    """Return what a node needs, with whatever parameters.
 
-    :param cells: namespaces of the cells that the edge serves, if it has none of its own.
+    Args:
+        cells: Namespaces of the cells that the edge serves, if it has none of its own.
     """
     renamed = wiring.device_remappings if node in topics.DEVICE else {}
     lean, plain = node in topics.GATEWAYS, node in topics.TOOLS
@@ -120,12 +119,14 @@ def resolve(name: str, node: str, namespace: str) -> str:
 
 
 def policy(wiring: Wiring, namespaces: Sequence[str] = ('',)) -> str:
-    """
-    Return the policy of a cell as the text of an XML file (the schema is that of sros2).
+    """Return the policy of a cell as the text of an XML file (the schema is that of sros2).
 
-    :param namespaces: of the cell, such as 'cell_1', or of several cells, which then have one edge
-        without a namespace; the enclaves are in them too.
-    :raises ConfigError: if one is no namespace, or is given twice.
+    Args:
+        namespaces: Of the cell, such as 'cell_1', or of several cells, which then have one edge
+            without a namespace; the enclaves are in them too.
+
+    Raises:
+        ConfigError: If one is no namespace, or is given twice.
     """
     cells = [name and '/' + name.strip('/') for name in namespaces]
     for cell in cells:

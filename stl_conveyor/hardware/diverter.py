@@ -10,15 +10,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class DiverterEvents:
-    """
-    Where a driver reports; it may call these from any thread.
+    """Where a driver reports; it may call these from any thread.
 
-    :param confirmed: (lane, serial or None) a diverter was seen out; the serial of the stroke
-        where the diverter says which.
-    :param failed: (lane, serial or None, reason) a stroke could not be commanded; the reason
-        names the thing and the remedy.
-    :param connected: (None or a reason) what stands between driver and diverters is there, or was
-        lost, for that reason.
+    Attributes:
+        confirmed: (lane, serial or None) a diverter was seen out; the serial of the stroke where
+            the diverter says which.
+        failed: (lane, serial or None, reason) a stroke could not be commanded; the reason names
+            the thing and the remedy.
+        connected: (None or a reason) what stands between driver and diverters is there, or was
+            lost, for that reason.
     """
 
     confirmed: Callable[[str, int | None], None]
@@ -27,8 +27,7 @@ class DiverterEvents:
 
 
 class Diverters(Protocol):
-    """
-    The diverters of a cell, by the name of their lane.
+    """The diverters of a cell, by the name of their lane.
 
     `connects`: nothing can be commanded before the driver has reported that it is connected.
     """
@@ -36,10 +35,10 @@ class Diverters(Protocol):
     connects: bool
 
     def extend(self, lane: str, serial: int) -> None:
-        """
-        Move a diverter out; must not block.
+        """Move a diverter out; must not block.
 
-        :raises HardwareError: if that is known to be impossible; other failures are reported.
+        Raises:
+            HardwareError: If that is known to be impossible; other failures are reported.
         """
 
     def retract(self, lane: str) -> None:

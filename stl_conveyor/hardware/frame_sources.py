@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Where frames come from beside a topic: a camera that OpenCV opens, or a folder of images.
+"""Where frames come from beside a topic: a camera that OpenCV opens, or a folder of images.
 
 They need no ROS: whatever has what FrameHost lists can hold them, a node or a command.
 """
@@ -59,11 +58,13 @@ class DeviceSource:
     def __init__(
         self, node: FrameHost, callback: FrameCallback, device: str, latency: float,
     ) -> None:
-        """
-        Prepare to open `device`, a path or a number.
+        """Prepare to open `device`, a path or a number.
 
-        :param latency: seconds from mid-exposure until OpenCV hands a frame over.
-        :raises MissingDependency: if OpenCV is not installed.
+        Args:
+            latency: Seconds from mid-exposure until OpenCV hands a frame over.
+
+        Raises:
+            MissingDependency: If OpenCV is not installed.
         """
         try:
             import cv2
@@ -114,10 +115,10 @@ class FolderSource:
     def __init__(
         self, node: FrameHost, callback: FrameCallback, folder: str, rate: float, repeat: bool,
     ) -> None:
-        """
-        List the images.
+        """List the images.
 
-        :raises ConfigError: if there are none.
+        Raises:
+            ConfigError: If there are none.
         """
         self._files = sorted(
             path for path in Path(folder).expanduser().glob('*')

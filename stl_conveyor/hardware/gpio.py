@@ -16,10 +16,10 @@ LARGEST_PIN = 27    # BCM numbers of the 40-pin header
 
 
 def import_gpiozero() -> Any:
-    """
-    Return the module gpiozero.
+    """Return the module gpiozero.
 
-    :raises MissingDependency: if it is not installed.
+    Raises:
+        MissingDependency: If it is not installed.
     """
     try:
         import gpiozero
@@ -31,10 +31,10 @@ def import_gpiozero() -> Any:
 
 
 def _open(kind: str, pin: int, **arguments: Any) -> Any:
-    """
-    Return a gpiozero device on a pin.
+    """Return a gpiozero device on a pin.
 
-    :raises HardwareError: naming the pin; a service of the system or another node may hold it.
+    Raises:
+        HardwareError: Naming the pin; a service of the system or another node may hold it.
     """
     gpiozero = import_gpiozero()
     try:
@@ -48,12 +48,12 @@ def _open(kind: str, pin: int, **arguments: Any) -> Any:
 
 @dataclass(frozen=True)
 class GpioLane:
-    """
-    The pins (BCM numbers) of a lane's diverter.
+    """The pins (BCM numbers) of a lane's diverter.
 
-    :param output: drives the valve or solenoid, through an opto-coupler or a relay.
-    :param feedback: end switch that is active while the diverter is out; NO_PIN = there is none,
-        and reading the output back is all the confirmation there is.
+    Attributes:
+        output: Drives the valve or solenoid, through an opto-coupler or a relay.
+        feedback: End switch that is active while the diverter is out; NO_PIN = there is none, and
+            reading the output back is all the confirmation there is.
     """
 
     output: int
@@ -69,14 +69,16 @@ class GpioDiverters:
         self, lanes: Mapping[str, GpioLane], events: DiverterEvents, *,
         active_high: bool = True, feedback_pull_up: bool = True, bounce_time: float = 0.0,
     ) -> None:
-        """
-        Open the pins, with all diverters back.
+        """Open the pins, with all diverters back.
 
-        :param active_high: whether the output's high level moves a diverter out.
-        :param feedback_pull_up: the end switch connects its pin to ground; else to 3.3 V.
-        :param bounce_time: seconds for which an end switch may bounce.
-        :raises HardwareError: naming the pin that cannot be had.
-        :raises MissingDependency: if gpiozero is not installed.
+        Args:
+            active_high: Whether the output's high level moves a diverter out.
+            feedback_pull_up: The end switch connects its pin to ground; else to 3.3 V.
+            bounce_time: Seconds for which an end switch may bounce.
+
+        Raises:
+            HardwareError: Naming the pin that cannot be had.
+            MissingDependency: If gpiozero is not installed.
         """
         self._lanes = dict(lanes)
         self._events = events
@@ -101,10 +103,10 @@ class GpioDiverters:
         self._events.confirmed(lane, None)
 
     def extend(self, lane: str, serial: int) -> None:
-        """
-        Move a diverter out.
+        """Move a diverter out.
 
-        :raises HardwareError: if the output does not take the level.
+        Raises:
+            HardwareError: If the output does not take the level.
         """
         output = self._outputs[lane]
         try:
@@ -153,13 +155,15 @@ class GpioBreakBeam:
         self, pin: int, on_change: Callable[[bool, int], None], now_ns: Callable[[], int], *,
         broken_high: bool = False, bounce_time: float = 0.0,
     ) -> None:
-        """
-        Watch the pin.
+        """Watch the pin.
 
-        :param on_change: called, in gpiozero's thread, with whether the beam is broken now, and
-            the time (ns).
-        :param broken_high: the pin is high while the beam is broken; else low, with a pull-up.
-        :raises HardwareError: naming the pin.
+        Args:
+            on_change: called, in gpiozero's thread, with whether the beam is broken now, and the
+                time (ns).
+            broken_high: The pin is high while the beam is broken; else low, with a pull-up.
+
+        Raises:
+            HardwareError: Naming the pin.
         """
         polarity: dict[str, Any] = (
             {'pull_up': None, 'active_state': True} if broken_high else {'pull_up': True})
@@ -181,8 +185,7 @@ class GpioBreakBeam:
 
 
 class GpioEncoder:
-    """
-    An incremental encoder on the belt; counts steps, both ways with two channels.
+    """An incremental encoder on the belt; counts steps, both ways with two channels.
 
     With two channels a step is a whole cycle of both (gpiozero's RotaryEncoder); with one, a
     rising edge.
@@ -192,12 +195,14 @@ class GpioEncoder:
         self, pin_a: int, pin_b: int, on_step: Callable[[int, int], None],
         now_ns: Callable[[], int],
     ) -> None:
-        """
-        Watch the pins.
+        """Watch the pins.
 
-        :param pin_b: second channel, or NO_PIN.
-        :param on_step: called, in gpiozero's thread, with the count and the time (ns).
-        :raises HardwareError: naming the pin.
+        Args:
+            pin_b: Second channel, or NO_PIN.
+            on_step: called, in gpiozero's thread, with the count and the time (ns).
+
+        Raises:
+            HardwareError: Naming the pin.
         """
         self._on_step = on_step
         self._now_ns = now_ns

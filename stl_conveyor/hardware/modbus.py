@@ -21,8 +21,7 @@ SMALLEST_SERIAL, LARGEST_SERIAL = 1, 65535      # 0 is what a PLC starts with
 
 @dataclass(frozen=True)
 class ModbusLane:
-    """
-    Where a PLC has the diverter of a lane; addresses count from 0, as on the wire.
+    """Where a PLC has the diverter of a lane; addresses count from 0, as on the wire.
 
     With `register` the stroke's number (1..65535) is written to a holding register; the PLC makes
     one stroke, out and back, whenever the number changes, and copies it to the holding register
@@ -51,8 +50,7 @@ class _Awaited:
 
 
 class ModbusDiverters:
-    """
-    Coils or registers of one PLC.
+    """Coils or registers of one PLC.
 
     Commands go into a queue; a thread writes them, polls the feedback while a confirmation is
     awaited, and otherwise reads it every `idle_period`, so that a dead PLC is noticed before the
@@ -66,13 +64,15 @@ class ModbusDiverters:
         port: int = 502, unit: int = 1, timeout: float = 0.2, confirm_time: float = 0.5,
         idle_period: float = 0.5, useful_time: float = 0.1,
     ) -> None:
-        """
-        Start the thread.
+        """Start the thread.
 
-        :param timeout: seconds for which a request may take.
-        :param confirm_time: seconds for which feedback is polled after a command.
-        :param useful_time: seconds after which a command out that was not written is dropped.
-        :raises MissingDependency: if pymodbus is not installed.
+        Args:
+            timeout: Seconds for which a request may take.
+            confirm_time: Seconds for which feedback is polled after a command.
+            useful_time: Seconds after which a command out that was not written is dropped.
+
+        Raises:
+            MissingDependency: If pymodbus is not installed.
         """
         try:
             from pymodbus.client import ModbusTcpClient
@@ -102,10 +102,10 @@ class ModbusDiverters:
         self._thread.start()
 
     def extend(self, lane: str, serial: int) -> None:
-        """
-        Move a diverter out, as soon as the thread comes to it.
+        """Move a diverter out, as soon as the thread comes to it.
 
-        :raises HardwareError: if the PLC was unreachable when it was last tried.
+        Raises:
+            HardwareError: If the PLC was unreachable when it was last tried.
         """
         if self._trouble:
             raise HardwareError(f'{self._trouble}; {self.remedy(lane)}')

@@ -16,14 +16,16 @@ def open_diverters(
     output: str, parameters: Mapping[str, Any], lanes: Sequence[str], events: DiverterEvents, *,
     confirm_time: float, useful_time: float,
 ) -> Diverters:
-    """
-    Return the diverters of the lanes.
+    """Return the diverters of the lanes.
 
-    :param output: gpio or modbus.
-    :param parameters: those of the actuator, by name.
-    :param confirm_time: seconds for which a confirmation is waited for.
-    :param useful_time: seconds by which a command may be late and still hit its item.
-    :raises ConveyorError: if they cannot be had.
+    Args:
+        output: Gpio or modbus.
+        parameters: Those of the actuator, by name.
+        confirm_time: Seconds for which a confirmation is waited for.
+        useful_time: Seconds by which a command may be late and still hit its item.
+
+    Raises:
+        ConveyorError: If they cannot be had.
     """
     if output == 'gpio':
         pins = zip(lanes, parameters['gpio_pins'], parameters['gpio_feedback_pins'])

@@ -15,10 +15,10 @@ SUM_TOLERANCE = 1e-3
 
 
 def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
-    """
-    Open an ONNX file, or the bytes of one, with a bounded number of threads.
+    """Open an ONNX file, or the bytes of one, with a bounded number of threads.
 
-    :raises ModelFileError: if onnxruntime cannot load it.
+    Raises:
+        ModelFileError: If onnxruntime cannot load it.
     """
     try:
         import onnxruntime
@@ -40,10 +40,10 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
 
 
 def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
-    """
-    Return `values` as float32 `[labels]` if they are a probability distribution.
+    """Return `values` as float32 `[labels]` if they are a probability distribution.
 
-    :raises BadProbabilities: saying what is wrong: the length, a NaN, the range or the sum.
+    Raises:
+        BadProbabilities: Saying what is wrong: the length, a NaN, the range or the sum.
     """
     probabilities = np.asarray(values, dtype=np.float32)
     if probabilities.shape != (labels,):
@@ -61,8 +61,7 @@ def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
 
 
 class Classifier:
-    """
-    An ONNX image classifier with its preprocessing inside the graph.
+    """An ONNX image classifier with its preprocessing inside the graph.
 
     Input `image` uint8 `[N, S, S, 3]` RGB, output `probabilities` float32 `[N, C]`. A weak model
     may have a second output of the same shape, `posterior`: sharper probabilities that say how
@@ -70,10 +69,10 @@ class Classifier:
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
-        """
-        Load the model and run it once, so that the first item is not the slowest.
+        """Load the model and run it once, so that the first item is not the slowest.
 
-        :raises ModelFileError: if it cannot be loaded or has another input or output.
+        Raises:
+            ModelFileError: If it cannot be loaded or has another input or output.
         """
         self._path = Path(path)
         self._session = make_session(path, threads)
@@ -127,32 +126,33 @@ class Classifier:
         return len(self._names) > 1
 
     def classify(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """
-        Return the probabilities float32 `[C]` of one image uint8 `[S, S, 3]` RGB.
+        """Return the probabilities float32 `[C]` of one image uint8 `[S, S, 3]` RGB.
 
-        :raises BadImage: if the image has another shape or type.
-        :raises BadProbabilities: if the model's answer is no distribution.
+        Raises:
+            BadImage: If the image has another shape or type.
+            BadProbabilities: If the model's answer is no distribution.
         """
         return self.classify_batch(image[np.newaxis])[0]
 
     def classify_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """
-        Return the probabilities float32 `[N, C]` of images uint8 `[N, S, S, 3]` RGB.
+        """Return the probabilities float32 `[N, C]` of images uint8 `[N, S, S, 3]` RGB.
 
-        :raises BadImage: if the images have another shape or type.
-        :raises BadProbabilities: if an answer is no distribution.
+        Raises:
+            BadImage: If the images have another shape or type.
+            BadProbabilities: If an answer is no distribution.
         """
         return self._run(images, 1)[0]
 
     def classify_doubting(
         self, images: NDArray[np.uint8],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """
-        Return probabilities and posteriors, float32 `[N, C]`, of images uint8 `[N, S, S, 3]`.
+        """Return probabilities and posteriors, float32 `[N, C]`, of images uint8 `[N, S, S, 3]`.
 
         The posteriors are None if the model tells none.
-        :raises BadImage: if the images have another shape or type.
-        :raises BadProbabilities: if an answer is no distribution.
+
+        Raises:
+            BadImage: If the images have another shape or type.
+            BadProbabilities: If an answer is no distribution.
         """
         answers = self._run(images, len(self._names))
         return answers[0], answers[1] if self.has_posterior else None

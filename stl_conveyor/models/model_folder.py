@@ -26,17 +26,16 @@ class ModelFile:
 
 
 class ModelFolder:
-    """
-    A models folder, described by its `manifest.json` (docs/architecture.md).
+    """A models folder, described by its `manifest.json` (docs/architecture.md).
 
     The manifest is checked when the folder is opened, a file when its path is asked for.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """
-        Read the manifest.
+        """Read the manifest.
 
-        :raises ModelFileError: if it is missing or cannot be used; the message has the remedy.
+        Raises:
+            ModelFileError: If it is missing or cannot be used; the message has the remedy.
         """
         self._folder = Path(path)
         manifest = self._folder / 'manifest.json'
@@ -102,10 +101,10 @@ class ModelFolder:
         return tuple(self._files)
 
     def path(self, role: str) -> Path:
-        """
-        Return the path of a role's file after checking the file's SHA-256.
+        """Return the path of a role's file after checking the file's SHA-256.
 
-        :raises ModelFileError: if the file is missing or is another than the manifest says.
+        Raises:
+            ModelFileError: If the file is missing or is another than the manifest says.
         """
         file = self._file(role)
         digest = hashlib.sha256()

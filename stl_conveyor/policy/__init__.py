@@ -36,13 +36,13 @@ BUDGET_POLICIES = (MdpPolicy.name, AdaptivePolicy.name)   # they choose how many
 
 
 def make_policy(name: str, **settings) -> Policy:
-    """
-    Make the policy with this name; settings are the fields of PolicySettings.
+    """Make the policy with this name; settings are the fields of PolicySettings.
 
     With ``budgets``, those of BUDGET_POLICIES choose how many bytes; the others offload a whole
     token's worth or nothing.
 
-    Raises ConfigError for a name or a setting that does not exist, or a value out of range.
+    Raises:
+        ConfigError: For a name or a setting that does not exist, or a value out of range.
     """
     if name not in POLICIES:
         raise ConfigError(f'no policy {name!r}; choose one of {", ".join(POLICIES)}')

@@ -24,14 +24,14 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """
-    What a policy knows when an item has been classified.
+    """What a policy knows when an item has been classified.
 
-    expected_reward  expected gain in accuracy if offloaded (the metric m(x)), -1..1
-    level            tokens that can be spent now, in units of 1/denominator
-    denominator      of the level
-    time             of the arrival, in time units
-    interarrival     time units since the previous item; nan for the first one
+    Attributes:
+        expected_reward: Expected gain in accuracy if offloaded (the metric m(x)), -1..1.
+        level: Tokens that can be spent now, in units of 1/denominator.
+        denominator: Of the level.
+        time: Of the arrival, in time units.
+        interarrival: Time units since the previous item; nan for the first one.
     """
 
     expected_reward: float
@@ -48,10 +48,10 @@ class PolicyInput:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
-    """
-    Offload or not, the reward that was asked for in this state, and why.
+    """Offload or not, the reward that was asked for in this state, and why.
 
-    share  byte budget of the offload, in tokens
+    Attributes:
+        share: Byte budget of the offload, in tokens.
     """
 
     offload: bool
@@ -71,11 +71,11 @@ def decide_by_threshold(state: PolicyInput, threshold: float) -> PolicyDecision:
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """
-    A discrete distribution of numbers.
+    """A discrete distribution of numbers.
 
-    values   float64 [K], ascending
-    weights  float64 [K], above 0, sum 1
+    Attributes:
+        values: float64 [K], ascending.
+        weights: float64 [K], above 0, sum 1.
     """
 
     values: np.ndarray
@@ -83,10 +83,10 @@ class Distribution:
 
     @classmethod
     def of(cls, values, weights=None) -> 'Distribution':
-        """
-        Make a distribution from samples, or from values with weights; equal values are merged.
+        """Make a distribution from samples, or from values with weights; equal values are merged.
 
-        Raises ConfigError when there is nothing to make one of.
+        Raises:
+            ConfigError: When there is nothing to make one of.
         """
         values = np.asarray(values, dtype=np.float64).ravel()
         weights = np.ones(values.shape) if weights is None else np.asarray(weights, float).ravel()
@@ -127,19 +127,19 @@ def _whole_token() -> Distribution:
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """
-    What policies are made of; each takes what it needs.
+    """What policies are made of; each takes what it needs.
 
-    rate         tokens per time unit, r
-    depth        most tokens kept, b
-    rewards      distribution of the expected rewards of items
-    intervals    distribution of the inter-arrival time, in time units
-    costs        distribution of what an offload costs after its refund, in tokens, 0..1
-    threshold    fixed threshold, for the constant-threshold policy; None derives it
-    probability  of offloading, for the random policy; None takes the rate
-    seed         of the random policy
-    model        path of the exported network, for the learned policies
-    budgets      what byte budgets bring and cost (BudgetTable); None is all or nothing
+    Attributes:
+        rate: Tokens per time unit, r.
+        depth: Most tokens kept, b.
+        rewards: Distribution of the expected rewards of items.
+        intervals: Distribution of the inter-arrival time, in time units.
+        costs: Distribution of what an offload costs after its refund, in tokens, 0..1.
+        threshold: Fixed threshold, for the constant-threshold policy; None derives it.
+        probability: Of offloading, for the random policy; None takes the rate.
+        seed: Of the random policy.
+        model: Path of the exported network, for the learned policies.
+        budgets: What byte budgets bring and cost (BudgetTable); None is all or nothing.
     """
 
     rate: Fraction = Fraction(1, 4)
@@ -177,8 +177,7 @@ class PolicySettings:
 
 
 class Policy(ABC):
-    """
-    Decides, item by item, whether an item is worth a token.
+    """Decides, item by item, whether an item is worth a token.
 
     Call ``decide`` once for each item, in order of arrival: some policies remember what they saw.
     A policy never sees the outcome; the caller charges the bucket.

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-How many bytes an item is worth: the decision beyond yes or no.
+"""How many bytes an item is worth: the decision beyond yes or no.
 
 A progressive stream gives the edge something to answer after every packet. Each item may get one
 of several byte budgets, and the edge ends a stream early when it is sure. What a budget brings,
@@ -51,13 +50,13 @@ STOP_SCORE = 0.97   # confidence at which the edge ends a stream, as its node ha
 
 @dataclass(frozen=True, eq=False)
 class RecordedStreams:
-    """
-    What the edge answered after each packet of N items' streams.
+    """What the edge answered after each packet of N items' streams.
 
-    bytes    int [N, K], payload bytes up to and with each packet, rising; after the end of a
-             stream the last value repeats
-    correct  bool [N, K], whether the answer after each packet is right
-    score    float [N, K], the edge's confidence after each packet
+    Attributes:
+        bytes: Int [N, K], payload bytes up to and with each packet, rising; after the end of a
+            stream the last value repeats.
+        correct: Bool [N, K], whether the answer after each packet is right.
+        score: Float [N, K], the edge's confidence after each packet.
     """
 
     bytes: np.ndarray
@@ -65,8 +64,7 @@ class RecordedStreams:
     score: np.ndarray
 
     def stop(self, budget: int, stop_score: float) -> 'tuple[np.ndarray, np.ndarray]':
-        """
-        End each stream at a byte budget, or earlier when the edge is sure.
+        """End each stream at a byte budget, or earlier when the edge is sure.
 
         Returns the bytes used [N] and whether the last answer is right [N]; an item without a
         packet that fits uses nothing and is never right.
@@ -84,8 +82,7 @@ class RecordedStreams:
 
 @dataclass(frozen=True, eq=False)
 class BudgetTable:
-    """
-    What each budget brings and costs; the fields are those of budget.json.
+    """What each budget brings and costs; the fields are those of budget.json.
 
     shares [K], rewards [J], weights [J], gains [J, K], costs [J, K]
     """
@@ -112,14 +109,14 @@ class BudgetTable:
         cls, rewards: np.ndarray, weak_correct: np.ndarray,
         streams: Mapping[int, RecordedStreams], stop_score: float = STOP_SCORE, points: int = 48,
     ) -> 'BudgetTable':
-        """
-        Fit the curves.
+        """Fit the curves.
 
-        rewards       expected rewards of the items [N], from the reward estimator
-        weak_correct  whether the weak classifier is right [N]
-        streams       of the N items by budget in bytes, rising; the last is what a token buys.
-                      A budget has streams of its own because packets are cut to fit it.
-        stop_score    confidence at which the edge ends a stream; above 1 it never does
+        Args:
+            rewards: Expected rewards of the items [N], from the reward estimator.
+            weak_correct: Whether the weak classifier is right [N].
+            streams: Of the N items by budget in bytes, rising; the last is what a token buys. A
+                budget has streams of its own because packets are cut to fit it.
+            stop_score: Confidence at which the edge ends a stream; above 1 it never does.
         """
         rewards = np.asarray(rewards, dtype=float)
         weak = np.asarray(weak_correct, dtype=float)
@@ -144,10 +141,10 @@ class BudgetTable:
         )
 
     def for_token(self, nominal_bytes: int) -> 'BudgetTable':
-        """
-        Return the table where a token buys another number of bytes.
+        """Return the table where a token buys another number of bytes.
 
-        Raises ConfigError when a token buys less than the smallest budget.
+        Raises:
+            ConfigError: When a token buys less than the smallest budget.
         """
         scale = self.nominal_bytes / nominal_bytes
         fits = self.shares * scale <= 1 + 1e-9
@@ -193,13 +190,13 @@ class BudgetTable:
 
 @dataclass(frozen=True, eq=False)
 class BudgetSolution:
-    """
-    The best budget for each item and level.
+    """The best budget for each item and level.
 
-    steps_per_token  resolution of the levels
-    choice           int [J, M + 1], index of the budget; -1 for no offload
-    worth            float [M + 1], worth of each level over an empty bucket
-    gain             expected gain in accuracy per item
+    Attributes:
+        steps_per_token: Resolution of the levels.
+        choice: Int [J, M + 1], index of the budget; -1 for no offload.
+        worth: Float [M + 1], worth of each level over an empty bucket.
+        gain: Expected gain in accuracy per item.
     """
 
     steps_per_token: int
@@ -211,10 +208,12 @@ class BudgetSolution:
 def solve_budgets(
     rate: Fraction, depth: Fraction, table: BudgetTable, intervals: Distribution
 ) -> BudgetSolution:
-    """
-    Solve for the budgets that gain the most accuracy in the long run, items i.i.d.
+    """Solve for the budgets that gain the most accuracy in the long run, items i.i.d.
 
-    Policy iteration as in ``mdp.solve_mdp``. Raises ConfigError for too fine a grid.
+    Policy iteration as in ``mdp.solve_mdp``.
+
+    Raises:
+        ConfigError: For too fine a grid.
     """
     steps = lcm(rate.denominator, depth.denominator)
     steps *= -(-_STEPS_PER_TOKEN // steps)
@@ -320,8 +319,7 @@ class BudgetMdpPolicy(Policy):
 
 
 class PricedBudgets(Policy):
-    """
-    Choose the budget by the price that another policy puts on a token.
+    """Choose the budget by the price that another policy puts on a token.
 
     That policy plays items which all cost the same; an item x stands in for them with its best
     budget at the reference price p (at which the long-run cost is the rate),
@@ -381,8 +379,7 @@ class PricedBudgets(Policy):
 
 
 def reference_price(table: BudgetTable, tokens_per_item: float) -> 'tuple[float, float]':
-    """
-    Return the price of a token at which the cost per item is what the rate brings.
+    """Return the price of a token at which the cost per item is what the rate brings.
 
     0 where everything that helps can be paid for. With it, the mean cost of an offload in tokens.
     """

@@ -29,10 +29,10 @@ def load_rewards(folder: ModelFolder) -> RewardEstimator:
 def load_budgets(
     folder: ModelFolder, policy: str, nominal_bytes: 'int | None' = None,
 ) -> 'BudgetTable | None':
-    """
-    Load what byte budgets bring; None for a policy or a folder without them.
+    """Load what byte budgets bring; None for a policy or a folder without them.
 
-    nominal_bytes  what a token buys; None leaves it as it was fitted
+    Args:
+        nominal_bytes: What a token buys; None leaves it as it was fitted.
     """
     if policy not in BUDGET_POLICIES or 'budget' not in folder.roles:
         return None
@@ -44,10 +44,10 @@ def make_cell_policy(
     name: str, settings: PolicySettings, rewards: RewardEstimator,
     budgets: 'BudgetTable | None' = None, network: 'str | Path' = '',
 ) -> Policy:
-    """
-    Make a policy for the items of a model folder.
+    """Make a policy for the items of a model folder.
 
-    network  of a learned policy; empty takes the one for all buckets that the package ships
+    Args:
+        network: Of a learned policy; empty takes the one for all buckets that the package ships.
     """
     planning = replace(settings, rewards=rewards.distribution, budgets=budgets)
     if name in LEARNED_POLICIES:

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-What a learned policy sees: the last items, slow averages of the past, and the bucket's (r, b).
+"""What a learned policy sees: the last items, slow averages of the past, and the bucket's (r, b).
 
 The node calls it item by item; the laboratory lays out whole sequences with the same functions
 (stl_conveyor_lab.papers.histories), and a test holds the two together.
@@ -26,8 +25,7 @@ _BUCKET = 4
 
 
 class RewardScale:
-    """
-    Where a metric stands in the distribution of rewards.
+    """Where a metric stands in the distribution of rewards.
 
     Seen through it, items of different cells look alike: ranks 0..1, and metrics in units of the
     95th percentile.
@@ -51,14 +49,14 @@ class RewardScale:
 
 @dataclass(frozen=True)
 class HistoryFormat:
-    """
-    Layout of a learned policy's input.
+    """Layout of a learned policy's input.
 
-    window     how many items back, the present one included
-    intervals  give the inter-arrival times of the window too
-    horizons   time constants, in items, of the exponential averages; () for none
-    universal  the network serves every bucket and every distribution of rewards: it sees ranks,
-               the distribution, r and b; else it sees metrics, for one of each
+    Attributes:
+        window: How many items back, the present one included.
+        intervals: Give the inter-arrival times of the window too.
+        horizons: Time constants, in items, of the exponential averages; () for none.
+        universal: The network serves every bucket and every distribution of rewards: it sees
+            ranks, the distribution, r and b; else it sees metrics, for one of each.
     """
 
     window: int = 96
@@ -107,10 +105,10 @@ def averaged_features(rank, last, interval) -> np.ndarray:
 
 
 class History:
-    """
-    The same, item by item, in one array that ``push`` brings up to date.
+    """The same, item by item, in one array that ``push`` brings up to date.
 
-    input  float32 [1, size], what the network sees
+    Attributes:
+        input: float32 [1, size], what the network sees.
     """
 
     def __init__(self, layout: HistoryFormat, scale: 'RewardScale | None'):
@@ -136,11 +134,11 @@ class History:
         self._last = 0.5
 
     def push(self, metric: float, interarrival: float, constants: np.ndarray) -> np.ndarray:
-        """
-        Take in an item and return ``input``.
+        """Take in an item and return ``input``.
 
-        interarrival  time units since the item before; nan if there was none
-        constants     from ``HistoryFormat.constants``
+        Args:
+            interarrival: Time units since the item before; nan if there was none.
+            constants: From ``HistoryFormat.constants``.
         """
         layout = self._layout
         rank = 0.0

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The Markov decision process of offloading with i.i.d. rewards, solved to convergence.
+"""The Markov decision process of offloading with i.i.d. rewards, solved to convergence.
 
 State: tokens in the bucket, an integer number n of steps, ``steps_per_token`` to a token. An item
 with expected reward x arrives; offloading it earns x and costs a token (or, with refunds, a
@@ -39,15 +38,15 @@ _LEAST_COST = 0.05
 
 @dataclass(frozen=True, eq=False)
 class MdpSolution:
-    """
-    Thresholds of the optimal policy.
+    """Thresholds of the optimal policy.
 
-    steps_per_token  resolution of the state; level n means n / steps_per_token tokens
-    thresholds       float64 [M + 1], the expected reward asked for at level n; below one token
-                     the value at one token, which is what the item would have had to reach
-    values           float64 [M + 1], worth of each level over an empty bucket
-    gain             average reward per item
-    residual         largest change of a value by one more sweep of value iteration
+    Attributes:
+        steps_per_token: Resolution of the state; level n means n / steps_per_token tokens.
+        thresholds: float64 [M + 1], the expected reward asked for at level n; below one token the
+            value at one token, which is what the item would have had to reach.
+        values: float64 [M + 1], worth of each level over an empty bucket.
+        gain: Average reward per item.
+        residual: Largest change of a value by one more sweep of value iteration.
     """
 
     steps_per_token: int
@@ -95,8 +94,7 @@ def solve_mdp(
     min_steps_per_token: int = 1,
     discount: float = _DISCOUNT,
 ) -> MdpSolution:
-    """
-    Find the thresholds that earn the most reward per item in the long run.
+    """Find the thresholds that earn the most reward per item in the long run.
 
     The steps per token are the least common denominator of rate and depth, times what it takes
     to reach ``min_steps_per_token`` (useful when costs are shares of a token). Fractional steps,
@@ -108,7 +106,8 @@ def solve_mdp(
     Policy iteration, which is Newton's method for the fixed point of value iteration: it stops
     when one more sweep of value iteration changes no value by more than 1e-9.
 
-    Raises ConfigError when the grid would have more than 4,001 levels.
+    Raises:
+        ConfigError: When the grid would have more than 4,001 levels.
     """
     steps = lcm(rate.denominator, depth.denominator)
     steps *= -(-min_steps_per_token // steps)
@@ -161,8 +160,7 @@ def solve_mdp(
 
 
 class MdpPolicy(Policy):
-    """
-    The optimal policy for i.i.d. rewards and inter-arrival times.
+    """The optimal policy for i.i.d. rewards and inter-arrival times.
 
     Tokens between two levels of the grid count as the lower one. When offloads turn out to cost
     less than a token, because streams stop early, the MDP is solved again with what they cost.

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Learned policies: a network tells the worth of a token from what was seen so far.
+"""Learned policies: a network tells the worth of a token from what was seen so far.
 
 ``dqn`` serves the one bucket that it was trained for; ``adaptive`` serves every bucket, reward
 distribution and arrival process: it reads them from its input. Both are ONNX files written by
@@ -25,8 +24,7 @@ _LEAST_COST = 0.05
 
 
 class LearnedPolicy(Policy):
-    """
-    Offload when the reward reaches the worth of a token that the network tells.
+    """Offload when the reward reaches the worth of a token that the network tells.
 
     With refunds an offload costs less than a token; the policy follows the average cost c and
     counts in units of it: a bucket (r, b) with offloads of c tokens is one of (r/c, b/c).

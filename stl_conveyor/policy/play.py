@@ -15,14 +15,16 @@ def play(
     rewards: Sequence[float] | NDArray[np.floating], intervals: Sequence[int] | NDArray[np.integer],
     rate: Fraction, depth: Fraction, policy: Policy,
 ) -> NDArray[np.bool_]:
-    """
-    Play a policy over one sequence of items.
+    """Play a policy over one sequence of items.
 
-    :param rewards: float [T], expected reward of each item.
-    :param intervals: int [T], time units from each item to the next.
-    :param rate: tokens per time unit, r.
-    :param depth: most tokens kept, b.
-    :return: bool [T], which items were offloaded, a whole token each.
+    Args:
+        rewards: Float [T], expected reward of each item.
+        intervals: Int [T], time units from each item to the next.
+        rate: Tokens per time unit, r.
+        depth: Most tokens kept, b.
+
+    Returns:
+        Bool [T], which items were offloaded, a whole token each.
     """
     bucket = TokenBucket(rate, depth, time_unit_ns=1, nominal_bytes=1, start_ns=0)
     policy.reset()

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Expected reward of offloading an item, from what the weak classifier said about it.
+"""Expected reward of offloading an item, from what the weak classifier said about it.
 
 The reward is loss(weak) - loss(strong): 1 when only the strong classifier is right, -1 when only
 the weak one is, else 0. Three estimators share one interface and one file format:
@@ -46,10 +45,10 @@ _DISTRIBUTION_SIZE = 256
 
 
 def checked_probabilities(probabilities: np.ndarray, classes: 'int | None' = None) -> np.ndarray:
-    """
-    Return probabilities [..., C] as float64, normalised.
+    """Return probabilities [..., C] as float64, normalised.
 
-    Raises BadProbabilities when they are not finite, negative, all 0 or not one per class.
+    Raises:
+        BadProbabilities: When they are not finite, negative, all 0 or not one per class.
     """
     result = np.asarray(probabilities, dtype=np.float64)
     if result.ndim == 0 or result.shape[-1] < 2:
@@ -76,8 +75,7 @@ def tempered_entropy(probabilities: np.ndarray, temperature: float) -> np.ndarra
 
 
 def fit_temperature(probabilities: np.ndarray, correct: np.ndarray) -> float:
-    """
-    Find the temperature at which the top probability best predicts being right.
+    """Find the temperature at which the top probability best predicts being right.
 
     probabilities [N, C], correct [N]; minimises the log loss of the top-1 probability.
     """
@@ -102,8 +100,7 @@ def fit_temperature(probabilities: np.ndarray, correct: np.ndarray) -> float:
 def kernel_regression(
     x: np.ndarray, y: np.ndarray, at: np.ndarray, bandwidth: 'float | None' = None
 ) -> 'tuple[np.ndarray, float]':
-    """
-    Nadaraya-Watson regression with a Gaussian kernel, of y [N] on x [N], at points [K].
+    """Nadaraya-Watson regression with a Gaussian kernel, of y [N] on x [N], at points [K].
 
     Without a bandwidth the one with the least leave-one-out error is taken. Returns the values
     [K] and the bandwidth.
@@ -143,11 +140,11 @@ def kernel_regression(
 
 @dataclass(frozen=True, eq=False)
 class RewardEstimator(ABC):
-    """
-    Expected reward from class probabilities.
+    """Expected reward from class probabilities.
 
-    classes       number of classes C
-    distribution  expected rewards over items that were not fitted on
+    Attributes:
+        classes: Number of classes C.
+        distribution: Expected rewards over items that were not fitted on.
     """
 
     classes: int
@@ -156,11 +153,13 @@ class RewardEstimator(ABC):
     def expected_reward(
         self, probabilities: np.ndarray, posterior: 'np.ndarray | None' = None
     ) -> float:
-        """
-        Return the expected gain in accuracy, -1..1, of offloading the item with these [C].
+        """Return the expected gain in accuracy, -1..1, of offloading the item with these [C].
 
-        posterior  [C] of a weak model that tells one, or None
-        Raises BadProbabilities for a vector that no classifier can have sent.
+        Args:
+            posterior: [C] of a weak model that tells one, or None.
+
+        Raises:
+            BadProbabilities: For a vector that no classifier can have sent.
         """
         return float(self.expected_rewards(
             np.asarray(probabilities)[None],
@@ -186,8 +185,7 @@ class RewardEstimator(ABC):
     def fit(
         probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray
     ) -> 'EntropyReward':
-        """
-        Fit the published estimator.
+        """Fit the published estimator.
 
         probabilities [N, C] of the weak classifier, and whether the weak and the strong
         classifier were right [N].
@@ -196,10 +194,10 @@ class RewardEstimator(ABC):
 
     @staticmethod
     def load(path: 'str | Path') -> 'RewardEstimator':
-        """
-        Read reward.json.
+        """Read reward.json.
 
-        Raises ModelFileError when the file is missing or is not of this format.
+        Raises:
+            ModelFileError: When the file is missing or is not of this format.
         """
         try:
             content = json.loads(Path(path).read_text(encoding='utf-8'))
@@ -279,12 +277,12 @@ def distribution_of_estimates(estimates: np.ndarray) -> Distribution:
 
 @dataclass(frozen=True, eq=False)
 class EntropyReward(RewardEstimator):
-    """
-    Kernel regression of the reward on the calibrated entropy, as published.
+    """Kernel regression of the reward on the calibrated entropy, as published.
 
-    temperature  calibration of the weak classifier
-    knots        float64 [n], entropies in nats, ascending
-    values       float64 [n], expected reward at the knots
+    Attributes:
+        temperature: Calibration of the weak classifier.
+        knots: float64 [n], entropies in nats, ascending.
+        values: float64 [n], expected reward at the knots.
     """
 
     temperature: float
@@ -334,8 +332,7 @@ class EntropyReward(RewardEstimator):
 
 
 def network_features(probabilities: np.ndarray) -> np.ndarray:
-    """
-    Turn probabilities [N, C] into the network's input [N, 3 C].
+    """Turn probabilities [N, C] into the network's input [N, 3 C].
 
     The probabilities in falling order, their logarithms (scaled to about 0..1), and the
     probabilities by class: which classes compete says whether the strong classifier would know.
@@ -347,12 +344,12 @@ def network_features(probabilities: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class NetworkReward(RewardEstimator):
-    """
-    Expected reward from a small network, run by NumPy.
+    """Expected reward from a small network, run by NumPy.
 
-    layers   weights [out, in] and biases [out]; ReLU between them. The two outputs are the
-             logits of 'the strong classifier is right' and 'the weak classifier is right'.
-    entropy  the published estimator, fitted on the same items
+    Attributes:
+        layers: Weights [out, in] and biases [out]; ReLU between them. The two outputs are the
+            logits of 'the strong classifier is right' and 'the weak classifier is right'.
+        entropy: The published estimator, fitted on the same items.
     """
 
     layers: 'tuple[tuple[np.ndarray, np.ndarray], ...]'
@@ -395,13 +392,13 @@ class NetworkReward(RewardEstimator):
 
 @dataclass(frozen=True, eq=False)
 class PosteriorReward(RewardEstimator):
-    """
-    Expected reward from what the weak model's posterior says about its first choice.
+    """Expected reward from what the weak model's posterior says about its first choice.
 
-    entropy  the published estimator, fitted on the same items; it answers where an item comes
-             without a posterior
-    knots    float64 [n], doubts, ascending
-    values   float64 [n], expected reward at the knots
+    Attributes:
+        entropy: The published estimator, fitted on the same items; it answers where an item comes
+            without a posterior.
+        knots: float64 [n], doubts, ascending.
+        values: float64 [n], expected reward at the knots.
     """
 
     entropy: EntropyReward
@@ -422,8 +419,7 @@ class PosteriorReward(RewardEstimator):
         cls, probabilities: np.ndarray, posteriors: np.ndarray, weak_correct: np.ndarray,
         strong_correct: np.ndarray,
     ) -> 'PosteriorReward':
-        """
-        Fit both curves.
+        """Fit both curves.
 
         probabilities, posteriors [N, C] of the weak model; weak_correct, strong_correct [N].
         """
@@ -461,16 +457,16 @@ def compare_metrics(
     generator: np.random.Generator, shares: 'tuple[float, ...]' = (0.05, 0.1, 0.25),
     resamples: int = 1000,
 ) -> dict:
-    """
-    Measure how well estimates choose the items to offload.
-
-    estimates  by name, [N] each: 'entropy' and those to be compared with it
-    shares     of the items that are offloaded, those with the best estimates
+    """Measure how well estimates choose the items to offload.
 
     Returns, as plain numbers for a JSON file: the loss of the weak classifier; for each share and
     each metric, perfect knowledge among them, the gain in accuracy and the loss, with 95 %
     bootstrap intervals over items; and the part of the gap between entropy and perfect knowledge
     that each of the others closes. Equal estimates are ordered at random.
+
+    Args:
+        estimates: By name, [N] each: 'entropy' and those to be compared with it.
+        shares: Of the items that are offloaded, those with the best estimates.
     """
     weak = np.asarray(weak_correct, dtype=bool)
     rewards = np.asarray(strong_correct, dtype=float) - weak

@@ -64,8 +64,7 @@ class RandomPolicy(Policy):
 
 
 class ConstantThresholdPolicy(Policy):
-    """
-    Offload the items whose expected reward is among the best that the rate can carry.
+    """Offload the items whose expected reward is among the best that the rate can carry.
 
     The published baseline: the threshold is the (1 - r E[I]) quantile of the metric, where I is
     the inter-arrival time, whatever the bucket holds. Items expected to lose are never sent.

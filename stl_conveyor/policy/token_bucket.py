@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Token bucket (r, b) in exact integer arithmetic.
+"""Token bucket (r, b) in exact integer arithmetic.
 
 A bucket gains ``rate`` tokens per time unit, keeps at most ``depth`` and starts full. One token
 buys ``nominal_bytes``; a shorter stream costs its share. Every quantity is an integer number of
@@ -34,13 +33,13 @@ _MAX_LEVEL = 2**62
 
 
 def exact_fraction(value: 'float | int | str | Fraction') -> Fraction:
-    """
-    Return the fraction that a person means by a parameter such as 0.1.
+    """Return the fraction that a person means by a parameter such as 0.1.
 
     A float is read as its shortest decimal form (0.1 is 1/10, not the nearest binary number);
     a string may be a decimal or a ratio such as '1/3'.
 
-    Raises ConfigError when the value is not a finite number.
+    Raises:
+        ConfigError: When the value is not a finite number.
     """
     if isinstance(value, Fraction):
         return value
@@ -63,8 +62,7 @@ class Reservation:
 
 @dataclass(frozen=True)
 class BucketState:
-    """
-    Snapshot of a bucket; all counts are grains, ``denominator`` of which make one token.
+    """Snapshot of a bucket; all counts are grains, ``denominator`` of which make one token.
 
     ``level`` includes ``reserved``, the part promised to streams under way;
     ``level - reserved`` can be spent now. ``spent`` and ``refunded`` are sums since the start.
@@ -99,16 +97,17 @@ class _Open:
 
 
 class TokenBucket:
-    """
-    One token bucket, for the node, the simulations and the tests alike.
+    """One token bucket, for the node, the simulations and the tests alike.
 
-    rate           tokens per time unit, >= 0
-    depth          most tokens kept, > 0; the bucket starts full
-    time_unit_ns   length of the time unit in nanoseconds (the shortest item period)
-    nominal_bytes  bytes that one token buys
-    start_ns       time of the start; None takes the first ``advance`` as the start
+    Attributes:
+        rate: Tokens per time unit, >= 0.
+        depth: Most tokens kept, > 0; the bucket starts full.
+        time_unit_ns: Length of the time unit in nanoseconds (the shortest item period).
+        nominal_bytes: Bytes that one token buys.
+        start_ns: Time of the start; None takes the first ``advance`` as the start.
 
-    Raises ConfigError for values that make no bucket.
+    Raises:
+        ConfigError: For values that make no bucket.
     """
 
     def __init__(
@@ -171,8 +170,7 @@ class TokenBucket:
 
     @property
     def reserved(self) -> int:
-        """
-        Grains of the level that the open streams take if each uses all of its budget.
+        """Grains of the level that the open streams take if each uses all of its budget.
 
         Less than the sum of the budgets where tokens overflowed meanwhile, see the module.
         """
@@ -214,8 +212,7 @@ class TokenBucket:
         )
 
     def advance(self, now_ns: int) -> None:
-        """
-        Let time pass until ``now_ns``.
+        """Let time pass until ``now_ns``.
 
         A clock that went back adds nothing; from then on time counts from the new reading.
         """
@@ -230,10 +227,10 @@ class TokenBucket:
         self._now = now_ns
 
     def reserve(self, n_bytes: int) -> 'Reservation | None':
-        """
-        Set aside the cost of ``n_bytes``; None when the bucket cannot pay for them.
+        """Set aside the cost of ``n_bytes``; None when the bucket cannot pay for them.
 
-        Raises BucketError when ``n_bytes`` is negative.
+        Raises:
+            BucketError: When ``n_bytes`` is negative.
         """
         if n_bytes < 0:
             raise BucketError(f'{n_bytes} bytes cannot be reserved; ask for 0 or more')
@@ -246,11 +243,11 @@ class TokenBucket:
         return reservation
 
     def settle(self, reservation: Reservation, bytes_used: int) -> None:
-        """
-        Close a reservation: spend what the stream used and give back the rest.
+        """Close a reservation: spend what the stream used and give back the rest.
 
-        Raises BucketError when the reservation is not open, or when more was used than reserved
-        (the reservation stays open: settle it with what it was allowed to use).
+        Raises:
+            BucketError: When the reservation is not open, or when more was used than reserved (the
+                reservation stays open: settle it with what it was allowed to use).
         """
         if reservation.key not in self._open:
             raise BucketError(

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Run the simulated cell: every node in a process of its own, over real DDS.
+"""Run the simulated cell: every node in a process of its own, over real DDS.
 
 ``python -m stl_conveyor.run --items 200 --seed 1 --out out`` shows a live table and ends with a
 summary, OUT/summary.json, OUT/items.csv and OUT/report.html. Exit code 0 if every item came to
@@ -72,16 +71,16 @@ Found = TypeVar('Found')
 
 @dataclass(frozen=True)
 class Deployment:
-    """
-    Which nodes a run starts, where each runs, and how it is known that they are ready.
+    """Which nodes a run starts, where each runs, and how it is known that they are ready.
 
-    :param readers: node → topic → how many must listen before the belt starts.
-    :param remappings: node → topic names, old → new.
-    :param prefixes: node → command that runs its process.
-    :param environments: node → variables of its process.
-    :param out_of_sight: nodes whose reports do not reach the monitor; that the edge among them is
-        ready is known from offload_policy.
-    :param is_settled: whether what the run depends on beside its nodes is ready, too.
+    Attributes:
+        readers: Node → topic → how many must listen before the belt starts.
+        remappings: Node → topic names, old → new.
+        prefixes: Node → command that runs its process.
+        environments: Node → variables of its process.
+        out_of_sight: Nodes whose reports do not reach the monitor; that the edge among them is
+            ready is known from offload_policy.
+        is_settled: Whether what the run depends on beside its nodes is ready, too.
     """
 
     nodes: Tuple[str, ...] = (SIMULATOR, *NODES)
@@ -172,10 +171,10 @@ def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
 
 
 def parse_override(text: str) -> Tuple[str, str, object]:
-    """
-    Return node, parameter and value of NODE.PARAMETER=VALUE; the value is YAML.
+    """Return node, parameter and value of NODE.PARAMETER=VALUE; the value is YAML.
 
-    :raises ConfigError: if it is something else, or there is no such node
+    Raises:
+        ConfigError: If it is something else, or there is no such node.
     """
     target, equals, value = text.partition('=')
     node, dot, name = target.partition('.')
@@ -234,10 +233,10 @@ class CellRun:
         self._first_seen: Dict[Tuple[str, str], float] = {}
 
     def start(self) -> None:
-        """
-        Start every process, wait until all are active, and set the belt in motion.
+        """Start every process, wait until all are active, and set the belt in motion.
 
-        :raises StartError: if one does not become active in time
+        Raises:
+            StartError: If one does not become active in time.
         """
         parameters = node_arguments(self._settings, self._sources, self._fault)
         for node in self._deployment.nodes:
@@ -453,14 +452,16 @@ def versions(models: Path) -> Mapping[str, str]:
 def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
              say: Callable[[str], None] = print, deployment: Deployment = Deployment(),
              at_phase: Callable[[str], None] = lambda _: None) -> RunResult:
-    """
-    Run the cell and write everything into a folder.
+    """Run the cell and write everything into a folder.
 
-    :param display: of the monitor: auto, table, lines or none
-    :param say: takes lines for people
-    :param deployment: which nodes run where
-    :param at_phase: called with 'starting', 'ready' (the belt starts) and 'done' (it is empty)
-    :raises ConveyorError: if the cell cannot start
+    Args:
+        display: Of the monitor: auto, table, lines or none.
+        say: Takes lines for people.
+        deployment: Which nodes run where.
+        at_phase: Called with 'starting', 'ready' (the belt starts) and 'done' (it is empty).
+
+    Raises:
+        ConveyorError: If the cell cannot start.
     """
     began = time.time_ns()
     out = out.resolve()

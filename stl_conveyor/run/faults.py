@@ -18,15 +18,15 @@ _PROCESS = {'edge': 'edge_classifier'}
 
 @dataclass(frozen=True)
 class Fault:
-    """
-    Something that goes wrong between two moments of a run.
+    """Something that goes wrong between two moments of a run.
 
-    :param name: as given on the command line
-    :param begin: part of the items that have been shown to the camera when it begins
-    :param end: when it ends; 1 = never
-    :param link: parameters of link_emulator while it lasts
-    :param kill: process that is killed at the beginning and started again at the end
-    :param other_codec: whether the edge has another codec than the device, all the time
+    Attributes:
+        name: As given on the command line.
+        begin: Part of the items that have been shown to the camera when it begins.
+        end: When it ends; 1 = never.
+        link: Parameters of link_emulator while it lasts.
+        kill: Process that is killed at the beginning and started again at the end.
+        other_codec: Whether the edge has another codec than the device, all the time.
     """
 
     name: str
@@ -56,10 +56,10 @@ def fault_names() -> str:
 
 
 def named_fault(name: str) -> Fault:
-    """
-    Return a fault.
+    """Return a fault.
 
-    :raises ConfigError: if there is none of that name
+    Raises:
+        ConfigError: If there is none of that name.
     """
     for fault in _FAULTS:
         if fault.name == name:
@@ -71,12 +71,14 @@ def named_fault(name: str) -> Fault:
 
 
 def with_other_codec(models: Path, folder: Path) -> Path:
-    """
-    Copy a model folder and change the identity of its codec and nothing else.
+    """Copy a model folder and change the identity of its codec and nothing else.
 
-    :param models: the folder to copy
-    :param folder: where the copy goes; what is there is replaced
-    :return: the copy
+    Args:
+        models: The folder to copy.
+        folder: Where the copy goes; what is there is replaced.
+
+    Returns:
+        The copy.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(models, folder)

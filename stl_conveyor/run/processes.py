@@ -20,12 +20,12 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class ProcessPlan:
-    """
-    A process to be.
+    """A process to be.
 
-    :param arguments: those after the interpreter.
-    :param prefix: a command that runs the interpreter, such as nsenter; it must become it.
-    :param environment: variables beside those of this process.
+    Attributes:
+        arguments: Those after the interpreter.
+        prefix: A command that runs the interpreter, such as nsenter; it must become it.
+        environment: Variables beside those of this process.
     """
 
     name: str
@@ -62,8 +62,7 @@ def take_sigterm_like_ctrl_c() -> None:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """
-    Let SIGINT and SIGTERM take effect afterwards.
+    """Let SIGINT and SIGTERM take effect afterwards.
 
     Python drops an exception that a signal handler raises among the hooks of a fork, and with it
     the user's Ctrl-C.
@@ -86,13 +85,13 @@ def _signals_held_back() -> Iterator[None]:
 
 
 class Supervisor:
-    """
-    Runs Python processes in sessions of their own, each with its output in a file.
+    """Runs Python processes in sessions of their own, each with its output in a file.
 
     A signal from the terminal reaches only this process, which then ends the others in order.
     Use it as a context manager.
 
-    :param log_folder: where NAME.log files go
+    Attributes:
+        log_folder: Where NAME.log files go.
     """
 
     def __init__(self, log_folder: Path) -> None:
@@ -134,10 +133,10 @@ class Supervisor:
                 start_new_session=True, preexec_fn=die_with_parent)
 
     def kill(self, name: str) -> None:
-        """
-        End a process at once, as a crash would.
+        """End a process at once, as a crash would.
 
-        :raises ConfigError: if no such process was started
+        Raises:
+            ConfigError: If no such process was started.
         """
         process = self._process(name)
         self._note_cpu(name, process)
@@ -145,10 +144,10 @@ class Supervisor:
         process.wait()
 
     def restart(self, name: str) -> None:
-        """
-        Start a process that has ended, as it was started first.
+        """Start a process that has ended, as it was started first.
 
-        :raises ConfigError: if no such process was started
+        Raises:
+            ConfigError: If no such process was started.
         """
         self._process(name)
         self.start(self._plans[name])

@@ -31,13 +31,17 @@ figcaption{{color:#555}}</style>
 def write_report(folder: Path, summary: Summary, records: Sequence[ItemRecord],
                  cell: CellDescription, crops: Mapping[int, np.ndarray],
                  overview: 'np.ndarray | None') -> Path:
-    """
-    Write report.html and its pictures.
+    """Write report.html and its pictures.
 
-    :param crops: uint8[S, S, 3] by capture stamp
-    :param overview: picture of the whole cell, uint8[H, W, 3]
-    :return: the page
-    :raises MissingDependency: if matplotlib is not installed
+    Args:
+        crops: uint8[S, S, 3] by capture stamp.
+        overview: Picture of the whole cell, uint8[H, W, 3].
+
+    Returns:
+        The page.
+
+    Raises:
+        MissingDependency: If matplotlib is not installed.
     """
     pyplot = file_pyplot()
     pictures: Pictures = []

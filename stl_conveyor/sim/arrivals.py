@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-What comes down the belt, and when.
+"""What comes down the belt, and when.
 
 The arrival processes are those of "Adaptive Edge Offloading for Image Classification Under
 Rate Limit" (Qiu, Wang, Chakrabarti, Guerin, Lu, IEEE TCAD 2022): arrival times are whole
@@ -49,10 +48,10 @@ class ArrivalSettings:
     lateral_range: float = 0.010  # metres to either side of the centre line
 
     def __post_init__(self) -> None:
-        """
-        Check every value.
+        """Check every value.
 
-        :raises ConfigError: naming the value and what it may be
+        Raises:
+            ConfigError: Naming the value and what it may be.
         """
         if self.process not in ARRIVALS:
             raise ConfigError(
@@ -73,22 +72,22 @@ class ArrivalSettings:
 
 
 def periodic(period: int = 1) -> Iterator[int]:
-    """
-    Yield arrival times at equal intervals.
+    """Yield arrival times at equal intervals.
 
-    :param period: time units between two items
+    Args:
+        period: Time units between two items.
     """
     return count_from(0, period)
 
 
 def poisson(rng: np.random.Generator, mean_interval: float = 2.0) -> Iterator[int]:
-    """
-    Yield arrival times of a Poisson process, snapped to whole time units.
+    """Yield arrival times of a Poisson process, snapped to whole time units.
 
     Exponential intervals are rounded up, so none is shorter than one unit, the process stays
     memoryless (the intervals are geometric), and its mean is exact.
 
-    :param mean_interval: time units between two items on average, at least 1
+    Args:
+        mean_interval: Time units between two items on average, at least 1.
     """
     now = 0
     while True:
@@ -98,14 +97,14 @@ def poisson(rng: np.random.Generator, mean_interval: float = 2.0) -> Iterator[in
 
 def markov_modulated(rng: np.random.Generator, intervals: Sequence[int] = (1, 3),
                      leaving: Sequence[float] = (0.001, 0.0005)) -> Iterator[int]:
-    """
-    Yield arrival times of a two-state Markov-modulated process ("scenario 2").
+    """Yield arrival times of a two-state Markov-modulated process ("scenario 2").
 
     In each state items come at that state's interval. Every time unit the state is left with
     its probability, so that stays are geometric; a change takes effect from the next interval.
 
-    :param intervals: time units between items in each state
-    :param leaving: probability per time unit of leaving each state
+    Args:
+        intervals: Time units between items in each state.
+        leaving: Probability per time unit of leaving each state.
     """
     now = state = 0
     while True:
@@ -118,15 +117,15 @@ def markov_modulated(rng: np.random.Generator, intervals: Sequence[int] = (1, 3)
 
 def location_reset(rng: np.random.Generator, pool: int, spread: float = 0.1,
                    reset_probability: float = 0.01) -> Iterator[int]:
-    """
-    Yield indices into items sorted by difficulty, neighbours in time being alike.
+    """Yield indices into items sorted by difficulty, neighbours in time being alike.
 
     "Scenario 1": around a location L, index = (L + U[0, spread * pool]) mod pool; L is uniform
     and drawn anew with the given probability before each item.
 
-    :param pool: number of sorted items
-    :param spread: reach of the draw beyond the location, as a part of the pool
-    :param reset_probability: probability of a new location, per item
+    Args:
+        pool: Number of sorted items.
+        spread: Reach of the draw beyond the location, as a part of the pool.
+        reset_probability: Probability of a new location, per item.
     """
     location = int(rng.integers(pool))
     reach = int(spread * pool)
@@ -138,16 +137,18 @@ def location_reset(rng: np.random.Generator, pool: int, spread: float = 0.1,
 
 def plan_items(count: int, seed: int, classes: Sequence[str],
                settings: ArrivalSettings = ArrivalSettings()) -> Tuple[ItemPlan, ...]:
-    """
-    Plan a run: the same arguments always give the same items.
+    """Plan a run: the same arguments always give the same items.
 
     When, what and how hard are drawn from separate streams of the seed, so that another arrival
     process brings the same items at other times.
 
-    :param count: number of items, at least 1
-    :param seed: of everything random, 0 or more
-    :param classes: class names to draw from, with equal probability
-    :raises ConfigError: if there is nothing to plan
+    Args:
+        count: Number of items, at least 1.
+        seed: Of everything random, 0 or more.
+        classes: Class names to draw from, with equal probability.
+
+    Raises:
+        ConfigError: If there is nothing to plan.
     """
     if count < 1:
         raise ConfigError(f'a run of {count} items is empty: ask for at least 1')

@@ -12,15 +12,15 @@ FAR = 1e3    # m
 
 def something_in_beam(cell: CellDescription, ranges: NDArray[np.float32], first_angle: float,
                       step: float, least_height: float) -> bool:
-    """
-    Return whether any ray of a scan ends above the belt.
+    """Return whether any ray of a scan ends above the belt.
 
     The fan hangs BEAM_HEIGHT above the belt's centre line; angle 0 looks straight down.
 
-    :param ranges: metres, one per ray; infinite or not a number where nothing was met
-    :param first_angle: of the first ray, rad
-    :param step: between two rays, rad
-    :param least_height: above the belt that counts, m
+    Args:
+        ranges: metres, one per ray; infinite or not a number where nothing was met.
+        first_angle: Of the first ray, rad.
+        step: Between two rays, rad.
+        least_height: Above the belt that counts, m.
     """
     angles = first_angle + step * np.arange(len(ranges))
     ranges = np.where(np.isfinite(ranges), ranges, FAR)

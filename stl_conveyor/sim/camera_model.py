@@ -23,8 +23,7 @@ class Exposure:
 
 
 def exposure_for(difficulty, motion, seed):
-    """
-    Return the conditions under which an item of a given difficulty is seen.
+    """Return the conditions under which an item of a given difficulty is seen.
 
     A hard item is in poor light, so the sensor turns its gain up and its noise with it, and it is
     out of focus. difficulty: 0..1. motion: pixels. seed: tuple of non-negative integers.
@@ -62,8 +61,7 @@ def _box(length):
 
 
 def photograph(rendering, exposure):
-    """
-    Turn a rendering into what the camera delivers.
+    """Turn a rendering into what the camera delivers.
 
     rendering: uint8 [H, W, 3], display-coded. Everything that moves in the picture moves at the
     belt's speed along the rows, so the blur of motion is a box along axis 0, in linear light.
@@ -83,8 +81,7 @@ def photograph(rendering, exposure):
 
 
 def belt_texture(seed, size=512, period=0.25):
-    """
-    Draw a stretch of worn and dirty belt that tiles along the belt.
+    """Draw a stretch of worn and dirty belt that tiles along the belt.
 
     seed: tuple of integers. size: pixels of a side, which spans `period` metres. Returns uint8
     [size, size, 3]; axis 1 runs along the belt.

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The Gazebo world of the cell, its items and its bridges, made from the description of the cell.
+"""The Gazebo world of the cell, its items and its bridges, made from the description of the cell.
 
 ``python -m stl_conveyor.sim.gazebo_world [--cell FILE] [--out FOLDER]`` writes ``cell.sdf``,
 ``gazebo_bridge.yaml`` and ``gazebo_camera_bridge.yaml``. Without arguments it brings what the
@@ -138,8 +137,7 @@ def bridge_yaml(rows: Sequence[Bridge], what: str) -> str:
 
 @dataclass(frozen=True)
 class Shape:
-    """
-    A box or an upright cylinder that stands for part of an item in collisions.
+    """A box or an upright cylinder that stands for part of an item in collisions.
 
     size: (x, y, z) of the box, or (radius, radius, length); centre: in the part's frame; metres.
     """
@@ -163,8 +161,7 @@ class Shape:
 
 
 def collision_shapes(name: str) -> Tuple[Shape, ...]:
-    """
-    Return the simple shapes that stand for a part in collisions.
+    """Return the simple shapes that stand for a part in collisions.
 
     Flat parts are cylinders without their bores. Screws are two boxes, head and shank: the engine
     knows no rolling resistance, and a round shank would roll off the belt.
@@ -413,8 +410,7 @@ def beam_angle(cell: CellDescription) -> float:
 
 
 def _break_beam(cell: CellDescription) -> str:
-    """
-    Return the light barrier: a fan of rays across the belt, seen from above.
+    """Return the light barrier: a fan of rays across the belt, seen from above.
 
     x of the sensor looks down, its angles turn about the belt's axis. One ray along the surface
     would have to pass within a millimetre of it, which is less than the renderer resolves.
@@ -499,11 +495,11 @@ def world_sdf(cell: CellDescription) -> str:
 
 
 def item_sdf(item: ItemPlan, seed: int, slot: int, meshes: str = '') -> str:
-    """
-    Return the SDFormat description of one item of a run, as model `item_<slot>`.
+    """Return the SDFormat description of one item of a run, as model `item_<slot>`.
 
-    :param seed: of the run, on which the item's finish depends
-    :param meshes: URI of the folder with the meshes; empty: the one that the package ships
+    Args:
+        seed: Of the run, on which the item's finish depends.
+        meshes: URI of the folder with the meshes; empty: the one that the package ships.
     """
     part, finish = PARTS[part_index(item.class_id)], finish_of(item, seed)
     body = mass_properties(read_stl(mesh_path(part.name)))

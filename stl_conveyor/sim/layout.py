@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Where the parts of the cell stand that its description leaves open, for every simulator.
+"""Where the parts of the cell stand that its description leaves open, for every simulator.
 
 Frame and units: those of config/cell.yaml (x along the belt, y to its left, z up from the belt's
 surface; metres, seconds).
@@ -72,8 +71,7 @@ def bin_extent(cell: CellDescription, lane: Optional[Lane]) -> Tuple[Interval, I
 
 
 def bin_boxes(cell: CellDescription, lane: Optional[Lane]) -> Tuple[Box, ...]:
-    """
-    Return floor and walls of a lane's bin, of the reject bin for lane None.
+    """Return floor and walls of a lane's bin, of the reject bin for lane None.
 
     The wall that faces the arriving items is high. Walls and floor are thick: a small part moves
     millimetres in a step.

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-A slow, lossy link as an event model in virtual time.
+"""A slow, lossy link as an event model in virtual time.
 
 One :class:`LinkModel` is one direction: a finite queue (drop tail), a serialiser at a bandwidth
 that is constant or follows a trace, loss, then propagation delay with jitter. Time is integer
@@ -35,21 +34,21 @@ TRACE_FILE = Path(__file__).parent / 'data' / 'nrf52840_throughput_kbps.csv'
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """
-    Bit rates, each held for a while, repeated for ever; one rate is a constant bandwidth.
+    """Bit rates, each held for a while, repeated for ever; one rate is a constant bandwidth.
 
-    :param rates: bit/s, at least one, each above 0
-    :param hold_ns: how long each holds
+    Attributes:
+        rates: bit/s, at least one, each above 0.
+        hold_ns: How long each holds.
     """
 
     rates: Tuple[int, ...]
     hold_ns: int = SECOND // 2
 
     def __post_init__(self) -> None:
-        """
-        Check the rates.
+        """Check the rates.
 
-        :raises ConfigError: if a rate or the holding time is not above 0
+        Raises:
+            ConfigError: If a rate or the holding time is not above 0.
         """
         if not self.rates or min(self.rates) <= 0 or self.hold_ns <= 0:
             raise ConfigError('a bandwidth needs rates and a holding time above 0; '
@@ -87,8 +86,7 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class BurstLoss:
-    """
-    Gilbert-Elliott loss: a good and a bad state that change between messages.
+    """Gilbert-Elliott loss: a good and a bad state that change between messages.
 
     E. N. Gilbert, "Capacity of a Burst-Noise Channel", BSTJ 1960; E. O. Elliott, BSTJ 1963.
     """
@@ -118,10 +116,10 @@ class LinkSettings:
     queue_bytes: int = 8192  # wire bytes waiting or in transmission; what does not fit is dropped
 
     def __post_init__(self) -> None:
-        """
-        Check every value.
+        """Check every value.
 
-        :raises ConfigError: naming the value and what it may be
+        Raises:
+            ConfigError: Naming the value and what it may be.
         """
         for name in ('loss', 'reorder', 'duplicate', 'corrupt'):
             if not 0.0 <= getattr(self, name) <= 1.0:
@@ -152,8 +150,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class LinkCounters:
-    """
-    What became of the messages.
+    """What became of the messages.
 
     sent + duplicated = delivered + lost + outage_lost + queue_dropped + in flight.
     """
@@ -178,15 +175,15 @@ class _Queued:
 
 
 class LinkModel:
-    """
-    One direction of a link; deterministic by settings, seed and the calls made.
+    """One direction of a link; deterministic by settings, seed and the calls made.
 
     Call :meth:`send` when a message enters, :meth:`advance` no later than
     :meth:`next_event_ns`. Times may not run backwards; an earlier one counts as the latest seen.
 
-    :param settings: what the link does
-    :param seed: of loss, jitter, reordering, duplication and corruption
-    :param start_ns: the time at which the bandwidth trace and the outage schedule begin
+    Attributes:
+        settings: What the link does.
+        seed: Of loss, jitter, reordering, duplication and corruption.
+        start_ns: The time at which the bandwidth trace and the outage schedule begin.
     """
 
     def __init__(self, settings: LinkSettings, seed: int, start_ns: int = 0) -> None:
@@ -232,11 +229,13 @@ class LinkModel:
         return None if bandwidth is None else bandwidth.rate_at(since)
 
     def send(self, now_ns: int, size: int, payload: Any) -> bool:
-        """
-        Put a message into the queue.
+        """Put a message into the queue.
 
-        :param size: bytes, without the link's overhead
-        :return: False if the queue had no room and the message is gone
+        Args:
+            size: bytes, without the link's overhead.
+
+        Returns:
+            False if the queue had no room and the message is gone.
         """
         self._run(now_ns)
         self._count(sent=1)
@@ -354,11 +353,13 @@ class LinkModel:
 
 
 def read_trace(path: Path = TRACE_FILE) -> Tuple[int, ...]:
-    """
-    Read a bandwidth trace: CSV with a header line, kbit/s in the last column, # for comments.
+    """Read a bandwidth trace: CSV with a header line, kbit/s in the last column, # for comments.
 
-    :return: bit/s, one per line
-    :raises ConfigError: if the file has no rates or something that is not one
+    Returns:
+        Bit/s, one per line.
+
+    Raises:
+        ConfigError: If the file has no rates or something that is not one.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
@@ -373,13 +374,13 @@ def read_trace(path: Path = TRACE_FILE) -> Tuple[int, ...]:
 
 
 def named_link(name: str) -> LinkSettings:
-    """
-    Return the settings of a link by name.
+    """Return the settings of a link by name.
 
     `none`, `light`, `heavy`: constant, by the jamming under which the rate was measured;
     `trace`: the published 60 rates, half a second each; `unlimited`: no bandwidth limit.
 
-    :raises ConfigError: if there is no such link
+    Raises:
+        ConfigError: If there is no such link.
     """
     constant = {'none': 67_500, 'light': 52_000, 'heavy': 34_300}
     if name in constant:

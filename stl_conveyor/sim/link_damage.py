@@ -8,10 +8,10 @@ _KEPT = 4
 
 
 def damaged(message: bytes, rng: np.random.Generator) -> bytes:
-    """
-    Return a message with one to eight of its bytes changed, anywhere but in the first four.
+    """Return a message with one to eight of its bytes changed, anywhere but in the first four.
 
-    :param message: at least five bytes; a shorter one is returned as it is
+    Args:
+        message: At least five bytes; a shorter one is returned as it is.
     """
     if len(message) <= _KEPT:
         return message

@@ -30,10 +30,10 @@ def mesh_path(name: str) -> Path:
 
 
 def read_stl(path: Path) -> NDArray[np.float64]:
-    """
-    Return the corners of a binary STL file's triangles, float64 [n, 3, 3], metres.
+    """Return the corners of a binary STL file's triangles, float64 [n, 3, 3], metres.
 
-    :raises ConfigError: if the file is missing or is something else
+    Raises:
+        ConfigError: If the file is missing or is something else.
     """
     try:
         content = Path(path).read_bytes()
@@ -47,13 +47,13 @@ def read_stl(path: Path) -> NDArray[np.float64]:
 
 
 def mass_properties(triangles: NDArray[np.float64], density: float = STEEL) -> MassProperties:
-    """
-    Return the mass properties of a closed surface.
+    """Return the mass properties of a closed surface.
 
     Each triangle spans a tetrahedron with the origin; signed, they add up to the body.
 
-    :param triangles: corners, counterclockwise seen from outside, float64 [n, 3, 3], metres
-    :param density: kg/m3
+    Args:
+        triangles: corners, counterclockwise seen from outside, float64 [n, 3, 3], metres.
+        density: kg/m3.
     """
     volumes = np.einsum('ni,ni->n', triangles[:, 0],
                         np.cross(triangles[:, 1], triangles[:, 2])) / 6

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The physical cell in MuJoCo: belt, break beam, camera, pushers and bins.
+"""The physical cell in MuJoCo: belt, break beam, camera, pushers and bins.
 
 Frame and units: those of config/cell.yaml (x along the belt, metres, seconds). The belt is a body
 on a slide whose velocity is set and whose position is put back before every step, so that
@@ -46,12 +45,14 @@ class _Slot:
 
 
 class MujocoCell:
-    """
-    A run of the cell.
+    """A run of the cell.
 
     cell: CellDescription. plan: ItemPlan sequence in order of arrival. seed: of belt and light.
-    time_unit: seconds per unit of the plan's arrival times. Raises ConfigError when the plan is
-    denser than the cell can hold, MissingDependency when nothing can render.
+    time_unit: seconds per unit of the plan's arrival times.
+
+    Raises:
+        ConfigError: When the plan is denser than the cell can hold, MissingDependency when nothing
+            can render.
     """
 
     def __init__(self, cell, plan: Sequence, seed: int, time_unit: float = 0.5, slots=SLOTS):
@@ -226,8 +227,7 @@ class MujocoCell:
     # -- time -----------------------------------------------------------------------------------
 
     def fire(self, lane_name: str, time: float) -> None:
-        """
-        Start the stroke of a lane's pusher at a simulated time, or now if that has passed.
+        """Start the stroke of a lane's pusher at a simulated time, or now if that has passed.
 
         Raises ConfigError for a lane that has no pusher. The reject lane needs none.
         """
@@ -362,8 +362,7 @@ class MujocoCell:
                         slot.item.difficulty)]
 
     def look_again(self, variant: int, difficulty: float) -> np.ndarray:
-        """
-        Photograph the item exposed last once more, in another finish and light (training data).
+        """Photograph the item exposed last once more, in another finish and light (training data).
 
         Call it right after step_until returned the exposure. Returns uint8 [H, W, 3].
         """

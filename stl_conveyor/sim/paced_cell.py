@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Run a simulated cell in step with a clock.
+"""Run a simulated cell in step with a clock.
 
 The physics runs up to "now" in small chunks and never skips any: when the machine is too slow,
 the simulation falls behind, which is measured and reported, and every stamp still tells the
@@ -60,11 +59,11 @@ class Rest:
 
 @dataclass(frozen=True)
 class Pushed:
-    """
-    A pusher came out for the item that was captured at ``stamp_ns``.
+    """A pusher came out for the item that was captured at ``stamp_ns``.
 
-    :param lateness: seconds from the diverter's time to the command's execution
-    :param delay: seconds from then until it was out
+    Attributes:
+        lateness: Seconds from the diverter's time to the command's execution.
+        delay: Seconds from then until it was out.
     """
 
     stamp_ns: int
@@ -99,23 +98,23 @@ class _Fired:
 
 
 class PacedCell:
-    """
-    Steps a cell in its own thread; the only one that touches it.
+    """Steps a cell in its own thread; the only one that touches it.
 
-    :param cell: the simulated cell
-    :param description: of the same cell
-    :param on_exposure: called in the thread as soon as a picture is rendered
-    :param on_rest: called in the thread when an item comes to rest
-    :param now_ns: the clock of the stamps. None: stamps are simulated time from 0, and
-        ``on_time`` is called with it after every chunk
-    :param on_time: see above
-    :param on_push: called in the thread when a pusher that was commanded is out
-    :param prepare: called in the thread before time begins, for what belongs to the thread (an
-        OpenGL context) and is slow the first time
-    :param finish: called in the thread when it ends
-    :param chunk: seconds of physics at a time
-    :param real_time_factor: simulated seconds per second; 1 unless stamps are simulated time
-    :param steady_ns: the clock that paces
+    Attributes:
+        cell: The simulated cell.
+        description: Of the same cell.
+        on_exposure: Called in the thread as soon as a picture is rendered.
+        on_rest: Called in the thread when an item comes to rest.
+        now_ns: The clock of the stamps. None: stamps are simulated time from 0, and ``on_time`` is
+            called with it after every chunk.
+        on_time: See above.
+        on_push: Called in the thread when a pusher that was commanded is out.
+        prepare: Called in the thread before time begins, for what belongs to the thread (an OpenGL
+            context) and is slow the first time.
+        finish: Called in the thread when it ends.
+        chunk: Seconds of physics at a time.
+        real_time_factor: Simulated seconds per second; 1 unless stamps are simulated time.
+        steady_ns: The clock that paces.
     """
 
     def __init__(self, cell: Cell, description: CellDescription, *,
@@ -170,8 +169,7 @@ class PacedCell:
             self._thread.join()
 
     def command(self, stamp_ns: int, lane: str) -> None:
-        """
-        Have the item that was captured at a stamp pushed into a lane, at that lane's time.
+        """Have the item that was captured at a stamp pushed into a lane, at that lane's time.
 
         A command that comes too late fires at once, and probably hits nothing. The reject lane
         has no diverter: nothing moves.
@@ -215,10 +213,10 @@ class PacedCell:
         self._offset_ns = 0 if self._now_ns is None else self._now_ns()
 
     def step(self) -> Optional[float]:
-        """
-        Simulate one chunk if one is due.
+        """Simulate one chunk if one is due.
 
-        :return: seconds until the next chunk is due, 0 when behind; None when all items rest
+        Returns:
+            Seconds until the next chunk is due, 0 when behind; None when all items rest.
         """
         cell = self._cell
         target, due = self._target(), self._reached + self._chunk

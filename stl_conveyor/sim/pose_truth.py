@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Which item is where, from the poses that a simulator publishes: what was seen, and where it lies.
+"""Which item is where, from the poses that a simulator publishes: what was seen, and where it lies.
 
 Poses say where a named model is; captures say when something was under the camera. Together they
 tell which item a capture shows and into which bin it went. Times are in nanoseconds of one clock,
@@ -57,8 +56,7 @@ class _Follow:
 
 
 class PoseTruth:
-    """
-    Follows every item from the feeder to its rest.
+    """Follows every item from the feeder to its rest.
 
     cell: CellDescription.
     """

@@ -14,8 +14,7 @@ GIVE_UP_TIME = 12.0        # s beyond the way along the belt: what rests nowhere
 
 
 class RestWatch:
-    """
-    Follows one item until it lies still below the belt.
+    """Follows one item until it lies still below the belt.
 
     cell: CellDescription. born: when the item was let go, seconds.
     """

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The MuJoCo model of the cell, made from its description.
+"""The MuJoCo model of the cell, made from its description.
 
 Frame: that of config/cell.yaml. Contact bits: 1 items, bins and floor, 2 pushers, 4 the belt; belt
 and pushers touch items alone, so that a pusher's lower edge may reach below the belt's surface.
@@ -58,8 +57,7 @@ def _bin(cell, lane):
 
 
 def cell_xml(cell, slots):
-    """
-    Return the MJCF of the whole cell with `slots` interchangeable item bodies.
+    """Return the MJCF of the whole cell with `slots` interchangeable item bodies.
 
     cell: CellDescription. The names that MujocoCell relies on: body and geom `belt`, geom `skin`,
     body and joint `pusher_<lane>`, actuator `push_<lane>`, bodies `item_<i>` with geoms

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Turn the bytes of an image message into RGB pixels.
+"""Turn the bytes of an image message into RGB pixels.
 
 This does what cv_bridge's `imgmsg_to_cv2(message, 'rgb8')` does, for the encodings that
 cameras send in 8 bits, and works with every NumPy.
@@ -22,13 +21,15 @@ CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 def image_to_rgb(
     encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data: object,
 ) -> NDArray[np.uint8]:
-    """
-    Return uint8 `[height, width, 3]` RGB from the fields of a sensor_msgs/Image.
+    """Return uint8 `[height, width, 3]` RGB from the fields of a sensor_msgs/Image.
 
-    :param step: bytes per row, which may hold padding after the pixels.
-    :param is_bigendian: of no consequence for 8 bits; taken so that all fields can be handed in.
-    :param data: a bytes-like object or an array of bytes.
-    :raises BadImage: if the fields do not fit together or the encoding is not an 8-bit one.
+    Args:
+        step: Bytes per row, which may hold padding after the pixels.
+        is_bigendian: Of no consequence for 8 bits; taken so that all fields can be handed in.
+        data: A bytes-like object or an array of bytes.
+
+    Raises:
+        BadImage: If the fields do not fit together or the encoding is not an 8-bit one.
     """
     channels = CHANNELS.get(encoding)
     if channels is None:
@@ -59,10 +60,10 @@ def image_to_rgb(
 def crop_square(
     image: NDArray[np.uint8], row: float, column: float, size: int,
 ) -> NDArray[np.uint8]:
-    """
-    Return uint8 `[size, size, 3]` around a point, with the border repeated beyond the image.
+    """Return uint8 `[size, size, 3]` around a point, with the border repeated beyond the image.
 
-    :param row, column: the point in pixels; pixel centres are whole numbers.
+    Args:
+        row, column: The point in pixels; pixel centres are whole numbers.
     """
     height, width = image.shape[:2]
     first_row = round(row - (size - 1) / 2)
@@ -76,10 +77,10 @@ def crop_square(
 
 
 def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """
-    Return uint8 `[size, size, 3]` from an RGB image, cutting off what is not square.
+    """Return uint8 `[size, size, 3]` from an RGB image, cutting off what is not square.
 
-    :raises MissingDependency: if pixels must be resampled and Pillow is not installed.
+    Raises:
+        MissingDependency: If pixels must be resampled and Pillow is not installed.
     """
     height, width = image.shape[:2]
     side = min(height, width)
@@ -93,10 +94,10 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """
-    Return uint8 `[H, W, 3]` RGB from an image file.
+    """Return uint8 `[H, W, 3]` RGB from an image file.
 
-    :raises BadImage: if the file cannot be read as an image.
+    Raises:
+        BadImage: If the file cannot be read as an image.
     """
     pillow = _pillow()
     try:

@@ -43,12 +43,12 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """
-    What a folder of images holds.
+    """What a folder of images holds.
 
-    labels  the classes, numbers in their order and names in the alphabet's
-    splits  'train', 'val' and 'test' as far as the folder has them, or 'all'; in each the files
-            with their labels
+    Attributes:
+        labels: The classes, numbers in their order and names in the alphabet's.
+        splits: 'train', 'val' and 'test' as far as the folder has them, or 'all'; in each the
+            files with their labels.
     """
 
     labels: 'tuple[str, ...]'
@@ -56,11 +56,13 @@ class FolderListing:
 
 
 def open_square(path: Path, size: int) -> np.ndarray:
-    """
-    Return the central square of an image file, resized to u8[size, size, 3].
+    """Return the central square of an image file, resized to u8[size, size, 3].
 
     Grey, CMYK, palette and 16-bit files become RGB, what is transparent white, and a photo is
-    turned upright as its EXIF tag says. Raises BadImage, naming the file.
+    turned upright as its EXIF tag says.
+
+    Raises:
+        BadImage: Naming the file.
     """
     try:
         with Image.open(path) as file:
@@ -88,15 +90,15 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def list_images(folder: 'str | Path', label_column: 'str | None' = None) -> FolderListing:
-    """
-    Find the images of a folder and their labels.
+    """Find the images of a folder and their labels.
 
     The folder has train/ (and val/, test/) or train.csv (and val.csv, test.csv), or else a folder
     for each class. A class's images may lie at any depth below its folder. A CSV file has the
     path of an image, from the folder on, in its first column; the label is the column named
     `label_column`, or 'label' or 'class', or the last one.
 
-    Raises ConfigError, naming what cannot be used and what to do.
+    Raises:
+        ConfigError: Naming what cannot be used and what to do.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -194,8 +196,7 @@ def _check_names(folder: Path, names: 'Sequence[str]') -> None:
 
 def load_images(data: Path, split: str, labels: Sequence[str],
                 size: int) -> 'LabelledImages | None':
-    """
-    Read one split of a folder of images, or None if there is no such split.
+    """Read one split of a folder of images, or None if there is no such split.
 
     `data/split` holds .npz shards (`pixels` u8[N, S, S, 3] and `labels`), or a folder of files
     for each label; or `data/split.csv` has a path first and a label last on each line.
@@ -222,11 +223,12 @@ def load_images(data: Path, split: str, labels: Sequence[str],
 
 
 def load_pictures(data: Path, labels: Sequence[str], size: int) -> LabelledImages:
-    """
-    Read the training images for what needs no labels, such as a codec.
+    """Read the training images for what needs no labels, such as a codec.
 
     Where none are of `labels` those of the folder's own are read, numbered in their order.
-    Raises FileNotFoundError without images.
+
+    Raises:
+        FileNotFoundError: Without images.
     """
     found = load_images(data, 'train', labels, size) or load_images(
         data, 'train', list_images(data).labels, size)

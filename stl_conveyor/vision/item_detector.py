@@ -43,8 +43,7 @@ class Detection:
 
 
 class ItemDetector:
-    """
-    Tell items from the belt by their difference to a running background.
+    """Tell items from the belt by their difference to a running background.
 
     The background follows the image slowly where there is no item, so that light and wear may
     change. Items must be apart along the belt.
@@ -56,13 +55,13 @@ class ItemDetector:
         self, travel: Travel, *, threshold: float = 24.0, min_area: int = 400, gap: int = 6,
         adaptation: float = 0.05,
     ) -> None:
-        """
-        Start without a background: the first frame is taken for an empty belt.
+        """Start without a background: the first frame is taken for an empty belt.
 
-        :param threshold: difference of grey values from which a pixel belongs to an item.
-        :param min_area: pixels that an item has at least.
-        :param gap: pixels of belt between two items at least.
-        :param adaptation: share of a new frame in the background.
+        Args:
+            threshold: Difference of grey values from which a pixel belongs to an item.
+            min_area: Pixels that an item has at least.
+            gap: Pixels of belt between two items at least.
+            adaptation: Share of a new frame in the background.
         """
         self._travel = travel
         self._threshold = threshold
@@ -114,11 +113,11 @@ class PassageTrigger:
     """Report each item once, in the first frame in which its centre has passed the middle."""
 
     def __init__(self, travel: Travel, pixels_per_second: float, tolerance: float = 20.0) -> None:
-        """
-        Start with no item seen.
+        """Start with no item seen.
 
-        :param pixels_per_second: speed of the belt in the image.
-        :param tolerance: pixels by which an item may be off the place where it is expected.
+        Args:
+            pixels_per_second: Speed of the belt in the image.
+            tolerance: Pixels by which an item may be off the place where it is expected.
         """
         self._travel = travel
         self._speed = pixels_per_second
@@ -129,12 +128,12 @@ class PassageTrigger:
         self, detections: tuple[Detection, ...], shape: tuple[int, int], time_ns: int,
         belt: float | None = None,
     ) -> tuple[Detection, ...]:
-        """
-        Return the items that have newly passed the middle, the foremost first.
+        """Return the items that have newly passed the middle, the foremost first.
 
-        :param shape: height and width of the image.
-        :param time_ns: when the frame was taken.
-        :param belt: pixels by which the belt has moved until then, where that is measured.
+        Args:
+            shape: Height and width of the image.
+            time_ns: When the frame was taken.
+            belt: Pixels by which the belt has moved until then, where that is measured.
         """
         if belt is None:
             belt = self._speed * time_ns / 1e9

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Pictures of one class in a folder of its own, numbered, and a collector that counts them.
+"""Pictures of one class in a folder of its own, numbered, and a collector that counts them.
 
 What is there already is never overwritten, and numbers go on where they ended.
 """
@@ -26,19 +25,18 @@ _FORBIDDEN = re.compile(r'[/\\\x00-\x1f:*?"<>|]')
 
 
 class LabelFolder:
-    """
-    Numbered pictures of one class, `OUT/LABEL/LABEL_000001.png` and so on.
+    """Numbered pictures of one class, `OUT/LABEL/LABEL_000001.png` and so on.
 
     A number that was taken once is not given again while its picture is there; several
     collectors may write to the same folder.
     """
 
     def __init__(self, out: 'str | Path', label: str) -> None:
-        """
-        Make the folder and find the last number.
+        """Make the folder and find the last number.
 
-        :raises ConfigError: if the label cannot be the name of a folder, or the folder cannot be
-            written to.
+        Raises:
+            ConfigError: If the label cannot be the name of a folder, or the folder cannot be
+                written to.
         """
         label = label.strip()
         if not label or label.startswith('.') or _FORBIDDEN.search(label) or len(label) > 100:
@@ -60,10 +58,10 @@ class LabelFolder:
         self.added = 0
 
     def add(self, image: NDArray[np.uint8]) -> Path:
-        """
-        Write an RGB picture u8[H, W, 3] under the next number and return its path.
+        """Write an RGB picture u8[H, W, 3] under the next number and return its path.
 
-        :raises ConfigError: if it cannot be written.
+        Raises:
+            ConfigError: If it cannot be written.
         """
         data = io.BytesIO()
         Image.fromarray(image).save(data, format='png')
@@ -90,11 +88,11 @@ class Collector:
     """Take in pictures up to a number, and say how many there are."""
 
     def __init__(self, folder: LabelFolder, count: int = 0, stream: Any = None) -> None:
-        """
-        Begin.
+        """Begin.
 
-        :param count: stop after this many new pictures; 0: when told to.
-        :param stream: where the count is shown, standard output without it.
+        Args:
+            count: Stop after this many new pictures; 0: when told to.
+            stream: Where the count is shown, standard output without it.
         """
         self.folder = folder
         self.done = threading.Event()

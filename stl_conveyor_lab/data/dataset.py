@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Turn a folder of images into the three splits that training needs, each item in one of them.
+"""Turn a folder of images into the three splits that training needs, each item in one of them.
 
 The networks learn from the training images; the validation images set temperatures, the weight
 of the side information and the reward estimate; the test images are for the report alone.
@@ -38,13 +37,14 @@ _NUMBERED = re.compile(r'(\d+)\D*$')
 
 @dataclass(frozen=True)
 class Dataset:
-    """
-    A prepared folder: .npz shards below folder/train, folder/val and folder/test.
+    """A prepared folder: .npz shards below folder/train, folder/val and folder/test.
 
-    counts   images by split
     by_class images by class and split
-    notes    what was left out or may be wrong, in words
-    key      of the files, the size and the seed that this was made from
+
+    Attributes:
+        counts: Images by split.
+        notes: What was left out or may be wrong, in words.
+        key: Of the files, the size and the seed that this was made from.
     """
 
     folder: Path
@@ -74,8 +74,7 @@ class Dataset:
 
 
 def difference_hash(images: np.ndarray) -> np.ndarray:
-    """
-    Return the signs i8[N, 128] of brightness steps between cells of a coarse grid.
+    """Return the signs i8[N, 128] of brightness steps between cells of a coarse grid.
 
     images: u8[N, S, S, 3]. Eight by eight steps across and as many down; scale, contrast and
     compression hardly change them (the "dHash" of image search).
@@ -91,8 +90,7 @@ def difference_hash(images: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(hashes: np.ndarray, names: 'Sequence[str]') -> np.ndarray:
-    """
-    Return the group i64[N] of each image: near-duplicates share one.
+    """Return the group i64[N] of each image: near-duplicates share one.
 
     hashes: i8[N, 128] of `difference_hash`. names: their files; one that counts on from another
     (a_001, a_002) is near with less likeness.
@@ -127,8 +125,7 @@ def _sequence(name: str) -> 'tuple[str, int]':
 
 def draw_split(groups: np.ndarray, shares: 'Sequence[float]',
                rng: np.random.Generator) -> np.ndarray:
-    """
-    Return the part i64[N] of each image of one class: whole groups, drawn at random.
+    """Return the part i64[N] of each image of one class: whole groups, drawn at random.
 
     groups: i64[N] in the order of the file names. shares: of the parts 1, 2, ...; part 0 takes
     the rest. Where groups are too large to be dealt, the images are cut in the order of their
@@ -157,16 +154,16 @@ def draw_split(groups: np.ndarray, shares: 'Sequence[float]',
 def prepare(source: 'str | Path', folder: 'str | Path', size: int, seed: int,
             label_column: 'str | None' = None,
             show: Callable[[str], None] = print) -> Dataset:
-    """
-    Read a folder of images (`image_folder.list_images`) into shards; returns the Dataset.
+    """Read a folder of images (`image_folder.list_images`) into shards; returns the Dataset.
 
     A val split beside train without a test split is the test split: what a folder sets aside is
     never selected on, and the validation images are drawn from train. Unreadable files and exact
     duplicates are left out and noted; one picture under two labels is left out on both sides.
     What is there already for the same files, size and seed is not made again.
 
-    Raises ConfigError: naming the folder or class and what to do; also when `folder` holds other
-    images.
+    Raises:
+        ConfigError: : naming the folder or class and what to do; also when `folder` holds other
+            images.
     """
     source, folder = Path(source), Path(folder)
     listing = list_images(source, label_column)

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Render training images in the simulated cell, with its own physics, belt, light and camera.
+"""Render training images in the simulated cell, with its own physics, belt, light and camera.
 
 A run's seed decides on belt, lamps, poses and noise. The seeds of the three splits lie in ranges
 of their own, far above those that `make run` uses, so nothing that is trained has seen a belt

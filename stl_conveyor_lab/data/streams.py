@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Record what the edge answers to the streams of many items, at every byte budget.
+"""Record what the edge answers to the streams of many items, at every byte budget.
 
     python -m stl_conveyor_lab.data.streams --models DIR --images FOLDER --out FILE.npz
         [--split test] [--items 1200] [--budget 512]
@@ -37,12 +36,12 @@ def record_streams(
     folder: ModelFolder, images: np.ndarray, classes: np.ndarray, probabilities: np.ndarray,
     nominal_bytes: int, threads: int = 1, show=print,
 ) -> 'dict[int, RecordedStreams]':
-    """
-    Send images through the codec at each byte budget, packet by packet.
+    """Send images through the codec at each byte budget, packet by packet.
 
-    images         uint8 [N, S, S, 3]
-    classes        int [N], the true ones
-    probabilities  float32 [N, C] of the weak classifier, which travel as side information
+    Args:
+        images: uint8 [N, S, S, 3].
+        classes: Int [N], the true ones.
+        probabilities: float32 [N, C] of the weak classifier, which travel as side information.
     """
     encoder, decoder = Encoder(folder), Decoder(folder, threads=threads)
     result = {}
@@ -96,10 +95,10 @@ def stream_arrays(streams: Mapping[int, RecordedStreams]) -> 'dict[str, np.ndarr
 
 
 def load_streams(arrays: Mapping[str, np.ndarray]) -> 'dict[int, RecordedStreams]':
-    """
-    Read streams from the arrays of an .npz file; empty when it has none.
+    """Read streams from the arrays of an .npz file; empty when it has none.
 
-    Raises ConfigError for a file that has only part of them.
+    Raises:
+        ConfigError: For a file that has only part of them.
     """
     if 'budgets' not in arrays:
         return {}
@@ -117,8 +116,7 @@ def record_file(
     folder: ModelFolder, images: np.ndarray, classes: np.ndarray, nominal_bytes: int, path: Path,
     threads: int = 1, show=print,
 ) -> None:
-    """
-    Write all that the reward estimate and the byte budgets are fitted on, or judged by, to .npz.
+    """Write all that the reward estimate and the byte budgets are fitted on, or judged by, to .npz.
 
     The arrays are those that ``stl_conveyor_lab.train.reward.fit`` reads. ``edge_correct`` is the
     edge's last answer to a stream of a whole token.

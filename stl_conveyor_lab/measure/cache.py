@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Keep what the codec benchmark has made on disk, so that a run that was cut short goes on.
+"""Keep what the codec benchmark has made on disk, so that a run that was cut short goes on.
 
 Encodings belong to (images, codec), answers to (images, codec, classifier); both are kept in
 parts of a few images, each with the sizes that it holds.
@@ -137,8 +136,7 @@ class BenchCache:
                 strings: 'dict[int, list[bytes | None]]',
                 show: Callable[[str], None] = print,
                 what: str = 'sizes') -> 'dict[str, dict[int, np.ndarray]]':
-        """
-        Return what each classifier says about each size: f32[N, C], NaN where nothing fits.
+        """Return what each classifier says about each size: f32[N, C], NaN where nothing fits.
 
         classifiers: by a name that changes with the model's file. what: what the keys of
         `strings` are; answers of different kinds are kept apart. Each different string is

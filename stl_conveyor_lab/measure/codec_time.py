@@ -53,8 +53,7 @@ def median_milliseconds(call: Callable[[int], object], count: int, runs: int = 3
 
 
 def st_encoder_shape(size: int):
-    """
-    Return an onnxruntime session of the published ST encoder's shape, with random weights.
+    """Return an onnxruntime session of the published ST encoder's shape, with random weights.
 
     It takes `image` u8[1, S, S, 3] and returns `levels`: two convolutions and their
     quantisation, without entropy coding.
@@ -94,8 +93,7 @@ def st_encoder_shape(size: int):
 
 
 def measure_times(folder: ModelFolder, images: np.ndarray, runs: int = 3) -> dict:
-    """
-    Return median milliseconds of processor time, one thread.
+    """Return median milliseconds of processor time, one thread.
 
     Of our encoder at three sizes, of decoding and of classifying, alone and each of several at
     once; and of Pillow's progressive JPEG (quality 30) and WebP (method 4), one call each, and
@@ -137,8 +135,7 @@ def measure_times(folder: ModelFolder, images: np.ndarray, runs: int = 3) -> dic
 
 
 def encode_milliseconds(codec: ReferenceCodec, images: Sequence[np.ndarray]) -> float:
-    """
-    Return the median time of encoding one image once.
+    """Return the median time of encoding one image once.
 
     The search for the quality that fits is not counted: a sender could know it from the image
     before. A codec that may downscale is timed at half the side.
@@ -157,8 +154,7 @@ def sending_milliseconds(codec: BestQuality) -> float:
 
 
 def pi_milliseconds(codec: 'ReferenceCodec | None', here: float, progressive: float) -> float:
-    """
-    Return what a Raspberry Pi 4 takes: as published, else by the ratio to progressive JPEG.
+    """Return what a Raspberry Pi 4 takes: as published, else by the ratio to progressive JPEG.
 
     codec: None is ours. here, progressive: milliseconds of it and of progressive JPEG here.
     """
@@ -172,10 +168,10 @@ def pi_milliseconds(codec: 'ReferenceCodec | None', here: float, progressive: fl
 
 
 def device_megabytes(models: Path) -> float:
-    """
-    Return the peak resident memory of a fresh process that classifies and encodes one image.
+    """Return the peak resident memory of a fresh process that classifies and encodes one image.
 
-    Raises ConveyorError if it fails.
+    Raises:
+        ConveyorError: If it fails.
     """
     done = subprocess.run([sys.executable, '-c', _DEVICE, str(models)], capture_output=True,
                           text=True, check=False)

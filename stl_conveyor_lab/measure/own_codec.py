@@ -43,8 +43,7 @@ def codec_rows(folder: ModelFolder, test: LabelledImages, sizes: Sequence[int] =
 def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] = (.1, .3),
               max_bytes: int = 1024, packet_bytes: int = 128, seed: int = 0,
               show=lambda row: None) -> 'list[Row]':
-    """
-    Measure what random packet loss costs.
+    """Measure what random packet loss costs.
 
     Pairs of rows for each rate: with the loss, and a prefix of as many bytes as arrived then on
     average; once without protection and once with the encoder's protection for that rate. What
@@ -111,8 +110,7 @@ class OwnCodec:
 
     def packet_answers(self, packet_bytes: int, max_bytes: int,
                        side: bool) -> 'tuple[list[list[int]], np.ndarray]':
-        """
-        Return the sizes of each item's packets, and the answers after each of them.
+        """Return the sizes of each item's packets, and the answers after each of them.
 
         f32[most, N, C]: row n - 1 is what the first n packets give.
         """

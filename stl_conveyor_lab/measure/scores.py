@@ -62,8 +62,7 @@ def score(codec: str, budget: int, mean_bytes: float, probabilities: np.ndarray,
 
 def paired(ours: str, reference: str, budget: int, a: np.ndarray,
            b: np.ndarray) -> Difference:
-    """
-    Return the difference of two codecs' shares of right answers bool[N] on the same images.
+    """Return the difference of two codecs' shares of right answers bool[N] on the same images.
 
     The interval is Newcombe's for paired proportions (Statistics in Medicine 1998, method 10),
     which holds its level also where the two hardly ever differ.

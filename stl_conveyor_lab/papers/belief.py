@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-A policy that knows how the items come about, and infers the state that it cannot see.
+"""A policy that knows how the items come about, and infers the state that it cannot see.
 
 It is told the scenario (spread and reset of the location, arrival states), not the location nor
 the state. A Bayes filter keeps their probabilities; the worth of a token is the mean, under them,
@@ -19,11 +18,11 @@ from stl_conveyor_lab.papers.simulate import IntegerBucket
 
 
 class _Location:
-    """
-    Bayes filter of the location; one column for each sequence.
+    """Bayes filter of the location; one column for each sequence.
 
-    count  bins of the location
-    size   of the pool that items are drawn from
+    Attributes:
+        count: Bins of the location.
+        size: Of the pool that items are drawn from.
     """
 
     def __init__(self, spread: float, reset: float, count: int, size: int):
@@ -48,11 +47,11 @@ class _Location:
 
 
 class BeliefFilter:
-    """
-    Probabilities of the hidden state along S sequences.
+    """Probabilities of the hidden state along S sequences.
 
-    pool       [K] sorted metrics that the items are drawn from
-    locations  bins of the location; 1 where the rewards are i.i.d.
+    Attributes:
+        pool: [K] sorted metrics that the items are drawn from.
+        locations: Bins of the location; 1 where the rewards are i.i.d.
     """
 
     def __init__(self, scenario: Scenario, pool: np.ndarray, locations: int, n_sequences: int):
@@ -91,8 +90,7 @@ def play_belief(
     solutions: 'list[HiddenStateSolution]',
     skip: int = 0,
 ) -> 'tuple[np.ndarray, np.ndarray]':
-    """
-    Play the policy over all sequences, one solution of ``told_hidden_state`` for each bucket.
+    """Play the policy over all sequences, one solution of ``told_hidden_state`` for each bucket.
 
     The first ``skip`` items are played and not counted.
     Returns the mean reward per item [C, S] and the decisions, bool [C, T, S].

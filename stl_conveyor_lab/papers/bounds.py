@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-What no policy can pass: unlimited burst, clairvoyance, and knowledge of the hidden state.
+"""What no policy can pass: unlimited burst, clairvoyance, and knowledge of the hidden state.
 
 In a known scenario, what a table of thresholds earns in the long run needs no sampling either:
 ``exact_gain`` solves for it.
@@ -19,8 +18,7 @@ from stl_conveyor_lab.papers.simulate import IntegerBucket
 
 
 def unlimited_burst(sequences: Sequences, rate: Fraction, depth: Fraction) -> np.ndarray:
-    """
-    Return the reward per item [S] of spending all tokens of a sequence on its best items.
+    """Return the reward per item [S] of spending all tokens of a sequence on its best items.
 
     The published lower bound of the loss: the rate binds, the order does not.
     """
@@ -65,12 +63,12 @@ _MAX_POLICIES = 60
 
 @dataclass(frozen=True, eq=False)
 class HiddenStateSolution:
-    """
-    Optimum of a policy that is told the hidden state.
+    """Optimum of a policy that is told the hidden state.
 
-    gain        reward per item; ``gain_bounds`` enclose it
-    marginal    float64 [K, A, M + 1 - P]: worth of a token, after an offload at level P + j,
-                with the location in bin k (of K, in rank) and the arrivals in state a
+    Attributes:
+        gain: Reward per item; ``gain_bounds`` enclose it.
+        marginal: float64 [K, A, M + 1 - P]: worth of a token, after an offload at level P + j,
+            with the location in bin k (of K, in rank) and the arrivals in state a.
     """
 
     gain: float
@@ -79,8 +77,7 @@ class HiddenStateSolution:
 
 
 class _HiddenStateProcess:
-    """
-    Items, hidden state and bucket as one Markov chain: location k, arrivals a, level n.
+    """Items, hidden state and bucket as one Markov chain: location k, arrivals a, level n.
 
     The location moves only by being drawn anew. Between two draws each location is a chain of its
     own over (a, n), so that the values follow from K systems of A (M + 1) equations, and one more
@@ -145,11 +142,11 @@ class _HiddenStateProcess:
         )
 
     def evaluate(self, mass: np.ndarray, moment: np.ndarray) -> 'tuple[float, np.ndarray]':
-        """
-        Solve for what a policy earns.
+        """Solve for what a policy earns.
 
-        mass, moment  [K, A, M + 1 - P], share and reward of the items that it offloads, from one
-                      token upwards. Returns the gain per item and the worths [K, A, M + 1].
+        Args:
+            mass, moment: [K, A, M + 1 - P], share and reward of the items that it offloads, from
+                one token upwards. Returns the gain per item and the worths [K, A, M + 1].
         """
         cost, n_levels = self._cost, self._full + 1
         size = self.states * n_levels
@@ -195,8 +192,7 @@ def exact_gain(
     scenario: Scenario, pool: np.ndarray, bucket: IntegerBucket, thresholds: np.ndarray,
     locations: int = 200,
 ) -> float:
-    """
-    Return what thresholds by level earn per item in the long run, without sampling.
+    """Return what thresholds by level earn per item in the long run, without sampling.
 
     pool [K] sorted metrics; thresholds [M + 1]; the location is one of ``locations`` ranks.
     """
@@ -216,8 +212,7 @@ def told_hidden_state(
     tolerance: float = 1e-7,
     discount: float = _DISCOUNT,
 ) -> HiddenStateSolution:
-    """
-    Solve for the policy that knows the location L and the state of the arrivals.
+    """Solve for the policy that knows the location L and the state of the arrivals.
 
     pool [K] sorted metrics. L is one of ``locations`` equally spaced ranks. Policy iteration from
     the thresholds for i.i.d. items; stops when the bounds on the gain are ``tolerance`` apart.

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Several cameras on one network: a bucket each, one for all, or both.
+"""Several cameras on one network: a bucket each, one for all, or both.
 
 N cameras see one item per time unit each, in turn. The network carries N·r tokens per time unit
 and bursts of N·b in every arrangement:
@@ -53,16 +52,18 @@ def play_cameras(
     arrangement: str,
     share: Fraction = Fraction(2),
 ) -> 'tuple[np.ndarray, np.ndarray]':
-    """
-    Play N cameras.
-
-    rewards_of_items  float [T, N, S]: expected reward of each camera's item in each time unit
-    rate, depth       r and b of one camera's part
-    rewards           distribution of the expected rewards
-    share             of the hierarchical arrangement, 1 or more
+    """Play N cameras.
 
     Returns the mean reward per item [N, S] and the share of items offloaded [N, S].
-    Raises ConfigError for an arrangement that does not exist.
+
+    Args:
+        rewards_of_items: Float [T, N, S]: expected reward of each camera's item in each time unit.
+        rate, depth: R and b of one camera's part.
+        rewards: Distribution of the expected rewards.
+        share: Of the hierarchical arrangement, 1 or more.
+
+    Raises:
+        ConfigError: For an arrangement that does not exist.
     """
     if arrangement not in ARRANGEMENTS:
         raise ConfigError(f'no arrangement {arrangement!r}; choose one of {ARRANGEMENTS}')
@@ -106,8 +107,7 @@ def play_cameras(
 
 
 def merged(rewards_of_items: np.ndarray) -> Sequences:
-    """
-    Merge the items of N cameras [T, N, S] into one sequence, in turn.
+    """Merge the items of N cameras [T, N, S] into one sequence, in turn.
 
     One interval is the time between items of any two cameras; with a bucket of (r, N·b), r per
     item, the bounds of ``policy.bounds`` apply to the shared arrangement.

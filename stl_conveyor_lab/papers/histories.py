@@ -12,12 +12,12 @@ from stl_conveyor_lab.papers.scenarios import Sequences
 
 @dataclass(frozen=True, eq=False)
 class HistoryArrays:
-    """
-    Whole sequences as a learned policy sees them; the window of item t begins at column t.
+    """Whole sequences as a learned policy sees them; the window of item t begins at column t.
 
-    series     float32 [S, T + window - 1], zeros before the first item
-    intervals  the same for the inter-arrival times, or None
-    others     float32 [S, T, extra]: averages, the present metric
+    Attributes:
+        series: float32 [S, T + window - 1], zeros before the first item.
+        intervals: The same for the inter-arrival times, or None.
+        others: float32 [S, T, extra]: averages, the present metric.
     """
 
     series: np.ndarray

@@ -15,11 +15,12 @@ from stl_conveyor_lab.papers.simulate import IntegerBucket, KnotReader, level_po
 
 
 class NetworkAlong:
-    """
-    A policy network along whole sequences: what a policy of the node is told item by item.
+    """A policy network along whole sequences: what a policy of the node is told item by item.
 
-    ``chunk`` histories are asked about at a time. Raises ModelFileError for a file that is no
-    policy network.
+    ``chunk`` histories are asked about at a time.
+
+    Raises:
+        ModelFileError: For a file that is no policy network.
     """
 
     def __init__(
@@ -37,8 +38,7 @@ class NetworkAlong:
     def blocks(
         self, buckets: 'list[tuple[Fraction, Fraction]]'
     ) -> 'Iterator[tuple[int, list[np.ndarray]]]':
-        """
-        Yield the place of an item and the outputs from there on, float32 [items, S, outputs].
+        """Yield the place of an item and the outputs from there on, float32 [items, S, outputs].
 
         One array for each bucket (r, b); the histories are laid out once for all of them.
         """
@@ -72,8 +72,7 @@ def play_network(
     model: str, sequences: Sequences, buckets: 'list[tuple[Fraction, Fraction]]',
     rewards: Distribution, skip: int = 0, chunk: int = 4096,
 ) -> 'tuple[np.ndarray, np.ndarray]':
-    """
-    Play a network over all sequences and buckets (r, b).
+    """Play a network over all sequences and buckets (r, b).
 
     The history does not depend on decisions, so that the network is asked about whole blocks of
     items, and its outputs are read at the levels that the buckets then hold. The first ``skip``

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Sequences of items with correlated rewards and varying arrivals, many at a time.
+"""Sequences of items with correlated rewards and varying arrivals, many at a time.
 
 The three published scenarios (Qiu et al., "Adaptive Edge Offloading for Image Classification
 Under Rate Limit", IEEE TCAD 2022):
@@ -25,11 +24,11 @@ from stl_conveyor.policy.base import Distribution
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """
-    S sequences of T items.
+    """S sequences of T items.
 
-    rewards    float32 [T, S], expected reward (metric) of each item
-    intervals  int16 [T, S], time units from each item to the next
+    Attributes:
+        rewards: float32 [T, S], expected reward (metric) of each item.
+        intervals: int16 [T, S], time units from each item to the next.
     """
 
     rewards: np.ndarray
@@ -38,11 +37,11 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False)
 class HiddenStates:
-    """
-    What drove S sequences of T items, for bounds and for training.
+    """What drove S sequences of T items, for bounds and for training.
 
-    locations  float32 [T, S], rank at which each item's window begins, 0..1
-    arrivals   int8 [T, S], 0 where the interval after the item is the short one
+    Attributes:
+        locations: float32 [T, S], rank at which each item's window begins, 0..1.
+        arrivals: int8 [T, S], 0 where the interval after the item is the short one.
     """
 
     locations: np.ndarray
@@ -78,10 +77,10 @@ class CorrelatedRewards:
 
 @dataclass(frozen=True)
 class TwoStateArrivals:
-    """
-    Scenario 2: the interval is 1 in the fast state and ``slow_interval`` in the slow one.
+    """Scenario 2: the interval is 1 in the fast state and ``slow_interval`` in the slow one.
 
-    leave_fast, leave_slow  probability of leaving the state, per time unit
+    Attributes:
+        leave_fast, leave_slow: Probability of leaving the state, per time unit.
     """
 
     slow_interval: int = 3
@@ -166,11 +165,13 @@ class Scenario:
 
 
 def load_trace(path: 'str | Path') -> 'tuple[Sequences, np.ndarray]':
-    """
-    Read a recorded sequence: CSV with columns time, metric and the decisions of policies.
+    """Read a recorded sequence: CSV with columns time, metric and the decisions of policies.
 
     Returns the sequence (S = 1; the interval after the last item is taken as 1) and the recorded
-    decisions, bool [T, number of policies]. Raises ConfigError for anything else.
+    decisions, bool [T, number of policies].
+
+    Raises:
+        ConfigError: For anything else.
     """
     try:
         lines = Path(path).read_text(encoding='utf-8').splitlines()[1:]

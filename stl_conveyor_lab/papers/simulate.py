@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Play sequences of items through token buckets: many sequences, many buckets at a time.
+"""Play sequences of items through token buckets: many sequences, many buckets at a time.
 
 This is the published problem in its integer form, the same that ``TokenBucket`` holds exactly
 (a test plays both side by side): n <- min(M, n - P*a + Q*I), r = Q/P, b = M/P.
@@ -37,8 +36,7 @@ class IntegerBucket:
     def offer(
         self, level: np.ndarray, reward: np.ndarray, asked: np.ndarray, interval: np.ndarray
     ) -> np.ndarray:
-        """
-        Offload where the reward is what is asked for and a token is there, all [S]; bool [S].
+        """Offload where the reward is what is asked for and a token is there, all [S]; bool [S].
 
         Moves ``level`` on, in place, to the next item.
         """
@@ -50,8 +48,7 @@ class IntegerBucket:
 
 
 def level_positions(bucket: IntegerBucket, knots: 'np.ndarray | None') -> np.ndarray:
-    """
-    Read the worth at the levels P..M from the network's outputs: matrix [M + 1 - P, outputs].
+    """Read the worth at the levels P..M from the network's outputs: matrix [M + 1 - P, outputs].
 
     knots [K] lie on the relative level (n - P) / (M - P); None is one output for each level.
     """
@@ -65,10 +62,11 @@ def level_positions(bucket: IntegerBucket, knots: 'np.ndarray | None') -> np.nda
 
 
 class KnotReader:
-    """
-    Read outputs at one level each, instead of at all levels.
+    """Read outputs at one level each, instead of at all levels.
 
-    positions  from ``level_positions``: each row weighs one knot, or two that follow each other
+    Attributes:
+        positions: From ``level_positions``: each row weighs one knot, or two that follow each
+            other.
     """
 
     def __init__(self, positions: np.ndarray):
@@ -88,13 +86,13 @@ def play_tables(
     sequences: Sequences, buckets: 'list[IntegerBucket]', tables: 'list[np.ndarray]',
     skip: int = 0,
 ) -> 'tuple[np.ndarray, np.ndarray]':
-    """
-    Play threshold tables, one for each bucket, over all sequences.
-
-    tables[c]  thresholds by level, [M + 1] of bucket c
-    skip       items at the beginning that are not counted
+    """Play threshold tables, one for each bucket, over all sequences.
 
     Returns the mean reward per item and the share offloaded, each float64 [C, S].
+
+    Args:
+        tables[c]: Thresholds by level, [M + 1] of bucket c.
+        skip: Items at the beginning that are not counted.
     """
     n_items, n_sequences = sequences.rewards.shape
     cost = np.array([[bucket.cost] for bucket in buckets], dtype=np.int32)
@@ -125,8 +123,7 @@ def play_tables(
 def play_thresholds(
     sequences: Sequences, bucket: IntegerBucket, thresholds: np.ndarray
 ) -> 'tuple[np.ndarray, np.ndarray]':
-    """
-    Play thresholds [T, S, M + 1 - P] that may differ for each item, from one token upwards.
+    """Play thresholds [T, S, M + 1 - P] that may differ for each item, from one token upwards.
 
     Returns total reward [S] and the decisions bool [T, S].
     """

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Codecs to compare with, all behind one interface and as real byte strings.
+"""Codecs to compare with, all behind one interface and as real byte strings.
 
 Image files need no training. What is trained (ST, the recurrent codec, classifiers tuned on a
 codec's output) lies in a reference folder: files and manifest as in a model folder, with the

@@ -47,8 +47,7 @@ class ReferenceCodec(ABC):
 
     def packets(self, image: np.ndarray, max_bytes: int,
                 packet_bytes: int = 512) -> 'tuple[bytes, ...]':
-        """
-        Return the stream for an image, cut where the receiver can use what came before.
+        """Return the stream for an image, cut where the receiver can use what came before.
 
         Joined they are `encode(image, max_bytes)`; one packet for a codec that does not stream,
         none if nothing fits. `packet_bytes` is the most of each where the codec can be cut

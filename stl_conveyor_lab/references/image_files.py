@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Image codecs to compare with, as real byte strings: JPEG, progressive JPEG, WebP.
+"""Image codecs to compare with, as real byte strings: JPEG, progressive JPEG, WebP.
 
 Each fits an image into a number of bytes as well as it can and gives back pixels for an
 ordinary classifier. The `downscale` variants may also shrink the image first, which at small
@@ -74,8 +73,7 @@ class BestQuality(ReferenceCodec):
 
     def fit(self, picture: Image.Image, max_bytes: int,
             files: 'dict[int, bytes] | None' = None) -> 'bytes | None':
-        """
-        Return the file of a picture at the best quality that fits, or None.
+        """Return the file of a picture at the best quality that fits, or None.
 
         `files` keeps the files made so far by quality, for several sizes of one picture.
         """

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-A recurrent codec after Toderici et al. (CVPR 2017) as real byte strings.
+"""A recurrent codec after Toderici et al. (CVPR 2017) as real byte strings.
 
 Each iteration codes what the ones before have left over, with the same number of bits for every
 block of 32 x 32 pixels; a prefix of whole iterations is an image. There is no header and no
@@ -112,10 +111,10 @@ class RecurrentCodec(TrainedCodec):
         return found
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
-        """
-        Return the image of the iterations that arrived whole.
+        """Return the image of the iterations that arrived whole.
 
-        Raises BadPacket if not one did, or if there are more than were sent.
+        Raises:
+            BadPacket: If not one did, or if there are more than were sent.
         """
         steps = len(data) // self._code.step_bytes
         if not 1 <= steps <= self._code.iterations:

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-ST, the published progressive codec (Wang et al., RTSS 2023), as real byte strings.
+"""ST, the published progressive codec (Wang et al., RTSS 2023), as real byte strings.
 
 Ten features in the order of their importance, 64 levels, one static Huffman code per feature,
 each feature filled up to a whole byte, and no header: both sides know the image size. A feature

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Train everything that ships for the cell's items, from an empty folder to a model folder.
+"""Train everything that ships for the cell's items, from an empty folder to a model folder.
 
     python -m stl_conveyor_lab.train --work FOLDER --models models/items [--from STAGE]
 

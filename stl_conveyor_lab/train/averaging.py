@@ -7,8 +7,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def running_average(network: nn.Module, decay: float) -> AveragedModel:
-    """
-    Return an exponential average of the weights, to be updated after each step.
+    """Return an exponential average of the weights, to be updated after each step.
 
     In the first steps it forgets faster, by the (1 + n) / (10 + n) of TensorFlow's
     ExponentialMovingAverage: a constant .99 would hold, after 100 steps, a third of the weights
@@ -23,8 +22,7 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel:
 
 @torch.no_grad()
 def blend(tuned: nn.Module, start: nn.Module, share: float) -> None:
-    """
-    Move the weights of a tuned network by `share` (0..1) of the way back to those it began with.
+    """Move the weights of a tuned network by `share` (0..1) of the way back to those it began with.
 
     Keeps more of what the start knew beyond the images it was tuned on (Wortsman et al., Robust
     fine-tuning of zero-shot models, CVPR 2022).

@@ -9,8 +9,7 @@ from stl_conveyor.models.model_folder import FORMAT
 
 
 def register_model(folder, role, path, labels, image_size, name=None):
-    """
-    Enter a file under its role into folder/manifest.json, with its SHA-256.
+    """Enter a file under its role into folder/manifest.json, with its SHA-256.
 
     Makes the manifest if there is none; keeps the other roles. path lies inside the folder.
     """
@@ -40,8 +39,7 @@ RENDERED = (
 
 
 def write_readme(folder, labels, origin=RENDERED):
-    """
-    Write folder/README.md, the model cards in words, from the measured *.card.json.
+    """Write folder/README.md, the model cards in words, from the measured *.card.json.
 
     origin: where the models come from, and on what they were measured.
     """

@@ -14,8 +14,7 @@ SMALL = 512     # constants up to this many values stay in single precision
 
 
 def export_onnx(module, example_inputs, path, input_names, output_names):
-    """
-    Export a module in evaluation mode; axis 0 of every input and output is the batch.
+    """Export a module in evaluation mode; axis 0 of every input and output is the batch.
 
     Weights are stored in half precision and turned into single precision when the file is
     loaded, which halves its size; the arithmetic stays single precision.

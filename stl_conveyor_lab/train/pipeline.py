@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-From one folder of images to a model folder: what `stl-conveyor train` does.
+"""From one folder of images to a model folder: what `stl-conveyor train` does.
 
 The stages are images, strong, weak, codec, reward and report. Each leaves a note in
 WORK/run.json when it is done, and each that takes long has checkpoints, so a run that was killed
@@ -50,13 +49,13 @@ LEAST_REWARD_IMAGES = 100
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """
-    What decides on the result of a run, apart from the images.
+    """What decides on the result of a run, apart from the images.
 
-    size     side of the images in pixels, a multiple of 32
-    minutes  of the whole; 0 lets every stage run until its recipe ends
-    kind     'photos', or 'parts' for items seen from above in any direction
-    budget   bytes of an offload for which the reward is estimated, the size of a token
+    Attributes:
+        size: Side of the images in pixels, a multiple of 32.
+        minutes: Of the whole; 0 lets every stage run until its recipe ends.
+        kind: 'photos', or 'parts' for items seen from above in any direction.
+        budget: Bytes of an offload for which the reward is estimated, the size of a token.
     """
 
     size: int = 224
@@ -87,10 +86,10 @@ class RunState:
     FREE = ('minutes', 'threads', 'device')
 
     def __init__(self, work: Path, settings: TrainSettings) -> None:
-        """
-        Read the state of a run, or begin one.
+        """Read the state of a run, or begin one.
 
-        Raises ConfigError when the folder holds a run with other settings.
+        Raises:
+            ConfigError: When the folder holds a run with other settings.
         """
         self._path = work / 'run.json'
         self.stages: dict[str, float] = {}
@@ -128,10 +127,10 @@ class RunState:
 def train_items(source: 'str | Path', work: 'str | Path', models: 'str | Path',
                 settings: TrainSettings, name: 'str | None' = None,
                 show: Callable[[str], None] = print) -> Path:
-    """
-    Train everything for the items in a folder of images; returns the model folder.
+    """Train everything for the items in a folder of images; returns the model folder.
 
-    Raises ConfigError for images and settings that cannot be used.
+    Raises:
+        ConfigError: For images and settings that cannot be used.
     """
     work, models = Path(work), Path(models)
     check_device(settings.device)
@@ -218,8 +217,7 @@ def _codec(data, work, models, settings, name, state) -> None:
 
 def fit_reward(images: LabelledImages, work: Path, models: Path, budget: int, seed: int = 0,
                threads: int = 2, seen: 'LabelledImages | None' = None) -> None:
-    """
-    Fit the reward estimate and the byte budgets on validation images, which no network has seen.
+    """Fit the reward estimate and the byte budgets on validation images, which no network has seen.
 
     budget: bytes of an offload, the nominal size of a token. seen: images that the weak model was
     trained on, from which its posterior is learned first. With fewer than 100 images the

@@ -13,8 +13,7 @@ _KEEP_FREED = ((-4, 0),             # M_MMAP_MAX: no mapping of its own for a la
 
 
 def keep_freed_memory() -> bool:
-    """
-    Let the C library keep what is freed, for the next step; returns whether it does.
+    """Let the C library keep what is freed, for the next step; returns whether it does.
 
     The tensors of a step are hundreds of megabytes. Left alone, glibc maps each anew, and the
     system clears its pages again: more than a third of the processor time of a step of

@@ -19,8 +19,7 @@ class TimedRun:
                  optimiser: torch.optim.Optimizer, minutes: float, seed: int,
                  schedule: 'Callable[[int, float], float]', clip: float = 1.,
                  steps: int = 0) -> None:
-        """
-        Begin, or go on from the checkpoint at `path`.
+        """Begin, or go on from the checkpoint at `path`.
 
         `modules` by name are kept in it. The training ends after `minutes` or `steps`, whichever
         comes first; one that is 0 does not count, and with neither nothing is trained.

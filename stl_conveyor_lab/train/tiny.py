@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-A complete model folder in a second: for tests, and to try a cell without trained models.
+"""A complete model folder in a second: for tests, and to try a cell without trained models.
 
 Its classes are colours. The strong model compares the mean colour of the image's centre with
 each class's own; the weak one sees little more than the brightness. Nothing is trained, but
@@ -33,8 +32,7 @@ def class_colours(labels: int) -> np.ndarray:
 
 
 def tiny_images(count: int, labels: int, image_size: int = 160, seed: int = 0) -> tuple:
-    """
-    Return (images u8[N, S, S, 3], classes i64[N]) that the tiny models can tell apart.
+    """Return (images u8[N, S, S, 3], classes i64[N]) that the tiny models can tell apart.
 
     A coloured part of random shape and place on a dark, uneven belt.
     """
@@ -150,12 +148,13 @@ def write_manifest(folder: Path, name: str, labels: Sequence[str], image_size: i
 
 def make_tiny_model_folder(path: 'str | Path', labels: Sequence[str], image_size: int = 160,
                            seed: int = 0) -> Path:
-    """
-    Write a small model folder for the given labels and return its path.
+    """Write a small model folder for the given labels and return its path.
 
     All roles are there: weak, strong, encoder, edge, reward. `image_size` must be a multiple of
     32. The same arguments give the same files; another seed gives another codec identity.
-    Raises ValueError for sizes and labels that cannot be.
+
+    Raises:
+        ValueError: For sizes and labels that cannot be.
     """
     if image_size % _PATCH or image_size <= 0:
         raise ValueError(f'image_size {image_size} is not a multiple of {_PATCH}')

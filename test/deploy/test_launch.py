@@ -104,8 +104,7 @@ def test_rviz_shows_topics_that_the_bridge_brings():
 # Construct and describe -------------------------------------------------------------------------
 
 def expand(name, **arguments):
-    """
-    Return the processes of a launch file, those of included files too, without running any.
+    """Return the processes of a launch file, those of included files too, without running any.
 
     What other packages would add is left out where they are not installed.
     """

@@ -16,8 +16,7 @@ DEPTHS = st.fractions(min_value=Fraction(1, 4), max_value=20, max_denominator=12
 
 
 class BucketMachine(RuleBasedStateMachine):
-    """
-    Drive a bucket at random beside a plain replay of the same charges.
+    """Drive a bucket at random beside a plain replay of the same charges.
 
     The replay knows nothing of reservations: it keeps the list of everything that happened and
     recomputes the level in fractions, each charge taken at the moment of its reservation.

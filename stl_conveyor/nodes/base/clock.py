@@ -23,8 +23,7 @@ def to_stamp(time_ns: int) -> Time:
 
 
 class ScheduleClock:
-    """
-    The clock by which deadlines are kept, in ns; it never runs backwards.
+    """The clock by which deadlines are kept, in ns; it never runs backwards.
 
     In real time it is the steady clock, so that a jump of the system's clock moves no deadline.
     With use_sim_time it is ROS time, because the belt moves in simulated time; after a jump back

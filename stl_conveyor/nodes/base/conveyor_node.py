@@ -30,8 +30,7 @@ from stl_conveyor.nodes.base.topics import Profile, publisher_of, subscriber_of,
 
 
 class ConveyorNode(LifecycleNode):
-    """
-    A lifecycle node that reports on itself and that no message and no missing file can kill.
+    """A lifecycle node that reports on itself and that no message and no missing file can kill.
 
     A subclass names its parameters in `SETTINGS` and overrides `configure` (load and check
     models), `activate` (make publishers, subscriptions and timers with the methods below),
@@ -44,10 +43,10 @@ class ConveyorNode(LifecycleNode):
     topics: ClassVar[Sequence[Topic]] = TOPICS
 
     def __init__(self, **arguments: Any) -> None:
-        """
-        Declare the parameters; `arguments` are those of rclpy's Node but the name.
+        """Declare the parameters; `arguments` are those of rclpy's Node but the name.
 
-        :raises ConfigError: naming the parameter that is unknown or has a wrong value.
+        Raises:
+            ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
         super().__init__(arguments.pop('node_name', self.NAME), **arguments)
         self.health = NodeHealth()
@@ -109,14 +108,16 @@ class ConveyorNode(LifecycleNode):
 
     def publish_on(self, topic: str | type, name: str = '', profile: Profile | None = None, *,
                    cell: str = '') -> Publisher:
-        """
-        Return a publisher that lives until the node is deactivated; type and QoS by `topics`.
+        """Return a publisher that lives until the node is deactivated; type and QoS by `topics`.
 
         A topic whose name is a parameter stands in no table; it is given as class, name and
         profile.
 
-        :param cell: namespace of the topic, if it is not that of the node.
-        :raises LookupError: the table does not say that this node publishes the topic.
+        Args:
+            cell: Namespace of the topic, if it is not that of the node.
+
+        Raises:
+            LookupError: The table does not say that this node publishes the topic.
         """
         if isinstance(topic, str):
             entry = publisher_of(topic, self.NAME, self.topics)
@@ -146,16 +147,18 @@ class ConveyorNode(LifecycleNode):
 
     def listen(self, topic: str | type, *rest: Any, cell: str = '', raw: bool = False
                ) -> Subscription:
-        """
-        Return a guarded subscription that lives until the node is deactivated.
+        """Return a guarded subscription that lives until the node is deactivated.
 
         Takes the topic and the callback; type and QoS are those of `topics`. A topic whose name
         is a parameter is given as class, name, profile and callback. A middleware that does not
         report a missed deadline is replaced by a timer.
 
-        :param cell: namespace of the topic, if it is not that of the node.
-        :param raw: hand over serialised messages, as bytes.
-        :raises LookupError: the table does not say that this node listens to the topic.
+        Args:
+            cell: Namespace of the topic, if it is not that of the node.
+            raw: Hand over serialised messages, as bytes.
+
+        Raises:
+            LookupError: The table does not say that this node listens to the topic.
         """
         callback: Callable[[Any], None]
         if isinstance(topic, str):

@@ -26,19 +26,18 @@ class _Event:
 
 
 class NodeHealth:
-    """
-    Collect what a node has to report.
+    """Collect what a node has to report.
 
     Conditions last until they are cleared, events are reported for a while; beside them stand
     counters, rates and values.
     """
 
     def __init__(self, *, event_ns: int = 5_000_000_000, capacity: int = 512) -> None:
-        """
-        Start healthy.
+        """Start healthy.
 
-        :param event_ns: how long an event raises the level.
-        :param capacity: how many samples of a rate or a measured value are kept.
+        Args:
+            event_ns: How long an event raises the level.
+            capacity: How many samples of a rate or a measured value are kept.
         """
         self._event_ns = event_ns
         self._capacity = capacity

@@ -22,10 +22,10 @@ ValueT = TypeVar('ValueT')
 
 
 def item_key(message: Any) -> ItemKey:
-    """
-    Return who a message is about.
+    """Return who a message is about.
 
-    :raises BadMessage: for item 0, which is never a valid item.
+    Raises:
+        BadMessage: For item 0, which is never a valid item.
     """
     if message.item_id == 0:
         raise BadMessage(
@@ -34,10 +34,10 @@ def item_key(message: Any) -> ItemKey:
 
 
 def model_image(image: Image, size: int) -> NDArray[np.uint8]:
-    """
-    Return uint8 `[size, size, 3]` RGB from an image message.
+    """Return uint8 `[size, size, 3]` RGB from an image message.
 
-    :raises BadImage: if the message is malformed.
+    Raises:
+        BadImage: If the message is malformed.
     """
     return resize_square(
         image_to_rgb(

@@ -25,8 +25,7 @@ class Watchdogs:
 
 
 def make_profile(profile: Profile, watchdogs: Watchdogs = Watchdogs()) -> QoSProfile:
-    """
-    Return the QoS of a profile.
+    """Return the QoS of a profile.
 
     Watchdogs apply only to topics whose publishers are all ours and regular: a subscriber that
     requests a deadline connects to no publisher without one.

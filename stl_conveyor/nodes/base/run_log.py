@@ -10,10 +10,10 @@ from stl_conveyor.errors import ConfigError
 
 
 def open_log(path: str, heading: str) -> TextIO | None:
-    """
-    Open a CSV file to append to, with its heading if it is new; None for an empty path.
+    """Open a CSV file to append to, with its heading if it is new; None for an empty path.
 
-    :raises ConfigError: if the file cannot be written
+    Raises:
+        ConfigError: If the file cannot be written.
     """
     if not path:
         return None

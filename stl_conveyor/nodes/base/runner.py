@@ -29,11 +29,11 @@ LONGEST_WAIT = 1.0  # s; without an end EventsExecutor does not wait at all
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """
-    A node to run.
+    """A node to run.
 
-    :param group: nodes of one group share an executor and its thread, so that none of them runs
-        while another one computes.
+    Attributes:
+        group: Nodes of one group share an executor and its thread, so that none of them runs while
+            another one computes.
     """
 
     node_class: type[ConveyorNode]
@@ -45,8 +45,7 @@ class NodeSpec:
 
 
 class NodeRunner:
-    """
-    Nodes in this process, as a context manager.
+    """Nodes in this process, as a context manager.
 
     The nodes start themselves in the order given (unless `autostart` is false) and are
     deactivated in that order on exit, while they can still publish. rclpy need not be
@@ -54,10 +53,10 @@ class NodeRunner:
     """
 
     def __init__(self, specs: Sequence[NodeSpec], *, domain_id: int | None = None) -> None:
-        """
-        Construct the nodes.
+        """Construct the nodes.
 
-        :raises ConfigError: naming the parameter that cannot be used.
+        Raises:
+            ConfigError: Naming the parameter that cannot be used.
         """
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
@@ -144,8 +143,7 @@ class NodeRunner:
 
 
 def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = None) -> int:
-    """
-    Run a node until SIGINT or SIGTERM and return the process's exit code.
+    """Run a node until SIGINT or SIGTERM and return the process's exit code.
 
     0 after a signal, 2 when a parameter cannot be used. The signals are handled here and not by
     rclpy, because a node has outcomes and accounts to publish before the context goes.
@@ -193,8 +191,7 @@ def prioritise_process(niceness: int) -> None:
 
 
 def tune_garbage_collection() -> None:
-    """
-    Take what is loaded by now out of the collector's sight, and let it run less often.
+    """Take what is loaded by now out of the collector's sight, and let it run less often.
 
     A full collection over the imported modules takes tens of milliseconds, which is a missed
     deadline; what messages leave behind is freed by reference counts.
@@ -205,14 +202,14 @@ def tune_garbage_collection() -> None:
 
 
 def make_executor(context: Context | None = None) -> Executor:
-    """
-    Return what calls the callbacks of nodes, one after the other.
+    """Return what calls the callbacks of nodes, one after the other.
 
     SingleThreadedExecutor, which makes a list of all that a node has for every message; with
     `events` in the environment's variable `EXECUTOR` rclpy's EventsExecutor, which the middleware
     calls when something comes (docs/architecture.md).
 
-    :raises ConfigError: if there is no such executor, or this rclpy does not have it.
+    Raises:
+        ConfigError: If there is no such executor, or this rclpy does not have it.
     """
     kind = os.environ.get(EXECUTOR) or 'wait_set'
     if kind == 'wait_set':

@@ -72,11 +72,13 @@ class NodeSettings:
 def declare_settings(
     node: Node, cls: type[SettingsT], check: Callable[[SettingsT], None],
 ) -> SettingsT:
-    """
-    Declare every field of `cls` as a parameter of the node and return what was set.
+    """Declare every field of `cls` as a parameter of the node and return what was set.
 
-    :param check: raises ConfigError if the values do not fit together.
-    :raises ConfigError: naming the parameter that is unknown or has a wrong value.
+    Args:
+        check: Raises ConfigError if the values do not fit together.
+
+    Raises:
+        ConfigError: Naming the parameter that is unknown or has a wrong value.
     """
     overrides = _overrides(node)
     known = {item.name for item in fields(cls)}
@@ -101,10 +103,10 @@ def read_settings(node: Node, cls: type[SettingsT]) -> SettingsT:
 def changed_settings(
     settings: SettingsT, changes: dict[str, Any], check: Callable[[SettingsT], None],
 ) -> SettingsT:
-    """
-    Return the settings with some values changed.
+    """Return the settings with some values changed.
 
-    :raises ConfigError: naming the parameter whose value is wrong.
+    Raises:
+        ConfigError: Naming the parameter whose value is wrong.
     """
     values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     for name, value in changes.items():

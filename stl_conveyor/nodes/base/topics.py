@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The topics of a cell: their types and QoS, who publishes and who listens. Needs no ROS.
+"""The topics of a cell: their types and QoS, who publishes and who listens. Needs no ROS.
 
 The nodes take type and QoS from here, the security policies are generated from here
 (``stl_conveyor.deploy.security``), and tests compare the running graph and the tables in docs/ with it.
@@ -47,16 +46,16 @@ class Profile(enum.Enum):
 
 @dataclass(frozen=True)
 class Topic:
-    """
-    A topic, with the nodes of ours at both ends.
+    """A topic, with the nodes of ours at both ends.
 
-    :param name: relative, so that a namespace makes a cell; absolute where cells share it.
-    :param message_type: 'package/Type'.
-    :param profile: of every end that `particular` does not name.
-    :param outside: who else is meant to publish or to listen, in words.
-    :param particular: node → its own profile.
-    :param optional: nodes that use it with some values of their parameters only.
-    :param of_parts: whether it stands in a namespace for each part of the cell, beside the node's.
+    Attributes:
+        name: relative, so that a namespace makes a cell; absolute where cells share it.
+        message_type: 'package/Type'.
+        profile: Of every end that `particular` does not name.
+        outside: Who else is meant to publish or to listen, in words.
+        particular: Node → its own profile.
+        optional: Nodes that use it with some values of their parameters only.
+        of_parts: Whether it stands in a namespace for each part of the cell, beside the node's.
     """
 
     name: str
@@ -179,10 +178,10 @@ DEVICE_REMAPPINGS = MappingProxyType({
 
 
 def publisher_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
-    """
-    Return the entry of a topic that a node publishes.
+    """Return the entry of a topic that a node publishes.
 
-    :raises LookupError: if the table does not say that it does.
+    Raises:
+        LookupError: If the table does not say that it does.
     """
     for entry in table:
         if entry.name == topic and node in entry.publishers:
@@ -191,10 +190,10 @@ def publisher_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topi
 
 
 def subscriber_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
-    """
-    Return the entry of a topic that a node listens to.
+    """Return the entry of a topic that a node listens to.
 
-    :raises LookupError: if the table does not say that it does.
+    Raises:
+        LookupError: If the table does not say that it does.
     """
     for entry in table:
         if entry.name == topic and node in entry.subscribers:

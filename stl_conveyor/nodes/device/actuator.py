@@ -335,10 +335,10 @@ class Actuator(ConveyorNode):
 
 
 def check_pins(settings: ActuatorSettings) -> None:
-    """
-    Refuse pins that do not exist or have two uses.
+    """Refuse pins that do not exist or have two uses.
 
-    :raises ConfigError: naming the parameter.
+    Raises:
+        ConfigError: Naming the parameter.
     """
     used: list[int] = []
     for name in OUTPUTS['gpio']:
@@ -353,10 +353,10 @@ def check_pins(settings: ActuatorSettings) -> None:
 
 
 def check_addresses(settings: ActuatorSettings) -> None:
-    """
-    Refuse Modbus addresses that cannot be.
+    """Refuse Modbus addresses that cannot be.
 
-    :raises ConfigError: naming the parameter.
+    Raises:
+        ConfigError: Naming the parameter.
     """
     least = {'modbus_addresses': 0, 'modbus_feedback': 0 if settings.modbus_kind == 'register'
              else -1}
@@ -374,11 +374,13 @@ def check_addresses(settings: ActuatorSettings) -> None:
 def make_diverters(
     node: ConveyorNode, events: DiverterEvents, cell: CellDescription, useful_time: float,
 ) -> Diverters:
-    """
-    Open what the parameters of the actuator name.
+    """Open what the parameters of the actuator name.
 
-    :param useful_time: seconds by which a command may be late and still hit its item.
-    :raises ConveyorError: if it cannot be had.
+    Args:
+        useful_time: Seconds by which a command may be late and still hit its item.
+
+    Raises:
+        ConveyorError: If it cannot be had.
     """
     settings: Any = node.settings
     lanes = [lane.name for lane in cell.lanes]

@@ -28,13 +28,13 @@ FINISH_S = 3.0      # from the camera to the last diverter takes less
 
 @dataclass(frozen=True)
 class Push:
-    """
-    An item that a diverter must push.
+    """An item that a diverter must push.
 
-    :param due_ns: its time on the schedule's clock, as the capture's speed of the belt has it.
-    :param capture_ns: of the capture, on that clock.
-    :param way: metres from the camera to the diverter; 0 = not told, the belt is not followed.
-    :param lead_ns: from the command until the item is met.
+    Attributes:
+        due_ns: Its time on the schedule's clock, as the capture's speed of the belt has it.
+        capture_ns: Of the capture, on that clock.
+        way: Metres from the camera to the diverter; 0 = not told, the belt is not followed.
+        lead_ns: From the command until the item is met.
     """
 
     key: ItemKey
@@ -79,8 +79,7 @@ class DiverterHealth:
 
 
 class TopicOutput:
-    """
-    A driver that listens to `sort_outcome` and answers on `actuation`.
+    """A driver that listens to `sort_outcome` and answers on `actuation`.
 
     The outcome has been published when an item is handed in; here the answer is awaited.
     """
@@ -134,8 +133,7 @@ class TopicOutput:
 
 
 class StrokeOutput:
-    """
-    Diverters that the actuator commands itself, each at the time at which its item gets there.
+    """Diverters that the actuator commands itself, each at the time at which its item gets there.
 
     Everything runs in the node's executor; what drivers report from threads of their own is
     brought there.
@@ -145,10 +143,10 @@ class StrokeOutput:
         self, node: ConveyorNode, schedule: StrokeSchedule[Push],
         make_diverters: Callable[[DiverterEvents], Diverters],
     ) -> None:
-        """
-        Open the hardware.
+        """Open the hardware.
 
-        :raises ConveyorError: if it cannot be had.
+        Raises:
+            ConveyorError: If it cannot be had.
         """
         self._node = node
         self._schedule = schedule
@@ -174,8 +172,7 @@ class StrokeOutput:
         self._follow_belt()
 
     def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
-        """
-        Take in where the belt was (m) at a time on the schedule's clock, and its speed (m/s).
+        """Take in where the belt was (m) at a time on the schedule's clock, and its speed (m/s).
 
         An item's stroke follows the belt: it waits while the belt stands.
         """
@@ -298,11 +295,11 @@ class StrokeOutput:
 
 @dataclass(frozen=True)
 class ControllerJoints:
-    """
-    Joints of a ros2_control controller, by lane, with their positions (m or rad).
+    """Joints of a ros2_control controller, by lane, with their positions (m or rad).
 
-    :param tolerance: how near to `extended` a joint counts as out.
-    :param travel: seconds that a trajectory gives the joint for its way.
+    Attributes:
+        tolerance: How near to `extended` a joint counts as out.
+        travel: Seconds that a trajectory gives the joint for its way.
     """
 
     joints: Mapping[str, str]
@@ -313,8 +310,7 @@ class ControllerJoints:
 
 
 class ControllerDiverters:
-    """
-    Joints that a ros2_control controller moves; `joint_states` tells where they are.
+    """Joints that a ros2_control controller moves; `joint_states` tells where they are.
 
     A forward command controller takes the positions of all its joints on
     `diverter_controller/commands`, a joint trajectory controller a trajectory on
@@ -327,10 +323,10 @@ class ControllerDiverters:
         self, node: ConveyorNode, events: DiverterEvents, joints: ControllerJoints, *,
         trajectory: bool,
     ) -> None:
-        """
-        Join the graph.
+        """Join the graph.
 
-        :raises MissingDependency: if trajectory_msgs is not installed.
+        Raises:
+            MissingDependency: If trajectory_msgs is not installed.
         """
         self._events = events
         self._joints = joints
@@ -359,10 +355,10 @@ class ControllerDiverters:
         node.listen('joint_states', self._on_state)
 
     def extend(self, lane: str, serial: int) -> None:
-        """
-        Command the joint of a lane out.
+        """Command the joint of a lane out.
 
-        :raises HardwareError: if no controller listens.
+        Raises:
+            HardwareError: If no controller listens.
         """
         self._targets[lane] = self._joints.extended
         if not self._publisher.get_subscription_count():

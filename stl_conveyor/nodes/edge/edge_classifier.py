@@ -69,8 +69,7 @@ class _Stream:
 
 
 class EdgeClassifier(ConveyorNode):
-    """
-    Take packets in one thread and classify in another, so that acknowledgements do not wait.
+    """Take packets in one thread and classify in another, so that acknowledgements do not wait.
 
     Packets that arrive while their item is being classified are taken in together afterwards,
     and all items that changed meanwhile form the next batch.

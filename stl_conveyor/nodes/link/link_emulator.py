@@ -178,10 +178,10 @@ class LinkEmulator(ConveyorNode):
 
 
 def link_settings(settings: LinkEmulatorSettings) -> LinkSettings:
-    """
-    Return the link that the parameters describe.
+    """Return the link that the parameters describe.
 
-    :raises ConfigError: if the trace cannot be read
+    Raises:
+        ConfigError: If the trace cannot be read.
     """
     base = named_link(settings.link)
     if settings.trace_file:

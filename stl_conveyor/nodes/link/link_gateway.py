@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The end of a slow link: the only node of its side that the other side sees.
+"""The end of a slow link: the only node of its side that the other side sees.
 
 Two nodes of this package that find each other tell each other of some forty parameter and life
 cycle services, each several hundred bytes on the wire; a link of 34 kbit/s is busy with that for a
@@ -38,10 +37,10 @@ class LinkGateway(ConveyorNode):
     RELAYS: ClassVar[Mapping[str, str]]  # topic heard → topic published
 
     def __init__(self, **arguments: Any) -> None:
-        """
-        Make a node with as few publishers and subscriptions as there can be.
+        """Make a node with as few publishers and subscriptions as there can be.
 
-        :raises ConfigError: naming the parameter that is unknown or has a wrong value.
+        Raises:
+            ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
         overrides = [*(arguments.pop('parameter_overrides', None) or ()),
                      Parameter('start_type_description_service', value=False)]

@@ -43,10 +43,10 @@ class ArrivalParameters(NodeSettings):
 
 
 def arrival_settings(settings: ArrivalParameters) -> ArrivalSettings:
-    """
-    Return the arrival process that the parameters describe.
+    """Return the arrival process that the parameters describe.
 
-    :raises ConfigError: naming the value that is wrong
+    Raises:
+        ConfigError: Naming the value that is wrong.
     """
     return ArrivalSettings(
         process=settings.arrivals, period=settings.period, mean_interval=settings.mean_interval,

@@ -46,8 +46,7 @@ class CellMonitorSettings(NodeSettings):
 
 
 class CellMonitor(ConveyorNode):
-    """
-    Listens to everything and changes nothing; `board` holds the records.
+    """Listens to everything and changes nothing; `board` holds the records.
 
     `news` is set after each message, for who waits in another thread.
     """
@@ -56,10 +55,10 @@ class CellMonitor(ConveyorNode):
     SETTINGS = CellMonitorSettings
 
     def __init__(self, **arguments: Any) -> None:
-        """
-        See `ConveyorNode`.
+        """See `ConveyorNode`.
 
-        :raises ConfigError: naming the parameter that is unknown or has a wrong value.
+        Raises:
+            ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
         self.news = threading.Event()
         super().__init__(**arguments)

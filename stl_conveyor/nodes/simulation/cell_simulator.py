@@ -56,8 +56,7 @@ class CellSimulatorSettings(ArrivalParameters):
 
 
 class CellSimulator(ConveyorNode):
-    """
-    Shows items to the camera, moves diverters when told, and tells where items come to rest.
+    """Shows items to the camera, moves diverters when told, and tells where items come to rest.
 
     The belt starts when the node is activated or, with belt_running false, when that parameter
     is set to true.

@@ -57,8 +57,7 @@ class _Spawn:
 
 
 class Feeder(ConveyorNode):
-    """
-    Brings the items of a plan, each as a model of its own, and takes them out when they rest.
+    """Brings the items of a plan, each as a model of its own, and takes them out when they rest.
 
     Models are named by slots: Gazebo publishes poses by name, and the bridge must know the names
     before it starts.

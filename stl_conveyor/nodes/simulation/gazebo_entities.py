@@ -36,10 +36,10 @@ class BridgedEntities:
     """The services `spawn_entity` and `delete_entity` of ros_gz_interfaces."""
 
     def __init__(self, node: ConveyorNode) -> None:
-        """
-        Make the clients.
+        """Make the clients.
 
-        :raises MissingDependency: if ros_gz_interfaces is not installed.
+        Raises:
+            MissingDependency: If ros_gz_interfaces is not installed.
         """
         try:
             from ros_gz_interfaces.msg import Entity, EntityFactory

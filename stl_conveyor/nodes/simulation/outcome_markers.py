@@ -42,10 +42,10 @@ WHITE = Colour(1.0, 1.0, 1.0)
 def outcome_markers(
     records: Iterable[ItemRecord], cell: CellDescription, stamp: Time,
 ) -> MarkerArray:
-    """
-    Return two markers for each lane with an outcome: a lamp and a text over its bin.
+    """Return two markers for each lane with an outcome: a lamp and a text over its bin.
 
-    :param records: of all items, in the order of their captures.
+    Args:
+        records: Of all items, in the order of their captures.
     """
     by_lane: dict[str, list[ItemRecord]] = {}
     for record in records:

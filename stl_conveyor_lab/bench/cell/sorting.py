@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Measure the whole cell: how well it sorts, in what time, and at what cost.
+"""Measure the whole cell: how well it sorts, in what time, and at what cost.
 
 ``python -m stl_conveyor_lab.bench.cell --items 500 --out out`` runs the cell over real DDS and prints
 each row with its 95 % interval: Wilson's for a share of items, a bootstrap over items for what is
@@ -65,10 +64,10 @@ class ItemOutcomes:
     offloaded: np.ndarray
 
     def __post_init__(self) -> None:
-        """
-        Check that there is something to compare.
+        """Check that there is something to compare.
 
-        :raises ConfigError: if there are no items
+        Raises:
+            ConfigError: If there are no items.
         """
         if not len(self.local):
             raise ConfigError('no item was scored: nothing to measure')
@@ -101,8 +100,7 @@ def share(right: np.ndarray) -> Estimate:
 
 def hindsight_share(local: np.ndarray, strong: np.ndarray, offloaded: np.ndarray,
                     axis: int = -1) -> np.ndarray:
-    """
-    Return the share that is right if as many items as were offloaded are chosen in hindsight.
+    """Return the share that is right if as many items as were offloaded are chosen in hindsight.
 
     The best choice takes items that the strong model alone gets right; an item that both get
     right or wrong changes nothing.
@@ -247,10 +245,10 @@ def print_table(result: RunResult, rows: Mapping[str, Estimate], device: DeviceT
 
 
 def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
-    """
-    Draw the shares with their intervals.
+    """Draw the shares with their intervals.
 
-    :raises MissingDependency: if matplotlib is not installed
+    Raises:
+        MissingDependency: If matplotlib is not installed.
     """
     pyplot = file_pyplot()
     shown = {name: rows[name] for name in (

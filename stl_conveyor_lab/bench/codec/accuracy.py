@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Measure accuracy against bytes of the codec and of the codecs to compare with.
+"""Measure accuracy against bytes of the codec and of the codecs to compare with.
 
     python -m stl_conveyor_lab.bench.codec --out OUT [--data DIR] [--models DIR]
         [--references DIR] [--images 600] [--jobs 2] [--only SLUG ...]
@@ -80,10 +79,10 @@ def _show(row: Row) -> None:
 
 
 def load_references(path: 'Path | None', folder: ModelFolder) -> 'ModelFolder | None':
-    """
-    Return the reference folder, or None if there is none.
+    """Return the reference folder, or None if there is none.
 
-    Raises ConfigError when it belongs to other labels or another image size.
+    Raises:
+        ConfigError: When it belongs to other labels or another image size.
     """
     if path is None or not (path / 'manifest.json').exists():
         return None
@@ -156,8 +155,7 @@ def _deadlines(series: Sequence[Series], times: dict) -> 'dict[str, dict]':
 
 
 def exact_sizes(codec: ReferenceCodec) -> 'tuple[int, ...]':
-    """
-    Return the largest sizes that arrive by a deadline over a link of constant rate.
+    """Return the largest sizes that arrive by a deadline over a link of constant rate.
 
     Only for the codecs that are best at their size, those that may downscale, and only up to
     EXACT_LIMIT; beyond it and for the others the sizes of the table are dense enough.
@@ -172,10 +170,12 @@ def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
                 sizes: Sequence[int] = SIZES, references: 'Path | None' = None, jobs: int = 1,
                 only: Sequence[str] = (), packet_sizes: Sequence[int] = PACKET_SIZES,
                 deadlines: bool = True) -> dict:
-    """
-    Measure everything and write codec.json, codec.md and codec.png; returns the JSON.
+    """Measure everything and write codec.json, codec.md and codec.png; returns the JSON.
 
-    only: slugs of the references to measure, all if empty. Raises ConveyorError.
+    only: slugs of the references to measure, all if empty.
+
+    Raises:
+        ConveyorError: .
     """
     out.mkdir(parents=True, exist_ok=True)
     folder = ModelFolder(models)

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-What arrives of an item's stream before its deadline, over the link model of the simulation.
+"""What arrives of an item's stream before its deadline, over the link model of the simulation.
 
 An item is captured, encoded, and its packets enter the queue of an idle link at once; what has
 come out by the deadline counts. Every message, whoever sends it, costs the same overhead on the

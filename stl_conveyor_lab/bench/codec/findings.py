@@ -64,8 +64,7 @@ def _against_st(ours: Series, series: Sequence[Series]) -> 'list[Finding]':
 
 def deadline_findings(cells: 'Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]]]',
                       ours: str, title: str) -> 'list[Finding]':
-    """
-    Return in how many cells our codec comes first, for the nine of constant rate and the trace.
+    """Return in how many cells our codec comes first, for the nine of constant rate and the trace.
 
     Once against sizes that were chosen beforehand, once against those of a clairvoyant sender.
     """

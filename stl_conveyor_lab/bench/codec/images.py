@@ -18,8 +18,7 @@ _INDEXED = re.compile(r'(\d+)_n\d{8}_.+\.jpe?g', re.IGNORECASE)
 
 
 def rendered_items(count: int) -> LabelledImages:
-    """
-    Render items of the cell from seeds that no training uses.
+    """Render items of the cell from seeds that no training uses.
 
     A seed decides on belt and lamps, so each renders one item of each class: answers differ
     between seeds far more than within one.
@@ -37,8 +36,7 @@ def rendered_items(count: int) -> LabelledImages:
 
 
 def load_indexed(data: Path, size: int) -> 'LabelledImages | None':
-    """
-    Read a folder of files INDEX_wnid_name.jpg, one for each of some ImageNet classes.
+    """Read a folder of files INDEX_wnid_name.jpg, one for each of some ImageNet classes.
 
     Returns None if there are none.
     """
@@ -51,10 +49,10 @@ def load_indexed(data: Path, size: int) -> 'LabelledImages | None':
 
 
 def load_test(data: 'Path | None', folder: ModelFolder, count: int) -> LabelledImages:
-    """
-    Return up to `count` test images of a data folder, or rendered ones without it.
+    """Return up to `count` test images of a data folder, or rendered ones without it.
 
-    Raises ConfigError when the folder has no test or validation split with these labels.
+    Raises:
+        ConfigError: When the folder has no test or validation split with these labels.
     """
     if data is None:
         return rendered_items(count)

@@ -52,8 +52,7 @@ def _style(curve: Curve) -> dict:
 
 def draw_accuracy(curves: Sequence[Curve], fixed: Sequence[Row], title: str, path: Path,
                   top5: bool = False) -> None:
-    """
-    Draw accuracy against bytes: ours in strong colours, tuned dashed, clean dotted.
+    """Draw accuracy against bytes: ours in strong colours, tuned dashed, clean dotted.
 
     fixed: rows of classifiers on the original images, drawn as horizontal lines. The first
     point of a curve is the first size at which the codec has an answer at all.
@@ -100,8 +99,7 @@ def draw_accuracy(curves: Sequence[Curve], fixed: Sequence[Row], title: str, pat
 
 def draw_deadlines(curves: Sequence[Curve], cells: 'Mapping[str, Mapping[tuple, tuple]]',
                    title: str, path: Path) -> None:
-    """
-    Draw accuracy under each deadline over each link, one group of bars for each link.
+    """Draw accuracy under each deadline over each link, one group of bars for each link.
 
     cells: by the codec's name, as `deadline_cells` returns them. The whisker of a bar ends at
     the clairvoyant choice of the size.

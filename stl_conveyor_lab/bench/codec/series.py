@@ -80,8 +80,7 @@ def reference_series(codec: ReferenceCodec, cache: BenchCache, test: LabelledIma
                      exact_sizes: Sequence[int], packet_sizes: Sequence[int],
                      show: Callable[[str], None],
                      show_row: Callable[[Row], None]) -> 'list[Series]':
-    """
-    Return the series of a reference codec, one for each classifier that reads it.
+    """Return the series of a reference codec, one for each classifier that reads it.
 
     readers: by kind (clean or tuned), the name and the classifier. exact_sizes: further sizes
     among which a codec that does not stream may choose under a deadline.

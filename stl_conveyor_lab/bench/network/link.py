@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Run the cell over a real, slow network and compare it with the link emulator.
+"""Run the cell over a real, slow network and compare it with the link emulator.
 
 ``python -m stl_conveyor_lab.bench.network --items 150 --out out`` needs root and Linux. For each rate
 it makes two network namespaces, joined by a link that tc-tbf(8) shapes, with everything but the
@@ -54,10 +53,10 @@ class Outcome:
 
     @classmethod
     def of(cls, folder: Path) -> Outcome:
-        """
-        Read the files of a run.
+        """Read the files of a run.
 
-        :raises ConfigError: if they are not there.
+        Raises:
+            ConfigError: If they are not there.
         """
         try:
             summary = json.loads((folder / 'summary.json').read_text(encoding='utf-8'))
@@ -139,11 +138,13 @@ class Comparison:
 
 
 def compare(link: str, items: int, seed: int, out: Path, models: str) -> Comparison:
-    """
-    Run the cell over the network and with the emulator.
+    """Run the cell over the network and with the emulator.
 
-    :param link: 'none', 'light' or 'heavy'.
-    :raises ConveyorError: if one of the runs fails; its output is on the terminal.
+    Args:
+        link: 'none', 'light' or 'heavy'.
+
+    Raises:
+        ConveyorError: If one of the runs fails; its output is on the terminal.
     """
     bandwidth = named_link(link).bandwidth
     if bandwidth is None:
@@ -165,10 +166,10 @@ def compare(link: str, items: int, seed: int, out: Path, models: str) -> Compari
 
 
 def run(command: Sequence[str]) -> None:
-    """
-    Run a command to its end, and end it if this process is told to end.
+    """Run a command to its end, and end it if this process is told to end.
 
-    :raises ConfigError: if it fails.
+    Raises:
+        ConfigError: If it fails.
     """
     environment = {**os.environ, 'ROS_DOMAIN_ID': str(random.SystemRandom().randint(1, 100))}
     process = subprocess.Popen(
@@ -225,10 +226,10 @@ def table(comparisons: Sequence[Comparison]) -> str:
 
 
 def write_plot(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """
-    Draw accuracy and what the bytes of the link were used for.
+    """Draw accuracy and what the bytes of the link were used for.
 
-    :raises MissingDependency: if matplotlib is not installed
+    Raises:
+        MissingDependency: If matplotlib is not installed.
     """
     pyplot = file_pyplot()
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(12, 3.4))

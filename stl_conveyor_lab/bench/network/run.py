@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-One run of the cell over a shaped link; `stl_conveyor_lab.bench.network.link` starts it on the device side.
+"""One run of the cell over a shaped link; `stl_conveyor_lab.bench.network.link` starts it on the device side.
 
 Everything but the edge classifier runs in this process's network namespace, the edge classifier in
 the one that ``--edge-prefix`` enters. Writes OUT/traffic.json beside the run's own files.
@@ -35,8 +34,7 @@ _UDP = 17
 
 
 def traffic_class(port: int, domain: int) -> str:
-    """
-    Return what is sent to a UDP port: 'topics' or 'discovery'.
+    """Return what is sent to a UDP port: 'topics' or 'discovery'.
 
     What ROS tells of its graph (ros_discovery_info) goes to a port of its own and counts as
     discovery, as all does that is no topic of the cell.

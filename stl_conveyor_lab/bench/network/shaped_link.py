@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Two network namespaces with a shaped link between them: two machines in one.
+"""Two network namespaces with a shaped link between them: two machines in one.
 
 Each side has its own network and its own /dev/shm, so that nothing but the link joins them. The
 namespaces have no names; each lives as long as a process in it, and these end with the process
@@ -63,11 +62,11 @@ def why_no_link() -> str:
 
 
 class ShapedLink:
-    """
-    Both namespaces and the link, as a context manager.
+    """Both namespaces and the link, as a context manager.
 
-    :param kbit_per_s: rate of each direction, by a token bucket filter (tc-tbf(8)).
-    :param queue_bytes: what may wait in each direction; what does not fit is dropped.
+    Attributes:
+        kbit_per_s: Rate of each direction, by a token bucket filter (tc-tbf(8)).
+        queue_bytes: What may wait in each direction; what does not fit is dropped.
     """
 
     def __init__(self, kbit_per_s: float, queue_bytes: int = 8192) -> None:
@@ -77,10 +76,10 @@ class ShapedLink:
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> ShapedLink:
-        """
-        Make the namespaces and the link.
+        """Make the namespaces and the link.
 
-        :raises MissingDependency: if the system cannot; the message says what it lacks.
+        Raises:
+            MissingDependency: If the system cannot; the message says what it lacks.
         """
         try:
             for side in (DEVICE, EDGE):

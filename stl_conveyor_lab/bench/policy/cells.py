@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Measure policies, networks and bounds in the cells of the published figures.
+"""Measure policies, networks and bounds in the cells of the published figures.
 
 All policies of a cell see the same sequences. What thresholds by level earn in the long run
 (baseline, MDP) is solved for exactly, and the unlimited burst is the mean of the best items that
@@ -87,10 +86,10 @@ class Cell:
 
 
 def published_cells(path: Path) -> 'list[Cell]':
-    """
-    Read the points of the published figures 5, 6, 8 and 9.
+    """Read the points of the published figures 5, 6, 8 and 9.
 
-    Raises ConfigError when the file is not what it should be.
+    Raises:
+        ConfigError: When the file is not what it should be.
     """
     try:
         figures = json.loads(path.read_text(encoding='utf-8'))
@@ -193,8 +192,7 @@ def _seed(scenario: Scenario, effort: Effort) -> int:
 
 
 def enter(row: dict, policy: str, gains: np.ndarray, mdp: np.ndarray) -> None:
-    """
-    Enter the reward per item of a policy [S], played on the part like the MDP's [S], into a row.
+    """Enter the reward per item of a policy [S], played on the part like the MDP's [S], into a row.
 
     The MDP's loss, which is exact, gives the level.
     """
@@ -225,8 +223,7 @@ def best_share(pool: np.ndarray, share: float) -> float:
 
 
 def measure_cells(cells: 'list[Cell]', pool: np.ndarray, effort: Effort) -> 'list[dict]':
-    """
-    Measure cells of one scenario on the same sequences, all but the networks.
+    """Measure cells of one scenario on the same sequences, all but the networks.
 
     Returns for each cell a row: its place in the figures, published losses, and for each policy
     and bound {loss, ci95, ...}: what was played where it was solved for, else the difference to
@@ -275,8 +272,7 @@ def measure_cells(cells: 'list[Cell]', pool: np.ndarray, effort: Effort) -> 'lis
 def measure_networks(
     rows: 'list[dict]', cells: 'list[Cell]', pool: np.ndarray, networks: Networks, effort: Effort
 ) -> bool:
-    """
-    Add the networks to the rows of cells of one scenario, where a file is new.
+    """Add the networks to the rows of cells of one scenario, where a file is new.
 
     Returns whether there was anything to add.
     """
@@ -344,8 +340,7 @@ def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> 'li
 
 
 def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
-    """
-    Let the process change every quarter of a sequence, at (0.1, 4).
+    """Let the process change every quarter of a sequence, at (0.1, 4).
 
     The quarters are correlated (0.1, 0.1), i.i.d., correlated (0.1, 0.01), two-state arrivals
     (1 and 6). No policy is told; the DQN was trained for the first quarter.
@@ -424,8 +419,7 @@ def within_bucket(decisions: np.ndarray, intervals: np.ndarray, bucket: IntegerB
 def measure_time(
     pool: np.ndarray, networks: Networks, repeat: int = 20_000, runs: int = 5
 ) -> 'dict[str, dict]':
-    """
-    Time single decisions as the node makes them, on one core: microseconds, median and 99 %.
+    """Time single decisions as the node makes them, on one core: microseconds, median and 99 %.
 
     With garbage collection as it is and without it. Of several runs, that counts in which the
     process was least often put aside for others; how often that was is told, and the load of the
@@ -541,8 +535,7 @@ def check(rows: 'list[dict]', traces: 'list[dict]') -> 'dict[str, dict]':
 
 
 def _against_dqn(rows: 'list[dict]', policy: str) -> dict:
-    """
-    Compare a policy with the published DQN, cell by cell; {} where it was not measured.
+    """Compare a policy with the published DQN, cell by cell; {} where it was not measured.
 
     ``missed`` is by more than the tolerance; ``missed_within_reach`` the same, measured from the
     optimum that is told the hidden state where the published loss lies below that: no policy

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Compare the offloading policies with each other, with their bounds and with published curves.
+"""Compare the offloading policies with each other, with their bounds and with published curves.
 
     python -m stl_conveyor_lab.bench.policy --out OUT --reference DIR [--networks DIR]
         [--models DIR [--data FILE.npz]] [--items 100000] [--sequences 100] [--part-items 10000]

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Measure reward estimates, byte budgets and policies on recorded items of the cell's own models.
+"""Measure reward estimates, byte budgets and policies on recorded items of the cell's own models.
 
 The items were classified by the weak model and sent through the codec at every byte budget
 (``stl_conveyor_lab.data.streams``); none was fitted on. Sequences are permutations of them, and
@@ -49,10 +48,10 @@ def interval_over_items(values: np.ndarray) -> 'tuple[float, float]':
 
 
 class RecordedItems:
-    """
-    Items with what each classifier said, and the streams of each.
+    """Items with what each classifier said, and the streams of each.
 
-    Raises ConfigError for a file that has no such arrays.
+    Raises:
+        ConfigError: For a file that has no such arrays.
     """
 
     def __init__(self, path: Path, estimator: RewardEstimator):
@@ -93,13 +92,13 @@ def play(
     rate: Fraction, nominal_bytes: int, outcomes: Mapping[int, 'tuple[np.ndarray, np.ndarray]'],
     weak: np.ndarray,
 ) -> 'tuple[np.ndarray, dict]':
-    """
-    Play the items once, in an order [N], through the node's bucket.
-
-    intervals  int [N], time units after each item
-    outcomes   by budget: bytes used [N] and whether the answer is right [N]
+    """Play the items once, in an order [N], through the node's bucket.
 
     Returns the gain in accuracy of each item [N], and what was sent.
+
+    Args:
+        intervals: Int [N], time units after each item.
+        outcomes: By budget: bytes used [N] and whether the answer is right [N].
     """
     bucket = TokenBucket(rate, DEPTH, 1, nominal_bytes, start_ns=0)
     policy.reset()
@@ -200,8 +199,7 @@ def accuracy_by_bytes(streams: Mapping[int, RecordedStreams]) -> 'list[dict]':
 def measure_items(
     models: 'Path | None', data: 'Path | None', sequences: int = 12, seed: int = 0
 ) -> dict:
-    """
-    Measure on the cell's own models.
+    """Measure on the cell's own models.
 
     Loss per item when the best share r of the items by each metric is offloaded, and the part of
     the gap between entropy and perfect knowledge that the learned metric closes; calibration;

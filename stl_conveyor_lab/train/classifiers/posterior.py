@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-A second head for the weak model, which knows better when the first one is wrong.
+"""A second head for the weak model, which knows better when the first one is wrong.
 
 The weak model answers from the mean of its last activations. The head reads more of what is
 computed anyway (mean, spread and peak of the last two stages) and gives the probability q of each
@@ -69,10 +68,10 @@ def _node(kind: str, inputs: 'list[str]', output: str, **attributes) -> onnx.Nod
 
 
 def with_features(model: onnx.ModelProto) -> onnx.ModelProto:
-    """
-    Return the model with the output ``posterior/features``, float32 [N, F].
+    """Return the model with the output ``posterior/features``, float32 [N, F].
 
-    Raises ModelFileError for a graph that is not built of convolutions.
+    Raises:
+        ModelFileError: For a graph that is not built of convolutions.
     """
     model = without_posterior(model)
     graph = model.graph
@@ -186,11 +185,13 @@ def with_posterior(model: onnx.ModelProto, members: list) -> onnx.ModelProto:
 def add_posterior(
     path: 'str | Path', images: np.ndarray, classes: np.ndarray, labels: int, seed: int = 0
 ) -> None:
-    """
-    Train the head on images uint8 [N, S, S, 3] and write it into the weak model's file.
+    """Train the head on images uint8 [N, S, S, 3] and write it into the weak model's file.
 
     The images may be those that the weak model was trained on, as long as it is about as often
-    right on them as on others. Raises ModelFileError for a model that it cannot be added to.
+    right on them as on others.
+
+    Raises:
+        ModelFileError: For a model that it cannot be added to.
     """
     model = onnx.load(str(path))
     members = fit_members(features_of(model, images), classes, labels, seed)

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Turn a classifier's weights and activations into 8-bit integers, and measure whether that pays.
+"""Turn a classifier's weights and activations into 8-bit integers, and measure whether that pays.
 
     python -m stl_conveyor_lab.train.classifiers.quantise MODELS --images FOLDER --out weak_int8.onnx
 
@@ -36,10 +35,10 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    What quantisation did: accuracies and median times (s) of one image, before and after.
+    """What quantisation did: accuracies and median times (s) of one image, before and after.
 
-    :param agreement: share of the images on which both models say the same.
+    Attributes:
+        agreement: Share of the images on which both models say the same.
     """
 
     accuracy: float
@@ -57,13 +56,13 @@ class Comparison:
 
 
 def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) -> None:
-    """
-    Write an 8-bit version of an ONNX classifier, calibrated on images uint8 `[N, S, S, 3]`.
+    """Write an 8-bit version of an ONNX classifier, calibrated on images uint8 `[N, S, S, 3]`.
 
     Static quantisation with QuantizeLinear and DequantizeLinear around convolutions and matrix
     products, weights per channel.
 
-    :raises MissingDependency: if onnx is not installed.
+    Raises:
+        MissingDependency: If onnx is not installed.
     """
     try:
         from onnxruntime.quantization import (
@@ -97,8 +96,7 @@ def compare(
     before: str | Path, after: str | Path, images: NDArray[np.uint8], labels: NDArray[np.int64],
     threads: int = 1, repeats: int = 3,
 ) -> Comparison:
-    """
-    Run both models on images uint8 `[N, S, S, 3]` with labels `[N]`, one image at a time.
+    """Run both models on images uint8 `[N, S, S, 3]` with labels `[N]`, one image at a time.
 
     The models take turns, so that a busy machine slows both alike.
     """
@@ -124,11 +122,13 @@ def compare(
 def read_labelled(
     folder: Path, labels: Sequence[str], size: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """
-    Return images uint8 `[N, size, size, 3]` and labels `[N]`.
+    """Return images uint8 `[N, size, size, 3]` and labels `[N]`.
 
-    :param folder: a folder for each label; or .npz files with `pixels` and `labels`.
-    :raises ConfigError: if there are none.
+    Args:
+        folder: A folder for each label; or .npz files with `pixels` and `labels`.
+
+    Raises:
+        ConfigError: If there are none.
     """
     pixels, numbers = [], []
     for path in sorted(folder.glob('*.npz')):

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-r"""
-Train the progressive codec: from images and a strong classifier to shipped files.
+r"""Train the progressive codec: from images and a strong classifier to shipped files.
 
     python -m stl_conveyor_lab.train.codec.codec --data FOLDER --strong strong.pt --work FOLDER \\
         --models FOLDER
@@ -125,8 +124,7 @@ def normalised(images):
 
 
 def feature_importance(strong, images, analysis, spatial, recipe):
-    """
-    Return f32[K, regions and bands]: how much the strong classifier's features move with each.
+    """Return f32[K, regions and bands]: how much the strong classifier's features move with each.
 
     The mean square of the gradient of random projections of the pooled features with respect to
     the coefficients, relative to its mean.
@@ -264,8 +262,7 @@ def train_restoration(network, sampler, train, recipe, augment, checkpoint):
 
 
 def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoint):
-    """
-    Fine-tune the edge's network on prefixes; returns (its running average, the finished run).
+    """Fine-tune the edge's network on prefixes; returns (its running average, the finished run).
 
     Resumes from `checkpoint`. Network, sampler and strong classifier lie on the same device.
     """
@@ -316,8 +313,7 @@ def _smooth_knots(values):
 
 @torch.no_grad()
 def keep_to_the_local_answer(network, logits, received, log_side, classes, most=3.):
-    """
-    Trust the network less where the side information alone is right more often.
+    """Trust the network less where the side information alone is right more often.
 
     Likelihood sets both weights, but what is right most often may want less of the network where
     little has arrived: there the answer is to start at the local one's accuracy. Each knot counts
@@ -414,8 +410,7 @@ def _accuracy_facts(rows):
 
 
 def one_thread_times(models, images):
-    """
-    Return measure_times of a model folder, from a process in which NumPy has one thread.
+    """Return measure_times of a model folder, from a process in which NumPy has one thread.
 
     The libraries read that number when they are loaded, here long ago.
     """
@@ -435,11 +430,13 @@ def one_thread_times(models, images):
 
 def train_codec(data, strong_path, work, models, labels, size, recipe, augment='parts',
                 test_images=600, name=None, device='cpu'):
-    """
-    Run the whole recipe and enter `encoder` and `edge` into a model folder.
+    """Run the whole recipe and enter `encoder` and `edge` into a model folder.
 
     `device` ('cpu', 'cuda') does the gradients; all else runs on the processor. Returns the edge's
-    model card. Raises FileNotFoundError when there are no images.
+    model card.
+
+    Raises:
+        FileNotFoundError: When there are no images.
     """
     work, models = Path(work), Path(models)
     work.mkdir(parents=True, exist_ok=True)

@@ -77,8 +77,7 @@ class FoldedTrunk(nn.Module):
         self.classifier.load_state_dict(network._fc.state_dict())
 
     def forward(self, pixels, late=None, early_gradient=True):
-        """
-        Return logits [N, C] and pooled features [N, 1280] of (image - 127) / 128.
+        """Return logits [N, C] and pooled features [N, 1280] of (image - 127) / 128.
 
         `late` is added behind the first block at a 1/32 scale. Without `early_gradient` the
         blocks at the larger scales are not trained, which saves most of the time.
@@ -96,11 +95,13 @@ class FoldedTrunk(nn.Module):
 
 
 def load_exported(trunk, path):
-    """
-    Put the weights of an exported strong.onnx into a FoldedTrunk.
+    """Put the weights of an exported strong.onnx into a FoldedTrunk.
 
     The file has its batch norms folded too, so its convolutions, in the order in which they are
-    computed, are the trunk's. Raises ModelFileError when they are not.
+    computed, are the trunk's.
+
+    Raises:
+        ModelFileError: When they are not.
     """
     import onnx
     from onnx import numpy_helper
@@ -125,8 +126,7 @@ def load_exported(trunk, path):
 
 
 def load_strong(path, classes, image_size):
-    """
-    Return a FoldedTrunk from a checkpoint of EfficientNet-Lite0, or from its strong.onnx.
+    """Return a FoldedTrunk from a checkpoint of EfficientNet-Lite0, or from its strong.onnx.
 
     A checkpoint is a state dict; the weights of an exported file are rounded to half precision.
     """
@@ -150,8 +150,7 @@ def byte_features(received):
 
 
 class Restoration(nn.Module):
-    """
-    Takes the edges of the patches out of a decoded image, and much of the noise.
+    """Takes the edges of the patches out of a decoded image, and much of the noise.
 
     A residual network on cells of 8 x 8 pixels, one stack of channels for each: at 224 pixels
     with 96 channels .29 GMAC. It is told how many bytes arrived, and where in its patch a cell
@@ -186,8 +185,7 @@ class Restoration(nn.Module):
 
 
 class EdgeNetwork(nn.Module):
-    """
-    Linear synthesis, restoration, the whole strong trunk, a branch from the latents, and fusion.
+    """Linear synthesis, restoration, the whole strong trunk, a branch from the latents, and fusion.
 
     Branch and restoration start as nothing. The side information enters as logarithms with a
     weight that depends on the bytes received; so does the temperature of the answer. With
@@ -234,8 +232,7 @@ class EdgeNetwork(nn.Module):
         return image if self.restoration is None else self.restoration(image, received)
 
     def logits(self, latents, received, early_gradient=True, image=None):
-        """
-        Return logits without side information, and the pooled features.
+        """Return logits without side information, and the pooled features.
 
         `image` is what `restored` gives, if it is known already.
         """
@@ -349,8 +346,7 @@ class PrefixSampler(nn.Module):
         return (value + self.offset).reshape(len(value), -1, self.grid, self.grid)
 
     def forward(self, images, lengths, loss=None, packet_bytes=None):
-        """
-        Return (latents, bytes received) for prefixes of about `lengths` bytes f32[N].
+        """Return (latents, bytes received) for prefixes of about `lengths` bytes f32[N].
 
         `loss` f32[N] is the probability that a packet of `packet_bytes` f32[N] is lost.
         """

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Fit the constants of a codec to images: transform, quantiser, order of importance, tables.
+"""Fit the constants of a codec to images: transform, quantiser, order of importance, tables.
 
 NumPy alone; the neural half is in codec.py.
 """
@@ -59,8 +58,7 @@ def _leading(covariance: np.ndarray, count: int) -> np.ndarray:
 
 def pca_transform(images: np.ndarray, patch: int, coarse: int, fine: int,
                   fine_patch: int) -> tuple:
-    """
-    Return (mean f32[D], analysis f32[K, D]) from images u8[N, S, S, 3]; D = patch*patch*3.
+    """Return (mean f32[D], analysis f32[K, D]) from images u8[N, S, S, 3]; D = patch*patch*3.
 
     The first `coarse` rows are the principal components of whole patches; then come `fine`
     components of what these leave over in sub-patches of side `fine_patch`, once for each
@@ -100,8 +98,7 @@ def transform(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray,
 
 
 def spatial_transform(values: np.ndarray, channels: int) -> tuple:
-    """
-    Return (offset f32[K, positions], spatial f32[channels, positions, positions]).
+    """Return (offset f32[K, positions], spatial f32[channels, positions, positions]).
 
     The offset is the mean of coefficients f32[N, K, positions]; row i of a channel's matrix is
     the i-th principal component of its map, scaled so that all bands have the same deviation.
@@ -180,8 +177,7 @@ def _centroids(values: np.ndarray, planes: np.ndarray, step: np.ndarray) -> np.n
 def order_groups(values: np.ndarray, planes: np.ndarray, step: np.ndarray, shrink: np.ndarray,
                  region_map: np.ndarray, importance: np.ndarray, limit: int,
                  band_map: np.ndarray | None = None, banded: int = 0) -> tuple:
-    """
-    Return (channel, plane, region) of up to `limit` groups, most useful per bit first.
+    """Return (channel, plane, region) of up to `limit` groups, most useful per bit first.
 
     The use of a group is the squared error that it removes times importance f32[K, regions].
     The first `banded` channels are cut by `band_map`, the others by `region_map`.
@@ -235,8 +231,7 @@ def _distribution(counts: np.ndarray, legal: int) -> np.ndarray:
 
 def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
            starts: np.ndarray) -> tuple:
-    """
-    Count symbols per group and context; packets of item n start at groups `starts[n]` (sorted).
+    """Count symbols per group and context; packets of item n start at groups `starts[n]` (sorted).
 
     Returns (counts f64[G, CONTEXTS, ALPHABET], bits f32[N, G] under the spec's tables).
     """
@@ -320,8 +315,7 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
              rings: int = 1, max_groups: int = 1600, importance: np.ndarray | None = None,
              side: np.ndarray | None = None, seed: int = 0, offset: np.ndarray | None = None,
              spatial: np.ndarray | None = None) -> CodecSpec:
-    """
-    Fit quantiser, order, contexts and tables to images u8[N, S, S, 3].
+    """Fit quantiser, order, contexts and tables to images u8[N, S, S, 3].
 
     `importance` f32[K, regions and bands] weighs the squared error of each channel (default:
     all one); `side` f32[N, C] are local probabilities (default: a nearly certain classifier);
@@ -400,8 +394,7 @@ def group_bits(spec: CodecSpec, quantised: np.ndarray) -> np.ndarray:
 
 
 def symbol_bits(spec: CodecSpec, quantised: np.ndarray) -> np.ndarray:
-    """
-    Return f32[G, ALPHABET]: bits of each symbol without regard to contexts.
+    """Return f32[G, ALPHABET]: bits of each symbol without regard to contexts.
 
     Scaled so that each group's mean is that of the context coder on i8[N, K, positions].
     """

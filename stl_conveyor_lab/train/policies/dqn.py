@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Train offloading policies that look at history: the DQN of one bucket, and one for all buckets.
+"""Train offloading policies that look at history: the DQN of one bucket, and one for all buckets.
 
     python -m stl_conveyor_lab.train.policies.dqn --metrics FILE.csv --out DIR [--only NAME ...]
         [--method told|returns|fitted-q] [--start FILE.onnx] [--rounds N] [--seed N]
@@ -82,11 +81,11 @@ _MAX_EQUATIONS = 420  # of a task with correlated rewards: it takes some seconds
 
 
 class UniversalTasks:
-    """
-    Draws tasks of every kind: scenarios, buckets and distributions of rewards.
+    """Draws tasks of every kind: scenarios, buckets and distributions of rewards.
 
-    pool     metrics of items that half of the tasks use
-    changes  scenarios that follow each other at one bucket
+    Attributes:
+        pool: Metrics of items that half of the tasks use.
+        changes: Scenarios that follow each other at one bucket.
     """
 
     def __init__(self, pool: np.ndarray, changes: int = 2):
@@ -149,10 +148,10 @@ class UniversalTasks:
 
 
 def train(trainer, checkpoint: Path, keep_every: int = 1) -> float:
-    """
-    Train to the end of the plan, from the checkpoint if there is one; return the seconds.
+    """Train to the end of the plan, from the checkpoint if there is one; return the seconds.
 
-    keep_every  iterations between two checkpoints
+    Args:
+        keep_every: Iterations between two checkpoints.
     """
     if checkpoint.exists():
         trainer.resume(checkpoint)
@@ -166,13 +165,14 @@ def train(trainer, checkpoint: Path, keep_every: int = 1) -> float:
 
 
 def make_trainer(name: str, method: str, pool: np.ndarray, task: 'Task | None', log, **plan):
-    """
-    Make the trainer of a network, and what is to be written with it.
+    """Make the trainer of a network, and what is to be written with it.
 
-    task  the one that it shall serve; None for all
-    plan  fields of the method's plan that are not to be as usual
+    Args:
+        task: The one that it shall serve; None for all.
+        plan: Fields of the method's plan that are not to be as usual.
 
-    Raises ConfigError for a method that it is not trained by.
+    Raises:
+        ConfigError: For a method that it is not trained by.
     """
     if task is None:
         tasks = UniversalTasks(pool)

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-The published DQN: fitted Q-iteration with a target network and a discount.
+"""The published DQN: fitted Q-iteration with a target network and a discount.
 
 Qiu et al., "Adaptive Edge Offloading for Image Classification Under Rate Limit", IEEE TCAD 2022.
 State: the last 96 metrics (and inter-arrival times), and the tokens. Because items do not depend
@@ -29,14 +28,14 @@ from stl_conveyor_lab.train.policies.task import make_network, Task, windows_of
 
 @dataclass(frozen=True)
 class FittedQPlan:
-    """
-    How long to train.
+    """How long to train.
 
-    iterations   rounds of new sequences; each copies the network ``copies`` times
-    sequences, items  drawn for each round
-    copies       of the network to the one that gives the targets, in a round
-    steps        gradient steps between two copies
-    discount     for each item
+    Attributes:
+        iterations: Rounds of new sequences; each copies the network ``copies`` times.
+        sequences, items: Drawn for each round.
+        copies: Of the network to the one that gives the targets, in a round.
+        steps: Gradient steps between two copies.
+        discount: For each item.
     """
 
     iterations: int = 12

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Learn the worth of a token from the optimum that is told the hidden state.
+"""Learn the worth of a token from the optimum that is told the hidden state.
 
 In the simulator the hidden state of each item is known (location, state of the arrivals), and
 what a token is worth to a policy that is told it has been solved for exactly
@@ -33,21 +32,22 @@ from stl_conveyor_lab.train.policies.task import make_network, Task
 
 @dataclass(frozen=True)
 class ToldPlan:
-    """
-    How long and how wide to train.
+    """How long and how wide to train.
 
-    iterations  rounds of new sequences; each makes rows / batch gradient steps
-    rows        histories learned from in a round, each once
-    batch       histories in one step
-    tasks       most tasks that are solved in all; each round solves ``fresh`` new ones
-    chosen      tasks that play in a round
-    sequences   of each task in a round
-    items       length of a sequence
-    locations   bins of the location
-    focus       distance of reward and worth within which errors count most, in rewards (in their
-                95th percentiles for the universal network)
-    elsewhere   how much other errors count, 0..1
     width, depth of the network
+
+    Attributes:
+        iterations: Rounds of new sequences; each makes rows / batch gradient steps.
+        rows: Histories learned from in a round, each once.
+        batch: Histories in one step.
+        tasks: Most tasks that are solved in all; each round solves ``fresh`` new ones.
+        chosen: Tasks that play in a round.
+        sequences: Of each task in a round.
+        items: Length of a sequence.
+        locations: Bins of the location.
+        focus: Distance of reward and worth within which errors count most, in rewards (in their
+            95th percentiles for the universal network).
+        elsewhere: How much other errors count, 0..1.
     """
 
     iterations: int = 60
@@ -91,13 +91,13 @@ def worth_at_knots(marginal: np.ndarray, knots: 'np.ndarray | None') -> np.ndarr
 
 
 class ToldTrainer:
-    """
-    Regression on the worth that is told.
+    """Regression on the worth that is told.
 
-    layout  what the network sees
-    knots   relative levels of the outputs; None is one output for each level (one bucket only)
-    draw    function of a random generator that draws tasks with the same bucket and pool; the
-            scenarios follow each other in a sequence
+    Attributes:
+        layout: What the network sees.
+        knots: Relative levels of the outputs; None is one output for each level (one bucket only).
+        draw: Function of a random generator that draws tasks with the same bucket and pool; the
+            scenarios follow each other in a sequence.
     """
 
     def __init__(self, layout: HistoryFormat, knots, draw, plan: ToldPlan, log=print):

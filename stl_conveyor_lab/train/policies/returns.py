@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Fitted Q by coupled returns: policy iteration with samples that need no bootstrap.
+"""Fitted Q by coupled returns: policy iteration with samples that need no bootstrap.
 
 Items do not depend on decisions, so along one sequence the return of the present policy is known
 for *every* starting level by one backward recursion. Started from n' and n'' and fed the same
@@ -27,17 +26,18 @@ from stl_conveyor_lab.train.policies.task import make_network, unit_of, windows_
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """
-    How long and how wide to train.
+    """How long and how wide to train.
 
-    iterations   steps of policy iteration; the first follows the i.i.d. MDP
-    sequences    drawn anew for each iteration, shared out among the tasks
-    items        length of a sequence
-    tail         items at the end of a sequence whose returns are cut short and not learned
-    replay       how many iterations' samples to learn from; the older ones followed older policies
-    steps        gradient steps for each iteration
-    batch        histories in one step
     width, depth of the network
+
+    Attributes:
+        iterations: Steps of policy iteration; the first follows the i.i.d. MDP.
+        sequences: Drawn anew for each iteration, shared out among the tasks.
+        items: Length of a sequence.
+        tail: Items at the end of a sequence whose returns are cut short and not learned.
+        replay: How many iterations' samples to learn from; the older ones followed older policies.
+        steps: Gradient steps for each iteration.
+        batch: Histories in one step.
     """
 
     iterations: int = 4
@@ -56,11 +56,11 @@ class TrainingPlan:
 def coupled_returns(
     sequences: Sequences, bucket: IntegerBucket, worth: np.ndarray, final: np.ndarray
 ) -> np.ndarray:
-    """
-    Return samples of the worth of a token, float32 [S, T, M + 1 - P], at the levels P..M.
+    """Return samples of the worth of a token, float32 [S, T, M + 1 - P], at the levels P..M.
 
-    worth  the policy that is followed, [S, T, M + 1 - P]: offload when the reward reaches it
-    final  what a level is worth after the last item, [M + 1]
+    Args:
+        worth: The policy that is followed, [S, T, M + 1 - P]: offload when the reward reaches it.
+        final: What a level is worth after the last item, [M + 1].
     """
     cost, gain, full = bucket.cost, bucket.gain, bucket.full
     n_items, n_sequences = sequences.rewards.shape
@@ -84,12 +84,12 @@ def coupled_returns(
 
 
 class Trainer:
-    """
-    Policy iteration with one network, over one task or many.
+    """Policy iteration with one network, over one task or many.
 
-    layout  what the network sees
-    knots   relative levels of the outputs; None is one output for each level (one bucket only)
-    draw    function of a random generator that draws the tasks of one iteration
+    Attributes:
+        layout: What the network sees.
+        knots: Relative levels of the outputs; None is one output for each level (one bucket only).
+        draw: Function of a random generator that draws the tasks of one iteration.
     """
 
     def __init__(self, layout: HistoryFormat, knots, draw, plan: TrainingPlan, log=print):

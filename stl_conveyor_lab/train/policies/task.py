@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-What all trainings of offloading policies share: the task, the network and its input, the export.
+"""What all trainings of offloading policies share: the task, the network and its input, the export.
 
 The network answers, from the history h of metrics (and inter-arrival times), the worth of a
 token at every bucket level at once:
@@ -137,10 +136,10 @@ def export(
 
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:
-    """
-    Start from the weights of an exported network.
+    """Start from the weights of an exported network.
 
-    Raises ConfigError for a file that is no network of this shape.
+    Raises:
+        ConfigError: For a file that is no network of this shape.
     """
     import onnx
     from onnx import numpy_helper
@@ -159,10 +158,10 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
 
 
 def load_metrics(path: Path) -> np.ndarray:
-    """
-    Read the column "metric" of a CSV file, sorted.
+    """Read the column "metric" of a CSV file, sorted.
 
-    Raises ConfigError when there is no such file or column.
+    Raises:
+        ConfigError: When there is no such file or column.
     """
     try:
         header, *lines = path.read_text(encoding='utf-8').splitlines()

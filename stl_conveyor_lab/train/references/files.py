@@ -8,8 +8,7 @@ from stl_conveyor_lab.train.onnx_export import export_onnx
 
 
 def write_reference(references, role, encoder, decoder, code, labels):
-    """
-    Write the three files of a codec and enter them into the folder's manifest.
+    """Write the three files of a codec and enter them into the folder's manifest.
 
     encoder, decoder: (module, example inputs, names of the inputs, names of the outputs). code:
     a TrainedCode.

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-r"""
-Train the recurrent codec to compare with.
+r"""Train the recurrent codec to compare with.
 
     python -m stl_conveyor_lab.train.references.recurrent --data FOLDER --models FOLDER \\
         --work FOLDER --references FOLDER

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-r"""
-Train ST, the published progressive codec, to compare with.
+r"""Train ST, the published progressive codec, to compare with.
 
     python -m stl_conveyor_lab.train.references.st --data FOLDER --models FOLDER \\
         --work FOLDER --references FOLDER [--st-weights FOLDER] [--features 4]
@@ -195,8 +194,7 @@ def train_st(encoder, decoder, train, strong, recipe, work, augment):
 
 
 def fit_code(encoder, images, name, features, part=.9999):
-    """
-    Return the StCode: 64 levels over all but the rarest values, and each feature's counts.
+    """Return the StCode: 64 levels over all but the rarest values, and each feature's counts.
 
     images: u8[N, S, S, 3] of the training split. Each count is one more than what was seen, so
     that every level has a code.

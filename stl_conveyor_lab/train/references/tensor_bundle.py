@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Read the variables of a TensorFlow checkpoint without TensorFlow.
+"""Read the variables of a TensorFlow checkpoint without TensorFlow.
 
 A checkpoint `variables` is `variables.index`, a sorted string table (the uncompressed table
 format of LevelDB) of BundleEntryProto messages by name, and one shard of raw values, as
@@ -66,11 +65,12 @@ def _shape(message: bytes) -> 'tuple[int, ...]':
 
 
 def read_tensor_bundle(prefix: Path) -> 'dict[str, np.ndarray]':
-    """
-    Return the float32 variables of a checkpoint by name.
+    """Return the float32 variables of a checkpoint by name.
 
-    prefix: path of the checkpoint without `.index`. Raises FileNotFoundError, or ValueError for
-    a file that is no checkpoint.
+    prefix: path of the checkpoint without `.index`.
+
+    Raises:
+        FileNotFoundError: Or ValueError for a file that is no checkpoint.
     """
     index = Path(f'{prefix}.index').read_bytes()
     values = Path(f'{prefix}.data-00000-of-00001').read_bytes()

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-r"""
-Tune a classifier on the output of a codec to compare with, by the recipe of ours.
+r"""Tune a classifier on the output of a codec to compare with, by the recipe of ours.
 
     python -m stl_conveyor_lab.train.references.tune --codec webp_6_may_downscale --data FOLDER \\
         --models FOLDER --work FOLDER --references FOLDER

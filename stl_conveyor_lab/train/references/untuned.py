@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-r"""
-Make a model folder whose codec is fitted to one set of images and whose classifier to another.
+r"""Make a model folder whose codec is fitted to one set of images and whose classifier to another.
 
     python -m stl_conveyor_lab.train.references.untuned --fit FOLDER [FOLDER ...] --work FOLDER \\
         --models FOLDER

@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-Fit the reward estimator and the byte budgets of a model folder.
+"""Fit the reward estimator and the byte budgets of a model folder.
 
     python -m stl_conveyor_lab.train.reward.fit --models DIR --data FILE.npz [--seed 0]
 
@@ -101,8 +100,7 @@ def _joined(members):
 def fit_network(
     probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray, seed: int
 ) -> NetworkReward:
-    """
-    Fit the learned estimator.
+    """Fit the learned estimator.
 
     probabilities [N, C]; weak_correct, strong_correct [N]. The result's distribution is that of
     the items fitted on; replace it by that of items left out.
@@ -126,11 +124,12 @@ def fit(
     probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray,
     seed: int = 0, posteriors: 'np.ndarray | None' = None,
 ) -> 'tuple[RewardEstimator, dict, np.ndarray]':
-    """
-    Fit the estimators, compare them on items left out.
+    """Fit the estimators, compare them on items left out.
 
     Returns the best, the measurement, and the best one's estimates [N] of items left out.
-    Raises ConfigError with fewer than 100 items.
+
+    Raises:
+        ConfigError: With fewer than 100 items.
     """
     probabilities = checked_probabilities(probabilities)
     weak = np.asarray(weak_correct, dtype=bool)
