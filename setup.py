@@ -4,6 +4,8 @@
 
 ROS installs the package through CMakeLists.txt; what both need is stated in package.xml.
 """
+from __future__ import annotations
+
 from pathlib import Path
 from xml.etree import ElementTree
 

@@ -5,18 +5,26 @@
 The argument `nodes` names which. Nodes are lifecycle nodes that configure and activate themselves
 and try again where that fails; with `autostart:=false` they wait for a lifecycle manager.
 """
+from __future__ import annotations
+
 import os
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, SetParameter
 
-from stl_conveyor.errors import ConfigError
+from launch import LaunchDescription
 from stl_conveyor.deploy.fastdds_profiles import NODE_ROLES
-from stl_conveyor.deploy.launching import flag, PACKAGE, shared, with_profile
+from stl_conveyor.deploy.launching import PACKAGE, flag, shared, with_profile
+from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.topics import (
-    DEVICE, DEVICE_REMAPPINGS, EDGE, EVERY_NODE, GAZEBO, SIMULATION)
+    DEVICE,
+    DEVICE_REMAPPINGS,
+    EDGE,
+    EVERY_NODE,
+    GAZEBO,
+    SIMULATION,
+)
 
 NODES = EVERY_NODE + GAZEBO
 

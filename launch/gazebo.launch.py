@@ -6,10 +6,12 @@
 world of your own (SDF) with the names of worlds/cell.sdf. Takes every argument of cell.launch.py;
 this lists them: `ros2 launch stl_conveyor gazebo.launch.py --show-args`
 """
+from __future__ import annotations
+
 import math
 import os
-from pathlib import Path
 import tempfile
+from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.conditions import IfCondition
@@ -23,7 +25,13 @@ from stl_conveyor.deploy.launching import cell_with, flag, shared
 from stl_conveyor.nodes.base.topics import DEVICE, EDGE, GAZEBO
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.gazebo_world import (
-    BEAM_FRAME, BEAM_HEIGHT, OPTICAL_FRAME, shipped_files, WORLD, write_files)
+    BEAM_FRAME,
+    BEAM_HEIGHT,
+    OPTICAL_FRAME,
+    WORLD,
+    shipped_files,
+    write_files,
+)
 
 NODES = GAZEBO + DEVICE + EDGE + ('link_emulator', 'cell_monitor')
 SERVICES = {

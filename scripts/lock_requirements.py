@@ -7,13 +7,15 @@ Resolves requirements/{numpy,colcon,ros,runtime,test}.txt with each interpreter'
 writes requirements/constraints.txt, which scripts/setup_environment.py passes to pip. Run it
 after a change to these files: scripts/lock_requirements.py python3.10 python3.11 ...
 """
+from __future__ import annotations
+
 import argparse
 import json
-from pathlib import Path
 import re
 import subprocess
 import sys
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = ('numpy', 'colcon', 'ros', 'runtime', 'test')

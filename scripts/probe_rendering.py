@@ -7,9 +7,11 @@ A library that can be found may still lack its driver, so EGL is really initiali
 (EGL_EXT_platform_device) as MuJoCo does it. A broken driver may crash, therefore this is a
 process of its own.
 """
+from __future__ import annotations
+
 import ctypes
-from ctypes.util import find_library
 import sys
+from ctypes.util import find_library
 
 EGL_PLATFORM_DEVICE_EXT = 0x313F
 

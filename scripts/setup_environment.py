@@ -10,14 +10,13 @@ hash of what went in, so that a second call does nothing and takes a fraction of
 
 Runs on the system's Python (3.10 or newer) with the standard library alone.
 """
+from __future__ import annotations
+
 import argparse
-from contextlib import contextmanager
-from dataclasses import dataclass
 import fcntl
 import hashlib
 import json
 import os
-from pathlib import Path
 import re
 import shlex
 import shutil
@@ -25,7 +24,10 @@ import subprocess
 import sys
 import sysconfig
 import time
-from typing import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 PACKAGE = 'stl_conveyor'
 OLDEST_PYTHON = (3, 10)

@@ -6,9 +6,9 @@ Each message names the thing and the remedy.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 import enum
 import sys
+from collections.abc import Callable
 
 
 class Level(enum.IntEnum):

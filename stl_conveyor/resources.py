@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Find the files that ship beside the code: configuration, worlds, models."""
+from __future__ import annotations
+
 import os
-from pathlib import Path
 import sys
+from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
 

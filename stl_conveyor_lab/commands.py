@@ -26,7 +26,7 @@ def _train(options: argparse.Namespace) -> None:
     # when torch is loaded.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     try:
-        from stl_conveyor_lab.train.pipeline import DEFAULT_MINUTES, train_items, TrainSettings
+        from stl_conveyor_lab.train.pipeline import DEFAULT_MINUTES, TrainSettings, train_items
     except ImportError as error:
         if error.name and error.name.split('.')[0] not in _TRAINING:
             raise

@@ -1,33 +1,43 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Run nodes on real DDS in a test, send them anything, and wait for what they say."""
+from __future__ import annotations
+
 import array
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 import json
 import os
-from pathlib import Path
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
 from ros_domains import give_back, own_domain_id
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import (
-    Actuation, Classification, FeatureFeedback, ItemCapture, ItemTruth, OffloadDecision,
-    ProgressiveFeature, SortOutcome, TokenBucketState)
-from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
+    Actuation,
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    ItemTruth,
+    OffloadDecision,
+    ProgressiveFeature,
+    SortOutcome,
+    TokenBucketState,
+)
 from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
 from stl_conveyor.nodes.base.topics import node_module
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,10 +190,10 @@ def make_classification(item_id, stamp_ns, class_id, source=Classification.SOURC
 def device_specs(models, *, group='device', edge=True, **changes):
     """Return the product's nodes without the camera, edge and device wired directly."""
     from stl_conveyor.nodes.device.actuator import Actuator
-    from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
     from stl_conveyor.nodes.device.encoder import EncoderNode
     from stl_conveyor.nodes.device.local_classifier import LocalClassifier
     from stl_conveyor.nodes.device.offload_policy import OffloadPolicy
+    from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
     plan = [
         (Actuator, {'guard': GUARD}, {}, 'act'),
         (LocalClassifier, {'models_dir': str(models)}, {}, group),

@@ -1,13 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Codecs on which compiled code and Python code are compared."""
+from __future__ import annotations
+
 import pytest
 
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.resources import share_path
-from stl_conveyor_lab.train.codec.fit import (
-    fit_spec, pca_transform, spatial_transform, transform)
+from stl_conveyor_lab.train.codec.fit import fit_spec, pca_transform, spatial_transform, transform
 from stl_conveyor_lab.train.tiny import tiny_images
 
 

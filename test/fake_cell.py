@@ -1,7 +1,9 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A cell without physics, with the interface of MujocoCell, for fast tests of what is around."""
-from typing import List, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,8 +23,8 @@ class FakeCell:
         """Put the plan on the belt."""
         self.cell, self.plan, self.time_unit = cell, tuple(plan), time_unit
         self.time = 0.0
-        self.strokes: List[tuple] = []  # (time of contact, lane)
-        self.fired: List[tuple] = []
+        self.strokes: list[tuple] = []  # (time of contact, lane)
+        self.fired: list[tuple] = []
         self._rest_at = {}
         self._rested = set()
         self._to_camera = (cell.camera.x - cell.belt.start) / cell.belt.speed

@@ -1,17 +1,19 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Gazebo and its bridge as the cell sees them: the bridged topics, and no physics behind them."""
+from __future__ import annotations
+
 import array
-from dataclasses import dataclass
 import math
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
+import numpy as np
 from fake_cell import class_colour
 from geometry_msgs.msg import TransformStamped
-import numpy as np
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -23,9 +25,17 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.gazebo_world import (
-    beam_angle, BEAM_FRAME, BEAM_HEIGHT, BEAM_RAYS, CAMERA_RATE, MAX_COMMAND_AGE, OPTICAL_FRAME,
-    pusher_name, pusher_topic)
-from stl_conveyor.sim.layout import bin_extent, BIN_FLOOR, PUSHER_HOME
+    BEAM_FRAME,
+    BEAM_HEIGHT,
+    BEAM_RAYS,
+    CAMERA_RATE,
+    MAX_COMMAND_AGE,
+    OPTICAL_FRAME,
+    beam_angle,
+    pusher_name,
+    pusher_topic,
+)
+from stl_conveyor.sim.layout import BIN_FLOOR, PUSHER_HOME, bin_extent
 
 STEP_NS = 20_000_000       # of simulated time: of every message that is not an image
 PUSHER_SPEED = 1.0         # m/s

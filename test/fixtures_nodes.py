@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the node tests: a tiny model folder with the classes of the shipped cell."""
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

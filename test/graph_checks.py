@@ -1,13 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What a graph of nodes is made of, and whether its publishers and subscriptions fit together."""
-from dataclasses import dataclass
+from __future__ import annotations
+
 import time
+from dataclasses import dataclass
 
 from rclpy.action import (
-    get_action_client_names_and_types_by_node, get_action_server_names_and_types_by_node)
+    get_action_client_names_and_types_by_node,
+    get_action_server_names_and_types_by_node,
+)
 from rclpy.node import Node
-from rclpy.qos import qos_check_compatible, QoSCompatibility
+from rclpy.qos import QoSCompatibility, qos_check_compatible
 
 # Each action is three services and two topics with this in their names.
 ACTION_PART = '/_action/'

@@ -1,15 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Run `ros2 launch` as a person does: in a terminal of its own, ended by Ctrl-C."""
-from contextlib import contextmanager
+from __future__ import annotations
+
 import importlib.util
 import os
-from pathlib import Path
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from ros_domains import own_domain_id

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A PLC to test against: pymodbus's own server, with a program that moves diverters."""
+from __future__ import annotations
+
 import asyncio
 import queue
 import threading

@@ -5,9 +5,11 @@
 In one domain, nodes of one name answer for each other. A domain that was given back waits
 behind all others, until nobody remembers its nodes.
 """
-from collections import deque
+from __future__ import annotations
+
 import os
 import random
+from collections import deque
 
 # Those between reach into the ports that the system gives out itself.
 _numbers = [number for number in (*range(1, 101), *range(215, 232))

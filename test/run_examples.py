@@ -1,12 +1,22 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Records and summaries of runs that never were, for tests of what is made of them."""
+from __future__ import annotations
+
 from pathlib import Path
 
-from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.assess.scoring import (
-    Action, Answer, Decision, ItemRecord, Quantiles, score, slack_ms, Transfer)
+    Action,
+    Answer,
+    Decision,
+    ItemRecord,
+    Quantiles,
+    Transfer,
+    score,
+    slack_ms,
+)
 from stl_conveyor.assess.summary import RunSettings, Summary
+from stl_conveyor.cell.description import CellDescription
 
 CELL = CellDescription.load(Path(__file__).parents[1] / 'config' / 'cell.yaml')
 FULL = ItemRecord(

@@ -1,20 +1,22 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The package is whole: manifests agree, messages and executables are built, setup explains."""
+from __future__ import annotations
+
 import array
 import ast
 import importlib.util
 import os
-from pathlib import Path
 import re
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 import stl_conveyor
-from stl_conveyor.nodes.base.topics import node_module, ROOMS
+from stl_conveyor.nodes.base.topics import ROOMS, node_module
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
@@ -188,6 +190,7 @@ def filled(message):
 @pytest.mark.parametrize('name', MESSAGES)
 def test_every_message_round_trips(name):
     from rclpy.serialization import deserialize_message, serialize_message
+
     import stl_conveyor.msg
 
     kind = getattr(stl_conveyor.msg, name)

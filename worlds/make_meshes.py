@@ -9,13 +9,15 @@ pitch and depth: at half a millimetre per pixel nobody sees the helix.
 
     python worlds/make_meshes.py [folder]        needs manifold3d
 """
+from __future__ import annotations
+
 import math
-from pathlib import Path
 import struct
 import sys
+from pathlib import Path
 
-from manifold3d import CrossSection, Manifold, OpType
 import numpy as np
+from manifold3d import CrossSection, Manifold, OpType
 
 SEGMENTS = 28           # of a circle; bearings and washers fill few pixels
 PITCH = 1.25            # M8 coarse, ISO 261

@@ -9,29 +9,31 @@ packets with all headers. The rates are played by the policies of the node, on t
 were measured here, each offload for a whole token (the cell gives back what a stream leaves
 over).
 """
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
 import csv
+import json
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-import json
 from pathlib import Path
-import time
 from typing import Any
 
 import numpy as np
 
-from stl_conveyor.assess.reliability import calibration_error, reliability
 from stl_conveyor.assess.intervals import wilson
+from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.received import BATCH, receive
+from stl_conveyor.assess.reliability import calibration_error, reliability
 from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.assess.plotting import file_pyplot
-from stl_conveyor.policy import make_policy, RewardEstimator
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.policy import RewardEstimator, make_policy
 from stl_conveyor.policy.play import play
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image_folder import list_images, load_images, open_square
-from stl_conveyor.models.classifier import Classifier
-from stl_conveyor.models.model_folder import ModelFolder
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
 RATES = (Fraction(1, 20), Fraction(1, 10), Fraction(1, 5), Fraction(3, 10), Fraction(1, 2),
@@ -50,7 +52,7 @@ class TestImages:
 
     images: np.ndarray
     classes: np.ndarray
-    names: 'tuple[str, ...]'
+    names: tuple[str, ...]
     split: str
 
 
@@ -63,7 +65,7 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, right: np.ndarray) -> 'Share':
+    def of(cls, right: np.ndarray) -> Share:
         """Return that of bool[N] (Wilson)."""
         low, high = wilson(int(right.sum()), len(right))
         return cls(round(float(right.mean()), 4), round(low, 4), round(high, 4))
@@ -72,8 +74,8 @@ class Share:
         return f'{self.accuracy:.3f} [{self.low:.3f}, {self.high:.3f}]'
 
 
-def load_test_images(data: Path, folder: ModelFolder, split: 'str | None' = None,
-                     label_column: 'str | None' = None) -> TestImages:
+def load_test_images(data: Path, folder: ModelFolder, split: str | None = None,
+                     label_column: str | None = None) -> TestImages:
     """Return the images to evaluate on.
 
     Of a prepared folder (WORK/images of a training) its test split; of a folder of images its test
@@ -114,7 +116,7 @@ def load_test_images(data: Path, folder: ModelFolder, split: 'str | None' = None
 
 def play_offloading(estimator: RewardEstimator, estimates: np.ndarray, weak_right: np.ndarray,
                     edge_right: np.ndarray, rates: Sequence[Fraction] = RATES,
-                    depth: Fraction = DEPTH, seed: int = 0) -> 'list[dict]':
+                    depth: Fraction = DEPTH, seed: int = 0) -> list[dict]:
     """Return what offloading buys, a row for each rate, from outcomes bool[N] and estimates [N].
 
     Each item appears equally often, in random order. `random` and `hindsight` (the best choice of
@@ -149,7 +151,7 @@ def play_offloading(estimator: RewardEstimator, estimates: np.ndarray, weak_righ
     return rows
 
 
-def stage_times(folder: ModelFolder, images: np.ndarray, budget: int) -> 'dict[str, float]':
+def stage_times(folder: ModelFolder, images: np.ndarray, budget: int) -> dict[str, float]:
     """Return median milliseconds of each stage for one item, one thread."""
     weak, strong = (Classifier(folder.path(role)) for role in ('weak', 'strong'))
     encoder, decoder = Encoder(folder), Decoder(folder)
@@ -177,7 +179,7 @@ def stage_times(folder: ModelFolder, images: np.ndarray, budget: int) -> 'dict[s
 
 
 def top_confusions(answers: np.ndarray, classes: np.ndarray, labels: Sequence[str],
-                   count: int = 10) -> 'list[dict]':
+                   count: int = 10) -> list[dict]:
     """Return the pairs (true class, answer) that occur most, wrong answers alone."""
     pairs, number = np.unique(np.stack([classes, answers])[:, classes != answers], axis=1,
                               return_counts=True)
@@ -185,8 +187,8 @@ def top_confusions(answers: np.ndarray, classes: np.ndarray, labels: Sequence[st
              'images': int(number[k])} for k in np.argsort(-number, kind='stable')[:count]]
 
 
-def evaluate(models: 'str | Path', data: 'str | Path', out: 'str | Path', budget: int = 512,
-             split: 'str | None' = None, label_column: 'str | None' = None,
+def evaluate(models: str | Path, data: str | Path, out: str | Path, budget: int = 512,
+             split: str | None = None, label_column: str | None = None,
              sizes: Sequence[int] = SIZES, show: Callable[[str], None] = print) -> dict:
     """Evaluate a model folder and write everything to `out`; returns what evaluation.json holds.
 

@@ -6,8 +6,10 @@ The overhead is what is left of the time from the capture stamp to the final ans
 actuator when the camera's readout, the models' own time and the time that messages spend on the
 link are taken away: middleware, Python, scheduling, the pacing of the stream.
 """
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from stl_conveyor.assess.scoring import ItemRecord, Quantiles
 
@@ -25,7 +27,7 @@ class Passage:
     channel: str  # FEATURES, FEEDBACK or EDGE_CLASSIFICATION
     wire_bytes: int
     sent_ns: int
-    delivered_ns: Optional[int]  # None: dropped or lost
+    delivered_ns: int | None  # None: dropped or lost
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class ItemTiming:
                 - self.edge_model)
 
 
-def covered(intervals: Iterable[Tuple[int, int]], first: int, last: int) -> int:
+def covered(intervals: Iterable[tuple[int, int]], first: int, last: int) -> int:
     """Return how much of [first, last] the intervals cover together."""
     total, reached = 0, first
     for start, end in sorted(intervals):
@@ -58,7 +60,7 @@ def covered(intervals: Iterable[Tuple[int, int]], first: int, last: int) -> int:
 
 
 def item_timing(record: ItemRecord, readout_ns: int,
-                passages: Sequence[Passage]) -> Optional[ItemTiming]:
+                passages: Sequence[Passage]) -> ItemTiming | None:
     """Split up the time of one item; None if the actuator had no answer.
 
     With an answer of the edge, the path is: readout, local model, encoder, then link and edge
@@ -102,15 +104,15 @@ def item_timing(record: ItemRecord, readout_ns: int,
     return ItemTiming(1e3 * action.edge_delay, camera, local, encoder, on_link / 1e6, model / 1e6)
 
 
-def stage_latencies(records: Sequence[ItemRecord], readout_ns: Dict[int, int],
-                    passages: Sequence[Passage]) -> Dict[str, Quantiles]:
+def stage_latencies(records: Sequence[ItemRecord], readout_ns: dict[int, int],
+                    passages: Sequence[Passage]) -> dict[str, Quantiles]:
     """Return the quantiles of every stage in ms, by name.
 
     Args:
         readout_ns: Camera readout by capture stamp; an item without counts as 0.
         passages: Of all items.
     """
-    by_item: Dict[int, List[Passage]] = {}
+    by_item: dict[int, list[Passage]] = {}
     for passage in passages:
         by_item.setdefault(passage.stamp_ns, []).append(passage)
     pairs = [(r, item_timing(r, readout_ns.get(r.stamp_ns, 0), by_item.get(r.stamp_ns, ())))

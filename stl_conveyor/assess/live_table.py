@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A table of the latest items that follows them on a terminal."""
+from __future__ import annotations
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What a decoder answers to the packets that arrive."""
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +14,7 @@ BATCH = 32
 
 
 def receive(decoder: Decoder, items: Sequence[EncodedItem],
-            arrives: 'Sequence[Sequence[bool]] | None' = None) -> 'tuple[np.ndarray, float]':
+            arrives: Sequence[Sequence[bool]] | None = None) -> tuple[np.ndarray, float]:
     """Return the decoder's answers f32[N, C] and the mean of all bytes that arrived."""
     answers, received = [], []
     for at in range(0, len(items), BATCH):

@@ -1,13 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How well a classifier's first score says how often it is right."""
+from __future__ import annotations
+
 import numpy as np
 
 BINS = 15
 
 
 def reliability(probabilities: np.ndarray, classes: np.ndarray,
-                bins: int = BINS) -> 'list[tuple[float, float, int]]':
+                bins: int = BINS) -> list[tuple[float, float, int]]:
     """Return (mean score, share right, images) of each bin of scores that is not empty.
 
     probabilities: [N, C]; classes: i[N]. Bins of equal width (Guo et al., ICML 2017).

@@ -6,8 +6,11 @@ Everything about one item is joined by its capture stamp, which every message ca
 come in any order or not at all: an item that no camera saw has a truth and nothing else, one of a
 real cell has no truth.
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -75,20 +78,20 @@ class ItemRecord:
 
     stamp_ns: int
     item_id: int = 0
-    deadline_ns: Optional[int] = None
+    deadline_ns: int | None = None
     serial: int = 0
     class_id: str = ''
     lane: str = ''
     difficulty: float = float('nan')
     rest_lane: str = ''
-    exposed_ns: Optional[int] = None  # when the truth of the capture was heard
-    captured_ns: Optional[int] = None  # when the capture was heard
-    local: Optional[Answer] = None
-    decision: Optional[Decision] = None
-    transfer: Optional[Transfer] = None
-    edge: Optional[Answer] = None  # the latest
-    edge_compute_times: Tuple[float, ...] = ()  # s, of every answer of the edge, as heard
-    action: Optional[Action] = None
+    exposed_ns: int | None = None  # when the truth of the capture was heard
+    captured_ns: int | None = None  # when the capture was heard
+    local: Answer | None = None
+    decision: Decision | None = None
+    transfer: Transfer | None = None
+    edge: Answer | None = None  # the latest
+    edge_compute_times: tuple[float, ...] = ()  # s, of every answer of the edge, as heard
+    action: Action | None = None
     actions: int = 0
 
     @property
@@ -111,14 +114,14 @@ class ScoreBoard:
 
     def __init__(self) -> None:
         """Start with no items."""
-        self._records: Dict[int, ItemRecord] = {}
+        self._records: dict[int, ItemRecord] = {}
 
     @property
-    def records(self) -> Tuple[ItemRecord, ...]:
+    def records(self) -> tuple[ItemRecord, ...]:
         """All items, in the order of their capture stamps."""
         return tuple(self._records[stamp] for stamp in sorted(self._records))
 
-    def get(self, stamp_ns: int) -> Optional[ItemRecord]:
+    def get(self, stamp_ns: int) -> ItemRecord | None:
         """Return the record of an item, or None."""
         return self._records.get(stamp_ns)
 
@@ -198,7 +201,7 @@ class Quantiles:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> 'Quantiles':
+    def of(cls, values: Sequence[float]) -> Quantiles:
         """Take the quantiles of values, any number of them."""
         if len(values) == 0:
             return cls(*(float('nan'),) * 4, n=0)
@@ -266,7 +269,7 @@ def slack_ms(records: Sequence[ItemRecord]) -> Quantiles:
 
 
 def confusion(records: Sequence[ItemRecord], cell: CellDescription
-              ) -> Tuple[List[str], List[str], np.ndarray]:
+              ) -> tuple[list[str], list[str], np.ndarray]:
     """Count where items of each lane came to rest.
 
     Returns:

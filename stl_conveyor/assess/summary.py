@@ -1,11 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The result of a run in one object, as summary.json and as a table."""
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any
 
 from stl_conveyor.assess.scoring import Quantiles, Score
 
@@ -25,7 +28,7 @@ class RunSettings:
     time_unit: float = 0.5  # s
     models: str = ''
     cell: str = ''
-    overrides: Tuple[str, ...] = ()  # NODE.PARAMETER=VALUE, beyond the shipped parameter file
+    overrides: tuple[str, ...] = ()  # NODE.PARAMETER=VALUE, beyond the shipped parameter file
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,18 @@ class Summary:
 
     settings: RunSettings
     score: Score
-    strong_correct: Optional[int]  # by lane; None: the strong model could not be asked
-    strong_class_correct: Optional[int]
+    strong_correct: int | None  # by lane; None: the strong model could not be asked
+    strong_class_correct: int | None
     link_bytes: Mapping[str, int]  # on the wire, headers included, by channel, of what arrived
-    tokens_spent: Optional[float]  # None: no bucket was heard of
+    tokens_spent: float | None  # None: no bucket was heard of
     slack_ms: Quantiles
     latency_ms: Mapping[str, Quantiles]
     cpu_seconds_per_item: Mapping[str, float]
     seconds_to_first_item: float
     seconds: float
     simulation_lag_ms: float  # from exposure to picture, the worst
-    troubles: Tuple[str, ...]  # what nodes complained of
-    deaths: Tuple[str, ...]  # processes that ended when nobody asked them to
+    troubles: tuple[str, ...]  # what nodes complained of
+    deaths: tuple[str, ...]  # processes that ended when nobody asked them to
     complete: bool  # every item came to rest
     versions: Mapping[str, str]
 
@@ -71,11 +74,11 @@ class Summary:
         path.write_text(
             json.dumps(finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
 
-    def rows(self) -> List[Tuple[str, str]]:
+    def rows(self) -> list[tuple[str, str]]:
         """Return names and values for people."""
         score, n = self.score, max(self.score.items, 1)
 
-        def part(count: Optional[int]) -> str:
+        def part(count: int | None) -> str:
             return 'not measured' if count is None else f'{count} of {n} ({count / n:.1%})'
 
         overhead = self.latency_ms.get('overhead', Quantiles.of([]))

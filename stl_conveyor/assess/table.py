@@ -1,15 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What is known about an item, as text for people and as rows for programs."""
+from __future__ import annotations
+
 import csv
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.assess.scoring import ItemRecord
+from stl_conveyor.cell.description import CellDescription
 
 # OffloadDecision.REASON_*, SortOutcome.SOURCE_* and FeatureFeedback.STOP_* in words.
 REASONS = {1: 'worth it', 2: 'below threshold', 3: 'no tokens', 4: 'edge gone', 5: 'too late',
@@ -23,7 +25,7 @@ COLUMNS = ('item', 'true class', 'local answer', 'offload', 'why', 'bytes', 'edg
 WIDTHS = (4, 24, 30, 7, 15, 5, 30, 6, 16, 8, 6)
 
 
-def display_row(record: ItemRecord) -> Tuple[str, ...]:
+def display_row(record: ItemRecord) -> tuple[str, ...]:
     """Return one text per column of COLUMNS; a dash where nothing is known."""
     def answer(given) -> str:
         return '-' if given is None else f'{given.class_id} {given.score:.2f}'
@@ -61,7 +63,7 @@ def plain_heading() -> str:
 
 
 def csv_row(record: ItemRecord, cell: CellDescription,
-            strong: Optional[Tuple[str, float]] = None, crop: Optional[np.ndarray] = None
+            strong: tuple[str, float] | None = None, crop: np.ndarray | None = None
             ) -> Mapping[str, object]:
     """Return everything about an item under plain names; empty where nothing is known.
 

@@ -3,9 +3,9 @@
 """The belt's speed and its encoder's scale, from a mark that goes round or along."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-import math
 
 from stl_conveyor.errors import CalibrationError
 

@@ -3,8 +3,8 @@
 """The camera's scale and place over the belt, from a picture of a chequerboard or a plate."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np

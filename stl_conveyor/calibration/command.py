@@ -8,25 +8,34 @@ FOLDER` it puts them into FOLDER/device.yaml and FOLDER/cell.yaml, which start a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
 import math
-from pathlib import Path
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stl_conveyor.calibration.belt import Mark, measure_belt
 from stl_conveyor.calibration.camera import (
-    Board, CameraMeasurement, import_cv2, measure_board, measure_plate)
+    Board,
+    CameraMeasurement,
+    import_cv2,
+    measure_board,
+    measure_plate,
+)
 from stl_conveyor.calibration.diverter import DelayMeasurement, measure_diverter
 from stl_conveyor.calibration.parameter_file import (
-    node_parameters, parameter_lines, set_cell_values, set_parameters)
+    node_parameters,
+    parameter_lines,
+    set_cell_values,
+    set_parameters,
+)
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.errors import CalibrationError, ConfigError
 from stl_conveyor.hardware.gpio import GpioBreakBeam, GpioEncoder
 from stl_conveyor.hardware.selection import open_diverters
 from stl_conveyor.resources import share_path
-from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.vision.image import read_image
 from stl_conveyor.vision.item_detector import Travel
 

@@ -3,9 +3,9 @@
 """Read parameter files without ROS, and change values in YAML files without losing comments."""
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-import re
 from typing import Any
 
 import yaml

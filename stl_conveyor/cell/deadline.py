@@ -3,10 +3,10 @@
 """Deadlines and the arithmetic of an item's time budget."""
 from __future__ import annotations
 
-from collections import deque
 import math
+from collections import deque
 
-from stl_conveyor.cell.description import CellDescription, NS_PER_SECOND
+from stl_conveyor.cell.description import NS_PER_SECOND, CellDescription
 
 
 def sorting_deadline(

@@ -3,10 +3,10 @@
 """The one description of the cell, from which simulators and deadlines are made."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-import math
 from pathlib import Path
 from typing import Any
 

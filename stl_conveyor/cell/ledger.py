@@ -3,11 +3,11 @@
 """Who gets which outcome: every captured item exactly one, in time, with the best answer."""
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, replace
 import enum
 import heapq
 import math
+from collections import OrderedDict
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 

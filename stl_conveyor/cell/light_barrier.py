@@ -1,8 +1,9 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """From breaks of a light barrier to items: when each one's middle passed it."""
+from __future__ import annotations
+
 import math
-from typing import Optional
 
 BEAM_MERGE = 0.012         # m of light between two breaks that still is one item
 
@@ -20,7 +21,7 @@ class LightBarrier:
         self._first = 0.0
         self._last = -math.inf
 
-    def update(self, now: float, broken: bool) -> Optional[float]:
+    def update(self, now: float, broken: bool) -> float | None:
         """Take in whether something is in the beam at a time (s).
 
         Returns when the middle of an item was in the beam, once that item is through; else None.

@@ -3,11 +3,11 @@
 """How far the belt has moved, and how fast it runs: by description, or by an encoder."""
 from __future__ import annotations
 
+import enum
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-import enum
-import threading
 from typing import Protocol
 
 

@@ -3,9 +3,9 @@
 """Pace one item's packets to the network, and stop as soon as more would be a waste."""
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-import enum
 
 from stl_conveyor.cell.deadline import latest_send_ns
 

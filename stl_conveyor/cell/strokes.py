@@ -3,9 +3,9 @@
 """When each diverter moves out and back, and whether it confirmed that it did."""
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-import heapq
 from typing import Generic, TypeVar
 
 ItemT = TypeVar('ItemT')

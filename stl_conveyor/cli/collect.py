@@ -8,12 +8,12 @@ folder.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 

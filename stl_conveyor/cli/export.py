@@ -6,17 +6,17 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from pathlib import Path, PurePosixPath
 import shutil
 import tempfile
-from typing import Any
 import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.errors import ConfigError, ModelFileError
-from stl_conveyor.policy.reward import RewardEstimator
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.policy.reward import RewardEstimator
 
 #: What a cell with an edge needs at least; `strong` tells in a report what the edge can reach.
 ROLES = ('weak', 'strong', 'encoder', 'edge', 'reward')
@@ -26,7 +26,7 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 LARGEST_ARCHIVE = 2_000_000_000
 
 
-def check_models(path: 'str | Path') -> ModelFolder:
+def check_models(path: str | Path) -> ModelFolder:
     """Return a model folder of which every file is there, is the right one and can be loaded.
 
     Raises:
@@ -56,7 +56,7 @@ def check_models(path: 'str | Path') -> ModelFolder:
     return folder
 
 
-def export_models(models: 'str | Path', out: 'str | Path') -> Path:
+def export_models(models: str | Path, out: str | Path) -> Path:
     """Write what a cell needs of a model folder, with its cards, to a new folder or `.zip` file.
 
     Raises:
@@ -95,7 +95,7 @@ def export_models(models: 'str | Path', out: 'str | Path') -> Path:
     return out
 
 
-def import_models(archive: 'str | Path', out: 'str | Path') -> Path:
+def import_models(archive: str | Path, out: str | Path) -> Path:
     """Unpack an exported zip file to a new folder that `models_dir` takes; returns the folder.
 
     Raises:

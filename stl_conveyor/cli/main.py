@@ -14,16 +14,16 @@ what to do), 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
-import sys
 from typing import Any, NoReturn
 
 from stl_conveyor.calibration.command import add_calibrate
 from stl_conveyor.cli.collect import add_collect
 from stl_conveyor.cli.evaluate import add_evaluate
 from stl_conveyor.cli.export import add_export
-from stl_conveyor.errors import exit_code, MissingDependency
+from stl_conveyor.errors import MissingDependency, exit_code
 
 #: Installed packages add commands here: each entry is a function that adds one to the parsers.
 COMMANDS = 'stl_conveyor.commands'

@@ -1,13 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The edge's half of the codec: whatever packets arrived become class probabilities."""
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
 
 from stl_conveyor.codec.entropy import GroupCoder
 from stl_conveyor.codec.identity import codec_identity
-from stl_conveyor.codec.spec import CodecSpec, MAX_PLANES
+from stl_conveyor.codec.spec import MAX_PLANES, CodecSpec
 from stl_conveyor.codec.wire import side_probabilities, unpack
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.models.classifier import make_session

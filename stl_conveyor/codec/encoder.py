@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The device's half of the codec: an image becomes packets, most important first."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.codec.protection import transmission_order
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.transform import PatchTransform
-from stl_conveyor.codec.wire import header_size, pack, Packet, side_levels
+from stl_conveyor.codec.wire import Packet, header_size, pack, side_levels
 from stl_conveyor.models.model_folder import ModelFolder
 
 

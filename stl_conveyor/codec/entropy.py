@@ -9,14 +9,23 @@ integers (held in float32 where that is faster, below 2**24, hence exact).
 The inner loops also exist in C (src/coder.c, the module `_coder`), for speed alone: the bytes are
 those of the Python code here, which is used where the module was not built.
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import constriction
 import numpy as np
 
 from stl_conveyor.codec.spec import (
-    activity_class, ACTIVITY_CLASSES, ALPHABET, COARSE_LIMIT, CodecSpec, CONTEXTS, SIDE_LEVELS,
-    TABLE_TOTAL)
+    ACTIVITY_CLASSES,
+    ALPHABET,
+    COARSE_LIMIT,
+    CONTEXTS,
+    SIDE_LEVELS,
+    TABLE_TOTAL,
+    CodecSpec,
+    activity_class,
+)
 from stl_conveyor.errors import BadPacket
 
 try:
@@ -93,7 +102,7 @@ class GroupCoder:
         """Return whether the compiled inner loops are used."""
         return self._compiled is not None
 
-    def stream(self, quantised: np.ndarray) -> 'SymbolStream':
+    def stream(self, quantised: np.ndarray) -> SymbolStream:
         """Return one item's i8[K, positions] integers of the finest plane, ready to be cut."""
         return SymbolStream(self.spec, quantised, self._compiled)
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The number by which device and edge know that they hold the same codec."""
+from __future__ import annotations
+
 import hashlib
 
 from stl_conveyor.codec.spec import CodecSpec

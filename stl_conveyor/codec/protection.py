@@ -5,8 +5,10 @@
 Priority encoding (Albanese et al., IEEE Trans. Inf. Theory 1996) with repetition as its code: a
 receiver needs no other packet to use a copy, so nothing waits for anything.
 """
-from collections.abc import Sequence
+from __future__ import annotations
+
 import heapq
+from collections.abc import Sequence
 
 from stl_conveyor.errors import ConfigError
 

@@ -1,10 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The fitted constants of a codec: transform, quantiser, order of importance, tables."""
-from dataclasses import dataclass, fields, MISSING
+from __future__ import annotations
+
+import zipfile
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-import zipfile
 
 import numpy as np
 
@@ -100,7 +102,7 @@ class CodecSpec:
                 object.__setattr__(self, name, value)
 
     @classmethod
-    def load(cls, path: Path) -> 'CodecSpec':
+    def load(cls, path: Path) -> CodecSpec:
         """Read a codec file; raise ModelFileError when it is not one of ours."""
         try:
             with np.load(path, allow_pickle=False) as archive:

@@ -9,9 +9,11 @@ finest quantiser does.
 
 The sums exist in C too (src/transform.c, the module `_transform`), for speed alone.
 """
+from __future__ import annotations
+
 import numpy as np
 
-from stl_conveyor.codec.spec import COARSE_LIMIT, CodecSpec, MAX_PLANES
+from stl_conveyor.codec.spec import COARSE_LIMIT, MAX_PLANES, CodecSpec
 from stl_conveyor.errors import BadImage
 
 try:

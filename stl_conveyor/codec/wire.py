@@ -1,8 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The frame around a codec packet; docs/wire_format.md describes it byte by byte."""
-from dataclasses import dataclass
+from __future__ import annotations
+
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 

@@ -27,17 +27,16 @@ The launch argument gateway_peer writes and uses these.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
 import ipaddress
 import os
-from pathlib import Path
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
-from stl_conveyor.errors import exit_code
-from stl_conveyor.errors import ConfigError
+from stl_conveyor.errors import ConfigError, exit_code
 
 WIFI = ('device', 'edge')
 GATEWAYS = ('uplink', 'downlink')

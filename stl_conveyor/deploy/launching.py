@@ -3,18 +3,18 @@
 """What the launch files have in common; needs launch and launch_ros."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 import functools
 import os
-from pathlib import Path
 import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from launch import LaunchDescription, LaunchDescriptionEntity, SomeSubstitutionsType
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
+from launch import LaunchDescription, LaunchDescriptionEntity, SomeSubstitutionsType
 from stl_conveyor.deploy.fastdds_profiles import environment, profile_xml
 
 PACKAGE = 'stl_conveyor'

@@ -17,15 +17,14 @@ signed permissions of it: docs/security.md.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from xml.etree import ElementTree
 
-from stl_conveyor.errors import exit_code
-from stl_conveyor.errors import ConfigError
+from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.nodes.base import topics
 
 POLICY_VERSION = '0.2.0'

@@ -6,9 +6,9 @@ They need no ROS: whatever has what FrameHost lists can hold them, a node or a c
 """
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
-import threading
 from typing import Any, Protocol
 
 import numpy as np

@@ -3,9 +3,9 @@
 """Diverters, light barrier and encoder on the GPIO pins of a Raspberry Pi, through gpiozero."""
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-import threading
 from typing import Any
 
 from stl_conveyor.errors import HardwareError, MissingDependency

@@ -3,12 +3,12 @@
 """Diverters behind a PLC, over Modbus TCP, through pymodbus; in a thread of its own."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 import inspect
 import queue
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from stl_conveyor.errors import HardwareError, MissingDependency

@@ -3,12 +3,12 @@
 """The folder that holds the models, and the check that each file is the one it claims to be."""
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 import hashlib
 import json
-from pathlib import Path
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stl_conveyor.errors import ModelFileError

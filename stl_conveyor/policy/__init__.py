@@ -1,21 +1,28 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Offloading under a token bucket: the bucket, reward estimates, policies and their bounds."""
+from __future__ import annotations
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
-    Distribution, Policy, PolicyDecision, PolicyInput, PolicySettings, Reason,
+    Distribution,
+    Policy,
+    PolicyDecision,
+    PolicyInput,
+    PolicySettings,
+    Reason,
 )
 from stl_conveyor.policy.byte_budget import BudgetMdpPolicy, BudgetTable, PricedBudgets
 from stl_conveyor.policy.mdp import MdpPolicy
 from stl_conveyor.policy.network import AdaptivePolicy, DqnPolicy
 from stl_conveyor.policy.reward import RewardEstimator
 from stl_conveyor.policy.thresholds import (
-    AlwaysPolicy, ConstantThresholdPolicy, NeverPolicy, RandomPolicy,
+    AlwaysPolicy,
+    ConstantThresholdPolicy,
+    NeverPolicy,
+    RandomPolicy,
 )
-from stl_conveyor.policy.token_bucket import (
-    BucketState, exact_fraction, Reservation, TokenBucket,
-)
+from stl_conveyor.policy.token_bucket import BucketState, Reservation, TokenBucket, exact_fraction
 
 __all__ = [
     'BUDGET_POLICIES', 'BucketState', 'BudgetTable', 'Distribution', 'exact_fraction',

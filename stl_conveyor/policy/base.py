@@ -1,12 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The one interface of all offloading policies, and what they are told."""
+from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
-import math
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Distribution:
     weights: np.ndarray
 
     @classmethod
-    def of(cls, values, weights=None) -> 'Distribution':
+    def of(cls, values, weights=None) -> Distribution:
         """Make a distribution from samples, or from values with weights; equal values are merged.
 
         Raises:
@@ -144,14 +145,14 @@ class PolicySettings:
 
     rate: Fraction = Fraction(1, 4)
     depth: Fraction = Fraction(4)
-    rewards: 'Distribution | None' = None
+    rewards: Distribution | None = None
     intervals: Distribution = field(default_factory=_unit_interval)
     costs: Distribution = field(default_factory=_whole_token)
-    threshold: 'float | None' = None
-    probability: 'float | None' = None
+    threshold: float | None = None
+    probability: float | None = None
     seed: int = 0
-    model: 'str | None' = None
-    budgets: 'object | None' = None
+    model: str | None = None
+    budgets: object | None = None
 
     def __post_init__(self):
         object.__setattr__(self, 'rate', exact_fraction(self.rate))

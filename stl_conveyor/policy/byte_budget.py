@@ -22,11 +22,12 @@ budget.json, arrays in row-major order::
      "gains": [J][K],              expected gain in accuracy with each budget
      "costs": [J][K]}              expected cost in tokens after the refund
 """
+from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-import json
 from math import lcm
 from pathlib import Path
 
@@ -34,7 +35,12 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.policy.base import (
-    Distribution, Policy, PolicyDecision, PolicyInput, PolicySettings, Reason,
+    Distribution,
+    Policy,
+    PolicyDecision,
+    PolicyInput,
+    PolicySettings,
+    Reason,
 )
 from stl_conveyor.policy.mdp import interpolation
 from stl_conveyor.policy.reward import kernel_regression
@@ -63,7 +69,7 @@ class RecordedStreams:
     correct: np.ndarray
     score: np.ndarray
 
-    def stop(self, budget: int, stop_score: float) -> 'tuple[np.ndarray, np.ndarray]':
+    def stop(self, budget: int, stop_score: float) -> tuple[np.ndarray, np.ndarray]:
         """End each stream at a byte budget, or earlier when the edge is sure.
 
         Returns the bytes used [N] and whether the last answer is right [N]; an item without a
@@ -108,7 +114,7 @@ class BudgetTable:
     def fit(
         cls, rewards: np.ndarray, weak_correct: np.ndarray,
         streams: Mapping[int, RecordedStreams], stop_score: float = STOP_SCORE, points: int = 48,
-    ) -> 'BudgetTable':
+    ) -> BudgetTable:
         """Fit the curves.
 
         Args:
@@ -140,7 +146,7 @@ class BudgetTable:
             costs=np.clip(np.stack(costs, axis=1), 0.0, shares),
         )
 
-    def for_token(self, nominal_bytes: int) -> 'BudgetTable':
+    def for_token(self, nominal_bytes: int) -> BudgetTable:
         """Return the table where a token buys another number of bytes.
 
         Raises:
@@ -159,7 +165,7 @@ class BudgetTable:
             costs=np.minimum(self.costs[:, fits] * scale, self.shares[fits] * scale),
         )
 
-    def save(self, path: 'str | Path') -> None:
+    def save(self, path: str | Path) -> None:
         """Write budget.json."""
         arrays = {
             name: np.round(getattr(self, name), 9).tolist()
@@ -170,7 +176,7 @@ class BudgetTable:
         Path(path).write_text(json.dumps(content) + '\n', encoding='utf-8')
 
     @classmethod
-    def load(cls, path: 'str | Path') -> 'BudgetTable':
+    def load(cls, path: str | Path) -> BudgetTable:
         """Read budget.json; raises ModelFileError when it cannot be used."""
         try:
             content = json.loads(Path(path).read_text(encoding='utf-8'))
@@ -378,7 +384,7 @@ class PricedBudgets(Policy):
         return PolicyDecision(True, asked, Reason.WORTH_IT, share=float(table.shares[best]))
 
 
-def reference_price(table: BudgetTable, tokens_per_item: float) -> 'tuple[float, float]':
+def reference_price(table: BudgetTable, tokens_per_item: float) -> tuple[float, float]:
     """Return the price of a token at which the cost per item is what the rate brings.
 
     0 where everything that helps can be paid for. With it, the mean cost of an offload in tokens.

@@ -1,17 +1,23 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Make a policy from a model folder: what the node runs and what the benchmarks measure."""
+from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
 
 from stl_conveyor.errors import ModelFileError
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import (
-    BUDGET_POLICIES, BudgetTable, LEARNED_POLICIES, make_policy, Policy, PolicySettings,
+    BUDGET_POLICIES,
+    LEARNED_POLICIES,
+    BudgetTable,
+    Policy,
+    PolicySettings,
     RewardEstimator,
+    make_policy,
 )
 from stl_conveyor.resources import share_path
-from stl_conveyor.models.model_folder import ModelFolder
 
 ADAPTIVE_NETWORK = 'models/policy/adaptive.onnx'
 
@@ -27,8 +33,8 @@ def load_rewards(folder: ModelFolder) -> RewardEstimator:
 
 
 def load_budgets(
-    folder: ModelFolder, policy: str, nominal_bytes: 'int | None' = None,
-) -> 'BudgetTable | None':
+    folder: ModelFolder, policy: str, nominal_bytes: int | None = None,
+) -> BudgetTable | None:
     """Load what byte budgets bring; None for a policy or a folder without them.
 
     Args:
@@ -42,7 +48,7 @@ def load_budgets(
 
 def make_cell_policy(
     name: str, settings: PolicySettings, rewards: RewardEstimator,
-    budgets: 'BudgetTable | None' = None, network: 'str | Path' = '',
+    budgets: BudgetTable | None = None, network: str | Path = '',
 ) -> Policy:
     """Make a policy for the items of a model folder.
 

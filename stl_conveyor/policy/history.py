@@ -5,10 +5,11 @@
 The node calls it item by item; the laboratory lays out whole sequences with the same functions
 (stl_conveyor_lab.papers.histories), and a test holds the two together.
 """
+from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
-import math
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class HistoryFormat:
 
     window: int = 96
     intervals: bool = False
-    horizons: 'tuple[int, ...]' = ()
+    horizons: tuple[int, ...] = ()
     universal: bool = False
 
     @property
@@ -111,7 +112,7 @@ class History:
         input: float32 [1, size], what the network sees.
     """
 
-    def __init__(self, layout: HistoryFormat, scale: 'RewardScale | None'):
+    def __init__(self, layout: HistoryFormat, scale: RewardScale | None):
         self._layout = layout
         self._scale = scale
         self.input = np.zeros((1, layout.size), dtype=np.float32)

@@ -12,6 +12,7 @@ random share of it); then the inter-arrival time I fills the bucket:
 2022). The best action is a threshold for each n: offload when x >= theta(n), the worth of the
 token in what may still come.
 """
+from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +22,12 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
-    decide_by_threshold, Distribution, Policy, PolicyDecision, PolicyInput, PolicySettings,
+    Distribution,
+    Policy,
+    PolicyDecision,
+    PolicyInput,
+    PolicySettings,
+    decide_by_threshold,
 )
 
 # The criterion is the long-run average. A discount this close to one keeps the equations regular
@@ -66,7 +72,7 @@ class _Tail:
         moment = rewards.weights * rewards.values
         self._moment = np.concatenate([np.cumsum(moment[::-1])[::-1], zero])
 
-    def __call__(self, thresholds: np.ndarray) -> 'tuple[np.ndarray, np.ndarray, np.ndarray]':
+    def __call__(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         place = np.searchsorted(self._values, thresholds, side='left')
         mass, moment = self._mass[place], self._moment[place]
         return mass, moment, moment - thresholds * mass
@@ -90,7 +96,7 @@ def solve_mdp(
     depth: Fraction,
     rewards: Distribution,
     intervals: Distribution,
-    costs: 'Distribution | None' = None,
+    costs: Distribution | None = None,
     min_steps_per_token: int = 1,
     discount: float = _DISCOUNT,
 ) -> MdpSolution:

@@ -6,6 +6,7 @@
 distribution and arrival process: it reads them from its input. Both are ONNX files written by
 ``stl_conveyor_lab.train.policies.dqn``, run by ONNX Runtime.
 """
+from __future__ import annotations
 
 import json
 from pathlib import Path
@@ -14,7 +15,11 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError, MissingDependency, ModelFileError
 from stl_conveyor.policy.base import (
-    decide_by_threshold, Policy, PolicyDecision, PolicyInput, PolicySettings,
+    Policy,
+    PolicyDecision,
+    PolicyInput,
+    PolicySettings,
+    decide_by_threshold,
 )
 from stl_conveyor.policy.history import History, HistoryFormat, RewardScale
 from stl_conveyor.policy.token_bucket import exact_fraction

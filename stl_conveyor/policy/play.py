@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Play a policy over a recorded sequence of items, through the token bucket of the node."""
+from __future__ import annotations
+
 from collections.abc import Sequence
 from fractions import Fraction
 

@@ -28,10 +28,11 @@ reward.json, all numbers as JSON numbers, arrays in row-major order::
 
 "entropy" is always there; the others may be. ``kind`` says which one answers.
 """
+from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-import json
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ _SMALLEST = 1e-7
 _DISTRIBUTION_SIZE = 256
 
 
-def checked_probabilities(probabilities: np.ndarray, classes: 'int | None' = None) -> np.ndarray:
+def checked_probabilities(probabilities: np.ndarray, classes: int | None = None) -> np.ndarray:
     """Return probabilities [..., C] as float64, normalised.
 
     Raises:
@@ -98,8 +99,8 @@ def fit_temperature(probabilities: np.ndarray, correct: np.ndarray) -> float:
 
 
 def kernel_regression(
-    x: np.ndarray, y: np.ndarray, at: np.ndarray, bandwidth: 'float | None' = None
-) -> 'tuple[np.ndarray, float]':
+    x: np.ndarray, y: np.ndarray, at: np.ndarray, bandwidth: float | None = None
+) -> tuple[np.ndarray, float]:
     """Nadaraya-Watson regression with a Gaussian kernel, of y [N] on x [N], at points [K].
 
     Without a bandwidth the one with the least leave-one-out error is taken. Returns the values
@@ -151,7 +152,7 @@ class RewardEstimator(ABC):
     distribution: Distribution
 
     def expected_reward(
-        self, probabilities: np.ndarray, posterior: 'np.ndarray | None' = None
+        self, probabilities: np.ndarray, posterior: np.ndarray | None = None
     ) -> float:
         """Return the expected gain in accuracy, -1..1, of offloading the item with these [C].
 
@@ -167,7 +168,7 @@ class RewardEstimator(ABC):
         )[0])
 
     def expected_rewards(
-        self, probabilities: np.ndarray, posteriors: 'np.ndarray | None' = None
+        self, probabilities: np.ndarray, posteriors: np.ndarray | None = None
     ) -> np.ndarray:
         """Return the expected gains [N] of items with probabilities and posteriors [N, C]."""
         checked = checked_probabilities(probabilities, self.classes)
@@ -177,14 +178,14 @@ class RewardEstimator(ABC):
 
     @abstractmethod
     def _estimate(
-        self, probabilities: np.ndarray, posteriors: 'np.ndarray | None'
+        self, probabilities: np.ndarray, posteriors: np.ndarray | None
     ) -> np.ndarray:
         """Estimate for checked, normalised probabilities [N, C]."""
 
     @staticmethod
     def fit(
         probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray
-    ) -> 'EntropyReward':
+    ) -> EntropyReward:
         """Fit the published estimator.
 
         probabilities [N, C] of the weak classifier, and whether the weak and the strong
@@ -193,7 +194,7 @@ class RewardEstimator(ABC):
         return EntropyReward.fit(probabilities, weak_correct, strong_correct)
 
     @staticmethod
-    def load(path: 'str | Path') -> 'RewardEstimator':
+    def load(path: str | Path) -> RewardEstimator:
         """Read reward.json.
 
         Raises:
@@ -238,7 +239,7 @@ class RewardEstimator(ABC):
                 'python -m stl_conveyor_lab.train.reward.fit'
             ) from error
 
-    def save(self, path: 'str | Path', measured: 'dict | None' = None) -> None:
+    def save(self, path: str | Path, measured: dict | None = None) -> None:
         """Write reward.json; ``measured`` is kept in it for people."""
         content = {
             'format': _FORMAT,
@@ -297,7 +298,7 @@ class EntropyReward(RewardEstimator):
     @classmethod
     def fit(
         cls, probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray
-    ) -> 'EntropyReward':
+    ) -> EntropyReward:
         """Fit temperature, then the curve; see ``RewardEstimator.fit``."""
         probabilities = checked_probabilities(probabilities)
         weak = np.asarray(weak_correct, dtype=bool)
@@ -352,7 +353,7 @@ class NetworkReward(RewardEstimator):
         entropy: The published estimator, fitted on the same items.
     """
 
-    layers: 'tuple[tuple[np.ndarray, np.ndarray], ...]'
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     entropy: EntropyReward
 
     def __post_init__(self):
@@ -385,7 +386,7 @@ class NetworkReward(RewardEstimator):
         ]
         return {**self.entropy._parameters(), 'network': {'layers': layers}}
 
-    def with_distribution(self, distribution: Distribution) -> 'NetworkReward':
+    def with_distribution(self, distribution: Distribution) -> NetworkReward:
         """Return this estimator with another distribution of expected rewards."""
         return replace(self, distribution=distribution)
 
@@ -418,7 +419,7 @@ class PosteriorReward(RewardEstimator):
     def fit_posterior(
         cls, probabilities: np.ndarray, posteriors: np.ndarray, weak_correct: np.ndarray,
         strong_correct: np.ndarray,
-    ) -> 'PosteriorReward':
+    ) -> PosteriorReward:
         """Fit both curves.
 
         probabilities, posteriors [N, C] of the weak model; weak_correct, strong_correct [N].
@@ -453,8 +454,8 @@ def doubts(probabilities: np.ndarray, posteriors: np.ndarray) -> np.ndarray:
 
 
 def compare_metrics(
-    estimates: 'dict[str, np.ndarray]', weak_correct: np.ndarray, strong_correct: np.ndarray,
-    generator: np.random.Generator, shares: 'tuple[float, ...]' = (0.05, 0.1, 0.25),
+    estimates: dict[str, np.ndarray], weak_correct: np.ndarray, strong_correct: np.ndarray,
+    generator: np.random.Generator, shares: tuple[float, ...] = (0.05, 0.1, 0.25),
     resamples: int = 1000,
 ) -> dict:
     """Measure how well estimates choose the items to offload.
@@ -475,7 +476,7 @@ def compare_metrics(
     metrics = {**estimates, 'perfect': rewards}
     counts = [max(1, round(share * count)) for share in shares]
 
-    def gains(pick: np.ndarray) -> 'dict[str, np.ndarray]':
+    def gains(pick: np.ndarray) -> dict[str, np.ndarray]:
         result = {}
         for name, metric in metrics.items():
             order = np.lexsort((tie[pick], -metric[pick]))
@@ -485,7 +486,7 @@ def compare_metrics(
     whole = gains(np.arange(count))
     samples = [gains(generator.integers(0, count, count)) for _ in range(resamples)]
 
-    def interval(values: np.ndarray) -> 'list[float]':
+    def interval(values: np.ndarray) -> list[float]:
         return [float(value) for value in np.quantile(values, [0.025, 0.975])]
 
     weak_loss = float(1 - weak.mean())

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Policies without a model of the future: never, always, random, constant threshold."""
+from __future__ import annotations
 
 import math
 
@@ -8,7 +9,11 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
-    decide_by_threshold, Policy, PolicyDecision, PolicyInput, PolicySettings,
+    Policy,
+    PolicyDecision,
+    PolicyInput,
+    PolicySettings,
+    decide_by_threshold,
 )
 
 

@@ -21,6 +21,7 @@ full bucket while a reservation is open are remembered for that purpose: a charg
 late makes room that was there all along. Hence, with each charge counted at its reservation,
 at most ``rate * T + depth`` tokens are spent over any window of length T.
 """
+from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,7 +33,7 @@ from stl_conveyor.errors import BucketError, ConfigError
 _MAX_LEVEL = 2**62
 
 
-def exact_fraction(value: 'float | int | str | Fraction') -> Fraction:
+def exact_fraction(value: float | int | str | Fraction) -> Fraction:
     """Return the fraction that a person means by a parameter such as 0.1.
 
     A float is read as its shortest decimal form (0.1 is 1/10, not the nearest binary number);
@@ -116,7 +117,7 @@ class TokenBucket:
         depth: Fraction,
         time_unit_ns: int,
         nominal_bytes: int,
-        start_ns: 'int | None' = None,
+        start_ns: int | None = None,
     ):
         rate, depth = exact_fraction(rate), exact_fraction(depth)
         if rate < 0:
@@ -146,7 +147,7 @@ class TokenBucket:
         self._spent = 0
         self._refunded = 0
         self._next_key = 1
-        self._open: 'dict[int, _Open]' = {}  # in order of reservation
+        self._open: dict[int, _Open] = {}  # in order of reservation
 
     @property
     def rate(self) -> Fraction:
@@ -226,7 +227,7 @@ class TokenBucket:
             self._level = level
         self._now = now_ns
 
-    def reserve(self, n_bytes: int) -> 'Reservation | None':
+    def reserve(self, n_bytes: int) -> Reservation | None:
         """Set aside the cost of ``n_bytes``; None when the bucket cannot pay for them.
 
         Raises:

@@ -6,43 +6,54 @@
 summary, OUT/summary.json, OUT/items.csv and OUT/report.html. Exit code 0 if every item came to
 rest, 1 if not, 2 if the cell could not start, 130 after Ctrl-C.
 """
+from __future__ import annotations
+
 import argparse
-from dataclasses import dataclass, field, replace
-from importlib import metadata
 import os
-from pathlib import Path
 import platform
 import sys
 import time
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import yaml
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
-import yaml
 
 import stl_conveyor
-from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.assess.latency import (
-    EDGE_CLASSIFICATION, FEATURES, FEEDBACK, Passage, stage_latencies)
+    EDGE_CLASSIFICATION,
+    FEATURES,
+    FEEDBACK,
+    Passage,
+    stage_latencies,
+)
 from stl_conveyor.assess.scoring import ItemRecord, score, slack_ms
 from stl_conveyor.assess.summary import RunSettings, Summary
 from stl_conveyor.assess.table import csv_row, plain_heading, write_csv
-from stl_conveyor.errors import exit_code
-from stl_conveyor.errors import ConfigError, ConveyorError
-from stl_conveyor.run.faults import Fault, fault_names, named_fault, with_other_codec
-from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor
-from stl_conveyor.nodes.base.topics import node_module
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError, ConveyorError, exit_code
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
-from stl_conveyor.run.report import write_report
+from stl_conveyor.nodes.base.topics import node_module
+from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor
 from stl_conveyor.resources import share_path
+from stl_conveyor.run.faults import Fault, fault_names, named_fault, with_other_codec
+from stl_conveyor.run.processes import (
+    ProcessPlan,
+    Supervisor,
+    signal_text,
+    take_sigterm_like_ctrl_c,
+)
+from stl_conveyor.run.report import write_report
 from stl_conveyor.sim.arrivals import ARRIVALS, ArrivalSettings, ItemPlan, plan_items
 from stl_conveyor.sim.link import LINKS
-from stl_conveyor.run.processes import (
-    ProcessPlan, signal_text, Supervisor, take_sigterm_like_ctrl_c)
-from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.vision.image import resize_square
-from stl_conveyor.models.model_folder import ModelFolder
 
 SIMULATOR = 'cell_simulator'
 NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
@@ -83,12 +94,12 @@ class Deployment:
         is_settled: Whether what the run depends on beside its nodes is ready, too.
     """
 
-    nodes: Tuple[str, ...] = (SIMULATOR, *NODES)
+    nodes: tuple[str, ...] = (SIMULATOR, *NODES)
     readers: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: READERS)
     remappings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    prefixes: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    out_of_sight: Tuple[str, ...] = ()
+    out_of_sight: tuple[str, ...] = ()
     is_settled: Callable[[], bool] = lambda: True
 
     def process_plan(self, node: str, parameters: Mapping[str, object]) -> ProcessPlan:
@@ -129,13 +140,13 @@ class RunResult:
     """What a run leaves behind in memory."""
 
     summary: Summary
-    records: Tuple[ItemRecord, ...]
+    records: tuple[ItemRecord, ...]
     crops: Mapping[int, np.ndarray]
-    strong: Mapping[int, Tuple[str, float]]
+    strong: Mapping[int, tuple[str, float]]
 
 
 def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
-                   ) -> Dict[str, Dict[str, object]]:
+                   ) -> dict[str, dict[str, object]]:
     """Return the parameters of every node by its name."""
     models = {'models_dir': str(sources.models)}
     cell = {'cell_file': str(sources.cell)}
@@ -170,7 +181,7 @@ def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
     return parameters
 
 
-def parse_override(text: str) -> Tuple[str, str, object]:
+def parse_override(text: str) -> tuple[str, str, object]:
     """Return node, parameter and value of NODE.PARAMETER=VALUE; the value is YAML.
 
     Raises:
@@ -188,7 +199,7 @@ def parse_override(text: str) -> Tuple[str, str, object]:
     return node, name, tuple(parsed) if isinstance(parsed, list) else parsed
 
 
-def _geometric_quantiles(mean: float, count: int = 20) -> Tuple[float, ...]:
+def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:
     """Return equally likely values that stand for geometric intervals with a mean."""
     shares = (np.arange(count) + 0.5) / count
     if mean == 1:
@@ -226,11 +237,11 @@ class CellRun:
         self._supervisor = supervisor
         self._say = say
         self._fault = named_fault(settings.fault)
-        self._restart_at: Dict[str, float] = {}
-        self.deaths: List[str] = []
-        self.cpu: Dict[str, float] = {}
+        self._restart_at: dict[str, float] = {}
+        self.deaths: list[str] = []
+        self.cpu: dict[str, float] = {}
         self._killed = ''
-        self._first_seen: Dict[Tuple[str, str], float] = {}
+        self._first_seen: dict[tuple[str, str], float] = {}
 
     def start(self) -> None:
         """Start every process, wait until all are active, and set the belt in motion.
@@ -347,7 +358,7 @@ class CellRun:
                 self._supervisor.restart(name)
         return False
 
-    def _fault_steps(self) -> List[Tuple[float, Callable[[], None]]]:
+    def _fault_steps(self) -> list[tuple[float, Callable[[], None]]]:
         fault = self._fault
 
         def kill() -> None:
@@ -376,12 +387,12 @@ class CellRun:
 
 
 def ask_strong(models: Path, crops: Mapping[int, np.ndarray]
-               ) -> Mapping[int, Tuple[str, float]]:
+               ) -> Mapping[int, tuple[str, float]]:
     """Return the strong model's class and score for every uncompressed crop, by stamp."""
     folder = ModelFolder(models)
     classifier = Classifier(folder.path('strong'), threads=os.cpu_count() or 1)
     stamps = sorted(crops)
-    answers: Dict[int, Tuple[str, float]] = {}
+    answers: dict[int, tuple[str, float]] = {}
     for start in range(0, len(stamps), 16):
         batch = stamps[start:start + 16]
         images = np.stack([resize_square(crops[s], folder.image_size) for s in batch])
@@ -391,7 +402,7 @@ def ask_strong(models: Path, crops: Mapping[int, np.ndarray]
 
 
 def picture_of_cell(cell: CellDescription, settings: RunSettings, plan: Sequence[ItemPlan],
-                    records: Sequence[ItemRecord]) -> Optional[np.ndarray]:
+                    records: Sequence[ItemRecord]) -> np.ndarray | None:
     """Simulate the beginning again, with the run's commands, and photograph the cell."""
     try:
         from stl_conveyor.sim.mujoco_cell import MujocoCell
@@ -412,18 +423,18 @@ def picture_of_cell(cell: CellDescription, settings: RunSettings, plan: Sequence
         return None
 
 
-def read_passages(path: Path) -> List[Passage]:
+def read_passages(path: Path) -> list[Passage]:
     """Return what link_emulator logged; nothing if there is no log."""
     return [Passage(int(row[0]), row[1], int(row[2]), int(row[3]), int(row[4]))
             for row in _read_csv(path, 5)]
 
 
-def read_readout(path: Path) -> Dict[int, int]:
+def read_readout(path: Path) -> dict[int, int]:
     """Return, by capture stamp, how many ns later cell_simulator handed the frame over."""
     return {int(row[0]): int(row[1]) - int(row[0]) for row in _read_csv(path, 2)}
 
 
-def _read_csv(path: Path, columns: int) -> List[List[str]]:
+def _read_csv(path: Path, columns: int) -> list[list[str]]:
     try:
         lines = path.read_text(encoding='utf-8').splitlines()[1:]
     except OSError:
@@ -533,7 +544,7 @@ def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
     return RunResult(summary, records, crops, strong)
 
 
-def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor.run', description='Run the simulated cell over real DDS.')
@@ -566,7 +577,7 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cell from the command line and return the exit code."""
     options = parse(arguments)
     take_sigterm_like_ctrl_c()

@@ -1,12 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong in a run on request, and when."""
-from dataclasses import dataclass, field
+from __future__ import annotations
+
 import hashlib
 import json
-from pathlib import Path
 import shutil
-from typing import Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
 

@@ -1,17 +1,19 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Start processes, kill and restart them by name, and leave none behind."""
-from contextlib import contextmanager
+from __future__ import annotations
+
 import ctypes
-from dataclasses import dataclass, field
 import os
-from pathlib import Path
 import signal
 import subprocess
 import sys
 import threading
 import time
-from typing import Dict, Iterator, List, Mapping, Tuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
 
@@ -29,8 +31,8 @@ class ProcessPlan:
     """
 
     name: str
-    arguments: Tuple[str, ...]
-    prefix: Tuple[str, ...] = ()
+    arguments: tuple[str, ...]
+    prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,7 +72,7 @@ def _signals_held_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # handlers run in the main thread alone
         return
-    held: List[int] = []
+    held: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in handlers:
@@ -97,12 +99,12 @@ class Supervisor:
     def __init__(self, log_folder: Path) -> None:
         """Start with no processes."""
         self._log_folder = log_folder
-        self._plans: Dict[str, ProcessPlan] = {}
-        self._processes: Dict[str, subprocess.Popen] = {}
-        self._cpu_of_ended: Dict[str, float] = {}
+        self._plans: dict[str, ProcessPlan] = {}
+        self._processes: dict[str, subprocess.Popen] = {}
+        self._cpu_of_ended: dict[str, float] = {}
         log_folder.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> 'Supervisor':
+    def __enter__(self) -> Supervisor:
         """Return itself."""
         return self
 
@@ -111,7 +113,7 @@ class Supervisor:
         self.stop_all()
 
     @property
-    def names(self) -> Tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """Names of all processes ever started."""
         return tuple(self._plans)
 
@@ -152,12 +154,12 @@ class Supervisor:
         self._process(name)
         self.start(self._plans[name])
 
-    def dead(self) -> List[Tuple[str, int]]:
+    def dead(self) -> list[tuple[str, int]]:
         """Return the names and exit codes of the processes that have ended."""
         return [(name, process.returncode) for name, process in self._processes.items()
                 if process.poll() is not None]
 
-    def cpu(self) -> Dict[str, float]:
+    def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used, earlier lives included."""
         return {name: self._cpu_of_ended.get(name, 0.0) + (
             cpu_seconds(process.pid) if process.poll() is None else 0.0)

@@ -1,18 +1,20 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pictures and a page about a run."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.assess.scoring import confusion, ItemRecord
-from stl_conveyor.assess.summary import Summary
 from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.assess.scoring import ItemRecord, confusion
+from stl_conveyor.assess.summary import Summary
+from stl_conveyor.cell.description import CellDescription
 
-Pictures = List[Tuple[str, str]]  # (file name, caption)
+Pictures = list[tuple[str, str]]  # (file name, caption)
 
 GOOD, BAD, NEUTRAL, ACCENT = '#2a7f62', '#c1440e', '#9aa5b1', '#1f4e79'
 
@@ -30,7 +32,7 @@ figcaption{{color:#555}}</style>
 
 def write_report(folder: Path, summary: Summary, records: Sequence[ItemRecord],
                  cell: CellDescription, crops: Mapping[int, np.ndarray],
-                 overview: 'np.ndarray | None') -> Path:
+                 overview: np.ndarray | None) -> Path:
     """Write report.html and its pictures.
 
     Args:

@@ -7,11 +7,13 @@ Rate Limit" (Qiu, Wang, Chakrabarti, Guerin, Lu, IEEE TCAD 2022): arrival times 
 multiples of a time unit, and correlated difficulty follows its "location reset" sequence. Every
 generator draws from the random generator it is given and from nothing else.
 """
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
 from itertools import islice
-import math
-from typing import Iterator, Sequence, Tuple
 
 import numpy as np
 
@@ -40,8 +42,8 @@ class ArrivalSettings:
     process: str = 'periodic'  # one of ARRIVALS
     period: int = 1  # time units between items: periodic and correlated
     mean_interval: float = 2.0  # time units: poisson
-    intervals: Tuple[int, int] = (1, 3)  # time units in each state: markov
-    leaving: Tuple[float, float] = (0.001, 0.0005)  # probability per time unit: markov
+    intervals: tuple[int, int] = (1, 3)  # time units in each state: markov
+    leaving: tuple[float, float] = (0.001, 0.0005)  # probability per time unit: markov
     spread: float = 0.1  # part of the sorted items that is within reach: correlated
     reset_probability: float = 0.01  # of a new location, per item: correlated
     pool: int = 1000  # items sorted by difficulty: correlated
@@ -136,7 +138,7 @@ def location_reset(rng: np.random.Generator, pool: int, spread: float = 0.1,
 
 
 def plan_items(count: int, seed: int, classes: Sequence[str],
-               settings: ArrivalSettings = ArrivalSettings()) -> Tuple[ItemPlan, ...]:
+               settings: ArrivalSettings = ArrivalSettings()) -> tuple[ItemPlan, ...]:
     """Plan a run: the same arguments always give the same items.
 
     When, what and how hard are drawn from separate streams of the seed, so that another arrival

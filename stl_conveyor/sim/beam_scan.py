@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Whether a scan of the light barrier in Gazebo meets an item."""
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 

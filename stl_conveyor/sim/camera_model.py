@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What lies between a perfect rendering and a camera's pixels: light, lens, motion and noise."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -10,12 +10,14 @@ SDFormat 1.9 and the names of Gazebo Harmonic and later. The world's frame is th
 config/cell.yaml: x along the belt, y to its left, z up, the origin on the belt's top surface below
 the camera (REP-103); metres, seconds, radians.
 """
+from __future__ import annotations
+
 import argparse
-from dataclasses import dataclass
 import math
-from pathlib import Path
 import sys
-from typing import Dict, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -26,10 +28,19 @@ from stl_conveyor.errors import exit_code
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.layout import (
-    BELT_THICKNESS, bin_boxes, Box, FEED_OFFSET, FLOOR, horizontal_field_of_view, lane_colour,
-    PUSH_TIME, PUSHER_HOME, TIME_STEP)
+    BELT_THICKNESS,
+    FEED_OFFSET,
+    FLOOR,
+    PUSH_TIME,
+    PUSHER_HOME,
+    TIME_STEP,
+    Box,
+    bin_boxes,
+    horizontal_field_of_view,
+    lane_colour,
+)
 from stl_conveyor.sim.mesh import mass_properties, mesh_path, read_stl
-from stl_conveyor.sim.parts import feed_pose_of, Finish, finish_of, FLAT, part_index, PARTS
+from stl_conveyor.sim.parts import FLAT, PARTS, Finish, feed_pose_of, finish_of, part_index
 
 WORLD = 'cell'
 SLOTS = 24                 # items that may be in the cell at once; each has a name of its own
@@ -91,7 +102,7 @@ def pusher_topic(lane: str) -> str:
     return f'{pusher_name(lane)}/cmd_pos'
 
 
-def control_bridges(cell: CellDescription) -> Tuple[Bridge, ...]:
+def control_bridges(cell: CellDescription) -> tuple[Bridge, ...]:
     """Return the rows for commands, poses and the clock."""
     belt = f'/model/{BELT_MODEL}/link/{BELT_LINK}'
     rows = [
@@ -117,7 +128,7 @@ def control_bridges(cell: CellDescription) -> Tuple[Bridge, ...]:
     return tuple(rows)
 
 
-def camera_bridges() -> Tuple[Bridge, ...]:
+def camera_bridges() -> tuple[Bridge, ...]:
     """Return the rows for the camera, which go through a process of their own."""
     return (
         Bridge('camera/image_raw', '/camera/image_raw', 'sensor_msgs/msg/Image',
@@ -143,8 +154,8 @@ class Shape:
     """
 
     kind: str
-    size: Tuple[float, float, float]
-    centre: Tuple[float, float, float]
+    size: tuple[float, float, float]
+    centre: tuple[float, float, float]
 
     def corners(self) -> NDArray[np.float64]:
         """Return points whose hull is the shape, float64 [n, 3]."""
@@ -160,7 +171,7 @@ class Shape:
         return grid + self.centre
 
 
-def collision_shapes(name: str) -> Tuple[Shape, ...]:
+def collision_shapes(name: str) -> tuple[Shape, ...]:
     """Return the simple shapes that stand for a part in collisions.
 
     Flat parts are cylinders without their bores. Screws are two boxes, head and shank: the engine
@@ -189,7 +200,7 @@ def collision_shapes(name: str) -> Tuple[Shape, ...]:
 
 
 def feed_pose(cell: CellDescription, item: ItemPlan, seed: int
-              ) -> Tuple[Tuple[float, float, float], Tuple[float, float, float, float]]:
+              ) -> tuple[tuple[float, float, float], tuple[float, float, float, float]]:
     """Return position (m) and orientation (x, y, z, w) in which the feeder lets an item go."""
     feed = feed_pose_of(item, seed)
     turns = [_turn(2, feed.yaw), _turn(0, feed.tilt)]
@@ -205,7 +216,7 @@ def feed_pose(cell: CellDescription, item: ItemPlan, seed: int
     return ((cell.belt.start + FEED_OFFSET, item.lateral_offset, 0.0015 - lowest), quaternion)
 
 
-def _turn(axis: int, angle: float) -> Tuple[float, float, float, float]:
+def _turn(axis: int, angle: float) -> tuple[float, float, float, float]:
     parts = [0.0, 0.0, 0.0, math.cos(angle / 2)]
     parts[axis] = math.sin(angle / 2)
     return tuple(parts)
@@ -446,7 +457,7 @@ def _light(kind: str, name: str, pose: Sequence[float], direction: Sequence[floa
         type=kind, name=name)
 
 
-def _lights(cell: CellDescription) -> Tuple[str, ...]:
+def _lights(cell: CellDescription) -> tuple[str, ...]:
     x = cell.camera.x
     return (
         _light('spot', 'key', (x - 0.16, 0.20, 0.46), (0.36, -0.40, -0.9), '0.62 0.62 0.60',
@@ -538,7 +549,7 @@ def _mesh_visual(uri: str, name: str, finish: Finish) -> str:
 
 # -- files ----------------------------------------------------------------------------------------
 
-def files_of(cell: CellDescription) -> Dict[str, str]:
+def files_of(cell: CellDescription) -> dict[str, str]:
     """Return the content of every file that Gazebo and its bridges need, by its name."""
     return {
         'cell.sdf': world_sdf(cell),
@@ -547,7 +558,7 @@ def files_of(cell: CellDescription) -> Dict[str, str]:
     }
 
 
-def write_files(cell: CellDescription, folder: Path) -> Dict[str, Path]:
+def write_files(cell: CellDescription, folder: Path) -> dict[str, Path]:
     """Write what :func:`files_of` returns; return where each file is."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
@@ -557,13 +568,13 @@ def write_files(cell: CellDescription, folder: Path) -> Dict[str, Path]:
     return written
 
 
-def shipped_files() -> Dict[str, Path]:
+def shipped_files() -> dict[str, Path]:
     """Return where the package has the files made from its own config/cell.yaml."""
     return {name: Path(share_path('worlds' if name.endswith('.sdf') else 'config')) / name
             for name in ('cell.sdf', 'gazebo_bridge.yaml', 'gazebo_camera_bridge.yaml')}
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files; return the exit code, 2 if the description cannot be used."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor.sim.gazebo_world',

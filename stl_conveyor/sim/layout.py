@@ -5,13 +5,14 @@
 Frame and units: those of config/cell.yaml (x along the belt, y to its left, z up from the belt's
 surface; metres, seconds).
 """
-from dataclasses import dataclass
+from __future__ import annotations
+
 import math
-from typing import Optional, Tuple
+from dataclasses import dataclass
 
 from stl_conveyor.cell.description import CellDescription, Lane
 
-Interval = Tuple[float, float]
+Interval = tuple[float, float]
 
 TIME_STEP = 0.002          # s of physics
 BELT_THICKNESS = 0.05
@@ -49,17 +50,17 @@ class Box:
     colour: str  # RGB, 0..1
 
     @property
-    def centre(self) -> Tuple[float, float, float]:
+    def centre(self) -> tuple[float, float, float]:
         """Return the box's middle, m."""
         return tuple((low + high) / 2 for low, high in (self.x, self.y, self.z))
 
     @property
-    def size(self) -> Tuple[float, float, float]:
+    def size(self) -> tuple[float, float, float]:
         """Return the lengths of the box's edges, m."""
         return tuple(high - low for low, high in (self.x, self.y, self.z))
 
 
-def bin_extent(cell: CellDescription, lane: Optional[Lane]) -> Tuple[Interval, Interval]:
+def bin_extent(cell: CellDescription, lane: Lane | None) -> tuple[Interval, Interval]:
     """Return ((x0, x1), (y0, y1)) of a lane's bin; of the reject bin for lane None."""
     half = cell.belt.width / 2
     if lane is None:
@@ -70,7 +71,7 @@ def bin_extent(cell: CellDescription, lane: Optional[Lane]) -> Tuple[Interval, I
             (-half - BIN_GAP - BIN_DEPTH, -half - BIN_GAP))
 
 
-def bin_boxes(cell: CellDescription, lane: Optional[Lane]) -> Tuple[Box, ...]:
+def bin_boxes(cell: CellDescription, lane: Lane | None) -> tuple[Box, ...]:
     """Return floor and walls of a lane's bin, of the reject bin for lane None.
 
     The wall that faces the arriving items is high. Walls and floor are thick: a small part moves
@@ -92,7 +93,7 @@ def bin_boxes(cell: CellDescription, lane: Optional[Lane]) -> Tuple[Box, ...]:
     )
 
 
-def lane_colour(cell: CellDescription, lane: Optional[Lane]) -> str:
+def lane_colour(cell: CellDescription, lane: Lane | None) -> str:
     """Return the RGB of a lane's bin and pusher; of the reject bin for lane None."""
     if lane is None:
         return REJECT_COLOUR

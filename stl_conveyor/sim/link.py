@@ -11,13 +11,15 @@ a change of one setting leaves the others' luck as it was.
 Bandwidths are those measured between two nRF52840 radios without, with light and with heavy
 jamming (Wang et al., RTSS 2023; the trace is in ``data/nrf52840_throughput_kbps.csv``).
 """
+from __future__ import annotations
+
+import heapq
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, replace
-import heapq
 from itertools import count
 from pathlib import Path
-from typing import Any, Deque, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +43,7 @@ class Bandwidth:
         hold_ns: How long each holds.
     """
 
-    rates: Tuple[int, ...]
+    rates: tuple[int, ...]
     hold_ns: int = SECOND // 2
 
     def __post_init__(self) -> None:
@@ -101,17 +103,17 @@ class BurstLoss:
 class LinkSettings:
     """What one direction of a link does to messages."""
 
-    bandwidth: Optional[Bandwidth] = None  # None: without limit
+    bandwidth: Bandwidth | None = None  # None: without limit
     delay_ns: int = 2 * MILLISECOND
     jitter_ns: int = 1 * MILLISECOND  # uniform in 0..jitter on top of the delay
     loss: float = 0.0  # probability per message, independent
-    burst_loss: Optional[BurstLoss] = None
+    burst_loss: BurstLoss | None = None
     reorder: float = 0.0  # probability of being held back while later messages pass
     reorder_ns: int = 60 * MILLISECOND  # for how long
     duplicate: float = 0.0  # probability of being transmitted twice
     corrupt: float = 0.0  # probability of being marked for damage
     outage: bool = False  # what is on the air meanwhile is lost
-    outages: Tuple[Tuple[int, int], ...] = ()  # the same by schedule, ns since the model's start
+    outages: tuple[tuple[int, int], ...] = ()  # the same by schedule, ns since the model's start
     overhead_bytes: int = OVERHEAD_BYTES  # on the wire beside each message
     queue_bytes: int = 8192  # wire bytes waiting or in transmission; what does not fit is dropped
 
@@ -192,16 +194,16 @@ class LinkModel:
         self._rng = np.random.default_rng(seed)
         self._start_ns = start_ns
         self._now = start_ns
-        self._queue: Deque[_Queued] = deque()
+        self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
         self._began_ns = start_ns  # of the head's transmission
         self._head_left = 0  # bits * 1e9 of the head still to go at _resumed_ns
         self._resumed_ns = start_ns
-        self._finish_ns: Optional[int] = None
+        self._finish_ns: int | None = None
         self._head_hit = False  # an outage met the head
         self._bad = False
         self._last_in_order = start_ns
-        self._air: List[Tuple[int, int, Delivery]] = []
+        self._air: list[tuple[int, int, Delivery]] = []
         self._order = count()
         self.counters = LinkCounters()
 
@@ -220,7 +222,7 @@ class LinkModel:
         """Messages waiting, in transmission or on their way."""
         return len(self._queue) + len(self._air)
 
-    def rate(self, now_ns: int) -> Optional[int]:
+    def rate(self, now_ns: int) -> int | None:
         """Return the bandwidth at a time in bit/s; 0 in an outage, None without limit."""
         since = max(now_ns - self._start_ns, 0)
         if self._settings.outage or self._in_outage(since, since):
@@ -249,13 +251,13 @@ class LinkModel:
             self._begin(self._now)
         return True
 
-    def next_event_ns(self) -> Optional[int]:
+    def next_event_ns(self) -> int | None:
         """Return when :meth:`advance` has something to do next; None: not before a send."""
         times = [t for t in (self._finish_ns, self._air[0][0] if self._air else None)
                  if t is not None]
         return min(times) if times else None
 
-    def advance(self, now_ns: int) -> List[Delivery]:
+    def advance(self, now_ns: int) -> list[Delivery]:
         """Return what comes out up to and including a time, in order of delivery."""
         self._run(now_ns)
         out = []
@@ -352,7 +354,7 @@ class LinkModel:
             self._begin(now_ns)
 
 
-def read_trace(path: Path = TRACE_FILE) -> Tuple[int, ...]:
+def read_trace(path: Path = TRACE_FILE) -> tuple[int, ...]:
     """Read a bandwidth trace: CSV with a header line, kbit/s in the last column, # for comments.
 
     Returns:

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Change bytes of a message, as a radio with a weak checksum would."""
+from __future__ import annotations
+
 import numpy as np
 
 # CDR's encapsulation header: with another one there the message is none at all.

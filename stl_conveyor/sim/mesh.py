@@ -1,9 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the mesh of a part weighs, how hard it is to turn, and how large it is."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ class MassProperties:
     """Mass (kg), centre of mass (m) and inertia about it (kg m2, float64 [3, 3])."""
 
     mass: float
-    centre: Tuple[float, float, float]
+    centre: tuple[float, float, float]
     inertia: NDArray[np.float64]
 
 

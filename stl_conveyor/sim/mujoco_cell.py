@@ -8,24 +8,32 @@ friction with a surface that truly moves carries the items. Slots, bodies that t
 any part, let a run of any length use a model of fixed size. Everything random comes from the
 plan and the seed: the same plan, seed and commands give the same run, to the bit.
 """
-from bisect import insort
-from dataclasses import dataclass
+from __future__ import annotations
+
 import math
-from typing import Sequence
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
+from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.sim.camera_model import belt_texture, exposure_for, photograph
 from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 from stl_conveyor.sim.layout import (
-    FEED_OFFSET, HOLD_TIME, lane_at, PUSH_TIME, PUSHER_OUT, RETRACT_TIME,
-    TIME_STEP)
-from stl_conveyor.cell.light_barrier import LightBarrier
-from stl_conveyor.sim.parts import feed_pose_of, finish_of, part_index, PARTS
+    FEED_OFFSET,
+    HOLD_TIME,
+    PUSH_TIME,
+    PUSHER_OUT,
+    RETRACT_TIME,
+    TIME_STEP,
+    lane_at,
+)
+from stl_conveyor.sim.parts import PARTS, feed_pose_of, finish_of, part_index
 from stl_conveyor.sim.rest import RestWatch
-from stl_conveyor.sim.scene import cell_xml, PARKING_HEIGHT, SKIN_PERIOD, template_xml
+from stl_conveyor.sim.scene import PARKING_HEIGHT, SKIN_PERIOD, cell_xml, template_xml
 
 SLOTS = 24
 HIDDEN_GROUP = 5           # a geom group that MuJoCo does not draw

@@ -6,11 +6,14 @@ The physics runs up to "now" in small chunks and never skips any: when the machi
 the simulation falls behind, which is measured and reported, and every stamp still tells the
 instant that the clock showed when the simulated thing was due.
 """
-from collections import deque
-from dataclasses import dataclass
+from __future__ import annotations
+
 import threading
 import time
-from typing import Callable, Deque, Dict, Optional, Protocol, Sequence, Tuple
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -54,7 +57,7 @@ class Rest:
 
     serial: int
     lane: str
-    exposure: Optional[Exposure]
+    exposure: Exposure | None
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ class PacedCell:
 
     def __init__(self, cell: Cell, description: CellDescription, *,
                  on_exposure: Callable[[Exposure], None], on_rest: Callable[[Rest], None],
-                 now_ns: Optional[Callable[[], int]],
-                 on_time: Optional[Callable[[int], None]] = None,
+                 now_ns: Callable[[], int] | None,
+                 on_time: Callable[[int], None] | None = None,
                  on_push: Callable[[Pushed], None] = lambda pushed: None,
                  prepare: Callable[[], object] = lambda: None,
                  finish: Callable[[], object] = lambda: None, chunk: float = 0.004,
@@ -138,18 +141,18 @@ class PacedCell:
         self._now_ns = now_ns
         self._on_time = on_time
         self._on_push = on_push
-        self._fired: Dict[str, Deque[_Fired]] = {}  # by lane
+        self._fired: dict[str, deque[_Fired]] = {}  # by lane
         self._prepare = prepare
         self._finish = finish
         self._chunk = chunk
         self._factor = real_time_factor
         self._steady_ns = steady_ns
-        self._commands: Deque[_Command] = deque()
-        self._exposures: Dict[int, Tuple[float, Exposure]] = {}  # by stamp, with simulated time
-        self._stamps: Dict[int, int] = {}  # by serial
+        self._commands: deque[_Command] = deque()
+        self._exposures: dict[int, tuple[float, Exposure]] = {}  # by stamp, with simulated time
+        self._stamps: dict[int, int] = {}  # by serial
         self._stop = threading.Event()
-        self._thread: Optional[threading.Thread] = None
-        self._error: Optional[BaseException] = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
         self._begun = False
         self._began_ns = 0
         self._offset_ns = 0  # clock of the stamps minus simulated time
@@ -177,7 +180,7 @@ class PacedCell:
         self._commands.append(_Command(stamp_ns, lane))
 
     @property
-    def error(self) -> Optional[BaseException]:
+    def error(self) -> BaseException | None:
         """Return what ended the thread, if it did not end by itself."""
         return self._error
 
@@ -212,7 +215,7 @@ class PacedCell:
         self._began_ns = self._steady_ns()
         self._offset_ns = 0 if self._now_ns is None else self._now_ns()
 
-    def step(self) -> Optional[float]:
+    def step(self) -> float | None:
         """Simulate one chunk if one is due.
 
         Returns:

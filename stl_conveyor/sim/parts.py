@@ -1,9 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The catalogue of parts that the simulated cell sorts, and how each may lie on the belt."""
-from dataclasses import dataclass
+from __future__ import annotations
+
 import math
-from typing import Optional, Tuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def part_index(name):
 class Finish:
     """How an item's surface looks; RGB of the body, strength and sharpness of its highlights."""
 
-    rgb: Tuple[float, float, float]
+    rgb: tuple[float, float, float]
     specular: float
     shininess: float
 
@@ -85,7 +86,7 @@ def finish_of(item, seed: int, variant: int = 0) -> Finish:
 class FeedPose:
     """How an item leaves the feeder; radians."""
 
-    spin: Optional[float]    # of a lying part about its axis; None for a flat one
+    spin: float | None    # of a lying part about its axis; None for a flat one
     turned_over: bool        # a flat part lies on its other side
     tilt: float              # about the x axis of the part as it lies
     yaw: float               # about the vertical

@@ -6,12 +6,14 @@ Poses say where a named model is; captures say when something was under the came
 tell which item a capture shows and into which bin it went. Times are in nanoseconds of one clock,
 lengths in metres in the frame of config/cell.yaml.
 """
+from __future__ import annotations
+
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Deque, Dict, List, Optional, Tuple, Union
+from typing import Union
 
-from stl_conveyor.cell.description import CellDescription, NS_PER_SECOND
+from stl_conveyor.cell.description import NS_PER_SECOND, CellDescription
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.layout import lane_at
 from stl_conveyor.sim.rest import RestWatch
@@ -38,7 +40,7 @@ class ItemRested:
     item: ItemPlan
     name: str
     lane: str
-    stamp_ns: Optional[int]
+    stamp_ns: int | None
 
 
 Event = Union[ItemSeen, ItemRested]
@@ -50,9 +52,9 @@ class _Follow:
     name: str
     begin_ns: int
     rest: RestWatch
-    times: Deque[int] = field(default_factory=lambda: deque(maxlen=HISTORY))
-    places: Deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))  # x, m
-    stamp_ns: Optional[int] = None
+    times: deque[int] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    places: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))  # x, m
+    stamp_ns: int | None = None
 
 
 class PoseTruth:
@@ -64,10 +66,10 @@ class PoseTruth:
     def __init__(self, cell: CellDescription) -> None:
         """Begin with an empty cell."""
         self._cell = cell
-        self._items: Dict[str, _Follow] = {}
+        self._items: dict[str, _Follow] = {}
 
     @property
-    def names(self) -> Tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """Return the names of the models that are followed."""
         return tuple(self._items)
 
@@ -85,14 +87,14 @@ class PoseTruth:
         """Follow a model no longer."""
         self._items.pop(name, None)
 
-    def pose(self, name: str, time_ns: int, x: float, y: float, z: float) -> Tuple[Event, ...]:
+    def pose(self, name: str, time_ns: int, x: float, y: float, z: float) -> tuple[Event, ...]:
         """Take in where a model is; return what happened by that."""
         follow = self._items.get(name)
         if follow is None or time_ns < follow.begin_ns:
             return ()
         if follow.times and time_ns <= follow.times[-1]:
             return ()
-        events: List[Event] = []
+        events: list[Event] = []
         if z > ON_BELT:
             follow.times.append(time_ns)
             follow.places.append(x)
@@ -107,9 +109,9 @@ class PoseTruth:
                 follow.item, name, lane_at(self._cell, x, y, z), follow.stamp_ns))
         return tuple(events)
 
-    def capture(self, stamp_ns: int) -> Optional[ItemSeen]:
+    def capture(self, stamp_ns: int) -> ItemSeen | None:
         """Return which item a capture shows: the one nearest to the camera's axis then."""
-        best: Optional[_Follow] = None
+        best: _Follow | None = None
         nearest = SEEN_WITHIN
         for follow in self._items.values():
             if follow.stamp_ns is None and follow.times:
@@ -131,7 +133,7 @@ class PoseTruth:
         near = 0 if index == 0 else len(times) - 1
         return places[near] + (time_ns - times[near]) / NS_PER_SECOND * self._cell.belt.speed
 
-    def _crossing_ns(self, follow: _Follow) -> Optional[int]:
+    def _crossing_ns(self, follow: _Follow) -> int | None:
         """Return when an item crossed the camera's axis, from the poses around it."""
         camera = self._cell.camera.x
         pairs = list(zip(follow.times, follow.places))

@@ -1,8 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """When an item counts as at rest, and where; the same rule in every simulator."""
+from __future__ import annotations
+
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 from stl_conveyor.cell.description import CellDescription
 

@@ -5,12 +5,20 @@
 Frame: that of config/cell.yaml. Contact bits: 1 items, bins and floor, 2 pushers, 4 the belt; belt
 and pushers touch items alone, so that a pusher's lower edge may reach below the belt's surface.
 """
+from __future__ import annotations
+
 from pathlib import Path
 
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.layout import (
-    BELT_THICKNESS, bin_boxes, FLOOR, lane_colour, PUSHER_HOME, TIME_STEP,
-    vertical_field_of_view)
+    BELT_THICKNESS,
+    FLOOR,
+    PUSHER_HOME,
+    TIME_STEP,
+    bin_boxes,
+    lane_colour,
+    vertical_field_of_view,
+)
 from stl_conveyor.sim.parts import PARTS
 
 SKIN_PERIOD = 0.25         # m after which the belt's dirt repeats

@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Read labelled images from disk, whatever way they are kept."""
+from __future__ import annotations
+
+import csv
 from collections import Counter
 from collections.abc import Sequence
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +30,12 @@ class LabelledImages:
     images: np.ndarray
     classes: np.ndarray
 
-    def sample(self, count: int, seed: int) -> 'LabelledImages':
+    def sample(self, count: int, seed: int) -> LabelledImages:
         """Return up to `count` of them, drawn at random."""
         pick = np.random.default_rng(seed).permutation(len(self.classes))[:count]
         return LabelledImages(self.images[pick], self.classes[pick])
 
-    def split(self, seed: int) -> 'tuple[LabelledImages, LabelledImages]':
+    def split(self, seed: int) -> tuple[LabelledImages, LabelledImages]:
         """Return (nine tenths, one tenth), drawn at random."""
         order = np.random.default_rng(seed).permutation(len(self.classes))
         cut = len(order) // 10
@@ -51,8 +53,8 @@ class FolderListing:
             files with their labels.
     """
 
-    labels: 'tuple[str, ...]'
-    splits: 'dict[str, tuple[tuple[Path, str], ...]]'
+    labels: tuple[str, ...]
+    splits: dict[str, tuple[tuple[Path, str], ...]]
 
 
 def open_square(path: Path, size: int) -> np.ndarray:
@@ -89,7 +91,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-def list_images(folder: 'str | Path', label_column: 'str | None' = None) -> FolderListing:
+def list_images(folder: str | Path, label_column: str | None = None) -> FolderListing:
     """Find the images of a folder and their labels.
 
     The folder has train/ (and val/, test/) or train.csv (and val.csv, test.csv), or else a folder
@@ -141,7 +143,7 @@ def list_images(folder: 'str | Path', label_column: 'str | None' = None) -> Fold
     return FolderListing(tuple(labels), splits)
 
 
-def _from_folders(folder: Path) -> 'tuple[tuple[Path, str], ...]':
+def _from_folders(folder: Path) -> tuple[tuple[Path, str], ...]:
     found = []
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith('.'):
@@ -152,7 +154,7 @@ def _from_folders(folder: Path) -> 'tuple[tuple[Path, str], ...]':
 
 
 def _from_table(folder: Path, table: Path,
-                label_column: 'str | None') -> 'tuple[tuple[Path, str], ...]':
+                label_column: str | None) -> tuple[tuple[Path, str], ...]:
     with open(table, newline='', encoding='utf-8-sig') as stream:
         rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
     if not rows:
@@ -182,7 +184,7 @@ def _from_table(folder: Path, table: Path,
     return tuple(found)
 
 
-def _check_names(folder: Path, names: 'Sequence[str]') -> None:
+def _check_names(folder: Path, names: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if not name.strip():
@@ -195,7 +197,7 @@ def _check_names(folder: Path, names: 'Sequence[str]') -> None:
 
 
 def load_images(data: Path, split: str, labels: Sequence[str],
-                size: int) -> 'LabelledImages | None':
+                size: int) -> LabelledImages | None:
     """Read one split of a folder of images, or None if there is no such split.
 
     `data/split` holds .npz shards (`pixels` u8[N, S, S, 3] and `labels`), or a folder of files

@@ -3,8 +3,8 @@
 """Find items on the belt in a stream of frames, each item once."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 import enum
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 import re
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class LabelFolder:
     collectors may write to the same folder.
     """
 
-    def __init__(self, out: 'str | Path', label: str) -> None:
+    def __init__(self, out: str | Path, label: str) -> None:
         """Make the folder and find the last number.
 
         Raises:

@@ -7,12 +7,14 @@ of the side information and the reward estimate; the test images are for the rep
 Near-duplicates (the same item photographed twice, frames of one passage) stay together, or the
 report would count as new what was learnt by heart.
 """
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
 import hashlib
 import json
-from pathlib import Path
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -21,7 +23,12 @@ from scipy.sparse.csgraph import connected_components
 
 from stl_conveyor.errors import BadImage, ConfigError
 from stl_conveyor.vision.image_folder import (
-    FolderListing, LabelledImages, list_images, load_images, open_square)
+    FolderListing,
+    LabelledImages,
+    list_images,
+    load_images,
+    open_square,
+)
 
 SPLITS = ('train', 'val', 'test')
 #: Shares of the images that are set aside, where the folder has no such split.
@@ -49,11 +56,11 @@ class Dataset:
 
     folder: Path
     source: str
-    labels: 'tuple[str, ...]'
+    labels: tuple[str, ...]
     image_size: int
-    counts: 'dict[str, int]'
-    by_class: 'dict[str, dict[str, int]]'
-    notes: 'tuple[str, ...]'
+    counts: dict[str, int]
+    by_class: dict[str, dict[str, int]]
+    notes: tuple[str, ...]
     key: str
 
     def load(self, split: str) -> LabelledImages:
@@ -61,7 +68,7 @@ class Dataset:
         return load_images(self.folder, split, self.labels, self.image_size)
 
     @classmethod
-    def read(cls, folder: 'str | Path') -> 'Dataset':
+    def read(cls, folder: str | Path) -> Dataset:
         """Return the dataset that `prepare` left in a folder; raises ConfigError without one."""
         folder = Path(folder)
         try:
@@ -89,7 +96,7 @@ def difference_hash(images: np.ndarray) -> np.ndarray:
     return np.where(np.array(bits).reshape(len(images), 128), 1, -1).astype(np.int8)
 
 
-def near_duplicates(hashes: np.ndarray, names: 'Sequence[str]') -> np.ndarray:
+def near_duplicates(hashes: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Return the group i64[N] of each image: near-duplicates share one.
 
     hashes: i8[N, 128] of `difference_hash`. names: their files; one that counts on from another
@@ -116,14 +123,14 @@ def near_duplicates(hashes: np.ndarray, names: 'Sequence[str]') -> np.ndarray:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _sequence(name: str) -> 'tuple[str, int]':
+def _sequence(name: str) -> tuple[str, int]:
     found = _NUMBERED.search(Path(name).stem)
     if not found or len(found[1]) > 12:
         return name, -1
     return str(Path(name).parent / Path(name).stem[:found.start()]), int(found[1])
 
 
-def draw_split(groups: np.ndarray, shares: 'Sequence[float]',
+def draw_split(groups: np.ndarray, shares: Sequence[float],
                rng: np.random.Generator) -> np.ndarray:
     """Return the part i64[N] of each image of one class: whole groups, drawn at random.
 
@@ -151,8 +158,8 @@ def draw_split(groups: np.ndarray, shares: 'Sequence[float]',
     return parts
 
 
-def prepare(source: 'str | Path', folder: 'str | Path', size: int, seed: int,
-            label_column: 'str | None' = None,
+def prepare(source: str | Path, folder: str | Path, size: int, seed: int,
+            label_column: str | None = None,
             show: Callable[[str], None] = print) -> Dataset:
     """Read a folder of images (`image_folder.list_images`) into shards; returns the Dataset.
 
@@ -269,7 +276,7 @@ def _check_counts(source, labels, found) -> None:
             f'{least}, and about 100 to be told apart well')
 
 
-def _complete(found, names, labels, seed, notes) -> 'dict[str, LabelledImages]':
+def _complete(found, names, labels, seed, notes) -> dict[str, LabelledImages]:
     """Draw the splits that the folder does not have."""
     rng = np.random.default_rng(seed)
     if 'all' in found:
@@ -290,7 +297,7 @@ def _complete(found, names, labels, seed, notes) -> 'dict[str, LabelledImages]':
     return found
 
 
-def _deal(images, names, splits, shares, labels, rng, notes) -> 'dict[str, LabelledImages]':
+def _deal(images, names, splits, shares, labels, rng, notes) -> dict[str, LabelledImages]:
     part = np.zeros(len(images.classes), np.int64)
     together = 0
     for k in range(len(labels)):

@@ -8,10 +8,12 @@ that is tested on. One shard per seed; a shard that exists is not rendered again
 
     python -m stl_conveyor_lab.data.render FOLDER [--items 112] [--seeds 21 4 6]
 """
+from __future__ import annotations
+
 import argparse
+import time
 from dataclasses import dataclass
 from pathlib import Path
-import time
 
 import numpy as np
 

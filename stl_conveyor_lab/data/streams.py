@@ -8,26 +8,27 @@
 FOLDER holds renders (``stl_conveyor_lab.data.render``). ``make bench-policy DATA=FILE.npz``
 measures on the result.
 """
+from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-import sys
 
 import numpy as np
 
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.policy.byte_budget import RecordedStreams
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.policy.byte_budget import RecordedStreams
 
 SHARES = (0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0)   # byte budgets, in tokens
 PACKET_BYTES = 256   # largest packet, as the encoder's node has it by default
 _BATCH = 32
 
 
-def byte_budgets(nominal_bytes: int) -> 'tuple[int, ...]':
+def byte_budgets(nominal_bytes: int) -> tuple[int, ...]:
     """Return the budgets, in bytes, among which a policy chooses, where a token buys so many."""
     return tuple(sorted({round(nominal_bytes * share) for share in SHARES}))
 
@@ -35,7 +36,7 @@ def byte_budgets(nominal_bytes: int) -> 'tuple[int, ...]':
 def record_streams(
     folder: ModelFolder, images: np.ndarray, classes: np.ndarray, probabilities: np.ndarray,
     nominal_bytes: int, threads: int = 1, show=print,
-) -> 'dict[int, RecordedStreams]':
+) -> dict[int, RecordedStreams]:
     """Send images through the codec at each byte budget, packet by packet.
 
     Args:
@@ -74,7 +75,7 @@ def record_streams(
 
 def weak_answers(
     folder: ModelFolder, images: np.ndarray, threads: int = 1
-) -> 'tuple[np.ndarray, np.ndarray | None]':
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the weak model's probabilities and posteriors of images, float32 [N, C] each."""
     weak = Classifier(folder.path('weak'), threads=threads)
     answers = [weak.classify_doubting(images[begin: begin + _BATCH])
@@ -85,7 +86,7 @@ def weak_answers(
     return probabilities, np.concatenate([second for _, second in answers])
 
 
-def stream_arrays(streams: Mapping[int, RecordedStreams]) -> 'dict[str, np.ndarray]':
+def stream_arrays(streams: Mapping[int, RecordedStreams]) -> dict[str, np.ndarray]:
     """Return streams as arrays of an .npz file."""
     arrays = {'budgets': np.array(list(streams))}
     for budget, recorded in streams.items():
@@ -94,7 +95,7 @@ def stream_arrays(streams: Mapping[int, RecordedStreams]) -> 'dict[str, np.ndarr
     return arrays
 
 
-def load_streams(arrays: Mapping[str, np.ndarray]) -> 'dict[int, RecordedStreams]':
+def load_streams(arrays: Mapping[str, np.ndarray]) -> dict[int, RecordedStreams]:
     """Read streams from the arrays of an .npz file; empty when it has none.
 
     Raises:
@@ -133,7 +134,7 @@ def record_file(
     )
 
 
-def main(arguments: 'list[str] | None' = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor_lab.data.streams',

@@ -5,11 +5,13 @@
 Encodings belong to (images, codec), answers to (images, codec, classifier); both are kept in
 parts of a few images, each with the sizes that it holds.
 """
-from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed, ProcessPoolExecutor
+from __future__ import annotations
+
 import hashlib
 import json
 import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ def images_key(images: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:12]
 
 
-def parts(count: int) -> 'list[slice]':
+def parts(count: int) -> list[slice]:
     """Return the slices of so many images that are kept together."""
     return [slice(at, min(at + PART, count)) for at in range(0, count, PART)]
 
@@ -39,7 +41,7 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     partial.replace(path)
 
 
-def load_arrays(path: Path) -> 'dict[str, np.ndarray]':
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return what `save_arrays` wrote, or nothing."""
     if not path.exists():
         return {}
@@ -47,7 +49,7 @@ def load_arrays(path: Path) -> 'dict[str, np.ndarray]':
         return {name: file[name] for name in file.files}
 
 
-def kept_json(path: Path, measure: 'Callable[[], object]') -> 'object':
+def kept_json(path: Path, measure: Callable[[], object]) -> object:
     """Return what `measure` returns, from the file at `path` if an earlier run wrote it."""
     if path.exists():
         return json.loads(path.read_text(encoding='utf-8'))
@@ -59,7 +61,7 @@ def kept_json(path: Path, measure: 'Callable[[], object]') -> 'object':
     return result
 
 
-def _load_strings(path: Path) -> 'dict[int, list[bytes | None]]':
+def _load_strings(path: Path) -> dict[int, list[bytes | None]]:
     """Return the strings of each size; an empty one stands for None."""
     saved = load_arrays(path)
     if not saved:
@@ -73,7 +75,7 @@ def _load_strings(path: Path) -> 'dict[int, list[bytes | None]]':
             for k, size in enumerate(saved['sizes'])}
 
 
-def _save_strings(path: Path, strings: 'dict[int, list[bytes | None]]') -> None:
+def _save_strings(path: Path, strings: dict[int, list[bytes | None]]) -> None:
     flat = [data or b'' for found in strings.values() for data in found]
     lengths = np.array([len(data) for data in flat], np.int64).reshape(len(strings), -1)
     save_arrays(path, sizes=np.array(list(strings), np.int64), lengths=lengths,
@@ -94,10 +96,10 @@ class BenchCache:
         self._jobs = jobs
 
     def encodings(self, codec: ReferenceCodec, sizes: Sequence[int],
-                  show: Callable[[str], None] = print) -> 'dict[int, list[bytes | None]]':
+                  show: Callable[[str], None] = print) -> dict[int, list[bytes | None]]:
         """Return the strings of all images for each size; None where nothing fits."""
         where = self._folder / codec.key
-        result: 'dict[int, list[bytes | None]]' = {size: [] for size in sizes}
+        result: dict[int, list[bytes | None]] = {size: [] for size in sizes}
         todo, kept = [], []
         for number, part in enumerate(parts(len(self.images))):
             path = where / f'{number:04d}.npz'
@@ -132,10 +134,10 @@ class BenchCache:
                 result[size] += have[size]
         return result
 
-    def answers(self, codec: ReferenceCodec, classifiers: 'dict[str, object]',
-                strings: 'dict[int, list[bytes | None]]',
+    def answers(self, codec: ReferenceCodec, classifiers: dict[str, object],
+                strings: dict[int, list[bytes | None]],
                 show: Callable[[str], None] = print,
-                what: str = 'sizes') -> 'dict[str, dict[int, np.ndarray]]':
+                what: str = 'sizes') -> dict[str, dict[int, np.ndarray]]:
         """Return what each classifier says about each size: f32[N, C], NaN where nothing fits.
 
         classifiers: by a name that changes with the model's file. what: what the keys of
@@ -144,14 +146,14 @@ class BenchCache:
         """
         sizes = list(strings)
         side = self.images.shape[1]
-        found: 'dict[str, dict[int, list]]' = {
+        found: dict[str, dict[int, list]] = {
             name: {size: [] for size in sizes} for name in classifiers}
         all_parts = parts(len(self.images))
         for number, part in enumerate(all_parts):
             paths = {name: self._folder / codec.key / f'{what}-{name}-{number:04d}.npz'
                      for name in classifiers}
             kept = {name: load_arrays(path) for name, path in paths.items()}
-            pixels: 'dict[tuple[int, bytes], np.ndarray]' = {}
+            pixels: dict[tuple[int, bytes], np.ndarray] = {}
             worked = False
             for name, classifier in classifiers.items():
                 have = {int(size): row for size, row in zip(

@@ -1,21 +1,23 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Processor time and memory of our codec beside those of the codecs to compare with."""
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from __future__ import annotations
+
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from stl_conveyor.codec import Decoder, Encoder
-from stl_conveyor_lab.references import BestQuality, ReferenceCodec
-from stl_conveyor_lab.references.image_files import shrink
-from stl_conveyor_lab.references.st import padded_side, ST_FEATURES
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.references import BestQuality, ReferenceCodec
+from stl_conveyor_lab.references.image_files import shrink
+from stl_conveyor_lab.references.st import ST_FEATURES, padded_side
 
 #: Published times on a Raspberry Pi 4 (Wang et al., RTSS 2023), milliseconds.
 PI_PROGRESSIVE_JPEG, PI_ST, PI_WEBP, PI_RECURRENT_STEP = 5.8, 11.8, 40., 1900.
@@ -59,8 +61,8 @@ def st_encoder_shape(size: int):
     quantisation, without entropy coding.
     """
     import onnx
-    from onnx import helper, numpy_helper, TensorProto
     import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
     rng = np.random.default_rng(0)
     constants = {
         'first': rng.normal(0, .05, (16, 3, 9, 9)), 'second': rng.normal(0, .05, (10, 16, 3, 3)),
@@ -153,7 +155,7 @@ def sending_milliseconds(codec: BestQuality) -> float:
     return SENDING[codec.format]
 
 
-def pi_milliseconds(codec: 'ReferenceCodec | None', here: float, progressive: float) -> float:
+def pi_milliseconds(codec: ReferenceCodec | None, here: float, progressive: float) -> float:
     """Return what a Raspberry Pi 4 takes: as published, else by the ratio to progressive JPEG.
 
     codec: None is ours. here, progressive: milliseconds of it and of progressive JPEG here.

@@ -1,25 +1,27 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Measure our codec: prefixes, packets one after the other, lost packets."""
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor_lab.measure.cache import images_key, load_arrays, save_arrays
-from stl_conveyor_lab.measure.scores import Row, score
 from stl_conveyor.assess.received import BATCH, receive
 from stl_conveyor.codec import Decoder, EncodedItem, Encoder
-from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor_lab.measure.cache import images_key, load_arrays, save_arrays
+from stl_conveyor_lab.measure.scores import Row, score
 
 OURS, OURS_WITH_SIDE = 'this codec', 'this codec, with local answer'
 SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
 def codec_rows(folder: ModelFolder, test: LabelledImages, sizes: Sequence[int] = SIZES,
-               packet_bytes: int = 512, show=lambda row: None) -> 'list[Row]':
+               packet_bytes: int = 512, show=lambda row: None) -> list[Row]:
     """Measure the codec of a model folder, alone and with the local answer."""
     encoder, decoder = Encoder(folder), Decoder(folder)
     local = None
@@ -42,7 +44,7 @@ def codec_rows(folder: ModelFolder, test: LabelledImages, sizes: Sequence[int] =
 
 def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] = (.1, .3),
               max_bytes: int = 1024, packet_bytes: int = 128, seed: int = 0,
-              show=lambda row: None) -> 'list[Row]':
+              show=lambda row: None) -> list[Row]:
     """Measure what random packet loss costs.
 
     Pairs of rows for each rate: with the loss, and a prefix of as many bytes as arrived then on
@@ -92,13 +94,13 @@ class OwnCodec:
         #: Where everything about this codec is kept.
         self.folder = Path(cache) / images_key(images) / f'ours-{key:016x}'
 
-    def _items(self, max_bytes: int, packet_bytes: int, side: bool) -> 'list[EncodedItem]':
+    def _items(self, max_bytes: int, packet_bytes: int, side: bool) -> list[EncodedItem]:
         return [self._encoder.encode(image, self._local[k] if side else None,
                                      packet_bytes=packet_bytes, max_bytes=max_bytes)
                 for k, image in enumerate(self._images)]
 
     def answers(self, size: int, side: bool,
-                packet_bytes: int = 512) -> 'tuple[np.ndarray, float]':
+                packet_bytes: int = 512) -> tuple[np.ndarray, float]:
         """Return f32[N, C] of what fits into `size` bytes, and the mean of the bytes."""
         path = self.folder / f'{size}-{packet_bytes}-{int(side)}.npz'
         kept = load_arrays(path)
@@ -109,7 +111,7 @@ class OwnCodec:
         return kept['answers'], float(kept['received'])
 
     def packet_answers(self, packet_bytes: int, max_bytes: int,
-                       side: bool) -> 'tuple[list[list[int]], np.ndarray]':
+                       side: bool) -> tuple[list[list[int]], np.ndarray]:
         """Return the sizes of each item's packets, and the answers after each of them.
 
         f32[most, N, C]: row n - 1 is what the first n packets give.

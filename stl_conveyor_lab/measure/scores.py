@@ -1,13 +1,16 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the codec benchmark counts: accuracies, intervals, paired differences, marks."""
+from __future__ import annotations
+
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import math
 
 import numpy as np
 
 from stl_conveyor.assess.intervals import wilson
+
 
 @dataclass(frozen=True)
 class Row:
@@ -91,7 +94,7 @@ class Finding:
     """One thing that the benchmark must show, and what was seen."""
 
     claim: str
-    met: 'bool | None'
+    met: bool | None
     seen: str
 
 
@@ -113,7 +116,7 @@ def above_all(claim: str, differences: Sequence[Difference],
     return Finding(claim, not failed if differences else None, seen)
 
 
-def reached(claim: str, rows: Mapping[int, Row], marks: Mapping[int, float]) -> 'list[Finding]':
+def reached(claim: str, rows: Mapping[int, Row], marks: Mapping[int, float]) -> list[Finding]:
     """Return for each mark (bytes: accuracy) whether the row of that size reaches it."""
     return [Finding(f'{claim}: {mark:.3f} at {size} B', rows[size].accuracy >= mark,
                     f'{rows[size].accuracy:.3f} [{rows[size].low:.3f}, {rows[size].high:.3f}], '
@@ -121,6 +124,6 @@ def reached(claim: str, rows: Mapping[int, Row], marks: Mapping[int, float]) -> 
             for size, mark in marks.items() if size in rows]
 
 
-def bytes_to_reach(rows: Sequence[Row], accuracy: float) -> 'int | None':
+def bytes_to_reach(rows: Sequence[Row], accuracy: float) -> int | None:
     """Return the least budget whose row has that accuracy, or None."""
     return min((row.budget for row in rows if row.accuracy >= accuracy), default=None)

@@ -9,6 +9,7 @@ decisions, so nothing is lost by not exploring; what is lost is that the mean fo
 will last. This is the yardstick between the learned policies, which must find the scenario out,
 and the bound.
 """
+from __future__ import annotations
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class BeliefFilter:
             self._change = np.array([[1 - leave, leave], [back, 1 - back]], dtype=np.float32)
             self.arrivals = np.repeat(np.float32([[share], [1 - share]]), n_sequences, axis=1)
 
-    def see(self, rewards: np.ndarray, intervals: 'np.ndarray | None') -> None:
+    def see(self, rewards: np.ndarray, intervals: np.ndarray | None) -> None:
         """Take in the next items: their metrics [S], and the intervals before them [S]."""
         if len(self.location) > 1:
             place = np.searchsorted(self._pool, rewards.astype(np.float64) - 1e-7)
@@ -86,10 +87,10 @@ def play_belief(
     scenario: Scenario,
     pool: np.ndarray,
     sequences: Sequences,
-    buckets: 'list[IntegerBucket]',
-    solutions: 'list[HiddenStateSolution]',
+    buckets: list[IntegerBucket],
+    solutions: list[HiddenStateSolution],
     skip: int = 0,
-) -> 'tuple[np.ndarray, np.ndarray]':
+) -> tuple[np.ndarray, np.ndarray]:
     """Play the policy over all sequences, one solution of ``told_hidden_state`` for each bucket.
 
     The first ``skip`` items are played and not counted.

@@ -5,6 +5,7 @@
 In a known scenario, what a table of thresholds earns in the long run needs no sampling either:
 ``exact_gain`` solves for it.
 """
+from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -72,7 +73,7 @@ class HiddenStateSolution:
     """
 
     gain: float
-    gain_bounds: 'tuple[float, float]'
+    gain_bounds: tuple[float, float]
     marginal: np.ndarray
 
 
@@ -118,7 +119,7 @@ class _HiddenStateProcess:
         self.states = len(intervals)
         self.shape = (locations, self.states, bucket.full + 1)
 
-    def tail(self, threshold: np.ndarray) -> 'tuple[np.ndarray, np.ndarray]':
+    def tail(self, threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return P(x >= threshold) and E[x; x >= threshold] at each location, [K, A, levels]."""
         size, sums = self._pool.size, self._sums
         place = np.searchsorted(self._pool, threshold)
@@ -141,7 +142,7 @@ class _HiddenStateProcess:
             [moved[:, a, target] for a, target in enumerate(self._targets)], axis=1
         )
 
-    def evaluate(self, mass: np.ndarray, moment: np.ndarray) -> 'tuple[float, np.ndarray]':
+    def evaluate(self, mass: np.ndarray, moment: np.ndarray) -> tuple[float, np.ndarray]:
         """Solve for what a policy earns.
 
         Args:

@@ -13,6 +13,7 @@ and bursts of N·b in every arrangement:
 Thresholds come from the i.i.d. MDP of each bucket; with two buckets, the higher one counts: a
 token must be worth it in either.
 """
+from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -51,7 +52,7 @@ def play_cameras(
     rewards: Distribution,
     arrangement: str,
     share: Fraction = Fraction(2),
-) -> 'tuple[np.ndarray, np.ndarray]':
+) -> tuple[np.ndarray, np.ndarray]:
     """Play N cameras.
 
     Returns the mean reward per item [N, S] and the share of items offloaded [N, S].

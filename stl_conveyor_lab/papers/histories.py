@@ -1,12 +1,18 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Whole sequences as a learned policy sees them; stl_conveyor.policy.history has it by item."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 
 from stl_conveyor.policy.history import (
-    averaged_features, HistoryFormat, RewardScale, scale_intervals)
+    HistoryFormat,
+    RewardScale,
+    averaged_features,
+    scale_intervals,
+)
 from stl_conveyor_lab.papers.scenarios import Sequences
 
 
@@ -21,7 +27,7 @@ class HistoryArrays:
     """
 
     series: np.ndarray
-    intervals: 'np.ndarray | None'
+    intervals: np.ndarray | None
     others: np.ndarray
 
     def block(self, first: int, last: int, constants: np.ndarray) -> np.ndarray:

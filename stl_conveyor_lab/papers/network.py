@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A policy network along whole sequences, many buckets at a time."""
+from __future__ import annotations
+
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -36,8 +38,8 @@ class NetworkAlong:
         self.unit = np.float32(self._scale.unit if self._layout.universal else 1.0)
 
     def blocks(
-        self, buckets: 'list[tuple[Fraction, Fraction]]'
-    ) -> 'Iterator[tuple[int, list[np.ndarray]]]':
+        self, buckets: list[tuple[Fraction, Fraction]]
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Yield the place of an item and the outputs from there on, float32 [items, S, outputs].
 
         One array for each bucket (r, b); the histories are laid out once for all of them.
@@ -69,9 +71,9 @@ def worth_along(
 
 
 def play_network(
-    model: str, sequences: Sequences, buckets: 'list[tuple[Fraction, Fraction]]',
+    model: str, sequences: Sequences, buckets: list[tuple[Fraction, Fraction]],
     rewards: Distribution, skip: int = 0, chunk: int = 4096,
-) -> 'tuple[np.ndarray, np.ndarray]':
+) -> tuple[np.ndarray, np.ndarray]:
     """Play a network over all sequences and buckets (r, b).
 
     The history does not depend on decisions, so that the network is asked about whole blocks of

@@ -12,6 +12,7 @@ Under Rate Limit", IEEE TCAD 2022):
    is geometric, with a probability of leaving it per time unit.
 3. Both at once.
 """
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class CorrelatedRewards:
 
     def ranks(
         self, n_items: int, n_sequences: int, generator: np.random.Generator
-    ) -> 'tuple[np.ndarray, np.ndarray]':
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the places in the sorted pool and the locations, float32 [T, S] in 0..1."""
         shape = (n_items, n_sequences)
         fresh = generator.random(shape) < self.reset
@@ -94,13 +95,13 @@ class TwoStateArrivals:
             raise ConfigError('the probabilities of leaving a state must be above 0, at most 1')
 
     @classmethod
-    def published(cls, slow_interval: int, leave_fast: float = 0.001) -> 'TwoStateArrivals':
+    def published(cls, slow_interval: int, leave_fast: float = 0.001) -> TwoStateArrivals:
         """Return the published settings: time spent in the slow state grows with its interval."""
         ratio = {3: 0.5, 6: 0.25}[slow_interval]
         return cls(slow_interval, leave_fast, leave_fast * ratio)
 
     @property
-    def leave_per_item(self) -> 'tuple[float, float]':
+    def leave_per_item(self) -> tuple[float, float]:
         """Probability that the state changes from one item to the next, fast and slow."""
         return self.leave_fast, 1.0 - (1.0 - self.leave_slow) ** self.slow_interval
 
@@ -133,8 +134,8 @@ class TwoStateArrivals:
 class Scenario:
     """What drives the rewards and the arrivals; None is i.i.d. rewards, or a steady interval."""
 
-    rewards: 'CorrelatedRewards | None' = None
-    arrivals: 'TwoStateArrivals | None' = None
+    rewards: CorrelatedRewards | None = None
+    arrivals: TwoStateArrivals | None = None
 
     @property
     def intervals(self) -> Distribution:
@@ -149,7 +150,7 @@ class Scenario:
 
     def draw_told(
         self, pool: np.ndarray, n_items: int, n_sequences: int, generator: np.random.Generator
-    ) -> 'tuple[Sequences, HiddenStates]':
+    ) -> tuple[Sequences, HiddenStates]:
         """Draw the same sequences and tell the hidden states behind them."""
         source = self.rewards or CorrelatedRewards(spread=1.0, reset=0.0)
         place, locations = source.ranks(n_items, n_sequences, generator)
@@ -164,7 +165,7 @@ class Scenario:
         )
 
 
-def load_trace(path: 'str | Path') -> 'tuple[Sequences, np.ndarray]':
+def load_trace(path: str | Path) -> tuple[Sequences, np.ndarray]:
     """Read a recorded sequence: CSV with columns time, metric and the decisions of policies.
 
     Returns the sequence (S = 1; the interval after the last item is taken as 1) and the recorded

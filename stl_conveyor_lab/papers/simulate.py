@@ -5,6 +5,7 @@
 This is the published problem in its integer form, the same that ``TokenBucket`` holds exactly
 (a test plays both side by side): n <- min(M, n - P*a + Q*I), r = Q/P, b = M/P.
 """
+from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,8 +15,8 @@ import numpy as np
 
 from stl_conveyor.policy.base import Policy
 from stl_conveyor.policy.play import play
-from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor.policy.token_bucket import exact_fraction
+from stl_conveyor_lab.papers.scenarios import Sequences
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class IntegerBucket:
     full: int
 
     @classmethod
-    def of(cls, rate: Fraction, depth: Fraction) -> 'IntegerBucket':
+    def of(cls, rate: Fraction, depth: Fraction) -> IntegerBucket:
         """Make one from r and b."""
         rate, depth = exact_fraction(rate), exact_fraction(depth)
         steps = lcm(rate.denominator, depth.denominator)
@@ -47,7 +48,7 @@ class IntegerBucket:
         return offload
 
 
-def level_positions(bucket: IntegerBucket, knots: 'np.ndarray | None') -> np.ndarray:
+def level_positions(bucket: IntegerBucket, knots: np.ndarray | None) -> np.ndarray:
     """Read the worth at the levels P..M from the network's outputs: matrix [M + 1 - P, outputs].
 
     knots [K] lie on the relative level (n - P) / (M - P); None is one output for each level.
@@ -83,9 +84,9 @@ class KnotReader:
 
 
 def play_tables(
-    sequences: Sequences, buckets: 'list[IntegerBucket]', tables: 'list[np.ndarray]',
+    sequences: Sequences, buckets: list[IntegerBucket], tables: list[np.ndarray],
     skip: int = 0,
-) -> 'tuple[np.ndarray, np.ndarray]':
+) -> tuple[np.ndarray, np.ndarray]:
     """Play threshold tables, one for each bucket, over all sequences.
 
     Returns the mean reward per item and the share offloaded, each float64 [C, S].
@@ -122,7 +123,7 @@ def play_tables(
 
 def play_thresholds(
     sequences: Sequences, bucket: IntegerBucket, thresholds: np.ndarray
-) -> 'tuple[np.ndarray, np.ndarray]':
+) -> tuple[np.ndarray, np.ndarray]:
     """Play thresholds [T, S, M + 1 - P] that may differ for each item, from one token upwards.
 
     Returns total reward [S] and the decisions bool [T, S].

@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What every codec to compare with can do."""
+from __future__ import annotations
+
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-import re
 
 import numpy as np
 
@@ -34,10 +36,10 @@ class ReferenceCodec(ABC):
         return self.slug
 
     @abstractmethod
-    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
+    def encode(self, image: np.ndarray, max_bytes: int) -> bytes | None:
         """Return at most `max_bytes` for an image u8[S, S, 3], or None if nothing fits."""
 
-    def encode_all(self, image: np.ndarray, sizes: Sequence[int]) -> 'list[bytes | None]':
+    def encode_all(self, image: np.ndarray, sizes: Sequence[int]) -> list[bytes | None]:
         """Return `encode` for each of several sizes; what they share is done once."""
         return [self.encode(image, size) for size in sizes]
 
@@ -46,7 +48,7 @@ class ReferenceCodec(ABC):
         """Return the image u8[size, size, 3] of bytes made by `encode`."""
 
     def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> 'tuple[bytes, ...]':
+                packet_bytes: int = 512) -> tuple[bytes, ...]:
         """Return the stream for an image, cut where the receiver can use what came before.
 
         Joined they are `encode(image, max_bytes)`; one packet for a codec that does not stream,

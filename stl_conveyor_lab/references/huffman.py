@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Static Huffman codes over the levels of one feature."""
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import constriction
@@ -26,7 +28,7 @@ class HuffmanTable:
         words, bits = queue.get_compressed()
         return words.astype('<u4').tobytes()[:-(-bits // 8)]
 
-    def decode(self, data: bytes, count: int) -> 'tuple[np.ndarray, int] | None':
+    def decode(self, data: bytes, count: int) -> tuple[np.ndarray, int] | None:
         """Return (`count` symbols, bytes used) from the front of `data`; None if cut off."""
         filled = data + bytes(-len(data) % 4 + 4)
         queue = constriction.symbol.QueueDecoder(

@@ -6,13 +6,15 @@ Each fits an image into a number of bytes as well as it can and gives back pixel
 ordinary classifier. The `downscale` variants may also shrink the image first, which at small
 sizes is worth more than any choice of quality.
 """
+from __future__ import annotations
+
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-import io
 
 import numpy as np
-from PIL import features, Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from stl_conveyor_lab.references.base import ReferenceCodec
 
@@ -72,7 +74,7 @@ class BestQuality(ReferenceCodec):
         return f'{self.slug}-{features.version(library)}'
 
     def fit(self, picture: Image.Image, max_bytes: int,
-            files: 'dict[int, bytes] | None' = None) -> 'bytes | None':
+            files: dict[int, bytes] | None = None) -> bytes | None:
         """Return the file of a picture at the best quality that fits, or None.
 
         `files` keeps the files made so far by quality, for several sizes of one picture.
@@ -89,19 +91,19 @@ class BestQuality(ReferenceCodec):
                 high = quality - 1
         return best
 
-    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
+    def encode(self, image: np.ndarray, max_bytes: int) -> bytes | None:
         """Return the file; of several scales, the one with the least squared error."""
         return self.encode_all(image, [max_bytes])[0]
 
-    def encode_all(self, image: np.ndarray, sizes: Sequence[int]) -> 'list[bytes | None]':
+    def encode_all(self, image: np.ndarray, sizes: Sequence[int]) -> list[bytes | None]:
         """Return `encode` for each of several sizes."""
         whole = Image.fromarray(image)
-        found: 'list[bytes | None]' = [None] * len(sizes)
+        found: list[bytes | None] = [None] * len(sizes)
         least = [np.inf] * len(sizes)
         for scale in SCALES if self.downscale else (1.,):
             picture = shrink(whole, scale)
-            files: 'dict[int, bytes]' = {}
-            errors: 'dict[bytes, float]' = {}
+            files: dict[int, bytes] = {}
+            errors: dict[bytes, float] = {}
             for k, size in enumerate(sizes):
                 data = self.fit(picture, size, files)
                 if data is None:
@@ -135,13 +137,13 @@ class ProgressivePrefix(ReferenceCodec):
         """Name for tables."""
         return f'progressive JPEG q{self.quality}, prefix'
 
-    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
+    def encode(self, image: np.ndarray, max_bytes: int) -> bytes | None:
         """Return a prefix of the file; None when it ends before the first scan's data."""
         whole = _progressive_file(image.tobytes(), len(image), self.quality)
         return whole[:max_bytes] if max_bytes >= _first_scan(whole) else None
 
     def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> 'tuple[bytes, ...]':
+                packet_bytes: int = 512) -> tuple[bytes, ...]:
         """Return the prefix in pieces, the first of them up to the first scan's data at least."""
         data = self.encode(image, max_bytes)
         if data is None:

@@ -7,14 +7,16 @@ block of 32 x 32 pixels; a prefix of whole iterations is an image. There is no h
 entropy coding. Images whose side is no multiple of 32 are continued by their last row and
 column, which are cut off again.
 """
+from __future__ import annotations
+
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
-from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec
 from stl_conveyor.errors import BadPacket
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec
 
 #: A position of the code stands for so many pixels along each side.
 STRIDE = 16
@@ -58,7 +60,7 @@ class RecurrentCodec(TrainedCodec):
         """Load `role` of a reference folder; raises ModelFileError."""
         self._code = RecurrentCode.load(folder.path(f'{role}_code'))
         super().__init__(folder, role, self._code.name, threads)
-        self._prefixes: 'OrderedDict[bytes, list]' = OrderedDict()
+        self._prefixes: OrderedDict[bytes, list] = OrderedDict()
 
     @property
     def code(self) -> RecurrentCode:
@@ -66,20 +68,20 @@ class RecurrentCodec(TrainedCodec):
         return self._code
 
     @staticmethod
-    def _states(session, first: str) -> 'dict[str, np.ndarray]':
+    def _states(session, first: str) -> dict[str, np.ndarray]:
         """Return the zero states that a network begins with."""
         return {value.name: np.zeros([1, *value.shape[1:]], np.float32)
                 for value in session.get_inputs() if value.name != first}
 
     @staticmethod
-    def _step(session, feeds: dict) -> 'tuple[list, dict]':
+    def _step(session, feeds: dict) -> tuple[list, dict]:
         """Run one iteration; returns what is no state, and the new states."""
         names = [value.name for value in session.get_outputs()]
         made = dict(zip(names, session.run(names, feeds)))
         states = {name[4:]: made.pop(name) for name in names if name.startswith('new_')}
         return list(made.values()), states
 
-    def _encode(self, pixels: bytes, size: int) -> 'tuple[bytes, ...]':
+    def _encode(self, pixels: bytes, size: int) -> tuple[bytes, ...]:
         code = self._code
         image = np.frombuffer(pixels, np.uint8).reshape(size, size, 3)
         more = code.side - size
@@ -91,7 +93,7 @@ class RecurrentCodec(TrainedCodec):
             result.append(np.packbits(bits.astype(bool).ravel()).tobytes())
         return tuple(result)
 
-    def _prefix(self, data: bytes) -> 'tuple[np.ndarray, dict]':
+    def _prefix(self, data: bytes) -> tuple[np.ndarray, dict]:
         """Return (sum of the decoder's outputs, its states) after whole iterations."""
         code = self._code
         if not data:

@@ -7,15 +7,17 @@ each feature filled up to a whole byte, and no header: both sides know the image
 of which a part is missing is thrown away; features that are missing are zero. Images whose side
 is no multiple of 7 are continued by their last row and column, which are cut off again.
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from stl_conveyor_lab.references.huffman import HuffmanTable
-from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec
 from stl_conveyor.errors import BadPacket
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.references.huffman import HuffmanTable
+from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec
 
 ST_FEATURES = 10
 STRIDE = 7
@@ -44,7 +46,7 @@ class StCode(TrainedCode):
     #: Value of one level.
     scale: float
     #: How often each feature had each level in training, [10][64].
-    counts: 'list[list[int]]'
+    counts: list[list[int]]
     #: 0: any number of features; K: always the first K, trained without tail drop.
     features: int = 0
 
@@ -64,7 +66,7 @@ class StCodec(TrainedCodec):
         """Return the levels u8[10, n, n] of an image u8[S, S, 3]."""
         return self._encoder.run(['levels'], {'image': padded(image[None])})[0][0]
 
-    def _encode(self, pixels: bytes, size: int) -> 'tuple[bytes, ...]':
+    def _encode(self, pixels: bytes, size: int) -> tuple[bytes, ...]:
         levels = self.levels(np.frombuffer(pixels, np.uint8).reshape(size, size, 3))
         count = self._code.features or ST_FEATURES
         strings = tuple(table.encode(feature)

@@ -1,19 +1,21 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the codecs of a reference folder share: three files of one role, and streams of parts."""
+from __future__ import annotations
+
+import json
 from abc import abstractmethod
 from dataclasses import asdict
 from functools import lru_cache
-import json
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from stl_conveyor_lab.references.base import ReferenceCodec
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.models.classifier import make_session
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.references.base import ReferenceCodec
 
 Code = TypeVar('Code', bound='TrainedCode')
 
@@ -29,7 +31,7 @@ class TrainedCode:
         path.write_text(json.dumps(asdict(self)) + '\n', encoding='utf-8')  # type: ignore
 
     @classmethod
-    def load(cls: 'type[Code]', path: Path) -> Code:
+    def load(cls: type[Code], path: Path) -> Code:
         """Read what `save` wrote; raises ModelFileError."""
         try:
             return cls(**json.loads(path.read_text(encoding='utf-8')))
@@ -69,15 +71,15 @@ class TrainedCodec(ReferenceCodec):
         return self._key
 
     @abstractmethod
-    def _encode(self, pixels: bytes, size: int) -> 'tuple[bytes, ...]':
+    def _encode(self, pixels: bytes, size: int) -> tuple[bytes, ...]:
         """Return all parts of the stream for the bytes of an image u8[size, size, 3]."""
 
-    def parts(self, image: np.ndarray) -> 'tuple[bytes, ...]':
+    def parts(self, image: np.ndarray) -> tuple[bytes, ...]:
         """Return all parts of the stream; those of the last images are kept."""
         return self._parts(np.ascontiguousarray(image).tobytes(), len(image))
 
     def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> 'tuple[bytes, ...]':
+                packet_bytes: int = 512) -> tuple[bytes, ...]:
         """Return one packet for each part, as many as fit."""
         del packet_bytes
         kept, left = [], max_bytes
@@ -88,6 +90,6 @@ class TrainedCodec(ReferenceCodec):
             kept.append(part)
         return tuple(kept)
 
-    def encode(self, image: np.ndarray, max_bytes: int) -> 'bytes | None':
+    def encode(self, image: np.ndarray, max_bytes: int) -> bytes | None:
         """Return as many whole parts as fit."""
         return b''.join(self.packets(image, max_bytes)) or None

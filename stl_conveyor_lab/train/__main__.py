@@ -7,17 +7,18 @@
 The stages are render, weak, strong, codec, reward and cards; each keeps what it has done, so the
 command can be stopped and run again. On two cores the whole takes about an hour and a half.
 """
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
-
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.parts import CLASS_IDS
-from stl_conveyor_lab.train.codec import codec
-from stl_conveyor_lab.data import render
-from stl_conveyor_lab.train.classifiers.pair import recipe_for, SEED, train_classifier
 from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor_lab.data import render
+from stl_conveyor_lab.train.classifiers.pair import SEED, recipe_for, train_classifier
+from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.pipeline import fit_reward
 from stl_conveyor_lab.train.processor import set_up_processor

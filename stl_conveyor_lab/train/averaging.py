@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Averages of a network's weights."""
+from __future__ import annotations
+
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel

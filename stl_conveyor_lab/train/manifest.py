@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Keep a model folder's manifest and model cards in step with its files."""
+from __future__ import annotations
+
 import hashlib
 import json
 from pathlib import Path

@@ -1,13 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Write trained networks as ONNX files that onnxruntime alone can run."""
-from pathlib import Path
+from __future__ import annotations
+
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, TensorProto
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
 SMALL = 512     # constants up to this many values stay in single precision

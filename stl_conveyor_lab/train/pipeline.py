@@ -7,28 +7,34 @@ WORK/run.json when it is done, and each that takes long has checkpoints, so a ru
 goes on where it was. The policies need no training of their own: the shipped networks work for
 every (r, b), and what is particular to the items, the reward estimate, is fitted here.
 """
+from __future__ import annotations
+
+import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-import json
 from pathlib import Path
-import time
 
 import numpy as np
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy.reward import EntropyReward
-from stl_conveyor_lab.train.codec import codec
-from stl_conveyor_lab.train.reward import fit as policy
-from stl_conveyor_lab.train.classifiers.pair import (
-    check_device, check_size, recipe_for, train_classifier)
-from stl_conveyor_lab.data.dataset import Dataset, prepare
 from stl_conveyor.vision.image_folder import LabelledImages
-from stl_conveyor_lab.train.manifest import write_readme
+from stl_conveyor_lab.data.dataset import Dataset, prepare
+from stl_conveyor_lab.data.streams import record_file
+from stl_conveyor_lab.train.classifiers.pair import (
+    check_device,
+    check_size,
+    recipe_for,
+    train_classifier,
+)
 from stl_conveyor_lab.train.classifiers.posterior import add_posterior
+from stl_conveyor_lab.train.codec import codec
+from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.report import write_report
-from stl_conveyor_lab.data.streams import record_file
-from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.train.reward import fit as policy
 
 STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'report')
 #: What a stage leaves in the model folder.
@@ -65,7 +71,7 @@ class TrainSettings:
     threads: int = 2
     kind: str = 'photos'
     budget: int = 512
-    label_column: 'str | None' = None
+    label_column: str | None = None
     pretrained: bool = True
 
     def __post_init__(self):
@@ -124,8 +130,8 @@ class RunState:
         return sum(self.stages.values())
 
 
-def train_items(source: 'str | Path', work: 'str | Path', models: 'str | Path',
-                settings: TrainSettings, name: 'str | None' = None,
+def train_items(source: str | Path, work: str | Path, models: str | Path,
+                settings: TrainSettings, name: str | None = None,
                 show: Callable[[str], None] = print) -> Path:
     """Train everything for the items in a folder of images; returns the model folder.
 
@@ -216,7 +222,7 @@ def _codec(data, work, models, settings, name, state) -> None:
 
 
 def fit_reward(images: LabelledImages, work: Path, models: Path, budget: int, seed: int = 0,
-               threads: int = 2, seen: 'LabelledImages | None' = None) -> None:
+               threads: int = 2, seen: LabelledImages | None = None) -> None:
     """Fit the reward estimate and the byte budgets on validation images, which no network has seen.
 
     budget: bytes of an offload, the nominal size of a token. seen: images that the weak model was

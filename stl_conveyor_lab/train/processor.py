@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What a training on the processor asks of the machine: threads, and memory that stays."""
+from __future__ import annotations
+
 import ctypes
 
 import torch

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Write what a training did and what came out, for people."""
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A training of so many minutes or steps that shows progress and goes on from its checkpoint."""
+from __future__ import annotations
+
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-import time
 
 import numpy as np
 import torch
@@ -15,9 +17,9 @@ SHOW, SAVE = 20, 60
 class TimedRun:
     """Optimiser, clock, curve and checkpoint of one training."""
 
-    def __init__(self, path: Path, modules: 'Mapping[str, torch.nn.Module]',
+    def __init__(self, path: Path, modules: Mapping[str, torch.nn.Module],
                  optimiser: torch.optim.Optimizer, minutes: float, seed: int,
-                 schedule: 'Callable[[int, float], float]', clip: float = 1.,
+                 schedule: Callable[[int, float], float], clip: float = 1.,
                  steps: int = 0) -> None:
         """Begin, or go on from the checkpoint at `path`.
 
@@ -61,7 +63,7 @@ class TimedRun:
             self.save()
         return self.done < 1
 
-    def _average(self) -> 'list[float]':
+    def _average(self) -> list[float]:
         """Add the means since the last time to the curve and return them."""
         means = [float(value) for value in np.mean(self._sums, 0)] if self._sums else []
         if means:

@@ -7,15 +7,17 @@ each class's own; the weak one sees little more than the brightness. Nothing is 
 every file is of the real kind: the codec is fitted to sample images, the edge model works on
 its latents, and the answers are better than chance in the right order.
 """
-from collections.abc import Sequence
+from __future__ import annotations
+
 import colorsys
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from stl_conveyor.policy.reward import EntropyReward
 from stl_conveyor_lab.train.codec.fit import fit_spec, image_patches
@@ -146,7 +148,7 @@ def write_manifest(folder: Path, name: str, labels: Sequence[str], image_size: i
         json.dumps(content, indent=1) + '\n', encoding='utf-8')
 
 
-def make_tiny_model_folder(path: 'str | Path', labels: Sequence[str], image_size: int = 160,
+def make_tiny_model_folder(path: str | Path, labels: Sequence[str], image_size: int = 160,
                            seed: int = 0) -> Path:
     """Write a small model folder for the given labels and return its path.
 

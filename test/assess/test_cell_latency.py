@@ -1,12 +1,21 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Splitting up an item's time: by hand, and never twice the same millisecond."""
+from __future__ import annotations
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from stl_conveyor.assess.latency import (
-    covered, EDGE_CLASSIFICATION, FEATURES, FEEDBACK, item_timing, Passage, stage_latencies)
+    EDGE_CLASSIFICATION,
+    FEATURES,
+    FEEDBACK,
+    Passage,
+    covered,
+    item_timing,
+    stage_latencies,
+)
 from stl_conveyor.assess.scoring import Action, Answer, Decision, ItemRecord, Transfer
 
 MS = 1_000_000

@@ -1,16 +1,27 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Joining and scoring: any order, missing pieces, and physics has the last word."""
+from __future__ import annotations
+
 import math
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
-from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.assess.scoring import (
-    Action, Answer, confusion, Decision, Quantiles, score, ScoreBoard, slack_ms, Transfer)
+    Action,
+    Answer,
+    Decision,
+    Quantiles,
+    ScoreBoard,
+    Transfer,
+    confusion,
+    score,
+    slack_ms,
+)
+from stl_conveyor.cell.description import CellDescription
 
 CELL = CellDescription.load(Path(__file__).parents[2] / 'config' / 'cell.yaml')
 NUT, LOCK_NUT, FLANGE_NUT = 'hex_nut_m8', 'lock_nut_m8', 'flange_nut_m8'  # lanes A, B, C

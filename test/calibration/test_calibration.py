@@ -1,25 +1,31 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Calibration against simulated devices: mock pins, a PLC, and the simulator's camera."""
-from dataclasses import replace
+from __future__ import annotations
+
 import itertools
 import math
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
-from hypothesis import given, strategies as st
 import numpy as np
-from PIL import Image
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from stl_conveyor.calibration import command
 from stl_conveyor.calibration.belt import Mark, measure_belt
 from stl_conveyor.calibration.camera import Board, measure_board, measure_plate
 from stl_conveyor.calibration.diverter import measure_diverter, summarise
 from stl_conveyor.calibration.parameter_file import (
-    node_parameters, set_cell_values, set_parameters)
+    node_parameters,
+    set_cell_values,
+    set_parameters,
+)
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cli.main import main
 from stl_conveyor.errors import CalibrationError, ConfigError
@@ -298,6 +304,7 @@ def test_silent_diverter_is_explained(pins, tmp_path, capsys):
 def test_diverter_behind_a_plc_is_measured():
     pytest.importorskip('pymodbus.simulator')
     from modbus_plc import Plc
+
     from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane
     plc = Plc()
     try:

@@ -1,8 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """An item's arrival follows the belt through changes of speed, stops, and silence."""
-from hypothesis import given, strategies as st
+from __future__ import annotations
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.cell.belt_history import BeltHistory
 

@@ -1,7 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The offset of another clock lies within its bounds, and a clock that was set is believed."""
-from hypothesis import given, strategies as st
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.cell.clock_offset import ClockOffsetEstimator
 

@@ -1,7 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Time-budget arithmetic."""
-from hypothesis import given, strategies as st
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 

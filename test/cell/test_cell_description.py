@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The cell description: geometry, lanes, and refusals that name the key."""
+from __future__ import annotations
+
 import copy
 from pathlib import Path
 

@@ -1,12 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: exactly one outcome for each item, in time, with the best answer."""
-from hypothesis import settings, strategies as st
-from hypothesis.stateful import invariant, rule, RuleBasedStateMachine
-import pytest
+from __future__ import annotations
 
-from stl_conveyor.cell.ledger import (
-    Admission, Answer, AnswerSource, ItemKey, ItemLedger, Verdict)
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from stl_conveyor.cell.ledger import Admission, Answer, AnswerSource, ItemKey, ItemLedger, Verdict
 
 MS = 1_000_000
 GUARD = 20 * MS

@@ -1,8 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The belt's movement from an encoder's steps: speed, place, stop, slip, and clocks set back."""
-from hypothesis import given, settings, strategies as st
+from __future__ import annotations
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stl_conveyor.cell.odometry import BeltState, EncoderBelt, SteadyBelt
 

@@ -1,10 +1,20 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pacing: window, budget, deadline, early stop, losses."""
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from stl_conveyor.cell.sender import (
-    PacingSettings, SendPacket, StopReason, StreamSender, TransferDone, WaitUntil)
+    PacingSettings,
+    SendPacket,
+    StopReason,
+    StreamSender,
+    TransferDone,
+    WaitUntil,
+)
 
 MS = 1_000_000
 SETTINGS = PacingSettings(

@@ -1,9 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Strokes come in time whatever the wake-ups, once each, and silence is noticed."""
-from hypothesis import given, strategies as st
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.cell.strokes import Extend, Retract, Silent, StrokeSchedule, TooLate
 

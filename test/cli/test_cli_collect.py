@@ -1,21 +1,23 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """stl-conveyor collect without ROS: from folders and devices into folders of labels."""
+from __future__ import annotations
+
 import io
 import os
-from pathlib import Path
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cli.collect import ItemCropper, SourceHost, collect_from_source
 from stl_conveyor.cli.main import main
-from stl_conveyor.cli.collect import collect_from_source, ItemCropper, SourceHost
 from stl_conveyor.errors import BadImage, ConfigError
 from stl_conveyor.vision.label_folder import Collector, LabelFolder
 

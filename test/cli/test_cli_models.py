@@ -1,29 +1,31 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """stl-conveyor evaluate and export, on tiny models; and how commands refuse what is wrong."""
+from __future__ import annotations
+
 import csv
-from fractions import Fraction
 import json
 import os
-from pathlib import Path
 import runpy
 import shutil
 import subprocess
 import sys
 import zipfile
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
-from stl_conveyor.assess.reliability import calibration_error, reliability
 from stl_conveyor.assess.evaluation import play_offloading, top_confusions
+from stl_conveyor.assess.reliability import calibration_error, reliability
 from stl_conveyor.cli.main import main
 from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy.reward import EntropyReward
 from stl_conveyor_lab.train.manifest import register_model, write_card, write_readme
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
-from stl_conveyor.models.model_folder import ModelFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ('red', 'green', 'blue')

@@ -1,13 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How commands end, and what only some of them need."""
+from __future__ import annotations
+
 import sys
 
 import pytest
 
-from stl_conveyor.errors import exit_code
-from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
 
 
 def raising(error):

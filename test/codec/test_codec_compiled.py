@@ -1,10 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The compiled inner loops make and read the same bytes as the Python code."""
-from codec_specs import banded_spec, shipped_spec
-from hypothesis import given, settings, strategies as st
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from codec_specs import banded_spec, shipped_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stl_conveyor.codec.entropy import GroupCoder, has_extension
 from stl_conveyor.errors import BadPacket

@@ -1,12 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Streams of both formats stay what they are, on every machine and with every library version."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 from stl_conveyor.codec.entropy import GroupCoder, has_extension, split_planes
-from stl_conveyor.codec.spec import ALPHABET, CodecSpec, CONTEXTS, TABLE_TOTAL
-from stl_conveyor.codec.wire import pack, Packet
+from stl_conveyor.codec.spec import ALPHABET, CONTEXTS, TABLE_TOTAL, CodecSpec
+from stl_conveyor.codec.wire import Packet, pack
 
 CHANNELS, GRID, PATCH = 3, 4, 2
 PACKETS = {1: bytes.fromhex(

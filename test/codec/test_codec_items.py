@@ -1,14 +1,16 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The shipped codec on rendered items: more bytes, better answers."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.errors import ConveyorError
-from stl_conveyor.resources import share_path
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.resources import share_path
 
 BUDGETS = (64, 256, 1024)
 

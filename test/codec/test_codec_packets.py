@@ -1,23 +1,32 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Packets of the codec: prefixes, subsets, budgets, damage, mismatch."""
-from dataclasses import replace
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
-from hypothesis import given, HealthCheck, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.entropy import join_planes, split_planes
 from stl_conveyor.codec.transform import PatchTransform
 from stl_conveyor.codec.wire import (
-    check_byte, pack, Packet, side_levels, side_probabilities, unpack)
+    Packet,
+    check_byte,
+    pack,
+    side_levels,
+    side_probabilities,
+    unpack,
+)
 from stl_conveyor.errors import BadImage, BadPacket, CodecMismatch, ModelFileError
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 
 LABELS = tuple(f'class_{k}' for k in range(7))
 RELAXED = settings(deadline=None, max_examples=40,

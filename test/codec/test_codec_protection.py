@@ -1,15 +1,18 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Sending important packets again over a link that loses some."""
-from hypothesis import given, strategies as st
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.protection import transmission_order, worth
 from stl_conveyor.errors import ConfigError
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=20)
 

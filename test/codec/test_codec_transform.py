@@ -1,13 +1,20 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The device's transform: every kernel makes the same integers, near those of the real matrix."""
-from codec_specs import banded_spec, shipped_spec
-from hypothesis import given, settings, strategies as st
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from codec_specs import banded_spec, shipped_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stl_conveyor.codec.transform import (
-    available_kernels, device_analysis, FINEST_LIMIT, PatchTransform)
+    FINEST_LIMIT,
+    PatchTransform,
+    available_kernels,
+    device_analysis,
+)
 from stl_conveyor.errors import BadImage
 from stl_conveyor_lab.train.codec.fit import transform
 from stl_conveyor_lab.train.tiny import tiny_images

@@ -1,10 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The Fast DDS profiles for Wi-Fi are valid, and two processes find each other with them."""
+from __future__ import annotations
+
 import os
-from pathlib import Path
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest

@@ -1,17 +1,26 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fast DDS profiles: valid, and each knows of the other side what it must and no more."""
+from __future__ import annotations
+
 import os
-from pathlib import Path
 import shutil
 import subprocess
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from stl_conveyor.errors import ConfigError
 from stl_conveyor.deploy.fastdds_profiles import (
-    discovery_port, environment, GATEWAYS, main, profile_xml, ROLES, user_port)
+    GATEWAYS,
+    ROLES,
+    discovery_port,
+    environment,
+    main,
+    profile_xml,
+    user_port,
+)
+from stl_conveyor.errors import ConfigError
 
 DDS = '{http://www.eprosima.com}'
 

@@ -1,24 +1,34 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The launch files: what they start, and that it starts, works and ends, with the real launch."""
+from __future__ import annotations
+
 import ast
-from collections import Counter
-from dataclasses import fields
-from importlib import import_module
 import os
-from pathlib import Path
 import py_compile
 import re
 import subprocess
 import time
+from collections import Counter
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
 
-from launched import launch_command, launched, needs_launch
 import pytest
+from launched import launch_command, launched, needs_launch
 
 from stl_conveyor.deploy import fastdds_profiles
-from stl_conveyor_lab.bench.network import shaped_link
 from stl_conveyor.nodes.base.topics import (
-    DEVICE, EDGE, EVERY_NODE, GAZEBO, node_module, ROOMS, SIMULATION, TOPICS)
+    DEVICE,
+    EDGE,
+    EVERY_NODE,
+    GAZEBO,
+    ROOMS,
+    SIMULATION,
+    TOPICS,
+    node_module,
+)
+from stl_conveyor_lab.bench.network import shaped_link
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
@@ -109,9 +119,10 @@ def expand(name, **arguments):
     What other packages would add is left out where they are not installed.
     """
     from ament_index_python.packages import PackageNotFoundError
-    import launch
     from launch.actions import ExecuteProcess, IncludeLaunchDescription
     from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    import launch
     context = launch.LaunchContext()
     waiting = [IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(ROOT / 'launch' / name)),
@@ -158,8 +169,9 @@ def test_without_emulator_both_sides_meet_on_the_names_of_the_edge():
 
 def environment_of(node):
     """Return the variables that a launch action gives its process beside its own."""
-    from launch import LaunchContext
     from launch.utilities import perform_substitutions
+
+    from launch import LaunchContext
     return {perform_substitutions(LaunchContext(), name):
             perform_substitutions(LaunchContext(), value)
             for name, value in node.additional_env}
@@ -341,8 +353,8 @@ def test_device_and_edge_meet_over_a_slow_link(tmp_path):
 @needs_launch
 def test_simulated_cell_waits_sorts_and_stops_clean(tmp_path, probe):
     pytest.importorskip('mujoco', reason='the simulated cell needs mujoco')
-    from diagnostic_msgs.msg import DiagnosticArray
     import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
     reports = {}
 
     def on_report(message):

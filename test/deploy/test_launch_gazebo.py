@@ -1,15 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """gazebo.launch.py, with Gazebo where it is installed, and with a stand-in for it."""
+from __future__ import annotations
+
 import importlib.util
 import os
-from pathlib import Path
 import shutil
 import sys
 import time
+from pathlib import Path
 
-from launched import launched, needs_launch
 import pytest
+from launched import launched, needs_launch
 
 pytestmark = [pytest.mark.ros, needs_launch]
 
@@ -77,8 +79,8 @@ def gazebo():
 
 def wait_for_reports(domain_id, running, good, timeout):
     """Return the diagnostics of all nodes once they are good: {node: {key: value}}."""
-    from diagnostic_msgs.msg import DiagnosticArray
     import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.context import Context
     context, reports = Context(), {}
     rclpy.init(context=context, domain_id=domain_id)

@@ -1,15 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The SROS2 policies are generated, committed as generated, and allow what the wiring needs."""
+from __future__ import annotations
+
 import ast
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from stl_conveyor.deploy.security import WIRINGS, main, policy, resolve
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base import topics
-from stl_conveyor.deploy.security import main, policy, resolve, WIRINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,11 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the pages for a real cell say is so: pins, commands, files, and the service."""
-from pathlib import Path
+from __future__ import annotations
+
 import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Diverters, light barrier and encoder on the mock pins of gpiozero."""
+from __future__ import annotations
+
 import sys
 
 import pytest
@@ -12,8 +14,7 @@ from gpiozero.pins.mock import MockFactory  # noqa: E402
 
 from stl_conveyor.errors import HardwareError, MissingDependency  # noqa: E402
 from stl_conveyor.hardware.diverter import DiverterEvents  # noqa: E402
-from stl_conveyor.hardware.gpio import (  # noqa: E402
-    GpioBreakBeam, GpioDiverters, GpioEncoder, GpioLane, NO_PIN)
+from stl_conveyor.hardware.gpio import NO_PIN, GpioBreakBeam, GpioDiverters, GpioEncoder, GpioLane  # noqa: E402
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Diverters behind a PLC: pymodbus's own server that works, dies, comes back and is slow."""
+from __future__ import annotations
+
 import sys
 import threading
 import time
 
-from hypothesis import given, strategies as st
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip('pymodbus')
 pytest.importorskip('pymodbus.simulator', reason='this pymodbus has another server')
@@ -15,8 +18,7 @@ from modbus_plc import Plc  # noqa: E402
 
 from stl_conveyor.errors import HardwareError, MissingDependency  # noqa: E402
 from stl_conveyor.hardware.diverter import DiverterEvents  # noqa: E402
-from stl_conveyor.hardware.modbus import (  # noqa: E402
-    ModbusDiverters, ModbusLane, register_value)
+from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane, register_value  # noqa: E402
 
 COILS = {'A': ModbusLane(0, 0), 'B': ModbusLane(1, 1), 'C': ModbusLane(2, -1)}
 REGISTERS = {'A': ModbusLane(4, 36, True), 'B': ModbusLane(5, 37, True)}

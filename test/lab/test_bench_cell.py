@@ -1,26 +1,38 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The statistics of the cell benchmark, against numbers worked out by hand and by brute force."""
+from __future__ import annotations
+
 from dataclasses import replace
 from itertools import combinations
 
-from hypothesis import given
-from hypothesis import strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from run_examples import CELL, FULL, summary_of  # noqa: E402
 
-from stl_conveyor_lab.bench.cell.sorting import (  # noqa: E402
-    bootstrap, device_times, hindsight_share, ItemOutcomes, marks, outcomes, print_table,
-    recovered, share, sorting_rows, write_plot)
 from stl_conveyor.assess.scoring import Quantiles, slack_ms  # noqa: E402
 from stl_conveyor.assess.summary import RunSettings  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.run.cell_run import RunResult  # noqa: E402
+from stl_conveyor_lab.bench.cell.sorting import (  # noqa: E402
+    ItemOutcomes,
+    bootstrap,
+    device_times,
+    hindsight_share,
+    marks,
+    outcomes,
+    print_table,
+    recovered,
+    share,
+    sorting_rows,
+    write_plot,
+)
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -1,28 +1,44 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The codec's benchmark counts what it says it counts."""
-from dataclasses import replace
+from __future__ import annotations
+
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_st import make_tiny_st
 
-from stl_conveyor_lab.bench.codec.accuracy import bench_codec, load_test, main, missing_references
-from stl_conveyor_lab.measure.cache import BenchCache, PART
-from stl_conveyor_lab.bench.codec.deadline import (
-    budgets, byte_budget, deadline_cells, delivered, Plan, Sender, starts_ns)
-from stl_conveyor_lab.measure.scores import (
-    above_all, bytes_to_reach, paired, reached, right_answers, score, wilson)
-from stl_conveyor_lab.measure.codec_time import device_megabytes, st_encoder_shape
-from stl_conveyor_lab.references import BestQuality, image_codecs, StCodec
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.sim.link import MILLISECOND, named_link
-from stl_conveyor.vision.image_folder import load_images
-from stl_conveyor_lab.train.manifest import register_model
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.sim.link import MILLISECOND, named_link
+from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor_lab.bench.codec.accuracy import bench_codec, load_test, main, missing_references
+from stl_conveyor_lab.bench.codec.deadline import (
+    Plan,
+    Sender,
+    budgets,
+    byte_budget,
+    deadline_cells,
+    delivered,
+    starts_ns,
+)
+from stl_conveyor_lab.measure.cache import PART, BenchCache
+from stl_conveyor_lab.measure.codec_time import device_megabytes, st_encoder_shape
+from stl_conveyor_lab.measure.scores import (
+    above_all,
+    bytes_to_reach,
+    paired,
+    reached,
+    right_answers,
+    score,
+    wilson,
+)
+from stl_conveyor_lab.references import BestQuality, StCodec, image_codecs
+from stl_conveyor_lab.train.manifest import register_model
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 
 LABELS = ('red', 'yellow', 'green', 'blue')
 

@@ -1,22 +1,24 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark over a shaped link: the link itself, what is counted, and what is compared."""
+from __future__ import annotations
+
 import csv
 import json
 import os
-from pathlib import Path
 import select
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor_lab.bench.network import shaped_link
 from stl_conveyor_lab.bench.network.shaped_link import ADDRESSES, DEVICE, EDGE, ShapedLink, Traffic
-from stl_conveyor.errors import ConfigError, MissingDependency
 
 REASON = shaped_link.why_no_link()
 needs_link = pytest.mark.skipif(bool(REASON), reason=REASON)
@@ -140,10 +142,10 @@ def test_what_is_missing_is_said(monkeypatch):
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
+from stl_conveyor.deploy.fastdds_profiles import GATEWAY, discovery_port, user_port  # noqa: E402
 from stl_conveyor_lab.bench.network import link as network  # noqa: E402
 from stl_conveyor_lab.bench.network.link import Comparison, LinkUse, Outcome, table  # noqa: E402
 from stl_conveyor_lab.bench.network.run import traffic_class  # noqa: E402
-from stl_conveyor.deploy.fastdds_profiles import discovery_port, GATEWAY, user_port  # noqa: E402
 
 
 def write_run(folder, correct, slack=0.04, **summary):

@@ -1,20 +1,21 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The comparison of policies, on a small made-up reference."""
+from __future__ import annotations
 
 import json
 
 import numpy as np
 import pytest
 
-from stl_conveyor_lab.bench.policy import comparison as bench
-from stl_conveyor_lab.bench.policy import cells as cells
-from stl_conveyor_lab.bench.policy import items as items
-from stl_conveyor_lab.bench.policy import plots as plots
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy import BudgetTable
 from stl_conveyor.policy.byte_budget import RecordedStreams
 from stl_conveyor.policy.reward import PosteriorReward
+from stl_conveyor_lab.bench.policy import cells as cells
+from stl_conveyor_lab.bench.policy import comparison as bench
+from stl_conveyor_lab.bench.policy import items as items
+from stl_conveyor_lab.bench.policy import plots as plots
 from stl_conveyor_lab.data.streams import stream_arrays
 from stl_conveyor_lab.train.tiny import write_manifest
 

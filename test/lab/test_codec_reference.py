@@ -1,13 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The codecs to compare with keep within their bytes and give back an image."""
-from hypothesis import given, settings, strategies as st
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from stl_conveyor_lab.references import (
-    BestQuality, find_codec, image_codecs, ProgressivePrefix)
 from stl_conveyor.errors import ConfigError
+from stl_conveyor_lab.references import BestQuality, ProgressivePrefix, find_codec, image_codecs
 from stl_conveyor_lab.train.tiny import tiny_images
 
 IMAGES = tiny_images(4, 6, seed=9)[0]

@@ -1,17 +1,20 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """ST as real byte strings: whole features, static codes, what is missing is zero."""
-from hypothesis import given, settings, strategies as st
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_st import make_tiny_st
 
-from stl_conveyor_lab.references import find_codec, StCodec, trained_codecs
-from stl_conveyor_lab.references.huffman import HuffmanTable
-from stl_conveyor_lab.references.st import padded, padded_side, StCode
 from stl_conveyor.errors import BadPacket, ModelFileError
-from stl_conveyor_lab.train.tiny import tiny_images
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.references import StCodec, find_codec, trained_codecs
+from stl_conveyor_lab.references.huffman import HuffmanTable
+from stl_conveyor_lab.references.st import StCode, padded, padded_side
+from stl_conveyor_lab.train.tiny import tiny_images
 
 LABELS = ('red', 'green', 'blue')
 IMAGES = tiny_images(3, 3, seed=4)[0]

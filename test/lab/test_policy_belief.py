@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The policy that infers the hidden state."""
+from __future__ import annotations
 
 from fractions import Fraction
 
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 
 from stl_conveyor.policy import Distribution
+from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.belief import BeliefFilter, play_belief
 from stl_conveyor_lab.papers.bounds import clairvoyant, told_hidden_state
-from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 from stl_conveyor_lab.papers.simulate import IntegerBucket, play_tables
 

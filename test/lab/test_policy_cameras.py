@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Several cameras on one network."""
+from __future__ import annotations
 
 from fractions import Fraction
 
@@ -9,9 +10,9 @@ import pytest
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy import Distribution
+from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.bounds import clairvoyant
 from stl_conveyor_lab.papers.cameras import merged, play_cameras
-from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario
 from stl_conveyor_lab.papers.simulate import IntegerBucket, play_tables
 

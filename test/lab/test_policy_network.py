@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The policy networks that ship."""
+from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
@@ -14,10 +15,16 @@ from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
 from stl_conveyor_lab.papers.network import play_network, worth_along  # noqa: E402
 from stl_conveyor_lab.papers.scenarios import (  # noqa: E402
-    CorrelatedRewards, Scenario, Sequences, TwoStateArrivals,
+    CorrelatedRewards,
+    Scenario,
+    Sequences,
+    TwoStateArrivals,
 )
 from stl_conveyor_lab.papers.simulate import (  # noqa: E402
-    IntegerBucket, play_policy, play_tables, play_thresholds,
+    IntegerBucket,
+    play_policy,
+    play_tables,
+    play_thresholds,
 )
 
 NETWORK = str(Path(__file__).resolve().parents[2] / 'models' / 'policy' / 'adaptive.onnx')

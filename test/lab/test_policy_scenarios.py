@@ -1,13 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The published scenarios: their statistics, their reproducibility, recorded sequences."""
+from __future__ import annotations
 
 import numpy as np
 import pytest
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor_lab.papers.scenarios import (
-    CorrelatedRewards, load_trace, Scenario, TwoStateArrivals,
+    CorrelatedRewards,
+    Scenario,
+    TwoStateArrivals,
+    load_trace,
 )
 
 POOL = np.linspace(0, 1, 1000)

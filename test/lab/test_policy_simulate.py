@@ -1,24 +1,35 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Simulation and bounds: the same bucket everywhere, and the order that theory demands."""
+from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stl_conveyor.policy import Distribution, make_policy
-from stl_conveyor_lab.papers.bounds import (
-    clairvoyant, exact_gain, told_hidden_state, unlimited_burst,
-)
 from stl_conveyor.policy.mdp import solve_mdp
+from stl_conveyor_lab.papers.bounds import (
+    clairvoyant,
+    exact_gain,
+    told_hidden_state,
+    unlimited_burst,
+)
 from stl_conveyor_lab.papers.scenarios import (
-    CorrelatedRewards, Scenario, Sequences, TwoStateArrivals,
+    CorrelatedRewards,
+    Scenario,
+    Sequences,
+    TwoStateArrivals,
 )
 from stl_conveyor_lab.papers.simulate import (
-    IntegerBucket, play_policy, play_tables, play_thresholds,
+    IntegerBucket,
+    play_policy,
+    play_tables,
+    play_thresholds,
 )
 
 POOL = np.sort(np.random.default_rng(9).beta(0.4, 1.2, 800))

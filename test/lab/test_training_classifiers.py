@@ -1,8 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Training, calibrating and exporting the weak and the strong classifier."""
-from dataclasses import replace
+from __future__ import annotations
+
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,16 +13,26 @@ torch = pytest.importorskip('torch', reason='training needs the extra [training]
 pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
 
 from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
-from stl_conveyor_lab.train.classifiers import pair as classifiers  # noqa: E402
+from stl_conveyor.models.classifier import Classifier  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor_lab.train.averaging import blend, running_average  # noqa: E402
+from stl_conveyor_lab.train.classifiers import pair as classifiers  # noqa: E402
 from stl_conveyor_lab.train.classifiers.pair import (  # noqa: E402
-    Calibrated, check_device, check_size, fit_temperature, FoldedStrongNet, FrontNet, recipe_for,
-    RECIPES, StrongNet, train_classifier, WeakNet)
+    RECIPES,
+    Calibrated,
+    FoldedStrongNet,
+    FrontNet,
+    StrongNet,
+    WeakNet,
+    check_device,
+    check_size,
+    fit_temperature,
+    recipe_for,
+    train_classifier,
+)
 from stl_conveyor_lab.train.codec.edge_network import load_strong  # noqa: E402
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
-from stl_conveyor.models.classifier import Classifier  # noqa: E402
-from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 
 LABELS = ('red', 'green', 'blue')
 SIZE = 96

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fitting the codec, and the network that reads it."""
+from __future__ import annotations
+
 import json
 
 import numpy as np
@@ -8,10 +10,17 @@ import pytest
 
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.entropy import GroupCoder
-from stl_conveyor_lab.train.codec.fit import (
-    fit_spec, group_bits, pca_transform, quantise, ring_regions, symbol_bits, transform)
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.train.codec.fit import (
+    fit_spec,
+    group_bits,
+    pca_transform,
+    quantise,
+    ring_regions,
+    symbol_bits,
+    transform,
+)
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 
 LABELS = ('red', 'green', 'blue')
 
@@ -131,10 +140,14 @@ def strong(torch, tmp_path):
 
 def test_edge_network_starts_as_the_strong_one_and_exports(
         torch, strong, spec, images, tmp_path):
-    from stl_conveyor_lab.train.codec.edge_network import (
-        EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
-    from stl_conveyor_lab.train.onnx_export import export_onnx
     from stl_conveyor.models.classifier import make_session
+    from stl_conveyor_lab.train.codec.edge_network import (
+        EDGE_INPUTS,
+        EdgeNetwork,
+        PrefixSampler,
+        load_strong,
+    )
+    from stl_conveyor_lab.train.onnx_export import export_onnx
     network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec).eval()
     quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
     sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
@@ -156,10 +169,14 @@ def test_edge_network_starts_as_the_strong_one_and_exports(
 
 def test_restoration_starts_as_nothing_and_takes_error_away(
         torch, strong, tmp_path, monkeypatch):
+    from stl_conveyor.vision.image_folder import LabelledImages
     from stl_conveyor_lab.train.codec import codec
     from stl_conveyor_lab.train.codec.edge_network import (
-        EdgeNetwork, load_strong, PrefixSampler, Restoration)
-    from stl_conveyor.vision.image_folder import LabelledImages
+        EdgeNetwork,
+        PrefixSampler,
+        Restoration,
+        load_strong,
+    )
 
     class StepRun(codec.TimedRun):
 
@@ -195,6 +212,7 @@ def test_restoration_starts_as_nothing_and_takes_error_away(
 
 def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torch):
     from types import SimpleNamespace
+
     from stl_conveyor_lab.train.codec.codec import keep_to_the_local_answer
     from stl_conveyor_lab.train.codec.edge_network import BYTE_KNOTS, byte_features
     rng = np.random.default_rng(4)
@@ -216,7 +234,7 @@ def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torc
 
 
 def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
-    from stl_conveyor_lab.train.codec.codec import draw_lengths, Recipe
+    from stl_conveyor_lab.train.codec.codec import Recipe, draw_lengths
     level, rising = (draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))
                      for power in (1., .7))
     for lengths in (level, rising):

@@ -1,16 +1,23 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Preparing a folder of images: splits that keep near-duplicates together, and honest notes."""
-from hypothesis import given, strategies
+from __future__ import annotations
+
 import numpy as np
-from PIL import Image
 import pytest
+from hypothesis import given, strategies
+from PIL import Image
 
 pytest.importorskip('scipy')
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor_lab.data.dataset import (  # noqa: E402
-    Dataset, difference_hash, draw_split, near_duplicates, prepare)
+    Dataset,
+    difference_hash,
+    draw_split,
+    near_duplicates,
+    prepare,
+)
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 SIZE = 96

@@ -1,10 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Training of learned policies: samples, learning, export; and the node's side of them."""
+from __future__ import annotations
 
+import json
 from dataclasses import replace
 from fractions import Fraction
-import json
 
 import numpy as np
 import pytest
@@ -15,29 +16,28 @@ pytest.importorskip('onnxruntime')
 
 from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
-from stl_conveyor.policy.history import (  # noqa: E402
-    History, HistoryFormat, RewardScale,
-)
+from stl_conveyor.policy.history import History, HistoryFormat, RewardScale  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
 from stl_conveyor_lab.papers.histories import history_of  # noqa: E402
 from stl_conveyor_lab.papers.network import worth_along  # noqa: E402
-from stl_conveyor_lab.papers.scenarios import (  # noqa: E402
-    CorrelatedRewards, Scenario, TwoStateArrivals,
-)
+from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals  # noqa: E402
 from stl_conveyor_lab.papers.simulate import (  # noqa: E402
-    IntegerBucket, level_positions, play_policy, play_tables, play_thresholds,
+    IntegerBucket,
+    level_positions,
+    play_policy,
+    play_tables,
+    play_thresholds,
 )
 from stl_conveyor_lab.train.policies.dqn import (  # noqa: E402
-    make_trainer, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, UniversalTasks,
+    UNIVERSAL_KNOTS,
+    UNIVERSAL_LAYOUT,
+    UniversalTasks,
+    make_trainer,
 )
 from stl_conveyor_lab.train.policies.fitted_q import FittedQ, FittedQPlan  # noqa: E402
-from stl_conveyor_lab.train.policies.task import (  # noqa: E402
-    export, make_network, Task, windows_of, worth_of,
-)
-from stl_conveyor_lab.train.policies.returns import (  # noqa: E402
-    coupled_returns, Trainer, TrainingPlan,
-)
 from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer, worth_at_knots  # noqa: E402
+from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan, coupled_returns  # noqa: E402
+from stl_conveyor_lab.train.policies.task import Task, export, make_network, windows_of, worth_of  # noqa: E402
 
 POOL = np.sort(np.random.default_rng(9).beta(0.4, 1.2, 800))
 REWARDS = Distribution.of(POOL)

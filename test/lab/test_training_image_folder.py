@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Folders of images, as people keep them: every layout and every kind of file."""
+from __future__ import annotations
+
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from stl_conveyor.errors import BadImage, ConfigError
 from stl_conveyor.vision.image_folder import list_images, open_square

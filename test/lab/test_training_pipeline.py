@@ -1,12 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """stl-conveyor train: one folder of pictures becomes a model folder that the cell takes."""
-from dataclasses import asdict
+from __future__ import annotations
+
 import json
+from dataclasses import asdict
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from stl_conveyor.cli.main import main
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
@@ -18,10 +20,10 @@ torch = pytest.importorskip('torch', reason='training needs the extra [training]
 pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
-from stl_conveyor_lab.train import pipeline  # noqa: E402
-from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
-from stl_conveyor_lab.train.pipeline import RunState, TrainSettings  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
+from stl_conveyor_lab.train import pipeline  # noqa: E402
+from stl_conveyor_lab.train.pipeline import RunState, TrainSettings  # noqa: E402
 
 
 @pytest.fixture(scope='module')

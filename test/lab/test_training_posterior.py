@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The second head of the weak model, and the streams that byte budgets are fitted on."""
+from __future__ import annotations
+
 import json
 import shutil
 
@@ -14,18 +16,18 @@ pytest.importorskip('onnxruntime')
 import torch  # noqa: E402
 
 from stl_conveyor.errors import ModelFileError  # noqa: E402
-from stl_conveyor.policy import RewardEstimator  # noqa: E402
-from stl_conveyor.policy.byte_budget import BudgetTable  # noqa: E402
-from stl_conveyor_lab.train.reward import fit as training  # noqa: E402
-from stl_conveyor_lab.train.classifiers import posterior  # noqa: E402
-from stl_conveyor_lab.train.classifiers.pair import WeakNet  # noqa: E402
-from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
-from stl_conveyor_lab.train.onnx_export import export_onnx  # noqa: E402
-from stl_conveyor_lab.train.pipeline import fit_reward  # noqa: E402
-from stl_conveyor_lab.data.streams import byte_budgets, load_streams  # noqa: E402
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.policy import RewardEstimator  # noqa: E402
+from stl_conveyor.policy.byte_budget import BudgetTable  # noqa: E402
+from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
+from stl_conveyor_lab.data.streams import byte_budgets, load_streams  # noqa: E402
+from stl_conveyor_lab.train.classifiers import posterior  # noqa: E402
+from stl_conveyor_lab.train.classifiers.pair import WeakNet  # noqa: E402
+from stl_conveyor_lab.train.onnx_export import export_onnx  # noqa: E402
+from stl_conveyor_lab.train.pipeline import fit_reward  # noqa: E402
+from stl_conveyor_lab.train.reward import fit as training  # noqa: E402
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 
 LABELS = ('bolt', 'nut', 'washer')
 SIZE = 64

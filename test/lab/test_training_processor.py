@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Memory that a training frees is there for its next step."""
+from __future__ import annotations
+
 import platform
 import subprocess
 import sys

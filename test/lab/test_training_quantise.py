@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Quantising a classifier: it runs, it is compared fairly, and it is kept only if it pays."""
+from __future__ import annotations
+
 import pytest
 
 pytest.importorskip('onnx')
@@ -9,13 +11,13 @@ pytest.importorskip('onnxruntime.quantization')
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from stl_conveyor.models.classifier import Classifier  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
+from stl_conveyor.vision.image import resize_square  # noqa: E402
 from stl_conveyor_lab.train.classifiers import quantise as module  # noqa: E402
 from stl_conveyor_lab.train.classifiers.quantise import Comparison, main, quantise, read_labelled  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
-from stl_conveyor.models.classifier import Classifier  # noqa: E402
-from stl_conveyor.vision.image import resize_square  # noqa: E402
-from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 
 
 @pytest.fixture(scope='module')

@@ -1,16 +1,18 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Each reference is trained by one command, goes on from its checkpoint, and is then found."""
+from __future__ import annotations
+
 import json
 
 import numpy as np
 import pytest
 
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.references import find_codec, image_codecs
 from stl_conveyor_lab.train.references.tensor_bundle import read_tensor_bundle
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
-from stl_conveyor.models.classifier import Classifier
-from stl_conveyor.models.model_folder import ModelFolder
 
 LABELS = ('red', 'green', 'blue')
 SIZE = 96
@@ -134,7 +136,7 @@ def test_published_weights_are_taken_as_they_are(torch, setting):
     image = tiny_images(1, 3, SIZE, seed=5)[0][0]
     data = codec.encode(image, 1 << 20)
     with torch.no_grad():
-        from stl_conveyor_lab.references.st import padded, StCode
+        from stl_conveyor_lab.references.st import StCode, padded
         scale = StCode.load(references / 'st_published.code.json').scale
         levels = reference_st.LevelsOf(encoder, scale)(torch.from_numpy(padded(image[None])))
         made = reference_st.ImageOf(decoder, scale)(levels)[0, :SIZE, :SIZE].numpy()
@@ -205,7 +207,11 @@ def test_the_recurrent_codec_is_trained_and_decodes_every_prefix(setting, capsys
 
 def test_encoder_and_decoder_of_the_recurrent_codec_agree(torch):
     from stl_conveyor_lab.train.references.recurrent import (
-        DecoderStep, EncoderStep, RecurrentDecoder, RecurrentEncoder)
+        DecoderStep,
+        EncoderStep,
+        RecurrentDecoder,
+        RecurrentEncoder,
+    )
     torch.manual_seed(1)
     encoder, decoder = RecurrentEncoder(8), RecurrentDecoder(8)
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
@@ -223,9 +229,10 @@ def test_encoder_and_decoder_of_the_recurrent_codec_agree(torch):
 
 def test_a_codec_is_made_for_a_classifier_that_stays_as_it_is(torch, tmp_path):
     from efficientnet_lite_pytorch import EfficientNet
+
     from stl_conveyor.codec import Decoder, Encoder
-    from stl_conveyor_lab.train.codec.codec import Recipe
     from stl_conveyor.vision.image_folder import LabelledImages
+    from stl_conveyor_lab.train.codec.codec import Recipe
     from stl_conveyor_lab.train.references.untuned import make_untuned
     torch.manual_seed(0)
     torch.save(EfficientNet.from_name('efficientnet-lite0').state_dict(), tmp_path / 'w.pt')

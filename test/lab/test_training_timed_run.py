@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A training that ends after its minutes or steps and goes on from its checkpoint."""
+from __future__ import annotations
+
 import pytest
 
 torch = pytest.importorskip('torch', reason='training needs the extra [training]')

@@ -1,13 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """An ST codec whose features are block means, for tests without training."""
+from __future__ import annotations
+
 import json
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
-from stl_conveyor_lab.references.st import padded_side, ST_FEATURES, StCode
+from stl_conveyor_lab.references.st import ST_FEATURES, StCode, padded_side
 from stl_conveyor_lab.train.manifest import register_model
 
 

@@ -1,11 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The classifier's guards around onnxruntime."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 from stl_conveyor.errors import BadImage, BadProbabilities, ModelFileError
-from stl_conveyor.models.classifier import check_probabilities, Classifier
+from stl_conveyor.models.classifier import Classifier, check_probabilities
 
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
@@ -13,7 +15,7 @@ pytest.importorskip('onnxruntime')
 
 def save_model(path, *, output='probabilities', size=8, bias=0.0, softmax=True):
     """Write a model whose two classes are dark and bright."""
-    from onnx import helper, numpy_helper, TensorProto
+    from onnx import TensorProto, helper, numpy_helper
     nodes = [
         helper.make_node('Cast', ['image'], ['f'], to=TensorProto.FLOAT),
         helper.make_node('ReduceMean', ['f'], ['m'], axes=[1, 2, 3], keepdims=0),

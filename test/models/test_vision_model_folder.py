@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A model folder is what its manifest says, or is refused with the remedy."""
+from __future__ import annotations
+
 import hashlib
 import json
 

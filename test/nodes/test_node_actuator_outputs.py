@@ -1,23 +1,24 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Every output moves the right diverter at its time, and silence is reported within one item."""
-from contextlib import contextmanager
+from __future__ import annotations
+
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import (  # noqa: E402
-    CELL, CellHarness, make_capture, make_classification, NodeSpec, WATCHED)
+from cell_harness import CELL, WATCHED, CellHarness, NodeSpec, make_capture, make_classification  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray, Header  # noqa: E402
 
 from stl_conveyor.msg import Actuation, BeltState, SortOutcome  # noqa: E402
-from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
+from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The base of the nodes: life cycle, guards, diagnostics, watchdogs, QoS, the runner."""
-from dataclasses import dataclass
+from __future__ import annotations
+
 import os
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -18,7 +20,7 @@ from std_msgs.msg import String  # noqa: E402
 from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.base.health import Level, NodeHealth  # noqa: E402
-from stl_conveyor.nodes.base.qos import make_profile, Watchdogs  # noqa: E402
+from stl_conveyor.nodes.base.qos import Watchdogs, make_profile  # noqa: E402
 from stl_conveyor.nodes.base.runner import EXECUTOR  # noqa: E402
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter  # noqa: E402
 from stl_conveyor.nodes.base.topics import Profile, Topic  # noqa: E402

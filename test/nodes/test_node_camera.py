@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The camera node's sources and triggers."""
+from __future__ import annotations
+
 import array
 import sys
 import threading
@@ -17,8 +19,8 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from stl_conveyor.msg import BeltState  # noqa: E402
-from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The product's nodes together, over real DDS: every item gets its outcome, whatever happens."""
+from __future__ import annotations
+
 import array
 import itertools
 import random
@@ -12,11 +14,9 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import (  # noqa: E402
-    CELL, CellHarness, device_specs, GUARD, make_capture, node_process)
+from cell_harness import CELL, GUARD, CellHarness, device_specs, make_capture, node_process  # noqa: E402
 
-from stl_conveyor.msg import (  # noqa: E402
-    FeatureFeedback, OffloadDecision, ProgressiveFeature, SortOutcome)
+from stl_conveyor.msg import FeatureFeedback, OffloadDecision, ProgressiveFeature, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicySettings  # noqa: E402
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 
@@ -261,10 +261,11 @@ def test_bad_links(tiny_models, faults, says):
 
 
 def test_two_cells_share_an_edge(tiny_models):
-    from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
     from cell_harness import NodeSpec
+
     from stl_conveyor.codec import Encoder
     from stl_conveyor.models.model_folder import ModelFolder
+    from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
     encoder = Encoder(ModelFolder(tiny_models))
     images, _ = tiny_images(2, len(CELL.classes), seed=2)
     with CellHarness([NodeSpec(EdgeClassifier, {

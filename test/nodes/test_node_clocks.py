@@ -1,12 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Device and edge whose clocks disagree: it is reported, and every item is acted on in time."""
+from __future__ import annotations
+
 import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, CellHarness, device_specs, GUARD, make_capture  # noqa: E402
+from cell_harness import CELL, GUARD, CellHarness, device_specs, make_capture  # noqa: E402
 
 from stl_conveyor.msg import SortOutcome  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402

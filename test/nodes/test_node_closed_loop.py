@@ -1,10 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """All nodes over real DDS around a cell without physics: pictures in, strokes out, scored."""
-from dataclasses import replace
+from __future__ import annotations
+
 import hashlib
-from pathlib import Path
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,20 +18,20 @@ from fake_cell import FakeCell  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from ros_domains import own_domain_id  # noqa: E402
 
-from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.assess.latency import stage_latencies  # noqa: E402
 from stl_conveyor.assess.scoring import score  # noqa: E402
+from stl_conveyor.cell.description import CellDescription  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
-from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
-from stl_conveyor.nodes.simulation.cell_simulator import CellSimulator  # noqa: E402
-from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
 from stl_conveyor.nodes.device.encoder import EncoderNode  # noqa: E402
-from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
 from stl_conveyor.nodes.device.local_classifier import LocalClassifier  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
-from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
-from stl_conveyor.run.cell_run import read_passages, read_readout, READERS  # noqa: E402
+from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
+from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
+from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
+from stl_conveyor.nodes.simulation.cell_simulator import CellSimulator  # noqa: E402
+from stl_conveyor.run.cell_run import READERS, read_passages, read_readout  # noqa: E402
 from stl_conveyor_lab.train.tiny import class_colours  # noqa: E402
 
 pytestmark = pytest.mark.ros

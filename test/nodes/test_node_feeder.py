@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A cell in Gazebo, closed loop over real DDS, with a stand-in for Gazebo and its bridge."""
+from __future__ import annotations
+
 import importlib.util
 
 import numpy as np
@@ -9,19 +11,19 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, CellHarness, GUARD, make_classification  # noqa: E402
+from cell_harness import CELL, GUARD, CellHarness, make_classification  # noqa: E402
 from fake_cell import class_colour  # noqa: E402
 from fake_gazebo import FakeEntities, FakeGazebo, Item  # noqa: E402
 
 from stl_conveyor.errors import MissingDependency  # noqa: E402
 from stl_conveyor.msg import Actuation, Classification, ItemCapture, ItemTruth  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
 from stl_conveyor.nodes.simulation.feeder import Feeder  # noqa: E402
 from stl_conveyor.nodes.simulation.gazebo_io import GazeboIo  # noqa: E402
-from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
-from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
 from stl_conveyor.sim import gazebo_world  # noqa: E402
 from stl_conveyor.sim.arrivals import plan_items  # noqa: E402
 from stl_conveyor.vision.image import image_to_rgb  # noqa: E402
@@ -175,8 +177,8 @@ def test_an_item_that_the_camera_misses_is_known_to_have_passed_it():
 
 @pytest.mark.skipif(BRIDGE, reason='ros_gz_interfaces is installed')
 def test_without_the_bridges_messages_the_feeder_says_what_to_install():
-    from rclpy.context import Context
     import rclpy
+    from rclpy.context import Context
     context = Context()
     rclpy.init(context=context)
     node = Feeder(context=context, use_global_arguments=False)

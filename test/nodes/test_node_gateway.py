@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Gateways pass on what must cross a slow link, and tell little of themselves."""
+from __future__ import annotations
+
 import pytest
 
 pytest.importorskip('rclpy')
@@ -9,10 +11,10 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from graph_checks import incompatible_topics, node_interface, wait_until_settled  # noqa: E402
 
+from stl_conveyor.deploy.security import WIRINGS, permissions, resolve  # noqa: E402
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature  # noqa: E402
 from stl_conveyor.nodes.link.device_gateway import DeviceGateway  # noqa: E402
 from stl_conveyor.nodes.link.edge_gateway import EdgeGateway  # noqa: E402
-from stl_conveyor.deploy.security import permissions, resolve, WIRINGS  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -1,13 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The graph of all nodes is the one that nodes/base/topics.py and the documentation describe."""
+from __future__ import annotations
+
+import io
+import re
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from importlib import import_module
 from importlib.util import find_spec
-import io
 from pathlib import Path
-import re
 
 import pytest
 import yaml
@@ -15,23 +17,28 @@ import yaml
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
+import rclpy  # noqa: E402
 from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from graph_checks import incompatible_topics, node_interface, wait_until_settled  # noqa: E402
-import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from ros_domains import give_back, own_domain_id  # noqa: E402
 from std_msgs.msg import Header, String  # noqa: E402
 
-from stl_conveyor.vision.label_folder import Collector, LabelFolder  # noqa: E402
+from stl_conveyor.deploy.security import WIRINGS, permissions, resolve  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
-from stl_conveyor.nodes.device.item_collector import ItemCollector  # noqa: E402
 from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.base.topics import (  # noqa: E402
+    EVERY_NODE,
+    GAZEBO,
+    TOPICS,
     node_module,
-    EVERY_NODE, GAZEBO, publisher_of, subscriber_of, TOPICS)
-from stl_conveyor.deploy.security import permissions, resolve, WIRINGS  # noqa: E402
+    publisher_of,
+    subscriber_of,
+)
+from stl_conveyor.nodes.device.item_collector import ItemCollector  # noqa: E402
+from stl_conveyor.vision.label_folder import Collector, LabelFolder  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """No message, however malformed, kills a node; each is refused by name, and work goes on."""
+from __future__ import annotations
+
 import array
 import math
 
@@ -11,13 +13,25 @@ pytest.importorskip('stl_conveyor.msg')
 
 from builtin_interfaces.msg import Time  # noqa: E402
 from cell_harness import (  # noqa: E402
-    CELL, CellHarness, device_specs, make_capture, make_classification, NodeSpec, to_stamp)
+    CELL,
+    CellHarness,
+    NodeSpec,
+    device_specs,
+    make_capture,
+    make_classification,
+    to_stamp,
+)
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from stl_conveyor.msg import (  # noqa: E402
-    Classification, FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature,
-    SortOutcome)
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    OffloadDecision,
+    ProgressiveFeature,
+    SortOutcome,
+)
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402

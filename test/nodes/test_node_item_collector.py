@@ -1,29 +1,31 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Own items over real DDS: collecting from a running cell, and sorting with own models."""
+from __future__ import annotations
+
 import array
 import io
 import threading
 
 import numpy as np
-from PIL import Image as Picture
 import pytest
+from PIL import Image as Picture
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CellHarness, device_specs, make_capture, ROOT  # noqa: E402
 import yaml  # noqa: E402
+from cell_harness import ROOT, CellHarness, device_specs, make_capture  # noqa: E402
 
 from stl_conveyor.cli.main import main  # noqa: E402
-from stl_conveyor.vision.label_folder import Collector, LabelFolder  # noqa: E402
-from stl_conveyor.msg import ItemCapture  # noqa: E402
-from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
-from stl_conveyor.nodes.device.item_collector import collect_from_cell  # noqa: E402
-from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.msg import ItemCapture  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.device.item_collector import collect_from_cell  # noqa: E402
+from stl_conveyor.vision.label_folder import Collector, LabelFolder  # noqa: E402
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The link emulator over real DDS: rates, faults at run time, and what it says about itself."""
+from __future__ import annotations
+
 import csv
 import threading
 import time
@@ -15,10 +17,10 @@ from ros_domains import give_back, own_domain_id  # noqa: E402
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature  # noqa: E402
-from stl_conveyor.nodes.link.link_emulator import capture_stamp_ns, LinkEmulator  # noqa: E402
 from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.base.topics import Profile  # noqa: E402
+from stl_conveyor.nodes.link.link_emulator import LinkEmulator, capture_stamp_ns  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

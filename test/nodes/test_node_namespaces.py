@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Two cells, told apart by their namespaces alone, served by one edge over real DDS."""
+from __future__ import annotations
+
 import array
 import threading
 import time
@@ -10,19 +12,23 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import (  # noqa: E402
-    CELL, CellHarness, device_specs, make_capture, qos)
+from cell_harness import CELL, CellHarness, device_specs, make_capture, qos  # noqa: E402
 from graph_checks import incompatible_topics  # noqa: E402
 
 from stl_conveyor.codec import Encoder  # noqa: E402
-from stl_conveyor.msg import (  # noqa: E402
-    Classification, FeatureFeedback, ItemCapture, ProgressiveFeature, SortOutcome)
-from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
-from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
-from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS  # noqa: E402
-from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.msg import (  # noqa: E402
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    ProgressiveFeature,
+    SortOutcome,
+)
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS  # noqa: E402
+from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
+from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What RViz is shown of the outcomes."""
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -9,20 +11,25 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('visualization_msgs')
 
+import yaml  # noqa: E402
 from builtin_interfaces.msg import Time  # noqa: E402
 from cell_harness import CELL, CellHarness, NodeSpec  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
-import yaml  # noqa: E402
 
 from stl_conveyor.assess.scoring import Action, ItemRecord  # noqa: E402
 from stl_conveyor.msg import ItemTruth, SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_stamp  # noqa: E402
+from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
+from stl_conveyor.nodes.base.topics import publisher_of  # noqa: E402
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
 from stl_conveyor.nodes.simulation.outcome_markers import (  # noqa: E402
-    FRAME, outcome_markers, RIGHT, UNKNOWN, WRONG)
-from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
-from stl_conveyor.nodes.base.clock import to_stamp  # noqa: E402
-from stl_conveyor.nodes.base.topics import publisher_of  # noqa: E402
+    FRAME,
+    RIGHT,
+    UNKNOWN,
+    WRONG,
+    outcome_markers,
+)
 from stl_conveyor.sim.layout import bin_extent  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -1,10 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Parameter files and declared parameters agree, and what is wrong is refused by name."""
+from __future__ import annotations
+
 import importlib
-from pathlib import Path
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,8 +14,8 @@ import yaml
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from rcl_interfaces.msg import ParameterType  # noqa: E402
 import rclpy  # noqa: E402
+from rcl_interfaces.msg import ParameterType  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 

@@ -1,12 +1,14 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Every policy in its node, over real DDS: what OffloadDecision says is what was decided on."""
+from __future__ import annotations
+
 import array
-from fractions import Fraction
 import hashlib
 import json
 import math
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,21 +17,31 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('onnxruntime')
 
-from cell_harness import CELL, CellHarness, make_classification, ROOT  # noqa: E402
+from cell_harness import CELL, ROOT, CellHarness, make_classification  # noqa: E402
 
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.msg import FeatureFeedback, OffloadDecision  # noqa: E402
-from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifierSettings  # noqa: E402
-from stl_conveyor.nodes.device.encoder import EncoderSettings  # noqa: E402
-from stl_conveyor.nodes.device.offload_policy import (  # noqa: E402
-    OffloadPolicy, OffloadPolicySettings)
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.encoder import EncoderSettings  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicy, OffloadPolicySettings  # noqa: E402
+from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifierSettings  # noqa: E402
 from stl_conveyor.policy import (  # noqa: E402
-    BudgetTable, Distribution, LEARNED_POLICIES, POLICIES, PolicyInput, PolicySettings, Reason)
+    LEARNED_POLICIES,
+    POLICIES,
+    BudgetTable,
+    Distribution,
+    PolicyInput,
+    PolicySettings,
+    Reason,
+)
 from stl_conveyor.policy.byte_budget import STOP_SCORE  # noqa: E402
 from stl_conveyor.policy.for_cell import (  # noqa: E402
-    ADAPTIVE_NETWORK, load_budgets, load_rewards, make_cell_policy)
+    ADAPTIVE_NETWORK,
+    load_budgets,
+    load_rewards,
+    make_cell_policy,
+)
 from stl_conveyor.policy.reward import PosteriorReward  # noqa: E402
-from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

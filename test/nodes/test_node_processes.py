@@ -1,10 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Every node as a process of its own leaves cleanly on SIGTERM and SIGINT."""
-from contextlib import ExitStack
+from __future__ import annotations
+
 import os
 import signal
 import time
+from contextlib import ExitStack
 
 import pytest
 

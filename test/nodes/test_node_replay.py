@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A run that was recorded as rosbag2 does, byte by byte, is acted on again when it is replayed."""
+from __future__ import annotations
+
 import threading
 import time
 
@@ -9,16 +11,21 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, CellHarness, device_specs, GUARD, make_capture, qos  # noqa: E402
+from cell_harness import CELL, GUARD, CellHarness, device_specs, make_capture, qos  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from stl_conveyor.msg import (  # noqa: E402
-    Classification, FeatureFeedback, ItemCapture, OffloadDecision, SortOutcome)
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    OffloadDecision,
+    SortOutcome,
+)
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
-from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Deadlines hold when clocks jump, in simulated and in real time."""
+from __future__ import annotations
+
 import threading
 import time
 
@@ -10,8 +12,15 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import (  # noqa: E402
-    CELL, CellHarness, device_specs, GUARD, make_capture, make_classification, NodeSpec,
-    to_stamp)
+    CELL,
+    GUARD,
+    CellHarness,
+    NodeSpec,
+    device_specs,
+    make_capture,
+    make_classification,
+    to_stamp,
+)
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from stl_conveyor.msg import SortOutcome  # noqa: E402

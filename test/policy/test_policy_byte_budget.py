@@ -1,19 +1,31 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Byte budgets: recorded streams, curves, the decision process and its gain."""
+from __future__ import annotations
 
-from fractions import Fraction
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.policy import (
-    BUDGET_POLICIES, Distribution, make_policy, PolicyInput, PolicySettings, Reason, TokenBucket,
+    BUDGET_POLICIES,
+    Distribution,
+    PolicyInput,
+    PolicySettings,
+    Reason,
+    TokenBucket,
+    make_policy,
 )
 from stl_conveyor.policy.byte_budget import (
-    BudgetMdpPolicy, BudgetTable, PricedBudgets, RecordedStreams, reference_price, solve_budgets,
+    BudgetMdpPolicy,
+    BudgetTable,
+    PricedBudgets,
+    RecordedStreams,
+    reference_price,
+    solve_budgets,
 )
 from stl_conveyor.policy.mdp import MdpPolicy, solve_mdp
 
@@ -37,7 +49,7 @@ def recorded(count, seed=0):
 
 def cut(streams, budgets=BUDGETS):
     """Give each budget its streams; here packets do not depend on it."""
-    return {budget: streams for budget in budgets}
+    return dict.fromkeys(budgets, streams)
 
 
 def test_streams_stop_at_the_budget_or_when_the_edge_is_sure():

@@ -1,20 +1,20 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The converged MDP against plain value iteration, simulation and what is known by hand."""
+from __future__ import annotations
 
-from fractions import Fraction
 import time
+from fractions import Fraction
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.policy import (
-    Distribution, make_policy, PolicyInput, Reason, TokenBucket,
-)
-from stl_conveyor_lab.papers.bounds import exact_gain
+from stl_conveyor.policy import Distribution, PolicyInput, Reason, TokenBucket, make_policy
 from stl_conveyor.policy.mdp import solve_mdp
+from stl_conveyor_lab.papers.bounds import exact_gain
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario
 from stl_conveyor_lab.papers.simulate import IntegerBucket
 

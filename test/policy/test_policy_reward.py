@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Reward estimators: calibration, regression, file format, refusal of nonsense."""
+from __future__ import annotations
 
 import json
 
@@ -10,8 +11,12 @@ import pytest
 from stl_conveyor.errors import BadProbabilities, ModelFileError
 from stl_conveyor.policy import Distribution, RewardEstimator
 from stl_conveyor.policy.reward import (
-    compare_metrics, EntropyReward, fit_temperature, kernel_regression, NetworkReward,
+    EntropyReward,
+    NetworkReward,
     PosteriorReward,
+    compare_metrics,
+    fit_temperature,
+    kernel_regression,
     tempered_entropy,
 )
 

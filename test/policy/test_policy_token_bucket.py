@@ -1,15 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The token bucket: exactness, conservation, bounds and the r*T + b envelope."""
+from __future__ import annotations
 
 from fractions import Fraction
 
-from hypothesis import given, settings, strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule, RuleBasedStateMachine
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stl_conveyor.errors import BucketError, ConfigError
-from stl_conveyor.policy.token_bucket import exact_fraction, TokenBucket
+from stl_conveyor.policy.token_bucket import TokenBucket, exact_fraction
 
 RATES = st.fractions(min_value=0, max_value=2, max_denominator=40)
 DEPTHS = st.fractions(min_value=Fraction(1, 4), max_value=20, max_denominator=12)

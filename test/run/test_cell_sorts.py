@@ -1,11 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The whole product: shipped models, real physics and pictures, every node in its process."""
+from __future__ import annotations
+
 import csv
 import json
-from pathlib import Path
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 

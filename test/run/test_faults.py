@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Faults by name, and a codec that differs in nothing but its identity."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Summary, rows and report of a run: complete, readable, and robust to what is missing."""
+from __future__ import annotations
+
 import csv
 import json
 
@@ -10,7 +12,13 @@ from run_examples import CELL, EMPTY, FULL, summary_of
 from stl_conveyor.assess.live_table import table_of
 from stl_conveyor.assess.scoring import ScoreBoard
 from stl_conveyor.assess.table import (
-    COLUMNS, csv_row, display_row, plain_heading, plain_line, write_csv)
+    COLUMNS,
+    csv_row,
+    display_row,
+    plain_heading,
+    plain_line,
+    write_csv,
+)
 from stl_conveyor.run.report import write_report
 
 

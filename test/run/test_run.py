@@ -1,15 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The run command: real processes, real physics, real pictures; and nothing left behind."""
+from __future__ import annotations
+
 import csv
 import ctypes.util
 import json
 import os
-from pathlib import Path
 import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,13 +21,20 @@ pytest.importorskip('stl_conveyor.msg')
 from ros_domains import own_domain_id, own_environment  # noqa: E402
 
 from stl_conveyor.assess.summary import RunSettings  # noqa: E402
-from stl_conveyor.run.faults import named_fault  # noqa: E402
-from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
-from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
 from stl_conveyor.run.cell_run import (  # noqa: E402
-    main, node_arguments, parse_override, process_plan, read_passages, read_readout, Sources)
+    Sources,
+    main,
+    node_arguments,
+    parse_override,
+    process_plan,
+    read_passages,
+    read_readout,
+)
+from stl_conveyor.run.faults import named_fault  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

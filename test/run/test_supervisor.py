@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Processes are started, killed, restarted, counted, and never left behind."""
+from __future__ import annotations
+
 import os
 import select
 import signal
@@ -12,7 +14,7 @@ import time
 import pytest
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.run.processes import ProcessPlan, signal_text, Supervisor
+from stl_conveyor.run.processes import ProcessPlan, Supervisor, signal_text
 
 SLEEPER = ('-c', "print('up', flush=True); import time; time.sleep(60)")
 STUBBORN = ('-c', 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '

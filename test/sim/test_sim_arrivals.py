@@ -1,17 +1,26 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Arrival processes: seeded, spaced and correlated as published."""
-from itertools import islice
-import math
+from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import math
+from itertools import islice
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.sim.arrivals import (
-    ARRIVALS, ArrivalSettings, location_reset, markov_modulated, periodic, plan_items, poisson)
+    ARRIVALS,
+    ArrivalSettings,
+    location_reset,
+    markov_modulated,
+    periodic,
+    plan_items,
+    poisson,
+)
 
 CLASSES = ('nut', 'bolt', 'washer')
 

@@ -1,10 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The sensor model: light, blur and noise do what their names say."""
-from hypothesis import given, settings, strategies as st
-import numpy as np
+from __future__ import annotations
 
-from stl_conveyor.sim.camera_model import belt_texture, Exposure, exposure_for, photograph
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stl_conveyor.sim.camera_model import Exposure, belt_texture, exposure_for, photograph
 
 
 def square(size=64):

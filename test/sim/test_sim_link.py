@@ -1,16 +1,26 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The link model: conservation, order, bandwidth, outages, and the same luck by the same seed."""
+from __future__ import annotations
+
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.sim.link import (
-    Bandwidth, BurstLoss, LinkModel, LINKS, LinkSettings, MILLISECOND, named_link, read_trace,
-    SECOND)
+    LINKS,
+    MILLISECOND,
+    SECOND,
+    Bandwidth,
+    BurstLoss,
+    LinkModel,
+    LinkSettings,
+    named_link,
+    read_trace,
+)
 
 probability = st.sampled_from([0.0, 0.3, 1.0])
 bandwidths = st.none() | st.builds(

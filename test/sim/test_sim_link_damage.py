@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Damage changes bytes, never lengths, and is the same by the same generator."""
+from __future__ import annotations
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-import numpy as np
 
 from stl_conveyor.sim.link_damage import damaged
 

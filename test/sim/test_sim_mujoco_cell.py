@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The MuJoCo cell: belt, beam, camera, pushers, bins, and the same run from the same seed."""
+from __future__ import annotations
+
 import hashlib
 import struct
 

@@ -1,10 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pacing: stamps agree with physics, commands fire at their lane's time, nothing is skipped."""
+from __future__ import annotations
+
 from pathlib import Path
 
-from fake_cell import FakeCell
 import pytest
+from fake_cell import FakeCell
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError

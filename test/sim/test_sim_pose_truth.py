@@ -1,18 +1,20 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Which item a capture shows, where items come to rest, and when one passes the light barrier."""
-from hypothesis import given
-from hypothesis import strategies as st
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import plan_items
 from stl_conveyor.sim.beam_scan import something_in_beam
-from stl_conveyor.sim.gazebo_world import beam_angle, BEAM_HEIGHT, BEAM_RAYS
+from stl_conveyor.sim.gazebo_world import BEAM_HEIGHT, BEAM_RAYS, beam_angle
 from stl_conveyor.sim.layout import bin_extent, lane_at
-from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
 from stl_conveyor.sim.pose_truth import ItemRested, ItemSeen, PoseTruth
 from stl_conveyor.sim.rest import GIVE_UP_TIME, REST_TIME, RestWatch
 

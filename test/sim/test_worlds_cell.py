@@ -1,11 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The Gazebo world and the MuJoCo model are the same cell, and it is that of config/cell.yaml."""
-from dataclasses import replace
+from __future__ import annotations
+
 import math
-from pathlib import Path
 import shutil
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np

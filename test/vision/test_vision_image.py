@@ -1,15 +1,23 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Image messages become pixels, or are refused with the reason."""
+from __future__ import annotations
+
 import array
 
-from hypothesis import given, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stl_conveyor.errors import BadImage, ConveyorError
 from stl_conveyor.vision.image import (
-    CHANNELS, crop_square, image_to_rgb, read_image, resize_square)
+    CHANNELS,
+    crop_square,
+    image_to_rgb,
+    read_image,
+    resize_square,
+)
 
 RGB = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Items are found in the image, each once, whatever way the belt runs."""
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -3,17 +3,20 @@
 """The base of every node: parameters, life cycle, diagnostics, and staying alive."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 import functools
 import os
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import (
-    PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError)
+    PublisherEventCallbacks,
+    SubscriptionEventCallbacks,
+    UnsupportedEventTypeError,
+)
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -21,12 +24,17 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.nodes.base.clock import ScheduleClock
 from stl_conveyor.nodes.base.health import Level, NodeHealth
 from stl_conveyor.nodes.base.qos import (
-    in_namespace, make_profile, message_class, overriding_options, Watchdogs)
-from stl_conveyor.nodes.base.settings import changed_settings, declare_settings, NodeSettings
-from stl_conveyor.nodes.base.clock import ScheduleClock
-from stl_conveyor.nodes.base.topics import Profile, publisher_of, subscriber_of, Topic, TOPICS
+    Watchdogs,
+    in_namespace,
+    make_profile,
+    message_class,
+    overriding_options,
+)
+from stl_conveyor.nodes.base.settings import NodeSettings, changed_settings, declare_settings
+from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of, subscriber_of
 
 
 class ConveyorNode(LifecycleNode):

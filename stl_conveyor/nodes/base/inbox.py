@@ -3,8 +3,8 @@
 """Bring what happens in other threads, such as those of drivers, to a node's executor."""
 from __future__ import annotations
 
-from collections.abc import Callable
 import queue
+from collections.abc import Callable
 
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 

@@ -8,8 +8,13 @@ from importlib import import_module
 
 from rclpy.duration import Duration
 from rclpy.qos import (
-    QoSDurabilityPolicy, QoSHistoryPolicy, QoSLivelinessPolicy, QoSPolicyKind, QoSProfile,
-    QoSReliabilityPolicy)
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSLivelinessPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from stl_conveyor.nodes.base.topics import Profile, Topic

@@ -3,15 +3,15 @@
 """Run nodes: one as a process, or several in this process, each group with its executor."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 import contextlib
-from dataclasses import dataclass, field
 import gc
 import os
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import rclpy

@@ -7,9 +7,9 @@ The nodes take type and QoS from here, the security policies are generated from 
 """
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-import enum
 from types import MappingProxyType
 
 

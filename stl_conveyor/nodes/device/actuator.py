@@ -3,8 +3,8 @@
 """Command the diverter for every item in time, with the best answer that came."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -14,21 +14,26 @@ from std_msgs.msg import Header
 
 from stl_conveyor.cell.deadline import longest_decision_ns, stroke_time_ns
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.ledger import (
-    Admission, Answer, AnswerSource, Decision, ItemLedger, Verdict)
+from stl_conveyor.cell.ledger import Admission, Answer, AnswerSource, Decision, ItemLedger, Verdict
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
 from stl_conveyor.hardware.gpio import LARGEST_PIN, NO_PIN
 from stl_conveyor.hardware.selection import open_diverters
 from stl_conveyor.msg import Classification, ItemCapture, OffloadDecision, SortOutcome
-from stl_conveyor.nodes.device.actuator_outputs import (
-    ActuatorOutput, ControllerDiverters, ControllerJoints, Push, StrokeOutput, TopicOutput)
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.items import configured_path, item_key, RecentItems
+from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.device.actuator_outputs import (
+    ActuatorOutput,
+    ControllerDiverters,
+    ControllerJoints,
+    Push,
+    StrokeOutput,
+    TopicOutput,
+)
 
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000

@@ -3,9 +3,9 @@
 """How the actuator's decisions reach the diverters, and how it learns that they moved."""
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-import time
 from typing import Protocol
 
 from rclpy.duration import Duration
@@ -330,7 +330,7 @@ class ControllerDiverters:
         """
         self._events = events
         self._joints = joints
-        self._targets = {lane: joints.retracted for lane in joints.joints}
+        self._targets = dict.fromkeys(joints.joints, joints.retracted)
         self._positions: dict[str, float] = {}
         self._make_message = self._positions_message
         self._topic = 'diverter_controller/commands'

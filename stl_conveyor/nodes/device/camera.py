@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import array
+import sys
 from collections import deque
 from dataclasses import dataclass
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,21 @@ from std_msgs.msg import Header
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
 from stl_conveyor.cell.odometry import Belt, BeltState, EncoderBelt, SteadyBelt
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.hardware.gpio import GpioBreakBeam, GpioEncoder, LARGEST_PIN, NO_PIN
-from stl_conveyor.msg import BeltState as BeltStateMessage, ItemCapture
 from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource, FrameSource
-from stl_conveyor.nodes.device.topic_source import TopicSource
+from stl_conveyor.hardware.gpio import LARGEST_PIN, NO_PIN, GpioBreakBeam, GpioEncoder
+from stl_conveyor.msg import BeltState as BeltStateMessage
+from stl_conveyor.msg import ItemCapture
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.inbox import Inbox
-from stl_conveyor.nodes.base.items import configured_path, RecentItems
+from stl_conveyor.nodes.base.items import RecentItems, configured_path
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
-from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
+from stl_conveyor.nodes.device.topic_source import TopicSource
 from stl_conveyor.vision.image import crop_square, resize_square
 from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import array
-from dataclasses import dataclass
 import math
 import sys
 import time
+from dataclasses import dataclass
 
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
@@ -16,18 +16,23 @@ from stl_conveyor.cell.clock_offset import ClockOffsetEstimator
 from stl_conveyor.cell.deadline import DelayEstimator
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.sender import (
-    PacingSettings, SendPacket, StopReason, StreamSender, WaitUntil)
+    PacingSettings,
+    SendPacket,
+    StopReason,
+    StreamSender,
+    WaitUntil,
+)
 from stl_conveyor.codec import Encoder
 from stl_conveyor.errors import BadProbabilities
-from stl_conveyor.msg import FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature
-from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.items import configured_path, item_key, model_image, RecentItems
-from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.msg import FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key, model_image
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 
 LARGEST_STREAM = 1_000_000
 LONGEST_TRANSFER_NS = 10_000_000_000

@@ -9,13 +9,13 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-from stl_conveyor.vision.label_folder import Collector
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import ItemCapture
-from stl_conveyor.nodes.base.items import item_key, RecentItems
+from stl_conveyor.nodes.base.items import RecentItems, item_key
 from stl_conveyor.nodes.base.qos import make_profile, message_class
 from stl_conveyor.nodes.base.topics import subscriber_of
 from stl_conveyor.vision.image import image_to_rgb
+from stl_conveyor.vision.label_folder import Collector
 
 #: Seconds without an item after which it is said that nothing comes.
 PATIENCE = 10.0
@@ -64,7 +64,7 @@ class ItemCollector:
 
 
 def collect_from_cell(collector: Collector, namespace: str = '', *,
-                      domain_id: 'int | None' = None,
+                      domain_id: int | None = None,
                       warn: Callable[[str], None] = print) -> None:
     """Collect from a running cell until `collector.done` is set."""
     context = Context()

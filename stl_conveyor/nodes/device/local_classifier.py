@@ -3,21 +3,21 @@
 """Classify every item on the device with the weak model."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 import sys
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
 from stl_conveyor.errors import ModelFileError
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, ItemCapture
+from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key, model_image
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns
-from stl_conveyor.models.classifier import Classifier
-from stl_conveyor.models.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

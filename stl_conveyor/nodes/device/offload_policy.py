@@ -3,27 +3,33 @@
 """Decide which items are worth the network, and keep the token bucket."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 import math
 import sys
+from dataclasses import dataclass
 
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.errors import BadProbabilities
-from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
-from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.items import configured_path, float_array, item_key, RecentItems
-from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns
-from stl_conveyor.policy import (
-    Distribution, exact_fraction, POLICIES, PolicyInput, PolicySettings, Reservation,
-    TokenBucket)
-from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
+from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.items import RecentItems, configured_path, float_array, item_key
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.policy import (
+    POLICIES,
+    Distribution,
+    PolicyInput,
+    PolicySettings,
+    Reservation,
+    TokenBucket,
+    exact_fraction,
+)
+from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 
 LONGEST_TRANSFER_NS = 10_000_000_000
 

@@ -3,14 +3,14 @@
 """Classify, for many cells at once, what has arrived of each item's stream."""
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
 import sys
 import threading
 import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
-from builtin_interfaces.msg import Time
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.publisher import Publisher
 from std_msgs.msg import Header
@@ -18,14 +18,14 @@ from std_msgs.msg import Header
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec import Decoder, DecoderSession
 from stl_conveyor.errors import BadPacket, CodecMismatch, ConfigError
+from stl_conveyor.models.classifier import check_probabilities
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
-from stl_conveyor.models.classifier import check_probabilities
-from stl_conveyor.models.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

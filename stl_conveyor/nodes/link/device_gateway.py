@@ -3,11 +3,11 @@
 """The device's end of a slow link."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 import sys
+from collections.abc import Sequence
 
-from stl_conveyor.nodes.link.link_gateway import DEVICE_RELAYS, LinkGateway
 from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.link.link_gateway import DEVICE_RELAYS, LinkGateway
 
 
 class DeviceGateway(LinkGateway):

@@ -3,11 +3,11 @@
 """The edge's end of a slow link."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 import sys
+from collections.abc import Sequence
 
-from stl_conveyor.nodes.link.link_gateway import EDGE_RELAYS, LinkGateway
 from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.link.link_gateway import EDGE_RELAYS, LinkGateway
 
 
 class EdgeGateway(LinkGateway):

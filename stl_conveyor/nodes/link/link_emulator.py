@@ -3,11 +3,11 @@
 """Pass messages between device and edge as a slow, lossy link would."""
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-import struct
-import sys
 
 import numpy as np
 from rclpy.publisher import Publisher
@@ -19,7 +19,15 @@ from stl_conveyor.nodes.base.run_log import open_log
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.sim.link import (
-    Bandwidth, BurstLoss, Delivery, LinkModel, LINKS, LinkSettings, named_link, read_trace)
+    LINKS,
+    Bandwidth,
+    BurstLoss,
+    Delivery,
+    LinkModel,
+    LinkSettings,
+    named_link,
+    read_trace,
+)
 from stl_conveyor.sim.link_damage import damaged
 
 

@@ -3,28 +3,42 @@
 """Watch a cell: join what is said about each item, and score where the items really landed."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 
-from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.assess.live_table import LiveTable
 from stl_conveyor.assess.scoring import (
-    Action, Answer, Decision, ItemRecord, score, ScoreBoard, slack_ms, Transfer)
+    Action,
+    Answer,
+    Decision,
+    ItemRecord,
+    ScoreBoard,
+    Transfer,
+    score,
+    slack_ms,
+)
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import (
-    Classification, FeatureFeedback, ItemCapture, ItemTruth, OffloadDecision, SortOutcome,
-    TokenBucketState)
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    ItemTruth,
+    OffloadDecision,
+    SortOutcome,
+    TokenBucketState,
+)
+from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path
-from stl_conveyor.nodes.simulation.outcome_markers import outcome_markers
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.simulation.outcome_markers import outcome_markers
 from stl_conveyor.vision.image import image_to_rgb
 
 MARKER_PERIOD = 0.5  # s

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
-from dataclasses import dataclass
 import sys
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -18,14 +18,14 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.msg import Actuation, ItemTruth, SortOutcome
-from stl_conveyor.nodes.simulation.arrivals import arrival_settings, ArrivalParameters, PeerWatch
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.items import configured_path, RecentItems
+from stl_conveyor.nodes.base.items import RecentItems, configured_path
 from stl_conveyor.nodes.base.run_log import open_log
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, PeerWatch, arrival_settings
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
 from stl_conveyor.sim.paced_cell import Cell, Exposure, PacedCell, Pushed, Rest
 

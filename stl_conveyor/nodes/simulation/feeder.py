@@ -3,26 +3,26 @@
 """The feeding end of a cell in Gazebo: drives the belt, brings items, tells where they end."""
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-import sys
 
 from geometry_msgs.msg import TransformStamped
 from std_msgs.msg import Float64
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import ItemCapture, ItemTruth
-from stl_conveyor.nodes.simulation.arrivals import arrival_settings, ArrivalParameters, PeerWatch
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.simulation.gazebo_entities import BridgedEntities, Entities
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, PeerWatch, arrival_settings
+from stl_conveyor.nodes.simulation.gazebo_entities import BridgedEntities, Entities
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
-from stl_conveyor.sim.gazebo_world import feed_pose, item_name, item_sdf, SLOTS
+from stl_conveyor.sim.gazebo_world import SLOTS, feed_pose, item_name, item_sdf
 from stl_conveyor.sim.pose_truth import Event, ItemSeen, PoseTruth
 
 FEED_PERIOD = 0.02         # s between looks at what is due, by the clock of the simulation

@@ -3,28 +3,28 @@
 """Inputs and outputs of a cell in Gazebo: the light barrier comes in, pushers go out."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-import sys
 
 import numpy as np
 from sensor_msgs.msg import JointState, LaserScan
 from std_msgs.msg import Float64, Header
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.hardware.diverter import DiverterEvents
 from stl_conveyor.msg import SortOutcome
-from stl_conveyor.nodes.device.actuator_outputs import Push, StrokeOutput
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.device.actuator_outputs import Push, StrokeOutput
 from stl_conveyor.sim.beam_scan import something_in_beam
 from stl_conveyor.sim.gazebo_world import pusher_name
 from stl_conveyor.sim.layout import HOLD_TIME, PUSH_TIME, PUSHER_HOME, PUSHER_OUT
-from stl_conveyor.cell.light_barrier import LightBarrier
 
 
 @dataclass(frozen=True)

@@ -11,33 +11,34 @@ physically came to rest; *strong on everything* asks the strong model about ever
 crop, which no link allows; *hindsight* lets the strong model answer about the same number of
 items that ours offloaded, chosen with the answers known.
 """
+from __future__ import annotations
+
 import argparse
-from dataclasses import asdict, dataclass
 import json
-from pathlib import Path
 import sys
 import time
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.assess.scoring import ItemRecord, Quantiles
-from stl_conveyor.assess.summary import finite, RunSettings, Summary
-from stl_conveyor.codec import Encoder
-from stl_conveyor.errors import exit_code
-from stl_conveyor.errors import ConfigError
 from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.assess.scoring import ItemRecord, Quantiles
+from stl_conveyor.assess.summary import RunSettings, Summary, finite
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.codec import Encoder
+from stl_conveyor.errors import ConfigError, exit_code
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import PolicyInput, PolicySettings
 from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 from stl_conveyor.resources import share_path
-from stl_conveyor.run.cell_run import run_cell, RunResult
+from stl_conveyor.run.cell_run import RunResult, run_cell
 from stl_conveyor.sim.arrivals import ARRIVALS
 from stl_conveyor.sim.link import LINKS
-from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.vision.image import resize_square
-from stl_conveyor.models.model_folder import ModelFolder
 
 RESAMPLES = 10_000
 SEED = 70_001  # of the run and of the bootstrap; no model has seen items of this seed
@@ -73,7 +74,7 @@ class ItemOutcomes:
             raise ConfigError('no item was scored: nothing to measure')
 
 
-def outcomes(records: Sequence[ItemRecord], strong: Mapping[int, Tuple[str, float]],
+def outcomes(records: Sequence[ItemRecord], strong: Mapping[int, tuple[str, float]],
              cell: CellDescription) -> ItemOutcomes:
     """Return what became of the items, in order; an answer that is missing is a wrong one."""
     shown = [r for r in records if r.serial]
@@ -134,7 +135,7 @@ def bootstrap(statistic, *samples: np.ndarray) -> Estimate:
     return Estimate(float(statistic(*samples)), float(low), float(high))
 
 
-def sorting_rows(items: ItemOutcomes) -> Dict[str, Estimate]:
+def sorting_rows(items: ItemOutcomes) -> dict[str, Estimate]:
     """Return every row about sorting by its name."""
     paired = (items.local, items.ours, items.strong, items.offloaded)
     return {
@@ -170,7 +171,7 @@ def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSetting
         settings.policy, PolicySettings(rate=settings.rate, depth=settings.bucket), rewards,
         load_budgets(folder, settings.policy))
     encoder = Encoder(folder, threads=1)
-    rows: List[Tuple[float, float, float]] = []
+    rows: list[tuple[float, float, float]] = []
     for crop in crops:
         begin = time.perf_counter()
         image = resize_square(crop, folder.image_size)
@@ -199,7 +200,7 @@ class Mark:
     met: bool
 
 
-def marks(summary: Summary, rows: Mapping[str, Estimate], device: DeviceTimes) -> List[Mark]:
+def marks(summary: Summary, rows: Mapping[str, Estimate], device: DeviceTimes) -> list[Mark]:
     """Return every promise with what was measured; what could not be measured is not met."""
     part = rows['part of hindsight recovered'].value
     overhead = summary.latency_ms['overhead'].p99
@@ -267,7 +268,7 @@ def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
     pyplot.close(figure)
 
 
-def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor_lab.bench.cell', description='Measure the whole cell.')
@@ -286,7 +287,7 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run, measure, print and write; return the exit code."""
     options = parse(arguments)
     settings = RunSettings(

@@ -11,37 +11,59 @@ codec is read by the strong model as it is and, where the reference folder has o
 classifier tuned on its output. Without --data, items are rendered from seeds that no training
 uses. What was encoded and answered is kept in OUT/cache, so that a run that was cut short goes on.
 """
+from __future__ import annotations
+
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict
 import hashlib
 import json
-from pathlib import Path
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor_lab.measure.cache import BenchCache, kept_json
-from stl_conveyor_lab.bench.codec.deadline import budgets, deadline_cells, Sender
-from stl_conveyor_lab.bench.codec.findings import (
-    deadline_findings, differences, findings, loss_findings, time_findings)
-from stl_conveyor_lab.bench.codec.images import load_test, rendered_items
-from stl_conveyor_lab.measure.own_codec import (
-    codec_rows, loss_rows, OURS, OURS_WITH_SIDE, OwnCodec, SIZES)
-from stl_conveyor_lab.bench.codec.plot import (
-    CLEAN_KIND, Curve, draw_accuracy, draw_deadlines, TUNED_KIND)
-from stl_conveyor_lab.bench.codec.report import report
-from stl_conveyor_lab.measure.scores import Row, score, wilson
-from stl_conveyor_lab.bench.codec.series import own_series, reference_series, Series, STREAM_BYTES
-from stl_conveyor_lab.measure.codec_time import (
-    device_megabytes, encode_milliseconds, measure_times, pi_milliseconds, sending_milliseconds)
-from stl_conveyor_lab.references import (
-    BestQuality, image_codecs, ReferenceCodec, trained_codecs)
 from stl_conveyor.errors import ConfigError, ConveyorError
-from stl_conveyor.resources import share_path
-from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.resources import share_path
+from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor_lab.bench.codec.deadline import Sender, budgets, deadline_cells
+from stl_conveyor_lab.bench.codec.findings import (
+    deadline_findings,
+    differences,
+    findings,
+    loss_findings,
+    time_findings,
+)
+from stl_conveyor_lab.bench.codec.images import load_test, rendered_items
+from stl_conveyor_lab.bench.codec.plot import (
+    CLEAN_KIND,
+    TUNED_KIND,
+    Curve,
+    draw_accuracy,
+    draw_deadlines,
+)
+from stl_conveyor_lab.bench.codec.report import report
+from stl_conveyor_lab.bench.codec.series import STREAM_BYTES, Series, own_series, reference_series
+from stl_conveyor_lab.measure.cache import BenchCache, kept_json
+from stl_conveyor_lab.measure.codec_time import (
+    device_megabytes,
+    encode_milliseconds,
+    measure_times,
+    pi_milliseconds,
+    sending_milliseconds,
+)
+from stl_conveyor_lab.measure.own_codec import (
+    OURS,
+    OURS_WITH_SIDE,
+    SIZES,
+    OwnCodec,
+    codec_rows,
+    loss_rows,
+)
+from stl_conveyor_lab.measure.scores import Row, score, wilson
+from stl_conveyor_lab.references import BestQuality, ReferenceCodec, image_codecs, trained_codecs
 
 __all__ = ['bench_codec', 'codec_rows', 'load_test', 'measure_times', 'OURS', 'OURS_WITH_SIDE',
            'rendered_items', 'score', 'wilson']
@@ -78,7 +100,7 @@ def _show(row: Row) -> None:
               f'[{row.low:.3f}, {row.high:.3f}]')
 
 
-def load_references(path: 'Path | None', folder: ModelFolder) -> 'ModelFolder | None':
+def load_references(path: Path | None, folder: ModelFolder) -> ModelFolder | None:
     """Return the reference folder, or None if there is none.
 
     Raises:
@@ -93,8 +115,8 @@ def load_references(path: 'Path | None', folder: ModelFolder) -> 'ModelFolder | 
     return references
 
 
-def missing_references(references: 'ModelFolder | None', codecs: Sequence[ReferenceCodec],
-                       where: 'Path | None') -> 'list[str]':
+def missing_references(references: ModelFolder | None, codecs: Sequence[ReferenceCodec],
+                       where: Path | None) -> list[str]:
     """Return what a full comparison lacks, each with the command that trains it."""
     have = () if references is None else references.roles
     common = f'--data DATA --models MODELS --work WORK --references {where or "REFERENCES"}'
@@ -106,8 +128,8 @@ def missing_references(references: 'ModelFolder | None', codecs: Sequence[Refere
                     for codec in codecs if f'tuned_{codec.slug}' not in have]
 
 
-def readers(folder: ModelFolder, references: 'ModelFolder | None', codec: ReferenceCodec,
-            threads: int = 1) -> 'dict[str, tuple[str, Classifier]]':
+def readers(folder: ModelFolder, references: ModelFolder | None, codec: ReferenceCodec,
+            threads: int = 1) -> dict[str, tuple[str, Classifier]]:
     """Return the classifiers of a codec by kind, each with a name that changes with its file."""
     found = {CLEAN_KIND: (f'strong-{folder.model_id("strong"):016x}',
                           Classifier(folder.path('strong'), threads))}
@@ -133,10 +155,10 @@ def _time_all(folder: ModelFolder, models: Path, codecs: Sequence[ReferenceCodec
             'device_megabytes': device_megabytes(models)}
 
 
-def _deadlines(series: Sequence[Series], times: dict) -> 'dict[str, dict]':
+def _deadlines(series: Sequence[Series], times: dict) -> dict[str, dict]:
     """Return {title: {codec: cells}} with encode times as here and as on a Raspberry Pi 4."""
     progressive = times['milliseconds']['progressive_jpeg']
-    result: 'dict[str, dict]' = {}
+    result: dict[str, dict] = {}
     for title, on_pi in ((HERE, False),
                          (ON_PI, True)):
         result[title] = {}
@@ -154,7 +176,7 @@ def _deadlines(series: Sequence[Series], times: dict) -> 'dict[str, dict]':
     return result
 
 
-def exact_sizes(codec: ReferenceCodec) -> 'tuple[int, ...]':
+def exact_sizes(codec: ReferenceCodec) -> tuple[int, ...]:
     """Return the largest sizes that arrive by a deadline over a link of constant rate.
 
     Only for the codecs that are best at their size, those that may downscale, and only up to
@@ -166,8 +188,8 @@ def exact_sizes(codec: ReferenceCodec) -> 'tuple[int, ...]':
     return tuple(size for size in budgets(ready, STREAM_BYTES) if size <= EXACT_LIMIT)
 
 
-def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
-                sizes: Sequence[int] = SIZES, references: 'Path | None' = None, jobs: int = 1,
+def bench_codec(models: Path, data: Path | None, out: Path, images: int,
+                sizes: Sequence[int] = SIZES, references: Path | None = None, jobs: int = 1,
                 only: Sequence[str] = (), packet_sizes: Sequence[int] = PACKET_SIZES,
                 deadlines: bool = True) -> dict:
     """Measure everything and write codec.json, codec.md and codec.png; returns the JSON.
@@ -243,7 +265,7 @@ def bench_codec(models: Path, data: 'Path | None', out: Path, images: int,
     return result
 
 
-def main(arguments: 'Sequence[str] | None' = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.strip().split('\n')[0])
     parser.add_argument('--out', type=Path, required=True)

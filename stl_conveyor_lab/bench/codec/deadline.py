@@ -9,12 +9,14 @@ one that streams its packet size: the choice for each half of the items is the o
 on the other half, so that no choice is judged by the items that it was made on. For the sizes
 there is a clairvoyant choice besides, the largest that will arrive.
 """
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stl_conveyor.sim.link import LinkModel, LinkSettings, MILLISECOND, named_link, SECOND
+from stl_conveyor.sim.link import MILLISECOND, SECOND, LinkModel, LinkSettings, named_link
 
 DEADLINES_MS = (300, 500, 700)
 LINK_NAMES = ('none', 'light', 'heavy', 'trace')
@@ -27,7 +29,7 @@ class Plan:
     #: What was chosen: bytes of the whole, or of each packet.
     choice: int
     #: Sizes of each item's packets in order.
-    packets: 'Sequence[Sequence[int]]'
+    packets: Sequence[Sequence[int]]
     #: Whether item i is answered rightly from its first n packets, bool[N, most + 1].
     right: np.ndarray
 
@@ -37,9 +39,9 @@ class Sender:
     """One codec as it is sent, with all ways of sending it."""
 
     name: str
-    plans: 'Sequence[Plan]'
+    plans: Sequence[Plan]
     #: Milliseconds from capture until the packet of that index is ready.
-    ready_ms: 'Callable[[int], float]'
+    ready_ms: Callable[[int], float]
     streams: bool
 
 
@@ -52,13 +54,13 @@ class Cell:
     deadline_ms: int
     accuracy: float
     #: Chosen for the items of the even and of the odd half.
-    choices: 'tuple[int, int]'
+    choices: tuple[int, int]
     #: With the clairvoyant choice of the size; None for a codec that streams.
-    clairvoyant: 'float | None'
+    clairvoyant: float | None
     mean_bytes: float
 
 
-def starts_ns(count: int, link: str) -> 'list[int]':
+def starts_ns(count: int, link: str) -> list[int]:
     """Return when each item is captured: along the whole trace, evenly; else at 0."""
     bandwidth = named_link(link).bandwidth
     lap = bandwidth.hold_ns * len(bandwidth.rates)
@@ -73,14 +75,14 @@ def byte_budget(settings: LinkSettings, deadline_ms: float, ready_ms: float) -> 
                - settings.overhead_bytes)
 
 
-def budgets(ready_ms: float, largest: int) -> 'tuple[int, ...]':
+def budgets(ready_ms: float, largest: int) -> tuple[int, ...]:
     """Return the exact sizes for all deadlines and links of constant rate, up to `largest`."""
     found = {min(largest, byte_budget(named_link(link), deadline, ready_ms))
              for link in LINK_NAMES if link != 'trace' for deadline in DEADLINES_MS}
     return tuple(sorted(size for size in found if size > 0))
 
 
-def delivered(sizes: Sequence[int], ready_ms: 'Callable[[int], float]', settings: LinkSettings,
+def delivered(sizes: Sequence[int], ready_ms: Callable[[int], float], settings: LinkSettings,
               start_ns: int, deadline_ms: float, seed: int) -> int:
     """Return how many packets of an item come out by the deadline."""
     # The queue is as long as the item: nobody else uses the link.
@@ -98,7 +100,7 @@ def delivered(sizes: Sequence[int], ready_ms: 'Callable[[int], float]', settings
 
 
 def deadline_cells(sender: Sender, links: Sequence[str] = LINK_NAMES,
-                   deadlines_ms: Sequence[int] = DEADLINES_MS) -> 'dict[tuple, tuple]':
+                   deadlines_ms: Sequence[int] = DEADLINES_MS) -> dict[tuple, tuple]:
     """Return {(link, deadline): (Cell, right bool[N])} of one codec."""
     count = len(sender.plans[0].packets)
     items = np.arange(count)

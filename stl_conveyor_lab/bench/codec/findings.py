@@ -1,30 +1,39 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the codec benchmark must show, point by point, and what was seen."""
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stl_conveyor_lab.bench.codec.deadline import Cell, LINK_NAMES
-from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE
+from stl_conveyor_lab.bench.codec.deadline import LINK_NAMES, Cell
 from stl_conveyor_lab.bench.codec.plot import CLEAN_KIND, OURS_KIND, SIDE_KIND, TUNED_KIND
-from stl_conveyor_lab.measure.scores import (
-    above_all, bytes_to_reach, Difference, Finding, paired, reached, Row)
 from stl_conveyor_lab.bench.codec.series import Series
+from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE
+from stl_conveyor_lab.measure.scores import (
+    Difference,
+    Finding,
+    Row,
+    above_all,
+    bytes_to_reach,
+    paired,
+    reached,
+)
 
 #: The reference that counts once its classifier is tuned, too.
 RESCALED_WEBP = 'webp_6_may_downscale'
 #: Accuracies to reach on data sets of these names; 'clean' is the strong model's own less .01.
-MARKS: 'Mapping[str, Mapping[int, float | str]]' = {
+MARKS: Mapping[str, Mapping[int, float | str]] = {
     'clothing': {64: .70, 128: .77, 256: .83, 512: .85, 1024: .865, 2048: 'clean'}}
-SIDE_MARKS: 'Mapping[str, Mapping[int, float | str]]' = {
+SIDE_MARKS: Mapping[str, Mapping[int, float | str]] = {
     'clothing': {128: .83, 256: .86, 512: .87, 1024: 'clean'}}
 CLEAN_MARGIN = .01
 #: Our codec has one kilobyte to be better than the tuned rescaled WebP, then not to be worse.
 TUNED_LIMIT = 1024
 
 
-def differences(series: Sequence[Series], sizes: Sequence[int]) -> 'list[Difference]':
+def differences(series: Sequence[Series], sizes: Sequence[int]) -> list[Difference]:
     """Return ours less every reference at every size."""
     ours = [one for one in series if one.kind in (OURS_KIND, SIDE_KIND)]
     return [paired(one.name, other.name, size, one.right[size], other.right[size])
@@ -32,16 +41,16 @@ def differences(series: Sequence[Series], sizes: Sequence[int]) -> 'list[Differe
             for size in sizes]
 
 
-def _of_kind(series: Sequence[Series], kind: str) -> 'list[Series]':
+def _of_kind(series: Sequence[Series], kind: str) -> list[Series]:
     return [one for one in series if one.kind == kind]
 
 
-def _marks(marks: 'Mapping[int, float | str]', clean: float) -> 'dict[int, float]':
+def _marks(marks: Mapping[int, float | str], clean: float) -> dict[int, float]:
     return {size: clean - CLEAN_MARGIN if mark == 'clean' else float(mark)
             for size, mark in marks.items()}
 
 
-def _against_st(ours: Series, series: Sequence[Series]) -> 'list[Finding]':
+def _against_st(ours: Series, series: Sequence[Series]) -> list[Finding]:
     result = []
     for st in series:
         if not st.slug.startswith('st') or not st.rows:
@@ -62,8 +71,8 @@ def _against_st(ours: Series, series: Sequence[Series]) -> 'list[Finding]':
     return result
 
 
-def deadline_findings(cells: 'Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]]]',
-                      ours: str, title: str) -> 'list[Finding]':
+def deadline_findings(cells: Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]]],
+                      ours: str, title: str) -> list[Finding]:
     """Return in how many cells our codec comes first, for the nine of constant rate and the trace.
 
     Once against sizes that were chosen beforehand, once against those of a clairvoyant sender.
@@ -100,7 +109,7 @@ def deadline_findings(cells: 'Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray
 
 
 def findings(name: str, series: Sequence[Series], compared: Sequence[Difference], strong: Row,
-             weak: 'Row | None') -> 'list[Finding]':
+             weak: Row | None) -> list[Finding]:
     """Return the points about accuracy against bytes; name: of the model folder."""
     ours = _of_kind(series, OURS_KIND)[0]
     tuned_name = next((one.name for one in _of_kind(series, TUNED_KIND)
@@ -138,7 +147,7 @@ def findings(name: str, series: Sequence[Series], compared: Sequence[Difference]
     return result + _against_st(ours, series)
 
 
-def time_findings(times: Mapping) -> 'list[Finding]':
+def time_findings(times: Mapping) -> list[Finding]:
     """Return the points about processor time; times: as the benchmark measures them."""
     spent = times['milliseconds']
     own, edge = spent['encode_1024'], spent['decode_1024'] + spent['classify']
@@ -160,7 +169,7 @@ def time_findings(times: Mapping) -> 'list[Finding]':
     return result
 
 
-def loss_findings(lost: Sequence[Row]) -> 'list[Finding]':
+def loss_findings(lost: Sequence[Row]) -> list[Finding]:
     """Return whether lost packets cost what they carry; lost: rows of `loss_rows`."""
     result = []
     for row, prefix in zip(lost[::2], lost[1::2]):

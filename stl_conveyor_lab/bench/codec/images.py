@@ -1,15 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The test images of the codec benchmark."""
-from pathlib import Path
+from __future__ import annotations
+
 import re
+from pathlib import Path
 
 import numpy as np
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image_folder import LabelledImages, load_images, open_square
-from stl_conveyor.models.model_folder import ModelFolder
 
 #: First of the seeds of rendered test items.
 TEST_SEED = 3_500_000
@@ -35,7 +37,7 @@ def rendered_items(count: int) -> LabelledImages:
                           np.concatenate([part.labels for part in found])[:count])
 
 
-def load_indexed(data: Path, size: int) -> 'LabelledImages | None':
+def load_indexed(data: Path, size: int) -> LabelledImages | None:
     """Read a folder of files INDEX_wnid_name.jpg, one for each of some ImageNet classes.
 
     Returns None if there are none.
@@ -48,7 +50,7 @@ def load_indexed(data: Path, size: int) -> 'LabelledImages | None':
                           np.array([index for _, index in found], np.int64))
 
 
-def load_test(data: 'Path | None', folder: ModelFolder, count: int) -> LabelledImages:
+def load_test(data: Path | None, folder: ModelFolder, count: int) -> LabelledImages:
     """Return up to `count` test images of a data folder, or rendered ones without it.
 
     Raises:

@@ -1,13 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The picture of the codec benchmark: accuracy against bytes."""
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor_lab.bench.codec.deadline import DEADLINES_MS, LINK_NAMES
 from stl_conveyor_lab.measure.scores import Row
-from stl_conveyor.assess.plotting import file_pyplot
 
 #: Kinds of curves: ours, ours with the local answer, references with each classifier.
 OURS_KIND, SIDE_KIND, CLEAN_KIND, TUNED_KIND = 'ours', 'side', 'clean', 'tuned'
@@ -31,7 +33,7 @@ class Curve:
 
     slug: str
     kind: str
-    rows: 'Sequence[Row]'
+    rows: Sequence[Row]
 
 
 def _colour(slug: str) -> str:
@@ -97,7 +99,7 @@ def draw_accuracy(curves: Sequence[Curve], fixed: Sequence[Row], title: str, pat
     pyplot.close(figure)
 
 
-def draw_deadlines(curves: Sequence[Curve], cells: 'Mapping[str, Mapping[tuple, tuple]]',
+def draw_deadlines(curves: Sequence[Curve], cells: Mapping[str, Mapping[tuple, tuple]],
                    title: str, path: Path) -> None:
     """Draw accuracy under each deadline over each link, one group of bars for each link.
 

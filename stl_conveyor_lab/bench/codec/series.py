@@ -1,18 +1,20 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """All answers of one codec, read by one classifier: by size, and packet by packet."""
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from stl_conveyor_lab.measure.cache import BenchCache
-from stl_conveyor_lab.bench.codec.deadline import Plan
-from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, OwnCodec
-from stl_conveyor_lab.bench.codec.plot import CLEAN_KIND, OURS_KIND, SIDE_KIND, TUNED_KIND
-from stl_conveyor_lab.measure.scores import right_answers, Row, score
-from stl_conveyor_lab.references import ReferenceCodec
 from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor_lab.bench.codec.deadline import Plan
+from stl_conveyor_lab.bench.codec.plot import CLEAN_KIND, OURS_KIND, SIDE_KIND, TUNED_KIND
+from stl_conveyor_lab.measure.cache import BenchCache
+from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, OwnCodec
+from stl_conveyor_lab.measure.scores import Row, right_answers, score
+from stl_conveyor_lab.references import ReferenceCodec
 
 #: Most bytes of a stream that is sent packet by packet.
 STREAM_BYTES = 4096
@@ -27,16 +29,16 @@ class Series:
     name: str
     slug: str
     kind: str
-    codec: 'ReferenceCodec | None' = None
-    rows: 'list[Row]' = field(default_factory=list)
+    codec: ReferenceCodec | None = None
+    rows: list[Row] = field(default_factory=list)
     #: By size, bool[N].
-    right: 'dict[int, np.ndarray]' = field(default_factory=dict)
+    right: dict[int, np.ndarray] = field(default_factory=dict)
     #: Ways of sending it under a deadline.
-    plans: 'list[Plan]' = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
 
 
 def own_series(own: OwnCodec, test: LabelledImages, sizes: Sequence[int],
-               packet_sizes: Sequence[int], show: Callable[[Row], None]) -> 'list[Series]':
+               packet_sizes: Sequence[int], show: Callable[[Row], None]) -> list[Series]:
     """Return the series of our codec, alone and with the local answer."""
     result = []
     for name, side in ((OURS, False), (OURS_WITH_SIDE, True)):
@@ -55,7 +57,7 @@ def own_series(own: OwnCodec, test: LabelledImages, sizes: Sequence[int],
     return result
 
 
-def _plan(choice: int, sent: 'list[list[int]]', answers: np.ndarray,
+def _plan(choice: int, sent: list[list[int]], answers: np.ndarray,
           classes: np.ndarray) -> Plan:
     right = np.zeros((len(classes), len(answers) + 1), bool)
     for n, rows in enumerate(answers, 1):
@@ -64,7 +66,7 @@ def _plan(choice: int, sent: 'list[list[int]]', answers: np.ndarray,
 
 
 def _by_packets(codec: ReferenceCodec, cache: BenchCache, readers: dict, packet_bytes: int,
-                show: Callable[[str], None]) -> 'tuple[list, dict[str, np.ndarray]]':
+                show: Callable[[str], None]) -> tuple[list, dict[str, np.ndarray]]:
     """Return each item's packets, and by classifier the answers f32[most, N, C] after each."""
     pieces = [codec.packets(image, STREAM_BYTES, packet_bytes) for image in cache.images]
     most = max(map(len, pieces), default=0)
@@ -76,10 +78,10 @@ def _by_packets(codec: ReferenceCodec, cache: BenchCache, readers: dict, packet_
 
 
 def reference_series(codec: ReferenceCodec, cache: BenchCache, test: LabelledImages,
-                     readers: 'dict[str, tuple[str, object]]', sizes: Sequence[int],
+                     readers: dict[str, tuple[str, object]], sizes: Sequence[int],
                      exact_sizes: Sequence[int], packet_sizes: Sequence[int],
                      show: Callable[[str], None],
-                     show_row: Callable[[Row], None]) -> 'list[Series]':
+                     show_row: Callable[[Row], None]) -> list[Series]:
     """Return the series of a reference codec, one for each classifier that reads it.
 
     readers: by kind (clean or tuned), the name and the classifier. exact_sizes: further sizes
@@ -87,7 +89,7 @@ def reference_series(codec: ReferenceCodec, cache: BenchCache, test: LabelledIma
     """
     classifiers = dict(readers.values())
     count = len(test.classes)
-    plans: 'dict[str, list[Plan]]' = {name: [] for name in classifiers}
+    plans: dict[str, list[Plan]] = {name: [] for name in classifiers}
     if codec.has_parts:
         pieces, by_parts = _by_packets(codec, cache, classifiers, 0, show)
         lengths = [[len(data) for data in piece] for piece in pieces]

@@ -14,27 +14,32 @@ Ethernet frames: from the start until the belt moves, and per minute afterwards.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
 import csv
-from dataclasses import asdict, dataclass
 import json
 import os
-from pathlib import Path
 import random
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor_lab.bench.cell.sorting import bootstrap, Estimate, Mark, SEED, share
-from stl_conveyor_lab.bench.network.shaped_link import DEVICE, EDGE, ShapedLink, Traffic, why_no_link
-from stl_conveyor.assess.summary import finite
-from stl_conveyor.errors import exit_code
-from stl_conveyor.errors import ConfigError
 from stl_conveyor.assess.plotting import file_pyplot
-from stl_conveyor.sim.link import named_link
+from stl_conveyor.assess.summary import finite
+from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.run.processes import die_with_parent, take_sigterm_like_ctrl_c
+from stl_conveyor.sim.link import named_link
+from stl_conveyor_lab.bench.cell.sorting import SEED, Estimate, Mark, bootstrap, share
+from stl_conveyor_lab.bench.network.shaped_link import (
+    DEVICE,
+    EDGE,
+    ShapedLink,
+    Traffic,
+    why_no_link,
+)
 
 RATES = ('none', 'light', 'heavy')  # the published link, by its jamming
 TOLERANCE = 0.02  # of the share of items, between network and emulator

@@ -8,24 +8,30 @@ the one that ``--edge-prefix`` enters. Writes OUT/traffic.json beside the run's 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Mapping, Sequence
 import json
 import os
-from pathlib import Path
 import shlex
 import socket
 import struct
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from stl_conveyor.deploy import fastdds_profiles
-from stl_conveyor_lab.bench.network.shaped_link import ADDRESSES, DEVICE, EDGE, ETHERNET_HEADER, INTERFACE
 from stl_conveyor.assess.summary import RunSettings
+from stl_conveyor.deploy import fastdds_profiles
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.nodes.base import topics
 from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
+from stl_conveyor_lab.bench.network.shaped_link import (
+    ADDRESSES,
+    DEVICE,
+    EDGE,
+    ETHERNET_HEADER,
+    INTERFACE,
+)
 
 AT_THE_EDGE = ('edge_gateway', *topics.EDGE)
 QUIET = 1.0  # s without discovery after which both sides know each other
@@ -125,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     profiles = write_profiles(options.out, domain)
     # The monitor is in this process, and must take its profile before rclpy is there.
     os.environ.update(fastdds_profiles.environment(profiles['local']))
-    from stl_conveyor.run.cell_run import Deployment, NODES, READERS, run_cell, SIMULATOR
+    from stl_conveyor.run.cell_run import NODES, READERS, SIMULATOR, Deployment, run_cell
 
     counter = PacketCounter(domain)
     nodes = tuple(node for node in (SIMULATOR, *NODES) if node != 'link_emulator')

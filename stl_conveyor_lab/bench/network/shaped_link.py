@@ -9,12 +9,12 @@ are made inside. Linux only, needs root.
 """
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
 import os
-from pathlib import Path
 import shutil
 import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 
 from stl_conveyor.errors import MissingDependency

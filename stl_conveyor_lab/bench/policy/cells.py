@@ -10,32 +10,40 @@ items, after as many to begin with as buckets take from full to what they mostly
 histories to fill: its loss is the MDP's exact one plus the paired difference to the MDP there.
 Intervals are 95 %, over sequences.
 """
+from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 import gc
 import hashlib
 import json
 import os
-from pathlib import Path
 import resource
 import time
 import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.policy import Distribution, make_policy, PolicyInput
+from stl_conveyor.policy import Distribution, PolicyInput, make_policy
+from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.belief import play_belief
 from stl_conveyor_lab.papers.bounds import (
-    clairvoyant, exact_gain, told_hidden_state, unlimited_burst,
+    clairvoyant,
+    exact_gain,
+    told_hidden_state,
+    unlimited_burst,
 )
 from stl_conveyor_lab.papers.cameras import ARRANGEMENTS, merged, play_cameras
-from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.network import play_network
 from stl_conveyor_lab.papers.scenarios import (
-    CorrelatedRewards, load_trace, Scenario, Sequences, TwoStateArrivals,
+    CorrelatedRewards,
+    Scenario,
+    Sequences,
+    TwoStateArrivals,
+    load_trace,
 )
 from stl_conveyor_lab.papers.simulate import IntegerBucket, play_tables
 
@@ -69,7 +77,7 @@ class Cell:
     scenario: Scenario
     rate: Fraction
     depth: Fraction
-    published: 'dict[str, float]'
+    published: dict[str, float]
 
     @property
     def name(self) -> str:
@@ -85,7 +93,7 @@ class Cell:
         return '_'.join([*parts, f'r{float(self.rate):g}', f'b{float(self.depth):g}'])
 
 
-def published_cells(path: Path) -> 'list[Cell]':
+def published_cells(path: Path) -> list[Cell]:
     """Read the points of the published figures 5, 6, 8 and 9.
 
     Raises:
@@ -157,19 +165,19 @@ class Effort:
 class Networks:
     """Trained networks of the model folder, by what they serve."""
 
-    def __init__(self, folder: 'Path | None'):
+    def __init__(self, folder: Path | None):
         self._folder = folder
 
-    def dqn(self, cell: Cell) -> 'str | None':
+    def dqn(self, cell: Cell) -> str | None:
         """Return the path of the DQN of a cell, if one was trained."""
         return self._find(f'dqn_{cell.name}.onnx')
 
     @property
-    def adaptive(self) -> 'str | None':
+    def adaptive(self) -> str | None:
         """Return the path of the network for all buckets, if there is one."""
         return self._find('adaptive.onnx')
 
-    def _find(self, name: str) -> 'str | None':
+    def _find(self, name: str) -> str | None:
         path = self._folder / name if self._folder is not None else None
         return str(path) if path is not None and path.is_file() else None
 
@@ -222,7 +230,7 @@ def best_share(pool: np.ndarray, share: float) -> float:
     return float((pool[whole:].sum() + partly) / pool.size)
 
 
-def measure_cells(cells: 'list[Cell]', pool: np.ndarray, effort: Effort) -> 'list[dict]':
+def measure_cells(cells: list[Cell], pool: np.ndarray, effort: Effort) -> list[dict]:
     """Measure cells of one scenario on the same sequences, all but the networks.
 
     Returns for each cell a row: its place in the figures, published losses, and for each policy
@@ -270,7 +278,7 @@ def measure_cells(cells: 'list[Cell]', pool: np.ndarray, effort: Effort) -> 'lis
 
 
 def measure_networks(
-    rows: 'list[dict]', cells: 'list[Cell]', pool: np.ndarray, networks: Networks, effort: Effort
+    rows: list[dict], cells: list[Cell], pool: np.ndarray, networks: Networks, effort: Effort
 ) -> bool:
     """Add the networks to the rows of cells of one scenario, where a file is new.
 
@@ -300,7 +308,7 @@ def measure_networks(
     return True
 
 
-def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> 'list[dict]':
+def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> list[dict]:
     """Sum the metrics that each policy offloads on the published sequences, at (0.1, 4)."""
     rate, depth = Fraction(1, 10), Fraction(4)
     bucket = IntegerBucket.of(rate, depth)
@@ -377,7 +385,7 @@ def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
     return row['measured']
 
 
-def measure_cameras(pool: np.ndarray, effort: Effort) -> 'list[dict]':
+def measure_cameras(pool: np.ndarray, effort: Effort) -> list[dict]:
     """Share the network between 1 to 8 cameras with correlated rewards, at (0.1, 4) each."""
     rate, depth = Fraction(1, 10), Fraction(4)
     scenario = Scenario(rewards=CorrelatedRewards(0.1, 0.1))
@@ -418,7 +426,7 @@ def within_bucket(decisions: np.ndarray, intervals: np.ndarray, bucket: IntegerB
 
 def measure_time(
     pool: np.ndarray, networks: Networks, repeat: int = 20_000, runs: int = 5
-) -> 'dict[str, dict]':
+) -> dict[str, dict]:
     """Time single decisions as the node makes them, on one core: microseconds, median and 99 %.
 
     With garbage collection as it is and without it. Of several runs, that counts in which the
@@ -466,7 +474,7 @@ def on_one_core():
         os.sched_setaffinity(0, before)
 
 
-def _time_decisions(policy, metrics: 'list[float]') -> dict:
+def _time_decisions(policy, metrics: list[float]) -> dict:
     policy.reset()
     spent = np.empty(len(metrics))
     aside = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
@@ -483,11 +491,11 @@ def _time_decisions(policy, metrics: 'list[float]') -> dict:
     }
 
 
-def _disturbance(run: dict) -> 'tuple[int, float]':
+def _disturbance(run: dict) -> tuple[int, float]:
     return run['put_aside'], run['p99_us']
 
 
-def check(rows: 'list[dict]', traces: 'list[dict]') -> 'dict[str, dict]':
+def check(rows: list[dict], traces: list[dict]) -> dict[str, dict]:
     """Hold the measurements against the published marks."""
     def misses(policy, excess_of, limit):
         found, largest = [], 0.0
@@ -534,7 +542,7 @@ def check(rows: 'list[dict]', traces: 'list[dict]') -> 'dict[str, dict]':
     }
 
 
-def _against_dqn(rows: 'list[dict]', policy: str) -> dict:
+def _against_dqn(rows: list[dict], policy: str) -> dict:
     """Compare a policy with the published DQN, cell by cell; {} where it was not measured.
 
     ``missed`` is by more than the tolerance; ``missed_within_reach`` the same, measured from the

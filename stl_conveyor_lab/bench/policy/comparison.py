@@ -11,28 +11,41 @@ Image Classification Under Rate Limit", IEEE TCAD 2022), the samples of rewards
 dqn_fig3_entropy_reward_metric.csv and the sequences *_trace.csv. FILE.npz holds recorded items of
 the cell's own models. Written are OUT/policy.json, OUT/policy.md and OUT/policy_*.png.
 """
+from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 import json
-from pathlib import Path
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 
-from stl_conveyor_lab.bench.policy.cells import (
-    BOUNDS, Cell, check, Effort, LABELS, load_pool, measure_cameras, measure_cells,
-    measure_drift, measure_networks, measure_time, measure_traces, Networks, published_cells,
-    WEAK_LOSS,
-)
-from stl_conveyor_lab.bench.policy.items import measure_items, REFERENCE
-from stl_conveyor_lab.bench.policy.plots import plot_figures, plot_items
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.resources import share_path
+from stl_conveyor_lab.bench.policy.cells import (
+    BOUNDS,
+    LABELS,
+    WEAK_LOSS,
+    Cell,
+    Effort,
+    Networks,
+    check,
+    load_pool,
+    measure_cameras,
+    measure_cells,
+    measure_drift,
+    measure_networks,
+    measure_time,
+    measure_traces,
+    published_cells,
+)
+from stl_conveyor_lab.bench.policy.items import REFERENCE, measure_items
+from stl_conveyor_lab.bench.policy.plots import plot_figures, plot_items
 
 SLICE = 10  # cells that are measured between two writings of the results
 
 
-def shipped(folder: str) -> 'Path | None':
+def shipped(folder: str) -> Path | None:
     """Return a shipped folder, or None where there is none."""
     try:
         return share_path(folder)
@@ -88,7 +101,7 @@ def table(result: dict) -> str:
     return '\n'.join(lines)
 
 
-def items_table(items: dict) -> 'list[str]':
+def items_table(items: dict) -> list[str]:
     """Write what was measured on the cell's own models as lines of Markdown."""
     lines = []
     if items.get('metrics'):
@@ -117,7 +130,7 @@ def items_table(items: dict) -> 'list[str]':
     return lines
 
 
-def main(arguments: 'list[str] | None' = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor_lab.bench.policy', description='Compare offloading policies.'
@@ -173,7 +186,7 @@ def run(options: argparse.Namespace) -> int:
         before = json.loads(path.read_text(encoding='utf-8'))
         if before['settings'] == settings:
             known = {(row['figure'], row['panel'], row['x']): row for row in before['cells']}
-    groups: 'dict[str, list[Cell]]' = {}
+    groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(repr(cell.scenario), []).append(cell)
     rows = list(known.values())

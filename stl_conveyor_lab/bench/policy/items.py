@@ -8,24 +8,30 @@ each policy of a comparison plays the same ones through the node's own bucket. I
 paired, over items: each item's mean gain over the sequences is one value, so that they hold for
 other items, too.
 """
+from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from fractions import Fraction
-import json
 from pathlib import Path
 
 import numpy as np
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import (
-    Distribution, Policy, PolicyInput, PolicySettings, RewardEstimator, TokenBucket,
+    Distribution,
+    Policy,
+    PolicyInput,
+    PolicySettings,
+    RewardEstimator,
+    TokenBucket,
 )
 from stl_conveyor.policy.byte_budget import RecordedStreams
 from stl_conveyor.policy.for_cell import load_budgets, make_cell_policy
 from stl_conveyor.policy.reward import compare_metrics
+from stl_conveyor_lab.data.streams import PACKET_BYTES, load_streams
 from stl_conveyor_lab.papers.scenarios import TwoStateArrivals
-from stl_conveyor_lab.data.streams import load_streams, PACKET_BYTES
-from stl_conveyor.models.model_folder import ModelFolder
 
 RATES = ('0.05', '0.1', '0.25')
 DEPTH = Fraction(4)
@@ -42,7 +48,7 @@ CONTENDERS = (
 REFERENCE = 'one for all, all or nothing'
 
 
-def interval_over_items(values: np.ndarray) -> 'tuple[float, float]':
+def interval_over_items(values: np.ndarray) -> tuple[float, float]:
     """Return the mean of values [N], one for each item, and half its 95 % interval."""
     return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(values.size))
 
@@ -74,7 +80,7 @@ class RecordedItems:
         self.rewards = self.metrics[estimator.kind]
 
 
-def calibration(items: RecordedItems, parts: int = 10) -> 'dict[str, list[dict]]':
+def calibration(items: RecordedItems, parts: int = 10) -> dict[str, list[dict]]:
     """Compare expected with actual rewards in tenths of the items, by expected reward."""
     actual = items.edge.astype(float) - items.weak
     result = {}
@@ -89,9 +95,9 @@ def calibration(items: RecordedItems, parts: int = 10) -> 'dict[str, list[dict]]
 
 def play(
     policy: Policy, expected: np.ndarray, order: np.ndarray, intervals: np.ndarray,
-    rate: Fraction, nominal_bytes: int, outcomes: Mapping[int, 'tuple[np.ndarray, np.ndarray]'],
+    rate: Fraction, nominal_bytes: int, outcomes: Mapping[int, tuple[np.ndarray, np.ndarray]],
     weak: np.ndarray,
-) -> 'tuple[np.ndarray, dict]':
+) -> tuple[np.ndarray, dict]:
     """Play the items once, in an order [N], through the node's bucket.
 
     Returns the gain in accuracy of each item [N], and what was sent.
@@ -128,7 +134,7 @@ def play(
 def compare_policies(
     items: RecordedItems, estimator: RewardEstimator, folder: ModelFolder, sequences: int,
     seed: int,
-) -> 'list[dict]':
+) -> list[dict]:
     """Let all contenders play at each rate, with each arrival process."""
     table = load_budgets(folder, 'adaptive')
     if table is None or not items.streams:
@@ -185,7 +191,7 @@ def _play_all(items, estimator, table, outcomes, rate, arrivals, sequences, seed
     return row
 
 
-def accuracy_by_bytes(streams: Mapping[int, RecordedStreams]) -> 'list[dict]':
+def accuracy_by_bytes(streams: Mapping[int, RecordedStreams]) -> list[dict]:
     """Return the edge's accuracy with each byte budget, and the bytes used."""
     rows = []
     for budget, recorded in streams.items():
@@ -197,7 +203,7 @@ def accuracy_by_bytes(streams: Mapping[int, RecordedStreams]) -> 'list[dict]':
 
 
 def measure_items(
-    models: 'Path | None', data: 'Path | None', sequences: int = 12, seed: int = 0
+    models: Path | None, data: Path | None, sequences: int = 12, seed: int = 0
 ) -> dict:
     """Measure on the cell's own models.
 

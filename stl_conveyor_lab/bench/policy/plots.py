@@ -1,16 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Redraw the published figures with our curves in them, and the cell's own."""
+from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor_lab.bench.policy.cells import BOUNDS, LABELS, PUBLISHED
 from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor_lab.bench.policy.cells import BOUNDS, LABELS, PUBLISHED
 
 
-def plot_figures(rows: 'list[dict]', out: Path) -> 'list[Path]':
+def plot_figures(rows: list[dict], out: Path) -> list[Path]:
     """Redraw the published figures with our curves in them."""
     pyplot = file_pyplot()
     colours = {'lower_bound': 'black', 'clairvoyant': 'dimgray', 'told': 'darkgray',
@@ -73,12 +74,12 @@ def plot_figures(rows: 'list[dict]', out: Path) -> 'list[Path]':
     return paths
 
 
-def yerror_safe(errors: 'list[float]') -> 'list[float]':
+def yerror_safe(errors: list[float]) -> list[float]:
     """Replace what is not a number by 0: one sequence has no interval."""
     return [error if np.isfinite(error) else 0.0 for error in errors]
 
 
-def plot_items(items: dict, out: Path) -> 'list[Path]':
+def plot_items(items: dict, out: Path) -> list[Path]:
     """Draw calibration of the reward estimates, and what byte budgets win."""
     pyplot = file_pyplot()
     paths = []

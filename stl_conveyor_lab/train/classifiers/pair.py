@@ -13,27 +13,29 @@ the pretrained network on half the resolution. Both carry their preprocessing an
 calibration (temperature scaling, Guo et al., ICML 2017) inside the exported graph. Training
 resumes from its last checkpoint.
 """
+from __future__ import annotations
+
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 import json
 import math
-from pathlib import Path
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from stl_conveyor.assess.reliability import calibration_error
 from stl_conveyor.assess.intervals import wilson
-from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.assess.reliability import calibration_error
+from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.vision.image_folder import LabelledImages, load_images
 from stl_conveyor_lab.train.averaging import running_average
 from stl_conveyor_lab.train.codec.codec import AUGMENT, augment_parts
 from stl_conveyor_lab.train.codec.edge_network import EARLY_BLOCKS, FoldedTrunk
-from stl_conveyor.vision.image_folder import LabelledImages, load_images
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor
@@ -564,7 +566,7 @@ def train_classifier(role, data, work, models, labels, recipe, size, device='cpu
     return card
 
 
-def measure(path: Path, test: LabelledImages, labels: 'Sequence[str]', difficulty=None) -> dict:
+def measure(path: Path, test: LabelledImages, labels: Sequence[str], difficulty=None) -> dict:
     """Measure the exported file on the test split; returns what the model card says of it."""
     from stl_conveyor.models.classifier import Classifier
     classifier = Classifier(path, threads=2)

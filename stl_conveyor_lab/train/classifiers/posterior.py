@@ -8,17 +8,18 @@ class; 1 - q of the weak model's first choice is the doubt about it. Trained on 
 learns more from an image than from whether one answer was right. It is written into the weak
 model's graph as a second output, ``posterior``; the first one stays what it is.
 """
+from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, TensorProto
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from stl_conveyor.errors import ModelFileError
-from stl_conveyor_lab.train.onnx_export import halve_weights
 from stl_conveyor.models.classifier import make_session
+from stl_conveyor_lab.train.onnx_export import halve_weights
 
 HIDDEN = 128
 MEMBERS = 2          # networks averaged in the logits
@@ -46,7 +47,7 @@ def without_posterior(model: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def _stages(graph: onnx.GraphProto) -> 'list[str]':
+def _stages(graph: onnx.GraphProto) -> list[str]:
     """Return the activations after the last two dense convolutions, the last one first."""
     dense = set()
     for node in graph.node:
@@ -62,7 +63,7 @@ def _stages(graph: onnx.GraphProto) -> 'list[str]':
     return found[:-3:-1]
 
 
-def _node(kind: str, inputs: 'list[str]', output: str, **attributes) -> onnx.NodeProto:
+def _node(kind: str, inputs: list[str], output: str, **attributes) -> onnx.NodeProto:
     return helper.make_node(
         kind, inputs, [_PREFIX + output], name=_PREFIX + output, **attributes)
 
@@ -114,7 +115,7 @@ def features_of(model: onnx.ModelProto, images: np.ndarray, batch: int = 64) -> 
 
 def fit_members(
     features: np.ndarray, classes: np.ndarray, labels: int, seed: int = 0
-) -> 'list[list[tuple[np.ndarray, np.ndarray]]]':
+) -> list[list[tuple[np.ndarray, np.ndarray]]]:
     """Train the networks; return for each its layers, weights [out, in] and biases [out]."""
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-3
     x = torch.from_numpy(((features - mean) / spread).astype(np.float32))
@@ -183,7 +184,7 @@ def with_posterior(model: onnx.ModelProto, members: list) -> onnx.ModelProto:
 
 
 def add_posterior(
-    path: 'str | Path', images: np.ndarray, classes: np.ndarray, labels: int, seed: int = 0
+    path: str | Path, images: np.ndarray, classes: np.ndarray, labels: int, seed: int = 0
 ) -> None:
     """Train the head on images uint8 [N, S, S, 3] and write it into the weak model's file.
 

@@ -11,12 +11,12 @@ machine, and the file is kept only if the quantised one is faster and loses no m
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
 from stl_conveyor.models.classifier import Classifier
-from stl_conveyor.vision.image import read_image, resize_square
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.vision.image import read_image, resize_square
 
 LARGEST_LOSS = 0.005
 # Of these the integer versions are exact enough and fast; the rest stays in floating point.
@@ -66,7 +66,12 @@ def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) 
     """
     try:
         from onnxruntime.quantization import (
-            CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static, QuantType)
+            CalibrationDataReader,
+            CalibrationMethod,
+            QuantFormat,
+            QuantType,
+            quantize_static,
+        )
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
         raise MissingDependency('quantising needs onnx: pip install onnx sympy') from error

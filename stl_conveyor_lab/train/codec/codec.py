@@ -12,38 +12,56 @@ first, by its squared error; then everything by the cross-entropy of the answer 
 the device's own probabilities, and distillation from the strong classifier on the original image.
 Training resumes from its last checkpoint; the same seed gives the same files on the same machine.
 """
+from __future__ import annotations
+
 import argparse
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
 import json
 import math
 import multiprocessing
 import os
-from pathlib import Path
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from stl_conveyor_lab.measure.codec_time import measure_times
-from stl_conveyor_lab.measure.own_codec import codec_rows, OURS, OURS_WITH_SIDE
+from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
-from stl_conveyor.assess.plotting import file_pyplot
-from stl_conveyor_lab.train.averaging import blend, running_average
-from stl_conveyor_lab.train.codec.fit import (
-    apply_spatial, band_regions, fit_side_table, fit_spec, image_patches, pca_transform, quantise,
-    ring_regions, spatial_transform, spec_values, symbol_bits, transform)
-from stl_conveyor_lab.train.codec.edge_network import (
-    byte_features, EDGE_INPUTS, EdgeNetwork, load_strong, PrefixSampler)
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor_lab.measure.codec_time import measure_times
+from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, codec_rows
+from stl_conveyor_lab.train.averaging import blend, running_average
+from stl_conveyor_lab.train.codec.edge_network import (
+    EDGE_INPUTS,
+    EdgeNetwork,
+    PrefixSampler,
+    byte_features,
+    load_strong,
+)
+from stl_conveyor_lab.train.codec.fit import (
+    apply_spatial,
+    band_regions,
+    fit_side_table,
+    fit_spec,
+    image_patches,
+    pca_transform,
+    quantise,
+    ring_regions,
+    spatial_transform,
+    spec_values,
+    symbol_bits,
+    transform,
+)
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.timed_run import TimedRun
-from stl_conveyor.models.classifier import Classifier
-from stl_conveyor.models.model_folder import ModelFolder
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
 #: Sizes of packets that the edge's network learns to miss.

@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The edge's network: from the coefficients that arrived to calibrated probabilities."""
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

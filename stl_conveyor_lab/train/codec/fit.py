@@ -4,14 +4,26 @@
 
 NumPy alone; the neural half is in codec.py.
 """
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
 
 from stl_conveyor.codec.entropy import join_planes, split_planes
 from stl_conveyor.codec.spec import (
-    activity_class, ACTIVITY_CLASSES, ALPHABET, COARSE_LIMIT, CodecSpec, CONTEXTS,
-    FORMAT_VERSION, MAX_PLANES, PARENT_STATES, SIDE_LEVELS, TABLE_TOTAL)
+    ACTIVITY_CLASSES,
+    ALPHABET,
+    COARSE_LIMIT,
+    CONTEXTS,
+    FORMAT_VERSION,
+    MAX_PLANES,
+    PARENT_STATES,
+    SIDE_LEVELS,
+    TABLE_TOTAL,
+    CodecSpec,
+    activity_class,
+)
 from stl_conveyor.codec.wire import side_levels
 
 #: Bin width of the coarsest plane in deviations of the channel, at least.

@@ -11,13 +11,14 @@ published figures, from a CSV with a column "metric". The methods are those of `
 ``returns`` and ``fitted_q`` in this package. Checkpoints lie beside the networks; a run that was
 stopped goes on where it was.
 """
+from __future__ import annotations
 
 import argparse
+import sys
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-import sys
-import time
 
 import numpy as np
 import torch
@@ -27,14 +28,12 @@ from stl_conveyor.policy.history import HistoryFormat
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 from stl_conveyor_lab.papers.simulate import IntegerBucket
 from stl_conveyor_lab.train.policies.fitted_q import FittedQ, FittedQPlan
-from stl_conveyor_lab.train.policies.task import (
-    export, load_metrics, load_weights, Task,
-)
-from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan
 from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer
+from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan
+from stl_conveyor_lab.train.policies.task import Task, export, load_metrics, load_weights
 
 
-def published_cells(pool: np.ndarray) -> 'dict[str, Task]':
+def published_cells(pool: np.ndarray) -> dict[str, Task]:
     """Return the cells of the published figures for which a DQN is trained."""
     cells = {}
     for spread, reset, buckets in (
@@ -133,7 +132,7 @@ class UniversalTasks:
                 arrivals = TwoStateArrivals(slow, leave, back)
         return Scenario(rewards, arrivals)
 
-    def __call__(self, generator: np.random.Generator) -> 'list[Task]':
+    def __call__(self, generator: np.random.Generator) -> list[Task]:
         """Draw scenarios for one bucket and one pool."""
         rate, depth = self._bucket(generator)
         pool = self._rewards(generator)
@@ -164,7 +163,7 @@ def train(trainer, checkpoint: Path, keep_every: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def make_trainer(name: str, method: str, pool: np.ndarray, task: 'Task | None', log, **plan):
+def make_trainer(name: str, method: str, pool: np.ndarray, task: Task | None, log, **plan):
     """Make the trainer of a network, and what is to be written with it.
 
     Args:
@@ -201,7 +200,7 @@ def make_trainer(name: str, method: str, pool: np.ndarray, task: 'Task | None', 
     return FittedQ(layout, task, FittedQPlan(**plan), log), about
 
 
-def main(arguments: 'list[str] | None' = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor_lab.train.policies.dqn',

@@ -13,17 +13,18 @@ with n' the tokens after the decision and f the arrival of tokens until the next
 Q(h, n, keep) = U(h, n), Q(h, n, offload) = x + U(h, n - P), and the worth of a token is the
 difference. Targets come from a copy of the network that follows in steps.
 """
+from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-import time
 
 import numpy as np
 import torch
 
 from stl_conveyor.policy.history import HistoryFormat
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.train.policies.task import make_network, Task, windows_of
+from stl_conveyor_lab.train.policies.task import Task, make_network, windows_of
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,22 @@ A wrong worth costs nothing while it stays on the same side of the item's reward
 therefore count most where the two are close. The weight depends on what the network sees and
 says, not on the worth that is told, so that the mean stays what is learned.
 """
+from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-import time
 
 import numpy as np
 import torch
 
 from stl_conveyor.policy.base import Distribution
-from stl_conveyor_lab.papers.bounds import told_hidden_state
 from stl_conveyor.policy.history import HistoryFormat, RewardScale
+from stl_conveyor_lab.papers.bounds import told_hidden_state
 from stl_conveyor_lab.papers.histories import history_of
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.train.policies.task import make_network, Task
+from stl_conveyor_lab.train.policies.task import Task, make_network
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ class ToldPlan:
 class _Solved:
     """Scenarios that follow each other at one bucket, and the worths [K, A, outputs] in each."""
 
-    tasks: 'tuple[Task, ...]'
-    worths: 'tuple[np.ndarray, ...]'
+    tasks: tuple[Task, ...]
+    worths: tuple[np.ndarray, ...]
     unit: float
     scale: RewardScale
     constants: np.ndarray
 
 
-def worth_at_knots(marginal: np.ndarray, knots: 'np.ndarray | None') -> np.ndarray:
+def worth_at_knots(marginal: np.ndarray, knots: np.ndarray | None) -> np.ndarray:
     """Read worths [K, A, levels] at relative levels, float32 [K, A, outputs]; None keeps all."""
     levels = marginal.shape[2]
     if knots is None:
@@ -114,7 +115,7 @@ class ToldTrainer:
         self.network = make_network(layout.size, outputs, plan.width, plan.depth)
         self._optimizer = torch.optim.Adam(self.network.parameters(), plan.learning_rate)
         self.iteration = self._begun = 0
-        self._bank: 'list[_Solved]' = []
+        self._bank: list[_Solved] = []
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the solved tasks are not in it."""
@@ -149,7 +150,7 @@ class ToldTrainer:
 
     def _rows(
         self, solved: _Solved, count: int
-    ) -> 'tuple[np.ndarray, np.ndarray, np.ndarray]':
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw ``count`` histories, their worths, and the rewards in the unit of the worths."""
         plan, generator = self.plan, self._generator
         parts = len(solved.tasks)

@@ -8,10 +8,11 @@ items, two buckets sooner or later hold the same level; from there on their retu
 difference is an unbiased sample of the worth of a token with little variance, needs no discount,
 and regression on it is one exact step of policy iteration.
 """
+from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-import time
 
 import numpy as np
 import torch

@@ -10,10 +10,11 @@ token at every bucket level at once:
 which is the difference of the two Q-values of the published DQN (Qiu et al., "Adaptive Edge
 Offloading for Image Classification Under Rate Limit", IEEE TCAD 2022): offload when x >= w.
 """
+from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat, RewardScale
-from stl_conveyor_lab.papers.histories import history_of, HistoryArrays
+from stl_conveyor_lab.papers.histories import HistoryArrays, history_of
 from stl_conveyor_lab.papers.scenarios import Scenario, Sequences
 
 
@@ -94,12 +95,12 @@ def unit_of(task: Task, layout: HistoryFormat) -> float:
 
 
 def export(
-    network: torch.nn.Module, layout: HistoryFormat, knots: 'np.ndarray | None',
-    path: Path, about: 'dict | None' = None,
+    network: torch.nn.Module, layout: HistoryFormat, knots: np.ndarray | None,
+    path: Path, about: dict | None = None,
 ) -> None:
     """Write the network as ONNX, with what the node must know in its metadata."""
     import onnx
-    from onnx import helper, numpy_helper, TensorProto
+    from onnx import TensorProto, helper, numpy_helper
 
     nodes, weights, name = [], [], 'history'
     linear = [module for module in network if isinstance(module, torch.nn.Linear)]

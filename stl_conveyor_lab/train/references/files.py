@@ -1,6 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Put a trained reference codec into a reference folder."""
+from __future__ import annotations
+
 from pathlib import Path
 
 from stl_conveyor_lab.train.manifest import register_model

@@ -11,6 +11,8 @@ rounded at random in training, absolute error of every iteration. It is small: a
 the published widths and 8 instead of 32 bits for each position, so that an image of 224 pixels
 takes 196 bytes an iteration. Trained on blocks of 32 x 32 pixels; resumes from its checkpoint.
 """
+from __future__ import annotations
+
 import argparse
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,14 +22,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stl_conveyor_lab.references.recurrent import BLOCK, RecurrentCode
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import load_pictures
+from stl_conveyor_lab.references.recurrent import BLOCK, RecurrentCode
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.references.files import write_reference
 from stl_conveyor_lab.train.timed_run import TimedRun
-from stl_conveyor.models.model_folder import ModelFolder
 
 #: Channels of the encoder's first convolution and its cells, and of the decoder's cells.
 ENCODER, DECODER = (32, 48, 64, 64), (64, 64, 48, 32)

@@ -15,9 +15,11 @@ classifier's answer on the original, on whole images. `--features K` trains for 
 without tail drop instead. `--st-weights` names the folder `joint_ae` of the authors' repository,
 to start from their weights; `--only-convert` takes them as they are.
 """
+from __future__ import annotations
+
 import argparse
-from dataclasses import asdict, dataclass
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +27,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stl_conveyor_lab.references.st import padded, padded_side, ST_FEATURES, StCode
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.vision.image_folder import load_pictures
+from stl_conveyor_lab.references.st import ST_FEATURES, StCode, padded, padded_side
 from stl_conveyor_lab.train.codec.codec import AUGMENT
 from stl_conveyor_lab.train.codec.edge_network import load_strong
-from stl_conveyor.vision.image_folder import load_pictures
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.references.files import write_reference
 from stl_conveyor_lab.train.references.tensor_bundle import read_tensor_bundle
 from stl_conveyor_lab.train.timed_run import TimedRun
-from stl_conveyor.models.model_folder import ModelFolder
 
 LEVELS = 64
 

@@ -6,6 +6,8 @@ A checkpoint `variables` is `variables.index`, a sorted string table (the uncomp
 format of LevelDB) of BundleEntryProto messages by name, and one shard of raw values, as
 described in tensorflow/core/protobuf/tensor_bundle.proto.
 """
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ _FOOTER_BYTES = 48
 _TRAILER_BYTES = 4
 
 
-def _varint(data: bytes, at: int) -> 'tuple[int, int]':
+def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
@@ -27,7 +29,7 @@ def _varint(data: bytes, at: int) -> 'tuple[int, int]':
         shift += 7
 
 
-def _block(data: bytes, offset: int, size: int) -> 'Iterator[tuple[bytes, bytes]]':
+def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the entries of a block, whose keys share prefixes with the one before."""
     block = data[offset:offset + size]
     restarts = int.from_bytes(block[-_TRAILER_BYTES:], 'little')
@@ -43,7 +45,7 @@ def _block(data: bytes, offset: int, size: int) -> 'Iterator[tuple[bytes, bytes]
         at += length
 
 
-def _fields(message: bytes) -> 'Iterator[tuple[int, int | bytes]]':
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yield (number, value) of the fields of a protocol buffer."""
     at = 0
     while at < len(message):
@@ -59,12 +61,12 @@ def _fields(message: bytes) -> 'Iterator[tuple[int, int | bytes]]':
         yield tag >> 3, value
 
 
-def _shape(message: bytes) -> 'tuple[int, ...]':
+def _shape(message: bytes) -> tuple[int, ...]:
     return tuple(next(value for number, value in _fields(dim) if number == 1)
                  for number, dim in _fields(message) if number == 2)
 
 
-def read_tensor_bundle(prefix: Path) -> 'dict[str, np.ndarray]':
+def read_tensor_bundle(prefix: Path) -> dict[str, np.ndarray]:
     """Return the float32 variables of a checkpoint by name.
 
     prefix: path of the checkpoint without `.index`.

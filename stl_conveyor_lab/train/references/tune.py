@@ -12,35 +12,42 @@ its last checkpoint. To encode thousands of images in minutes a codec that may d
 scale per size here, the best of a sample, and every third quality; the benchmark itself searches
 both for every image.
 """
+from __future__ import annotations
+
 import argparse
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 import math
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.vision.image_folder import load_images
 from stl_conveyor_lab.measure.cache import BenchCache
 from stl_conveyor_lab.measure.scores import right_answers
-from stl_conveyor_lab.references import find_codec, ReferenceCodec
-from stl_conveyor_lab.references.image_files import BestQuality, SCALES, shrink
+from stl_conveyor_lab.references import ReferenceCodec, find_codec
+from stl_conveyor_lab.references.image_files import SCALES, BestQuality, shrink
 from stl_conveyor_lab.train.averaging import blend
 from stl_conveyor_lab.train.classifiers.pair import fit_temperature
 from stl_conveyor_lab.train.codec.codec import (
-    AUGMENT, draw_lengths, loss_with_teacher, normalised, rate_factor)
+    AUGMENT,
+    draw_lengths,
+    loss_with_teacher,
+    normalised,
+    rate_factor,
+)
 from stl_conveyor_lab.train.codec.edge_network import load_strong
-from stl_conveyor.vision.image_folder import load_images
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.timed_run import TimedRun
-from stl_conveyor.models.classifier import Classifier
-from stl_conveyor.models.model_folder import ModelFolder
 
 #: Sizes at which the best scale is sought; between them the nearest counts.
 SCALE_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)

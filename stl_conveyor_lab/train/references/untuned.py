@@ -13,6 +13,8 @@ synthesis, that restoration and the classifier as it is, without branch, tuning 
 it answers with the mean over the image and its mirror image. The labels are the class indices 0
 to 999.
 """
+from __future__ import annotations
+
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,10 +22,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stl_conveyor_lab.train.codec.codec import (
-    augment_photos, fit_codec, prefix_sampler, Recipe, train_restoration)
-from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork, load_strong
 from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
+from stl_conveyor_lab.train.codec.codec import (
+    Recipe,
+    augment_photos,
+    fit_codec,
+    prefix_sampler,
+    train_restoration,
+)
+from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork, load_strong
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor

@@ -18,13 +18,14 @@ is written to DIR/reward.json, with the measurement. Where streams were recorded
 budget brings and costs over the estimate is written to DIR/budget.json. DIR/manifest.json is
 brought up to date.
 """
+from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 import hashlib
 import json
-from pathlib import Path
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,8 +33,14 @@ import torch
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.byte_budget import BudgetTable
 from stl_conveyor.policy.reward import (
-    checked_probabilities, compare_metrics, distribution_of_estimates, EntropyReward,
-    network_features, NetworkReward, PosteriorReward, RewardEstimator,
+    EntropyReward,
+    NetworkReward,
+    PosteriorReward,
+    RewardEstimator,
+    checked_probabilities,
+    compare_metrics,
+    distribution_of_estimates,
+    network_features,
 )
 from stl_conveyor_lab.data.streams import load_streams
 
@@ -122,8 +129,8 @@ def fit_network(
 
 def fit(
     probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray,
-    seed: int = 0, posteriors: 'np.ndarray | None' = None,
-) -> 'tuple[RewardEstimator, dict, np.ndarray]':
+    seed: int = 0, posteriors: np.ndarray | None = None,
+) -> tuple[RewardEstimator, dict, np.ndarray]:
     """Fit the estimators, compare them on items left out.
 
     Returns the best, the measurement, and the best one's estimates [N] of items left out.
@@ -180,7 +187,7 @@ def update_manifest(models: Path, role: str, name: str) -> None:
         path.write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
 
 
-def main(arguments: 'list[str] | None' = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor_lab.train.reward.fit',
