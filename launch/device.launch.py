@@ -5,6 +5,7 @@
 Takes every argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor device.launch.py --show-args`
 """
+
 from __future__ import annotations
 
 from stl_conveyor.deploy.launching import cell_with, shared

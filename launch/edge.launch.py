@@ -6,6 +6,7 @@ One edge serves several cells: `cells:='line_1 line_2'` names their namespaces. 
 argument of cell.launch.py; this lists them:
 `ros2 launch stl_conveyor edge.launch.py --show-args`
 """
+
 from __future__ import annotations
 
 from stl_conveyor.deploy.launching import cell_with, shared

@@ -6,6 +6,7 @@
 world of your own (SDF) with the names of worlds/cell.sdf. Takes every argument of cell.launch.py;
 this lists them: `ros2 launch stl_conveyor gazebo.launch.py --show-args`
 """
+
 from __future__ import annotations
 
 import math
@@ -42,6 +43,7 @@ SERVICES = {
 
 def make_gazebo(context):
     """Return Gazebo, its bridges and the frames of the cell."""
+
     def text(name):
         return LaunchConfiguration(name).perform(context)
 
@@ -55,35 +57,52 @@ def make_gazebo(context):
     elif world:
         description = world
         files = write_files(
-            CellDescription.load(world), Path(tempfile.mkdtemp(prefix='stl_conveyor_world_')))
+            CellDescription.load(world), Path(tempfile.mkdtemp(prefix='stl_conveyor_world_'))
+        )
     cell = CellDescription.load(description)
 
     def bridge(name, config_file, services):
         return Node(
-            package='ros_gz_bridge', executable='parameter_bridge', name=name,
+            package='ros_gz_bridge',
+            executable='parameter_bridge',
+            name=name,
             namespace=text('namespace'),
             arguments=[f'{gz}@{kind}' for gz, (_, kind) in services.items()],
             remappings=[(gz, ros) for gz, (ros, _) in services.items()],
             parameters=[{'config_file': str(files[config_file]), 'use_sim_time': True}],
-            respawn=on('use_respawn'), respawn_delay=2.0, output='screen',
-            ros_arguments=['--log-level', text('log_level')])
+            respawn=on('use_respawn'),
+            respawn_delay=2.0,
+            output='screen',
+            ros_arguments=['--log-level', text('log_level')],
+        )
 
     def frame(parent, child, x, y, z, roll, pitch, yaw):
         numbers = {'x': x, 'y': y, 'z': z, 'roll': roll, 'pitch': pitch, 'yaw': yaw}
         return Node(
-            package='tf2_ros', executable='static_transform_publisher', name=f'{child}_frame',
-            namespace=text('namespace'), output='log',
+            package='tf2_ros',
+            executable='static_transform_publisher',
+            name=f'{child}_frame',
+            namespace=text('namespace'),
+            output='log',
             arguments=[word for key, value in numbers.items() for word in (f'--{key}', str(value))]
-            + ['--frame-id', parent, '--child-frame-id', child])
+            + ['--frame-id', parent, '--child-frame-id', child],
+        )
 
-    arguments = ['-r', *(['-s', '--headless-rendering'] if on('headless') else []),
-                 str(files['cell.sdf'])]
+    arguments = [
+        '-r',
+        *(['-s', '--headless-rendering'] if on('headless') else []),
+        str(files['cell.sdf']),
+    ]
     down = math.pi / 2
     return [
         IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(PathJoinSubstitution(
-                [FindPackageShare('ros_gz_sim'), 'launch', 'gz_sim.launch.py'])),
-            launch_arguments={'gz_args': ' '.join(arguments), 'on_exit_shutdown': 'true'}.items()),
+            PythonLaunchDescriptionSource(
+                PathJoinSubstitution(
+                    [FindPackageShare('ros_gz_sim'), 'launch', 'gz_sim.launch.py']
+                )
+            ),
+            launch_arguments={'gz_args': ' '.join(arguments), 'on_exit_shutdown': 'true'}.items(),
+        ),
         bridge('gazebo_bridge', 'gazebo_bridge.yaml', SERVICES),
         # Commands must not wait behind images.
         bridge('gazebo_camera_bridge', 'gazebo_camera_bridge.yaml', {}),
@@ -103,31 +122,48 @@ def generate_launch_description():
     """Return the description that `ros2 launch` runs."""
     files = [shared('config', 'sim.yaml'), os.pathsep, shared('config', 'gazebo.yaml')]
     return cell_with(
-        NODES, files, emulate_link=True,
+        NODES,
+        files,
+        emulate_link=True,
         before=[
             DeclareLaunchArgument(
-                'world', default_value='',
+                'world',
+                default_value='',
                 description='Description of the cell (YAML), or a world (SDF) with the names of '
-                            'worlds/cell.sdf; empty: what the package ships.'),
+                'worlds/cell.sdf; empty: what the package ships.',
+            ),
             DeclareLaunchArgument(
-                'namespace', default_value='',
-                description='Namespace of the cell; two cells differ by it alone.'),
+                'namespace',
+                default_value='',
+                description='Namespace of the cell; two cells differ by it alone.',
+            ),
             flag('use_sim_time', True, 'Follow /clock, which Gazebo gives.'),
             flag('headless', True, 'Run the server alone, rendering without a display.'),
             flag('use_respawn', True, 'Start a node again when its process ends.'),
             DeclareLaunchArgument(
-                'log_level', default_value='info',
+                'log_level',
+                default_value='info',
                 description='Least severe level that is logged.',
-                choices=['debug', 'info', 'warn', 'error', 'fatal']),
+                choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            ),
             flag('use_rviz', False, 'Show camera image and frames in RViz.'),
             OpaqueFunction(function=make_gazebo),
             OpaqueFunction(function=cell_file),
-            Node(package='rviz2', executable='rviz2', name='rviz2', output='log',
-                 arguments=['-d', shared('rviz', 'cell.rviz')],
-                 parameters=[{'use_sim_time': True}],
-                 remappings=[('/tf', 'tf'), ('/tf_static', 'tf_static')],
-                 namespace=LaunchConfiguration('namespace'),
-                 condition=IfCondition(LaunchConfiguration('use_rviz'))),
+            Node(
+                package='rviz2',
+                executable='rviz2',
+                name='rviz2',
+                output='log',
+                arguments=['-d', shared('rviz', 'cell.rviz')],
+                parameters=[{'use_sim_time': True}],
+                remappings=[('/tf', 'tf'), ('/tf_static', 'tf_static')],
+                namespace=LaunchConfiguration('namespace'),
+                condition=IfCondition(LaunchConfiguration('use_rviz')),
+            ),
         ],
-        given={'world': LaunchConfiguration('cell_description'), 'trigger': 'beam',
-               'use_sim_time': LaunchConfiguration('use_sim_time')})
+        given={
+            'world': LaunchConfiguration('cell_description'),
+            'trigger': 'beam',
+            'use_sim_time': LaunchConfiguration('use_sim_time'),
+        },
+    )

@@ -7,6 +7,7 @@ Resolves requirements/{numpy,colcon,ros,runtime,test}.txt with each interpreter'
 writes requirements/constraints.txt, which scripts/setup_environment.py passes to pip. Run it
 after a change to these files: scripts/lock_requirements.py python3.10 python3.11 ...
 """
+
 from __future__ import annotations
 
 import argparse
@@ -30,12 +31,28 @@ def resolve(python: str) -> tuple[str, dict[str, str]]:
     """
     files = [word for group in GROUPS for word in ('-r', str(ROOT / f'requirements/{group}.txt'))]
     done = subprocess.run(
-        [python, '-m', 'pip', 'install', '--dry-run', '--ignore-installed', '--quiet',
-         '--disable-pip-version-check', '--report', '-', *files],
-        check=True, stdout=subprocess.PIPE, text=True)
+        [
+            python,
+            '-m',
+            'pip',
+            'install',
+            '--dry-run',
+            '--ignore-installed',
+            '--quiet',
+            '--disable-pip-version-check',
+            '--report',
+            '-',
+            *files,
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     report = json.loads(done.stdout)
-    versions = {re.sub(r'[-_.]+', '-', item['metadata']['name']).lower():
-                item['metadata']['version'] for item in report['install']}
+    versions = {
+        re.sub(r'[-_.]+', '-', item['metadata']['name']).lower(): item['metadata']['version']
+        for item in report['install']
+    }
     return report['environment']['python_version'], versions
 
 
@@ -48,8 +65,11 @@ def merge(resolved: Mapping[str, Mapping[str, str]]) -> str:
         if len(set(found.values())) == 1:
             lines.append(f'{name}=={found[pythons[0]]}')
         else:
-            lines += [f'{name}=={version}; python_version == "{python}"'
-                      for python, version in found.items() if version]
+            lines += [
+                f'{name}=={version}; python_version == "{python}"'
+                for python, version in found.items()
+                if version
+            ]
     return '\n'.join(lines) + '\n'
 
 

@@ -7,6 +7,7 @@ A library that can be found may still lack its driver, so EGL is really initiali
 (EGL_EXT_platform_device) as MuJoCo does it. A broken driver may crash, therefore this is a
 process of its own.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -40,16 +41,17 @@ def initialises_egl() -> bool:
     if not query_address or not display_address:
         return False
     query_devices = ctypes.CFUNCTYPE(
-        ctypes.c_uint, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p),
-        ctypes.POINTER(ctypes.c_int))(query_address)
+        ctypes.c_uint, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_int)
+    )(query_address)
     get_display = ctypes.CFUNCTYPE(
-        ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)(display_address)
+        ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p
+    )(display_address)
     devices, count = (ctypes.c_void_p * 16)(), ctypes.c_int()
     if not query_devices(16, devices, ctypes.byref(count)):
         return False
     egl.eglInitialize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     egl.eglTerminate.argtypes = [ctypes.c_void_p]
-    for device in devices[:count.value]:
+    for device in devices[: count.value]:
         display = get_display(EGL_PLATFORM_DEVICE_EXT, device, None)
         if display and egl.eglInitialize(display, None, None):
             egl.eglTerminate(display)

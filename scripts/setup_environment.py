@@ -10,6 +10,7 @@ hash of what went in, so that a second call does nothing and takes a fraction of
 
 Runs on the system's Python (3.10 or newer) with the standard library alone.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -37,7 +38,8 @@ NEWEST_PYTHON_WITH_ROS_WHEELS = (3, 13)
 WHEEL_PREFIX = re.compile(r'/opt/python/cp3\d+-cp3\d+')
 WHEEL_PYTHON_INCLUDE = re.compile(WHEEL_PREFIX.pattern + r'/include/python3\.\d+')
 WHEEL_NUMPY_INCLUDE = re.compile(
-    WHEEL_PREFIX.pattern + r'/lib/python3\.\d+/site-packages/numpy/_?core/include')
+    WHEEL_PREFIX.pattern + r'/lib/python3\.\d+/site-packages/numpy/_?core/include'
+)
 
 # Set by the ROS wheels' start-up hook once it has restarted Python with their library path.
 BOOTSTRAP_MARKER = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
@@ -77,7 +79,8 @@ def find_ros(environ: Mapping[str, str]) -> Ros:
     if not distro or BOOTSTRAP_MARKER in environ:
         return Ros('')
     probe = subprocess.run(
-        [sys.executable, '-c', 'import rclpy'], env=dict(environ), capture_output=True)
+        [sys.executable, '-c', 'import rclpy'], env=dict(environ), capture_output=True
+    )
     return Ros(distro if probe.returncode == 0 else '')
 
 
@@ -85,7 +88,8 @@ def renders_with(backend: str) -> bool:
     """Return whether MuJoCo can render without a display through `egl` or `osmesa`."""
     probe = subprocess.run(
         [sys.executable, str(Path(__file__).with_name('probe_rendering.py')), backend],
-        capture_output=True)
+        capture_output=True,
+    )
     return probe.returncode == 0
 
 
@@ -102,21 +106,31 @@ def has_modules(names: Sequence[str]) -> bool:
 
 def system_needs(ros: Ros, find_backend: Callable[[], str]) -> list[SystemNeed]:
     """Return what the system has to provide, in the order in which it is reported."""
+
     def command(*names: str) -> Callable[[], bool]:
         return lambda: any(shutil.which(name) for name in names)
 
     python_header = Path(sysconfig.get_path('include')) / 'Python.h'
     return [
-        SystemNeed('a C and C++ compiler', ('build-essential',),
-                   lambda: command('cc', 'gcc', 'clang')() and command('c++', 'g++', 'clang++')()),
+        SystemNeed(
+            'a C and C++ compiler',
+            ('build-essential',),
+            lambda: command('cc', 'gcc', 'clang')() and command('c++', 'g++', 'clang++')(),
+        ),
         SystemNeed('cmake', ('cmake',), command('cmake')),
         SystemNeed('make', ('make',), command('make')),
         SystemNeed('git', ('git',), command('git')),
         SystemNeed('the Python headers (Python.h)', ('python3-dev',), python_header.is_file),
-        SystemNeed('the Python modules venv and ensurepip', ('python3-venv',),
-                   lambda: has_modules(('venv', 'ensurepip'))),
-        SystemNeed('EGL or OSMesa, for rendering without a display',
-                   ('libegl1', 'libgl1', 'libgl1-mesa-dri'), lambda: bool(find_backend())),
+        SystemNeed(
+            'the Python modules venv and ensurepip',
+            ('python3-venv',),
+            lambda: has_modules(('venv', 'ensurepip')),
+        ),
+        SystemNeed(
+            'EGL or OSMesa, for rendering without a display',
+            ('libegl1', 'libgl1', 'libgl1-mesa-dri'),
+            lambda: bool(find_backend()),
+        ),
     ]
 
 
@@ -125,9 +139,11 @@ def missing_message(needs: Sequence[SystemNeed]) -> str:
     names = '\n'.join(f'  - {need.name}' for need in needs)
     packages = sorted({package for need in needs for package in need.packages})
     as_root = '' if os.geteuid() == 0 else 'sudo '
-    return (f'This system lacks:\n{names}\n'
-            f'Install with:\n  {as_root}apt-get install -y {" ".join(packages)}\n'
-            'and run the same command again.')
+    return (
+        f'This system lacks:\n{names}\n'
+        f'Install with:\n  {as_root}apt-get install -y {" ".join(packages)}\n'
+        'and run the same command again.'
+    )
 
 
 def check_python(version: Sequence[int], ros: Ros) -> None:
@@ -141,7 +157,8 @@ def check_python(version: Sequence[int], ros: Ros) -> None:
         raise SetupError(
             f'Python {found[0]}.{found[1]} cannot run this package; without an installed ROS 2 '
             'it needs Python 3.10 to 3.13. Name one that you have, for instance: '
-            'make run PYTHON=python3.12')
+            'make run PYTHON=python3.12'
+        )
 
 
 def content_hash(paths: Sequence[Path], *words: str) -> str:
@@ -179,14 +196,19 @@ def rewrite_wheel_paths(cmake_root: Path, python_include: str, numpy_include: st
 
 def wheel_library_path(venv: Path) -> list[str]:
     """Return the folders of shared libraries that the ROS wheels brought."""
-    return [str(venv / 'lib'),
-            *sorted(str(path) for path in venv.glob('lib/python3.*/site-packages/ros_*.libs'))]
+    return [
+        str(venv / 'lib'),
+        *sorted(str(path) for path in venv.glob('lib/python3.*/site-packages/ros_*.libs')),
+    ]
 
 
 def without_own_prefix(search_path: str, root: Path) -> list[str]:
     """Return the entries of a search path that do not lie in this repository."""
-    return [entry for entry in search_path.split(os.pathsep)
-            if entry and not Path(entry).is_relative_to(root)]
+    return [
+        entry
+        for entry in search_path.split(os.pathsep)
+        if entry and not Path(entry).is_relative_to(root)
+    ]
 
 
 class Environment:
@@ -213,8 +235,9 @@ class Environment:
     # The steps -----------------------------------------------------------------------------
 
     def _create_venv(self) -> None:
-        wanted = content_hash([], sys.version, os.path.realpath(sys.executable),
-                              str(self.root), self.ros.distro)
+        wanted = content_hash(
+            [], sys.version, os.path.realpath(sys.executable), str(self.root), self.ros.distro
+        )
         if self.python.exists() and self._stamp('venv') == wanted:
             return
         self._say('making .venv' + (f' on ROS 2 {self.ros.distro}' if self.ros.distro else ''))
@@ -237,8 +260,20 @@ class Environment:
             started = time.monotonic()
             pins = self.venv / 'constraints.txt'
             pins.write_text('\n'.join(constraints) + '\n', encoding='utf-8')
-            self._run([str(self.python), '-m', 'pip', 'install', '--disable-pip-version-check',
-                       '--no-input', '-r', str(path), '-c', str(pins)])
+            self._run(
+                [
+                    str(self.python),
+                    '-m',
+                    'pip',
+                    'install',
+                    '--disable-pip-version-check',
+                    '--no-input',
+                    '-r',
+                    str(path),
+                    '-c',
+                    str(pins),
+                ]
+            )
             self._write_stamp(group, wanted)
             self._say(f'  done in {time.monotonic() - started:.0f} s')
 
@@ -258,7 +293,8 @@ class Environment:
 
     def _fix_wheels(self) -> None:
         numpy_include = self._output(
-            [str(self.python), '-c', 'import numpy; print(numpy.get_include())'])
+            [str(self.python), '-c', 'import numpy; print(numpy.get_include())']
+        )
         wanted = content_hash([], self._stamp('ros'), numpy_include)
         if self._stamp('wheel_paths') == wanted:
             return
@@ -267,16 +303,24 @@ class Environment:
         if count == 0 and not self._stamp('wheel_paths'):
             raise SetupError(
                 'The ROS wheels have another layout than the pinned ones: no include path of '
-                'theirs was found to rewrite. Restore requirements/ros.txt, `make clean`, retry.')
+                'theirs was found to rewrite. Restore requirements/ros.txt, `make clean`, retry.'
+            )
         self._write_stamp('wheel_paths', wanted)
 
     def _build(self) -> None:
-        sources = [self.root / 'CMakeLists.txt', self.root / 'package.xml',
-                   self.root / 'scripts' / 'node_executable.py.in',
-                   *self.root.glob('src/*.c'), *self.root.glob('msg/*.msg')]
+        sources = [
+            self.root / 'CMakeLists.txt',
+            self.root / 'package.xml',
+            self.root / 'scripts' / 'node_executable.py.in',
+            *self.root.glob('src/*.c'),
+            *self.root.glob('msg/*.msg'),
+        ]
         # Links are installed, so that only the names of these matter.
-        names = sorted(str(path) for folder in ('config', 'launch')
-                       for path in self.root.joinpath(folder).glob('*.*'))
+        names = sorted(
+            str(path)
+            for folder in ('config', 'launch')
+            for path in self.root.joinpath(folder).glob('*.*')
+        )
         wanted = content_hash(sources, self._stamp('venv'), self._stamp('ros'), *names)
         if self._stamp('build') == wanted and self._site_packages().is_dir():
             return
@@ -284,14 +328,30 @@ class Environment:
         started = time.monotonic()
         log_base = self.root / 'log'
         self._run(
-            [str(self.python), '-c', RUN_COLCON, '--log-base', str(log_base), 'build', '--paths',
-             str(self.root), '--symlink-install',
-             '--build-base', str(self.root / 'build'),
-             '--install-base', str(self.root / 'install'),
-             '--event-handlers', 'console_cohesion+',
-             '--cmake-args', '-DBUILD_TESTING=OFF', '-DCMAKE_BUILD_TYPE=Release', '-Wno-dev',
-             f'-DPython3_EXECUTABLE={self.python}'],
-            env=self._build_environment())
+            [
+                str(self.python),
+                '-c',
+                RUN_COLCON,
+                '--log-base',
+                str(log_base),
+                'build',
+                '--paths',
+                str(self.root),
+                '--symlink-install',
+                '--build-base',
+                str(self.root / 'build'),
+                '--install-base',
+                str(self.root / 'install'),
+                '--event-handlers',
+                'console_cohesion+',
+                '--cmake-args',
+                '-DBUILD_TESTING=OFF',
+                '-DCMAKE_BUILD_TYPE=Release',
+                '-Wno-dev',
+                f'-DPython3_EXECUTABLE={self.python}',
+            ],
+            env=self._build_environment(),
+        )
         self._run([str(self.python), '-c', f'import {PACKAGE}.msg'], env=self._run_environment())
         self._write_stamp('build', wanted)
         self._say(f'  done in {time.monotonic() - started:.0f} s')
@@ -300,6 +360,7 @@ class Environment:
 
     def variables(self) -> dict[str, str]:
         """Return the variables that a process needs to use what was built here."""
+
         def joined(*entries: str) -> str:
             return os.pathsep.join(entry for entry in entries if entry)
 
@@ -313,7 +374,8 @@ class Environment:
             result['ROS_DISTRO'] = self.ros.distro
             ros_prefixes, ros_python, ros_libraries = (
                 without_own_prefix(os.environ.get(name, ''), self.root)
-                for name in ('AMENT_PREFIX_PATH', 'PYTHONPATH', 'LD_LIBRARY_PATH'))
+                for name in ('AMENT_PREFIX_PATH', 'PYTHONPATH', 'LD_LIBRARY_PATH')
+            )
         else:
             ros_prefixes = [str(self.venv)]
             result['ROS_DISTRO'] = 'kilted'
@@ -327,8 +389,9 @@ class Environment:
 
     def _write_variables(self) -> None:
         lines = ['# Written by scripts/setup_environment.py and read by scripts/env.']
-        lines += [f'export {name}={shlex.quote(value)}'
-                  for name, value in self.variables().items()]
+        lines += [
+            f'export {name}={shlex.quote(value)}' for name, value in self.variables().items()
+        ]
         lines += [f'export PATH={shlex.quote(str(self.venv / "bin"))}:"$PATH"', '']
         target = self.venv / 'environment.sh'
         text = '\n'.join(lines)
@@ -381,8 +444,7 @@ class Environment:
         path.write_text(json.dumps(stamps, indent=1), encoding='utf-8')
 
     def _output(self, command: Sequence[str]) -> str:
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def _run(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         """Run a step and show its output only if it fails.
@@ -391,9 +453,13 @@ class Environment:
             SetupError: With the command and its output.
         """
         done = subprocess.run(
-            command, cwd=self.root, env=env, text=True,
+            command,
+            cwd=self.root,
+            env=env,
+            text=True,
             stdout=None if self.verbose else subprocess.PIPE,
-            stderr=None if self.verbose else subprocess.STDOUT)
+            stderr=None if self.verbose else subprocess.STDOUT,
+        )
         if done.returncode != 0:
             output = '' if self.verbose else done.stdout
             raise SetupError(f'{output}\nThis step failed: {shlex.join(command)}')
@@ -420,13 +486,25 @@ def one_at_a_time(root: Path) -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the environment; return 0, or 1 with the reason on stderr."""
     parser = argparse.ArgumentParser(description='Make .venv and build the messages.')
-    parser.add_argument('--with', dest='groups', action='append', default=[],
-                        choices=['test', 'training'],
-                        help='install these requirements too; may be repeated')
-    parser.add_argument('--root', type=Path, default=Path(__file__).resolve().parent.parent,
-                        help='the checkout (default: the one this script lies in)')
-    parser.add_argument('--check', action='store_true',
-                        help='only name what the system lacks; exit 1 if anything does')
+    parser.add_argument(
+        '--with',
+        dest='groups',
+        action='append',
+        default=[],
+        choices=['test', 'training'],
+        help='install these requirements too; may be repeated',
+    )
+    parser.add_argument(
+        '--root',
+        type=Path,
+        default=Path(__file__).resolve().parent.parent,
+        help='the checkout (default: the one this script lies in)',
+    )
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='only name what the system lacks; exit 1 if anything does',
+    )
     parser.add_argument('--verbose', action='store_true', help='show the output of every step')
     options = parser.parse_args(arguments)
     try:
@@ -439,7 +517,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.check:
             with one_at_a_time(options.root):
                 Environment(options.root, ros, backend, verbose=options.verbose).create(
-                    options.groups)
+                    options.groups
+                )
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Sort items on a conveyor with a weak classifier on the device and a strong one on the edge."""
+
 from __future__ import annotations
 
 from pkgutil import extend_path

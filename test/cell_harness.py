@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Run nodes on real DDS in a test, send them anything, and wait for what they say."""
+
 from __future__ import annotations
 
 import array
@@ -43,11 +44,17 @@ from stl_conveyor.nodes.base.topics import node_module
 ROOT = Path(__file__).resolve().parents[1]
 CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')
 WATCHED = {
-    'capture': ItemCapture, 'classification': Classification,
-    'offload_decision': OffloadDecision, 'features_rx': ProgressiveFeature,
-    'feedback_rx': FeatureFeedback, 'edge_classification': Classification,
-    'transfer': FeatureFeedback, 'token_bucket': TokenBucketState, 'sort_outcome': SortOutcome,
-    'actuation': Actuation, 'item_truth': ItemTruth,
+    'capture': ItemCapture,
+    'classification': Classification,
+    'offload_decision': OffloadDecision,
+    'features_rx': ProgressiveFeature,
+    'feedback_rx': FeatureFeedback,
+    'edge_classification': Classification,
+    'transfer': FeatureFeedback,
+    'token_bucket': TokenBucketState,
+    'sort_outcome': SortOutcome,
+    'actuation': Actuation,
+    'item_truth': ItemTruth,
     '/diagnostics': DiagnosticArray,
 }
 # So early that a loaded machine, on which Python stands still for a moment, is not a failure.
@@ -59,10 +66,15 @@ def qos(topic, depth=100):
     """Return a profile that connects to the cell's topic."""
     return QoSProfile(
         depth=depth,
-        reliability=(ReliabilityPolicy.BEST_EFFORT if topic in BEST_EFFORT
-                     else ReliabilityPolicy.RELIABLE),
-        durability=(DurabilityPolicy.TRANSIENT_LOCAL if topic == 'token_bucket'
-                    else DurabilityPolicy.VOLATILE))
+        reliability=(
+            ReliabilityPolicy.BEST_EFFORT if topic in BEST_EFFORT else ReliabilityPolicy.RELIABLE
+        ),
+        durability=(
+            DurabilityPolicy.TRANSIENT_LOCAL
+            if topic == 'token_bucket'
+            else DurabilityPolicy.VOLATILE
+        ),
+    )
 
 
 @dataclass
@@ -72,8 +84,11 @@ class Heard:
     messages: dict = field(default_factory=lambda: {topic: [] for topic in WATCHED})
 
     def of(self, topic, **fields):
-        return [m for m in self.messages[topic]
-                if all(getattr(m, name) == value for name, value in fields.items())]
+        return [
+            m
+            for m in self.messages[topic]
+            if all(getattr(m, name) == value for name, value in fields.items())
+        ]
 
 
 class CellHarness:
@@ -88,8 +103,11 @@ class CellHarness:
         self.probe = Node('probe', context=self.runner.context, use_global_arguments=False)
         for topic in watched:
             self.probe.create_subscription(
-                WATCHED[topic], topic,
-                lambda message, topic=topic: self._on_message(topic, message), qos(topic))
+                WATCHED[topic],
+                topic,
+                lambda message, topic=topic: self._on_message(topic, message),
+                qos(topic),
+            )
         executor = SingleThreadedExecutor(context=self.runner.context)
         executor.add_node(self.probe)
         self.runner._executors['probe'] = executor
@@ -119,33 +137,58 @@ class CellHarness:
         return result
 
     def wait_active(self, timeout=30.0):
-        self.wait(lambda: all(n.is_active for n in self.runner.nodes if n.settings.autostart),
-                  timeout, 'activation')
+        self.wait(
+            lambda: all(n.is_active for n in self.runner.nodes if n.settings.autostart),
+            timeout,
+            'activation',
+        )
 
     def publisher(self, topic, kind=None, readers=1, timeout=10.0):
         """Return a publisher that is connected to that many readers."""
         if topic not in self._publishers:
             self._publishers[topic] = self.probe.create_publisher(
-                kind or WATCHED[topic], topic, qos(topic))
+                kind or WATCHED[topic], topic, qos(topic)
+            )
         publisher = self._publishers[topic]
-        self.wait(lambda: publisher.get_subscription_count() >= readers, timeout,
-                  f'{readers} readers of {topic}')
+        self.wait(
+            lambda: publisher.get_subscription_count() >= readers,
+            timeout,
+            f'{readers} readers of {topic}',
+        )
         return publisher
 
     def connect(self, topic, publishers=1, readers=1):
-        self.wait(lambda: self.probe.count_publishers(topic) >= publishers
-                  and self.probe.count_subscribers(topic) >= readers, 10, f'wiring of {topic}')
+        self.wait(
+            lambda: (
+                self.probe.count_publishers(topic) >= publishers
+                and self.probe.count_subscribers(topic) >= readers
+            ),
+            10,
+            f'wiring of {topic}',
+        )
 
     def statuses(self, node):
-        return [s for m in self.heard.messages['/diagnostics'] for s in m.status
-                if s.name.endswith(node)]
+        return [
+            s
+            for m in self.heard.messages['/diagnostics']
+            for s in m.status
+            if s.name.endswith(node)
+        ]
 
     def wait_diagnostic(self, node, text, level=None, timeout=10.0):
         """Wait for a report of a node that contains a text."""
         return self.wait(
-            lambda: next((s for s in self.statuses(node) if text in s.message
-                          and (level is None or s.level == bytes([level]))), None),
-            timeout, f'{text!r} from {node}')
+            lambda: next(
+                (
+                    s
+                    for s in self.statuses(node)
+                    if text in s.message and (level is None or s.level == bytes([level]))
+                ),
+                None,
+            ),
+            timeout,
+            f'{text!r} from {node}',
+        )
 
     def complaints(self):
         seen = {}
@@ -170,21 +213,44 @@ def make_capture(item_id, stamp_ns, image, deadline_ns=None):
     if deadline_ns is None:
         deadline_ns = sorting_deadline(stamp_ns, CELL)
     return ItemCapture(
-        header=header, item_id=item_id, deadline=to_stamp(deadline_ns),
-        crop=Image(header=header, height=size, width=size, encoding='rgb8', step=3 * size,
-                   data=array.array('B', image.tobytes())))
+        header=header,
+        item_id=item_id,
+        deadline=to_stamp(deadline_ns),
+        crop=Image(
+            header=header,
+            height=size,
+            width=size,
+            encoding='rgb8',
+            step=3 * size,
+            data=array.array('B', image.tobytes()),
+        ),
+    )
 
 
-def make_classification(item_id, stamp_ns, class_id, source=Classification.SOURCE_LOCAL,
-                        score=0.6, labels=CELL.classes, deadline_ns=None, **fields):
+def make_classification(
+    item_id,
+    stamp_ns,
+    class_id,
+    source=Classification.SOURCE_LOCAL,
+    score=0.6,
+    labels=CELL.classes,
+    deadline_ns=None,
+    **fields,
+):
     probabilities = np.full(len(labels), (1 - score) / (len(labels) - 1), np.float32)
     probabilities[labels.index(class_id)] = score
     if deadline_ns is None:
         deadline_ns = sorting_deadline(stamp_ns, CELL)
     return Classification(
-        header=Header(stamp=to_stamp(stamp_ns)), item_id=item_id,
-        deadline=to_stamp(deadline_ns), source=source, class_id=class_id, score=score,
-        probabilities=array.array('f', probabilities.tobytes()), **fields)
+        header=Header(stamp=to_stamp(stamp_ns)),
+        item_id=item_id,
+        deadline=to_stamp(deadline_ns),
+        source=source,
+        class_id=class_id,
+        score=score,
+        probabilities=array.array('f', probabilities.tobytes()),
+        **fields,
+    )
 
 
 def device_specs(models, *, group='device', edge=True, **changes):
@@ -194,23 +260,53 @@ def device_specs(models, *, group='device', edge=True, **changes):
     from stl_conveyor.nodes.device.local_classifier import LocalClassifier
     from stl_conveyor.nodes.device.offload_policy import OffloadPolicy
     from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
+
     plan = [
         (Actuator, {'guard': GUARD}, {}, 'act'),
         (LocalClassifier, {'models_dir': str(models)}, {}, group),
-        (OffloadPolicy, {
-            'models_dir': str(models), 'policy': 'always', 'rate': 1000.0, 'depth': 1000.0,
-            'time_unit': 1.0, 'guard': GUARD}, {}, group),
-        (EncoderNode, {'models_dir': str(models), 'guard': GUARD},
-         {'features_tx': 'features_rx'}, group),
+        (
+            OffloadPolicy,
+            {
+                'models_dir': str(models),
+                'policy': 'always',
+                'rate': 1000.0,
+                'depth': 1000.0,
+                'time_unit': 1.0,
+                'guard': GUARD,
+            },
+            {},
+            group,
+        ),
+        (
+            EncoderNode,
+            {'models_dir': str(models), 'guard': GUARD},
+            {'features_tx': 'features_rx'},
+            group,
+        ),
     ]
     if edge:
-        plan.append((EdgeClassifier, {'models_dir': str(models)},
-                     {'feedback_tx': 'feedback_rx',
-                      'edge_classification_tx': 'edge_classification'}, 'edge'))
+        plan.append(
+            (
+                EdgeClassifier,
+                {'models_dir': str(models)},
+                {'feedback_tx': 'feedback_rx', 'edge_classification_tx': 'edge_classification'},
+                'edge',
+            )
+        )
     return [
-        NodeSpec(cls, {**parameters, 'retry_period': 0.3, 'diagnostics_period': 0.3,
-                       **changes.get(cls.NAME, {})}, group=where, remappings=remappings)
-        for cls, parameters, remappings, where in plan]
+        NodeSpec(
+            cls,
+            {
+                **parameters,
+                'retry_period': 0.3,
+                'diagnostics_period': 0.3,
+                **changes.get(cls.NAME, {}),
+            },
+            group=where,
+            remappings=remappings,
+        )
+        for cls, parameters, remappings, where in plan
+    ]
 
 
 @contextmanager
@@ -223,8 +319,12 @@ def node_process(name, *, domain_id, parameters=(), remappings=(), log=None):
     for old, new in dict(remappings).items():
         command += ['-r', f'{old}:={new}']
     process = subprocess.Popen(
-        command, env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        command,
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         yield process
     finally:

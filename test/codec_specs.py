@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Codecs on which compiled code and Python code are compared."""
+
 from __future__ import annotations
 
 import pytest
@@ -17,8 +18,9 @@ def banded_spec(size: int = 160, fine: int = 2) -> CodecSpec:
     images = tiny_images(24, 3, seed=2)[0][:, :size, :size]
     mean, analysis = pca_transform(images, 16, 24, fine, 8)
     offset, spatial = spatial_transform(transform(images, mean, analysis, 16), 5)
-    return fit_spec(images, mean, analysis, labels=3, rings=2, max_groups=300, offset=offset,
-                    spatial=spatial)
+    return fit_spec(
+        images, mean, analysis, labels=3, rings=2, max_groups=300, offset=offset, spatial=spatial
+    )
 
 
 def shipped_spec() -> CodecSpec:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures and settings that all tests share."""
+
 from __future__ import annotations
 
 import importlib.util

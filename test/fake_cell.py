@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A cell without physics, with the interface of MujocoCell, for fast tests of what is around."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ class FakeCell:
     The picture of an item shows its class in the middle, as one colour: see class_colour.
     """
 
-    def __init__(self, cell: CellDescription, plan: Sequence[ItemPlan], seed: int,
-                 time_unit: float = 0.5) -> None:
+    def __init__(
+        self, cell: CellDescription, plan: Sequence[ItemPlan], seed: int, time_unit: float = 0.5
+    ) -> None:
         """Put the plan on the belt."""
         self.cell, self.plan, self.time_unit = cell, tuple(plan), time_unit
         self.time = 0.0
@@ -43,15 +45,24 @@ class FakeCell:
         events = []
         for item in self.plan:
             if self.time < self.exposure_time(item) <= time:
-                events.append(Exposed(self.exposure_time(item), item.serial, self.picture(item),
-                                      item.class_id, item.difficulty))
+                events.append(
+                    Exposed(
+                        self.exposure_time(item),
+                        item.serial,
+                        self.picture(item),
+                        item.class_id,
+                        item.difficulty,
+                    )
+                )
         for contact, lane in self.strokes:
             if self.time < contact <= time:
                 events.append(PusherOut(contact, lane))
                 for item in self.plan:
                     x = (contact - self.exposure_time(item)) * self.cell.belt.speed
-                    if (abs(x - self.cell.lane(lane).diverter_x)
-                            <= self.cell.diverter.paddle_width / 2):
+                    if (
+                        abs(x - self.cell.lane(lane).diverter_x)
+                        <= self.cell.diverter.paddle_width / 2
+                    ):
                         self._rest_at.setdefault(item.serial, (contact + 0.3, lane))
         for item in self.plan:
             end = self.exposure_time(item) + self.cell.belt.end / self.cell.belt.speed
@@ -72,7 +83,7 @@ class FakeCell:
         camera = self.cell.camera
         image = np.full((camera.image_height, camera.image_width, 3), 90, np.uint8)
         y, x = camera.image_height // 2, camera.image_width // 2
-        image[y - 40:y + 40, x - 40:x + 40] = class_colour(self.cell, item.class_id)
+        image[y - 40 : y + 40, x - 40 : x + 40] = class_colour(self.cell, item.class_id)
         return image
 
     def render_overview(self, height: int, width: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Gazebo and its bridge as the cell sees them: the bridged topics, and no physics behind them."""
+
 from __future__ import annotations
 
 import array
@@ -37,11 +38,11 @@ from stl_conveyor.sim.gazebo_world import (
 )
 from stl_conveyor.sim.layout import BIN_FLOOR, PUSHER_HOME, bin_extent
 
-STEP_NS = 20_000_000       # of simulated time: of every message that is not an image
-PUSHER_SPEED = 1.0         # m/s
-HALF_LENGTH = 0.012        # of an item along the belt, m
-BELT_ENDED = 0.2           # s from the belt's edge to rest in a bin
-IN_BIN = 0.02              # m above the bin's floor
+STEP_NS = 20_000_000  # of simulated time: of every message that is not an image
+PUSHER_SPEED = 1.0  # m/s
+HALF_LENGTH = 0.012  # of an item along the belt, m
+BELT_ENDED = 0.2  # s from the belt's edge to rest in a bin
+IN_BIN = 0.02  # m above the bin's floor
 
 
 @dataclass
@@ -65,20 +66,22 @@ class FakeGazebo:
         self.cell, self.factor = cell, factor
         self.items = {}
         self.spawned = []
-        self.lose_spawns = 0       # requests that are not answered
-        self.ignore_spawns = 0     # and such that are accepted and not carried out
-        self.blind = False         # the light barrier sees nothing
+        self.lose_spawns = 0  # requests that are not answered
+        self.ignore_spawns = 0  # and such that are accepted and not carried out
+        self.blind = False  # the light barrier sees nothing
         self._lock = threading.RLock()
         self._time_ns = 0
         self._belt_speed, self._belt_ns = 0.0, -math.inf
         self._targets = {lane.name: 0.0 for lane in cell.lanes}
         self.positions = {lane.name: 0.0 for lane in cell.lanes}
-        self.node = Node('gazebo', context=context, namespace=namespace,
-                         use_global_arguments=False)
+        self.node = Node(
+            'gazebo', context=context, namespace=namespace, use_global_arguments=False
+        )
         reliable = QoSProfile(depth=10)
 
         def publisher(kind, topic):
             return self.node.create_publisher(kind, topic, reliable)
+
         self._clock = publisher(Clock, '/clock')
         self._image = publisher(Image, 'camera/image_raw')
         self._scan = publisher(LaserScan, 'break_beam/scan')
@@ -87,17 +90,23 @@ class FakeGazebo:
         self.node.create_subscription(Float64, 'belt/cmd_vel', self._on_belt, reliable)
         for lane in cell.lanes:
             self.node.create_subscription(
-                Float64, pusher_topic(lane.name),
-                lambda message, name=lane.name: self._on_pusher(name, message.data), reliable)
+                Float64,
+                pusher_topic(lane.name),
+                lambda message, name=lane.name: self._on_pusher(name, message.data),
+                reliable,
+            )
         if services:
             from ros_gz_interfaces.srv import DeleteEntity, SpawnEntity
+
             self.node.create_service(SpawnEntity, 'spawn_entity', self._serve_spawn)
             self.node.create_service(DeleteEntity, 'delete_entity', self._serve_delete)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._spin, daemon=True),
-                         threading.Thread(target=self._run, daemon=True)]
+        self._threads = [
+            threading.Thread(target=self._spin, daemon=True),
+            threading.Thread(target=self._run, daemon=True),
+        ]
 
     def __enter__(self):
         for thread in self._threads:
@@ -138,9 +147,13 @@ class FakeGazebo:
 
     def _serve_spawn(self, request, response):
         place = request.entity_factory.pose.position
-        response.success = bool(self.spawn(
-            request.entity_factory.name, request.entity_factory.sdf,
-            (place.x, place.y, place.z)))
+        response.success = bool(
+            self.spawn(
+                request.entity_factory.name,
+                request.entity_factory.sdf,
+                (place.x, place.y, place.z),
+            )
+        )
         return response
 
     def _serve_delete(self, request, response):
@@ -208,8 +221,10 @@ class FakeGazebo:
             place = message.transform.translation
             place.x, place.y, place.z = item.x, item.y, item.z
             self._poses.publish(message)
-        message = JointState(name=[pusher_name(lane) for lane in self.positions],
-                             position=list(self.positions.values()))
+        message = JointState(
+            name=[pusher_name(lane) for lane in self.positions],
+            position=list(self.positions.values()),
+        )
         message.header.stamp = stamp
         self._joints.publish(message)
         self._publish_scan(stamp)
@@ -222,13 +237,20 @@ class FakeGazebo:
         angles = np.linspace(-angle, angle, BEAM_RAYS)
         heights = np.zeros(BEAM_RAYS)
         for item in self.items.values():
-            if (not self.blind and not item.bin
-                    and abs(item.x - self.cell.break_beam.x) < HALF_LENGTH):
+            if (
+                not self.blind
+                and not item.bin
+                and abs(item.x - self.cell.break_beam.x) < HALF_LENGTH
+            ):
                 heights[np.abs(BEAM_HEIGHT * np.tan(angles) - item.y) < HALF_LENGTH] = 0.002
         message = LaserScan(
-            angle_min=-angle, angle_max=angle, angle_increment=2 * angle / (BEAM_RAYS - 1),
-            range_min=0.02, range_max=1.0,
-            ranges=array.array('f', ((BEAM_HEIGHT - heights) / np.cos(angles)).tolist()))
+            angle_min=-angle,
+            angle_max=angle,
+            angle_increment=2 * angle / (BEAM_RAYS - 1),
+            range_min=0.02,
+            range_max=1.0,
+            ranges=array.array('f', ((BEAM_HEIGHT - heights) / np.cos(angles)).tolist()),
+        )
         message.header.stamp, message.header.frame_id = stamp, BEAM_FRAME
         self._scan.publish(message)
 
@@ -241,11 +263,17 @@ class FakeGazebo:
             column = camera.image_width / 2 - item.y * camera.pixels_per_metre
             top, bottom = int(row) - 20, int(row) + 20
             if not item.bin and bottom > 0 and top < camera.image_height:
-                picture[max(0, top):bottom, int(column) - 20:int(column) + 20] = class_colour(
-                    self.cell, item.class_id)
+                picture[max(0, top) : bottom, int(column) - 20 : int(column) + 20] = class_colour(
+                    self.cell, item.class_id
+                )
         height, width, _ = picture.shape
-        message = Image(height=height, width=width, encoding='rgb8', step=3 * width,
-                        data=array.array('B', picture.tobytes()))
+        message = Image(
+            height=height,
+            width=width,
+            encoding='rgb8',
+            step=3 * width,
+            data=array.array('B', picture.tobytes()),
+        )
         message.header.stamp, message.header.frame_id = stamp, OPTICAL_FRAME
         self._image.publish(message)
 
@@ -275,6 +303,7 @@ class FakeEntities:
 def main():
     """Be Gazebo and its bridge until a signal comes."""
     import rclpy
+
     rclpy.init()
     cell = CellDescription.load(share_path('config/cell.yaml'))
     with FakeGazebo(cell, rclpy.utilities.get_default_context(), services=True):

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What a graph of nodes is made of, and whether its publishers and subscriptions fit together."""
+
 from __future__ import annotations
 
 import time
@@ -42,10 +43,9 @@ def node_interface(probe: Node, name: str, namespace: str = '/') -> NodeInterfac
         _by_name(probe.get_subscriber_names_and_types_by_node(name, namespace)),
         _by_name(probe.get_service_names_and_types_by_node(name, namespace)),
         _by_name(probe.get_client_names_and_types_by_node(name, namespace)),
-        _by_name(get_action_server_names_and_types_by_node(probe, name, namespace),
-                 actions=True),
-        _by_name(get_action_client_names_and_types_by_node(probe, name, namespace),
-                 actions=True))
+        _by_name(get_action_server_names_and_types_by_node(probe, name, namespace), actions=True),
+        _by_name(get_action_client_names_and_types_by_node(probe, name, namespace), actions=True),
+    )
 
 
 def wait_until_settled(probe: Node, names, timeout: float = 30.0, quiet: float = 4.0) -> None:
@@ -62,19 +62,23 @@ def wait_until_settled(probe: Node, names, timeout: float = 30.0, quiet: float =
     before, since = None, time.monotonic()
     while True:
         now = time.monotonic()
-        seen = {f'{namespace.rstrip("/")}/{name}'
-                for name, namespace in probe.get_node_names_and_namespaces()}
+        seen = {
+            f'{namespace.rstrip("/")}/{name}'
+            for name, namespace in probe.get_node_names_and_namespaces()
+        }
         endpoints = {
             (topic, find.__name__): sorted(info.node_name for info in find(topic))
-            for topic, _ in probe.get_topic_names_and_types() for find in (
-                probe.get_publishers_info_by_topic, probe.get_subscriptions_info_by_topic)}
+            for topic, _ in probe.get_topic_names_and_types()
+            for find in (probe.get_publishers_info_by_topic, probe.get_subscriptions_info_by_topic)
+        }
         if (seen, endpoints) != before or any(UNKNOWN in owners for owners in endpoints.values()):
             before, since = (seen, endpoints), now
         if set(names) <= seen and now - since >= quiet:
             return
         assert now < end, (
             f'not in the graph: {sorted(set(names) - seen)}, or it never settles; of nobody: '
-            f'{sorted(key for key, owners in endpoints.items() if UNKNOWN in owners)}')
+            f'{sorted(key for key, owners in endpoints.items() if UNKNOWN in owners)}'
+        )
         # Python is not told of changes of the graph (rclpy issue 929): rclpy's wait_for_node
         # looks again and again, too.
         time.sleep(0.1)
@@ -89,8 +93,10 @@ def incompatible_topics(probe: Node) -> list:
         for publisher in probe.get_publishers_info_by_topic(topic):
             for subscription in probe.get_subscriptions_info_by_topic(topic):
                 verdict, reason = qos_check_compatible(
-                    publisher.qos_profile, subscription.qos_profile)
+                    publisher.qos_profile, subscription.qos_profile
+                )
                 if verdict == QoSCompatibility.ERROR:
-                    found.append(f'{topic}: {publisher.node_name} -> {subscription.node_name}: '
-                                 f'{reason}')
+                    found.append(
+                        f'{topic}: {publisher.node_name} -> {subscription.node_name}: {reason}'
+                    )
     return found

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Run `ros2 launch` as a person does: in a terminal of its own, ended by Ctrl-C."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -106,10 +107,18 @@ def launched(name, tmp_path, *arguments, environment=None, prefix=()):
     domain_id = own_domain_id()
     process = subprocess.Popen(
         [*prefix, *launch_command(name, *arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
-        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id), 'ROS_LOG_DIR': str(tmp_path),
-             **(environment or {})},
-        start_new_session=True)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+        env={
+            **os.environ,
+            'ROS_DOMAIN_ID': str(domain_id),
+            'ROS_LOG_DIR': str(tmp_path),
+            **(environment or {}),
+        },
+        start_new_session=True,
+    )
     running = Launched(process, domain_id)
     try:
         yield running

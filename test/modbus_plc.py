@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A PLC to test against: pymodbus's own server, with a program that moves diverters."""
+
 from __future__ import annotations
 
 import asyncio
@@ -17,7 +18,7 @@ READ_COILS, READ_INPUTS, READ_REGISTERS, WRITE_COIL, WRITE_REGISTER = 1, 2, 3, 5
 
 
 class Plc:
-    """Coils 0.. move diverters; discrete inputs 0.. are their end switches, registers 32.. the echo.
+    """Coils 0.. move diverters; discrete inputs 0.. are their end switches, registers 32.. echo.
 
     `working` False: the diverters do not move. `delay`: seconds that every answer takes.
     `stuck`: end switches that are always active. `reads`: when inputs were read (monotonic s).
@@ -42,7 +43,7 @@ class Plc:
             await asyncio.sleep(self.delay)
         offset = address - start
         if code in (WRITE_COIL, WRITE_REGISTER) and values is None:
-            return None     # reads back what it wrote, for the reply
+            return None  # reads back what it wrote, for the reply
         if code == WRITE_COIL:
             self.coils[offset] = bool(values[0])
             self.writes.append((offset, bool(values[0])))
@@ -68,8 +69,9 @@ class Plc:
     async def _serve(self):
         bits = [SimData(0, count=SIZE, values=False, datatype=DataType.BITS) for _ in range(2)]
         words = [SimData(0, count=SIZE, values=0, datatype=DataType.REGISTERS) for _ in range(2)]
-        device = SimDevice(1, simdata=([bits[0]], [bits[1]], [words[0]], [words[1]]),
-                           action=self._answer)
+        device = SimDevice(
+            1, simdata=([bits[0]], [bits[1]], [words[0]], [words[1]]), action=self._answer
+        )
         self._server = ModbusTcpServer(device, address=('127.0.0.1', self.port))
         self._stopped = asyncio.Event()
         await self._server.listen()

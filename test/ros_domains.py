@@ -5,6 +5,7 @@
 In one domain, nodes of one name answer for each other. A domain that was given back waits
 behind all others, until nobody remembers its nodes.
 """
+
 from __future__ import annotations
 
 import os
@@ -12,8 +13,11 @@ import random
 from collections import deque
 
 # Those between reach into the ports that the system gives out itself.
-_numbers = [number for number in (*range(1, 101), *range(215, 232))
-            if number != int(os.environ.get('ROS_DOMAIN_ID', '0'))]
+_numbers = [
+    number
+    for number in (*range(1, 101), *range(215, 232))
+    if number != int(os.environ.get('ROS_DOMAIN_ID', '0'))
+]
 _free = deque(random.SystemRandom().sample(_numbers, len(_numbers)))
 
 

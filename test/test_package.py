@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The package is whole: manifests agree, messages and executables are built, setup explains."""
+
 from __future__ import annotations
 
 import array
@@ -19,9 +20,21 @@ import stl_conveyor
 from stl_conveyor.nodes.base.topics import ROOMS, node_module
 
 ROOT = Path(__file__).resolve().parent.parent
-NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
-         'edge_classifier', 'actuator', 'cell_simulator', 'cell_monitor', 'feeder', 'gazebo_io',
-         'device_gateway', 'edge_gateway')
+NODES = (
+    'camera',
+    'local_classifier',
+    'offload_policy',
+    'encoder',
+    'link_emulator',
+    'edge_classifier',
+    'actuator',
+    'cell_simulator',
+    'cell_monitor',
+    'feeder',
+    'gazebo_io',
+    'device_gateway',
+    'edge_gateway',
+)
 MESSAGES = sorted(path.stem for path in (ROOT / 'msg').glob('*.msg'))
 
 
@@ -48,6 +61,7 @@ def cmake():
 
 # Manifests ------------------------------------------------------------------------------------
 
+
 def test_manifest_names_package_license_and_build_type(manifest):
     assert manifest.get('format') == '3'
     assert manifest.findtext('name') == 'stl_conveyor'
@@ -70,7 +84,8 @@ def test_version_is_the_same_everywhere(manifest):
     version = manifest.findtext('version')
     assert stl_conveyor.__version__ == version
     done = subprocess.run(
-        [sys.executable, 'setup.py', '--version'], cwd=ROOT, capture_output=True, text=True)
+        [sys.executable, 'setup.py', '--version'], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == version
     changes = (ROOT / 'CHANGELOG.rst').read_text(encoding='utf-8')
@@ -84,15 +99,29 @@ def test_messages_are_globbed_and_generated_before_the_python_code_is_installed(
 
 
 def test_the_product_never_imports_torch_and_what_lies_below_the_nodes_never_imports_rclpy():
-    below = ('assess', 'calibration', 'cell', 'codec', 'hardware', 'models', 'policy', 'sim',
-             'vision')
+    below = (
+        'assess',
+        'calibration',
+        'cell',
+        'codec',
+        'hardware',
+        'models',
+        'policy',
+        'sim',
+        'vision',
+    )
     above = ('cli', 'deploy', 'nodes', 'run', 'errors.py', 'resources.py', '__init__.py')
     forbidden = {'rclpy': below, 'torch': (*below, *above), 'stl_conveyor_lab': (*below, *above)}
     for path in (ROOT / 'stl_conveyor').rglob('*.py'):
         part = path.relative_to(ROOT / 'stl_conveyor').parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            names = ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
-                     [node.module or ''] if isinstance(node, ast.ImportFrom) else [])
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or '']
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             for name in names:
                 assert part not in forbidden.get(name.split('.')[0], ()), f'{path} imports {name}'
 
@@ -108,11 +137,13 @@ def test_requirements_are_pinned():
     for path in (ROOT / 'requirements').glob('*.txt'):
         for line in path.read_text(encoding='utf-8').splitlines():
             if line and not line.startswith('#'):
-                assert re.match(r'[\w\[\]-]+(==[\w.]+|<\d+)(; python_version \S+ "3\.\d+")?$',
-                                line), f'{path.name}: {line}'
+                assert re.match(
+                    r'[\w\[\]-]+(==[\w.]+|<\d+)(; python_version \S+ "3\.\d+")?$', line
+                ), f'{path.name}: {line}'
 
 
 # Executables and messages ---------------------------------------------------------------------
+
 
 def test_cmake_makes_an_executable_for_every_node(cmake):
     listed = re.search(r'set\(nodes(.*?)\)', cmake, re.DOTALL).group(1).split()
@@ -124,8 +155,12 @@ def test_every_node_has_a_main(name):
     path = ROOT / 'stl_conveyor' / 'nodes' / ROOMS[name] / f'{name}.py'
     tree = ast.parse(path.read_text(encoding='utf-8'))
     assert 'main' in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} | {
-        target.id for node in tree.body if isinstance(node, ast.Assign)
-        for target in node.targets if isinstance(target, ast.Name)}
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def prefix():
@@ -202,6 +237,7 @@ def test_every_message_round_trips(name):
 
 # Setting up -----------------------------------------------------------------------------------
 
+
 def test_include_paths_of_the_wheels_are_rewritten(tmp_path):
     export = tmp_path / 'sensor_msgs' / 'cmake' / 'export_sensor_msgs.cmake'
     export.parent.mkdir(parents=True)
@@ -209,18 +245,21 @@ def test_include_paths_of_the_wheels_are_rewritten(tmp_path):
         'INTERFACE_INCLUDE_DIRECTORIES "${_IMPORT_PREFIX}/include/sensor_msgs;'
         '/opt/python/cp312-cp312/include/python3.12;'
         '/opt/python/cp312-cp312/lib/python3.12/site-packages/numpy/_core/include"\n',
-        encoding='utf-8')
+        encoding='utf-8',
+    )
     other = tmp_path / 'rclpy' / 'cmake' / 'rclpyConfig.cmake'
     other.parent.mkdir(parents=True)
     other.write_text('set(rclpy_FOUND 1)\n', encoding='utf-8')
 
     count = setup_environment.rewrite_wheel_paths(
-        tmp_path, r'/usr/include/python3.12', r'/venv\1/numpy/_core/include')
+        tmp_path, r'/usr/include/python3.12', r'/venv\1/numpy/_core/include'
+    )
 
     assert count == 1
     assert export.read_text(encoding='utf-8') == (
         'INTERFACE_INCLUDE_DIRECTORIES "${_IMPORT_PREFIX}/include/sensor_msgs;'
-        '/usr/include/python3.12;/venv\\1/numpy/_core/include"\n')
+        '/usr/include/python3.12;/venv\\1/numpy/_core/include"\n'
+    )
     assert other.read_text(encoding='utf-8') == 'set(rclpy_FOUND 1)\n'
     # Once more changes nothing.
     assert setup_environment.rewrite_wheel_paths(tmp_path, '/a', '/b') == 0
@@ -229,7 +268,10 @@ def test_include_paths_of_the_wheels_are_rewritten(tmp_path):
 def run_setup(*arguments, environ):
     return subprocess.run(
         [sys.executable, str(ROOT / 'scripts' / 'setup_environment.py'), *arguments],
-        env=environ, capture_output=True, text=True)
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_everything_that_the_system_lacks_is_named_with_one_command(tmp_path):
@@ -253,9 +295,17 @@ def test_missing_rendering_is_named_with_its_packages():
     assert all(need.is_met() for need in found if 'EGL' in need.name)
 
 
-@pytest.mark.parametrize('version, distro, usable', [
-    ((3, 9), '', False), ((3, 10), '', True), ((3, 13), '', True), ((3, 14), '', False),
-    ((3, 14), 'lyrical', True), ((3, 9), 'jazzy', False)])
+@pytest.mark.parametrize(
+    'version, distro, usable',
+    [
+        ((3, 9), '', False),
+        ((3, 10), '', True),
+        ((3, 13), '', True),
+        ((3, 14), '', False),
+        ((3, 14), 'lyrical', True),
+        ((3, 9), 'jazzy', False),
+    ],
+)
 def test_python_without_wheels_is_refused(version, distro, usable):
     ros = setup_environment.Ros(distro)
     if usable:
@@ -279,8 +329,7 @@ def test_installed_ros_keeps_its_paths_and_its_numpy(tmp_path, monkeypatch):
     monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path}/install/stl_conveyor:/opt/ros/jazzy')
     monkeypatch.setenv('PYTHONPATH', '/opt/ros/jazzy/lib/python3.12/site-packages')
     monkeypatch.setenv('LD_LIBRARY_PATH', '/opt/ros/jazzy/lib')
-    environment = setup_environment.Environment(
-        tmp_path, setup_environment.Ros('jazzy'), 'egl')
+    environment = setup_environment.Environment(tmp_path, setup_environment.Ros('jazzy'), 'egl')
     variables = environment.variables()
     assert variables['AMENT_PREFIX_PATH'] == f'{tmp_path}/install/stl_conveyor:/opt/ros/jazzy'
     assert variables['PYTHONPATH'].split(':')[0] == str(tmp_path)
@@ -319,18 +368,36 @@ def test_env_gives_every_command_the_same_world():
     script = 'import os, rclpy, stl_conveyor.msg; print(os.environ["ROS_DOMAIN_ID"])'
     done = subprocess.run(
         [str(ROOT / 'scripts' / 'env'), 'python', '-c', script],
-        cwd='/', env=environ, capture_output=True, text=True)
+        cwd='/',
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert 1 <= int(done.stdout) <= 100
     done = subprocess.run(
         [str(ROOT / 'scripts' / 'env'), 'python', '-c', script],
-        cwd='/', env={**environ, 'ROS_DOMAIN_ID': '42'}, capture_output=True, text=True)
+        cwd='/',
+        env={**environ, 'ROS_DOMAIN_ID': '42'},
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == '42'
 
 
 def test_make_help_explains_every_command():
     done = subprocess.run(['make', '-C', str(ROOT), 'help'], capture_output=True, text=True)
     assert done.returncode == 0
-    for target in ('setup', 'run', 'test', 'clean', 'bench-cell', 'bench-network', 'bench-codec',
-                   'bench-policy', 'train', 'help'):
+    for target in (
+        'setup',
+        'run',
+        'test',
+        'clean',
+        'bench-cell',
+        'bench-network',
+        'bench-codec',
+        'bench-policy',
+        'train',
+        'help',
+    ):
         assert re.search(rf'^  make {target} +\S', done.stdout, re.MULTILINE), target

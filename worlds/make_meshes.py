@@ -9,6 +9,7 @@ pitch and depth: at half a millimetre per pixel nobody sees the helix.
 
     python worlds/make_meshes.py [folder]        needs manifold3d
 """
+
 from __future__ import annotations
 
 import math
@@ -19,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from manifold3d import CrossSection, Manifold, OpType
 
-SEGMENTS = 28           # of a circle; bearings and washers fill few pixels
-PITCH = 1.25            # M8 coarse, ISO 261
-THREAD_DEPTH = 0.767    # external thread of that pitch, ISO 68-1: 0.6134 P
+SEGMENTS = 28  # of a circle; bearings and washers fill few pixels
+PITCH = 1.25  # M8 coarse, ISO 261
+THREAD_DEPTH = 0.767  # external thread of that pitch, ISO 68-1: 0.6134 P
 
 
 def cylinder(diameter, height, z=0.0, segments=SEGMENTS):
@@ -83,8 +84,10 @@ def screw(head, length, thread=None, socket=None):
 def button_head(diameter=14.0, height=4.4):
     """Return a round head, ISO 7380-1."""
     turns = np.linspace(0, math.pi / 2, 7)
-    arc = [(1.5 + (diameter / 2 - 1.5) * math.cos(a), 0.6 + (height - 0.6) * math.sin(a))
-           for a in turns]
+    arc = [
+        (1.5 + (diameter / 2 - 1.5) * math.cos(a), 0.6 + (height - 0.6) * math.sin(a))
+        for a in turns
+    ]
     return revolve([(0.0, 0.0), (diameter / 2, 0.0), *arc, (0.0, height)])
 
 
@@ -97,8 +100,9 @@ def nut(height, across_flats=13.0, bore=7.2):
 
 def lock_nut():
     """Return body and nylon ring of a prevailing torque nut, ISO 7040."""
-    collar = revolve([(5.2, 6.0), (6.1, 6.0), (6.1, 8.7), (5.3, 9.5), (4.5, 9.5), (4.5, 9.0),
-                      (5.2, 8.6)])
+    collar = revolve(
+        [(5.2, 6.0), (6.1, 6.0), (6.1, 8.7), (5.3, 9.5), (4.5, 9.5), (4.5, 9.0), (5.2, 8.6)]
+    )
     ring = revolve([(3.75, 6.8), (5.25, 6.8), (5.25, 9.0), (3.75, 9.0)])
     return nut(6.8) + collar, ring
 
@@ -130,15 +134,21 @@ def spring_washer(inner=8.1, outer=14.8, height=2.0, gap=1.8, rise=1.6):
 def bearing(sealed):
     """Return rings and balls, or rings and seal, of a 608 deep groove bearing, ISO 15."""
     outer, inner, width = 22.0, 8.0, 7.0
-    rings = (cylinder(outer, width) - cylinder(outer - 4.4, width + 2, -1)
-             + (cylinder(inner + 4.2, width) - cylinder(inner, width + 2, -1)))
+    rings = (
+        cylinder(outer, width)
+        - cylinder(outer - 4.4, width + 2, -1)
+        + (cylinder(inner + 4.2, width) - cylinder(inner, width + 2, -1))
+    )
     if sealed:
         seal = washer(inner + 4.0, outer - 4.2, width - 0.8).translate([0, 0, 0.4])
         return rings, seal
     radius = (outer - 4.4 + inner + 4.2) / 4
-    balls = [Manifold.sphere(1.98, 12).translate([radius * math.cos(a), radius * math.sin(a),
-                                                  width / 2])
-             for a in np.arange(7) * 2 * math.pi / 7]
+    balls = [
+        Manifold.sphere(1.98, 12).translate(
+            [radius * math.cos(a), radius * math.sin(a), width / 2]
+        )
+        for a in np.arange(7) * 2 * math.pi / 7
+    ]
     cage = washer(2 * radius - 1.6, 2 * radius + 1.6, 1.2).translate([0, 0, width / 2 - 0.6])
     return rings, Manifold.batch_boolean([*balls, cage], OpType.Add)
 
@@ -162,25 +172,32 @@ def spur_gear(teeth, module, width=8.0, bore=8.0, pressure_angle=math.radians(20
             points.append((r * math.cos(middle + a), r * math.sin(middle + a)))
     body = Manifold.extrude(CrossSection([points]), width)
     recess = washer(bore + 5, 2 * root - 4, 1.2)
-    return (body - cylinder(bore, width + 2, -1) - recess.translate([0, 0, -0.01])
-            - recess.translate([0, 0, width - 1.19]))
+    return (
+        body
+        - cylinder(bore, width + 2, -1)
+        - recess.translate([0, 0, -0.01])
+        - recess.translate([0, 0, width - 1.19])
+    )
 
 
 def parts():
     """Yield (name, body, insert or None) of every part."""
-    yield 'hex_bolt_m8x40', screw(chamfered_hexagon(13, 5.3), 40, thread=22), None     # ISO 4014
-    yield 'hex_screw_m8x40', screw(chamfered_hexagon(13, 5.3), 40), None               # ISO 4017
-    yield 'hex_screw_m8x35', screw(chamfered_hexagon(13, 5.3), 35), None               # ISO 4017
-    yield 'socket_screw_m8x30', screw(cylinder(13, 8), 30, socket=(6, 4, 8)), None     # ISO 4762
-    yield 'button_screw_m8x30', screw(button_head(), 30, socket=(5, 2.6, 4.4)), None   # ISO 7380-1
-    yield ('countersunk_screw_m8x30',                                                  # ISO 10642
-           screw(cone(8, 16.5, 4.6, 0.0), 25.4, socket=(5, 3.0, 4.6)), None)
-    yield 'hex_nut_m8', nut(6.8), None                                                 # ISO 4032
+    yield 'hex_bolt_m8x40', screw(chamfered_hexagon(13, 5.3), 40, thread=22), None  # ISO 4014
+    yield 'hex_screw_m8x40', screw(chamfered_hexagon(13, 5.3), 40), None  # ISO 4017
+    yield 'hex_screw_m8x35', screw(chamfered_hexagon(13, 5.3), 35), None  # ISO 4017
+    yield 'socket_screw_m8x30', screw(cylinder(13, 8), 30, socket=(6, 4, 8)), None  # ISO 4762
+    yield 'button_screw_m8x30', screw(button_head(), 30, socket=(5, 2.6, 4.4)), None  # ISO 7380-1
+    yield (
+        'countersunk_screw_m8x30',  # ISO 10642
+        screw(cone(8, 16.5, 4.6, 0.0), 25.4, socket=(5, 3.0, 4.6)),
+        None,
+    )
+    yield 'hex_nut_m8', nut(6.8), None  # ISO 4032
     yield 'lock_nut_m8', *lock_nut()
     yield 'flange_nut_m8', flange_nut(), None
-    yield 'plain_washer_m8', washer(8.4, 16, 1.6), None                                # ISO 7089
+    yield 'plain_washer_m8', washer(8.4, 16, 1.6), None  # ISO 7089
     yield 'spring_washer_m8', spring_washer(), None
-    yield 'large_washer_m8', washer(8.4, 24, 2.0), None               # ISO 7093-1
+    yield 'large_washer_m8', washer(8.4, 24, 2.0), None  # ISO 7093-1
     yield 'ball_bearing_608', *bearing(sealed=False)
     yield 'sealed_bearing_608', *bearing(sealed=True)
     yield 'spur_gear_z20', spur_gear(20, 1.18), None
@@ -190,8 +207,9 @@ def parts():
 def write_stl(path, solid):
     """Write one solid as binary STL, in metres."""
     mesh = solid.to_mesh()
-    corners = (np.asarray(mesh.vert_properties)[:, :3][np.asarray(mesh.tri_verts)]
-               * 1e-3).astype('<f4')
+    corners = (np.asarray(mesh.vert_properties)[:, :3][np.asarray(mesh.tri_verts)] * 1e-3).astype(
+        '<f4'
+    )
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     keep = length[:, 0] > 0
@@ -213,8 +231,10 @@ def main():
         if insert is not None:
             triangles += write_stl(folder / f'{name}_insert.stl', insert.translate(shift))
         size = high - low
-        print(f'{name:26s} {size[0]:5.1f} x {size[1]:5.1f} x {size[2]:5.1f} mm, '
-              f'{triangles} triangles')
+        print(
+            f'{name:26s} {size[0]:5.1f} x {size[1]:5.1f} x {size[2]:5.1f} mm, '
+            f'{triangles} triangles'
+        )
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ packets with all headers. The rates are played by the policies of the node, on t
 were measured here, each offload for a whole token (the cell gives back what a stream leaves
 over).
 """
+
 from __future__ import annotations
 
 import csv
@@ -36,8 +37,14 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image_folder import list_images, load_images, open_square
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
-RATES = (Fraction(1, 20), Fraction(1, 10), Fraction(1, 5), Fraction(3, 10), Fraction(1, 2),
-         Fraction(3, 4))
+RATES = (
+    Fraction(1, 20),
+    Fraction(1, 10),
+    Fraction(1, 5),
+    Fraction(3, 10),
+    Fraction(1, 2),
+    Fraction(3, 4),
+)
 DEPTH = Fraction(4)
 #: Items of each simulated run, about.
 PLAYED = 6000
@@ -48,7 +55,7 @@ LABELS_IN_PICTURE = 60
 class TestImages:
     """Images u8[N, S, S, 3], classes i64[N], the files' names (or numbers), and the split."""
 
-    __test__ = False    # for pytest
+    __test__ = False  # for pytest
 
     images: np.ndarray
     classes: np.ndarray
@@ -74,8 +81,9 @@ class Share:
         return f'{self.accuracy:.3f} [{self.low:.3f}, {self.high:.3f}]'
 
 
-def load_test_images(data: Path, folder: ModelFolder, split: str | None = None,
-                     label_column: str | None = None) -> TestImages:
+def load_test_images(
+    data: Path, folder: ModelFolder, split: str | None = None, label_column: str | None = None
+) -> TestImages:
     """Return the images to evaluate on.
 
     Of a prepared folder (WORK/images of a training) its test split; of a folder of images its test
@@ -92,31 +100,44 @@ def load_test_images(data: Path, folder: ModelFolder, split: str | None = None,
             raise ConfigError(f'{data}: has no split {split!r}')
         about = json.loads((data / 'dataset.json').read_text(encoding='utf-8'))
         if (about['labels'], about['image_size']) != (list(folder.labels), folder.image_size):
-            raise ConfigError(f'{data}: was prepared for other labels or another size than those '
-                              f'of {folder.name}; give images that belong to the models')
-        return TestImages(found.images, found.classes,
-                          tuple(str(k) for k in range(len(found.classes))), split)
+            raise ConfigError(
+                f'{data}: was prepared for other labels or another size than those '
+                f'of {folder.name}; give images that belong to the models'
+            )
+        return TestImages(
+            found.images, found.classes, tuple(str(k) for k in range(len(found.classes))), split
+        )
     listing = list_images(data, label_column)
     if split is not None and split not in listing.splits:
         raise ConfigError(f'{data}: has no split {split!r}, only {", ".join(listing.splits)}')
-    split = split or next(name for name in ('test', 'val', 'all', 'train')
-                          if name in listing.splits)
+    split = split or next(
+        name for name in ('test', 'val', 'all', 'train') if name in listing.splits
+    )
     files = listing.splits[split]
     unknown = sorted({label for _, label in files} - set(folder.labels))
     if unknown:
         raise ConfigError(
             f'{data}: has images of {unknown[0]!r}, which {folder.name} does not know '
-            f'({", ".join(folder.labels[:5])}, ...); give images and models that belong together')
+            f'({", ".join(folder.labels[:5])}, ...); give images and models that belong together'
+        )
     index = {name: k for k, name in enumerate(folder.labels)}
     return TestImages(
         np.stack([open_square(path, folder.image_size) for path, _ in files]),
         np.array([index[label] for _, label in files], np.int64),
-        tuple(str(path.relative_to(data)) for path, _ in files), split)
+        tuple(str(path.relative_to(data)) for path, _ in files),
+        split,
+    )
 
 
-def play_offloading(estimator: RewardEstimator, estimates: np.ndarray, weak_right: np.ndarray,
-                    edge_right: np.ndarray, rates: Sequence[Fraction] = RATES,
-                    depth: Fraction = DEPTH, seed: int = 0) -> list[dict]:
+def play_offloading(
+    estimator: RewardEstimator,
+    estimates: np.ndarray,
+    weak_right: np.ndarray,
+    edge_right: np.ndarray,
+    rates: Sequence[Fraction] = RATES,
+    depth: Fraction = DEPTH,
+    seed: int = 0,
+) -> list[dict]:
     """Return what offloading buys, a row for each rate, from outcomes bool[N] and estimates [N].
 
     Each item appears equally often, in random order. `random` and `hindsight` (the best choice of
@@ -135,17 +156,23 @@ def play_offloading(estimator: RewardEstimator, estimates: np.ndarray, weak_righ
     for rate in rates:
         row: dict = {'rate': float(rate), 'depth': float(depth)}
         for name in ('mdp', 'adaptive'):
-            policy = make_policy(name, rate=rate, depth=depth, rewards=estimator.distribution,
-                                 model=str(network) if name == 'adaptive' else None)
+            policy = make_policy(
+                name,
+                rate=rate,
+                depth=depth,
+                rewards=estimator.distribution,
+                model=str(network) if name == 'adaptive' else None,
+            )
             decisions = play(sequence, steady, rate, depth, policy)
             often = np.bincount(order, weights=decisions, minlength=count) / rounds
             value = weak_right + often * gain
-            low, high = np.quantile(value[resamples].mean(1), [.025, .975])
-            row[name] = asdict(Share(round(float(value.mean()), 4), round(float(low), 4),
-                                     round(float(high), 4)))
+            low, high = np.quantile(value[resamples].mean(1), [0.025, 0.975])
+            row[name] = asdict(
+                Share(round(float(value.mean()), 4), round(float(low), 4), round(float(high), 4))
+            )
             row[f'{name}_offloaded'] = round(float(decisions.mean()), 4)
-        row['random'] = round(float((weak_right + min(1., float(rate)) * gain).mean()), 4)
-        best = np.sort(gain)[::-1][:int(min(1., float(rate)) * count)]
+        row['random'] = round(float((weak_right + min(1.0, float(rate)) * gain).mean()), 4)
+        best = np.sort(gain)[::-1][: int(min(1.0, float(rate)) * count)]
         row['hindsight'] = round(float(weak_right.mean() + np.maximum(best, 0).sum() / count), 4)
         rows.append(row)
     return rows
@@ -178,18 +205,29 @@ def stage_times(folder: ModelFolder, images: np.ndarray, budget: int) -> dict[st
     return {stage: round(float(np.median(values)), 2) for stage, values in times.items()}
 
 
-def top_confusions(answers: np.ndarray, classes: np.ndarray, labels: Sequence[str],
-                   count: int = 10) -> list[dict]:
+def top_confusions(
+    answers: np.ndarray, classes: np.ndarray, labels: Sequence[str], count: int = 10
+) -> list[dict]:
     """Return the pairs (true class, answer) that occur most, wrong answers alone."""
-    pairs, number = np.unique(np.stack([classes, answers])[:, classes != answers], axis=1,
-                              return_counts=True)
-    return [{'true': labels[pairs[0, k]], 'answer': labels[pairs[1, k]],
-             'images': int(number[k])} for k in np.argsort(-number, kind='stable')[:count]]
+    pairs, number = np.unique(
+        np.stack([classes, answers])[:, classes != answers], axis=1, return_counts=True
+    )
+    return [
+        {'true': labels[pairs[0, k]], 'answer': labels[pairs[1, k]], 'images': int(number[k])}
+        for k in np.argsort(-number, kind='stable')[:count]
+    ]
 
 
-def evaluate(models: str | Path, data: str | Path, out: str | Path, budget: int = 512,
-             split: str | None = None, label_column: str | None = None,
-             sizes: Sequence[int] = SIZES, show: Callable[[str], None] = print) -> dict:
+def evaluate(
+    models: str | Path,
+    data: str | Path,
+    out: str | Path,
+    budget: int = 512,
+    split: str | None = None,
+    label_column: str | None = None,
+    sizes: Sequence[int] = SIZES,
+    show: Callable[[str], None] = print,
+) -> dict:
     """Evaluate a model folder and write everything to `out`; returns what evaluation.json holds.
 
     budget: bytes of an offload, in the simulation and in the confusion of the edge.
@@ -208,8 +246,10 @@ def evaluate(models: str | Path, data: str | Path, out: str | Path, budget: int 
     answers, doubts = {}, {}
     for role in ('weak', 'strong'):
         model = Classifier(folder.path(role))
-        batches = [model.classify_doubting(test.images[k:k + BATCH])
-                   for k in range(0, len(test.classes), BATCH)]
+        batches = [
+            model.classify_doubting(test.images[k : k + BATCH])
+            for k in range(0, len(test.classes), BATCH)
+        ]
         answers[role] = np.concatenate([first for first, _ in batches])
         posteriors = [second for _, second in batches if second is not None]
         doubts[role] = np.concatenate(posteriors) if posteriors else None
@@ -219,13 +259,21 @@ def evaluate(models: str | Path, data: str | Path, out: str | Path, budget: int 
     sizes = sorted({*sizes, budget})
     for with_side in (False, True):
         for size in sizes:
-            items = [encoder.encode(image, answers['weak'][k] if with_side else None,
-                                    max_bytes=size) for k, image in enumerate(test.images)]
+            items = [
+                encoder.encode(image, answers['weak'][k] if with_side else None, max_bytes=size)
+                for k, image in enumerate(test.images)
+            ]
             found, received = receive(decoder, items)
             share = Share.of(found.argmax(1) == test.classes)
-            curve.append({'bytes': size, 'mean_bytes': round(received, 1),
-                          'local_answer': with_side, **asdict(share),
-                          'calibration_error': round(calibration_error(found, test.classes), 4)})
+            curve.append(
+                {
+                    'bytes': size,
+                    'mean_bytes': round(received, 1),
+                    'local_answer': with_side,
+                    **asdict(share),
+                    'calibration_error': round(calibration_error(found, test.classes), 4),
+                }
+            )
             show(f'{size:5d} B {"with local answer" if with_side else "codec alone":17s} {share}')
             if with_side and size == budget:
                 answers['edge'] = found
@@ -234,24 +282,42 @@ def evaluate(models: str | Path, data: str | Path, out: str | Path, budget: int 
     estimates = estimator.expected_rewards(answers['weak'], doubts['weak'])
     offloading = play_offloading(estimator, estimates, right['weak'], right['edge'])
     times = stage_times(folder, test.images[:40], budget)
-    both = {'both right': right['weak'] & right['edge'],
-            'only the edge right': ~right['weak'] & right['edge'],
-            'only the weak model right': right['weak'] & ~right['edge'],
-            'both wrong': ~right['weak'] & ~right['edge']}
+    both = {
+        'both right': right['weak'] & right['edge'],
+        'only the edge right': ~right['weak'] & right['edge'],
+        'only the weak model right': right['weak'] & ~right['edge'],
+        'both wrong': ~right['weak'] & ~right['edge'],
+    }
     result = {
-        'models': folder.name, 'labels': list(folder.labels), 'split': test.split,
-        'images': len(test.classes), 'budget': budget,
+        'models': folder.name,
+        'labels': list(folder.labels),
+        'split': test.split,
+        'images': len(test.classes),
+        'budget': budget,
         'accuracy': {role: asdict(Share.of(r)) for role, r in right.items()},
         'outcomes': {name: round(float(value.mean()), 4) for name, value in both.items()},
         'by_bytes': curve,
-        'calibration_error': {role: round(calibration_error(found, test.classes), 4)
-                              for role, found in answers.items()},
-        'confusions': {role: top_confusions(found.argmax(1), test.classes, folder.labels)
-                       for role, found in answers.items()},
-        'by_class': {label: {'images': int((test.classes == k).sum()), **{
-            role: round(float(r[test.classes == k].mean()), 3) for role, r in right.items()}}
-            for k, label in enumerate(folder.labels) if (test.classes == k).any()},
-        'offloading': offloading, 'milliseconds': times}
+        'calibration_error': {
+            role: round(calibration_error(found, test.classes), 4)
+            for role, found in answers.items()
+        },
+        'confusions': {
+            role: top_confusions(found.argmax(1), test.classes, folder.labels)
+            for role, found in answers.items()
+        },
+        'by_class': {
+            label: {
+                'images': int((test.classes == k).sum()),
+                **{
+                    role: round(float(r[test.classes == k].mean()), 3) for role, r in right.items()
+                },
+            }
+            for k, label in enumerate(folder.labels)
+            if (test.classes == k).any()
+        },
+        'offloading': offloading,
+        'milliseconds': times,
+    }
     (out / 'evaluation.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     _write_items(out / 'items.csv', test, answers, folder.labels, estimates)
     _draw(out, result, answers, test)
@@ -263,64 +329,125 @@ def evaluate(models: str | Path, data: str | Path, out: str | Path, budget: int 
 def _write_items(path, test, answers, labels, estimates) -> None:
     with open(path, 'w', newline='', encoding='utf-8') as stream:
         writer = csv.writer(stream)
-        writer.writerow(['image', 'class', *(f'{role}{part}' for role in answers
-                                             for part in ('', '_score')), 'expected_reward'])
+        writer.writerow(
+            [
+                'image',
+                'class',
+                *(f'{role}{part}' for role in answers for part in ('', '_score')),
+                'expected_reward',
+            ]
+        )
         for k, name in enumerate(test.names):
-            writer.writerow([
-                name, labels[test.classes[k]],
-                *(value for found in answers.values()
-                  for value in (labels[found[k].argmax()], f'{found[k].max():.4f}')),
-                f'{estimates[k]:.4f}'])
+            writer.writerow(
+                [
+                    name,
+                    labels[test.classes[k]],
+                    *(
+                        value
+                        for found in answers.values()
+                        for value in (labels[found[k].argmax()], f'{found[k].max():.4f}')
+                    ),
+                    f'{estimates[k]:.4f}',
+                ]
+            )
 
 
 def _page(result: dict) -> str:
     lines = [f'# {result["models"]} on {result["images"]} {result["split"]} images', '']
     if result['split'] in ('all', 'train'):
-        lines += ['**These images were not set aside. If the models were trained on them, every '
-                  "accuracy below is too high; give the folder `images` of the training's work "
-                  'folder instead, which holds its test split.**', '']
+        lines += [
+            '**These images were not set aside. If the models were trained on them, every '
+            "accuracy below is too high; give the folder `images` of the training's work "
+            'folder instead, which holds its test split.**',
+            '',
+        ]
     lines += ['| model | accuracy | 95 % interval | calibration error |', '|---|---|---|---|']
-    names = {'weak': 'weak, on the device', 'strong': 'strong, on the original image',
-             'edge': f'edge, {result["budget"]} bytes and the local answer'}
+    names = {
+        'weak': 'weak, on the device',
+        'strong': 'strong, on the original image',
+        'edge': f'edge, {result["budget"]} bytes and the local answer',
+    }
     for role, name in names.items():
         share = Share(**result['accuracy'][role])
-        lines.append(f'| {name} | {share.accuracy:.3f} | {share.low:.3f} - {share.high:.3f} '
-                     f'| {result["calibration_error"][role]:.3f} |')
-    lines += ['', 'Weak model and edge: ' + ', '.join(
-        f'{name} {value:.3f}' for name, value in result['outcomes'].items()) + '.', '',
-        '## Accuracy against bytes', '', '| bytes | codec alone | with the local answer |',
-        '|---|---|---|']
-    cells = {(row['bytes'], row['local_answer']): Share(
-        row['accuracy'], row['low'], row['high']) for row in result['by_bytes']}
-    lines += [f'| {size} | {cells[size, False]} | {cells[size, True]} |'
-              for size in sorted({size for size, _ in cells})]
+        lines.append(
+            f'| {name} | {share.accuracy:.3f} | {share.low:.3f} - {share.high:.3f} '
+            f'| {result["calibration_error"][role]:.3f} |'
+        )
+    lines += [
+        '',
+        'Weak model and edge: '
+        + ', '.join(f'{name} {value:.3f}' for name, value in result['outcomes'].items())
+        + '.',
+        '',
+        '## Accuracy against bytes',
+        '',
+        '| bytes | codec alone | with the local answer |',
+        '|---|---|---|',
+    ]
+    cells = {
+        (row['bytes'], row['local_answer']): Share(row['accuracy'], row['low'], row['high'])
+        for row in result['by_bytes']
+    }
+    lines += [
+        f'| {size} | {cells[size, False]} | {cells[size, True]} |'
+        for size in sorted({size for size, _ in cells})
+    ]
     depth = result['offloading'][0]['depth']
-    lines += ['', '![Accuracy against bytes](accuracy_bytes.png)', '',
-              '## What offloading buys', '',
-              f'Token bucket of depth {depth:g}, one token ({result["budget"]} bytes) for each '
-              'offload, items evenly spaced.', '',
-              '| r | mdp | adaptive | offloaded | at random | hindsight |', '|---|---|---|---|---|'
-              '---|']
+    lines += [
+        '',
+        '![Accuracy against bytes](accuracy_bytes.png)',
+        '',
+        '## What offloading buys',
+        '',
+        f'Token bucket of depth {depth:g}, one token ({result["budget"]} bytes) for each '
+        'offload, items evenly spaced.',
+        '',
+        '| r | mdp | adaptive | offloaded | at random | hindsight |',
+        '|---|---|---|---|---|---|',
+    ]
     for row in result['offloading']:
-        lines.append(f'| {row["rate"]:g} | {Share(**row["mdp"])} | {Share(**row["adaptive"])} '
-                     f'| {row["mdp_offloaded"]:.0%} | {row["random"]:.3f} '
-                     f'| {row["hindsight"]:.3f} |')
+        lines.append(
+            f'| {row["rate"]:g} | {Share(**row["mdp"])} | {Share(**row["adaptive"])} '
+            f'| {row["mdp_offloaded"]:.0%} | {row["random"]:.3f} '
+            f'| {row["hindsight"]:.3f} |'
+        )
     lines += ['', '![What offloading buys](offloading.png)', '', '## Confusion', '']
     for role in ('weak', 'strong', 'edge'):
-        worst = '; '.join(f'{pair["true"]} taken for {pair["answer"]} ({pair["images"]})'
-                          for pair in result['confusions'][role][:5])
-        lines += [f'{names[role].capitalize()}: {worst or "no wrong answer"}.', '',
-                  f'![Confusion, {role}](confusion_{role}.png)', '']
+        worst = '; '.join(
+            f'{pair["true"]} taken for {pair["answer"]} ({pair["images"]})'
+            for pair in result['confusions'][role][:5]
+        )
+        lines += [
+            f'{names[role].capitalize()}: {worst or "no wrong answer"}.',
+            '',
+            f'![Confusion, {role}](confusion_{role}.png)',
+            '',
+        ]
     lines += ['| class | images | weak | edge | strong |', '|---|---|---|---|---|']
-    lines += [f'| {label} | {row["images"]} | {row["weak"]:.2f} | {row["edge"]:.2f} '
-              f'| {row["strong"]:.2f} |' for label, row in
-              sorted(result['by_class'].items(), key=lambda pair: pair[1]['edge'])]
-    lines += ['', '## Mistakes', '', 'The surest wrong answers of the strong model: look for '
-              'wrong labels here first.', '', '![Surest mistakes](mistakes.png)', '',
-              '## Calibration', '', '![Calibration](calibration.png)', '', '## Time', '',
-              '| stage, one item, one thread | ms |', '|---|---|',
-              *(f'| {stage} | {value:.1f} |' for stage, value in result['milliseconds'].items()),
-              '']
+    lines += [
+        f'| {label} | {row["images"]} | {row["weak"]:.2f} | {row["edge"]:.2f} '
+        f'| {row["strong"]:.2f} |'
+        for label, row in sorted(result['by_class'].items(), key=lambda pair: pair[1]['edge'])
+    ]
+    lines += [
+        '',
+        '## Mistakes',
+        '',
+        'The surest wrong answers of the strong model: look for wrong labels here first.',
+        '',
+        '![Surest mistakes](mistakes.png)',
+        '',
+        '## Calibration',
+        '',
+        '![Calibration](calibration.png)',
+        '',
+        '## Time',
+        '',
+        '| stage, one item, one thread | ms |',
+        '|---|---|',
+        *(f'| {stage} | {value:.1f} |' for stage, value in result['milliseconds'].items()),
+        '',
+    ]
     return '\n'.join(lines)
 
 
@@ -336,11 +463,17 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
         rows = [row for row in result['by_bytes'] if row['local_answer'] == with_side]
         x = [row['bytes'] for row in rows]
         axes.plot(x, [row['accuracy'] for row in rows], 'o-', label=label)
-        axes.fill_between(x, [row['low'] for row in rows], [row['high'] for row in rows],
-                          alpha=.15)
+        axes.fill_between(
+            x, [row['low'] for row in rows], [row['high'] for row in rows], alpha=0.15
+        )
     for role, style in (('strong', '--'), ('weak', ':')):
-        axes.axhline(result['accuracy'][role]['accuracy'], color='k', ls=style, lw=1,
-                     label=f'{role}, original image')
+        axes.axhline(
+            result['accuracy'][role]['accuracy'],
+            color='k',
+            ls=style,
+            lw=1,
+            label=f'{role}, original image',
+        )
     axes.set(xscale='log', xlabel='bytes, all headers included', ylabel='accuracy')
     ticks = sorted({row['bytes'] for row in result['by_bytes']})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -353,10 +486,13 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
     rates = [row['rate'] for row in rows]
     for name in ('mdp', 'adaptive'):
         axes.plot(rates, [row[name]['accuracy'] for row in rows], 'o-', label=name)
-    axes.fill_between(rates, [row['mdp']['low'] for row in rows],
-                      [row['mdp']['high'] for row in rows], alpha=.15)
-    axes.plot(rates, [row['hindsight'] for row in rows], '--', color='k', lw=1,
-              label='hindsight')
+    axes.fill_between(
+        rates,
+        [row['mdp']['low'] for row in rows],
+        [row['mdp']['high'] for row in rows],
+        alpha=0.15,
+    )
+    axes.plot(rates, [row['hindsight'] for row in rows], '--', color='k', lw=1, label='hindsight')
     axes.plot(rates, [row['random'] for row in rows], ':', color='k', lw=1, label='at random')
     axes.set(xlabel='tokens per item, r', ylabel='accuracy')
     axes.legend()
@@ -367,7 +503,7 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
         matrix = np.zeros((len(labels),) * 2)
         np.add.at(matrix, (test.classes, found.argmax(1)), 1)
         matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
-        side = min(12, 3 + .25 * len(labels))
+        side = min(12, 3 + 0.25 * len(labels))
         figure, axes = pyplot.subplots(figsize=(side, side))
         axes.imshow(matrix, cmap='Blues', vmin=0, vmax=1)
         if len(labels) <= LABELS_IN_PICTURE:
@@ -380,11 +516,16 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
     axes.plot([0, 1], [0, 1], color='k', lw=1)
     for role, found in answers.items():
         score, share, count = zip(*reliability(found, test.classes, 10))
-        axes.plot(score, share, '-', lw=1, alpha=.6)
-        axes.scatter(score, share, s=np.clip(np.array(count) * 400 / len(test.classes), 4, 200),
-                     label=f'{role}, error {result["calibration_error"][role]:.3f}', alpha=.7)
+        axes.plot(score, share, '-', lw=1, alpha=0.6)
+        axes.scatter(
+            score,
+            share,
+            s=np.clip(np.array(count) * 400 / len(test.classes), 4, 200),
+            label=f'{role}, error {result["calibration_error"][role]:.3f}',
+            alpha=0.7,
+        )
     axes.set(xlabel='score of the first answer', ylabel='share right', xlim=(0, 1), ylim=(0, 1))
-    axes.legend(markerscale=.5)
+    axes.legend(markerscale=0.5)
     save(figure, 'calibration.png')
 
     found = answers['strong']
@@ -398,6 +539,9 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
         figure.suptitle('no wrong answer')
     for panel, k in zip(panels.ravel(), wrong):
         panel.imshow(test.images[k])
-        panel.set_title(f'{labels[test.classes[k]]}\ntaken for\n{labels[found[k].argmax()]} '
-                        f'{found[k].max():.2f}', fontsize=7)
+        panel.set_title(
+            f'{labels[test.classes[k]]}\ntaken for\n{labels[found[k].argmax()]} '
+            f'{found[k].max():.2f}',
+            fontsize=7,
+        )
     save(figure, 'mistakes.png')

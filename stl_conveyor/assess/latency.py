@@ -6,6 +6,7 @@ The overhead is what is left of the time from the capture stamp to the final ans
 actuator when the camera's readout, the models' own time and the time that messages spend on the
 link are taken away: middleware, Python, scheduling, the pacing of the stream.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -44,8 +45,14 @@ class ItemTiming:
     @property
     def overhead(self) -> float:
         """Milliseconds that neither camera, models nor link account for."""
-        return (self.total - self.camera - self.local_model - self.encoder - self.link
-                - self.edge_model)
+        return (
+            self.total
+            - self.camera
+            - self.local_model
+            - self.encoder
+            - self.link
+            - self.edge_model
+        )
 
 
 def covered(intervals: Iterable[tuple[int, int]], first: int, last: int) -> int:
@@ -59,8 +66,9 @@ def covered(intervals: Iterable[tuple[int, int]], first: int, last: int) -> int:
     return total
 
 
-def item_timing(record: ItemRecord, readout_ns: int,
-                passages: Sequence[Passage]) -> ItemTiming | None:
+def item_timing(
+    record: ItemRecord, readout_ns: int, passages: Sequence[Passage]
+) -> ItemTiming | None:
     """Split up the time of one item; None if the actuator had no answer.
 
     With an answer of the edge, the path is: readout, local model, encoder, then link and edge
@@ -80,8 +88,13 @@ def item_timing(record: ItemRecord, readout_ns: int,
     if action.edge_delay < 0 or record.edge is None:
         return ItemTiming(1e3 * action.local_delay, camera, local, 0.0, 0.0, 0.0)
     arrived = record.stamp_ns + round(action.edge_delay * 1e9)
-    answers = [p for p in passages if p.channel == EDGE_CLASSIFICATION
-               and p.delivered_ns is not None and p.delivered_ns <= arrived]
+    answers = [
+        p
+        for p in passages
+        if p.channel == EDGE_CLASSIFICATION
+        and p.delivered_ns is not None
+        and p.delivered_ns <= arrived
+    ]
     if not answers:  # no emulator in between: the link cannot be told from the rest
         return None
     answers.sort(key=lambda p: p.delivered_ns)
@@ -89,13 +102,20 @@ def item_timing(record: ItemRecord, readout_ns: int,
     if len(times) < len(answers):  # the monitor missed some
         answers, times = answers[-1:], (record.edge.compute_time,)
     used = answers[-1]
-    computing = [(p.sent_ns - round(1e9 * seconds), p.sent_ns)
-                 for p, seconds in zip(answers, times)]
+    computing = [
+        (p.sent_ns - round(1e9 * seconds), p.sent_ns) for p, seconds in zip(answers, times)
+    ]
     last_begun = computing[-1][0]
     waited_for = [
-        (p.sent_ns, p.delivered_ns) for p in passages if p.delivered_ns is not None
-        and (p.channel == FEATURES or p.channel == FEEDBACK and any(
-            abs(p.sent_ns - answer.sent_ns) < VERDICT_NS for answer in answers))]
+        (p.sent_ns, p.delivered_ns)
+        for p in passages
+        if p.delivered_ns is not None
+        and (
+            p.channel == FEATURES
+            or p.channel == FEEDBACK
+            and any(abs(p.sent_ns - answer.sent_ns) < VERDICT_NS for answer in answers)
+        )
+    ]
     model = covered(computing[:-1], record.stamp_ns, last_begun)
     on_link = covered(waited_for + computing[:-1], record.stamp_ns, last_begun) - model
     on_link += used.delivered_ns - used.sent_ns
@@ -104,8 +124,9 @@ def item_timing(record: ItemRecord, readout_ns: int,
     return ItemTiming(1e3 * action.edge_delay, camera, local, encoder, on_link / 1e6, model / 1e6)
 
 
-def stage_latencies(records: Sequence[ItemRecord], readout_ns: dict[int, int],
-                    passages: Sequence[Passage]) -> dict[str, Quantiles]:
+def stage_latencies(
+    records: Sequence[ItemRecord], readout_ns: dict[int, int], passages: Sequence[Passage]
+) -> dict[str, Quantiles]:
     """Return the quantiles of every stage in ms, by name.
 
     Args:
@@ -115,27 +136,36 @@ def stage_latencies(records: Sequence[ItemRecord], readout_ns: dict[int, int],
     by_item: dict[int, list[Passage]] = {}
     for passage in passages:
         by_item.setdefault(passage.stamp_ns, []).append(passage)
-    pairs = [(r, item_timing(r, readout_ns.get(r.stamp_ns, 0), by_item.get(r.stamp_ns, ())))
-             for r in records]
+    pairs = [
+        (r, item_timing(r, readout_ns.get(r.stamp_ns, 0), by_item.get(r.stamp_ns, ())))
+        for r in records
+    ]
     timed = [timing for _, timing in pairs if timing is not None]
     edge = [t for r, t in pairs if t is not None and r.action.edge_delay >= 0]
     heard = [r for r in records if r.local is not None]
     decided = [r for r in heard if r.decision is not None]
     return {
         'camera': Quantiles.of([t.camera for t in timed]),
-        'capture_to_local': Quantiles.of([
-            1e3 * r.action.local_delay for r in heard
-            if r.action is not None and r.action.local_delay >= 0]),
+        'capture_to_local': Quantiles.of(
+            [
+                1e3 * r.action.local_delay
+                for r in heard
+                if r.action is not None and r.action.local_delay >= 0
+            ]
+        ),
         'local_model': Quantiles.of([1e3 * r.local.compute_time for r in heard]),
         'decision': Quantiles.of(
-            [(r.decision.received_ns - r.local.received_ns) / 1e6 for r in decided]),
-        'encode': Quantiles.of([
-            1e3 * r.transfer.compute_time for r in records if r.transfer is not None]),
+            [(r.decision.received_ns - r.local.received_ns) / 1e6 for r in decided]
+        ),
+        'encode': Quantiles.of(
+            [1e3 * r.transfer.compute_time for r in records if r.transfer is not None]
+        ),
         'link': Quantiles.of([t.link for t in edge]),
         'edge_model': Quantiles.of([t.edge_model for t in edge]),
         'capture_to_edge': Quantiles.of([t.total for t in edge]),
         'overhead': Quantiles.of([t.overhead for t in timed]),
-        'overhead_local': Quantiles.of([
-            t.overhead for r, t in pairs if t is not None and r.action.edge_delay < 0]),
+        'overhead_local': Quantiles.of(
+            [t.overhead for r, t in pairs if t is not None and r.action.edge_delay < 0]
+        ),
         'overhead_edge': Quantiles.of([t.overhead for t in edge]),
     }

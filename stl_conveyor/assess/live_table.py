@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A table of the latest items that follows them on a terminal."""
+
 from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
@@ -60,13 +61,19 @@ def table_of(board: ScoreBoard) -> Table:
     records = board.records
     rested = [r for r in records if r.rested]
     right = sum(r.correct for r in rested)
-    table = Table(title=f'{len(records)} items, {len(rested)} at rest, {right} where they belong',
-                  box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=f'{len(records)} items, {len(rested)} at rest, {right} where they belong',
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for column in COLUMNS:
         # On a narrow terminal the long texts give way, and the numbers stay.
         table.add_column(column, no_wrap=column not in LONG, overflow='ellipsis')
     for record in records[-ROWS:]:
         style = None if not record.rested else 'green' if record.correct else 'red'
-        table.add_row(*(Text(text, no_wrap=True, overflow='ellipsis')
-                        for text in display_row(record)), style=style)
+        table.add_row(
+            *(Text(text, no_wrap=True, overflow='ellipsis') for text in display_row(record)),
+            style=style,
+        )
     return table

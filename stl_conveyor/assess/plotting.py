@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Get matplotlib, which only reports and benchmarks need, ready to draw into files."""
+
 from __future__ import annotations
 
 from types import ModuleType
@@ -16,9 +17,11 @@ def file_pyplot() -> ModuleType:
     """
     try:
         import matplotlib
+
         matplotlib.use('Agg')
         from matplotlib import pyplot
     except ImportError as error:
         raise MissingDependency(
-            f'pictures need matplotlib ({error}): pip install matplotlib') from error
+            f'pictures need matplotlib ({error}): pip install matplotlib'
+        ) from error
     return pyplot

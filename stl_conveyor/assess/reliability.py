@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How well a classifier's first score says how often it is right."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,19 +9,28 @@ import numpy as np
 BINS = 15
 
 
-def reliability(probabilities: np.ndarray, classes: np.ndarray,
-                bins: int = BINS) -> list[tuple[float, float, int]]:
+def reliability(
+    probabilities: np.ndarray, classes: np.ndarray, bins: int = BINS
+) -> list[tuple[float, float, int]]:
     """Return (mean score, share right, images) of each bin of scores that is not empty.
 
     probabilities: [N, C]; classes: i[N]. Bins of equal width (Guo et al., ICML 2017).
     """
     score, right = probabilities.max(1), probabilities.argmax(1) == classes
     index = np.minimum((score * bins).astype(int), bins - 1)
-    return [(float(score[index == k].mean()), float(right[index == k].mean()),
-             int((index == k).sum())) for k in range(bins) if (index == k).any()]
+    return [
+        (float(score[index == k].mean()), float(right[index == k].mean()), int((index == k).sum()))
+        for k in range(bins)
+        if (index == k).any()
+    ]
 
 
 def calibration_error(probabilities: np.ndarray, classes: np.ndarray, bins: int = BINS) -> float:
     """Return the expected calibration error of the top class (Guo et al. 2017)."""
-    return float(sum(abs(score - right) * count for score, right, count
-                     in reliability(probabilities, classes, bins)) / len(classes))
+    return float(
+        sum(
+            abs(score - right) * count
+            for score, right, count in reliability(probabilities, classes, bins)
+        )
+        / len(classes)
+    )

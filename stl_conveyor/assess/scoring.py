@@ -6,6 +6,7 @@ Everything about one item is joined by its capture stamp, which every message ca
 come in any order or not at all: an item that no camera saw has a truth and nothing else, one of a
 real cell has no truth.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -140,17 +141,37 @@ class ScoreBoard:
         """Return the number of items with an outcome."""
         return sum(1 for r in self._records.values() if r.actions)
 
-    def add_exposure(self, stamp_ns: int, serial: int, class_id: str, lane: str,
-                     difficulty: float, now_ns: int) -> None:
+    def add_exposure(
+        self, stamp_ns: int, serial: int, class_id: str, lane: str, difficulty: float, now_ns: int
+    ) -> None:
         """Take the truth about an item that the camera was shown."""
-        self._update(stamp_ns, serial=serial, class_id=class_id, lane=lane,
-                     difficulty=difficulty, exposed_ns=now_ns)
+        self._update(
+            stamp_ns,
+            serial=serial,
+            class_id=class_id,
+            lane=lane,
+            difficulty=difficulty,
+            exposed_ns=now_ns,
+        )
 
-    def add_rest(self, stamp_ns: int, serial: int, class_id: str, lane: str, difficulty: float,
-                 rest_lane: str) -> None:
+    def add_rest(
+        self,
+        stamp_ns: int,
+        serial: int,
+        class_id: str,
+        lane: str,
+        difficulty: float,
+        rest_lane: str,
+    ) -> None:
         """Take the place where an item came to rest; the truth in it stands in for a lost one."""
-        self._update(stamp_ns, serial=serial, class_id=class_id, lane=lane,
-                     difficulty=difficulty, rest_lane=rest_lane)
+        self._update(
+            stamp_ns,
+            serial=serial,
+            class_id=class_id,
+            lane=lane,
+            difficulty=difficulty,
+            rest_lane=rest_lane,
+        )
 
     def add_capture(self, stamp_ns: int, item_id: int, deadline_ns: int, now_ns: int) -> None:
         """Take the capture of an item."""
@@ -164,8 +185,7 @@ class ScoreBoard:
         """Take an answer of the edge; the one that rests on most bytes stands."""
         known = self._records.get(stamp_ns)
         times = () if known is None else known.edge_compute_times
-        self._update(stamp_ns, item_id=item_id,
-                     edge_compute_times=(*times, answer.compute_time))
+        self._update(stamp_ns, item_id=item_id, edge_compute_times=(*times, answer.compute_time))
         if known is None or known.edge is None or answer.bytes_used >= known.edge.bytes_used:
             self._update(stamp_ns, item_id=item_id, edge=answer)
 
@@ -255,12 +275,15 @@ def score(records: Sequence[ItemRecord], cell: CellDescription) -> Score:
         outcome_correct=sum(r.action is not None and r.action.lane == r.lane for r in shown),
         local_correct=sum(local_lane(r) == r.lane for r in shown),
         local_class_correct=sum(
-            r.local is not None and r.local.class_id == r.class_id for r in shown),
+            r.local is not None and r.local.class_id == r.class_id for r in shown
+        ),
         edge_answers=sum(r.edge is not None for r in shown),
         edge_class_correct=sum(
-            r.edge is not None and r.edge.class_id == r.class_id for r in shown),
+            r.edge is not None and r.edge.class_id == r.class_id for r in shown
+        ),
         offloaded=sum(r.decision is not None and r.decision.offload for r in records),
-        bytes_sent=sum(r.transfer.bytes for r in records if r.transfer is not None))
+        bytes_sent=sum(r.transfer.bytes for r in records if r.transfer is not None),
+    )
 
 
 def slack_ms(records: Sequence[ItemRecord]) -> Quantiles:
@@ -268,8 +291,9 @@ def slack_ms(records: Sequence[ItemRecord]) -> Quantiles:
     return Quantiles.of([1e3 * r.action.slack for r in records if r.action is not None])
 
 
-def confusion(records: Sequence[ItemRecord], cell: CellDescription
-              ) -> tuple[list[str], list[str], np.ndarray]:
+def confusion(
+    records: Sequence[ItemRecord], cell: CellDescription
+) -> tuple[list[str], list[str], np.ndarray]:
     """Count where items of each lane came to rest.
 
     Returns:

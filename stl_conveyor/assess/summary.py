@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The result of a run in one object, as summary.json and as a table."""
+
 from __future__ import annotations
 
 import json
@@ -55,24 +56,30 @@ class Summary:
     def as_json(self) -> Mapping[str, Any]:
         """Return the content of summary.json; what was not measured is null."""
         settings = asdict(self.settings)
-        content = {**asdict(self.score), 'strong_correct': self.strong_correct,
-                   'strong_class_correct': self.strong_class_correct,
-                   'link_bytes': dict(self.link_bytes),
-                   'tokens_spent': self.tokens_spent, 'slack_ms': asdict(self.slack_ms),
-                   'latency_ms': {k: asdict(v) for k, v in self.latency_ms.items()},
-                   'cpu_seconds_per_item': dict(self.cpu_seconds_per_item),
-                   'seconds_to_first_item': self.seconds_to_first_item,
-                   'seconds': self.seconds, 'simulation_lag_ms': self.simulation_lag_ms,
-                   'troubles': list(self.troubles), 'deaths': list(self.deaths),
-                   'complete': self.complete, 'seed': settings.pop('seed'),
-                   'versions': dict(self.versions)}
+        content = {
+            **asdict(self.score),
+            'strong_correct': self.strong_correct,
+            'strong_class_correct': self.strong_class_correct,
+            'link_bytes': dict(self.link_bytes),
+            'tokens_spent': self.tokens_spent,
+            'slack_ms': asdict(self.slack_ms),
+            'latency_ms': {k: asdict(v) for k, v in self.latency_ms.items()},
+            'cpu_seconds_per_item': dict(self.cpu_seconds_per_item),
+            'seconds_to_first_item': self.seconds_to_first_item,
+            'seconds': self.seconds,
+            'simulation_lag_ms': self.simulation_lag_ms,
+            'troubles': list(self.troubles),
+            'deaths': list(self.deaths),
+            'complete': self.complete,
+            'seed': settings.pop('seed'),
+            'versions': dict(self.versions),
+        }
         settings.pop('items')
         return {**content, 'settings': settings}
 
     def write(self, path: Path) -> None:
         """Write summary.json."""
-        path.write_text(
-            json.dumps(finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
+        path.write_text(json.dumps(finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
 
     def rows(self) -> list[tuple[str, str]]:
         """Return names and values for people."""
@@ -93,20 +100,35 @@ class Summary:
             ('missed deadlines', str(score.missed_deadlines)),
             ('offloaded', part(score.offloaded)),
             ('answers of the edge', str(score.edge_answers)),
-            ('bytes sent (payload)', f'{score.bytes_sent}'
-             + (f', {score.bytes_sent / score.offloaded:.0f} per offloaded item'
-                if score.offloaded else '')),
-            ('bytes that crossed the link', ', '.join(
-                f'{name.replace("_", " ")} {size}' for name, size in self.link_bytes.items())
-             or 'not measured'),
-            ('tokens spent', 'not measured' if self.tokens_spent is None
-             else f'{self.tokens_spent:.2f}'),
-            ('slack p01 / p50 / p99', f'{self.slack_ms.p01:.1f} / {self.slack_ms.p50:.1f} / '
-             f'{self.slack_ms.p99:.1f} ms'),
+            (
+                'bytes sent (payload)',
+                f'{score.bytes_sent}'
+                + (
+                    f', {score.bytes_sent / score.offloaded:.0f} per offloaded item'
+                    if score.offloaded
+                    else ''
+                ),
+            ),
+            (
+                'bytes that crossed the link',
+                ', '.join(
+                    f'{name.replace("_", " ")} {size}' for name, size in self.link_bytes.items()
+                )
+                or 'not measured',
+            ),
+            (
+                'tokens spent',
+                'not measured' if self.tokens_spent is None else f'{self.tokens_spent:.2f}',
+            ),
+            (
+                'slack p01 / p50 / p99',
+                f'{self.slack_ms.p01:.1f} / {self.slack_ms.p50:.1f} / {self.slack_ms.p99:.1f} ms',
+            ),
             ('middleware and Python p50 / p99', f'{overhead.p50:.1f} / {overhead.p99:.1f} ms'),
-            ('CPU per item', f"{1e3 * self.cpu_seconds_per_item.get('total', 0):.0f} ms"),
+            ('CPU per item', f'{1e3 * self.cpu_seconds_per_item.get("total", 0):.0f} ms'),
             ('latest picture after its exposure', f'{self.simulation_lag_ms:.0f} ms'),
-            ('start to first item', f'{self.seconds_to_first_item:.1f} s')]
+            ('start to first item', f'{self.seconds_to_first_item:.1f} s'),
+        ]
 
 
 def finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The belt's speed and its encoder's scale, from a mark that goes round or along."""
+
 from __future__ import annotations
 
 import math
@@ -45,14 +46,16 @@ def measure_belt(marks: Sequence[Mark], length: float) -> BeltMeasurement:
     if len(marks) < 2:
         raise CalibrationError(
             f'{len(marks)} marks were seen and two are needed; does the mark pass the light '
-            'barrier, and does the belt run?')
+            'barrier, and does the belt run?'
+        )
     pairs = list(zip(marks, marks[1:]))
     times = [(after.time_ns - before.time_ns) / 1e9 for before, after in pairs]
     if min(times) <= 0 or max(times) > 1.5 * min(times):
         raise CalibrationError(
             'the times between marks differ too much: '
             + ', '.join(f'{seconds:.3f}' for seconds in times)
-            + ' s; is there one mark only, and does the belt run steadily?')
+            + ' s; is there one mark only, and does the belt run steadily?'
+        )
     speed, speed_deviation = _mean([length / seconds for seconds in times])
     steps = steps_deviation = None
     if all(mark.count is not None for mark in marks):
@@ -60,7 +63,8 @@ def measure_belt(marks: Sequence[Mark], length: float) -> BeltMeasurement:
         if min(counts) == 0:
             raise CalibrationError(
                 'the encoder did not count while the belt moved; check its wheel, its wiring and '
-                'encoder_pins')
+                'encoder_pins'
+            )
         steps, steps_deviation = _mean([count / length for count in counts])
     return BeltMeasurement(speed, speed_deviation, steps, steps_deviation, len(pairs))
 
@@ -69,5 +73,4 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return mean, math.nan
-    return mean, math.sqrt(
-        math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

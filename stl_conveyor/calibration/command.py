@@ -5,6 +5,7 @@
 Each prints the lines to paste into the parameter file and the cell description; with `--write
 FOLDER` it puts them into FOLDER/device.yaml and FOLDER/cell.yaml, which start as the shipped ones.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -43,34 +44,56 @@ from stl_conveyor.vision.item_detector import Travel
 def add_calibrate(commands: Any) -> None:
     """Add the command to the subparsers of `stl-conveyor`."""
     calibrate = commands.add_parser(
-        'calibrate', help='measure belt, camera or diverters of a real cell',
-        description='Stop the nodes of the device first: a pin can be used once at a time.')
+        'calibrate',
+        help='measure belt, camera or diverters of a real cell',
+        description='Stop the nodes of the device first: a pin can be used once at a time.',
+    )
     kinds = calibrate.add_subparsers(dest='kind', required=True, metavar='WHAT')
     for name, run, summary, add in (
-            ('belt', calibrate_belt, 'speed, and steps of the encoder per metre', _add_belt),
-            ('camera', calibrate_camera, 'scale, and distance to the diverters', _add_camera),
-            ('diverter', calibrate_diverter, 'delay from command to motion', _add_diverter)):
+        ('belt', calibrate_belt, 'speed, and steps of the encoder per metre', _add_belt),
+        ('camera', calibrate_camera, 'scale, and distance to the diverters', _add_camera),
+        ('diverter', calibrate_diverter, 'delay from command to motion', _add_diverter),
+    ):
         parser = kinds.add_parser(name, help=summary, description=run.__doc__)
         parser.set_defaults(run=run)
-        parser.add_argument('--params', type=Path, metavar='FILE',
-                            help='parameter file of the device (default: the shipped one)')
-        parser.add_argument('--cell', type=Path, metavar='FILE',
-                            help='cell description (default: the shipped one)')
-        parser.add_argument('--write', type=Path, metavar='FOLDER',
-                            help='write the results into device.yaml and cell.yaml there')
+        parser.add_argument(
+            '--params',
+            type=Path,
+            metavar='FILE',
+            help='parameter file of the device (default: the shipped one)',
+        )
+        parser.add_argument(
+            '--cell', type=Path, metavar='FILE', help='cell description (default: the shipped one)'
+        )
+        parser.add_argument(
+            '--write',
+            type=Path,
+            metavar='FOLDER',
+            help='write the results into device.yaml and cell.yaml there',
+        )
         add(parser)
 
 
 def _add_belt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--length', type=float, required=True, metavar='METRES',
-                        help='way of the belt between two marks: its whole length, if one mark '
-                        'goes round')
+    parser.add_argument(
+        '--length',
+        type=float,
+        required=True,
+        metavar='METRES',
+        help='way of the belt between two marks: its whole length, if one mark goes round',
+    )
     parser.add_argument('--repeats', type=int, default=5, help='times that the mark comes again')
-    parser.add_argument('--by-hand', action='store_true',
-                        help='press Enter whenever the belt has moved on by that length, instead '
-                        'of the light barrier')
-    parser.add_argument('--encoder', action='store_true',
-                        help='count the encoder, too (default: if the parameters say so)')
+    parser.add_argument(
+        '--by-hand',
+        action='store_true',
+        help='press Enter whenever the belt has moved on by that length, instead '
+        'of the light barrier',
+    )
+    parser.add_argument(
+        '--encoder',
+        action='store_true',
+        help='count the encoder, too (default: if the parameters say so)',
+    )
     parser.add_argument('--timeout', type=float, default=120.0, help='seconds for all marks')
 
 
@@ -79,30 +102,53 @@ def _add_camera(parser: argparse.ArgumentParser) -> None:
     source.add_argument('--image', type=Path, help='a picture that was taken by the camera')
     source.add_argument('--device', help='camera (default: that of the parameters)')
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument('--board', metavar='COLUMNSxROWS',
-                        help='inner corners of a chequerboard, such as 7x5')
-    target.add_argument('--plate', metavar='LENGTHxWIDTH',
-                        help='metres of a rectangular plate, along and across the belt')
-    parser.add_argument('--square', type=float, default=0.01, metavar='METRES',
-                        help='side of a square of the board')
-    parser.add_argument('--to-diverter', action='append', default=[], metavar='LANE=METRES',
-                        help='measured along the belt from the foremost inner corners (the far '
-                        'edge of a plate) to the middle of the diverter; may be repeated')
-    parser.add_argument('--travel', choices=[item.name.lower() for item in Travel],
-                        help='where the belt carries things in the image')
+    target.add_argument(
+        '--board', metavar='COLUMNSxROWS', help='inner corners of a chequerboard, such as 7x5'
+    )
+    target.add_argument(
+        '--plate',
+        metavar='LENGTHxWIDTH',
+        help='metres of a rectangular plate, along and across the belt',
+    )
+    parser.add_argument(
+        '--square',
+        type=float,
+        default=0.01,
+        metavar='METRES',
+        help='side of a square of the board',
+    )
+    parser.add_argument(
+        '--to-diverter',
+        action='append',
+        default=[],
+        metavar='LANE=METRES',
+        help='measured along the belt from the foremost inner corners (the far '
+        'edge of a plate) to the middle of the diverter; may be repeated',
+    )
+    parser.add_argument(
+        '--travel',
+        choices=[item.name.lower() for item in Travel],
+        help='where the belt carries things in the image',
+    )
 
 
 def _add_diverter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--lane', action='append', default=[], help='default: every lane in turn')
-    parser.add_argument('--output', choices=('gpio', 'modbus'),
-                        help='default: that of the parameters')
+    parser.add_argument(
+        '--output', choices=('gpio', 'modbus'), help='default: that of the parameters'
+    )
     parser.add_argument('--repeats', type=int, default=20)
     parser.add_argument('--rest', type=float, default=0.4, help='seconds between strokes')
-    parser.add_argument('--timeout', type=float, default=1.0,
-                        help='seconds after which a stroke counts as silent')
-    parser.add_argument('--past-centre', type=float, default=0.0, metavar='SECONDS',
-                        help="time from the paddle reaching the belt's middle until the end "
-                        'switch acts')
+    parser.add_argument(
+        '--timeout', type=float, default=1.0, help='seconds after which a stroke counts as silent'
+    )
+    parser.add_argument(
+        '--past-centre',
+        type=float,
+        default=0.0,
+        metavar='SECONDS',
+        help="time from the paddle reaching the belt's middle until the end switch acts",
+    )
 
 
 def calibrate_belt(options: argparse.Namespace) -> None:
@@ -111,15 +157,20 @@ def calibrate_belt(options: argparse.Namespace) -> None:
     cell = _cell(options)
     use_encoder = options.encoder or parameters['belt_speed_source'] == 'encoder'
     marks = (_marks_by_hand if options.by_hand else _marks_in_beam)(
-        options, parameters, cell, use_encoder)
+        options, parameters, cell, use_encoder
+    )
     result = measure_belt(marks, options.length)
-    print(f'belt: {result.speed:.4f} m/s (deviation {result.speed_deviation:.4f}) over '
-          f'{result.repeats} x {options.length} m; the description says {cell.belt.speed}')
+    print(
+        f'belt: {result.speed:.4f} m/s (deviation {result.speed_deviation:.4f}) over '
+        f'{result.repeats} x {options.length} m; the description says {cell.belt.speed}'
+    )
     changes: dict[str, Any] = {}
     if result.steps_per_metre is not None:
         changes['encoder_steps_per_metre'] = round(result.steps_per_metre, 2)
-        print(f'encoder: {result.steps_per_metre:.2f} steps per metre (deviation '
-              f'{result.steps_deviation:.2f})')
+        print(
+            f'encoder: {result.steps_per_metre:.2f} steps per metre (deviation '
+            f'{result.steps_deviation:.2f})'
+        )
     _finish(options, {'belt.speed': round(result.speed, 4)}, {'camera': changes})
 
 
@@ -138,8 +189,10 @@ def calibrate_camera(options: argparse.Namespace) -> None:
     _print_camera(seen, cell)
     height, width = image.shape[:2]
     changes: dict[str, float] = {
-        'camera.image_width': width, 'camera.image_height': height,
-        'camera.field_of_view': round(height / seen.pixels_per_metre, 5)}
+        'camera.image_width': width,
+        'camera.image_height': height,
+        'camera.field_of_view': round(height / seen.pixels_per_metre, 5),
+    }
     for text in options.to_diverter:
         lane, _, metres = text.partition('=')
         try:
@@ -147,8 +200,10 @@ def calibrate_camera(options: argparse.Namespace) -> None:
         except ValueError:
             raise ConfigError(f'--to-diverter {text}: give LANE=METRES') from None
         x = cell.camera.x + seen.foremost + way
-        print(f'diverter {cell.lane(lane).name}: x = {x:.4f} m, {seen.foremost:.4f} m from the '
-              f'middle of the image to the board and {way} m on')
+        print(
+            f'diverter {cell.lane(lane).name}: x = {x:.4f} m, {seen.foremost:.4f} m from the '
+            f'middle of the image to the board and {way} m on'
+        )
         changes[f'lanes.{lane}.diverter_x'] = round(x, 4)
     _finish(options, changes, {})
 
@@ -162,30 +217,47 @@ def calibrate_diverter(options: argparse.Namespace) -> None:
         cell.lane(lane)
         print(f'lane {lane}: ', end='', flush=True)
         results[lane] = measure_diverter(
-            lane, lambda events: open_diverters(
-                options.output or parameters['output'], parameters,
-                [lane.name for lane in cell.lanes], events, confirm_time=options.timeout,
-                useful_time=options.timeout),
-            repeats=options.repeats, hold=float(parameters['stroke_time']), rest=options.rest,
-            timeout=options.timeout, progress=lambda _, delay: print(
-                '-' if delay is None else '.', end='', flush=True))
+            lane,
+            lambda events: open_diverters(
+                options.output or parameters['output'],
+                parameters,
+                [lane.name for lane in cell.lanes],
+                events,
+                confirm_time=options.timeout,
+                useful_time=options.timeout,
+            ),
+            repeats=options.repeats,
+            hold=float(parameters['stroke_time']),
+            rest=options.rest,
+            timeout=options.timeout,
+            progress=lambda _, delay: print('-' if delay is None else '.', end='', flush=True),
+        )
         seen = results[lane]
-        print(f' median {1000 * seen.median:.1f} ms, p99 {1000 * seen.p99:.1f} ms, '
-              f'{1000 * seen.smallest:.1f} to {1000 * seen.largest:.1f} ms, '
-              f'{seen.silent} of {seen.repeats} silent')
-    spread = (max(seen.largest for seen in results.values())
-              - min(seen.smallest for seen in results.values()))
+        print(
+            f' median {1000 * seen.median:.1f} ms, p99 {1000 * seen.p99:.1f} ms, '
+            f'{1000 * seen.smallest:.1f} to {1000 * seen.largest:.1f} ms, '
+            f'{seen.silent} of {seen.repeats} silent'
+        )
+    spread = max(seen.largest for seen in results.values()) - min(
+        seen.smallest for seen in results.values()
+    )
     lead = sum(seen.median for seen in results.values()) / len(results) - options.past_centre
     if lead < 0:
         raise CalibrationError(
-            f'--past-centre {options.past_centre} s is longer than the whole stroke')
+            f'--past-centre {options.past_centre} s is longer than the whole stroke'
+        )
     miss = 1000 * spread * cell.belt.speed
-    print(f'all lanes: {1000 * spread:.1f} ms between the fastest and the slowest stroke; at '
-          f'{cell.belt.speed} m/s that is {miss:.1f} mm of belt, the paddle is '
-          f'{1000 * cell.diverter.paddle_width:.0f} mm long')
+    print(
+        f'all lanes: {1000 * spread:.1f} ms between the fastest and the slowest stroke; at '
+        f'{cell.belt.speed} m/s that is {miss:.1f} mm of belt, the paddle is '
+        f'{1000 * cell.diverter.paddle_width:.0f} mm long'
+    )
     slowest = max(seen.p99 for seen in results.values())
-    _finish(options, {'diverter.lead_time': round(lead, 4)}, {
-        'actuator': {'confirm_timeout': math.ceil(20 * (2 * slowest + 0.05)) / 20}})
+    _finish(
+        options,
+        {'diverter.lead_time': round(lead, 4)},
+        {'actuator': {'confirm_timeout': math.ceil(20 * (2 * slowest + 0.05)) / 20}},
+    )
 
 
 def _cell(options: argparse.Namespace) -> CellDescription:
@@ -196,7 +268,8 @@ def _cell(options: argparse.Namespace) -> CellDescription:
 
 
 def _finish(
-    options: argparse.Namespace, cell: Mapping[str, float],
+    options: argparse.Namespace,
+    cell: Mapping[str, float],
     parameters: Mapping[str, Mapping[str, Any]],
 ) -> None:
     print('\nCell description:')
@@ -239,37 +312,43 @@ class _Marks:
 
 
 def _encoder(parameters: Mapping[str, Any]) -> GpioEncoder:
-    return GpioEncoder(
-        *parameters['encoder_pins'], lambda count, time_ns: None, time.monotonic_ns)
+    return GpioEncoder(*parameters['encoder_pins'], lambda count, time_ns: None, time.monotonic_ns)
 
 
 def _marks_in_beam(
-    options: argparse.Namespace, parameters: Mapping[str, Any], cell: CellDescription,
+    options: argparse.Namespace,
+    parameters: Mapping[str, Any],
+    cell: CellDescription,
     use_encoder: bool,
 ) -> Sequence[Mark]:
     encoder = _encoder(parameters) if use_encoder else None
     marks = _Marks(options.repeats + 1)
     barrier = LightBarrier(cell.belt.speed)
     lock = threading.Lock()
-    counts: list[int] = []      # at the edges of the mark that is passing
+    counts: list[int] = []  # at the edges of the mark that is passing
 
     def look(time_ns: int, broken: bool) -> None:
         middle = barrier.update(time_ns / 1e9, broken)
         if middle is not None:
-            marks.add(Mark(round(middle * 1e9),
-                           round((counts[0] + counts[-1]) / 2) if counts else None))
+            marks.add(
+                Mark(round(middle * 1e9), round((counts[0] + counts[-1]) / 2) if counts else None)
+            )
             counts.clear()
 
     def change(broken: bool, time_ns: int) -> None:
         with lock:
             if broken:
-                look(time_ns, False)    # the light before it may have ended a mark
+                look(time_ns, False)  # the light before it may have ended a mark
             look(time_ns, True)
             if encoder is not None:
                 counts.append(encoder.count)
+
     beam = GpioBreakBeam(
-        parameters['beam_pin'], change, time.monotonic_ns,
-        broken_high=parameters['beam_broken_high'])
+        parameters['beam_pin'],
+        change,
+        time.monotonic_ns,
+        broken_high=parameters['beam_broken_high'],
+    )
     print(f'waiting for a mark at the light barrier (GPIO {parameters["beam_pin"]}) ...')
     end = time.monotonic() + options.timeout
     try:
@@ -285,7 +364,9 @@ def _marks_in_beam(
 
 
 def _marks_by_hand(
-    options: argparse.Namespace, parameters: Mapping[str, Any], cell: CellDescription,
+    options: argparse.Namespace,
+    parameters: Mapping[str, Any],
+    cell: CellDescription,
     use_encoder: bool,
 ) -> Sequence[Mark]:
     encoder = _encoder(parameters) if use_encoder else None
@@ -311,22 +392,27 @@ def _picture(options: argparse.Namespace, parameters: Mapping[str, Any]) -> Any:
     capture = cv2.VideoCapture(int(device) if device.isdigit() else device)
     try:
         frame = None
-        for _ in range(10):     # the first ones are taken before exposure has settled
+        for _ in range(10):  # the first ones are taken before exposure has settled
             good, frame = capture.read()
             if not good:
                 raise CalibrationError(
                     f'camera {device} delivers no frame; check that it is plugged in and that no '
-                    'other program holds it, or give a picture with --image')
+                    'other program holds it, or give a picture with --image'
+                )
         return frame[:, :, ::-1]
     finally:
         capture.release()
 
 
 def _print_camera(seen: CameraMeasurement, cell: CellDescription) -> None:
-    print(f'scale: {seen.pixels_per_metre:.1f} pixels per metre along the belt, {seen.across:.1f} '
-          f'across; the description says {cell.camera.pixels_per_metre:.1f}')
-    print(f'board: turned by {seen.rotation:+.2f} degrees, scale differs by '
-          f'{100 * seen.tilt:+.2f} % from end to end, corners within {seen.residual:.2f} pixels')
+    print(
+        f'scale: {seen.pixels_per_metre:.1f} pixels per metre along the belt, {seen.across:.1f} '
+        f'across; the description says {cell.camera.pixels_per_metre:.1f}'
+    )
+    print(
+        f'board: turned by {seen.rotation:+.2f} degrees, scale differs by '
+        f'{100 * seen.tilt:+.2f} % from end to end, corners within {seen.residual:.2f} pixels'
+    )
     if abs(seen.rotation) > 2:
         print('turn the camera, or the board, so that both are square to the belt')
     if abs(seen.tilt) > 0.03 or abs(seen.pixels_per_metre / seen.across - 1) > 0.03:

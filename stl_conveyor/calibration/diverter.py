@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How long a diverter takes from its command to its confirmed motion."""
+
 from __future__ import annotations
 
 import queue
@@ -32,8 +33,13 @@ class DelayMeasurement:
 
 
 def measure_diverter(
-    lane: str, make_diverters: Callable[[DiverterEvents], Diverters], *, repeats: int = 20,
-    hold: float = 0.2, rest: float = 0.4, timeout: float = 1.0,
+    lane: str,
+    make_diverters: Callable[[DiverterEvents], Diverters],
+    *,
+    repeats: int = 20,
+    hold: float = 0.2,
+    rest: float = 0.4,
+    timeout: float = 1.0,
     progress: Callable[[int, float | None], None] = lambda index, delay: None,
 ) -> DelayMeasurement:
     """Push `repeats` times and measure each delay.
@@ -57,10 +63,14 @@ def measure_diverter(
             ready.set()
         else:
             reports.put(('failed', time.monotonic(), reason))
-    diverters = make_diverters(DiverterEvents(
-        confirmed=lambda name, serial: reports.put(('confirmed', time.monotonic(), '')),
-        failed=lambda name, serial, reason: reports.put(('failed', time.monotonic(), reason)),
-        connected=connected))
+
+    diverters = make_diverters(
+        DiverterEvents(
+            confirmed=lambda name, serial: reports.put(('confirmed', time.monotonic(), '')),
+            failed=lambda name, serial, reason: reports.put(('failed', time.monotonic(), reason)),
+            connected=connected,
+        )
+    )
     delays: list[float] = []
     try:
         if diverters.connects:
@@ -75,7 +85,8 @@ def measure_diverter(
             time.sleep(rest)
         if not delays:
             raise CalibrationError(
-                f'lane {lane}: none of {repeats} strokes was confirmed; {diverters.remedy(lane)}')
+                f'lane {lane}: none of {repeats} strokes was confirmed; {diverters.remedy(lane)}'
+            )
     finally:
         diverters.close()
     return summarise(delays, repeats)
@@ -86,13 +97,20 @@ def summarise(delays: Sequence[float], repeats: int) -> DelayMeasurement:
     ordered = np.sort(np.asarray(delays, float))
     return DelayMeasurement(
         median=float(np.quantile(ordered, 0.5)),
-        p99=float(np.quantile(ordered, 0.99, method='higher')), smallest=float(ordered[0]),
-        largest=float(ordered[-1]), repeats=repeats, silent=repeats - len(ordered))
+        p99=float(np.quantile(ordered, 0.99, method='higher')),
+        smallest=float(ordered[0]),
+        largest=float(ordered[-1]),
+        repeats=repeats,
+        silent=repeats - len(ordered),
+    )
 
 
 def _stroke(
-    lane: str, serial: int, diverters: Diverters,
-    reports: queue.SimpleQueue[tuple[str, float, str]], timeout: float,
+    lane: str,
+    serial: int,
+    diverters: Diverters,
+    reports: queue.SimpleQueue[tuple[str, float, str]],
+    timeout: float,
 ) -> float | None:
     while not reports.empty():
         kind, _, reason = reports.get()

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Read parameter files without ROS, and change values in YAML files without losing comments."""
+
 from __future__ import annotations
 
 import re
@@ -45,8 +46,10 @@ def _read_node(node: str, path: str | Path) -> dict[str, Any]:
 
 def parameter_lines(node: str, values: Mapping[str, Any]) -> str:
     """Return the lines of a parameter file that set values of a node."""
-    return ''.join([f'/**/{node}:\n  ros__parameters:\n']
-                   + [f'    {name}: {_text(value)}\n' for name, value in values.items()])
+    return ''.join(
+        [f'/**/{node}:\n  ros__parameters:\n']
+        + [f'    {name}: {_text(value)}\n' for name, value in values.items()]
+    )
 
 
 def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> None:
@@ -58,20 +61,25 @@ def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> No
     path = Path(path)
     text = _read_or(path, 'config/device.yaml')
     section = re.search(
-        rf'^\S*\b{re.escape(node)}:[^\n]*\n(?:(?:[ \t#][^\n]*)?\n)*', text, re.MULTILINE)
+        rf'^\S*\b{re.escape(node)}:[^\n]*\n(?:(?:[ \t#][^\n]*)?\n)*', text, re.MULTILINE
+    )
     if section is None:
         raise ConfigError(f'{path}: has no section for {node}; add\n{parameter_lines(node, {})}')
     changed = section.group(0)
     for name, value in values.items():
         changed, count = re.subn(
             rf'^(\s+{re.escape(name)}: *)[^\n#]*?( *#[^\n]*)?$',
-            lambda found, value=value: f'{found[1]}{_text(value)}{found[2] or ""}', changed,
-            count=1, flags=re.MULTILINE)
+            lambda found, value=value: f'{found[1]}{_text(value)}{found[2] or ""}',
+            changed,
+            count=1,
+            flags=re.MULTILINE,
+        )
         if not count:
             raise ConfigError(
                 f'{path}: has no line for {name} of {node}; add\n'
-                f'{parameter_lines(node, {name: value})}')
-    path.write_text(text[:section.start()] + changed + text[section.end():], encoding='utf-8')
+                f'{parameter_lines(node, {name: value})}'
+            )
+    path.write_text(text[: section.start()] + changed + text[section.end() :], encoding='utf-8')
 
 
 def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
@@ -89,20 +97,27 @@ def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
         section, *rest = key.split('.')
         if section == 'lanes':
             lane, name = rest
-            pattern = (rf'(- *\{{[^}}\n]*\bname: *{re.escape(lane)}\b[^}}\n]*\b{name}: *)'
-                       r'[-+.\deE]+')
+            pattern = (
+                rf'(- *\{{[^}}\n]*\bname: *{re.escape(lane)}\b[^}}\n]*\b{name}: *)'
+                r'[-+.\deE]+'
+            )
         else:
             pattern = rf'(^{section}:[^\n]*\n(?:(?:[ #][^\n]*)?\n)*?\s+{rest[0]}: *)[-+.\deE]+'
         text, count = re.subn(
-            pattern, lambda found, value=value: f'{found[1]}{_text(value)}', text, count=1,
-            flags=re.MULTILINE)
+            pattern,
+            lambda found, value=value: f'{found[1]}{_text(value)}',
+            text,
+            count=1,
+            flags=re.MULTILINE,
+        )
         if not count:
             raise ConfigError(f'{path}: has no line for {key}; write {key}: {_text(value)} there')
     try:
         CellDescription.from_mapping(yaml.safe_load(text))
     except ConfigError as error:
-        raise ConfigError(f'{path}: is not changed, because of what was measured: {error}') \
-            from error
+        raise ConfigError(
+            f'{path}: is not changed, because of what was measured: {error}'
+        ) from error
     path.write_text(text, encoding='utf-8')
 
 

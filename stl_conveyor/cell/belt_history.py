@@ -1,12 +1,13 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Where the belt was, from reports of an encoder that somebody else reads."""
+
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
 
-STANDSTILL = 0.001      # m/s; what is slower does not bring an item to a diverter
+STANDSTILL = 0.001  # m/s; what is slower does not bring an item to a diverter
 
 
 class BeltHistory:
@@ -17,7 +18,7 @@ class BeltHistory:
     """
 
     def __init__(
-        self, *, silence_ns: int = 1_000_000_000, history_ns: int = 60_000_000_000,
+        self, *, silence_ns: int = 1_000_000_000, history_ns: int = 60_000_000_000
     ) -> None:
         """Know nothing."""
         self._silence_ns = silence_ns
@@ -31,7 +32,7 @@ class BeltHistory:
         if reports and time_ns <= reports[-1][0]:
             return
         if reports and abs(position - reports[-1][1]) > 10.0:
-            reports.clear()     # another origin
+            reports.clear()  # another origin
         reports.append((time_ns, position))
         self._speed = speed
         while reports[0][0] < time_ns - self._history_ns:

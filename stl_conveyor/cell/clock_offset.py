@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How far another machine's clock is from ours, from the stamps of messages it sends."""
+
 from __future__ import annotations
 
 from collections import deque
@@ -17,7 +18,7 @@ class ClockOffsetEstimator:
 
     def __init__(self, *, capacity: int = 8, horizon_ns: int = 10_000_000_000) -> None:
         """Keep the newest `capacity` messages that are no older than `horizon_ns`."""
-        self._stamps: deque[tuple[int, int]] = deque(maxlen=capacity)      # steady time, bound
+        self._stamps: deque[tuple[int, int]] = deque(maxlen=capacity)  # steady time, bound
         self._round_trips: deque[tuple[int, int]] = deque(maxlen=capacity)
         self._horizon_ns = horizon_ns
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Deadlines and the arithmetic of an item's time budget."""
+
 from __future__ import annotations
 
 import math
@@ -10,7 +11,7 @@ from stl_conveyor.cell.description import NS_PER_SECOND, CellDescription
 
 
 def sorting_deadline(
-    capture_ns: int, cell: CellDescription, belt_speed: float | None = None,
+    capture_ns: int, cell: CellDescription, belt_speed: float | None = None
 ) -> int:
     """Return the instant (ns, clock of the capture) by which an item's diverter must be commanded.
 
@@ -36,7 +37,7 @@ def longest_decision_ns(cell: CellDescription, speed_tolerance: float) -> int:
 
 
 def stroke_time_ns(
-    capture_ns: int, deadline_ns: int, cell: CellDescription, lane_name: str,
+    capture_ns: int, deadline_ns: int, cell: CellDescription, lane_name: str
 ) -> int:
     """Return when (ns, clock of the capture) the diverter of a lane must be commanded.
 
@@ -72,8 +73,13 @@ class DelayEstimator:
     """
 
     def __init__(
-        self, *, initial_ns: int, maximum_ns: int, quantile: float = 0.9,
-        capacity: int = 32, horizon_ns: int = 30_000_000_000,
+        self,
+        *,
+        initial_ns: int,
+        maximum_ns: int,
+        quantile: float = 0.9,
+        capacity: int = 32,
+        horizon_ns: int = 30_000_000_000,
     ) -> None:
         """Start from `initial_ns`, which holds until there are samples."""
         if not 0 <= initial_ns <= maximum_ns:

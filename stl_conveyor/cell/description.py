@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The one description of the cell, from which simulators and deadlines are made."""
+
 from __future__ import annotations
 
 import math
@@ -91,13 +92,15 @@ class CellDescription:
             ConfigError: Naming the file and the key that is missing, unknown or wrong.
         """
         import yaml
+
         try:
             text = Path(path).read_text(encoding='utf-8')
             content = yaml.safe_load(text)
         except OSError as error:
             raise ConfigError(
                 f'{path}: cannot read the cell description ({error.strerror}); '
-                'set cell_file to a file like config/cell.yaml') from error
+                'set cell_file to a file like config/cell.yaml'
+            ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f'{path}: not valid YAML: {error}') from error
         try:
@@ -163,7 +166,8 @@ class CellDescription:
     def decision_time_ns(self) -> int:
         """Return the nanoseconds from the capture stamp to the deadline."""
         return self._travel_ns(self.first_diverter_x) - round(
-            self.diverter.lead_time * NS_PER_SECOND)
+            self.diverter.lead_time * NS_PER_SECOND
+        )
 
     def fire_time_ns(self, capture_ns: int, lane_name: str) -> int:
         """Return when (ns, clock of the capture) the diverter of a lane must be fired.
@@ -179,7 +183,8 @@ class CellDescription:
 
     def _check_geometry(self) -> None:
         positive = {
-            'belt.speed': self.belt.speed, 'belt.width': self.belt.width,
+            'belt.speed': self.belt.speed,
+            'belt.width': self.belt.width,
             'camera.height': self.camera.height,
             'camera.field_of_view': self.camera.field_of_view,
             'camera.image_width': self.camera.image_width,
@@ -191,17 +196,21 @@ class CellDescription:
         for key, value in positive.items():
             if value <= 0:
                 raise ConfigError(f'{key}: {value} is not positive')
-        for key, value in (('camera.exposure', self.camera.exposure),
-                           ('diverter.lead_time', self.diverter.lead_time)):
+        for key, value in (
+            ('camera.exposure', self.camera.exposure),
+            ('diverter.lead_time', self.diverter.lead_time),
+        ):
             if value < 0:
                 raise ConfigError(f'{key}: {value} is negative')
         if not self.belt.start < self.break_beam.x < self.camera.x < self.belt.end:
             raise ConfigError(
-                'break_beam.x, camera.x: along the belt must come start, beam, camera, end')
+                'break_beam.x, camera.x: along the belt must come start, beam, camera, end'
+            )
         largest = min(self.camera.image_width, self.camera.image_height)
         if self.camera.crop_size > largest:
             raise ConfigError(
-                f'camera.crop_size: {self.camera.crop_size} does not fit the image ({largest})')
+                f'camera.crop_size: {self.camera.crop_size} does not fit the image ({largest})'
+            )
         names = [lane.name for lane in self.lanes]
         for i, lane in enumerate(self.lanes):
             if lane.name == self.reject_lane or lane.name in names[:i]:
@@ -209,7 +218,8 @@ class CellDescription:
             if not self.camera.x < lane.diverter_x <= self.belt.end:
                 raise ConfigError(
                     f'lanes[{i}].diverter_x: {lane.diverter_x} is not between the camera '
-                    'and the end of the belt')
+                    'and the end of the belt'
+                )
         classes = [class_id for lane in self.lanes for class_id in lane.classes]
         for class_id in classes:
             if classes.count(class_id) > 1:
@@ -217,7 +227,8 @@ class CellDescription:
         if self.decision_time_ns <= 0:
             raise ConfigError(
                 'diverter.lead_time: the first diverter must be commanded before the item is '
-                'seen; move it away from the camera or slow the belt')
+                'seen; move it away from the camera or slow the belt'
+            )
 
 
 def _check_keys(content: Any, cls: type, where: str) -> None:
@@ -238,7 +249,8 @@ def _section(cls: type, content: Any, where: str) -> Any:
     for field in fields(cls):
         key = f'{where}.{field.name}'
         values[field.name] = (_integer if field.type == 'int' else _number)(
-            content[field.name], key)
+            content[field.name], key
+        )
     return cls(**values)
 
 
@@ -250,7 +262,8 @@ def _lane(content: Any, where: str) -> Lane:
     return Lane(
         name=_text(content['name'], f'{where}.name'),
         diverter_x=_number(content['diverter_x'], f'{where}.diverter_x'),
-        classes=tuple(_text(name, f'{where}.classes') for name in classes))
+        classes=tuple(_text(name, f'{where}.classes') for name in classes),
+    )
 
 
 def _number(value: Any, key: str) -> float:

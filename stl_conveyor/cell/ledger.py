@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Who gets which outcome: every captured item exactly one, in time, with the best answer."""
+
 from __future__ import annotations
 
 import enum
@@ -33,9 +34,9 @@ class Admission(enum.Enum):
     """What became of a capture that was handed to the ledger."""
 
     ACCEPTED = 'accepted'
-    ACT_AT_ONCE = 'act_at_once'       # accepted, but its deadline is past or absurdly far
-    DUPLICATE = 'duplicate_capture'   # this very item is known already
-    CONFLICT = 'item_id_conflict'     # another item has the number; see ItemLedger.capture
+    ACT_AT_ONCE = 'act_at_once'  # accepted, but its deadline is past or absurdly far
+    DUPLICATE = 'duplicate_capture'  # this very item is known already
+    CONFLICT = 'item_id_conflict'  # another item has the number; see ItemLedger.capture
     BAD_ID = 'item_id_zero'
 
 
@@ -43,11 +44,11 @@ class Verdict(enum.Enum):
     """What became of an answer that was handed to the ledger."""
 
     ACCEPTED = 'accepted'
-    EARLY = 'early_answer'            # its capture has not arrived yet: kept for a while
+    EARLY = 'early_answer'  # its capture has not arrived yet: kept for a while
     NOT_BETTER = 'answer_not_better'  # a duplicate, or overtaken by a better one
-    LATE = 'late_answer'              # the item has its outcome already
-    STALE = 'stale_answer'            # about another item that had the same number
-    BAD = 'bad_answer'                # a score outside 0..1 or a source that does not exist
+    LATE = 'late_answer'  # the item has its outcome already
+    STALE = 'stale_answer'  # about another item that had the same number
+    BAD = 'bad_answer'  # a score outside 0..1 or a source that does not exist
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,14 @@ class ItemLedger:
     """
 
     def __init__(
-        self, *, guard_ns: int, longest_ns: int, max_open: int = 256, max_early: int = 64,
-        early_ns: int = 2_000_000_000, history: int = 4096,
+        self,
+        *,
+        guard_ns: int,
+        longest_ns: int,
+        max_open: int = 256,
+        max_early: int = 64,
+        early_ns: int = 2_000_000_000,
+        history: int = 4096,
     ) -> None:
         """Create an empty ledger.
 
@@ -127,7 +134,7 @@ class ItemLedger:
         self._queue: list[tuple[int, ItemKey]] = []
         self._early: OrderedDict[tuple[ItemKey, AnswerSource], Answer] = OrderedDict()
         self._decided: OrderedDict[ItemKey, None] = OrderedDict()
-        self._stamps: dict[int, int] = {}       # of the item last decided, by number
+        self._stamps: dict[int, int] = {}  # of the item last decided, by number
 
     @property
     def open_items(self) -> int:
@@ -180,9 +187,13 @@ class ItemLedger:
         Of two edge answers the one behind which more bytes stand counts, in whatever order they
         come; of two local answers the first.
         """
-        if (key.item_id <= 0 or answer.source not in (AnswerSource.LOCAL, AnswerSource.EDGE)
-                or not math.isfinite(answer.score) or not 0.0 <= answer.score <= 1.0
-                or not answer.class_id):
+        if (
+            key.item_id <= 0
+            or answer.source not in (AnswerSource.LOCAL, AnswerSource.EDGE)
+            or not math.isfinite(answer.score)
+            or not 0.0 <= answer.score <= 1.0
+            or not answer.class_id
+        ):
             return Verdict.BAD
         item = self._open.get(key.item_id)
         if item is not None and item.key == key:
@@ -231,9 +242,15 @@ class ItemLedger:
             if self._stamps[oldest.item_id] == oldest.stamp_ns:
                 del self._stamps[oldest.item_id]
         return Decision(
-            key=key, answer=item.edge or item.local, local=item.local, edge=item.edge,
-            admitted_ns=item.admitted_ns, decided_ns=now_ns,
-            slack_ns=item.deadline_ns - now_ns, absurd=item.absurd)
+            key=key,
+            answer=item.edge or item.local,
+            local=item.local,
+            edge=item.edge,
+            admitted_ns=item.admitted_ns,
+            decided_ns=now_ns,
+            slack_ns=item.deadline_ns - now_ns,
+            absurd=item.absurd,
+        )
 
     def _keep_early(self, key: ItemKey, answer: Answer, now_ns: int) -> Verdict:
         while self._early:

@@ -1,11 +1,12 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """From breaks of a light barrier to items: when each one's middle passed it."""
+
 from __future__ import annotations
 
 import math
 
-BEAM_MERGE = 0.012         # m of light between two breaks that still is one item
+BEAM_MERGE = 0.012  # m of light between two breaks that still is one item
 
 
 class LightBarrier:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How far the belt has moved, and how fast it runs: by description, or by an encoder."""
+
 from __future__ import annotations
 
 import enum
@@ -14,10 +15,10 @@ from typing import Protocol
 class BeltState(enum.Enum):
     """What an encoder says about a belt."""
 
-    UNKNOWN = 'unknown'         # no step yet, and not long enough without one
+    UNKNOWN = 'unknown'  # no step yet, and not long enough without one
     RUNNING = 'running'
     STOPPED = 'stopped'
-    OFF_SPEED = 'off_speed'     # outside the tolerance: it slips, or scale or drive are wrong
+    OFF_SPEED = 'off_speed'  # outside the tolerance: it slips, or scale or drive are wrong
     REVERSED = 'reversed'
 
 
@@ -75,8 +76,13 @@ class EncoderBelt:
     """
 
     def __init__(
-        self, metres_per_step: float, *, expected_speed: float, tolerance: float,
-        window_ns: int = 300_000_000, stop_ns: int = 500_000_000,
+        self,
+        metres_per_step: float,
+        *,
+        expected_speed: float,
+        tolerance: float,
+        window_ns: int = 300_000_000,
+        stop_ns: int = 500_000_000,
         history_ns: int = 3_000_000_000,
     ) -> None:
         """Start at position 0.
@@ -89,14 +95,15 @@ class EncoderBelt:
         """
         if metres_per_step <= 0 or expected_speed <= 0 or not 0 <= tolerance < 1:
             raise ValueError(
-                'metres_per_step and expected_speed must be positive, tolerance within 0..1')
+                'metres_per_step and expected_speed must be positive, tolerance within 0..1'
+            )
         self._scale = metres_per_step
         self._expected = expected_speed
         self._tolerance = tolerance
         self._window_ns = window_ns
         self._stop_ns = stop_ns
         self._history_ns = history_ns
-        self._steps: deque[tuple[int, int]] = deque()       # time, count
+        self._steps: deque[tuple[int, int]] = deque()  # time, count
         self._asked_ns: int | None = None
         self._lock = threading.Lock()
 
@@ -105,7 +112,7 @@ class EncoderBelt:
         with self._lock:
             steps = self._steps
             if steps and time_ns < steps[-1][0]:
-                steps.clear()       # the clock was set back: the past has no order any more
+                steps.clear()  # the clock was set back: the past has no order any more
             steps.append((time_ns, count))
             while len(steps) > 2 and steps[1][0] < time_ns - self._history_ns:
                 steps.popleft()

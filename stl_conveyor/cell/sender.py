@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pace one item's packets to the network, and stop as soon as more would be a waste."""
+
 from __future__ import annotations
 
 import enum
@@ -78,7 +79,11 @@ class StreamSender:
     """
 
     def __init__(
-        self, packet_sizes: Sequence[int], *, byte_budget: int, deadline_ns: int,
+        self,
+        packet_sizes: Sequence[int],
+        *,
+        byte_budget: int,
+        deadline_ns: int,
         settings: PacingSettings,
     ) -> None:
         """Prepare to send packets of these payload sizes.
@@ -90,12 +95,12 @@ class StreamSender:
         self._budget = byte_budget
         self._deadline_ns = deadline_ns
         self._settings = settings
-        self._flying: dict[int, int] = {}            # sequence -> time of sending
-        self._order: list[int] = []                  # sequences in the order of sending
-        self._waiting = list(range(len(self._sizes) - 1, -1, -1))   # most important last
+        self._flying: dict[int, int] = {}  # sequence -> time of sending
+        self._order: list[int] = []  # sequences in the order of sending
+        self._waiting = list(range(len(self._sizes) - 1, -1, -1))  # most important last
         self._resends: dict[int, int] = {}
         self._arrived: set[int] = set()
-        self._unanswered: tuple[int, int] | None = None   # the last sent: sequence, time
+        self._unanswered: tuple[int, int] | None = None  # the last sent: sequence, time
         self._spent = 0
         self._sent = 0
         self._stop = StopReason.NONE
@@ -116,7 +121,7 @@ class StreamSender:
             self._stop = reason
 
     def arrived(
-        self, sequence: int, *, satisfied: bool = False, answered: bool = False,
+        self, sequence: int, *, satisfied: bool = False, answered: bool = False
     ) -> int | None:
         """Take in the feedback about one packet.
 
@@ -130,13 +135,13 @@ class StreamSender:
         if sequence in self._flying:
             sent_ns = self._flying.pop(sequence)
             place = self._order.index(sequence)
-            overtaken, self._order = self._order[:place], self._order[place + 1:]
+            overtaken, self._order = self._order[:place], self._order[place + 1 :]
             for lost in overtaken:
                 self._lose(lost)
         if 0 <= sequence < len(self._sizes):
             self._arrived.add(sequence)
             if sequence in self._waiting and sequence in self._resends:
-                self._waiting.remove(sequence)       # late, not lost
+                self._waiting.remove(sequence)  # late, not lost
         if answered and self._unanswered is not None and sequence >= self._unanswered[0]:
             self._unanswered = None
         if satisfied:
@@ -191,20 +196,23 @@ class StreamSender:
         overhead = self._settings.overhead_bytes
         flying = sum(self._sizes[other] + overhead for other in self._flying)
         return bool(flying) and (
-            flying + self._sizes[sequence] + overhead > self._settings.window_bytes)
+            flying + self._sizes[sequence] + overhead > self._settings.window_bytes
+        )
 
     def _could_resend(self) -> bool:
         return any(
             self._resends.get(sequence, 0) < self._settings.max_resends
-            and not self._over_budget(sequence) for sequence in self._flying)
+            and not self._over_budget(sequence)
+            for sequence in self._flying
+        )
 
     def _next_expiry_ns(self) -> int:
         return min(self._flying.values()) + self._settings.loss_timeout_ns
 
     def _expire(self, now_ns: int) -> None:
         for sequence in [
-                s for s in self._order
-                if now_ns - self._flying[s] >= self._settings.loss_timeout_ns]:
+            s for s in self._order if now_ns - self._flying[s] >= self._settings.loss_timeout_ns
+        ]:
             self._order.remove(sequence)
             self._lose(sequence)
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """When each diverter moves out and back, and whether it confirmed that it did."""
+
 from __future__ import annotations
 
 import heapq
@@ -164,7 +165,7 @@ class StrokeSchedule(Generic[ItemT]):
         return None
 
     def confirm(
-        self, lane: str, now_ns: int, serial: int | None = None,
+        self, lane: str, now_ns: int, serial: int | None = None
     ) -> Confirmation[ItemT] | None:
         """Take in that a diverter was seen out; return the stroke that this confirms, if any.
 
@@ -175,7 +176,8 @@ class StrokeSchedule(Generic[ItemT]):
             if serial is None or each.stroke.serial == serial:
                 self._lanes[lane].open.remove(each)
                 return Confirmation(
-                    each.stroke, each.lateness_ns, max(0, now_ns - each.commanded_ns))
+                    each.stroke, each.lateness_ns, max(0, now_ns - each.commanded_ns)
+                )
         return None
 
     def withdraw(self, stroke: Stroke[ItemT]) -> bool:

@@ -1,10 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The command `stl-conveyor collect`: what passes under the camera goes into the folder of a label.
+"""The command `stl-conveyor collect`: what passes under the camera goes into a label's folder.
 
 Images come from a running cell's topic `capture`, from a camera that OpenCV opens, or from a
 folder.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -39,25 +40,33 @@ class ItemCropper:
     the item is found by its difference to the belt.
     """
 
-    def __init__(self, cell: CellDescription, trigger: str, travel: str, threshold: float,
-                 min_area: int, collect: Callable[[NDArray[np.uint8]], None]) -> None:
+    def __init__(
+        self,
+        cell: CellDescription,
+        trigger: str,
+        travel: str,
+        threshold: float,
+        min_area: int,
+        collect: Callable[[NDArray[np.uint8]], None],
+    ) -> None:
         """Take the camera and the belt of a cell; `collect` gets crops u8[S, S, 3]."""
         self._size = cell.camera.crop_size
         self._travel = Travel[travel.upper()]
         self._detector = ItemDetector(self._travel, threshold=threshold, min_area=min_area)
         self._passages = PassageTrigger(
-            self._travel, cell.belt.speed * cell.camera.pixels_per_metre)
+            self._travel, cell.belt.speed * cell.camera.pixels_per_metre
+        )
         self._by_image = trigger == 'image'
         self._collect = collect
 
     def on_frame(self, image: NDArray[np.uint8], stamp_ns: int, _: str = '') -> None:
         """Take in a frame u8[H, W, 3] with its time."""
         if not self._by_image:
-            self._collect(crop_square(image, (image.shape[0] - 1) / 2,
-                                      (image.shape[1] - 1) / 2, self._size))
+            self._collect(
+                crop_square(image, (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2, self._size)
+            )
             return
-        for item in self._passages.passed(
-                self._detector.detect(image), image.shape[:2], stamp_ns):
+        for item in self._passages.passed(self._detector.detect(image), image.shape[:2], stamp_ns):
             self._collect(crop_square(image, item.row, item.column, self._size))
 
     def on_picture(self, image: NDArray[np.uint8], _: int = 0, __: str = '') -> None:
@@ -81,12 +90,14 @@ class SourceHost:
 
     def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """Return the callback with this package's errors shown instead of raised."""
+
         def call(*arguments: Any) -> None:
             try:
                 callback(*arguments)
             except ConveyorError as error:
                 self.skipped += 1
                 self._warn(f'left out: {error}')
+
         return call
 
     def every(self, period: float, callback: Callable[[], None]) -> SimpleNamespace:
@@ -115,8 +126,15 @@ class SourceHost:
 
 
 def collect_from_source(
-    collector: Collector, cell: CellDescription, *, device: str = '', folder: str = '',
-    trigger: str = 'image', travel: str = 'up', threshold: float = 24.0, min_area: int = 400,
+    collector: Collector,
+    cell: CellDescription,
+    *,
+    device: str = '',
+    folder: str = '',
+    trigger: str = 'image',
+    travel: str = 'up',
+    threshold: float = 24.0,
+    min_area: int = 400,
     warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> None:
     """Collect from an OpenCV device or a folder of images until `collector.done` is set.
@@ -143,24 +161,34 @@ def _collect(options: argparse.Namespace) -> None:
     if options.device and options.folder:
         raise ConfigError('--device and --folder: give one of them')
     collector = Collector(LabelFolder(options.out, options.label), options.count)
-    before = {number: signal.signal(number, lambda *_: collector.done.set())
-              for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda *_: collector.done.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         if options.device or options.folder:
             cell = CellDescription.load(options.cell or share_path('config/cell.yaml'))
             collect_from_source(
-                collector, cell, device=options.device, folder=options.folder,
-                trigger=options.trigger, travel=options.travel, threshold=options.threshold,
-                min_area=options.min_area)
+                collector,
+                cell,
+                device=options.device,
+                folder=options.folder,
+                trigger=options.trigger,
+                travel=options.travel,
+                threshold=options.threshold,
+                min_area=options.min_area,
+            )
         else:
             try:
                 from stl_conveyor.nodes.device.item_collector import collect_from_cell
             except ImportError as error:
                 raise MissingDependency(
                     f'collecting from a cell needs ROS 2 ({error}): source its setup file, or '
-                    'give --device or --folder') from error
-            collect_from_cell(collector, options.namespace,
-                              warn=lambda text: print(f'\n{text}', file=sys.stderr))
+                    'give --device or --folder'
+                ) from error
+            collect_from_cell(
+                collector, options.namespace, warn=lambda text: print(f'\n{text}', file=sys.stderr)
+            )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -170,26 +198,44 @@ def _collect(options: argparse.Namespace) -> None:
 def add_collect(commands: Any) -> None:
     """Add the command to the parsers of `stl-conveyor`."""
     collect = commands.add_parser(
-        'collect', help='put what passes under the camera into the folder of a label',
+        'collect',
+        help='put what passes under the camera into the folder of a label',
         description='Without --device or --folder, the items of a running cell are taken from '
-        'its topic capture. Ctrl-C ends; call it again to go on or for the next label.')
+        'its topic capture. Ctrl-C ends; call it again to go on or for the next label.',
+    )
     collect.set_defaults(run=_collect)
     collect.add_argument('--out', type=Path, required=True, help='the folder of all classes')
     collect.add_argument('--label', required=True, help='the class of what passes now')
-    collect.add_argument('--count', type=int, default=0,
-                         help='stop after so many new pictures (0: at Ctrl-C)')
+    collect.add_argument(
+        '--count', type=int, default=0, help='stop after so many new pictures (0: at Ctrl-C)'
+    )
     collect.add_argument('--namespace', default='', help='of the cell, with ROS')
-    collect.add_argument('--device', default='', help='a camera that OpenCV opens: a path or a '
-                         'number; needs no ROS')
-    collect.add_argument('--folder', default='', help='a folder of pictures, each of one item; '
-                         'needs no ROS')
-    collect.add_argument('--trigger', choices=('image', 'frame'), default='image',
-                         help='with --device: what makes an item; default: found in the image '
-                         'against the empty belt, which must be seen first')
+    collect.add_argument(
+        '--device', default='', help='a camera that OpenCV opens: a path or a number; needs no ROS'
+    )
+    collect.add_argument(
+        '--folder', default='', help='a folder of pictures, each of one item; needs no ROS'
+    )
+    collect.add_argument(
+        '--trigger',
+        choices=('image', 'frame'),
+        default='image',
+        help='with --device: what makes an item; default: found in the image '
+        'against the empty belt, which must be seen first',
+    )
     collect.add_argument('--cell', type=Path, help='cell description (YAML) with belt and camera')
-    collect.add_argument('--travel', choices=('up', 'down', 'left', 'right'), default='up',
-                         help='where the belt carries things in the image')
-    collect.add_argument('--threshold', type=float, default=24.,
-                         help='difference of grey values between item and belt')
-    collect.add_argument('--min-area', type=int, default=400,
-                         help='pixels that an item has at least')
+    collect.add_argument(
+        '--travel',
+        choices=('up', 'down', 'left', 'right'),
+        default='up',
+        help='where the belt carries things in the image',
+    )
+    collect.add_argument(
+        '--threshold',
+        type=float,
+        default=24.0,
+        help='difference of grey values between item and belt',
+    )
+    collect.add_argument(
+        '--min-area', type=int, default=400, help='pixels that an item has at least'
+    )

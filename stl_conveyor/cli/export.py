@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Hand a model folder on: verified, self-contained, as a folder or a zip file."""
+
 from __future__ import annotations
 
 import argparse
@@ -37,22 +38,25 @@ def check_models(path: str | Path) -> ModelFolder:
         folder.path(role)
     for role in ('weak', 'strong'):
         classifier = Classifier(folder.path(role))
-        if (classifier.labels, classifier.image_size) != (
-                len(folder.labels), folder.image_size):
+        if (classifier.labels, classifier.image_size) != (len(folder.labels), folder.image_size):
             raise ModelFileError(
                 f'{folder.path(role)}: has {classifier.labels} labels and images of '
                 f'{classifier.image_size}, the manifest says {len(folder.labels)} and '
-                f'{folder.image_size}; train the {role} model again')
+                f'{folder.image_size}; train the {role} model again'
+            )
     encoder, decoder = Encoder(folder), Decoder(folder)
     if encoder.spec.image_size != folder.image_size:
         raise ModelFileError(
             f'{folder.path("encoder")}: is for images of {encoder.spec.image_size}, the manifest '
-            f'says {folder.image_size}; train the codec again')
+            f'says {folder.image_size}; train the codec again'
+        )
     del decoder
     estimator = RewardEstimator.load(folder.path('reward'))
     if estimator.classes != len(folder.labels):
-        raise ModelFileError(f'{folder.path("reward")}: knows {estimator.classes} classes, the '
-                             f'manifest {len(folder.labels)}; fit the reward again')
+        raise ModelFileError(
+            f'{folder.path("reward")}: knows {estimator.classes} classes, the '
+            f'manifest {len(folder.labels)}; fit the reward again'
+        )
     return folder
 
 
@@ -79,8 +83,9 @@ def export_models(models: str | Path, out: str | Path) -> Path:
     if out.suffix.lower() == '.zip':
         with zipfile.ZipFile(partial, 'w', zipfile.ZIP_DEFLATED) as archive:
             for name, data in files.items():
-                archive.writestr(zipfile.ZipInfo(f'{out.stem}/{name}', _ZIP_TIME), data,
-                                 zipfile.ZIP_DEFLATED)
+                archive.writestr(
+                    zipfile.ZipInfo(f'{out.stem}/{name}', _ZIP_TIME), data, zipfile.ZIP_DEFLATED
+                )
         with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
             _unpack(partial, Path(scratch))
             check_models(Path(scratch))
@@ -123,13 +128,20 @@ def _unpack(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as stream:
             entries = [entry for entry in stream.infolist() if not entry.is_dir()]
             if sum(entry.file_size for entry in entries) > LARGEST_ARCHIVE:
-                raise ModelFileError(f'{archive}: unpacks to more than '
-                                     f'{LARGEST_ARCHIVE / 1e9:g} GB; that is no model folder')
-            manifests = [entry.filename for entry in entries
-                         if PurePosixPath(entry.filename).name == 'manifest.json']
+                raise ModelFileError(
+                    f'{archive}: unpacks to more than '
+                    f'{LARGEST_ARCHIVE / 1e9:g} GB; that is no model folder'
+                )
+            manifests = [
+                entry.filename
+                for entry in entries
+                if PurePosixPath(entry.filename).name == 'manifest.json'
+            ]
             if len(manifests) != 1:
-                raise ModelFileError(f'{archive}: holds {len(manifests)} manifest.json, not one; '
-                                     'export the models again')
+                raise ModelFileError(
+                    f'{archive}: holds {len(manifests)} manifest.json, not one; '
+                    'export the models again'
+                )
             root = PurePosixPath(manifests[0]).parent
             for entry in entries:
                 name = PurePosixPath(entry.filename)
@@ -142,8 +154,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 with stream.open(entry) as source, open(target, 'wb') as sink:
                     shutil.copyfileobj(source, sink, io.DEFAULT_BUFFER_SIZE)
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ModelFileError(f'{archive}: cannot be unpacked ({error}); export the models '
-                             'again') from error
+        raise ModelFileError(
+            f'{archive}: cannot be unpacked ({error}); export the models again'
+        ) from error
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -156,8 +169,7 @@ def _export(options: argparse.Namespace) -> None:
         print('unpack it on device and edge: stl-conveyor export FILE.zip --out FOLDER')
         return
     print(f'start the cell with models_dir:={out.resolve()}')
-    print('its classes, for the lanes of the cell file: '
-          + ', '.join(ModelFolder(out).labels))
+    print('its classes, for the lanes of the cell file: ' + ', '.join(ModelFolder(out).labels))
 
 
 def _megabytes(path: Path) -> float:
@@ -168,9 +180,11 @@ def _megabytes(path: Path) -> float:
 def add_export(commands: Any) -> None:
     """Add the command to the parsers of `stl-conveyor`."""
     export = commands.add_parser(
-        'export', help='verify a model folder and hand it on, or unpack what was exported',
+        'export',
+        help='verify a model folder and hand it on, or unpack what was exported',
         description='MODELS is a model folder, written to a new folder or .zip file; or such a '
-        'file, unpacked to a new folder.')
+        'file, unpacked to a new folder.',
+    )
     export.set_defaults(run=_export)
     export.add_argument('models', type=Path, metavar='MODELS')
     export.add_argument('--out', type=Path, required=True)

@@ -11,6 +11,7 @@
 Exit code 0 when all went well, 2 when something that was given cannot be used (the message says
 what to do), 130 after Ctrl-C.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,13 +35,16 @@ LABORATORY = {'train': 'train everything from one folder of pictures'}
 def _needs_laboratory(options: argparse.Namespace) -> NoReturn:
     raise MissingDependency(
         f'{options.command} comes with the laboratory, which is not installed; on the machine '
-        'that trains, in a checkout: make setup-lab; else pip install stl_conveyor_lab')
+        'that trains, in a checkout: make setup-lab; else pip install stl_conveyor_lab'
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='stl-conveyor', description='Your own items: collect pictures, train, evaluate and '
-        'export models for the cell. Your own belt: calibrate.')
+        prog='stl-conveyor',
+        description='Your own items: collect pictures, train, evaluate and '
+        'export models for the cell. Your own belt: calibrate.',
+    )
     commands: Any = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (add_collect, add_evaluate, add_export, add_calibrate):
         add(commands)
@@ -48,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         entry.load()(commands)
     for name, text in LABORATORY.items():
         if name not in commands.choices:
-            missing = commands.add_parser(name, help=f'{text} (with the laboratory)',
-                                          add_help=False, prefix_chars='\0')
+            missing = commands.add_parser(
+                name, help=f'{text} (with the laboratory)', add_help=False, prefix_chars='\0'
+            )
             missing.add_argument('arguments', nargs='*')
             missing.set_defaults(run=_needs_laboratory)
     return parser

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Progressive compression for classification: encode, decode, wire format, reference codecs."""
+
 from __future__ import annotations
 
 from stl_conveyor.codec.decoder import Decoder, DecoderSession

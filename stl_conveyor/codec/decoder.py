@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The edge's half of the codec: whatever packets arrived become class probabilities."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -27,8 +28,9 @@ class DecoderSession:
         self._spec = spec = coder.spec
         self._identity = identity
         positions = len(spec.region_map)
-        self._point_row = (np.arange(spec.channels) * spec.bin_points.shape[2]
-                           + spec.bin_points.shape[2] // 2)[:, None]
+        self._point_row = (
+            np.arange(spec.channels) * spec.bin_points.shape[2] + spec.bin_points.shape[2] // 2
+        )[:, None]
         self._planes = np.zeros((MAX_PLANES, spec.channels, positions), np.int8)
         self._known = np.zeros((MAX_PLANES, spec.channels, positions), bool)
         self._have: set[tuple[int, int]] = set()
@@ -53,11 +55,13 @@ class DecoderSession:
         if key in self._have and not (parsed.has_side and self._side is None):
             return
         side, symbols = self._coder.decode(
-            parsed.first_group, parsed.groups, parsed.has_side, parsed.body)
+            parsed.first_group, parsed.groups, parsed.has_side, parsed.body
+        )
         if side is not None:
             self._side = side_probabilities(side)
-        at = spec.flat_index[spec.offsets[parsed.first_group]:
-                             spec.offsets[parsed.first_group + parsed.groups]]
+        at = spec.flat_index[
+            spec.offsets[parsed.first_group] : spec.offsets[parsed.first_group + parsed.groups]
+        ]
         self._planes.reshape(-1)[at] = symbols
         self._known.reshape(-1)[at] = True
         self._have.add(key)
@@ -102,13 +106,16 @@ class Decoder:
         if self._spec.labels != len(model_folder.labels):
             raise ModelFileError(
                 f'the codec of {model_folder.name} knows {self._spec.labels} labels, the '
-                f'manifest {len(model_folder.labels)}; export the folder again')
+                f'manifest {len(model_folder.labels)}; export the folder again'
+            )
         path = model_folder.path('edge')
         self._edge = make_session(path, threads)
         inputs = {i.name: len(i.shape) for i in self._edge.get_inputs()}
         if inputs != EDGE_INPUTS:
-            raise ModelFileError(f'{path} has inputs {inputs}, expected {EDGE_INPUTS}; '
-                                 'export it again with python -m stl_conveyor_lab.train.codec.codec')
+            raise ModelFileError(
+                f'{path} has inputs {inputs}, expected {EDGE_INPUTS}; '
+                'export it again with python -m stl_conveyor_lab.train.codec.codec'
+            )
         # Derives all tables and warms the model up, so that the first item is not the slowest.
         self._coder = GroupCoder(self._spec)
         self._coder.decode(0, min(8, self._spec.groups), False, b'')
@@ -141,5 +148,6 @@ class Decoder:
             'latents': np.stack([s.latents() for s in sessions]),
             'bytes_received': np.array([s.bytes_received for s in sessions], np.float32),
             'side': np.stack([uniform if s.side is None else s.side for s in sessions]),
-            'has_side': np.array([s.side is not None for s in sessions], np.float32)}
+            'has_side': np.array([s.side is not None for s in sessions], np.float32),
+        }
         return self._edge.run(['probabilities'], feeds)[0]

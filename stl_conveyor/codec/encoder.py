@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The device's half of the codec: an image becomes packets, most important first."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -77,15 +78,22 @@ class Encoder:
 
     def _leading_channels(self, max_bytes: int) -> int:
         """Return how many channels a stream of that size reaches, as a rule; rounded up."""
-        usual = 12. * max_bytes + 64.
+        usual = 12.0 * max_bytes + 64.0
         last = int(np.searchsorted(self._spec.usual_bits, usual))
         if last >= self._spec.groups:
             return self._spec.channels
         return min(self._spec.channels, -(-int(self._spec.channel_reach[last]) // 32) * 32)
 
-    def encode(self, image: np.ndarray, probabilities: np.ndarray | None = None, *,
-               packet_bytes: int = 512, first_packet_bytes: int | None = None,
-               max_bytes: int = 4096, loss_rate: float = 0.) -> EncodedItem:
+    def encode(
+        self,
+        image: np.ndarray,
+        probabilities: np.ndarray | None = None,
+        *,
+        packet_bytes: int = 512,
+        first_packet_bytes: int | None = None,
+        max_bytes: int = 4096,
+        loss_rate: float = 0.0,
+    ) -> EncodedItem:
         """Encode an image u8[S, S, 3] into packets of at most `packet_bytes` each.
 
         `probabilities` f32[C] of the local classifier travel in the first packet as side
@@ -102,8 +110,9 @@ class Encoder:
         side = None
         if probabilities is not None:
             if np.shape(probabilities) != (spec.labels,):
-                raise ValueError(f'{np.shape(probabilities)} probabilities for a codec of '
-                                 f'{spec.labels} labels')
+                raise ValueError(
+                    f'{np.shape(probabilities)} probabilities for a codec of {spec.labels} labels'
+                )
             side = side_levels(probabilities, len(spec.side_table))
         channels = self._leading_channels(max_bytes)
         limits = (packet_bytes, first_packet_bytes, max_bytes)
@@ -116,9 +125,15 @@ class Encoder:
             item = EncodedItem(tuple(item.packets[k] for k in order), complete)
         return item
 
-    def _cut(self, quantised: np.ndarray, channels: int, side: np.ndarray | None,
-             packet_bytes: int, first_packet_bytes: int | None,
-             max_bytes: int) -> EncodedItem | None:
+    def _cut(
+        self,
+        quantised: np.ndarray,
+        channels: int,
+        side: np.ndarray | None,
+        packet_bytes: int,
+        first_packet_bytes: int | None,
+        max_bytes: int,
+    ) -> EncodedItem | None:
         """Return the packets of i8[K, positions], or None if more than `channels` are needed."""
         spec = self._spec
         known = int(np.searchsorted(spec.channel_reach, channels, side='right')) - 1
@@ -129,8 +144,11 @@ class Encoder:
         while group < spec.groups or not packets:
             limit = min(limit, left)
             body = stream.encode(group, limit - header_size(group, 0x80), side)
-            packet = pack(Packet(side is not None, group, body.groups, body.data),
-                          self._identity, spec.version)
+            packet = pack(
+                Packet(side is not None, group, body.groups, body.data),
+                self._identity,
+                spec.version,
+            )
             if len(packet) > limit or not (body.groups or side is not None):
                 break
             group += body.groups

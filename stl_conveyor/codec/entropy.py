@@ -9,6 +9,7 @@ integers (held in float32 where that is faster, below 2**24, hence exact).
 The inner loops also exist in C (src/coder.c, the module `_coder`), for speed alone: the bytes are
 those of the Python code here, which is used where the module was not built.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -36,8 +37,9 @@ except ImportError:
 #: Parts of a bit in which the encoder adds up costs to decide where a packet ends.
 COST_UNIT = 256
 #: u16[TABLE_TOTAL / 8 + 1], cost of a symbol by eighths of its share of TABLE_TOTAL.
-COST_OF_SHARE = np.rint(COST_UNIT * (
-    np.log2(TABLE_TOTAL / 8) - np.log2(np.maximum(np.arange(TABLE_TOTAL // 8 + 1), 2.0 ** -8)))
+COST_OF_SHARE = np.rint(
+    COST_UNIT
+    * (np.log2(TABLE_TOTAL / 8) - np.log2(np.maximum(np.arange(TABLE_TOTAL // 8 + 1), 2.0**-8)))
 ).astype(np.uint16)
 
 
@@ -53,14 +55,14 @@ def _shortest_tail(words: np.ndarray, position: tuple) -> bytes:
     """Return the fewest bytes that the decoder, which reads zeros past the end, accepts."""
     whole, (lower, width) = position
     data = words.astype('>u4').tobytes()
-    tail = int.from_bytes(data[4 * whole:4 * whole + 8].ljust(8, b'\0'), 'big')
+    tail = int.from_bytes(data[4 * whole : 4 * whole + 8].ljust(8, b'\0'), 'big')
     if not lower <= tail < lower + width:
         return data
     for size in range(9):
         unit = 1 << (64 - 8 * size)
         value = -(-lower // unit) * unit
         if value < lower + width and value < 1 << 64:
-            data = data[:4 * whole] + value.to_bytes(8, 'big')[:size]
+            data = data[: 4 * whole] + value.to_bytes(8, 'big')[:size]
             break
     return data.rstrip(b'\0')
 
@@ -87,15 +89,30 @@ class GroupCoder:
         self._compiled = None
         if has_extension() if compiled is None else compiled:
             sizes = [len(place) for place in spec.positions]
-            classes = [np.full(len(place), -1) if found is None else found
-                       for place, found in zip(spec.positions, spec.band_class)]
-            self._compiled = _coder.Coder(spec.channels, spec.grid, *map(np.ascontiguousarray, (
-                spec.group_channel.astype(np.int16), spec.group_plane.astype(np.uint8),
-                spec.group_region.astype(np.uint8), spec.chain_start.astype(np.int32),
-                np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
-                np.concatenate(spec.positions).astype(np.uint16),
-                np.concatenate(classes).astype(np.int8), spec.expected_before.astype(np.float32),
-                spec.tables.astype(np.uint16), COST_OF_SHARE, spec.side_table.astype(np.uint16))))
+            classes = [
+                np.full(len(place), -1) if found is None else found
+                for place, found in zip(spec.positions, spec.band_class)
+            ]
+            self._compiled = _coder.Coder(
+                spec.channels,
+                spec.grid,
+                *map(
+                    np.ascontiguousarray,
+                    (
+                        spec.group_channel.astype(np.int16),
+                        spec.group_plane.astype(np.uint8),
+                        spec.group_region.astype(np.uint8),
+                        spec.chain_start.astype(np.int32),
+                        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
+                        np.concatenate(spec.positions).astype(np.uint16),
+                        np.concatenate(classes).astype(np.int8),
+                        spec.expected_before.astype(np.float32),
+                        spec.tables.astype(np.uint16),
+                        COST_OF_SHARE,
+                        spec.side_table.astype(np.uint16),
+                    ),
+                ),
+            )
 
     @property
     def compiled(self) -> bool:
@@ -116,16 +133,20 @@ class GroupCoder:
         """
         spec = self.spec
         if first + groups > spec.groups:
-            raise BadPacket(f'packet holds groups {first} to {first + groups - 1} of a codec '
-                            f'with {spec.groups}; drop it')
+            raise BadPacket(
+                f'packet holds groups {first} to {first + groups - 1} of a codec '
+                f'with {spec.groups}; drop it'
+            )
         if self._compiled is None:
             return _decode_body(spec, first, groups, has_side, data)
         found = self._compiled.decode(data, first, groups, spec.labels if has_side else 0)
         if found is None:
             raise BadPacket('packet body does not decode; drop it')
         side, symbols = found
-        return (np.frombuffer(side, np.uint8).astype(np.int32) if has_side else None,
-                np.frombuffer(symbols, np.int8))
+        return (
+            np.frombuffer(side, np.uint8).astype(np.int32) if has_side else None,
+            np.frombuffer(symbols, np.int8),
+        )
 
 
 class SymbolStream:
@@ -147,8 +168,11 @@ class SymbolStream:
         group at all when the limit is too small.
         """
         if self._compiled is not None:
-            return Body(*self._compiled.encode(
-                self._quantised, first, limit, None if side is None else side.astype(np.uint8)))
+            return Body(
+                *self._compiled.encode(
+                    self._quantised, first, limit, None if side is None else side.astype(np.uint8)
+                )
+            )
         spec = self._spec
         encoder = constriction.stream.queue.RangeEncoder()
         budget = max(limit, 0) * 8 * COST_UNIT - COST_UNIT if limit > 0 else 0
@@ -164,8 +188,7 @@ class SymbolStream:
             start = spec.offsets[first]
             symbols, rows = self._contexts(first, span)
             cost = symbol_cost(spec.flat_tables[rows * ALPHABET + symbols])
-            total = np.cumsum(cost)[
-                spec.offsets[first + 1:first + span + 1] - start - 1]
+            total = np.cumsum(cost)[spec.offsets[first + 1 : first + span + 1] - start - 1]
             count = int(np.searchsorted(total, budget, side='right'))
             if count < span or first + span == spec.groups:
                 break
@@ -174,8 +197,9 @@ class SymbolStream:
             stop = int(spec.offsets[first + count] - start)
             attempt = encoder.clone()
             if stop:
-                attempt.encode(symbols[:stop].astype(np.int32), _FAMILY,
-                               spec.float_tables[rows[:stop]])
+                attempt.encode(
+                    symbols[:stop].astype(np.int32), _FAMILY, spec.float_tables[rows[:stop]]
+                )
             data = self._finish(attempt)
             if len(data) <= limit or not count:
                 return Body(count, data)
@@ -199,7 +223,7 @@ class SymbolStream:
         seen = seen @ spec.neighbours
         total = np.cumsum(seen, axis=0, dtype=np.float32)
         total -= seen
-        expected = spec.expected_before[first:first + span] - spec.expected_before[first]
+        expected = spec.expected_before[first : first + span] - spec.expected_before[first]
         context = activity_class(total.ravel()[cell], expected.ravel()[cell])
         context = np.where(fixed < 0, context, fixed)
         known = np.flatnonzero(spec.flat_chain_start[flat] >= first)
@@ -212,12 +236,12 @@ class SymbolStream:
 def _decode_body(spec: CodecSpec, first: int, groups: int, has_side: bool, data: bytes) -> tuple:
     padded = data + bytes(-len(data) % 4)
     decoder = constriction.stream.queue.RangeDecoder(
-        np.frombuffer(padded, '>u4').astype(np.uint32))
+        np.frombuffer(padded, '>u4').astype(np.uint32)
+    )
     try:
         side = None
         if has_side:
-            table = np.broadcast_to(
-                spec.side_table.astype(np.float32), (spec.labels, SIDE_LEVELS))
+            table = np.broadcast_to(spec.side_table.astype(np.float32), (spec.labels, SIDE_LEVELS))
             side = decoder.decode(_FAMILY, np.ascontiguousarray(table))
         symbols = _decode_groups(spec, decoder, first, groups)
         return side, np.concatenate(symbols) if symbols else np.zeros(0, np.int8)
@@ -234,8 +258,11 @@ def _decode_groups(spec: CodecSpec, decoder, first: int, groups: int) -> list:
         region = int(spec.group_region[group])
         place = spec.positions[region]
         fixed = spec.band_class[region]
-        rows = group * CONTEXTS + (fixed if fixed is not None else activity_class(
-            seen[place], spec.expected_before[group][place] - before[place]))
+        rows = group * CONTEXTS + (
+            fixed
+            if fixed is not None
+            else activity_class(seen[place], spec.expected_before[group][place] - before[place])
+        )
         plane = spec.group_plane[group]
         parent = joined.get(int(spec.parents[group])) if plane else None
         if parent is not None:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The number by which device and edge know that they hold the same codec."""
+
 from __future__ import annotations
 
 import hashlib
@@ -20,5 +21,6 @@ def codec_identity(model_folder: ModelFolder) -> int:
     """
     version = CodecSpec.read_version(model_folder.path('encoder'))
     parts = bytes([version]) + b''.join(
-        model_folder.model_id(role).to_bytes(8, 'big') for role in ('encoder', 'edge'))
+        model_folder.model_id(role).to_bytes(8, 'big') for role in ('encoder', 'edge')
+    )
     return int.from_bytes(hashlib.sha256(parts).digest()[:8], 'big')

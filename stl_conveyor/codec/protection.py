@@ -5,6 +5,7 @@
 Priority encoding (Albanese et al., IEEE Trans. Inf. Theory 1996) with repetition as its code: a
 receiver needs no other packet to use a copy, so nothing waits for anything.
 """
+
 from __future__ import annotations
 
 import heapq
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from stl_conveyor.errors import ConfigError
 
 #: What the second packet is worth next to the first: about what it adds to the accuracy.
-SECOND_WORTH = .05
+SECOND_WORTH = 0.05
 
 
 def worth(k: int) -> float:
@@ -22,7 +23,7 @@ def worth(k: int) -> float:
     The first makes the difference between a guess and an answer. From then on accuracy grows
     with about the logarithm of the bytes.
     """
-    return SECOND_WORTH / k if k else 1.
+    return SECOND_WORTH / k if k else 1.0
 
 
 def transmission_order(sizes: Sequence[int], loss_rate: float, max_bytes: int) -> tuple[int, ...]:

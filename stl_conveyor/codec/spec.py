@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The fitted constants of a codec: transform, quantiser, order of importance, tables."""
+
 from __future__ import annotations
 
 import zipfile
@@ -40,8 +41,10 @@ _UNREADABLE = (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EO
 
 
 def _not_ours(path: Path, error: Exception) -> ModelFileError:
-    return ModelFileError(f'{path} is not a codec file ({error}); export it again with '
-                          'python -m stl_conveyor_lab.train.codec.codec')
+    return ModelFileError(
+        f'{path} is not a codec file ({error}); export it again with '
+        'python -m stl_conveyor_lab.train.codec.codec'
+    )
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,11 @@ class CodecSpec:
     def __post_init__(self) -> None:
         """Fill in what format 1 does not have."""
         positions = len(self.region_map)
-        for name, value in (('offset', np.zeros((len(self.analysis), positions), np.float32)),
-                            ('spatial', np.zeros((0, positions, positions), np.float32)),
-                            ('band_map', np.zeros(positions, np.uint8))):
+        for name, value in (
+            ('offset', np.zeros((len(self.analysis), positions), np.float32)),
+            ('spatial', np.zeros((0, positions, positions), np.float32)),
+            ('band_map', np.zeros(positions, np.uint8)),
+        ):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
 
@@ -106,8 +111,11 @@ class CodecSpec:
         """Read a codec file; raise ModelFileError when it is not one of ours."""
         try:
             with np.load(path, allow_pickle=False) as archive:
-                values = {f.name: archive[f.name] for f in fields(cls)
-                          if f.default is MISSING or f.name in archive}
+                values = {
+                    f.name: archive[f.name]
+                    for f in fields(cls)
+                    if f.default is MISSING or f.name in archive
+                }
         except _UNREADABLE as error:
             raise _not_ours(path, error) from error
         for name in ('analysis', 'offset', 'spatial'):
@@ -128,8 +136,11 @@ class CodecSpec:
 
     def save(self, path: Path) -> None:
         """Write the codec file; the same contents give the same bytes."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)
-                  if f.default is MISSING or self.version > 1}
+        values = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.default is MISSING or self.version > 1
+        }
         for name in ('analysis', 'offset', 'spatial'):
             if name in values:
                 values[name] = values[name].astype(np.float16)
@@ -139,7 +150,9 @@ class CodecSpec:
     def _check(self, path: Path) -> None:
         def refuse(reason: str) -> None:
             raise ModelFileError(
-                f'{path}: {reason}; export it again with python -m stl_conveyor_lab.train.codec.codec')
+                f'{path}: {reason}; export it again with '
+                'python -m stl_conveyor_lab.train.codec.codec'
+            )
 
         if self.header.shape != (3,) or self.version not in READABLE_VERSIONS:
             refuse(f'codec file format {self.header.tolist()} is none of {READABLE_VERSIONS}')
@@ -147,23 +160,37 @@ class CodecSpec:
         shapes = {
             'mean': (self.patch * self.patch * 3,),
             'analysis': (channels, self.patch * self.patch * 3),
-            'finest_step': (channels,), 'group_channel': (groups,), 'group_plane': (groups,),
-            'group_region': (groups,), 'region_map': (positions,),
-            'tables': (groups, CONTEXTS, ALPHABET), 'expected_activity': (groups,),
-            'shrink': (channels, MAX_PLANES, 2), 'side_table': (SIDE_LEVELS,),
-            'offset': (channels, positions), 'band_map': (positions,),
-            'spatial': (len(self.spatial), positions, positions)}
+            'finest_step': (channels,),
+            'group_channel': (groups,),
+            'group_plane': (groups,),
+            'group_region': (groups,),
+            'region_map': (positions,),
+            'tables': (groups, CONTEXTS, ALPHABET),
+            'expected_activity': (groups,),
+            'shrink': (channels, MAX_PLANES, 2),
+            'side_table': (SIDE_LEVELS,),
+            'offset': (channels, positions),
+            'band_map': (positions,),
+            'spatial': (len(self.spatial), positions, positions),
+        }
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 refuse(f'{name} has shape {getattr(self, name).shape}, expected {shape}')
-        if self.grid ** 2 != positions or self.patch * self.grid != self.image_size:
+        if self.grid**2 != positions or self.patch * self.grid != self.image_size:
             refuse('grid and image size do not fit')
-        if not 0 < groups < 1 << 14 or self.group_channel.max() >= channels \
-                or self.group_channel.min() < 0 or self.group_plane.max() >= MAX_PLANES \
-                or self.group_region.max() >= len(self.positions):
+        if (
+            not 0 < groups < 1 << 14
+            or self.group_channel.max() >= channels
+            or self.group_channel.min() < 0
+            or self.group_plane.max() >= MAX_PLANES
+            or self.group_region.max() >= len(self.positions)
+        ):
             refuse('the order of groups names something that does not exist')
-        if len(self.spatial) and self.band_map.min() <= self.region_map.max() or np.any(
-                self.banded != (self.group_channel < len(self.spatial))):
+        if (
+            len(self.spatial)
+            and self.band_map.min() <= self.region_map.max()
+            or np.any(self.banded != (self.group_channel < len(self.spatial)))
+        ):
             refuse('bands and regions are mixed up')
         if len(set(self.group_keys.tolist())) != groups:
             refuse('the order of groups names a group twice')
@@ -196,7 +223,7 @@ class CodecSpec:
     @cached_property
     def grid(self) -> int:
         """Patches along one side of the image."""
-        return int(round(len(self.region_map) ** .5))
+        return int(round(len(self.region_map) ** 0.5))
 
     @property
     def patch(self) -> int:
@@ -206,22 +233,26 @@ class CodecSpec:
     @cached_property
     def group_keys(self) -> np.ndarray:
         """i64[G], one number per (channel, plane, region)."""
-        return ((self.group_channel.astype(np.int64) * MAX_PLANES + self.group_plane) * 256
-                + self.group_region)
+        return (
+            self.group_channel.astype(np.int64) * MAX_PLANES + self.group_plane
+        ) * 256 + self.group_region
 
     @cached_property
     def positions(self) -> tuple:
         """Return for each region the i64 array of its positions; then of each band its indices."""
         regions = int(self.region_map.max()) + 1
         bands = range(regions, int(self.band_map.max()) + 1) if len(self.spatial) else ()
-        return (*(np.flatnonzero(self.region_map == r) for r in range(regions)),
-                *(np.flatnonzero(self.band_map == r) for r in bands))
+        return (
+            *(np.flatnonzero(self.region_map == r) for r in range(regions)),
+            *(np.flatnonzero(self.band_map == r) for r in bands),
+        )
 
     @cached_property
     def spatial_inverse(self) -> np.ndarray:
         """f32[M, grid*grid, grid*grid], rows that a channel's quantised coefficients weigh."""
-        return (self.spatial / np.maximum(
-            np.square(self.spatial).sum(2, keepdims=True), 1e-12)).astype(np.float32)
+        return (
+            self.spatial / np.maximum(np.square(self.spatial).sum(2, keepdims=True), 1e-12)
+        ).astype(np.float32)
 
     @cached_property
     def banded(self) -> np.ndarray:
@@ -234,7 +265,8 @@ class CodecSpec:
         regions = int(self.region_map.max()) + 1
         return tuple(
             None if r < regions else np.arange(len(place)) * ACTIVITY_CLASSES // len(place)
-            for r, place in enumerate(self.positions))
+            for r, place in enumerate(self.positions)
+        )
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -255,8 +287,10 @@ class CodecSpec:
     @cached_property
     def flat_class(self) -> np.ndarray:
         """i64[M], context class of each symbol of a band; -1 where activity decides."""
-        none = [np.full(len(place), -1) if found is None else found
-                for place, found in zip(self.positions, self.band_class)]
+        none = [
+            np.full(len(place), -1) if found is None else found
+            for place, found in zip(self.positions, self.band_class)
+        ]
         return np.concatenate([none[r] for r in self.group_region])
 
     @cached_property
@@ -289,9 +323,10 @@ class CodecSpec:
     @cached_property
     def flat_index(self) -> np.ndarray:
         """i64[M], where each symbol of the flat stream lies in [MAX_PLANES, K, positions]."""
-        return ((self.group_plane.astype(np.int64)[self.flat_group] * self.channels
-                 + self.group_channel[self.flat_group]) * len(self.region_map)
-                + self.flat_position)
+        return (
+            self.group_plane.astype(np.int64)[self.flat_group] * self.channels
+            + self.group_channel[self.flat_group]
+        ) * len(self.region_map) + self.flat_position
 
     @cached_property
     def flat_chain_start(self) -> np.ndarray:
@@ -308,8 +343,12 @@ class CodecSpec:
             for column in range(size):
                 here = row * size + column
                 weights[here, here] = 4
-                for r, c in ((row - 1, column), (row + 1, column),
-                             (row, column - 1), (row, column + 1)):
+                for r, c in (
+                    (row - 1, column),
+                    (row + 1, column),
+                    (row, column - 1),
+                    (row, column + 1),
+                ):
                     if 0 <= r < size and 0 <= c < size:
                         weights[r * size + c, here] += 1
         return weights
@@ -323,8 +362,9 @@ class CodecSpec:
     def expected_before(self) -> np.ndarray:
         """f32[G + 1, grid*grid], weighted expected activity of all groups before each one."""
         share = np.zeros((self.groups + 1, len(self.region_map)), np.float32)
-        share[1 + self.flat_group, self.flat_position] = \
-            self.expected_activity[self.flat_group].astype(np.float32)
+        share[1 + self.flat_group, self.flat_position] = self.expected_activity[
+            self.flat_group
+        ].astype(np.float32)
         return np.cumsum(share, axis=0, dtype=np.float32) @ self.neighbours
 
     @cached_property

@@ -9,6 +9,7 @@ finest quantiser does.
 
 The sums exist in C too (src/transform.c, the module `_transform`), for speed alone.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -32,7 +33,7 @@ def available_kernels() -> tuple[str, ...]:
 
 
 def device_analysis(spec: CodecSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Return (weights i8[K, 3 patch^2], scale f32[K, 1]), the analysis matrix as the device has it.
+    """Return (weights i8[K, 3 patch^2], scale f32[K, 1]), the analysis matrix of the device.
 
     Their product is near `CodecSpec.analysis`; the largest weight of a channel is 127.
     """
@@ -53,14 +54,23 @@ class PatchTransform:
         self._weights = np.ascontiguousarray(weights[order])
         self._scale = (scale[:, 0] / (255 * spec.finest_step))[order].astype(np.float32)
         self._offset = np.ascontiguousarray(
-            (offset / spec.finest_step[:, None])[order].astype(np.float32))
+            (offset / spec.finest_step[:, None])[order].astype(np.float32)
+        )
         self._banded = np.flatnonzero(order < len(spec.spatial))
         self._compiled = None
         if _transform is not None and kernel != 'numpy':
             self._compiled = _transform.Transform(
-                spec.channels, spec.grid, spec.patch, len(spec.spatial), self._weights,
-                self._scale, self._offset, order.astype(np.int16),
-                np.ascontiguousarray(spec.spatial, np.float32), kernel)
+                spec.channels,
+                spec.grid,
+                spec.patch,
+                len(spec.spatial),
+                self._weights,
+                self._scale,
+                self._offset,
+                order.astype(np.int16),
+                np.ascontiguousarray(spec.spatial, np.float32),
+                kernel,
+            )
         else:
             self._columns = self._weights.T.astype(np.float64)
 
@@ -75,14 +85,16 @@ class PatchTransform:
         spec, image = self._spec, np.asarray(image)
         size = spec.image_size
         if image.shape != (size, size, 3) or image.dtype != np.uint8:
-            raise BadImage(f'image is {image.dtype}{list(image.shape)}, the codec takes '
-                           f'uint8[{size}, {size}, 3]; crop and resize it first')
+            raise BadImage(
+                f'image is {image.dtype}{list(image.shape)}, the codec takes '
+                f'uint8[{size}, {size}, 3]; crop and resize it first'
+            )
         count = spec.channels if channels is None else channels
         if self._compiled is not None:
             found = self._compiled.quantise(np.ascontiguousarray(image), count, FINEST_LIMIT)
             return np.frombuffer(found, np.int8).reshape(spec.channels, -1)
         patches = image.reshape(spec.grid, spec.patch, spec.grid, spec.patch * 3).swapaxes(1, 2)
-        flat = patches.astype(np.float64, order='C').reshape(spec.grid ** 2, -1)
+        flat = patches.astype(np.float64, order='C').reshape(spec.grid**2, -1)
         # Integers below 2**53: exact, in whatever order they are added.
         sums = (flat @ self._columns[:, :count]).T.astype(np.float32)
         values = sums * self._scale[:count, None] - self._offset[:count]
@@ -90,7 +102,8 @@ class PatchTransform:
         if len(banded):
             values[banded] = np.matmul(
                 spec.spatial[self._order[banded]].astype(np.float64),
-                values[banded][..., None].astype(np.float64))[..., 0]
+                values[banded][..., None].astype(np.float64),
+            )[..., 0]
         result = np.zeros((spec.channels, values.shape[1]), np.int8)
         result[self._order[:count]] = np.clip(np.rint(values), -FINEST_LIMIT, FINEST_LIMIT)
         return result

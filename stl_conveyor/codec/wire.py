@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The frame around a codec packet; docs/wire_format.md describes it byte by byte."""
+
 from __future__ import annotations
 
 import zlib
@@ -58,8 +59,12 @@ def header_size(first_group: int, groups: int) -> int:
 def pack(packet: Packet, identity: int, version: int = FORMAT_VERSION) -> bytes:
     """Return the packet's bytes; identity is the 64-bit identity of the codec."""
     word = version << 13 | int(packet.has_side) << 12 | identity & _TAG_MASK
-    data = (word.to_bytes(2, 'big') + _varint(packet.first_group) + _varint(packet.groups)
-            + packet.body)
+    data = (
+        word.to_bytes(2, 'big')
+        + _varint(packet.first_group)
+        + _varint(packet.groups)
+        + packet.body
+    )
     return data + bytes([check_byte(data)])
 
 
@@ -76,11 +81,14 @@ def unpack(data: bytes, identity: int, version: int = FORMAT_VERSION) -> Packet:
         raise BadPacket('packet fails its check; it was damaged on the way, drop it')
     word = int.from_bytes(data[:2], 'big')
     if word >> 13 != version:
-        raise BadPacket(f'packet has wire format {word >> 13}, this is format {version}; '
-                        'install the same release and models on device and edge')
+        raise BadPacket(
+            f'packet has wire format {word >> 13}, this is format {version}; '
+            'install the same release and models on device and edge'
+        )
     if word & _TAG_MASK != identity & _TAG_MASK:
-        raise CodecMismatch('packet was made by another codec; '
-                            'give device and edge the same models folder')
+        raise CodecMismatch(
+            'packet was made by another codec; give device and edge the same models folder'
+        )
     first_group, at = _read_varint(data, 2)
     groups, at = _read_varint(data, at)
     return Packet(bool(word >> 12 & 1), first_group, groups, bytes(data[at:-1]))
@@ -100,5 +108,5 @@ def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
 
 def side_probabilities(quantised: np.ndarray) -> np.ndarray:
     """Return the f32[C] probabilities (sum 1) that levels i32[C] stand for."""
-    values = np.exp2(-.5 * np.asarray(quantised, np.float64))
+    values = np.exp2(-0.5 * np.asarray(quantised, np.float64))
     return (values / values.sum()).astype(np.float32)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast DDS profiles for the network between device and edge.
 
-``python -m stl_conveyor.deploy.fastdds_profiles uplink --peer 192.168.1.20 > uplink.xml`` prints one; a
-process takes it with ``FASTDDS_DEFAULT_PROFILES_FILE=uplink.xml`` (Jazzy:
+``python -m stl_conveyor.deploy.fastdds_profiles uplink --peer 192.168.1.20 > uplink.xml`` prints
+one; a process takes it with ``FASTDDS_DEFAULT_PROFILES_FILE=uplink.xml`` (Jazzy:
 ``FASTRTPS_DEFAULT_PROFILES_FILE``) and ``ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT``.
 
 For Wi-Fi (docs/two_machines.md), shipped as config/fastdds_device.xml and fastdds_edge.xml:
@@ -24,6 +24,7 @@ rarely and to one port. Images, captures and simulation never leave the machine.
 
 The launch argument gateway_peer writes and uses these.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -46,22 +47,37 @@ MOST_GATEWAYS = 20  # on one machine; participants above 119 run into the ports 
 LEASE = 60  # s without an announcement after which a participant counts as gone
 PROCESSES = 32  # ROS processes on one machine that find each other over loopback
 GATEWAY = 100  # number of a gateway's participant, so that its port is known beforehand
-SEGMENT = 16 * 2 ** 20  # bytes of shared memory: some frames of a camera; 512 kB hold not one
+SEGMENT = 16 * 2**20  # bytes of shared memory: some frames of a camera; 512 kB hold not one
 DOMAINS = 232  # more have no ports (RTPS 2.5, 9.6.2.3)
 LOOPBACK = '127.0.0.1'
 EDGE_ADDRESS = '${EDGE_ADDRESS}'  # Fast DDS puts the environment's variable there
 
 # What differs: seconds between announcements, how many at first, and the transports.
 _ON_WIFI: Mapping[str, Any] = {
-    'announcement': 10, 'first': 10, 'shared_memory': {'port_queue_capacity': 4096},
-    'udp': {'maxMessageSize': 1400, 'sendBufferSize': 2 ** 20, 'receiveBufferSize': 2 ** 20,
-            'maxInitialPeersRange': 16},
-    'builtin': {'avoid_builtin_multicast': 'true'}, 'more': {}}
+    'announcement': 10,
+    'first': 10,
+    'shared_memory': {'port_queue_capacity': 4096},
+    'udp': {
+        'maxMessageSize': 1400,
+        'sendBufferSize': 2**20,
+        'receiveBufferSize': 2**20,
+        'maxInitialPeersRange': 16,
+    },
+    'builtin': {'avoid_builtin_multicast': 'true'},
+    'more': {},
+}
 _ON_A_SLOW_LINK: Mapping[str, Any] = {
-    'announcement': 15, 'first': 3, 'shared_memory': {},
-    'udp': {'maxInitialPeersRange': PROCESSES}, 'builtin': {},
-    'more': {'propertiesPolicy': {'properties': {'property': {
-        'name': 'fastdds.type_propagation', 'value': 'disabled'}}}}}
+    'announcement': 15,
+    'first': 3,
+    'shared_memory': {},
+    'udp': {'maxInitialPeersRange': PROCESSES},
+    'builtin': {},
+    'more': {
+        'propertiesPolicy': {
+            'properties': {'property': {'name': 'fastdds.type_propagation', 'value': 'disabled'}}
+        }
+    },
+}
 
 
 def discovery_port(domain: int, participant: int) -> int:
@@ -105,41 +121,63 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
         peers.append({'address': _address(peer) if peer else EDGE_ADDRESS})
     elif role in GATEWAYS:
         identity = {'participantID': GATEWAY + number}
-        peers.append({'port': discovery_port(domain, GATEWAY + number),
-                      'address': _address(peer)})
+        peers.append({'port': discovery_port(domain, GATEWAY + number), 'address': _address(peer)})
     root = ElementTree.Element('dds', xmlns='http://www.eprosima.com')
     profiles = ElementTree.SubElement(root, 'profiles')
-    _add(profiles, {'transport_descriptors': {'transport_descriptor': [
-        {'transport_id': 'shared_memory', 'type': 'SHM', 'segment_size': SEGMENT,
-         **link['shared_memory']},
-        {'transport_id': 'udp', 'type': 'UDPv4', **link['udp'], **interfaces}]}})
+    _add(
+        profiles,
+        {
+            'transport_descriptors': {
+                'transport_descriptor': [
+                    {
+                        'transport_id': 'shared_memory',
+                        'type': 'SHM',
+                        'segment_size': SEGMENT,
+                        **link['shared_memory'],
+                    },
+                    {'transport_id': 'udp', 'type': 'UDPv4', **link['udp'], **interfaces},
+                ]
+            }
+        },
+    )
     participant = ElementTree.SubElement(
-        profiles, 'participant', profile_name=role, is_default_profile='true')
-    _add(participant, {'rtps': {
-        **identity,
-        'useBuiltinTransports': 'false',
-        'userTransports': {'transport_id': ['shared_memory', 'udp']},
-        'builtin': {
-            **link['builtin'],
-            'discovery_config': {
-                **strangers,
-                'leaseDuration': {'sec': LEASE},
-                'leaseAnnouncement': {'sec': link['announcement']},
-                'initialAnnouncements': {'count': link['first'], 'period': {'sec': 1}}},
-            'initialPeersList': {'locator': [{'udpv4': place} for place in peers]}},
-        **link['more']}})
+        profiles, 'participant', profile_name=role, is_default_profile='true'
+    )
+    _add(
+        participant,
+        {
+            'rtps': {
+                **identity,
+                'useBuiltinTransports': 'false',
+                'userTransports': {'transport_id': ['shared_memory', 'udp']},
+                'builtin': {
+                    **link['builtin'],
+                    'discovery_config': {
+                        **strangers,
+                        'leaseDuration': {'sec': LEASE},
+                        'leaseAnnouncement': {'sec': link['announcement']},
+                        'initialAnnouncements': {'count': link['first'], 'period': {'sec': 1}},
+                    },
+                    'initialPeersList': {'locator': [{'udpv4': place} for place in peers]},
+                },
+                **link['more'],
+            }
+        },
+    )
     ElementTree.indent(root)
-    return ('<?xml version="1.0" encoding="UTF-8"?>\n'
-            f'<!-- Written by: python -m stl_conveyor.deploy.fastdds_profiles {role} -->\n'
-            + ElementTree.tostring(root, encoding='unicode') + '\n')
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<!-- Written by: python -m stl_conveyor.deploy.fastdds_profiles {role} -->\n'
+        + ElementTree.tostring(root, encoding='unicode')
+        + '\n'
+    )
 
 
 def _address(peer: str) -> str:
     try:
         return str(ipaddress.IPv4Address(peer))
     except ValueError as error:
-        raise ConfigError(
-            f'peer {peer!r}: give the IPv4 address of the other side') from error
+        raise ConfigError(f'peer {peer!r}: give the IPv4 address of the other side') from error
 
 
 def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:
@@ -156,27 +194,40 @@ def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:
 def environment(profile: Path) -> Mapping[str, str]:
     """Return the variables with which a process takes its discovery from a profile alone."""
     # Fast DDS 2, which Jazzy has, knows the older name; later ones warn of it.
-    name = ('FASTRTPS_DEFAULT_PROFILES_FILE' if os.environ.get('ROS_DISTRO') == 'jazzy'
-            else 'FASTDDS_DEFAULT_PROFILES_FILE')
-    return {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT', 'ROS_STATIC_PEERS': '',
-            name: str(profile)}
+    name = (
+        'FASTRTPS_DEFAULT_PROFILES_FILE'
+        if os.environ.get('ROS_DISTRO') == 'jazzy'
+        else 'FASTDDS_DEFAULT_PROFILES_FILE'
+    )
+    return {
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT',
+        'ROS_STATIC_PEERS': '',
+        name: str(profile),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a profile; return the exit code."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor.deploy.fastdds_profiles',
-        description='Print a Fast DDS profile for the network between device and edge.')
+        description='Print a Fast DDS profile for the network between device and edge.',
+    )
     parser.add_argument('role', choices=ROLES, help='which side of the link')
     parser.add_argument('--domain', type=int, default=0, help='ROS_DOMAIN_ID')
     parser.add_argument('--peer', default='', help='address (IPv4) of the other side')
-    parser.add_argument('--number', type=int, default=0,
-                        help='of the gateway, where several cells have one each')
+    parser.add_argument(
+        '--number', type=int, default=0, help='of the gateway, where several cells have one each'
+    )
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        print(profile_xml(options.role, domain=options.domain, peer=options.peer,
-                          number=options.number), end='')
+        print(
+            profile_xml(
+                options.role, domain=options.domain, peer=options.peer, number=options.number
+            ),
+            end='',
+        )
+
     return exit_code('fastdds_profiles', work)
 
 

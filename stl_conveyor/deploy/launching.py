@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the launch files have in common; needs launch and launch_ros."""
+
 from __future__ import annotations
 
 import functools
@@ -24,8 +25,8 @@ YES_OR_NO = ('true', 'false', 'True', 'False')
 def flag(name: str, default: bool, description: str) -> DeclareLaunchArgument:
     """Return the declaration of an argument that is true or false."""
     return DeclareLaunchArgument(
-        name, default_value=str(default).lower(), choices=list(YES_OR_NO),
-        description=description)
+        name, default_value=str(default).lower(), choices=list(YES_OR_NO), description=description
+    )
 
 
 def shared(*path: str) -> PathJoinSubstitution:
@@ -42,9 +43,12 @@ def with_profile(role: str, *, peer: str = '', number: int = 0) -> Mapping[str, 
         ConfigError: If the peer is no address, or there is no such number.
     """
     path = Path(_profile_folder().name) / f'{role}_{number}.xml'
-    path.write_text(profile_xml(
-        role, domain=int(os.environ.get('ROS_DOMAIN_ID') or 0), peer=peer, number=number),
-        encoding='utf-8')
+    path.write_text(
+        profile_xml(
+            role, domain=int(os.environ.get('ROS_DOMAIN_ID') or 0), peer=peer, number=number
+        ),
+        encoding='utf-8',
+    )
     return environment(path)
 
 
@@ -54,8 +58,12 @@ def _profile_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def cell_with(
-    nodes: Sequence[str], params_file: SomeSubstitutionsType, *, emulate_link: bool,
-    before: Sequence[LaunchDescriptionEntity] = (), given: Mapping[str, object] | None = None,
+    nodes: Sequence[str],
+    params_file: SomeSubstitutionsType,
+    *,
+    emulate_link: bool,
+    before: Sequence[LaunchDescriptionEntity] = (),
+    given: Mapping[str, object] | None = None,
 ) -> LaunchDescription:
     """Return a description that includes cell.launch.py with some of its nodes.
 
@@ -66,17 +74,22 @@ def cell_with(
         before: What comes before the nodes: more arguments, more processes.
         given: More arguments of cell.launch.py with their values.
     """
-    return LaunchDescription([
-        DeclareLaunchArgument(
-            'params_file', default_value=params_file,
-            description='Parameter file for all nodes started here.'),
-        *before,
-        IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(shared('launch', 'cell.launch.py')),
-            launch_arguments={
-                'params_file': LaunchConfiguration('params_file'),
-                'nodes': ' '.join(nodes),
-                'emulate_link': str(emulate_link).lower(),
-                **(given or {}),
-            }.items()),
-    ])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'params_file',
+                default_value=params_file,
+                description='Parameter file for all nodes started here.',
+            ),
+            *before,
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(shared('launch', 'cell.launch.py')),
+                launch_arguments={
+                    'params_file': LaunchConfiguration('params_file'),
+                    'nodes': ' '.join(nodes),
+                    'emulate_link': str(emulate_link).lower(),
+                    **(given or {}),
+                }.items(),
+            ),
+        ]
+    )

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """SROS2 policies: what each node may publish, listen to, serve and call, and nothing more.
 
-``python -m stl_conveyor.deploy.security direct --namespace cell_1 > cell_1.policy.xml`` prints the policy
-of a cell, generated from the list of topics that the nodes themselves use (nodes/base/topics.py). The
-wirings:
+``python -m stl_conveyor.deploy.security direct --namespace cell_1 > cell_1.policy.xml`` prints the
+policy of a cell, generated from the list of topics that the nodes themselves use
+(nodes/base/topics.py). The wirings:
 
 * ``simulation``: all on one machine, with link_emulator and the simulated cell.
 * ``gazebo``: the same with Gazebo in place of the simulated cell.
@@ -14,6 +14,7 @@ wirings:
 Every node has an enclave of its own, by its fully qualified name. ``ros2 security`` makes keys and
 signed permissions of it: docs/security.md.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -29,12 +30,28 @@ from stl_conveyor.nodes.base import topics
 
 POLICY_VERSION = '0.2.0'
 # What rclpy gives every node; '~' is the node's own name.
-PARAMETER_SERVICES = tuple(f'~/{name}' for name in (
-    'describe_parameters', 'get_parameter_types', 'get_parameters', 'list_parameters',
-    'set_parameters', 'set_parameters_atomically', 'get_type_description'))
-LIFECYCLE_SERVICES = tuple(f'~/{name}' for name in (
-    'change_state', 'get_available_states', 'get_available_transitions', 'get_state',
-    'get_transition_graph'))
+PARAMETER_SERVICES = tuple(
+    f'~/{name}'
+    for name in (
+        'describe_parameters',
+        'get_parameter_types',
+        'get_parameters',
+        'list_parameters',
+        'set_parameters',
+        'set_parameters_atomically',
+        'get_type_description',
+    )
+)
+LIFECYCLE_SERVICES = tuple(
+    f'~/{name}'
+    for name in (
+        'change_state',
+        'get_available_states',
+        'get_available_transitions',
+        'get_state',
+        'get_transition_graph',
+    )
+)
 PARAMETER_TOPIC = '/parameter_events'
 LIFECYCLE_TOPIC = '~/transition_event'
 LOG_TOPIC = '/rosout'
@@ -56,16 +73,21 @@ class Wiring:
     simulated_time: bool = False
 
 
-WIRINGS: Mapping[str, Wiring] = MappingProxyType({
-    'simulation': Wiring(topics.EVERY_NODE + topics.TOOLS),
-    'gazebo': Wiring(
-        tuple(node for node in topics.EVERY_NODE if node != 'cell_simulator')
-        + topics.GAZEBO + topics.TOOLS,
-        simulated_time=True),
-    'direct': Wiring(
-        topics.DEVICE + topics.EDGE + topics.TOOLS, device_remappings=topics.DEVICE_REMAPPINGS),
-    'gateways': Wiring(topics.DEVICE + topics.EDGE + topics.GATEWAYS + topics.TOOLS),
-})
+WIRINGS: Mapping[str, Wiring] = MappingProxyType(
+    {
+        'simulation': Wiring(topics.EVERY_NODE + topics.TOOLS),
+        'gazebo': Wiring(
+            tuple(node for node in topics.EVERY_NODE if node != 'cell_simulator')
+            + topics.GAZEBO
+            + topics.TOOLS,
+            simulated_time=True,
+        ),
+        'direct': Wiring(
+            topics.DEVICE + topics.EDGE + topics.TOOLS, device_remappings=topics.DEVICE_REMAPPINGS
+        ),
+        'gateways': Wiring(topics.DEVICE + topics.EDGE + topics.GATEWAYS + topics.TOOLS),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -100,14 +122,18 @@ def permissions(node: str, wiring: Wiring, cells: Sequence[str] = ()) -> Permiss
                     found |= {f'{cell}/{name}' for cell in cells}
         return found
 
-    publish = (named('publishers') | {PARAMETER_TOPIC}
-               | (set() if plain else {LIFECYCLE_TOPIC}) | (set() if lean else {LOG_TOPIC}))
+    publish = (
+        named('publishers')
+        | {PARAMETER_TOPIC}
+        | (set() if plain else {LIFECYCLE_TOPIC})
+        | (set() if lean else {LOG_TOPIC})
+    )
     subscribe = named('subscribers') | (
-        {CLOCK_TOPIC} if wiring.simulated_time and not plain else set())
+        {CLOCK_TOPIC} if wiring.simulated_time and not plain else set()
+    )
     reply = () if lean else PARAMETER_SERVICES + (() if plain else LIFECYCLE_SERVICES)
     request = [name for name, nodes in topics.CALLS.items() if node in nodes]
-    return Permissions(*(tuple(sorted(names))
-                         for names in (publish, subscribe, reply, request)))
+    return Permissions(*(tuple(sorted(names)) for names in (publish, subscribe, reply, request)))
 
 
 def resolve(name: str, node: str, namespace: str) -> str:
@@ -130,8 +156,10 @@ def policy(wiring: Wiring, namespaces: Sequence[str] = ('',)) -> str:
     cells = [name and '/' + name.strip('/') for name in namespaces]
     for cell in cells:
         if not NAMESPACE.fullmatch(cell) or cells.count(cell) > 1:
-            raise ConfigError(f'namespace {cell!r}: give each once; letters, digits and _, not a '
-                              'digit first, parted by /')
+            raise ConfigError(
+                f'namespace {cell!r}: give each once; letters, digits and _, not a '
+                'digit first, parted by /'
+            )
     root = ElementTree.Element('policy', version=POLICY_VERSION)
     enclaves = ElementTree.SubElement(root, 'enclaves')
     shared = topics.EDGE if len(cells) > 1 else ()
@@ -143,17 +171,21 @@ def policy(wiring: Wiring, namespaces: Sequence[str] = ('',)) -> str:
         if node in wiring.nodes:
             _add_enclave(enclaves, node, '', permissions(node, wiring, cells))
     ElementTree.indent(root)
-    return ('<?xml version="1.0" encoding="UTF-8"?>\n'
-            '<!-- Written by stl_conveyor.deploy.security; do not edit. -->\n'
-            + ElementTree.tostring(root, encoding='unicode') + '\n')
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<!-- Written by stl_conveyor.deploy.security; do not edit. -->\n'
+        + ElementTree.tostring(root, encoding='unicode')
+        + '\n'
+    )
 
 
 def _add_enclave(
-    enclaves: ElementTree.Element, node: str, cell: str, allowed: Permissions,
+    enclaves: ElementTree.Element, node: str, cell: str, allowed: Permissions
 ) -> None:
     enclave = ElementTree.SubElement(enclaves, 'enclave', path=f'{cell}/{node}')
     profile = ElementTree.SubElement(
-        ElementTree.SubElement(enclave, 'profiles'), 'profile', ns=cell or '/', node=node)
+        ElementTree.SubElement(enclave, 'profiles'), 'profile', ns=cell or '/', node=node
+    )
     _add(profile, 'topic', 'publish', allowed.publish)
     _add(profile, 'topic', 'subscribe', allowed.subscribe)
     _add(profile, 'service', 'reply', allowed.reply)
@@ -171,13 +203,21 @@ def _add(profile: ElementTree.Element, kind: str, use: str, names: Iterable[str]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a policy; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor.deploy.security', description='Print the SROS2 policy of a cell.')
+        prog='python -m stl_conveyor.deploy.security',
+        description='Print the SROS2 policy of a cell.',
+    )
     parser.add_argument('wiring', choices=tuple(WIRINGS), help='how the cell is connected')
-    parser.add_argument('--namespace', nargs='+', default=[''], dest='namespaces',
-                        help='of the cell, or of several cells with one edge')
+    parser.add_argument(
+        '--namespace',
+        nargs='+',
+        default=[''],
+        dest='namespaces',
+        help='of the cell, or of several cells with one edge',
+    )
     options = parser.parse_args(arguments)
-    return exit_code('security', lambda: print(
-        policy(WIRINGS[options.wiring], options.namespaces), end=''))
+    return exit_code(
+        'security', lambda: print(policy(WIRINGS[options.wiring], options.namespaces), end='')
+    )
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What every way of driving the diverters has in common."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -4,6 +4,7 @@
 
 They need no ROS: whatever has what FrameHost lists can hold them, a node or a command.
 """
+
 from __future__ import annotations
 
 import threading
@@ -56,7 +57,7 @@ class DeviceSource:
     """Frames of a camera that OpenCV can open (V4L2); a camera that is unplugged is awaited."""
 
     def __init__(
-        self, node: FrameHost, callback: FrameCallback, device: str, latency: float,
+        self, node: FrameHost, callback: FrameCallback, device: str, latency: float
     ) -> None:
         """Prepare to open `device`, a path or a number.
 
@@ -71,7 +72,8 @@ class DeviceSource:
         except ImportError as error:
             raise MissingDependency(
                 'source "device" needs OpenCV: apt install python3-opencv, or '
-                'pip install opencv-python-headless') from error
+                'pip install opencv-python-headless'
+            ) from error
         self._cv2 = cv2
         self._node = node
         self._callback = node.guarded(callback)
@@ -104,8 +106,11 @@ class DeviceSource:
             capture.release()
             if not self._stop.is_set():
                 self._node.set_condition(
-                    'device', Level.ERROR, f'camera {self._device} delivers no frame; check '
-                    'that it is plugged in and that no other program holds it')
+                    'device',
+                    Level.ERROR,
+                    f'camera {self._device} delivers no frame; check '
+                    'that it is plugged in and that no other program holds it',
+                )
                 self._stop.wait(1.0)
 
 
@@ -113,19 +118,24 @@ class FolderSource:
     """The images of a folder, by name, at a steady rate: each one an item."""
 
     def __init__(
-        self, node: FrameHost, callback: FrameCallback, folder: str, rate: float, repeat: bool,
+        self, node: FrameHost, callback: FrameCallback, folder: str, rate: float, repeat: bool
     ) -> None:
         """List the images.
 
         Raises:
             ConfigError: If there are none.
         """
-        self._files = sorted(
-            path for path in Path(folder).expanduser().glob('*')
-            if path.suffix.lower() in IMAGE_SUFFIXES) if folder else []
+        self._files = (
+            sorted(
+                path
+                for path in Path(folder).expanduser().glob('*')
+                if path.suffix.lower() in IMAGE_SUFFIXES
+            )
+            if folder
+            else []
+        )
         if not self._files:
-            raise ConfigError(
-                f'folder: {folder!r} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+            raise ConfigError(f'folder: {folder!r} holds no image ({", ".join(IMAGE_SUFFIXES)})')
         self._node = node
         self._callback = callback
         self._rate = rate

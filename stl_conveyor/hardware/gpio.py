@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Diverters, light barrier and encoder on the GPIO pins of a Raspberry Pi, through gpiozero."""
+
 from __future__ import annotations
 
 import threading
@@ -12,7 +13,7 @@ from stl_conveyor.errors import HardwareError, MissingDependency
 from stl_conveyor.hardware.diverter import DiverterEvents
 
 NO_PIN = -1
-LARGEST_PIN = 27    # BCM numbers of the 40-pin header
+LARGEST_PIN = 27  # BCM numbers of the 40-pin header
 
 
 def import_gpiozero() -> Any:
@@ -26,7 +27,8 @@ def import_gpiozero() -> Any:
     except ImportError as error:
         raise MissingDependency(
             'GPIO needs gpiozero and, on a Raspberry Pi 5, lgpio: apt install python3-gpiozero '
-            'python3-lgpio') from error
+            'python3-lgpio'
+        ) from error
     return gpiozero
 
 
@@ -43,7 +45,8 @@ def _open(kind: str, pin: int, **arguments: Any) -> Any:
         raise HardwareError(
             f'GPIO {pin} cannot be opened ({type(error).__name__}: {error}); check that the user '
             'is in the group gpio, that no other program holds the pin, and that '
-            'GPIOZERO_PIN_FACTORY is unset or lgpio') from error
+            'GPIOZERO_PIN_FACTORY is unset or lgpio'
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,13 @@ class GpioDiverters:
     connects = False
 
     def __init__(
-        self, lanes: Mapping[str, GpioLane], events: DiverterEvents, *,
-        active_high: bool = True, feedback_pull_up: bool = True, bounce_time: float = 0.0,
+        self,
+        lanes: Mapping[str, GpioLane],
+        events: DiverterEvents,
+        *,
+        active_high: bool = True,
+        feedback_pull_up: bool = True,
+        bounce_time: float = 0.0,
     ) -> None:
         """Open the pins, with all diverters back.
 
@@ -87,12 +95,18 @@ class GpioDiverters:
         try:
             for name, pins in self._lanes.items():
                 self._outputs[name] = _open(
-                    'DigitalOutputDevice', pins.output, active_high=active_high,
-                    initial_value=False)
+                    'DigitalOutputDevice',
+                    pins.output,
+                    active_high=active_high,
+                    initial_value=False,
+                )
                 if pins.feedback != NO_PIN:
                     switch = _open(
-                        'DigitalInputDevice', pins.feedback, pull_up=feedback_pull_up,
-                        bounce_time=bounce_time or None)
+                        'DigitalInputDevice',
+                        pins.feedback,
+                        pull_up=feedback_pull_up,
+                        bounce_time=bounce_time or None,
+                    )
                     switch.when_activated = _without_arguments(self._on_switch, name)
                     self._feedback[name] = switch
         except BaseException:
@@ -115,13 +129,15 @@ class GpioDiverters:
         except Exception as error:  # the pin library's and the kernel's errors
             raise HardwareError(
                 f'GPIO {self._lanes[lane].output} cannot be set ({type(error).__name__}: '
-                f'{error}); is another program using it?') from error
+                f'{error}); is another program using it?'
+            ) from error
         if not is_on:
             raise HardwareError(
                 f'GPIO {self._lanes[lane].output} was set and reads back unset; check the wiring '
-                'for a short circuit')
+                'for a short circuit'
+            )
         switch = self._feedback.get(lane)
-        if switch is None or switch.value:      # out already, so there comes no edge
+        if switch is None or switch.value:  # out already, so there comes no edge
             self._events.confirmed(lane, serial)
 
     def retract(self, lane: str) -> None:
@@ -136,8 +152,10 @@ class GpioDiverters:
     def remedy(self, lane: str) -> str:
         """Return what to check when the diverter of a lane stays silent."""
         pins = self._lanes[lane]
-        return (f'check the supply and air of the valve on GPIO {pins.output}, and the end switch '
-                f'on GPIO {pins.feedback}')
+        return (
+            f'check the supply and air of the valve on GPIO {pins.output}, and the end switch '
+            f'on GPIO {pins.feedback}'
+        )
 
     def close(self) -> None:
         """Move everything back and let go of the pins."""
@@ -152,8 +170,13 @@ class GpioBreakBeam:
     """A light barrier on a pin."""
 
     def __init__(
-        self, pin: int, on_change: Callable[[bool, int], None], now_ns: Callable[[], int], *,
-        broken_high: bool = False, bounce_time: float = 0.0,
+        self,
+        pin: int,
+        on_change: Callable[[bool, int], None],
+        now_ns: Callable[[], int],
+        *,
+        broken_high: bool = False,
+        bounce_time: float = 0.0,
     ) -> None:
         """Watch the pin.
 
@@ -166,13 +189,13 @@ class GpioBreakBeam:
             HardwareError: Naming the pin.
         """
         polarity: dict[str, Any] = (
-            {'pull_up': None, 'active_state': True} if broken_high else {'pull_up': True})
+            {'pull_up': None, 'active_state': True} if broken_high else {'pull_up': True}
+        )
         self._device = _open(
-            'DigitalInputDevice', pin, bounce_time=bounce_time or None, **polarity)
-        self._device.when_activated = _without_arguments(
-            lambda: on_change(True, now_ns()))
-        self._device.when_deactivated = _without_arguments(
-            lambda: on_change(False, now_ns()))
+            'DigitalInputDevice', pin, bounce_time=bounce_time or None, **polarity
+        )
+        self._device.when_activated = _without_arguments(lambda: on_change(True, now_ns()))
+        self._device.when_deactivated = _without_arguments(lambda: on_change(False, now_ns()))
 
     @property
     def is_broken(self) -> bool:
@@ -192,7 +215,10 @@ class GpioEncoder:
     """
 
     def __init__(
-        self, pin_a: int, pin_b: int, on_step: Callable[[int, int], None],
+        self,
+        pin_a: int,
+        pin_b: int,
+        on_step: Callable[[int, int], None],
         now_ns: Callable[[], int],
     ) -> None:
         """Watch the pins.
@@ -219,7 +245,8 @@ class GpioEncoder:
                 raise HardwareError(
                     f'encoder on GPIO {pin_a} and {pin_b} cannot be opened '
                     f'({type(error).__name__}: {error}); check that no other program holds the '
-                    'pins') from error
+                    'pins'
+                ) from error
             self._device.when_rotated_clockwise = _without_arguments(self._step, 1)
             self._device.when_rotated_counter_clockwise = _without_arguments(self._step, -1)
 
@@ -241,6 +268,8 @@ class GpioEncoder:
 
 def _without_arguments(function: Callable[..., None], *given: Any) -> Callable[[], None]:
     """Return a function that gpiozero does not hand its device to."""
+
     def call() -> None:
         function(*given)
+
     return call

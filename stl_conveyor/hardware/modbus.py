@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Diverters behind a PLC, over Modbus TCP, through pymodbus; in a thread of its own."""
+
 from __future__ import annotations
 
 import inspect
@@ -14,9 +15,9 @@ from typing import Any
 from stl_conveyor.errors import HardwareError, MissingDependency
 from stl_conveyor.hardware.diverter import DiverterEvents
 
-SETTLE = 1.0            # s after which a diverter that was commanded back must be back
-POLL = 0.01             # s between two looks at the feedback while a confirmation is awaited
-SMALLEST_SERIAL, LARGEST_SERIAL = 1, 65535      # 0 is what a PLC starts with
+SETTLE = 1.0  # s after which a diverter that was commanded back must be back
+POLL = 0.01  # s between two looks at the feedback while a confirmation is awaited
+SMALLEST_SERIAL, LARGEST_SERIAL = 1, 65535  # 0 is what a PLC starts with
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class _Command:
     lane: str
     extend: bool
     serial: int
-    until: float            # monotonic s; afterwards it is of no use
+    until: float  # monotonic s; afterwards it is of no use
 
 
 @dataclass(frozen=True)
 class _Awaited:
     lane: str
     serial: int
-    until: float            # monotonic s; afterwards the schedule has called it silent
+    until: float  # monotonic s; afterwards the schedule has called it silent
 
 
 class ModbusDiverters:
@@ -57,12 +58,20 @@ class ModbusDiverters:
     next item needs it. A lost connection is opened again.
     """
 
-    connects = True         # and reports that it did
+    connects = True  # and reports that it did
 
     def __init__(
-        self, lanes: Mapping[str, ModbusLane], events: DiverterEvents, *, host: str,
-        port: int = 502, unit: int = 1, timeout: float = 0.2, confirm_time: float = 0.5,
-        idle_period: float = 0.5, useful_time: float = 0.1,
+        self,
+        lanes: Mapping[str, ModbusLane],
+        events: DiverterEvents,
+        *,
+        host: str,
+        port: int = 502,
+        unit: int = 1,
+        timeout: float = 0.2,
+        confirm_time: float = 0.5,
+        idle_period: float = 0.5,
+        useful_time: float = 0.1,
     ) -> None:
         """Start the thread.
 
@@ -88,16 +97,19 @@ class ModbusDiverters:
         self._idle_period = idle_period
         self._useful_time = useful_time
         # The name of this argument changed in pymodbus 3.10.
-        unit_name = ('device_id' if 'device_id' in inspect.signature(
-            ModbusTcpClient.write_coil).parameters else 'slave')
+        unit_name = (
+            'device_id'
+            if 'device_id' in inspect.signature(ModbusTcpClient.write_coil).parameters
+            else 'slave'
+        )
         self._unit = {unit_name: unit}
         self._client = ModbusTcpClient(host, port=port, timeout=timeout, retries=0)
         self._queue: queue.Queue[_Command | None] = queue.Queue()
-        self._back_since = dict.fromkeys(self._lanes, 0.0)     # monotonic s, by command
+        self._back_since = dict.fromkeys(self._lanes, 0.0)  # monotonic s, by command
         self._stuck: set[str] = set()
         self._awaited: list[_Awaited] = []
         self._wanted = {name: False for name, place in self._lanes.items() if not place.register}
-        self._trouble: str | None = ''      # why nothing can be commanded; None = all is well
+        self._trouble: str | None = ''  # why nothing can be commanded; None = all is well
         self._thread = threading.Thread(target=self._run, name='modbus', daemon=True)
         self._thread.start()
 
@@ -124,8 +136,10 @@ class ModbusDiverters:
         """Return what to check when the diverter of a lane stays silent."""
         place = self._lanes[lane]
         kind = 'register' if place.register else 'coil'
-        return (f'check that the {self._peer} runs, the network to it, and its program for {kind} '
-                f'{place.address}')
+        return (
+            f'check that the {self._peer} runs, the network to it, and its program for {kind} '
+            f'{place.address}'
+        )
 
     def close(self) -> None:
         """Write what is queued, move everything back, and close the connection."""
@@ -157,8 +171,11 @@ class ModbusDiverters:
         late = time.monotonic() - command.until
         if command.extend and late > 0:
             self._events.failed(
-                command.lane, command.serial, f'{self._peer} is too slow: a command waited '
-                f'{late + self._useful_time:.2f} s and was dropped')
+                command.lane,
+                command.serial,
+                f'{self._peer} is too slow: a command waited '
+                f'{late + self._useful_time:.2f} s and was dropped',
+            )
             return
         if not self._lanes[command.lane].register:
             self._wanted[command.lane] = command.extend
@@ -170,14 +187,16 @@ class ModbusDiverters:
         if reason:
             self._events.failed(command.lane, command.serial, reason)
         else:
-            self._awaited.append(_Awaited(
-                command.lane, command.serial, time.monotonic() + self._confirm_time))
+            self._awaited.append(
+                _Awaited(command.lane, command.serial, time.monotonic() + self._confirm_time)
+            )
 
     def _write(self, command: _Command) -> None:
         place = self._lanes[command.lane]
         if place.register:
             reply = self._client.write_register(
-                place.address, register_value(command.serial), **self._unit)
+                place.address, register_value(command.serial), **self._unit
+            )
         else:
             reply = self._client.write_coil(place.address, command.extend, **self._unit)
         self._check(reply, 'register' if place.register else 'coil', place.address)
@@ -191,9 +210,13 @@ class ModbusDiverters:
         """Read the feedback of every lane that is awaited, or of all when idle."""
         names = dict.fromkeys(each.lane for each in self._awaited) or self._lanes
         values = {name: self._read(self._lanes[name]) for name in names}
-        self._watch_stuck({
-            name: value for name, value in values.items()
-            if not self._lanes[name].register and self._lanes[name].feedback >= 0})
+        self._watch_stuck(
+            {
+                name: value
+                for name, value in values.items()
+                if not self._lanes[name].register and self._lanes[name].feedback >= 0
+            }
+        )
         awaited, self._awaited = self._awaited, []
         for each in awaited:
             expected = register_value(each.serial) if self._lanes[each.lane].register else 1
@@ -209,8 +232,11 @@ class ModbusDiverters:
                 if name not in self._stuck:
                     self._stuck.add(name)
                     self._events.failed(
-                        name, None, f'input {self._lanes[name].feedback} of the {self._peer} says '
-                        'out, though it was commanded back: the diverter or its switch is stuck')
+                        name,
+                        None,
+                        f'input {self._lanes[name].feedback} of the {self._peer} says '
+                        'out, though it was commanded back: the diverter or its switch is stuck',
+                    )
             elif not out:
                 self._stuck.discard(name)
 
@@ -229,8 +255,7 @@ class ModbusDiverters:
 
     def _check(self, reply: Any, kind: str, address: int) -> None:
         if reply.isError():
-            raise HardwareError(
-                f'{self._peer} refuses {kind} {address} ({type(reply).__name__})')
+            raise HardwareError(f'{self._peer} refuses {kind} {address} ({type(reply).__name__})')
 
     def _attempt(self, work: Callable[[], None], doing: str) -> str:
         """Do some work with the PLC; return why it failed, or an empty text."""
@@ -249,7 +274,8 @@ class ModbusDiverters:
         if reason != self._trouble:
             self._trouble = reason
             self._events.connected(
-                reason and f'{reason}; check that it runs, the network to it, and its addresses')
+                reason and f'{reason}; check that it runs, the network to it, and its addresses'
+            )
         return reason or ''
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Open the diverters that the parameters of the actuator describe."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,13 @@ from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane
 
 
 def open_diverters(
-    output: str, parameters: Mapping[str, Any], lanes: Sequence[str], events: DiverterEvents, *,
-    confirm_time: float, useful_time: float,
+    output: str,
+    parameters: Mapping[str, Any],
+    lanes: Sequence[str],
+    events: DiverterEvents,
+    *,
+    confirm_time: float,
+    useful_time: float,
 ) -> Diverters:
     """Return the diverters of the lanes.
 
@@ -30,19 +36,27 @@ def open_diverters(
     if output == 'gpio':
         pins = zip(lanes, parameters['gpio_pins'], parameters['gpio_feedback_pins'])
         return GpioDiverters(
-            {lane: GpioLane(pin, feedback) for lane, pin, feedback in pins}, events,
+            {lane: GpioLane(pin, feedback) for lane, pin, feedback in pins},
+            events,
             active_high=parameters['gpio_active_high'],
             feedback_pull_up=parameters['gpio_feedback_pull_up'],
-            bounce_time=parameters['gpio_bounce_time'])
+            bounce_time=parameters['gpio_bounce_time'],
+        )
     if output == 'modbus':
         register = parameters['modbus_kind'] == 'register'
         places = zip(lanes, parameters['modbus_addresses'], parameters['modbus_feedback'])
         return ModbusDiverters(
             {lane: ModbusLane(address, feedback, register) for lane, address, feedback in places},
-            events, host=parameters['modbus_host'], port=parameters['modbus_port'],
-            unit=parameters['modbus_unit'], timeout=parameters['modbus_timeout'],
-            confirm_time=confirm_time, useful_time=useful_time)
+            events,
+            host=parameters['modbus_host'],
+            port=parameters['modbus_port'],
+            unit=parameters['modbus_unit'],
+            timeout=parameters['modbus_timeout'],
+            confirm_time=confirm_time,
+            useful_time=useful_time,
+        )
     raise ConfigError(
         f'output {output!r} is driven elsewhere: choose gpio or modbus. Where a controller or a '
         'driver moves the diverters, the actuator measures them: see confirm_delay in its '
-        'diagnostics')
+        'diagnostics'
+    )

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Run an ONNX image classifier, and let through only what is a probability distribution."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -23,8 +24,7 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependency(
-            'onnxruntime is not installed; pip install onnxruntime') from error
+        raise MissingDependency('onnxruntime is not installed; pip install onnxruntime') from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -33,8 +33,10 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(
-            path if isinstance(path, bytes) else str(path), options,
-            providers=['CPUExecutionProvider'])
+            path if isinstance(path, bytes) else str(path),
+            options,
+            providers=['CPUExecutionProvider'],
+        )
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         raise ModelFileError(f'{path}: onnxruntime cannot load it: {error}') from error
 
@@ -49,14 +51,16 @@ def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
     if probabilities.shape != (labels,):
         raise BadProbabilities(
             f'probabilities have shape {probabilities.shape}, the models have {labels} labels; '
-            'use one model folder in the whole cell')
+            'use one model folder in the whole cell'
+        )
     if not np.isfinite(probabilities).all():
         raise BadProbabilities('probabilities hold a NaN or an infinity')
     total = float(probabilities.sum())
     if float(probabilities.min()) < 0.0 or abs(total - 1.0) > SUM_TOLERANCE:
         raise BadProbabilities(
             f'probabilities are no distribution: least {float(probabilities.min()):.4g}, '
-            f'sum {total:.4g}')
+            f'sum {total:.4g}'
+        )
     return probabilities
 
 
@@ -87,27 +91,41 @@ class Classifier:
         if len(inputs) != 1 or image is None or probabilities is None:
             raise ModelFileError(
                 f'{self._path}: has inputs {sorted(inputs)} and outputs {sorted(outputs)}; '
-                'a classifier has the input image and the output probabilities')
+                'a classifier has the input image and the output probabilities'
+            )
         shape = image.shape
-        if (image.type != 'tensor(uint8)' or len(shape) != 4 or shape[3] != 3
-                or not isinstance(shape[1], int) or shape[1] != shape[2]):
+        if (
+            image.type != 'tensor(uint8)'
+            or len(shape) != 4
+            or shape[3] != 3
+            or not isinstance(shape[1], int)
+            or shape[1] != shape[2]
+        ):
             raise ModelFileError(
-                f'{self._path}: input image is {image.type} {shape}, not uint8 [N, S, S, 3]')
-        if probabilities.type != 'tensor(float)' or len(probabilities.shape) != 2 \
-                or not isinstance(probabilities.shape[1], int):
+                f'{self._path}: input image is {image.type} {shape}, not uint8 [N, S, S, 3]'
+            )
+        if (
+            probabilities.type != 'tensor(float)'
+            or len(probabilities.shape) != 2
+            or not isinstance(probabilities.shape[1], int)
+        ):
             raise ModelFileError(
                 f'{self._path}: output probabilities is {probabilities.type} '
-                f'{probabilities.shape}, not float32 [N, C]')
+                f'{probabilities.shape}, not float32 [N, C]'
+            )
         self._image_size = int(shape[1])
         self._labels = int(probabilities.shape[1])
         self._names = ['probabilities']
         posterior = outputs.get('posterior')
         if posterior is not None:
             if (posterior.type, posterior.shape[1:]) != (
-                    probabilities.type, probabilities.shape[1:]):
+                probabilities.type,
+                probabilities.shape[1:],
+            ):
                 raise ModelFileError(
                     f'{self._path}: output posterior is {posterior.type} {posterior.shape}, not '
-                    'that of the probabilities')
+                    'that of the probabilities'
+                )
             self._names.append('posterior')
 
     @property
@@ -144,7 +162,7 @@ class Classifier:
         return self._run(images, 1)[0]
 
     def classify_doubting(
-        self, images: NDArray[np.uint8],
+        self, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return probabilities and posteriors, float32 `[N, C]`, of images uint8 `[N, S, S, 3]`.
 
@@ -162,9 +180,9 @@ class Classifier:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise BadImage(
                 f'the classifier takes uint8 [N, {size}, {size}, 3], not {images.dtype} '
-                f'{list(images.shape)}')
-        answers = self._session.run(
-            self._names[:outputs], {'image': np.ascontiguousarray(images)})
+                f'{list(images.shape)}'
+            )
+        answers = self._session.run(self._names[:outputs], {'image': np.ascontiguousarray(images)})
         for rows in answers:
             for row in rows:
                 check_probabilities(row, self._labels)

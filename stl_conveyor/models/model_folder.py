@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The folder that holds the models, and the check that each file is the one it claims to be."""
+
 from __future__ import annotations
 
 import hashlib
@@ -44,7 +45,8 @@ class ModelFolder:
         except OSError as error:
             raise ModelFileError(
                 f'{manifest}: cannot be read ({error.strerror}); set models_dir to a folder of '
-                'models, such as the one this package ships') from error
+                'models, such as the one this package ships'
+            ) from error
         except ValueError as error:
             raise ModelFileError(f'{manifest}: not valid JSON ({error})') from error
         self._read_manifest(content, manifest)
@@ -52,13 +54,18 @@ class ModelFolder:
     def _read_manifest(self, content: Any, manifest: Path) -> None:
         if not isinstance(content, Mapping) or content.get('format') != FORMAT:
             raise ModelFileError(
-                f'{manifest}: format is not {FORMAT}; export the models again with this version')
+                f'{manifest}: format is not {FORMAT}; export the models again with this version'
+            )
         name, labels = content.get('name'), content.get('labels')
         size, files = content.get('image_size'), content.get('files')
         if not isinstance(name, str) or not name:
             raise ModelFileError(f'{manifest}: name must be a text')
-        if (not isinstance(labels, list) or len(labels) < 2 or len(set(map(str, labels)))
-                != len(labels) or not all(isinstance(x, str) and x for x in labels)):
+        if (
+            not isinstance(labels, list)
+            or len(labels) < 2
+            or len(set(map(str, labels))) != len(labels)
+            or not all(isinstance(x, str) and x for x in labels)
+        ):
             raise ModelFileError(f'{manifest}: labels must be two or more different names')
         if isinstance(size, bool) or not isinstance(size, int) or not 8 <= size <= 4096:
             raise ModelFileError(f'{manifest}: image_size must be a whole number of 8..4096')
@@ -71,10 +78,14 @@ class ModelFolder:
         for role, entry in files.items():
             file_name = entry.get('path') if isinstance(entry, Mapping) else None
             sha256 = entry.get('sha256') if isinstance(entry, Mapping) else None
-            if (not isinstance(file_name, str) or not isinstance(sha256, str)
-                    or not _SHA256.fullmatch(sha256)):
+            if (
+                not isinstance(file_name, str)
+                or not isinstance(sha256, str)
+                or not _SHA256.fullmatch(sha256)
+            ):
                 raise ModelFileError(
-                    f'{manifest}: files.{role} must have a path and a sha256 of 64 hex digits')
+                    f'{manifest}: files.{role} must have a path and a sha256 of 64 hex digits'
+                )
             path = (self._folder / file_name).resolve()
             if not path.is_relative_to(self._folder.resolve()):
                 raise ModelFileError(f'{manifest}: files.{role} lies outside the folder')
@@ -114,12 +125,13 @@ class ModelFolder:
                     digest.update(block)
         except OSError as error:
             raise ModelFileError(
-                f'{file.path}: cannot be read ({error.strerror}); restore the {role} model') \
-                from error
+                f'{file.path}: cannot be read ({error.strerror}); restore the {role} model'
+            ) from error
         if digest.hexdigest() != file.sha256:
             raise ModelFileError(
                 f'{file.path}: SHA-256 is {digest.hexdigest()[:12]}…, the manifest says '
-                f'{file.sha256[:12]}…; restore the {role} model or export the folder again')
+                f'{file.sha256[:12]}…; restore the {role} model or export the folder again'
+            )
         return file.path
 
     def model_id(self, role: str) -> int:
@@ -133,4 +145,5 @@ class ModelFolder:
             known = ', '.join(self._files) or 'nothing'
             raise ModelFileError(
                 f'{self._folder}: has no {role} model, only {known}; use a folder that was '
-                f'exported with {role}') from None
+                f'exported with {role}'
+            ) from None

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Offloading under a token bucket: the bucket, reward estimates, policies and their bounds."""
+
 from __future__ import annotations
 
 from stl_conveyor.errors import ConfigError
@@ -25,21 +26,39 @@ from stl_conveyor.policy.thresholds import (
 from stl_conveyor.policy.token_bucket import BucketState, Reservation, TokenBucket, exact_fraction
 
 __all__ = [
-    'BUDGET_POLICIES', 'BucketState', 'BudgetTable', 'Distribution', 'exact_fraction',
-    'LEARNED_POLICIES', 'make_policy', 'Policy', 'POLICIES', 'PolicyDecision', 'PolicyInput',
-    'PolicySettings', 'Reason', 'Reservation', 'RewardEstimator', 'TokenBucket',
+    'BUDGET_POLICIES',
+    'BucketState',
+    'BudgetTable',
+    'Distribution',
+    'exact_fraction',
+    'LEARNED_POLICIES',
+    'make_policy',
+    'Policy',
+    'POLICIES',
+    'PolicyDecision',
+    'PolicyInput',
+    'PolicySettings',
+    'Reason',
+    'Reservation',
+    'RewardEstimator',
+    'TokenBucket',
 ]
 
 POLICIES = {
     policy.name: policy
     for policy in (
-        NeverPolicy, AlwaysPolicy, RandomPolicy, ConstantThresholdPolicy, MdpPolicy, DqnPolicy,
+        NeverPolicy,
+        AlwaysPolicy,
+        RandomPolicy,
+        ConstantThresholdPolicy,
+        MdpPolicy,
+        DqnPolicy,
         AdaptivePolicy,
     )
 }
 
 LEARNED_POLICIES = (DqnPolicy.name, AdaptivePolicy.name)  # they need a network
-BUDGET_POLICIES = (MdpPolicy.name, AdaptivePolicy.name)   # they choose how many bytes
+BUDGET_POLICIES = (MdpPolicy.name, AdaptivePolicy.name)  # they choose how many bytes
 
 
 def make_policy(name: str, **settings) -> Policy:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The one interface of all offloading policies, and what they are told."""
+
 from __future__ import annotations
 
 import math

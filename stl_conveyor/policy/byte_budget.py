@@ -22,6 +22,7 @@ budget.json, arrays in row-major order::
      "gains": [J][K],              expected gain in accuracy with each budget
      "costs": [J][K]}              expected cost in tokens after the refund
 """
+
 from __future__ import annotations
 
 import json
@@ -51,7 +52,7 @@ _TOLERANCE = 1e-9
 _MAX_SWEEPS = 200
 _MAX_STATES = 2001
 _STEPS_PER_TOKEN = 24
-STOP_SCORE = 0.97   # confidence at which the edge ends a stream, as its node has it by default
+STOP_SCORE = 0.97  # confidence at which the edge ends a stream, as its node has it by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +113,12 @@ class BudgetTable:
 
     @classmethod
     def fit(
-        cls, rewards: np.ndarray, weak_correct: np.ndarray,
-        streams: Mapping[int, RecordedStreams], stop_score: float = STOP_SCORE, points: int = 48,
+        cls,
+        rewards: np.ndarray,
+        weak_correct: np.ndarray,
+        streams: Mapping[int, RecordedStreams],
+        stop_score: float = STOP_SCORE,
+        points: int = 48,
     ) -> BudgetTable:
         """Fit the curves.
 
@@ -141,8 +146,12 @@ class BudgetTable:
             costs.append(kernel_regression(rewards, used / nominal, at)[0])
         shares = np.array(list(streams), dtype=float) / nominal
         return cls(
-            nominal_bytes=int(nominal), stop_score=float(stop_score), shares=shares,
-            rewards=at, weights=weights, gains=np.stack(gains, axis=1),
+            nominal_bytes=int(nominal),
+            stop_score=float(stop_score),
+            shares=shares,
+            rewards=at,
+            weights=weights,
+            gains=np.stack(gains, axis=1),
             costs=np.clip(np.stack(costs, axis=1), 0.0, shares),
         )
 
@@ -160,7 +169,9 @@ class BudgetTable:
                 f'{self.shares[0] * self.nominal_bytes:.0f}; a token must buy as much'
             )
         return replace(
-            self, nominal_bytes=nominal_bytes, shares=np.minimum(self.shares[fits] * scale, 1.0),
+            self,
+            nominal_bytes=nominal_bytes,
+            shares=np.minimum(self.shares[fits] * scale, 1.0),
             gains=self.gains[:, fits],
             costs=np.minimum(self.costs[:, fits] * scale, self.shares[fits] * scale),
         )
@@ -171,8 +182,12 @@ class BudgetTable:
             name: np.round(getattr(self, name), 9).tolist()
             for name in ('shares', 'rewards', 'weights', 'gains', 'costs')
         }
-        content = {'format': _FORMAT, 'nominal_bytes': self.nominal_bytes,
-                   'stop_score': self.stop_score, **arrays}
+        content = {
+            'format': _FORMAT,
+            'nominal_bytes': self.nominal_bytes,
+            'stop_score': self.stop_score,
+            **arrays,
+        }
         Path(path).write_text(json.dumps(content) + '\n', encoding='utf-8')
 
     @classmethod
@@ -185,8 +200,10 @@ class BudgetTable:
             return cls(
                 nominal_bytes=int(content['nominal_bytes']),
                 stop_score=float(content['stop_score']),
-                **{name: np.asarray(content[name], dtype=float)
-                   for name in ('shares', 'rewards', 'weights', 'gains', 'costs')},
+                **{
+                    name: np.asarray(content[name], dtype=float)
+                    for name in ('shares', 'rewards', 'weights', 'gains', 'costs')
+                },
             )
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
             raise ModelFileError(
@@ -319,9 +336,7 @@ class BudgetMdpPolicy(Policy):
                 True, asked, Reason.WORTH_IT, share=float(self.table.shares[chosen])
             )
         wanted = solution.choice[place, level:].max() >= 0 and level < solution.steps_per_token
-        return PolicyDecision(
-            False, asked, Reason.NO_TOKENS if wanted else Reason.BELOW_THRESHOLD
-        )
+        return PolicyDecision(False, asked, Reason.NO_TOKENS if wanted else Reason.BELOW_THRESHOLD)
 
 
 class PricedBudgets(Policy):
@@ -343,10 +358,13 @@ class PricedBudgets(Policy):
         worth = (table.gains - price * (table.costs - cost)).max(axis=1)
         # Equal worths, or a fall by noise, would hide the order of the items.
         self._worth = np.maximum.accumulate(worth) + 1e-7 * np.arange(worth.size)
-        self.inner = make_inner(replace(
-            settings, rewards=Distribution.of(self._worth, table.weights),
-            costs=Distribution.of([cost]),
-        ))
+        self.inner = make_inner(
+            replace(
+                settings,
+                rewards=Distribution.of(self._worth, table.weights),
+                costs=Distribution.of([cost]),
+            )
+        )
         self._rows = table.rewards
 
     @property
@@ -389,6 +407,7 @@ def reference_price(table: BudgetTable, tokens_per_item: float) -> tuple[float, 
 
     0 where everything that helps can be paid for. With it, the mean cost of an offload in tokens.
     """
+
     def bought(price):
         surplus = table.gains - price * table.costs
         best = surplus.argmax(axis=1)

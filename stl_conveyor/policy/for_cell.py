@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Make a policy from a model folder: what the node runs and what the benchmarks measure."""
+
 from __future__ import annotations
 
 from dataclasses import fields, replace
@@ -28,12 +29,13 @@ def load_rewards(folder: ModelFolder) -> RewardEstimator:
     if rewards.classes != len(folder.labels):
         raise ModelFileError(
             f'{folder.path("reward")}: knows {rewards.classes} classes, the manifest '
-            f'{len(folder.labels)}; fit it again')
+            f'{len(folder.labels)}; fit it again'
+        )
     return rewards
 
 
 def load_budgets(
-    folder: ModelFolder, policy: str, nominal_bytes: int | None = None,
+    folder: ModelFolder, policy: str, nominal_bytes: int | None = None
 ) -> BudgetTable | None:
     """Load what byte budgets bring; None for a policy or a folder without them.
 
@@ -47,8 +49,11 @@ def load_budgets(
 
 
 def make_cell_policy(
-    name: str, settings: PolicySettings, rewards: RewardEstimator,
-    budgets: BudgetTable | None = None, network: str | Path = '',
+    name: str,
+    settings: PolicySettings,
+    rewards: RewardEstimator,
+    budgets: BudgetTable | None = None,
+    network: str | Path = '',
 ) -> Policy:
     """Make a policy for the items of a model folder.
 
@@ -59,5 +64,6 @@ def make_cell_policy(
     if name in LEARNED_POLICIES:
         file = Path(network).expanduser() if network else share_path(ADAPTIVE_NETWORK)
         planning = replace(planning, model=str(file))
-    return make_policy(name, **{item.name: getattr(planning, item.name) for item in
-                                fields(planning)})
+    return make_policy(
+        name, **{item.name: getattr(planning, item.name) for item in fields(planning)}
+    )

@@ -5,6 +5,7 @@
 The node calls it item by item; the laboratory lays out whole sequences with the same functions
 (stl_conveyor_lab.papers.histories), and a test holds the two together.
 """
+
 from __future__ import annotations
 
 import math
@@ -39,9 +40,9 @@ class RewardScale:
         # Equal metrics at several ranks would make the rank of such a metric ambiguous.
         self._metrics += np.arange(_RANKS) * 1e-9
         self.unit = max(float(np.interp(0.95, middle, rewards.values)), 1e-3)
-        self.description = (
-            np.interp(_DESCRIBED, middle, rewards.values) / self.unit
-        ).astype(np.float32)
+        self.description = (np.interp(_DESCRIBED, middle, rewards.values) / self.unit).astype(
+            np.float32
+        )
 
     def rank(self, metrics: np.ndarray) -> np.ndarray:
         """Return the places of metrics in the distribution, 0..1."""
@@ -99,8 +100,13 @@ def averaged_features(rank, last, interval) -> np.ndarray:
     """Return what is averaged, [..., 5]; each has mean about 0 for independent items."""
     change = np.abs(rank - last)
     return np.stack(
-        [2 * rank - 1, 3 * rank * rank - 1, 3 * change - 1,
-         np.where(change > _JUMP, 0.5, -0.5), interval],
+        [
+            2 * rank - 1,
+            3 * rank * rank - 1,
+            3 * change - 1,
+            np.where(change > _JUMP, 0.5, -0.5),
+            interval,
+        ],
         axis=-1,
     )
 
@@ -119,12 +125,12 @@ class History:
         flat, place = self.input[0], layout.window
         self._series, self._gaps = flat[:place], None
         if layout.intervals:
-            self._gaps = flat[place: 2 * place]
+            self._gaps = flat[place : 2 * place]
             place *= 2
         size = _AVERAGED * len(layout.horizons)
-        self._averages = flat[place: place + size].reshape(-1, _AVERAGED)
+        self._averages = flat[place : place + size].reshape(-1, _AVERAGED)
         self._present = place + size
-        self._constants = flat[place + size + _PRESENT:]
+        self._constants = flat[place + size + _PRESENT :]
         self._decay = layout.decay()[:, None]
         self._fresh = np.zeros(_AVERAGED, dtype=np.float32)
         self.reset()
@@ -156,8 +162,11 @@ class History:
         if layout.horizons:
             change = abs(rank - self._last)
             self._fresh[:] = (
-                2 * rank - 1, 3 * rank * rank - 1, 3 * change - 1,
-                0.5 if change > _JUMP else -0.5, gap,
+                2 * rank - 1,
+                3 * rank * rank - 1,
+                3 * change - 1,
+                0.5 if change > _JUMP else -0.5,
+                gap,
             )
             self._averages += self._decay * (self._fresh - self._averages)
             self._last = rank

@@ -12,6 +12,7 @@ random share of it); then the inter-arrival time I fills the bucket:
 2022). The best action is a threshold for each n: offload when x >= theta(n), the worth of the
 token in what may still come.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ _TOLERANCE = 1e-9
 _MAX_SWEEPS = 200
 _MAX_STATES = 4001
 _STEPS_WITH_REFUNDS = 12
-_COST_MEMORY = 50   # offloads over which the average cost is taken
-_COST_DRIFT = 0.1   # relative change of the average cost that is worth another solution
+_COST_MEMORY = 50  # offloads over which the average cost is taken
+_COST_DRIFT = 0.1  # relative change of the average cost that is worth another solution
 _LEAST_COST = 0.05
 
 
@@ -157,11 +158,7 @@ def solve_mdp(
         gain, values[0] = float(values[0]), 0.0
     thresholds[:steps] = thresholds[steps]
     return MdpSolution(
-        steps_per_token=steps,
-        thresholds=thresholds,
-        values=values,
-        gain=gain,
-        residual=residual,
+        steps_per_token=steps, thresholds=thresholds, values=values, gain=gain, residual=residual
     )
 
 

@@ -6,6 +6,7 @@
 distribution and arrival process: it reads them from its input. Both are ONNX files written by
 ``stl_conveyor_lab.train.policies.dqn``, run by ONNX Runtime.
 """
+
 from __future__ import annotations
 
 import json
@@ -152,5 +153,6 @@ def load_network(path: str):
         return session, about
     except Exception as error:  # ONNX Runtime raises its own family, without a common base
         raise ModelFileError(
-            f'{path} is no policy network ({error}); export it with stl_conveyor_lab.train.policies.dqn'
+            f'{path} is no policy network ({error}); export it with '
+            'stl_conveyor_lab.train.policies.dqn'
         ) from error

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Play a policy over a recorded sequence of items, through the token bucket of the node."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,8 +15,11 @@ from stl_conveyor.policy.token_bucket import TokenBucket
 
 
 def play(
-    rewards: Sequence[float] | NDArray[np.floating], intervals: Sequence[int] | NDArray[np.integer],
-    rate: Fraction, depth: Fraction, policy: Policy,
+    rewards: Sequence[float] | NDArray[np.floating],
+    intervals: Sequence[int] | NDArray[np.integer],
+    rate: Fraction,
+    depth: Fraction,
+    policy: Policy,
 ) -> NDArray[np.bool_]:
     """Play a policy over one sequence of items.
 

@@ -11,8 +11,8 @@ the weak one is, else 0. Three estimators share one interface and one file forma
 * ``NetworkReward``: a small network on the whole probability vector, sorted and by class, which
   predicts whether each classifier is right; trained by ``stl_conveyor_lab.train.reward.fit``.
 * ``PosteriorReward``: kernel regression of the reward on the doubt 1 - q, where q is the
-  probability that the weak model's posterior (``stl_conveyor_lab.train.classifiers.posterior``) gives to the
-  weak classifier's first choice.
+  probability that the weak model's posterior (``stl_conveyor_lab.train.classifiers.posterior``)
+  gives to the weak classifier's first choice.
 
 reward.json, all numbers as JSON numbers, arrays in row-major order::
 
@@ -28,6 +28,7 @@ reward.json, all numbers as JSON numbers, arrays in row-major order::
 
 "entropy" is always there; the others may be. ``kind`` says which one answers.
 """
+
 from __future__ import annotations
 
 import json
@@ -162,10 +163,12 @@ class RewardEstimator(ABC):
         Raises:
             BadProbabilities: For a vector that no classifier can have sent.
         """
-        return float(self.expected_rewards(
-            np.asarray(probabilities)[None],
-            None if posterior is None else np.asarray(posterior)[None],
-        )[0])
+        return float(
+            self.expected_rewards(
+                np.asarray(probabilities)[None],
+                None if posterior is None else np.asarray(posterior)[None],
+            )[0]
+        )
 
     def expected_rewards(
         self, probabilities: np.ndarray, posteriors: np.ndarray | None = None
@@ -177,9 +180,7 @@ class RewardEstimator(ABC):
         return self._estimate(checked, posteriors)
 
     @abstractmethod
-    def _estimate(
-        self, probabilities: np.ndarray, posteriors: np.ndarray | None
-    ) -> np.ndarray:
+    def _estimate(self, probabilities: np.ndarray, posteriors: np.ndarray | None) -> np.ndarray:
         """Estimate for checked, normalised probabilities [N, C]."""
 
     @staticmethod
@@ -229,7 +230,9 @@ class RewardEstimator(ABC):
             if content['kind'] == 'posterior':
                 curve = content['posterior']
                 return PosteriorReward(
-                    **common, entropy=entropy, knots=np.asarray(curve['knots'], float),
+                    **common,
+                    entropy=entropy,
+                    knots=np.asarray(curve['knots'], float),
                     values=np.asarray(curve['values'], float),
                 )
             raise ValueError(f'unknown kind {content["kind"]!r}')
@@ -417,7 +420,10 @@ class PosteriorReward(RewardEstimator):
 
     @classmethod
     def fit_posterior(
-        cls, probabilities: np.ndarray, posteriors: np.ndarray, weak_correct: np.ndarray,
+        cls,
+        probabilities: np.ndarray,
+        posteriors: np.ndarray,
+        weak_correct: np.ndarray,
         strong_correct: np.ndarray,
     ) -> PosteriorReward:
         """Fit both curves.
@@ -434,7 +440,9 @@ class PosteriorReward(RewardEstimator):
         return cls(
             classes=probabilities.shape[1],
             distribution=distribution_of_estimates(np.interp(doubt, knots, values)),
-            entropy=entropy, knots=knots, values=values,
+            entropy=entropy,
+            knots=knots,
+            values=values,
         )
 
     def _estimate(self, probabilities, posteriors):
@@ -454,8 +462,11 @@ def doubts(probabilities: np.ndarray, posteriors: np.ndarray) -> np.ndarray:
 
 
 def compare_metrics(
-    estimates: dict[str, np.ndarray], weak_correct: np.ndarray, strong_correct: np.ndarray,
-    generator: np.random.Generator, shares: tuple[float, ...] = (0.05, 0.1, 0.25),
+    estimates: dict[str, np.ndarray],
+    weak_correct: np.ndarray,
+    strong_correct: np.ndarray,
+    generator: np.random.Generator,
+    shares: tuple[float, ...] = (0.05, 0.1, 0.25),
     resamples: int = 1000,
 ) -> dict:
     """Measure how well estimates choose the items to offload.
@@ -496,9 +507,7 @@ def compare_metrics(
         for name in metrics:
             drawn = np.array([sample[name][place] for sample in samples])
             gain = float(whole[name][place])
-            row[name] = {
-                'gain': gain, 'gain_95': interval(drawn), 'loss': weak_loss - gain,
-            }
+            row[name] = {'gain': gain, 'gain_95': interval(drawn), 'loss': weak_loss - gain}
         for name in estimates:
             if name == 'entropy':
                 continue

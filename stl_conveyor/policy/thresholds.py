@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Policies without a model of the future: never, always, random, constant threshold."""
+
 from __future__ import annotations
 
 import math

@@ -21,6 +21,7 @@ full bucket while a reservation is open are remembered for that purpose: a charg
 late makes room that was there all along. Hence, with each charge counted at its reservation,
 at most ``rate * T + depth`` tokens are spent over any window of length T.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

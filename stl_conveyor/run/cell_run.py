@@ -6,6 +6,7 @@
 summary, OUT/summary.json, OUT/items.csv and OUT/report.html. Exit code 0 if every item came to
 rest, 1 if not, 2 if the cell could not start, 130 after Ctrl-C.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -56,8 +57,15 @@ from stl_conveyor.sim.link import LINKS
 from stl_conveyor.vision.image import resize_square
 
 SIMULATOR = 'cell_simulator'
-NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
-         'edge_classifier', 'actuator')
+NODES = (
+    'camera',
+    'local_classifier',
+    'offload_policy',
+    'encoder',
+    'link_emulator',
+    'edge_classifier',
+    'actuator',
+)
 # Who must have found whom before the belt starts: readers of each topic, the monitor included.
 READERS = {
     SIMULATOR: {'camera/image_raw': 1, 'item_truth': 1},
@@ -105,11 +113,17 @@ class Deployment:
     def process_plan(self, node: str, parameters: Mapping[str, object]) -> ProcessPlan:
         """Return how to start a node."""
         plan = process_plan(node, parameters)
-        words = [word for old, new in self.remappings.get(node, {}).items()
-                 for word in ('-r', f'{old}:={new}')]
+        words = [
+            word
+            for old, new in self.remappings.get(node, {}).items()
+            for word in ('-r', f'{old}:={new}')
+        ]
         return replace(
-            plan, arguments=(*plan.arguments, *words), prefix=self.prefixes.get(node, ()),
-            environment=self.environments.get(node, {}))
+            plan,
+            arguments=(*plan.arguments, *words),
+            prefix=self.prefixes.get(node, ()),
+            environment=self.environments.get(node, {}),
+        )
 
 
 class StartError(ConveyorError):
@@ -145,8 +159,9 @@ class RunResult:
     strong: Mapping[int, tuple[str, float]]
 
 
-def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
-                   ) -> dict[str, dict[str, object]]:
+def node_arguments(
+    settings: RunSettings, sources: Sources, fault: Fault
+) -> dict[str, dict[str, object]]:
     """Return the parameters of every node by its name."""
     models = {'models_dir': str(sources.models)}
     cell = {'cell_file': str(sources.cell)}
@@ -160,18 +175,31 @@ def node_arguments(settings: RunSettings, sources: Sources, fault: Fault
     }.get(settings.arrivals, (float(arrivals.period),))
     parameters = {
         SIMULATOR: {
-            **cell, 'items': settings.items, 'seed': settings.seed,
-            'arrivals': settings.arrivals, 'time_unit': settings.time_unit,
+            **cell,
+            'items': settings.items,
+            'seed': settings.seed,
+            'arrivals': settings.arrivals,
+            'time_unit': settings.time_unit,
             'belt_running': False,
-            'log_path': str(sources.camera_log)},
+            'log_path': str(sources.camera_log),
+        },
         'camera': {**cell},
         'local_classifier': {**models},
         'offload_policy': {
-            **models, 'policy': settings.policy, 'rate': settings.rate, 'depth': settings.bucket,
-            'time_unit': settings.time_unit, 'intervals': intervals, 'seed': settings.seed},
+            **models,
+            'policy': settings.policy,
+            'rate': settings.rate,
+            'depth': settings.bucket,
+            'time_unit': settings.time_unit,
+            'intervals': intervals,
+            'seed': settings.seed,
+        },
         'encoder': {**models},
         'link_emulator': {
-            'link': settings.link, 'seed': settings.seed, 'log_path': str(sources.link_log)},
+            'link': settings.link,
+            'seed': settings.seed,
+            'log_path': str(sources.link_log),
+        },
         'edge_classifier': {'models_dir': str(edge_models)},
         'actuator': {**cell},
     }
@@ -190,8 +218,10 @@ def parse_override(text: str) -> tuple[str, str, object]:
     target, equals, value = text.partition('=')
     node, dot, name = target.partition('.')
     if not (equals and dot and name) or node not in (SIMULATOR, *NODES):
-        raise ConfigError(f'--set {text}: write NODE.PARAMETER=VALUE with a node of '
-                          + ', '.join((SIMULATOR, *NODES)))
+        raise ConfigError(
+            f'--set {text}: write NODE.PARAMETER=VALUE with a node of '
+            + ', '.join((SIMULATOR, *NODES))
+        )
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -209,6 +239,7 @@ def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:
 
 def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
     """Return how to start a node with the shipped parameter file and what differs from it."""
+
     def text(value: object) -> str:
         if isinstance(value, bool):
             return str(value).lower()
@@ -216,8 +247,13 @@ def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
             return '[' + ', '.join(map(text, value)) + ']'
         return repr(value) if isinstance(value, (int, float)) else f"'{value}'"
 
-    arguments = ['-m', node_module(node), '--ros-args',
-                 '--params-file', str(share_path('config/sim.yaml'))]
+    arguments = [
+        '-m',
+        node_module(node),
+        '--ros-args',
+        '--params-file',
+        str(share_path('config/sim.yaml')),
+    ]
     for name, value in parameters.items():
         arguments += ['-p', f'{name}:={text(value)}']
     return ProcessPlan(node, tuple(arguments))
@@ -226,9 +262,15 @@ def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
 class CellRun:
     """One run from start to end: processes, fault, and waiting for the last item."""
 
-    def __init__(self, settings: RunSettings, sources: Sources, monitor: CellMonitor,
-                 supervisor: Supervisor, say: Callable[[str], None],
-                 deployment: Deployment = Deployment()) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        sources: Sources,
+        monitor: CellMonitor,
+        supervisor: Supervisor,
+        say: Callable[[str], None],
+        deployment: Deployment = Deployment(),
+    ) -> None:
         """Take what the run is made of; nothing is started yet."""
         self._deployment = deployment
         self._settings = settings
@@ -251,20 +293,30 @@ class CellRun:
         """
         parameters = node_arguments(self._settings, self._sources, self._fault)
         for node in self._deployment.nodes:
-            self._supervisor.start(self._deployment.process_plan(
-                node, {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}))
+            self._supervisor.start(
+                self._deployment.process_plan(
+                    node, {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}
+                )
+            )
         end = time.monotonic() + START_TIMEOUT
         while waiting := self._look(self._not_ready):
             if dead := self._supervisor.dead():
-                raise StartError(f'{dead[0][0]} ended at once ({signal_text(dead[0][1])}):\n'
-                                 f'{self._supervisor.tail(dead[0][0])}')
+                raise StartError(
+                    f'{dead[0][0]} ended at once ({signal_text(dead[0][1])}):\n'
+                    f'{self._supervisor.tail(dead[0][0])}'
+                )
             if error := self._lasting_error():
                 raise StartError(error)
             if time.monotonic() > end:
-                raise StartError('\n'.join(
-                    [f'not ready after {START_TIMEOUT:.0f} s:']
-                    + [f'{node}: {why}\n{self._supervisor.tail(node, 6)}'
-                       for node, why in waiting.items()]))
+                raise StartError(
+                    '\n'.join(
+                        [f'not ready after {START_TIMEOUT:.0f} s:']
+                        + [
+                            f'{node}: {why}\n{self._supervisor.tail(node, 6)}'
+                            for node, why in waiting.items()
+                        ]
+                    )
+                )
             self._monitor.news.wait(PATIENCE)
         self._monitor.troubles.clear()  # of nodes that waited for each other
         self._cpu_before = self._supervisor.cpu()
@@ -274,9 +326,12 @@ class CellRun:
         """Follow the run to its end; return whether every item came to rest."""
         board, items = self._monitor.board, self._settings.items
         arrivals = plan_items(
-            items, self._settings.seed, self._monitor.cell.classes,
-            ArrivalSettings(process=self._settings.arrivals))
-        end = (time.monotonic() + arrivals[-1].arrival * self._settings.time_unit + LONGEST_STAY)
+            items,
+            self._settings.seed,
+            self._monitor.cell.classes,
+            ArrivalSettings(process=self._settings.arrivals),
+        )
+        end = time.monotonic() + arrivals[-1].arrival * self._settings.time_unit + LONGEST_STAY
         steps = self._fault_steps()
         while self._look(lambda: board.rested < items):
             if time.monotonic() > end:
@@ -346,8 +401,10 @@ class CellRun:
                 continue
             if name == SIMULATOR:
                 self.deaths.append(f'{name}: {signal_text(code)}')
-                self._say(f'{name} ended ({signal_text(code)}): the run is over\n'
-                          + self._supervisor.tail(name))
+                self._say(
+                    f'{name} ended ({signal_text(code)}): the run is over\n'
+                    + self._supervisor.tail(name)
+                )
                 return True
             if name not in self._restart_at:
                 self._restart_at[name] = now + 1.0
@@ -379,33 +436,42 @@ class CellRun:
             return [(fault.begin, kill), (fault.end, restart)]
         if fault.link:
             from stl_conveyor.nodes.link.link_emulator import LinkEmulatorSettings
-            before = {k: self._settings.link if k == 'link'
-                      else getattr(LinkEmulatorSettings(), k) for k in fault.link}
-            return [(fault.begin, lambda: set_link(fault.link, f'fault: {fault.name}')),
-                    (fault.end, lambda: set_link(before, f'fault over: {fault.name}'))]
+
+            before = {
+                k: self._settings.link if k == 'link' else getattr(LinkEmulatorSettings(), k)
+                for k in fault.link
+            }
+            return [
+                (fault.begin, lambda: set_link(fault.link, f'fault: {fault.name}')),
+                (fault.end, lambda: set_link(before, f'fault over: {fault.name}')),
+            ]
         return []
 
 
-def ask_strong(models: Path, crops: Mapping[int, np.ndarray]
-               ) -> Mapping[int, tuple[str, float]]:
+def ask_strong(models: Path, crops: Mapping[int, np.ndarray]) -> Mapping[int, tuple[str, float]]:
     """Return the strong model's class and score for every uncompressed crop, by stamp."""
     folder = ModelFolder(models)
     classifier = Classifier(folder.path('strong'), threads=os.cpu_count() or 1)
     stamps = sorted(crops)
     answers: dict[int, tuple[str, float]] = {}
     for start in range(0, len(stamps), 16):
-        batch = stamps[start:start + 16]
+        batch = stamps[start : start + 16]
         images = np.stack([resize_square(crops[s], folder.image_size) for s in batch])
         for stamp, row in zip(batch, classifier.classify_batch(images)):
             answers[stamp] = (folder.labels[int(row.argmax())], float(row.max()))
     return answers
 
 
-def picture_of_cell(cell: CellDescription, settings: RunSettings, plan: Sequence[ItemPlan],
-                    records: Sequence[ItemRecord]) -> np.ndarray | None:
+def picture_of_cell(
+    cell: CellDescription,
+    settings: RunSettings,
+    plan: Sequence[ItemPlan],
+    records: Sequence[ItemRecord],
+) -> np.ndarray | None:
     """Simulate the beginning again, with the run's commands, and photograph the cell."""
     try:
         from stl_conveyor.sim.mujoco_cell import MujocoCell
+
         lanes = {r.serial: r.action.lane for r in records if r.serial and r.action is not None}
         simulation = MujocoCell(cell, plan, settings.seed, settings.time_unit)
         moment = plan[min(7, len(plan) - 1)].arrival * settings.time_unit + 1.3
@@ -425,8 +491,10 @@ def picture_of_cell(cell: CellDescription, settings: RunSettings, plan: Sequence
 
 def read_passages(path: Path) -> list[Passage]:
     """Return what link_emulator logged; nothing if there is no log."""
-    return [Passage(int(row[0]), row[1], int(row[2]), int(row[3]), int(row[4]))
-            for row in _read_csv(path, 5)]
+    return [
+        Passage(int(row[0]), row[1], int(row[2]), int(row[3]), int(row[4]))
+        for row in _read_csv(path, 5)
+    ]
 
 
 def read_readout(path: Path) -> dict[int, int]:
@@ -445,9 +513,12 @@ def _read_csv(path: Path, columns: int) -> list[list[str]]:
 
 def versions(models: Path) -> Mapping[str, str]:
     """Return the versions of everything that a run's numbers depend on."""
-    found = {'stl_conveyor': stl_conveyor.__version__, 'python': platform.python_version(),
-             'ros': os.environ.get('ROS_DISTRO', ''),
-             'rmw': os.environ.get('RMW_IMPLEMENTATION', '')}
+    found = {
+        'stl_conveyor': stl_conveyor.__version__,
+        'python': platform.python_version(),
+        'ros': os.environ.get('ROS_DISTRO', ''),
+        'rmw': os.environ.get('RMW_IMPLEMENTATION', ''),
+    }
     for package in ('numpy', 'onnxruntime', 'mujoco', 'scipy'):
         try:
             found[package] = metadata.version(package)
@@ -460,9 +531,14 @@ def versions(models: Path) -> Mapping[str, str]:
     return found
 
 
-def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
-             say: Callable[[str], None] = print, deployment: Deployment = Deployment(),
-             at_phase: Callable[[str], None] = lambda _: None) -> RunResult:
+def run_cell(
+    settings: RunSettings,
+    out: Path,
+    display: str = 'auto',
+    say: Callable[[str], None] = print,
+    deployment: Deployment = Deployment(),
+    at_phase: Callable[[str], None] = lambda _: None,
+) -> RunResult:
     """Run the cell and write everything into a folder.
 
     Args:
@@ -477,17 +553,24 @@ def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
     began = time.time_ns()
     out = out.resolve()
     sources = Sources(
-        out, Path(settings.models).resolve() if settings.models
-        else Path(share_path('models/items')),
-        Path(settings.cell).resolve() if settings.cell else Path(share_path('config/cell.yaml')))
+        out,
+        Path(settings.models).resolve() if settings.models else Path(share_path('models/items')),
+        Path(settings.cell).resolve() if settings.cell else Path(share_path('config/cell.yaml')),
+    )
     cell = CellDescription.load(sources.cell)
     installed = versions(sources.models)
     (out / 'logs').mkdir(parents=True, exist_ok=True)
     for old in (out / 'logs').glob('*.*'):
         old.unlink()
     supervisor = Supervisor(out / 'logs')
-    runner = NodeRunner([NodeSpec(CellMonitor, {
-        'cell_file': str(sources.cell), 'display': display, 'keep_crops': True})])
+    runner = NodeRunner(
+        [
+            NodeSpec(
+                CellMonitor,
+                {'cell_file': str(sources.cell), 'display': display, 'keep_crops': True},
+            )
+        ]
+    )
     monitor = runner.nodes[0]
     run = CellRun(settings, sources, monitor, supervisor, say, deployment)
     complete = False
@@ -515,65 +598,112 @@ def run_cell(settings: RunSettings, out: Path, display: str = 'auto',
     shown = [r for r in records if r.serial]
     n = max(len(shown), 1)
     summary = Summary(
-        settings=settings, score=score(records, cell),
+        settings=settings,
+        score=score(records, cell),
         strong_correct=sum(
-            r.stamp_ns in strong and cell.lane_of(strong[r.stamp_ns][0]) == r.lane
-            for r in shown) if strong else None,
+            r.stamp_ns in strong and cell.lane_of(strong[r.stamp_ns][0]) == r.lane for r in shown
+        )
+        if strong
+        else None,
         strong_class_correct=sum(
-            r.stamp_ns in strong and strong[r.stamp_ns][0] == r.class_id
-            for r in shown) if strong else None,
+            r.stamp_ns in strong and strong[r.stamp_ns][0] == r.class_id for r in shown
+        )
+        if strong
+        else None,
         link_bytes={
             channel: sum(p.wire_bytes for p in passages if p.channel == channel)
-            for channel in (FEATURES, FEEDBACK, EDGE_CLASSIFICATION)} if passages else {},
+            for channel in (FEATURES, FEEDBACK, EDGE_CLASSIFICATION)
+        }
+        if passages
+        else {},
         tokens_spent=None if bucket is None else bucket.spent_numerator / bucket.denominator,
         slack_ms=slack_ms(records),
         latency_ms=stage_latencies(records, readout, passages),
         cpu_seconds_per_item={
             **{name: used / n for name, used in run.cpu.items()},
-            'total': sum(run.cpu.values()) / n},
+            'total': sum(run.cpu.values()) / n,
+        },
         seconds_to_first_item=(shown[0].stamp_ns - began) / 1e9 if shown else float('nan'),
-        seconds=seconds, simulation_lag_ms=max(readout.values(), default=0) / 1e6,
-        troubles=troubles, deaths=tuple(run.deaths), complete=complete, versions=installed)
+        seconds=seconds,
+        simulation_lag_ms=max(readout.values(), default=0) / 1e6,
+        troubles=troubles,
+        deaths=tuple(run.deaths),
+        complete=complete,
+        versions=installed,
+    )
     summary.write(out / 'summary.json')
-    write_csv(out / 'items.csv', [
-        csv_row(r, cell, strong.get(r.stamp_ns), crops.get(r.stamp_ns)) for r in records])
-    plan = plan_items(settings.items, settings.seed, cell.classes,
-                      ArrivalSettings(process=settings.arrivals))
-    write_report(out, summary, records, cell, crops,
-                 picture_of_cell(cell, settings, plan, records))
+    write_csv(
+        out / 'items.csv',
+        [csv_row(r, cell, strong.get(r.stamp_ns), crops.get(r.stamp_ns)) for r in records],
+    )
+    plan = plan_items(
+        settings.items, settings.seed, cell.classes, ArrivalSettings(process=settings.arrivals)
+    )
+    write_report(
+        out, summary, records, cell, crops, picture_of_cell(cell, settings, plan, records)
+    )
     return RunResult(summary, records, crops, strong)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor.run', description='Run the simulated cell over real DDS.')
+        prog='python -m stl_conveyor.run', description='Run the simulated cell over real DDS.'
+    )
     defaults = RunSettings()
     parser.add_argument('--items', type=int, default=defaults.items, help='number of items')
-    parser.add_argument('--seed', type=int, default=defaults.seed,
-                        help='of everything random; the same seed gives the same items')
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=defaults.seed,
+        help='of everything random; the same seed gives the same items',
+    )
     parser.add_argument('--out', type=Path, default=Path('out'), help='folder for the results')
     parser.add_argument('--policy', default=defaults.policy, help='which policy decides')
-    parser.add_argument('--rate', type=float, default=defaults.rate,
-                        help='tokens per time unit, r')
-    parser.add_argument('--bucket', type=float, default=defaults.bucket,
-                        help='most tokens kept, b')
-    parser.add_argument('--link', default=defaults.link, choices=LINKS,
-                        help='bandwidth by the jamming it was measured under')
-    parser.add_argument('--fault', default=defaults.fault, metavar='FAULT',
-                        help=f'what goes wrong in mid-run: {fault_names()}')
-    parser.add_argument('--arrivals', default=defaults.arrivals, choices=ARRIVALS,
-                        help='arrival process')
-    parser.add_argument('--time-unit', type=float, default=defaults.time_unit,
-                        help='seconds, the shortest item period')
-    parser.add_argument('--models', default='', metavar='DIR',
-                        help='model folder; default: the shipped one')
-    parser.add_argument('--cell', default='', metavar='FILE',
-                        help='cell description; default: the shipped one')
-    parser.add_argument('--set', action='append', default=[], metavar='NODE.PARAMETER=VALUE',
-                        dest='overrides', help='any parameter of any node; may be repeated')
-    parser.add_argument('--plain', action='store_true',
-                        help='one line per item instead of a live table')
+    parser.add_argument(
+        '--rate', type=float, default=defaults.rate, help='tokens per time unit, r'
+    )
+    parser.add_argument(
+        '--bucket', type=float, default=defaults.bucket, help='most tokens kept, b'
+    )
+    parser.add_argument(
+        '--link',
+        default=defaults.link,
+        choices=LINKS,
+        help='bandwidth by the jamming it was measured under',
+    )
+    parser.add_argument(
+        '--fault',
+        default=defaults.fault,
+        metavar='FAULT',
+        help=f'what goes wrong in mid-run: {fault_names()}',
+    )
+    parser.add_argument(
+        '--arrivals', default=defaults.arrivals, choices=ARRIVALS, help='arrival process'
+    )
+    parser.add_argument(
+        '--time-unit',
+        type=float,
+        default=defaults.time_unit,
+        help='seconds, the shortest item period',
+    )
+    parser.add_argument(
+        '--models', default='', metavar='DIR', help='model folder; default: the shipped one'
+    )
+    parser.add_argument(
+        '--cell', default='', metavar='FILE', help='cell description; default: the shipped one'
+    )
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='NODE.PARAMETER=VALUE',
+        dest='overrides',
+        help='any parameter of any node; may be repeated',
+    )
+    parser.add_argument(
+        '--plain', action='store_true', help='one line per item instead of a live table'
+    )
     return parser.parse_args(arguments)
 
 
@@ -587,10 +717,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f'--items {options.items}: a run needs at least one')
         named_fault(options.fault)
         settings = RunSettings(
-            items=options.items, seed=options.seed, policy=options.policy, rate=options.rate,
-            bucket=options.bucket, link=options.link, fault=options.fault,
-            arrivals=options.arrivals, time_unit=options.time_unit, models=options.models,
-            cell=options.cell, overrides=tuple(options.overrides))
+            items=options.items,
+            seed=options.seed,
+            policy=options.policy,
+            rate=options.rate,
+            bucket=options.bucket,
+            link=options.link,
+            fault=options.fault,
+            arrivals=options.arrivals,
+            time_unit=options.time_unit,
+            models=options.models,
+            cell=options.cell,
+            overrides=tuple(options.overrides),
+        )
         for override in settings.overrides:
             parse_override(override)
         result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
@@ -600,6 +739,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f'{name.ljust(width)}  {value}')
         print(f'\nreport: {options.out / "report.html"}')
         return 0 if result.summary.complete else 1
+
     return exit_code('run', work)
 
 

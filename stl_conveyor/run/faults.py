@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong in a run on request, and when."""
+
 from __future__ import annotations
 
 import hashlib
@@ -13,8 +14,15 @@ from pathlib import Path
 from stl_conveyor.errors import ConfigError
 
 # Processes of a run that `NAME_killed` can kill.
-KILLABLE = ('edge', 'camera', 'local_classifier', 'offload_policy', 'encoder', 'link_emulator',
-            'actuator')
+KILLABLE = (
+    'edge',
+    'camera',
+    'local_classifier',
+    'offload_policy',
+    'encoder',
+    'link_emulator',
+    'actuator',
+)
 _PROCESS = {'edge': 'edge_classifier'}
 
 
@@ -66,7 +74,7 @@ def named_fault(name: str) -> Fault:
     for fault in _FAULTS:
         if fault.name == name:
             return fault
-    process = name[:-len('_killed')]
+    process = name[: -len('_killed')]
     if name.endswith('_killed') and process in KILLABLE:
         return Fault(name, 0.3, 0.5, kill=_PROCESS.get(process, process))
     raise ConfigError(f"fault '{name}' is unknown: choose one of {fault_names()}")

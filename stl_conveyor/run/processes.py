@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Start processes, kill and restart them by name, and leave none behind."""
+
 from __future__ import annotations
 
 import ctypes
@@ -131,8 +132,13 @@ class Supervisor:
         with _signals_held_back(), open(self.log_path(plan.name), 'ab') as log:
             self._processes[plan.name] = subprocess.Popen(
                 [*plan.prefix, sys.executable, *plan.arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
-                start_new_session=True, preexec_fn=die_with_parent)
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
 
     def kill(self, name: str) -> None:
         """End a process at once, as a crash would.
@@ -156,14 +162,19 @@ class Supervisor:
 
     def dead(self) -> list[tuple[str, int]]:
         """Return the names and exit codes of the processes that have ended."""
-        return [(name, process.returncode) for name, process in self._processes.items()
-                if process.poll() is not None]
+        return [
+            (name, process.returncode)
+            for name, process in self._processes.items()
+            if process.poll() is not None
+        ]
 
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used, earlier lives included."""
-        return {name: self._cpu_of_ended.get(name, 0.0) + (
-            cpu_seconds(process.pid) if process.poll() is None else 0.0)
-            for name, process in self._processes.items()}
+        return {
+            name: self._cpu_of_ended.get(name, 0.0)
+            + (cpu_seconds(process.pid) if process.poll() is None else 0.0)
+            for name, process in self._processes.items()
+        }
 
     def tail(self, name: str, lines: int = 15) -> str:
         """Return the last lines that a process wrote."""

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pictures and a page about a run."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -30,9 +31,14 @@ figcaption{{color:#555}}</style>
 """
 
 
-def write_report(folder: Path, summary: Summary, records: Sequence[ItemRecord],
-                 cell: CellDescription, crops: Mapping[int, np.ndarray],
-                 overview: np.ndarray | None) -> Path:
+def write_report(
+    folder: Path,
+    summary: Summary,
+    records: Sequence[ItemRecord],
+    cell: CellDescription,
+    crops: Mapping[int, np.ndarray],
+    overview: np.ndarray | None,
+) -> Path:
     """Write report.html and its pictures.
 
     Args:
@@ -55,22 +61,42 @@ def write_report(folder: Path, summary: Summary, records: Sequence[ItemRecord],
 
     if overview is not None:
         pyplot.imsave(folder / 'cell.png', overview)
-        pictures.append(('cell.png', 'The cell. Items come from the left, pass the break beam '
-                         'and the camera, and are pushed into the bin of their lane.'))
+        pictures.append(
+            (
+                'cell.png',
+                'The cell. Items come from the left, pass the break beam '
+                'and the camera, and are pushed into the bin of their lane.',
+            )
+        )
     if records:
-        save(_timeline(pyplot, records), 'timeline.png',
-             'Item by item: the token bucket before each decision, what was offloaded, and what '
-             'came to rest in the wrong place.')
-        save(_slack(pyplot, records), 'slack.png',
-             'Time left when each item was acted on. Below 0 would be a missed deadline.')
-        save(_latency(pyplot, summary), 'latency.png',
-             'Where the time goes: median and 99th percentile of each stage.')
-        save(_confusion(pyplot, records, cell), 'confusion.png',
-             'Where items belong, and where they came to rest.')
+        save(
+            _timeline(pyplot, records),
+            'timeline.png',
+            'Item by item: the token bucket before each decision, what was offloaded, and what '
+            'came to rest in the wrong place.',
+        )
+        save(
+            _slack(pyplot, records),
+            'slack.png',
+            'Time left when each item was acted on. Below 0 would be a missed deadline.',
+        )
+        save(
+            _latency(pyplot, summary),
+            'latency.png',
+            'Where the time goes: median and 99th percentile of each stage.',
+        )
+        save(
+            _confusion(pyplot, records, cell),
+            'confusion.png',
+            'Where items belong, and where they came to rest.',
+        )
     sample = [r for r in records if r.stamp_ns in crops]
     if sample:
-        save(_samples(pyplot, sample, crops), 'samples.png',
-             'What the camera saw, the true class, the local answer and that of the edge.')
+        save(
+            _samples(pyplot, sample, crops),
+            'samples.png',
+            'What the camera saw, the true class, the local answer and that of the edge.',
+        )
     page = folder / 'report.html'
     page.write_text(_page(summary, pictures), encoding='utf-8')
     return page
@@ -80,7 +106,10 @@ def _page(summary: Summary, pictures: Pictures) -> str:
     settings = summary.settings
     stages = ''.join(
         f'<tr><td>{escape(name.replace("_", " "))}</td><td>{q.p50:.2f}</td><td>{q.p99:.2f}</td>'
-        f'<td>{q.n}</td></tr>' for name, q in summary.latency_ms.items() if q.n)
+        f'<td>{q.n}</td></tr>'
+        for name, q in summary.latency_ms.items()
+        if q.n
+    )
     troubles = ''.join(f'<li>{escape(t)}</li>' for t in summary.deaths + summary.troubles)
     return _PAGE.format(
         title=f'{summary.score.items} items on the belt',
@@ -88,36 +117,49 @@ def _page(summary: Summary, pictures: Pictures) -> str:
             f'Seed {settings.seed}, policy {settings.policy}, r = {settings.rate:g}, '
             f'b = {settings.bucket:g}, link {settings.link}, fault {settings.fault}, '
             f'arrivals {settings.arrivals}.'
-            + ('' if summary.complete else ' The run ended before every item was at rest.')),
-        rows=''.join(f'<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>'
-                     for name, value in summary.rows()),
+            + ('' if summary.complete else ' The run ended before every item was at rest.')
+        ),
+        rows=''.join(
+            f'<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>'
+            for name, value in summary.rows()
+        ),
         stages='<h2>Stages</h2><table><tr><th>ms</th><th>p50</th><th>p99</th><th>items</th></tr>'
-               f'{stages}</table>' if stages else '',
+        f'{stages}</table>'
+        if stages
+        else '',
         troubles=f'<h2>What nodes reported</h2><ul>{troubles}</ul>' if troubles else '',
         figures=''.join(
             f'<figure><img src="{escape(name)}" alt="{escape(caption)}">'
-            f'<figcaption>{escape(caption)}</figcaption></figure>' for name, caption in pictures))
+            f'<figcaption>{escape(caption)}</figcaption></figure>'
+            for name, caption in pictures
+        ),
+    )
 
 
 def _timeline(pyplot, records: Sequence[ItemRecord]):
     figure, (tokens, right) = pyplot.subplots(
-        2, 1, figsize=(10, 4), sharex=True, height_ratios=(2, 1))
+        2, 1, figsize=(10, 4), sharex=True, height_ratios=(2, 1)
+    )
     start = records[0].stamp_ns
     seconds = np.array([(r.stamp_ns - start) / 1e9 for r in records])
     level = [np.nan if r.decision is None else r.decision.tokens for r in records]
     tokens.step(seconds, level, where='post', color=ACCENT, label='tokens before the decision')
     sent = np.array([r.decision is not None and r.decision.offload for r in records])
-    tokens.plot(seconds[sent], np.array(level, float)[sent], 'o', ms=4, color=BAD,
-                label='offloaded')
+    tokens.plot(
+        seconds[sent], np.array(level, float)[sent], 'o', ms=4, color=BAD, label='offloaded'
+    )
     tokens.set_ylabel('tokens')
     tokens.set_ylim(0, 1.1 * np.nanmax(np.append(np.array(level, float), 1.0)))
     tokens.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     rested = np.array([r.rested for r in records])
     correct = np.array([r.correct for r in records])
     for chosen, colour, height, label in (
-            (rested & correct, GOOD, 1, 'right'), (rested & ~correct, BAD, 0, 'wrong')):
-        right.plot(seconds[chosen], np.full(chosen.sum(), height), '|', ms=14, color=colour,
-                   label=label)
+        (rested & correct, GOOD, 1, 'right'),
+        (rested & ~correct, BAD, 0, 'wrong'),
+    ):
+        right.plot(
+            seconds[chosen], np.full(chosen.sum(), height), '|', ms=14, color=colour, label=label
+        )
     right.set_yticks([0, 1], ['wrong bin', 'right bin'])
     right.set_ylim(-0.6, 1.6)
     right.set_xlabel('s')
@@ -152,8 +194,14 @@ def _confusion(pyplot, records: Sequence[ItemRecord], cell: CellDescription):
     axes.imshow(counts, cmap='Blues')
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            axes.text(column, row, str(count), ha='center', va='center',
-                      color='white' if count > counts.max() / 2 else 'black')
+            axes.text(
+                column,
+                row,
+                str(count),
+                ha='center',
+                va='center',
+                color='white' if count > counts.max() / 2 else 'black',
+            )
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel('came to rest')
@@ -164,10 +212,11 @@ def _confusion(pyplot, records: Sequence[ItemRecord], cell: CellDescription):
 def _samples(pyplot, records: Sequence[ItemRecord], crops: Mapping[int, np.ndarray]):
     offloaded = [r for r in records if r.edge is not None]
     wrong = [r for r in records if r.rested and not r.correct and r not in offloaded[:6]]
-    chosen = (offloaded[:6] + wrong[:3])
-    chosen += [r for r in records if r not in chosen][:12 - len(chosen)]
+    chosen = offloaded[:6] + wrong[:3]
+    chosen += [r for r in records if r not in chosen][: 12 - len(chosen)]
     figure, grid = pyplot.subplots(
-        -(-len(chosen) // 4), 4, figsize=(12, 3.7 * -(-len(chosen) // 4)), squeeze=False)
+        -(-len(chosen) // 4), 4, figsize=(12, 3.7 * -(-len(chosen) // 4)), squeeze=False
+    )
     for axes in grid.flat:
         axes.axis('off')
     for axes, record in zip(grid.flat, chosen):
@@ -177,6 +226,10 @@ def _samples(pyplot, records: Sequence[ItemRecord], crops: Mapping[int, np.ndarr
             lines.append(f'local: {record.local.class_id} {record.local.score:.2f}')
         if record.edge is not None:
             lines.append(f'edge: {record.edge.class_id} {record.edge.score:.2f}')
-        axes.set_title('\n'.join(lines), fontsize=8, loc='left',
-                       color=BAD if record.rested and not record.correct else 'black')
+        axes.set_title(
+            '\n'.join(lines),
+            fontsize=8,
+            loc='left',
+            color=BAD if record.rested and not record.correct else 'black',
+        )
     return figure

@@ -7,6 +7,7 @@ Rate Limit" (Qiu, Wang, Chakrabarti, Guerin, Lu, IEEE TCAD 2022): arrival times 
 multiples of a time unit, and correlated difficulty follows its "location reset" sequence. Every
 generator draws from the random generator it is given and from nothing else.
 """
+
 from __future__ import annotations
 
 import math
@@ -57,18 +58,26 @@ class ArrivalSettings:
         """
         if self.process not in ARRIVALS:
             raise ConfigError(
-                f"arrivals '{self.process}' is unknown: choose one of {', '.join(ARRIVALS)}")
+                f"arrivals '{self.process}' is unknown: choose one of {', '.join(ARRIVALS)}"
+            )
         for name, good, rule in (
-                ('period', self.period >= 1, 'at least 1'),
-                ('mean_interval', self.mean_interval >= 1, 'at least 1'),
-                ('intervals', len(self.intervals) == 2 and min(self.intervals) >= 1,
-                 'two numbers of at least 1'),
-                ('leaving', len(self.leaving) == 2 and 0 <= min(self.leaving)
-                 and max(self.leaving) <= 1, 'two probabilities'),
-                ('spread', 0 <= self.spread <= 1, 'in 0..1'),
-                ('reset_probability', 0 <= self.reset_probability <= 1, 'in 0..1'),
-                ('pool', self.pool >= 1, 'at least 1'),
-                ('lateral_range', 0 <= self.lateral_range < 0.1, 'in 0..0.1 m')):
+            ('period', self.period >= 1, 'at least 1'),
+            ('mean_interval', self.mean_interval >= 1, 'at least 1'),
+            (
+                'intervals',
+                len(self.intervals) == 2 and min(self.intervals) >= 1,
+                'two numbers of at least 1',
+            ),
+            (
+                'leaving',
+                len(self.leaving) == 2 and 0 <= min(self.leaving) and max(self.leaving) <= 1,
+                'two probabilities',
+            ),
+            ('spread', 0 <= self.spread <= 1, 'in 0..1'),
+            ('reset_probability', 0 <= self.reset_probability <= 1, 'in 0..1'),
+            ('pool', self.pool >= 1, 'at least 1'),
+            ('lateral_range', 0 <= self.lateral_range < 0.1, 'in 0..0.1 m'),
+        ):
             if not good:
                 raise ConfigError(f'{name} is {getattr(self, name)!r}: it must be {rule}')
 
@@ -97,8 +106,11 @@ def poisson(rng: np.random.Generator, mean_interval: float = 2.0) -> Iterator[in
         now += int(rng.geometric(1.0 / mean_interval))
 
 
-def markov_modulated(rng: np.random.Generator, intervals: Sequence[int] = (1, 3),
-                     leaving: Sequence[float] = (0.001, 0.0005)) -> Iterator[int]:
+def markov_modulated(
+    rng: np.random.Generator,
+    intervals: Sequence[int] = (1, 3),
+    leaving: Sequence[float] = (0.001, 0.0005),
+) -> Iterator[int]:
     """Yield arrival times of a two-state Markov-modulated process ("scenario 2").
 
     In each state items come at that state's interval. Every time unit the state is left with
@@ -117,8 +129,9 @@ def markov_modulated(rng: np.random.Generator, intervals: Sequence[int] = (1, 3)
             state = 1 - state
 
 
-def location_reset(rng: np.random.Generator, pool: int, spread: float = 0.1,
-                   reset_probability: float = 0.01) -> Iterator[int]:
+def location_reset(
+    rng: np.random.Generator, pool: int, spread: float = 0.1, reset_probability: float = 0.01
+) -> Iterator[int]:
     """Yield indices into items sorted by difficulty, neighbours in time being alike.
 
     "Scenario 1": around a location L, index = (L + U[0, spread * pool]) mod pool; L is uniform
@@ -137,8 +150,9 @@ def location_reset(rng: np.random.Generator, pool: int, spread: float = 0.1,
         yield (location + int(rng.integers(reach + 1))) % pool
 
 
-def plan_items(count: int, seed: int, classes: Sequence[str],
-               settings: ArrivalSettings = ArrivalSettings()) -> tuple[ItemPlan, ...]:
+def plan_items(
+    count: int, seed: int, classes: Sequence[str], settings: ArrivalSettings = ArrivalSettings()
+) -> tuple[ItemPlan, ...]:
     """Plan a run: the same arguments always give the same items.
 
     When, what and how hard are drawn from separate streams of the seed, so that another arrival
@@ -159,7 +173,8 @@ def plan_items(count: int, seed: int, classes: Sequence[str],
     if not classes:
         raise ConfigError('no classes to draw items from: name at least one in a lane')
     times_rng, difficulty_rng, kind_rng, pose_rng, look_rng = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5))
+        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)
+    )
     if settings.process == 'poisson':
         arrivals = poisson(times_rng, settings.mean_interval)
     elif settings.process == 'markov':
@@ -168,17 +183,25 @@ def plan_items(count: int, seed: int, classes: Sequence[str],
         arrivals = periodic(settings.period)
     if settings.process == 'correlated':
         indices = location_reset(
-            difficulty_rng, settings.pool, settings.spread, settings.reset_probability)
+            difficulty_rng, settings.pool, settings.spread, settings.reset_probability
+        )
         difficulties = ((index + 0.5) / settings.pool for index in indices)
     else:
         difficulties = (float(difficulty_rng.random()) for _ in count_from())
     names = tuple(classes)
     return tuple(
         ItemPlan(
-            serial=serial, arrival=arrival, class_id=names[int(kind_rng.integers(len(names)))],
-            difficulty=difficulty, yaw=float(pose_rng.uniform(-math.pi, math.pi)),
+            serial=serial,
+            arrival=arrival,
+            class_id=names[int(kind_rng.integers(len(names)))],
+            difficulty=difficulty,
+            yaw=float(pose_rng.uniform(-math.pi, math.pi)),
             lateral_offset=float(
-                pose_rng.uniform(-settings.lateral_range, settings.lateral_range)),
-            appearance_seed=int(look_rng.integers(2 ** 32)))
+                pose_rng.uniform(-settings.lateral_range, settings.lateral_range)
+            ),
+            appearance_seed=int(look_rng.integers(2**32)),
+        )
         for serial, arrival, difficulty in islice(
-            zip(count_from(1), arrivals, difficulties), count))
+            zip(count_from(1), arrivals, difficulties), count
+        )
+    )

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Whether a scan of the light barrier in Gazebo meets an item."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -9,11 +10,16 @@ from numpy.typing import NDArray
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.sim.gazebo_world import BEAM_HEIGHT
 
-FAR = 1e3    # m
+FAR = 1e3  # m
 
 
-def something_in_beam(cell: CellDescription, ranges: NDArray[np.float32], first_angle: float,
-                      step: float, least_height: float) -> bool:
+def something_in_beam(
+    cell: CellDescription,
+    ranges: NDArray[np.float32],
+    first_angle: float,
+    step: float,
+    least_height: float,
+) -> bool:
     """Return whether any ray of a scan ends above the belt.
 
     The fan hangs BEAM_HEIGHT above the belt's centre line; angle 0 looks straight down.

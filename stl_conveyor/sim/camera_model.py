@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What lies between a perfect rendering and a camera's pixels: light, lens, motion and noise."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ _TO_DISPLAY = np.rint(255.0 * (np.arange(_LEVELS) / (_LEVELS - 1)) ** (1 / GAMMA
 class Exposure:
     """The conditions of one exposure."""
 
-    light: float        # scene light against the nominal, 0..1.2
-    gain: float         # analogue gain of the sensor, at least 1
-    defocus: float      # standard deviation of the lens blur, pixels
-    motion: float       # way of the belt during the exposure, pixels along the image's rows
-    noise_seed: tuple   # seeds the sensor noise
+    light: float  # scene light against the nominal, 0..1.2
+    gain: float  # analogue gain of the sensor, at least 1
+    defocus: float  # standard deviation of the lens blur, pixels
+    motion: float  # way of the belt during the exposure, pixels along the image's rows
+    noise_seed: tuple  # seeds the sensor noise
 
 
 def exposure_for(difficulty, motion, seed):
@@ -33,18 +34,21 @@ def exposure_for(difficulty, motion, seed):
     rng = np.random.default_rng(seed)
     light = (1.0 - 0.86 * difficulty) * rng.uniform(0.88, 1.08)
     return Exposure(
-        light=float(light), gain=float(min((1.0 / light) ** 0.75, 5.0)),
-        defocus=float(0.45 + 1.25 * difficulty ** 2 * rng.uniform(0.7, 1.2)),
-        motion=float(motion), noise_seed=(*seed, 1))
+        light=float(light),
+        gain=float(min((1.0 / light) ** 0.75, 5.0)),
+        defocus=float(0.45 + 1.25 * difficulty**2 * rng.uniform(0.7, 1.2)),
+        motion=float(motion),
+        noise_seed=(*seed, 1),
+    )
 
 
 def _blur_rows(image, kernel):
     """Convolve along axis 0, edges repeated; kernel: odd length."""
     reach = len(kernel) // 2
     padded = np.pad(image, ((reach, reach), (0, 0), (0, 0)), mode='edge')
-    out = kernel[0] * padded[:image.shape[0]]
+    out = kernel[0] * padded[: image.shape[0]]
     for shift in range(1, len(kernel)):
-        out += kernel[shift] * padded[shift:shift + image.shape[0]]
+        out += kernel[shift] * padded[shift : shift + image.shape[0]]
     return out
 
 
@@ -77,7 +81,7 @@ def photograph(rendering, exposure):
     signal = _blur_rows(signal, kernel)
     signal = _blur_rows(signal.transpose(1, 0, 2), kernel).transpose(1, 0, 2)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
-    sigma = np.sqrt(np.float32(0.0030 ** 2) + np.float32(0.00045) * np.maximum(signal, 0))
+    sigma = np.sqrt(np.float32(0.0030**2) + np.float32(0.00045) * np.maximum(signal, 0))
     signal = (signal + sigma * noise) * np.float32(exposure.gain)
     return _TO_DISPLAY[np.clip(signal * (_LEVELS - 1), 0, _LEVELS - 1).astype(np.uint16)]
 
@@ -105,19 +109,19 @@ def belt_texture(seed, size=512, period=0.25):
     weave = np.arange(size) * 2 * np.pi / 8
     grey += 0.006 * (np.sin(weave)[:, None] + np.sin(weave)[None, :])
     y, x = np.mgrid[0:size, 0:size]
-    for _ in range(rng.poisson(14 * wear)):          # scratches, mostly along the belt
+    for _ in range(rng.poisson(14 * wear)):  # scratches, mostly along the belt
         angle = rng.normal(0, 0.25)
         cx, cy, half = rng.uniform(0, size), rng.uniform(0, size), rng.uniform(8, 70)
         dx = (x - cx + size / 2) % size - size / 2
         dy = (y - cy + size / 2) % size - size / 2
         along = dx * np.cos(angle) + dy * np.sin(angle)
         across = -dx * np.sin(angle) + dy * np.cos(angle)
-        grey += rng.uniform(0.04, 0.20) * np.exp(-(across / 1.1) ** 2) * (np.abs(along) < half)
-    for _ in range(rng.poisson(16 * wear)):          # oil and dust
+        grey += rng.uniform(0.04, 0.20) * np.exp(-((across / 1.1) ** 2)) * (np.abs(along) < half)
+    for _ in range(rng.poisson(16 * wear)):  # oil and dust
         cx, cy = rng.uniform(0, size, 2)
         dx = (x - cx + size / 2) % size - size / 2
         dy = (y - cy + size / 2) % size - size / 2
         r = rng.uniform(3, 22)
-        spot = np.exp(-((dx / r) ** 2 + (dy / (r * rng.uniform(0.6, 1.4))) ** 2) ** 2)
+        spot = np.exp(-(((dx / r) ** 2 + (dy / (r * rng.uniform(0.6, 1.4))) ** 2) ** 2))
         grey += rng.choice([-0.16, 0.12]) * rng.uniform(0.3, 1.0) * spot
     return np.clip(255 * grey[..., None] * tint, 0, 255).astype(np.uint8)

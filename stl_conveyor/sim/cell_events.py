@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What a simulated cell reports while it runs, whatever simulates it."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

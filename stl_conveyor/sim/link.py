@@ -11,6 +11,7 @@ a change of one setting leaves the others' luck as it was.
 Bandwidths are those measured between two nRF52840 radios without, with light and with heavy
 jamming (Wang et al., RTSS 2023; the trace is in ``data/nrf52840_throughput_kbps.csv``).
 """
+
 from __future__ import annotations
 
 import heapq
@@ -53,8 +54,9 @@ class Bandwidth:
             ConfigError: If a rate or the holding time is not above 0.
         """
         if not self.rates or min(self.rates) <= 0 or self.hold_ns <= 0:
-            raise ConfigError('a bandwidth needs rates and a holding time above 0; '
-                              'for a dead link use an outage')
+            raise ConfigError(
+                'a bandwidth needs rates and a holding time above 0; for a dead link use an outage'
+            )
 
     def rate_at(self, time_ns: int) -> int:
         """Return the bit rate at a time since the start of the trace."""
@@ -62,11 +64,15 @@ class Bandwidth:
 
     def capacity(self, start_ns: int, end_ns: int) -> int:
         """Return what passes between two times, in bits * 1e9 (exact)."""
+
         def since_zero(time_ns: int) -> int:
             whole, rest = divmod(time_ns, self.hold_ns)
             rounds, index = divmod(whole, len(self.rates))
-            return (self.hold_ns * (rounds * sum(self.rates) + sum(self.rates[:index]))
-                    + rest * self.rates[index])
+            return (
+                self.hold_ns * (rounds * sum(self.rates) + sum(self.rates[:index]))
+                + rest * self.rates[index]
+            )
+
         return since_zero(end_ns) - since_zero(start_ns)
 
     def finish(self, start_ns: int, nanobits: int) -> int:
@@ -130,8 +136,14 @@ class LinkSettings:
             if getattr(self, name) < 0:
                 raise ConfigError(f'link {name} is {getattr(self, name)}: it must not be negative')
         if self.burst_loss is not None and not all(
-                0.0 <= p <= 1.0 for p in (self.burst_loss.to_bad, self.burst_loss.to_good,
-                                          self.burst_loss.loss_good, self.burst_loss.loss_bad)):
+            0.0 <= p <= 1.0
+            for p in (
+                self.burst_loss.to_bad,
+                self.burst_loss.to_good,
+                self.burst_loss.loss_good,
+                self.burst_loss.loss_bad,
+            )
+        ):
             raise ConfigError(f'link burst_loss is {self.burst_loss}: use probabilities in 0..1')
         flat = [t for window in self.outages for t in window]
         if any(len(window) != 2 for window in self.outages) or flat != sorted(flat):
@@ -253,8 +265,9 @@ class LinkModel:
 
     def next_event_ns(self) -> int | None:
         """Return when :meth:`advance` has something to do next; None: not before a send."""
-        times = [t for t in (self._finish_ns, self._air[0][0] if self._air else None)
-                 if t is not None]
+        times = [
+            t for t in (self._finish_ns, self._air[0][0] if self._air else None) if t is not None
+        ]
         return min(times) if times else None
 
     def advance(self, now_ns: int) -> list[Delivery]:
@@ -280,7 +293,8 @@ class LinkModel:
 
     def _count(self, **more: int) -> None:
         self.counters = replace(
-            self.counters, **{k: getattr(self.counters, k) + v for k, v in more.items()})
+            self.counters, **{k: getattr(self.counters, k) + v for k, v in more.items()}
+        )
 
     def _run(self, now_ns: int) -> None:
         """Finish the transmissions that end by a time."""
@@ -298,16 +312,24 @@ class LinkModel:
     def _settle_head(self) -> None:
         """Take off the head what has passed by now, before the bandwidth changes."""
         bandwidth = self._settings.bandwidth
-        passed = self._head_left if bandwidth is None else bandwidth.capacity(
-            self._resumed_ns - self._start_ns, self._now - self._start_ns)
+        passed = (
+            self._head_left
+            if bandwidth is None
+            else bandwidth.capacity(self._resumed_ns - self._start_ns, self._now - self._start_ns)
+        )
         self._head_left = max(self._head_left - passed, 0)
         self._resumed_ns = self._now
 
     def _schedule_head(self) -> None:
         bandwidth = self._settings.bandwidth
-        self._finish_ns = self._resumed_ns if bandwidth is None else (
-            self._start_ns
-            + bandwidth.finish(self._resumed_ns - self._start_ns, self._head_left))
+        self._finish_ns = (
+            self._resumed_ns
+            if bandwidth is None
+            else (
+                self._start_ns
+                + bandwidth.finish(self._resumed_ns - self._start_ns, self._head_left)
+            )
+        )
 
     def _in_outage(self, first: int, last: int) -> bool:
         """Tell whether [first, last], ns since the start, meets a scheduled outage."""
@@ -329,7 +351,8 @@ class LinkModel:
             self._bad = luck[0] >= burst.to_good if self._bad else luck[0] < burst.to_bad
             burst_lost = luck[1] < (burst.loss_bad if self._bad else burst.loss_good)
         outage = self._head_hit or self._in_outage(
-            self._began_ns - self._start_ns, now_ns - self._start_ns)
+            self._began_ns - self._start_ns, now_ns - self._start_ns
+        )
         if luck[2] < settings.duplicate and not message.copy:
             self._count(duplicated=1)
             self._queue.appendleft(replace(message, copy=True))
@@ -347,8 +370,21 @@ class LinkModel:
                 arrival = self._last_in_order = max(arrival, self._last_in_order)
             corrupt = bool(luck[6] < settings.corrupt)
             self._count(corrupted=int(corrupt))
-            heapq.heappush(self._air, (arrival, next(self._order), Delivery(
-                arrival, message.sent_ns, message.size, message.payload, corrupt, message.copy)))
+            heapq.heappush(
+                self._air,
+                (
+                    arrival,
+                    next(self._order),
+                    Delivery(
+                        arrival,
+                        message.sent_ns,
+                        message.size,
+                        message.payload,
+                        corrupt,
+                        message.copy,
+                    ),
+                ),
+            )
         self._finish_ns = None
         if self._queue:
             self._begin(now_ns)
@@ -368,8 +404,10 @@ def read_trace(path: Path = TRACE_FILE) -> tuple[int, ...]:
         rows = [line for line in lines if line and not line.startswith('#')][1:]
         rates = tuple(round(float(row.split(',')[-1]) * 1000) for row in rows)
     except (OSError, ValueError) as error:
-        raise ConfigError(f'bandwidth trace {path}: {error}; give CSV with kbit/s in its last '
-                          'column under a header line') from error
+        raise ConfigError(
+            f'bandwidth trace {path}: {error}; give CSV with kbit/s in its last '
+            'column under a header line'
+        ) from error
     if not rates:
         raise ConfigError(f'bandwidth trace {path} has no rates under its header line')
     return rates

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Change bytes of a message, as a radio with a weak checksum would."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the mesh of a part weighs, how hard it is to turn, and how large it is."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -39,8 +40,10 @@ def read_stl(path: Path) -> NDArray[np.float64]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(f'{path}: cannot read the mesh ({error.strerror}); '
-                          'python worlds/make_meshes.py makes it') from error
+        raise ConfigError(
+            f'{path}: cannot read the mesh ({error.strerror}); '
+            'python worlds/make_meshes.py makes it'
+        ) from error
     count = int.from_bytes(content[80:84], 'little')
     if len(content) != 84 + count * _RECORD.itemsize:
         raise ConfigError(f'{path}: not a binary STL file; python worlds/make_meshes.py makes it')
@@ -56,15 +59,18 @@ def mass_properties(triangles: NDArray[np.float64], density: float = STEEL) -> M
         triangles: corners, counterclockwise seen from outside, float64 [n, 3, 3], metres.
         density: kg/m3.
     """
-    volumes = np.einsum('ni,ni->n', triangles[:, 0],
-                        np.cross(triangles[:, 1], triangles[:, 2])) / 6
+    volumes = (
+        np.einsum('ni,ni->n', triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])) / 6
+    )
     volume = volumes.sum()
     centre = np.einsum('n,ni->i', volumes, triangles.sum(axis=1) / 4) / volume
     # Integral of x xT over a tetrahedron with corners 0, a, b, c: V/20 (aaT + bbT + ccT + ssT),
     # where s = a + b + c.
     sums = triangles.sum(axis=1)
-    moments = (np.einsum('n,nki,nkj->ij', volumes, triangles, triangles)
-               + np.einsum('n,ni,nj->ij', volumes, sums, sums)) / 20
+    moments = (
+        np.einsum('n,nki,nkj->ij', volumes, triangles, triangles)
+        + np.einsum('n,ni,nj->ij', volumes, sums, sums)
+    ) / 20
     moments -= volume * np.outer(centre, centre)
     inertia = density * (np.trace(moments) * np.eye(3) - moments)
     return MassProperties(float(density * volume), tuple(map(float, centre)), inertia)

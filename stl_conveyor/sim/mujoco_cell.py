@@ -8,6 +8,7 @@ friction with a surface that truly moves carries the items. Slots, bodies that t
 any part, let a run of any length use a model of fixed size. Everything random comes from the
 plan and the seed: the same plan, seed and commands give the same run, to the bit.
 """
+
 from __future__ import annotations
 
 import math
@@ -36,7 +37,7 @@ from stl_conveyor.sim.rest import RestWatch
 from stl_conveyor.sim.scene import PARKING_HEIGHT, SKIN_PERIOD, cell_xml, template_xml
 
 SLOTS = 24
-HIDDEN_GROUP = 5           # a geom group that MuJoCo does not draw
+HIDDEN_GROUP = 5  # a geom group that MuJoCo does not draw
 
 
 @dataclass
@@ -47,9 +48,9 @@ class _Slot:
     insert: int
     qpos: int
     dof: int
-    item: object = None          # ItemPlan
+    item: object = None  # ItemPlan
     part: int = -1
-    rest: object = None          # RestWatch
+    rest: object = None  # RestWatch
 
 
 class MujocoCell:
@@ -79,10 +80,12 @@ class MujocoCell:
         self._skin_home[0] = (cell.belt.start + cell.belt.end) / 2
         self._pushers = {
             lane.name: self._id(mujoco.mjtObj.mjOBJ_ACTUATOR, f'push_{lane.name}')
-            for lane in cell.lanes}
+            for lane in cell.lanes
+        }
         self._pusher_qpos = {
             name: self.model.jnt_qposadr[self.model.actuator_trnid[pusher, 0]]
-            for name, pusher in self._pushers.items()}
+            for name, pusher in self._pushers.items()
+        }
         self._pushes = {lane.name: [] for lane in cell.lanes}
         self._out = set()
         self._next = 0
@@ -90,7 +93,7 @@ class MujocoCell:
         self._active = []
         self._rested = 0
         self._beam = LightBarrier(cell.belt.speed)
-        self._exposures = []      # times, s
+        self._exposures = []  # times, s
         self._captured = set()
         self._renderer = None
         self._beam_to_camera = (cell.camera.x - cell.break_beam.x) / cell.belt.speed
@@ -105,9 +108,14 @@ class MujocoCell:
     def _slot(self, i):
         body = self._id(mujoco.mjtObj.mjOBJ_BODY, f'item_{i}')
         joint = self.model.body_jntadr[body]
-        return _Slot(i, body, self._id(mujoco.mjtObj.mjOBJ_GEOM, f'item_{i}'),
-                     self._id(mujoco.mjtObj.mjOBJ_GEOM, f'insert_{i}'),
-                     self.model.jnt_qposadr[joint], self.model.jnt_dofadr[joint])
+        return _Slot(
+            i,
+            body,
+            self._id(mujoco.mjtObj.mjOBJ_GEOM, f'item_{i}'),
+            self._id(mujoco.mjtObj.mjOBJ_GEOM, f'insert_{i}'),
+            self.model.jnt_qposadr[joint],
+            self.model.jnt_dofadr[joint],
+        )
 
     def _hull(self, name):
         """Return the mesh's outermost points in the body frame, float64 [n, 3]."""
@@ -115,10 +123,14 @@ class MujocoCell:
         mesh = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_MESH, name)
         geom = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, name)
         start = model.mesh_vertadr[mesh]
-        points = model.mesh_vert[start:start + model.mesh_vertnum[mesh]].astype(float)
-        directions = np.array([[math.cos(a) * math.cos(b), math.sin(a) * math.cos(b), math.sin(b)]
-                               for a in np.arange(24) * math.pi / 12
-                               for b in np.arange(-5, 6) * math.pi / 12])
+        points = model.mesh_vert[start : start + model.mesh_vertnum[mesh]].astype(float)
+        directions = np.array(
+            [
+                [math.cos(a) * math.cos(b), math.sin(a) * math.cos(b), math.sin(b)]
+                for a in np.arange(24) * math.pi / 12
+                for b in np.arange(-5, 6) * math.pi / 12
+            ]
+        )
         outermost = np.unique(np.argmax(points @ directions.T, axis=0))
         rotation = np.zeros(9)
         mujoco.mju_quat2Mat(rotation, model.geom_quat[geom])
@@ -131,7 +143,7 @@ class MujocoCell:
         size = model.tex_width[texture]
         pixels = belt_texture((self.seed, 12), int(size), SKIN_PERIOD)
         start = model.tex_adr[texture]
-        model.tex_data[start:start + pixels.size] = pixels.reshape(-1)
+        model.tex_data[start : start + pixels.size] = pixels.reshape(-1)
         for name, spread in (('key', 0.05), ('fill', 0.05)):
             light = self._id(mujoco.mjtObj.mjOBJ_LIGHT, name)
             model.light_pos[light][:2] += rng.uniform(-spread, spread, 2)
@@ -159,7 +171,8 @@ class MujocoCell:
         if free is None:
             raise ConfigError(
                 f'item {item.serial} finds {len(self._slots)} items in the cell already: '
-                'space the arrivals further apart or pass more slots')
+                'space the arrivals further apart or pass more slots'
+            )
         model, data, source = self.model, self.data, self._template
         part = part_index(item.class_id)
         name = PARTS[part].name
@@ -172,11 +185,17 @@ class MujocoCell:
             model.geom_dataid[geom] = self._id(mujoco.mjtObj.mjOBJ_MESH, mesh)
             for attribute in ('geom_size', 'geom_rbound', 'geom_aabb', 'geom_pos', 'geom_quat'):
                 getattr(model, attribute)[geom] = getattr(source, attribute)[template]
-        for attribute in ('body_mass', 'body_subtreemass', 'body_inertia', 'body_ipos',
-                          'body_iquat', 'body_invweight0'):
+        for attribute in (
+            'body_mass',
+            'body_subtreemass',
+            'body_inertia',
+            'body_ipos',
+            'body_iquat',
+            'body_invweight0',
+        ):
             getattr(model, attribute)[free.body] = getattr(source, attribute)[body]
         dof = source.jnt_dofadr[source.body_jntadr[body]]
-        model.dof_invweight0[free.dof:free.dof + 6] = source.dof_invweight0[dof:dof + 6]
+        model.dof_invweight0[free.dof : free.dof + 6] = source.dof_invweight0[dof : dof + 6]
         self._set_contact(free, 1, 7)
         model.body_gravcomp[free.body] = 0
         self._paint(free, item, 0)
@@ -198,10 +217,13 @@ class MujocoCell:
         rotation = np.zeros(9)
         mujoco.mju_quat2Mat(rotation, pose)
         lowest = (self._vertices[part] @ rotation.reshape(3, 3).T)[:, 2].min()
-        data.qpos[free.qpos:free.qpos + 3] = (
-            self.cell.belt.start + FEED_OFFSET, item.lateral_offset, 0.0015 - lowest)
-        data.qpos[free.qpos + 3:free.qpos + 7] = pose
-        data.qvel[free.dof:free.dof + 6] = (self.cell.belt.speed, 0, 0, 0, 0, 0)
+        data.qpos[free.qpos : free.qpos + 3] = (
+            self.cell.belt.start + FEED_OFFSET,
+            item.lateral_offset,
+            0.0015 - lowest,
+        )
+        data.qpos[free.qpos + 3 : free.qpos + 7] = pose
+        data.qvel[free.dof : free.dof + 6] = (self.cell.belt.speed, 0, 0, 0, 0, 0)
         free.item, free.part, free.rest = item, part, RestWatch(self.cell, self.time)
         self._active.append(free)
 
@@ -227,8 +249,8 @@ class MujocoCell:
         model, data = self.model, self.data
         self._set_contact(slot, 0, 0)
         model.body_gravcomp[slot.body] = 1
-        data.qpos[slot.qpos:slot.qpos + 7] = (0.1 * slot.index, 0, PARKING_HEIGHT, 1, 0, 0, 0)
-        data.qvel[slot.dof:slot.dof + 6] = 0
+        data.qpos[slot.qpos : slot.qpos + 7] = (0.1 * slot.index, 0, PARKING_HEIGHT, 1, 0, 0, 0)
+        data.qvel[slot.dof : slot.dof + 6] = 0
         slot.item = None
         self._active.remove(slot)
 
@@ -242,8 +264,9 @@ class MujocoCell:
         if lane_name == self.cell.reject_lane:
             return
         if lane_name not in self._pushes:
-            raise ConfigError(f'no pusher for lane {lane_name!r}; the cell has '
-                              + ', '.join(self._pushes))
+            raise ConfigError(
+                f'no pusher for lane {lane_name!r}; the cell has ' + ', '.join(self._pushes)
+            )
         insort(self._pushes[lane_name], max(time, self.time))
 
     def _drive_pushers(self, now):
@@ -268,8 +291,9 @@ class MujocoCell:
         events = []
         while self.time + TIME_STEP <= time + 1e-9:
             now = self.time
-            while (self._next < len(self.plan)
-                   and self.feed_time(self.plan[self._next]) <= now + 1e-9):
+            while (
+                self._next < len(self.plan) and self.feed_time(self.plan[self._next]) <= now + 1e-9
+            ):
                 self._feed(self.plan[self._next])
                 self._next += 1
             self._drive_pushers(now)
@@ -317,7 +341,7 @@ class MujocoCell:
     def _watch_rest(self):
         events, now = [], self.time
         for slot in list(self._active):
-            place = self.data.qpos[slot.qpos:slot.qpos + 3]
+            place = self.data.qpos[slot.qpos : slot.qpos + 3]
             if slot.rest.at_rest(now, place):
                 events.append(Rested(now, slot.item.serial, lane_at(self.cell, *place)))
                 self._park(slot)
@@ -334,7 +358,8 @@ class MujocoCell:
             except Exception as error:
                 raise MissingDependency(
                     f'no off-screen OpenGL ({error}): install EGL '
-                    '(apt install libegl1 libgl1-mesa-dri) and set MUJOCO_GL=egl') from error
+                    '(apt install libegl1 libgl1-mesa-dri) and set MUJOCO_GL=egl'
+                ) from error
         if (height, width) not in self._renderer:
             self._renderer[height, width] = mujoco.Renderer(self.model, height, width)
         renderer = self._renderer[height, width]
@@ -345,16 +370,25 @@ class MujocoCell:
 
     def _exposure_of(self, slot, item, variant, difficulty):
         camera = self.cell.camera
-        motion = (abs(self.data.qvel[slot.dof]) * camera.exposure
-                  * camera.image_height / camera.field_of_view)
+        motion = (
+            abs(self.data.qvel[slot.dof])
+            * camera.exposure
+            * camera.image_height
+            / camera.field_of_view
+        )
         picture = self._render('belt', camera.image_height, camera.image_width)
-        return photograph(picture, exposure_for(
-            difficulty, motion, (self.seed, item.appearance_seed, 4, variant)))
+        return photograph(
+            picture,
+            exposure_for(difficulty, motion, (self.seed, item.appearance_seed, 4, variant)),
+        )
 
     def _under_camera(self):
         """Return the item whose exposure is due: the one nearest to the camera's axis."""
-        waiting = [slot for slot in self._active if slot.item.serial not in self._captured
-                   and self.data.qpos[slot.qpos + 2] > -0.01]
+        waiting = [
+            slot
+            for slot in self._active
+            if slot.item.serial not in self._captured and self.data.qpos[slot.qpos + 2] > -0.01
+        ]
         if not waiting:
             return None
         return min(waiting, key=lambda s: abs(self.data.qpos[s.qpos] - self.cell.camera.x))
@@ -366,8 +400,9 @@ class MujocoCell:
         self._captured.add(slot.item.serial)
         self._last_exposed = slot
         image = self._exposure_of(slot, slot.item, 0, slot.item.difficulty)
-        return [Exposed(self.time, slot.item.serial, image, slot.item.class_id,
-                        slot.item.difficulty)]
+        return [
+            Exposed(self.time, slot.item.serial, image, slot.item.class_id, slot.item.difficulty)
+        ]
 
     def look_again(self, variant: int, difficulty: float) -> np.ndarray:
         """Photograph the item exposed last once more, in another finish and light (training data).

@@ -6,6 +6,7 @@ The physics runs up to "now" in small chunks and never skips any: when the machi
 the simulation falls behind, which is measured and reported, and every stamp still tells the
 instant that the clock showed when the simulated thing was due.
 """
+
 from __future__ import annotations
 
 import threading
@@ -120,20 +121,28 @@ class PacedCell:
         steady_ns: The clock that paces.
     """
 
-    def __init__(self, cell: Cell, description: CellDescription, *,
-                 on_exposure: Callable[[Exposure], None], on_rest: Callable[[Rest], None],
-                 now_ns: Callable[[], int] | None,
-                 on_time: Callable[[int], None] | None = None,
-                 on_push: Callable[[Pushed], None] = lambda pushed: None,
-                 prepare: Callable[[], object] = lambda: None,
-                 finish: Callable[[], object] = lambda: None, chunk: float = 0.004,
-                 real_time_factor: float = 1.0,
-                 steady_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        description: CellDescription,
+        *,
+        on_exposure: Callable[[Exposure], None],
+        on_rest: Callable[[Rest], None],
+        now_ns: Callable[[], int] | None,
+        on_time: Callable[[int], None] | None = None,
+        on_push: Callable[[Pushed], None] = lambda pushed: None,
+        prepare: Callable[[], object] = lambda: None,
+        finish: Callable[[], object] = lambda: None,
+        chunk: float = 0.004,
+        real_time_factor: float = 1.0,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         """Prepare; nothing moves before :meth:`start`."""
         if real_time_factor <= 0 or (now_ns is not None and real_time_factor != 1.0):
             raise ConfigError(
                 f'real_time_factor is {real_time_factor}: it must be above 0, and 1 unless the '
-                'simulation publishes the clock (publish_clock)')
+                'simulation publishes the clock (publish_clock)'
+            )
         self._cell = cell
         self._description = description
         self._on_exposure = on_exposure
@@ -187,8 +196,14 @@ class PacedCell:
     def pace(self) -> Pace:
         """Return how well the simulation keeps up, and start a new worst lag."""
         worst, self._worst_lag = self._worst_lag, 0.0
-        return Pace(self._cell.time, max(self._target() - self._reached, 0.0), worst,
-                    self._late, self._unknown, self._cell.finished)
+        return Pace(
+            self._cell.time,
+            max(self._target() - self._reached, 0.0),
+            worst,
+            self._late,
+            self._unknown,
+            self._cell.finished,
+        )
 
     def _target(self) -> float:
         if not self._begun or self._cell.finished:
@@ -239,8 +254,7 @@ class PacedCell:
     def _report(self, event: object) -> None:
         if hasattr(event, 'image'):
             stamp = self._stamp(event.time)
-            exposure = Exposure(
-                stamp, event.serial, event.class_id, event.difficulty, event.image)
+            exposure = Exposure(stamp, event.serial, event.class_id, event.difficulty, event.image)
             self._exposures[stamp] = (event.time, exposure)
             self._stamps[event.serial] = stamp
             self._on_exposure(exposure)
@@ -249,8 +263,9 @@ class PacedCell:
             fired = self._fired.get(event.lane_name, ())
             while fired and fired[0].time < event.time:
                 each = fired.popleft()
-                self._on_push(Pushed(each.stamp_ns, event.lane_name, each.lateness,
-                                     event.time - each.time))
+                self._on_push(
+                    Pushed(each.stamp_ns, event.lane_name, each.lateness, event.time - each.time)
+                )
         else:
             known = self._exposures.pop(self._stamps.pop(event.serial, None), None)
             self._on_rest(Rest(event.serial, event.lane_name, known and known[1]))
@@ -278,4 +293,5 @@ class PacedCell:
                 begin = max(fire, self._cell.time)
                 self._cell.fire(command.lane, begin)
                 self._fired.setdefault(command.lane, deque()).append(
-                    _Fired(command.stamp_ns, begin, begin - fire))
+                    _Fired(command.stamp_ns, begin, begin - fire)
+                )

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The catalogue of parts that the simulated cell sorts, and how each may lie on the belt."""
+
 from __future__ import annotations
 
 import math
@@ -10,8 +11,8 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError
 
-LYING = 'lying'      # the part's axis is level
-FLAT = 'flat'        # the part's axis is vertical, either side up
+LYING = 'lying'  # the part's axis is level
+FLAT = 'flat'  # the part's axis is vertical, either side up
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Part:
     """One class of part; its mesh is worlds/meshes/<name>.stl."""
 
     name: str
-    rest: str                        # LYING or FLAT, how it comes off the feeder
-    insert: tuple | None = None      # RGB of a second material, mesh <name>_insert.stl
+    rest: str  # LYING or FLAT, how it comes off the feeder
+    insert: tuple | None = None  # RGB of a second material, mesh <name>_insert.stl
 
 
 PARTS = (
@@ -58,8 +59,9 @@ def part_index(name):
     try:
         return CLASS_IDS.index(name)
     except ValueError:
-        raise ConfigError(f'no mesh for class {name!r}; the catalogue has '
-                          + ', '.join(CLASS_IDS)) from None
+        raise ConfigError(
+            f'no mesh for class {name!r}; the catalogue has ' + ', '.join(CLASS_IDS)
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,21 @@ def finish_of(item, seed: int, variant: int = 0) -> Finish:
     weights = np.array([0.45, 0.35, 0.20, 0.0]) * (1 - dark)
     weights[3] = dark
     _, rgb, specular = FINISHES[rng.choice(len(FINISHES), p=weights)]
-    return Finish(tuple(np.array(rgb) * rng.uniform(0.85, 1.1)),
-                  specular * rng.uniform(0.7, 1.1), rng.uniform(0.3, 0.9))
+    return Finish(
+        tuple(np.array(rgb) * rng.uniform(0.85, 1.1)),
+        specular * rng.uniform(0.7, 1.1),
+        rng.uniform(0.3, 0.9),
+    )
 
 
 @dataclass(frozen=True)
 class FeedPose:
     """How an item leaves the feeder; radians."""
 
-    spin: float | None    # of a lying part about its axis; None for a flat one
-    turned_over: bool        # a flat part lies on its other side
-    tilt: float              # about the x axis of the part as it lies
-    yaw: float               # about the vertical
+    spin: float | None  # of a lying part about its axis; None for a flat one
+    turned_over: bool  # a flat part lies on its other side
+    tilt: float  # about the x axis of the part as it lies
+    yaw: float  # about the vertical
 
 
 def feed_pose_of(item, seed: int) -> FeedPose:

@@ -1,27 +1,27 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Which item is where, from the poses that a simulator publishes: what was seen, and where it lies.
+"""Which item is where, by the poses that a simulator publishes: what was seen, where it lies.
 
 Poses say where a named model is; captures say when something was under the camera. Together they
 tell which item a capture shows and into which bin it went. Times are in nanoseconds of one clock,
 lengths in metres in the frame of config/cell.yaml.
 """
+
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Union
 
 from stl_conveyor.cell.description import NS_PER_SECOND, CellDescription
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.layout import lane_at
 from stl_conveyor.sim.rest import RestWatch
 
-SEEN_WITHIN = 0.05         # m from the camera's axis: an item this far off is another one
-PASSED_BY = 0.15           # m behind the camera: no capture of the item will come any more
-ON_BELT = -0.01            # z (m) above which an item is on the belt
-HISTORY = 64               # poses kept per item: a second
+SEEN_WITHIN = 0.05  # m from the camera's axis: an item this far off is another one
+PASSED_BY = 0.15  # m behind the camera: no capture of the item will come any more
+ON_BELT = -0.01  # z (m) above which an item is on the belt
+HISTORY = 64  # poses kept per item: a second
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ItemRested:
     stamp_ns: int | None
 
 
-Event = Union[ItemSeen, ItemRested]
+Event = ItemSeen | ItemRested
 
 
 @dataclass
@@ -76,7 +76,8 @@ class PoseTruth:
     def feed(self, name: str, item: ItemPlan, time_ns: int) -> None:
         """Follow an item that was let go as the model `name`; earlier poses are another's."""
         self._items[name] = _Follow(
-            item, name, time_ns, RestWatch(self._cell, time_ns / NS_PER_SECOND))
+            item, name, time_ns, RestWatch(self._cell, time_ns / NS_PER_SECOND)
+        )
 
     def was_seen(self, name: str) -> bool:
         """Return whether any pose of a model has come."""
@@ -105,8 +106,9 @@ class PoseTruth:
                     events.append(ItemSeen(follow.item, follow.stamp_ns, captured=False))
         if follow.rest.at_rest(time_ns / NS_PER_SECOND, (x, y, z)):
             del self._items[name]
-            events.append(ItemRested(
-                follow.item, name, lane_at(self._cell, x, y, z), follow.stamp_ns))
+            events.append(
+                ItemRested(follow.item, name, lane_at(self._cell, x, y, z), follow.stamp_ns)
+            )
         return tuple(events)
 
     def capture(self, stamp_ns: int) -> ItemSeen | None:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """When an item counts as at rest, and where; the same rule in every simulator."""
+
 from __future__ import annotations
 
 import math
@@ -8,11 +9,11 @@ from collections.abc import Sequence
 
 from stl_conveyor.cell.description import CellDescription
 
-REST_TIME = 0.25           # s within the rest radius of one place: the item is at rest
-REST_RADIUS = 0.002        # m
-ON_BELT = -0.02            # z (m) above which an item is still on the belt
-FALLEN = -1.0              # z (m) below which it fell through everything
-GIVE_UP_TIME = 12.0        # s beyond the way along the belt: what rests nowhere counts as lost
+REST_TIME = 0.25  # s within the rest radius of one place: the item is at rest
+REST_RADIUS = 0.002  # m
+ON_BELT = -0.02  # z (m) above which an item is still on the belt
+FALLEN = -1.0  # z (m) below which it fell through everything
+GIVE_UP_TIME = 12.0  # s beyond the way along the belt: what rests nowhere counts as lost
 
 
 class RestWatch:

@@ -5,6 +5,7 @@
 Frame: that of config/cell.yaml. Contact bits: 1 items, bins and floor, 2 pushers, 4 the belt; belt
 and pushers touch items alone, so that a pusher's lower edge may reach below the belt's surface.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,8 +22,8 @@ from stl_conveyor.sim.layout import (
 )
 from stl_conveyor.sim.parts import PARTS
 
-SKIN_PERIOD = 0.25         # m after which the belt's dirt repeats
-PARKING_HEIGHT = 5.0       # z at which unused slots wait
+SKIN_PERIOD = 0.25  # m after which the belt's dirt repeats
+PARKING_HEIGHT = 5.0  # z at which unused slots wait
 
 
 def mesh_assets():
@@ -31,8 +32,10 @@ def mesh_assets():
     lines = []
     for part in PARTS:
         names = [part.name] + ([f'{part.name}_insert'] if part.insert else [])
-        lines += [f'<mesh name="{name}" file="{folder / (name + ".stl")}" maxhullvert="64"/>'
-                  for name in names]
+        lines += [
+            f'<mesh name="{name}" file="{folder / (name + ".stl")}" maxhullvert="64"/>'
+            for name in names
+        ]
     return '\n'.join(lines)
 
 
@@ -41,9 +44,14 @@ def template_xml():
     bodies = ''.join(
         f'<body name="{part.name}"><freejoint/>'
         f'<geom name="{part.name}" type="mesh" mesh="{part.name}" density="7850"/>'
-        + (f'<geom name="{part.name}_insert" type="mesh" mesh="{part.name}_insert" mass="0"/>'
-           if part.insert else '')
-        + '</body>' for part in PARTS)
+        + (
+            f'<geom name="{part.name}_insert" type="mesh" mesh="{part.name}_insert" mass="0"/>'
+            if part.insert
+            else ''
+        )
+        + '</body>'
+        for part in PARTS
+    )
     return f'<mujoco><asset>{mesh_assets()}</asset><worldbody>{bodies}</worldbody></mujoco>'
 
 
@@ -51,17 +59,23 @@ def _box(name, x, y, z, rgba, extra=''):
     """Return a box geom that spans the three (low, high) intervals."""
     centre = ' '.join(f'{(a + b) / 2:.5f}' for a, b in (x, y, z))
     half = ' '.join(f'{(b - a) / 2:.5f}' for a, b in (x, y, z))
-    return (f'<geom name="{name}" type="box" pos="{centre}" size="{half}" rgba="{rgba}" '
-            f'{extra}/>')
+    return f'<geom name="{name}" type="box" pos="{centre}" size="{half}" rgba="{rgba}" {extra}/>'
 
 
 def _bin(cell, lane):
     """Return an open box below the belt with one raised back wall."""
     foam = 'material="foam" friction="1.2 0.02 0.004" solref="0.008 1"'
     return ''.join(
-        _box(box.name, box.x, box.y, box.z, f'{box.colour} 1',
-             foam if box.name.endswith('_floor') else '')
-        for box in bin_boxes(cell, lane))
+        _box(
+            box.name,
+            box.x,
+            box.y,
+            box.z,
+            f'{box.colour} 1',
+            foam if box.name.endswith('_floor') else '',
+        )
+        for box in bin_boxes(cell, lane)
+    )
 
 
 def cell_xml(cell, slots):
@@ -91,30 +105,52 @@ def cell_xml(cell, slots):
             'pos="0 0.012 -0.018" mass="0.4" group="4" contype="2" conaffinity="0" '
             'friction="0.15 0.002 0.0001" priority="1"/>'
             f'<geom type="capsule" size="0.006" fromto="0 0.008 0.004 0 0.17 0.004" mass="0.1" '
-            'rgba="0.7 0.7 0.72 1" contype="0" conaffinity="0"/></body>')
-        frame.append(_box(f'cylinder_{lane.name}', (x - 0.022, x + 0.022),
-                          (half + 0.05, half + 0.20), (0.0, 0.045), '0.22 0.23 0.25 1',
-                          'contype="0" conaffinity="0"'))
-        actuators.append(f'<position name="push_{lane.name}" joint="pusher_{lane.name}" '
-                         'kp="4000" kv="90"/>')
+            'rgba="0.7 0.7 0.72 1" contype="0" conaffinity="0"/></body>'
+        )
+        frame.append(
+            _box(
+                f'cylinder_{lane.name}',
+                (x - 0.022, x + 0.022),
+                (half + 0.05, half + 0.20),
+                (0.0, 0.045),
+                '0.22 0.23 0.25 1',
+                'contype="0" conaffinity="0"',
+            )
+        )
+        actuators.append(
+            f'<position name="push_{lane.name}" joint="pusher_{lane.name}" kp="4000" kv="90"/>'
+        )
     world.append(_bin(cell, None))
     for side, y in (('near', -half - 0.004), ('far', half)):
-        frame.append(_box(f'rail_{side}', (belt.start, belt.end), (y, y + 0.004),
-                          (-0.055, -0.004), '0.62 0.64 0.66 1', 'contype="0" conaffinity="0"'))
+        frame.append(
+            _box(
+                f'rail_{side}',
+                (belt.start, belt.end),
+                (y, y + 0.004),
+                (-0.055, -0.004),
+                '0.62 0.64 0.66 1',
+                'contype="0" conaffinity="0"',
+            )
+        )
     for x in (belt.start + 0.08, middle, belt.end - 0.06):
         for y in (-half + 0.01, half - 0.01):
-            frame.append(f'<geom type="cylinder" size="0.011" fromto="{x} {y} -0.40 {x} {y} -0.05"'
-                         ' rgba="0.5 0.52 0.54 1" contype="0" conaffinity="0"/>')
+            frame.append(
+                f'<geom type="cylinder" size="0.011" fromto="{x} {y} -0.40 {x} {y} -0.05"'
+                ' rgba="0.5 0.52 0.54 1" contype="0" conaffinity="0"/>'
+            )
     items = ''.join(
         f'<body name="item_{i}" pos="{0.1 * i} 0 {PARKING_HEIGHT}" gravcomp="1"><freejoint/>'
         f'<geom name="item_{i}" type="mesh" mesh="{PARTS[0].name}" material="item_{i}" '
         'contype="0" conaffinity="0" condim="6" friction="0.55 0.002 0.00015" density="7850"/>'
         f'<geom name="insert_{i}" type="mesh" mesh="lock_nut_m8_insert" material="insert_{i}" '
-        'contype="0" conaffinity="0" mass="0"/></body>' for i in range(slots))
+        'contype="0" conaffinity="0" mass="0"/></body>'
+        for i in range(slots)
+    )
     materials = ''.join(
         f'<material name="item_{i}" rgba="0.7 0.7 0.7 1" specular="0.7" shininess="0.6"/>'
         f'<material name="insert_{i}" rgba="0.7 0.7 0.7 0" specular="0.2" shininess="0.3"/>'
-        for i in range(slots))
+        for i in range(slots)
+    )
     camera = cell.camera
     fovy = 57.29577951308232 * vertical_field_of_view(cell)
     post_y = half + 0.06

@@ -5,6 +5,7 @@
 This does what cv_bridge's `imgmsg_to_cv2(message, 'rgb8')` does, for the encodings that
 cameras send in 8 bits, and works with every NumPy.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -19,7 +20,7 @@ CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 
 
 def image_to_rgb(
-    encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data: object,
+    encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data: object
 ) -> NDArray[np.uint8]:
     """Return uint8 `[height, width, 3]` RGB from the fields of a sensor_msgs/Image.
 
@@ -34,7 +35,8 @@ def image_to_rgb(
     channels = CHANNELS.get(encoding)
     if channels is None:
         raise BadImage(
-            f'encoding {encoding[:32]!r} is not supported; publish one of {", ".join(CHANNELS)}')
+            f'encoding {encoding[:32]!r} is not supported; publish one of {", ".join(CHANNELS)}'
+        )
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise BadImage(f'{width} x {height} pixels: each side must be 1..{MAX_SIDE}')
     if step < width * channels:
@@ -46,9 +48,10 @@ def image_to_rgb(
         if pixels.dtype != np.uint8:
             raise BadImage('data does not hold bytes') from None
     if pixels.ndim != 1 or pixels.size != step * height:
-        raise BadImage(f'data holds {pixels.size} bytes, {height} rows of {step} need '
-                       f'{step * height}')
-    rows = pixels.reshape(height, step)[:, :width * channels].reshape(height, width, channels)
+        raise BadImage(
+            f'data holds {pixels.size} bytes, {height} rows of {step} need {step * height}'
+        )
+    rows = pixels.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
     if channels == 1:
         return np.repeat(rows, 3, axis=2)
     rgb = rows[:, :, :3]
@@ -58,7 +61,7 @@ def image_to_rgb(
 
 
 def crop_square(
-    image: NDArray[np.uint8], row: float, column: float, size: int,
+    image: NDArray[np.uint8], row: float, column: float, size: int
 ) -> NDArray[np.uint8]:
     """Return uint8 `[size, size, 3]` around a point, with the border repeated beyond the image.
 
@@ -70,7 +73,8 @@ def crop_square(
     first_column = round(column - (size - 1) / 2)
     if 0 <= first_row <= height - size and 0 <= first_column <= width - size:
         return np.ascontiguousarray(
-            image[first_row:first_row + size, first_column:first_column + size])
+            image[first_row : first_row + size, first_column : first_column + size]
+        )
     rows = np.clip(np.arange(first_row, first_row + size), 0, height - 1)
     columns = np.clip(np.arange(first_column, first_column + size), 0, width - 1)
     return image[rows[:, np.newaxis], columns]
@@ -89,8 +93,7 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if side == size:
         return image
     pillow = _pillow()
-    return np.asarray(pillow.fromarray(image).resize(
-        (size, size), pillow.Resampling.BILINEAR))
+    return np.asarray(pillow.fromarray(image).resize((size, size), pillow.Resampling.BILINEAR))
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:

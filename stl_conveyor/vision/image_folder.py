@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Read labelled images from disk, whatever way they are kept."""
+
 from __future__ import annotations
 
 import csv
@@ -16,8 +17,11 @@ from stl_conveyor.errors import BadImage, ConfigError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 #: The names under which a folder may keep a split.
-SPLIT_NAMES = {'train': ('train', 'training'), 'val': ('val', 'valid', 'validation'),
-               'test': ('test', 'testing')}
+SPLIT_NAMES = {
+    'train': ('train', 'training'),
+    'val': ('val', 'valid', 'validation'),
+    'test': ('test', 'testing'),
+}
 LABEL_COLUMNS = ('label', 'class')
 #: What lies behind transparent pixels.
 BACKDROP = (255, 255, 255)
@@ -39,8 +43,10 @@ class LabelledImages:
         """Return (nine tenths, one tenth), drawn at random."""
         order = np.random.default_rng(seed).permutation(len(self.classes))
         cut = len(order) // 10
-        return (LabelledImages(self.images[order[cut:]], self.classes[order[cut:]]),
-                LabelledImages(self.images[order[:cut]], self.classes[order[:cut]]))
+        return (
+            LabelledImages(self.images[order[cut:]], self.classes[order[cut:]]),
+            LabelledImages(self.images[order[:cut]], self.classes[order[:cut]]),
+        )
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,16 @@ def open_square(path: Path, size: int) -> np.ndarray:
         with Image.open(path) as file:
             image = _rgb(ImageOps.exif_transpose(file))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadImage(f'{path}: cannot be read as an image ({error}); remove or replace it') \
-            from error
+        raise BadImage(
+            f'{path}: cannot be read as an image ({error}); remove or replace it'
+        ) from error
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return np.asarray(image.crop((left, top, left + side, top + side)).resize(
-        (size, size), Image.Resampling.LANCZOS))
+    return np.asarray(
+        image.crop((left, top, left + side, top + side)).resize(
+            (size, size), Image.Resampling.LANCZOS
+        )
+    )
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -109,11 +119,17 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
     for split, names in SPLIT_NAMES.items():
         tables = [folder / f'{name}.csv' for name in names if (folder / f'{name}.csv').is_file()]
         # Without folders in it, it is a class: of toy trains, say.
-        folders = [folder / name for name in names if (folder / name).is_dir()
-                   and any(path.is_dir() for path in (folder / name).iterdir())]
+        folders = [
+            folder / name
+            for name in names
+            if (folder / name).is_dir()
+            and any(path.is_dir() for path in (folder / name).iterdir())
+        ]
         if len(tables or folders) > 1:
-            raise ConfigError(f'{folder}: has {" and ".join(p.name for p in tables or folders)}, '
-                              'which mean the same; keep one')
+            raise ConfigError(
+                f'{folder}: has {" and ".join(p.name for p in tables or folders)}, '
+                'which mean the same; keep one'
+            )
         if tables:
             splits[split] = _from_table(folder, tables[0], label_column)
         elif folders and label_column is None:
@@ -122,8 +138,10 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
         raise ConfigError(f'{folder}: has no train.csv, so a label column means nothing')
     if 'train' not in splits:
         if splits:
-            raise ConfigError(f'{folder}: has {" and ".join(splits)} but no train; name the '
-                              'training images train')
+            raise ConfigError(
+                f'{folder}: has {" and ".join(splits)} but no train; name the '
+                'training images train'
+            )
         splits = {'all': _from_folders(folder)}
     first = next(iter(splits))
     counts = Counter(label for _, label in splits[first])
@@ -131,15 +149,19 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
         raise ConfigError(
             f'{folder}: has images of {"one class" if counts else "no class"}'
             f'{"".join(f" ({name})" for name in counts)}; give at least two, each in a folder of '
-            'its own that is named after it')
+            'its own that is named after it'
+        )
     _check_names(folder, counts)
     for split, files in splits.items():
         unknown = sorted({label for _, label in files} - set(counts))
         if unknown:
-            raise ConfigError(f'{folder}: {split} has the class {unknown[0]!r}, of which there is '
-                              f'no image in {first}; add some or take it out')
-    labels = sorted(counts, key=lambda name: (0, int(name), name) if name.isdecimal()
-                    else (1, 0, name))
+            raise ConfigError(
+                f'{folder}: {split} has the class {unknown[0]!r}, of which there is '
+                f'no image in {first}; add some or take it out'
+            )
+    labels = sorted(
+        counts, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)
+    )
     return FolderListing(tuple(labels), splits)
 
 
@@ -147,14 +169,19 @@ def _from_folders(folder: Path) -> tuple[tuple[Path, str], ...]:
     found = []
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith('.'):
-            found += [(path, child.name) for path in sorted(child.rglob('*'))
-                      if path.suffix.lower() in SUFFIXES and path.is_file()
-                      and not path.name.startswith('.')]
+            found += [
+                (path, child.name)
+                for path in sorted(child.rglob('*'))
+                if path.suffix.lower() in SUFFIXES
+                and path.is_file()
+                and not path.name.startswith('.')
+            ]
     return tuple(found)
 
 
-def _from_table(folder: Path, table: Path,
-                label_column: str | None) -> tuple[tuple[Path, str], ...]:
+def _from_table(
+    folder: Path, table: Path, label_column: str | None
+) -> tuple[tuple[Path, str], ...]:
     with open(table, newline='', encoding='utf-8-sig') as stream:
         rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
     if not rows:
@@ -166,11 +193,11 @@ def _from_table(folder: Path, table: Path,
         column = -1
     else:
         rows = rows[1:]
-        known = [name for name in (label_column and [label_column] or LABEL_COLUMNS)
-                 if name in header]
+        known = [
+            name for name in (label_column and [label_column] or LABEL_COLUMNS) if name in header
+        ]
         if label_column is not None and not known:
-            raise ConfigError(f'{table}: has no column {label_column!r}, only '
-                              f'{", ".join(header)}')
+            raise ConfigError(f'{table}: has no column {label_column!r}, only {", ".join(header)}')
         column = header.index(known[0]) if known else -1
     found = []
     for number, row in enumerate(rows, 2):
@@ -179,8 +206,10 @@ def _from_table(folder: Path, table: Path,
         found.append((folder / row[0].strip(), row[column].strip()))
     missing = [path for path, _ in found if not path.is_file()]
     if missing:
-        raise ConfigError(f'{table}: {len(missing)} of {len(found)} files do not exist, such as '
-                          f'{missing[0]}; paths count from {folder}')
+        raise ConfigError(
+            f'{table}: {len(missing)} of {len(found)} files do not exist, such as '
+            f'{missing[0]}; paths count from {folder}'
+        )
     return tuple(found)
 
 
@@ -191,13 +220,14 @@ def _check_names(folder: Path, names: Sequence[str]) -> None:
             raise ConfigError(f'{folder}: a class has an empty name; give it one')
         key = ' '.join(name.casefold().replace('_', ' ').split())
         if key in seen:
-            raise ConfigError(f'{folder}: the classes {seen[key]!r} and {name!r} differ in case, '
-                              'spaces or underscores alone; join or rename them')
+            raise ConfigError(
+                f'{folder}: the classes {seen[key]!r} and {name!r} differ in case, '
+                'spaces or underscores alone; join or rename them'
+            )
         seen[key] = name
 
 
-def load_images(data: Path, split: str, labels: Sequence[str],
-                size: int) -> LabelledImages | None:
+def load_images(data: Path, split: str, labels: Sequence[str], size: int) -> LabelledImages | None:
     """Read one split of a folder of images, or None if there is no such split.
 
     `data/split` holds .npz shards (`pixels` u8[N, S, S, 3] and `labels`), or a folder of files
@@ -208,20 +238,27 @@ def load_images(data: Path, split: str, labels: Sequence[str],
     shards = sorted(p for p in folder.glob('*.npz') if '.part' not in p.name)
     if shards:
         parts = [np.load(path) for path in shards]
-        return LabelledImages(np.concatenate([part['pixels'] for part in parts]),
-                              np.concatenate([part['labels'] for part in parts]).astype(np.int64))
+        return LabelledImages(
+            np.concatenate([part['pixels'] for part in parts]),
+            np.concatenate([part['labels'] for part in parts]).astype(np.int64),
+        )
     if table.exists():
         with open(table, newline='', encoding='utf-8') as stream:
             rows = [row for row in csv.reader(stream) if len(row) > 1 and row[-1] in index]
         found = [(Path(data) / row[0], index[row[-1]]) for row in rows]
     else:
-        found = [(path, index[name]) for name in labels
-                 for path in sorted((folder / name).rglob('*'))
-                 if path.suffix.lower() in SUFFIXES]
+        found = [
+            (path, index[name])
+            for name in labels
+            for path in sorted((folder / name).rglob('*'))
+            if path.suffix.lower() in SUFFIXES
+        ]
     if not found:
         return None
-    return LabelledImages(np.stack([open_square(path, size) for path, _ in found]),
-                          np.array([k for _, k in found], np.int64))
+    return LabelledImages(
+        np.stack([open_square(path, size) for path, _ in found]),
+        np.array([k for _, k in found], np.int64),
+    )
 
 
 def load_pictures(data: Path, labels: Sequence[str], size: int) -> LabelledImages:
@@ -233,7 +270,8 @@ def load_pictures(data: Path, labels: Sequence[str], size: int) -> LabelledImage
         FileNotFoundError: Without images.
     """
     found = load_images(data, 'train', labels, size) or load_images(
-        data, 'train', list_images(data).labels, size)
+        data, 'train', list_images(data).labels, size
+    )
     if found is None:
         raise FileNotFoundError(f'no training images under {data}')
     return found

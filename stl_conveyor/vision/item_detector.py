@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Find items on the belt in a stream of frames, each item once."""
+
 from __future__ import annotations
 
 import enum
@@ -29,8 +30,11 @@ class Travel(enum.Enum):
 
     def shifted(self, row: float, column: float, pixels: float) -> tuple[float, float]:
         """Return the point that lies `pixels` further along the belt."""
-        return (row + self.sign * pixels, column) if self.axis == 0 \
+        return (
+            (row + self.sign * pixels, column)
+            if self.axis == 0
             else (row, column + self.sign * pixels)
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,12 @@ class ItemDetector:
     STRIDE = 2
 
     def __init__(
-        self, travel: Travel, *, threshold: float = 24.0, min_area: int = 400, gap: int = 6,
+        self,
+        travel: Travel,
+        *,
+        threshold: float = 24.0,
+        min_area: int = 400,
+        gap: int = 6,
         adaptation: float = 0.05,
     ) -> None:
         """Start without a background: the first frame is taken for an empty belt.
@@ -72,19 +81,23 @@ class ItemDetector:
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Return the items in an RGB image uint8 `[H, W, 3]`, the furthest along first."""
-        grey = image[::self.STRIDE, ::self.STRIDE].mean(axis=2, dtype=np.float32)
+        grey = image[:: self.STRIDE, :: self.STRIDE].mean(axis=2, dtype=np.float32)
         if self._background is None or self._background.shape != grey.shape:
             self._background = grey
             return ()
         foreground = np.abs(grey - self._background) > self._threshold
         self._background = np.where(
-            foreground, self._background,
-            self._background + self._adaptation * (grey - self._background))
-        detections = [self._measure(foreground, first, last)
-                      for first, last in self._segments(foreground)]
+            foreground,
+            self._background,
+            self._background + self._adaptation * (grey - self._background),
+        )
+        detections = [
+            self._measure(foreground, first, last) for first, last in self._segments(foreground)
+        ]
         found = [item for item in detections if item.area >= self._min_area]
-        return tuple(sorted(
-            found, key=lambda item: self._travel.along(item.row, item.column), reverse=True))
+        return tuple(
+            sorted(found, key=lambda item: self._travel.along(item.row, item.column), reverse=True)
+        )
 
     def _segments(self, foreground: NDArray[np.bool_]) -> list[tuple[int, int]]:
         """Return first and last index, along the belt's axis, of each stretch with pixels."""
@@ -106,7 +119,7 @@ class ItemDetector:
         else:
             columns = columns + first
         centre = [(values.min() + values.max()) / 2 * self.STRIDE for values in (rows, columns)]
-        return Detection(float(centre[0]), float(centre[1]), rows.size * self.STRIDE ** 2)
+        return Detection(float(centre[0]), float(centre[1]), rows.size * self.STRIDE**2)
 
 
 class PassageTrigger:
@@ -122,10 +135,13 @@ class PassageTrigger:
         self._travel = travel
         self._speed = pixels_per_second
         self._tolerance = tolerance
-        self._reported: tuple[float, int, float] | None = None    # place, time in ns, belt
+        self._reported: tuple[float, int, float] | None = None  # place, time in ns, belt
 
     def passed(
-        self, detections: tuple[Detection, ...], shape: tuple[int, int], time_ns: int,
+        self,
+        detections: tuple[Detection, ...],
+        shape: tuple[int, int],
+        time_ns: int,
         belt: float | None = None,
     ) -> tuple[Detection, ...]:
         """Return the items that have newly passed the middle, the foremost first.

@@ -4,6 +4,7 @@
 
 What is there already is never overwritten, and numbers go on where they ended.
 """
+
 from __future__ import annotations
 
 import io
@@ -40,8 +41,10 @@ class LabelFolder:
         """
         label = label.strip()
         if not label or label.startswith('.') or _FORBIDDEN.search(label) or len(label) > 100:
-            raise ConfigError(f'label {label!r}: give a name of up to 100 characters that does '
-                              'not begin with a dot and has no / \\ : * ? " < > |')
+            raise ConfigError(
+                f'label {label!r}: give a name of up to 100 characters that does '
+                'not begin with a dot and has no / \\ : * ? " < > |'
+            )
         self.label = label
         self.path = Path(out) / label
         try:
@@ -78,8 +81,10 @@ class LabelFolder:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise ConfigError(f'{path}: cannot be written ({error.strerror}); make room or '
-                                  'give another folder') from error
+                raise ConfigError(
+                    f'{path}: cannot be written ({error.strerror}); make room or '
+                    'give another folder'
+                ) from error
             self.added += 1
             return path
 
@@ -118,8 +123,10 @@ class Collector:
                 self.done.set()
 
     def _show(self, path: Path) -> None:
-        line = (f'{self.folder.label}: {self.folder.added} new, '
-                f'{self.folder.before + self.folder.added} in all  {path.name}')
+        line = (
+            f'{self.folder.label}: {self.folder.added} new, '
+            f'{self.folder.before + self.folder.added} in all  {path.name}'
+        )
         if self._live:
             self._stream.write(f'\r\x1b[K{line}')
         else:
@@ -133,7 +140,8 @@ class Collector:
             self._stream.write('\n')
         self._stream.write(
             f'{self.folder.added} pictures of {self.folder.label} added to {self.folder.path}, '
-            f'{self.folder.before + self.folder.added} in all\n')
+            f'{self.folder.before + self.folder.added} in all\n'
+        )
         self._stream.flush()
         if self.failure is not None:
             raise self.failure

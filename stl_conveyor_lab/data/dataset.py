@@ -7,6 +7,7 @@ of the side information and the reward estimate; the test images are for the rep
 Near-duplicates (the same item photographed twice, frames of one passage) stay together, or the
 report would count as new what was learnt by heart.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -32,7 +33,7 @@ from stl_conveyor.vision.image_folder import (
 
 SPLITS = ('train', 'val', 'test')
 #: Shares of the images that are set aside, where the folder has no such split.
-VALIDATION_SHARE, TEST_SHARE = .15, .15
+VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
 #: Fewest different images of a class: three to learn from, one each to set aside.
 LEAST_IMAGES = 5
 #: Bits of 128 by which the hashes of near-duplicates differ at most: any two images of a class,
@@ -73,11 +74,18 @@ class Dataset:
         folder = Path(folder)
         try:
             content = json.loads((folder / 'dataset.json').read_text(encoding='utf-8'))
-            return cls(folder, content.pop('source'), tuple(content.pop('labels')),
-                       notes=tuple(content.pop('notes')), **content)
+            return cls(
+                folder,
+                content.pop('source'),
+                tuple(content.pop('labels')),
+                notes=tuple(content.pop('notes')),
+                **content,
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f'{folder}: holds no prepared images ({error}); remove it and run '
-                              'the training again') from error
+            raise ConfigError(
+                f'{folder}: holds no prepared images ({error}); remove it and run '
+                'the training again'
+            ) from error
 
 
 def difference_hash(images: np.ndarray) -> np.ndarray:
@@ -91,8 +99,11 @@ def difference_hash(images: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(image).convert('L')
         across = np.asarray(picture.resize((9, 8), Image.Resampling.BOX), np.int16)
         down = np.asarray(picture.resize((8, 9), Image.Resampling.BOX), np.int16)
-        bits.append(np.concatenate([
-            np.diff(across, axis=1).ravel() > 0, np.diff(down, axis=0).ravel() > 0]))
+        bits.append(
+            np.concatenate(
+                [np.diff(across, axis=1).ravel() > 0, np.diff(down, axis=0).ravel() > 0]
+            )
+        )
     return np.where(np.array(bits).reshape(len(images), 128), 1, -1).astype(np.int8)
 
 
@@ -106,16 +117,18 @@ def near_duplicates(hashes: np.ndarray, names: Sequence[str]) -> np.ndarray:
     values = hashes.astype(np.float32)
     rows, columns = [np.arange(count)], [np.arange(count)]
     for at in range(0, count, 1024):
-        distance = (128 - values[at:at + 1024] @ values.T) / 2
+        distance = (128 - values[at : at + 1024] @ values.T) / 2
         row, column = np.nonzero(distance <= NEAR)
         rows.append(row + at)
         columns.append(column)
     order = sorted(range(count), key=lambda k: _sequence(names[k]))
     for first, second in zip(order, order[1:]):
-        (stem, number), (next_stem, next_number) = (
-            _sequence(names[k]) for k in (first, second))
-        if stem == next_stem and 0 < next_number - number <= 2 and \
-                (128 - values[first] @ values[second]) / 2 <= NEAR_IN_SEQUENCE:
+        (stem, number), (next_stem, next_number) = (_sequence(names[k]) for k in (first, second))
+        if (
+            stem == next_stem
+            and 0 < next_number - number <= 2
+            and (128 - values[first] @ values[second]) / 2 <= NEAR_IN_SEQUENCE
+        ):
             rows.append(np.array([first]))
             columns.append(np.array([second]))
     rows, columns = np.concatenate(rows), np.concatenate(columns)
@@ -127,11 +140,12 @@ def _sequence(name: str) -> tuple[str, int]:
     found = _NUMBERED.search(Path(name).stem)
     if not found or len(found[1]) > 12:
         return name, -1
-    return str(Path(name).parent / Path(name).stem[:found.start()]), int(found[1])
+    return str(Path(name).parent / Path(name).stem[: found.start()]), int(found[1])
 
 
-def draw_split(groups: np.ndarray, shares: Sequence[float],
-               rng: np.random.Generator) -> np.ndarray:
+def draw_split(
+    groups: np.ndarray, shares: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
     """Return the part i64[N] of each image of one class: whole groups, drawn at random.
 
     groups: i64[N] in the order of the file names. shares: of the parts 1, 2, ...; part 0 takes
@@ -142,10 +156,10 @@ def draw_split(groups: np.ndarray, shares: Sequence[float],
     wanted = [max(1, round(share * count)) if share else 0 for share in shares]
     sizes = np.bincount(groups)
     parts = np.zeros(count, np.int64)
-    if sizes.max() > .3 * count:
+    if sizes.max() > 0.3 * count:
         end = count
         for part, number in enumerate(wanted, 1):
-            parts[end - number:end] = part
+            parts[end - number : end] = part
             end -= number
         return parts
     order = iter(rng.permutation(np.flatnonzero(sizes)))
@@ -158,9 +172,14 @@ def draw_split(groups: np.ndarray, shares: Sequence[float],
     return parts
 
 
-def prepare(source: str | Path, folder: str | Path, size: int, seed: int,
-            label_column: str | None = None,
-            show: Callable[[str], None] = print) -> Dataset:
+def prepare(
+    source: str | Path,
+    folder: str | Path,
+    size: int,
+    seed: int,
+    label_column: str | None = None,
+    show: Callable[[str], None] = print,
+) -> Dataset:
     """Read a folder of images (`image_folder.list_images`) into shards; returns the Dataset.
 
     A val split beside train without a test split is the test split: what a folder sets aside is
@@ -178,8 +197,10 @@ def prepare(source: str | Path, folder: str | Path, size: int, seed: int,
     if (folder / 'dataset.json').exists():
         data = Dataset.read(folder)
         if data.key != key:
-            raise ConfigError(f'{folder}: holds other images than {source} at {size} pixels, or '
-                              'another split of them; give another folder for this training')
+            raise ConfigError(
+                f'{folder}: holds other images than {source} at {size} pixels, or '
+                'another split of them; give another folder for this training'
+            )
         return data
     notes: list[str] = []
     names: dict[str, list[str]] = {}
@@ -229,25 +250,37 @@ def prepare(source: str | Path, folder: str | Path, size: int, seed: int,
             found[split] = LabelledImages(found[split].images[keep], found[split].classes[keep])
             names[split] = [names[split][k] for k in keep]
     if unreadable:
-        notes.append(f'{len(unreadable)} files cannot be read as images and were left out, '
-                     f'such as {unreadable[0].name}')
+        notes.append(
+            f'{len(unreadable)} files cannot be read as images and were left out, '
+            f'such as {unreadable[0].name}'
+        )
     if again:
         notes.append(f'{again} exact duplicates were left out')
     if conflicts:
-        notes.append(f'{conflicts} pictures that lie under two labels were left out on both '
-                     'sides; sort them and train again')
+        notes.append(
+            f'{conflicts} pictures that lie under two labels were left out on both '
+            'sides; sort them and train again'
+        )
     _check_counts(source, listing.labels, found)
     found = _complete(found, names, listing.labels, seed, notes)
-    by_class = {name: {split: int((found[split].classes == k).sum()) for split in SPLITS}
-                for k, name in enumerate(listing.labels)}
+    by_class = {
+        name: {split: int((found[split].classes == k).sum()) for split in SPLITS}
+        for k, name in enumerate(listing.labels)
+    }
     for name, counts in by_class.items():
         if not counts['train']:
             raise ConfigError(f'{source}: there is no training image of {name!r}; add some')
     for split in SPLITS:
         _write_shards(folder / split, found[split])
-    content = {'key': key, 'source': source.name, 'labels': list(listing.labels),
-               'image_size': size, 'counts': {s: len(found[s].classes) for s in SPLITS},
-               'by_class': by_class, 'notes': notes}
+    content = {
+        'key': key,
+        'source': source.name,
+        'labels': list(listing.labels),
+        'image_size': size,
+        'counts': {s: len(found[s].classes) for s in SPLITS},
+        'by_class': by_class,
+        'notes': notes,
+    }
     (folder / 'dataset.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
     return Dataset.read(folder)
 
@@ -255,8 +288,10 @@ def prepare(source: str | Path, folder: str | Path, size: int, seed: int,
 def _key(source: Path, listing: FolderListing, size: int, seed: int) -> str:
     text = [f'1 {size} {seed}']
     for split, files in listing.splits.items():
-        text += [f'{split} {_relative(path, source)} {label} {path.stat().st_size}'
-                 for path, label in files]
+        text += [
+            f'{split} {_relative(path, source)} {label} {path.stat().st_size}'
+            for path, label in files
+        ]
     return hashlib.sha256('\n'.join(text).encode()).hexdigest()
 
 
@@ -273,26 +308,46 @@ def _check_counts(source, labels, found) -> None:
         raise ConfigError(
             f'{source}: of different, readable images {", ".join(few[:5])}'
             f'{" and others too few" if len(few) > 5 else ""}; every class needs at least '
-            f'{least}, and about 100 to be told apart well')
+            f'{least}, and about 100 to be told apart well'
+        )
 
 
 def _complete(found, names, labels, seed, notes) -> dict[str, LabelledImages]:
     """Draw the splits that the folder does not have."""
     rng = np.random.default_rng(seed)
     if 'all' in found:
-        return _deal(found['all'], names['all'], ('train', 'val', 'test'),
-                     (VALIDATION_SHARE, TEST_SHARE), labels, rng, notes)
+        return _deal(
+            found['all'],
+            names['all'],
+            ('train', 'val', 'test'),
+            (VALIDATION_SHARE, TEST_SHARE),
+            labels,
+            rng,
+            notes,
+        )
     if 'test' not in found and 'val' in found:
         found = {'train': found['train'], 'test': found['val']}
         names = {'train': names['train'], 'test': names['val']}
-        notes.append("the folder's validation images are the test images here; validation "
-                     'images were drawn from its training images')
+        notes.append(
+            "the folder's validation images are the test images here; validation "
+            'images were drawn from its training images'
+        )
     missing = [split for split in ('val', 'test') if split not in found]
     shares = {'val': VALIDATION_SHARE, 'test': TEST_SHARE}
     if missing:
         rest = {split: found[split] for split in ('val', 'test') if split in found}
-        found = {**_deal(found['train'], names['train'], ('train', *missing),
-                         [shares[split] for split in missing], labels, rng, notes), **rest}
+        found = {
+            **_deal(
+                found['train'],
+                names['train'],
+                ('train', *missing),
+                [shares[split] for split in missing],
+                labels,
+                rng,
+                notes,
+            ),
+            **rest,
+        }
     _note_leaks(found, notes)
     return found
 
@@ -306,26 +361,34 @@ def _deal(images, names, splits, shares, labels, rng, notes) -> dict[str, Labell
         groups = near_duplicates(difference_hash(images.images[mine]), [names[i] for i in mine])
         together += len(mine) - len(np.unique(groups))
         part[mine] = draw_split(groups, shares, rng)
-    notes.append(f'{together} images are near-duplicates of another one of their class; each '
-                 'group was kept on one side of the split')
-    return {split: LabelledImages(images.images[part == p], images.classes[part == p])
-            for p, split in enumerate(splits)}
+    notes.append(
+        f'{together} images are near-duplicates of another one of their class; each '
+        'group was kept on one side of the split'
+    )
+    return {
+        split: LabelledImages(images.images[part == p], images.classes[part == p])
+        for p, split in enumerate(splits)
+    }
 
 
 def _note_leaks(found, notes) -> None:
     """Say how many test images have a near-duplicate of their class in the other splits."""
     leaks = 0
-    hashes = {split: difference_hash(images.images).astype(np.float32)
-              for split, images in found.items()}
+    hashes = {
+        split: difference_hash(images.images).astype(np.float32) for split, images in found.items()
+    }
     for k in np.unique(found['test'].classes):
         test = hashes['test'][found['test'].classes == k]
-        rest = np.concatenate([hashes[split][found[split].classes == k]
-                               for split in ('train', 'val')])
+        rest = np.concatenate(
+            [hashes[split][found[split].classes == k] for split in ('train', 'val')]
+        )
         leaks += int(((128 - test @ rest.T) / 2 <= NEAR).any(1).sum())
     if leaks:
-        notes.append(f'{leaks} of {len(found["test"].classes)} test images look much like a '
-                     "training image of their class (the folder's own split): accuracies may "
-                     'come out too high')
+        notes.append(
+            f'{leaks} of {len(found["test"].classes)} test images look much like a '
+            "training image of their class (the folder's own split): accuracies may "
+            'come out too high'
+        )
 
 
 def _write_shards(folder: Path, images: LabelledImages) -> None:
@@ -333,5 +396,8 @@ def _write_shards(folder: Path, images: LabelledImages) -> None:
     for old in folder.glob('*.npz'):
         old.unlink()
     for number, at in enumerate(range(0, len(images.classes), _SHARD)):
-        np.savez(folder / f'{number}.npz', pixels=images.images[at:at + _SHARD],
-                 labels=images.classes[at:at + _SHARD])
+        np.savez(
+            folder / f'{number}.npz',
+            pixels=images.images[at : at + _SHARD],
+            labels=images.classes[at : at + _SHARD],
+        )

@@ -8,6 +8,7 @@ that is tested on. One shard per seed; a shard that exists is not rendered again
 
     python -m stl_conveyor_lab.data.render FOLDER [--items 112] [--seeds 21 4 6]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -24,8 +25,8 @@ from stl_conveyor.sim.mujoco_cell import Exposed, MujocoCell
 from stl_conveyor.sim.parts import CLASS_IDS
 
 FIRST_SEED = {'train': 1_000_000, 'val': 2_000_000, 'test': 3_000_000}
-LOOKS = 4            # photographs of each item that passes, in as many finishes and lights
-TIME_UNIT = 0.35     # s between items; nothing is pushed, so they may come close
+LOOKS = 4  # photographs of each item that passes, in as many finishes and lights
+TIME_UNIT = 0.35  # s between items; nothing is pushed, so they may come close
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Images:
 def crop_centre(image, size):
     """Cut the central square out of a frame, uint8 [size, size, 3]."""
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top:top + size, left:left + size]
+    return image[top : top + size, left : left + size]
 
 
 def render_shard(cell, seed, items, looks=LOOKS):
@@ -48,11 +49,18 @@ def render_shard(cell, seed, items, looks=LOOKS):
     rng = np.random.default_rng(seed)
     classes = np.resize(np.arange(len(CLASS_IDS)), items)
     rng.shuffle(classes)
-    plan = [ItemPlan(serial=i + 1, arrival=i, class_id=CLASS_IDS[c],
-                     difficulty=float(rng.random()), yaw=float(rng.uniform(-np.pi, np.pi)),
-                     lateral_offset=float(rng.uniform(-0.010, 0.010)),
-                     appearance_seed=int(rng.integers(2 ** 32)))
-            for i, c in enumerate(classes)]
+    plan = [
+        ItemPlan(
+            serial=i + 1,
+            arrival=i,
+            class_id=CLASS_IDS[c],
+            difficulty=float(rng.random()),
+            yaw=float(rng.uniform(-np.pi, np.pi)),
+            lateral_offset=float(rng.uniform(-0.010, 0.010)),
+            appearance_seed=int(rng.integers(2**32)),
+        )
+        for i, c in enumerate(classes)
+    ]
     run = MujocoCell(cell, plan, seed, TIME_UNIT)
     pixels, labels, difficulty = [], [], []
     now = 0.0
@@ -77,8 +85,11 @@ def render_shard(cell, seed, items, looks=LOOKS):
 def render_splits(folder, items, seeds):
     """Render every missing shard into folder/<split>/<seed>.npz, with progress."""
     cell = CellDescription.load(share_path('config/cell.yaml'))
-    wanted = [(split, FIRST_SEED[split] + i)
-              for split, count in zip(FIRST_SEED, seeds) for i in range(count)]
+    wanted = [
+        (split, FIRST_SEED[split] + i)
+        for split, count in zip(FIRST_SEED, seeds)
+        for i in range(count)
+    ]
     for done, (split, seed) in enumerate(wanted):
         path = Path(folder) / split / f'{seed}.npz'
         if path.exists():
@@ -87,22 +98,29 @@ def render_splits(folder, items, seeds):
         begun = time.monotonic()
         images = render_shard(cell, seed, items)
         partial = path.with_suffix('.part.npz')
-        np.savez(partial, pixels=images.pixels, labels=images.labels,
-                 difficulty=images.difficulty)
+        np.savez(partial, pixels=images.pixels, labels=images.labels, difficulty=images.difficulty)
         partial.rename(path)
-        print(f'[{done + 1}/{len(wanted)}] {split} {seed}: {len(images.labels)} images in '
-              f'{time.monotonic() - begun:.0f} s', flush=True)
+        print(
+            f'[{done + 1}/{len(wanted)}] {split} {seed}: {len(images.labels)} images in '
+            f'{time.monotonic() - begun:.0f} s',
+            flush=True,
+        )
 
 
 def load_split(folder, split):
     """Read all shards of a split; raises FileNotFoundError with the command that makes them."""
     paths = sorted(p for p in (Path(folder) / split).glob('*.npz') if '.part' not in p.name)
     if not paths:
-        raise FileNotFoundError(f'no {split} images in {folder}: run '
-                                f'python -m stl_conveyor_lab.data.render {folder}')
+        raise FileNotFoundError(
+            f'no {split} images in {folder}: run python -m stl_conveyor_lab.data.render {folder}'
+        )
     shards = [np.load(path) for path in paths]
-    return Images(*(np.concatenate([shard[key] for shard in shards])
-                    for key in ('pixels', 'labels', 'difficulty')))
+    return Images(
+        *(
+            np.concatenate([shard[key] for shard in shards])
+            for key in ('pixels', 'labels', 'difficulty')
+        )
+    )
 
 
 def main(arguments=None):
@@ -110,8 +128,14 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('folder', type=Path)
     parser.add_argument('--items', type=int, default=112, help='items per seed')
-    parser.add_argument('--seeds', type=int, nargs=3, default=(21, 4, 6),
-                        metavar=('TRAIN', 'VAL', 'TEST'), help='how many seeds per split')
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        nargs=3,
+        default=(21, 4, 6),
+        metavar=('TRAIN', 'VAL', 'TEST'),
+        help='how many seeds per split',
+    )
     options = parser.parse_args(arguments)
     render_splits(options.folder, options.items, options.seeds)
 

@@ -8,6 +8,7 @@
 FOLDER holds renders (``stl_conveyor_lab.data.render``). ``make bench-policy DATA=FILE.npz``
 measures on the result.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -23,8 +24,8 @@ from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy.byte_budget import RecordedStreams
 
-SHARES = (0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0)   # byte budgets, in tokens
-PACKET_BYTES = 256   # largest packet, as the encoder's node has it by default
+SHARES = (0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0)  # byte budgets, in tokens
+PACKET_BYTES = 256  # largest packet, as the encoder's node has it by default
 _BATCH = 32
 
 
@@ -34,8 +35,13 @@ def byte_budgets(nominal_bytes: int) -> tuple[int, ...]:
 
 
 def record_streams(
-    folder: ModelFolder, images: np.ndarray, classes: np.ndarray, probabilities: np.ndarray,
-    nominal_bytes: int, threads: int = 1, show=print,
+    folder: ModelFolder,
+    images: np.ndarray,
+    classes: np.ndarray,
+    probabilities: np.ndarray,
+    nominal_bytes: int,
+    threads: int = 1,
+    show=print,
 ) -> dict[int, RecordedStreams]:
     """Send images through the codec at each byte budget, packet by packet.
 
@@ -64,11 +70,14 @@ def record_streams(
                 correct.append(answers.argmax(1) == classes[part])
                 score.append(answers.max(1))
         steps = -(-budget // PACKET_BYTES)
-        result[budget] = RecordedStreams(*(
-            np.concatenate([np.stack(values[i: i + steps], axis=1)
-                            for i in range(0, len(values), steps)])
-            for values in (size, correct, score)
-        ))
+        result[budget] = RecordedStreams(
+            *(
+                np.concatenate(
+                    [np.stack(values[i : i + steps], axis=1) for i in range(0, len(values), steps)]
+                )
+                for values in (size, correct, score)
+            )
+        )
         show(f'streams of {len(images)} items with {budget} bytes recorded')
     return result
 
@@ -78,8 +87,10 @@ def weak_answers(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the weak model's probabilities and posteriors of images, float32 [N, C] each."""
     weak = Classifier(folder.path('weak'), threads=threads)
-    answers = [weak.classify_doubting(images[begin: begin + _BATCH])
-               for begin in range(0, len(images), _BATCH)]
+    answers = [
+        weak.classify_doubting(images[begin : begin + _BATCH])
+        for begin in range(0, len(images), _BATCH)
+    ]
     probabilities = np.concatenate([first for first, _ in answers])
     if not weak.has_posterior:
         return probabilities, None
@@ -105,32 +116,40 @@ def load_streams(arrays: Mapping[str, np.ndarray]) -> dict[int, RecordedStreams]
         return {}
     try:
         return {
-            int(budget): RecordedStreams(*(
-                arrays[f'stream_{name}_{budget}'] for name in ('bytes', 'correct', 'score')
-            )) for budget in arrays['budgets']
+            int(budget): RecordedStreams(
+                *(arrays[f'stream_{name}_{budget}'] for name in ('bytes', 'correct', 'score'))
+            )
+            for budget in arrays['budgets']
         }
     except KeyError as error:
         raise ConfigError(f'recorded streams lack {error}; record them again') from error
 
 
 def record_file(
-    folder: ModelFolder, images: np.ndarray, classes: np.ndarray, nominal_bytes: int, path: Path,
-    threads: int = 1, show=print,
+    folder: ModelFolder,
+    images: np.ndarray,
+    classes: np.ndarray,
+    nominal_bytes: int,
+    path: Path,
+    threads: int = 1,
+    show=print,
 ) -> None:
-    """Write all that the reward estimate and the byte budgets are fitted on, or judged by, to .npz.
+    """Write what the reward estimate and the byte budgets are fitted on, or judged by, to .npz.
 
     The arrays are those that ``stl_conveyor_lab.train.reward.fit`` reads. ``edge_correct`` is the
     edge's last answer to a stream of a whole token.
     """
     probabilities, posteriors = weak_answers(folder, images, threads)
-    streams = record_streams(
-        folder, images, classes, probabilities, nominal_bytes, threads, show
-    )
+    streams = record_streams(folder, images, classes, probabilities, nominal_bytes, threads, show)
     whole = streams[nominal_bytes]
     np.savez(
-        path, probabilities=probabilities, classes=classes,
-        weak_correct=probabilities.argmax(1) == classes, edge_correct=whole.correct[:, -1],
-        **({} if posteriors is None else {'posteriors': posteriors}), **stream_arrays(streams),
+        path,
+        probabilities=probabilities,
+        classes=classes,
+        weak_correct=probabilities.argmax(1) == classes,
+        edge_correct=whole.correct[:, -1],
+        **({} if posteriors is None else {'posteriors': posteriors}),
+        **stream_arrays(streams),
     )
 
 
@@ -138,7 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor_lab.data.streams',
-        description='Record what the edge answers to the streams of renders.')
+        description='Record what the edge answers to the streams of renders.',
+    )
     parser.add_argument('--models', type=Path, required=True, help='model folder')
     parser.add_argument('--images', type=Path, required=True, help='folder of renders')
     parser.add_argument('--out', type=Path, required=True, help='.npz to write')
@@ -151,8 +171,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     images = load_split(options.images, options.split)
     record_file(
-        ModelFolder(options.models), images.pixels[:options.items],
-        images.labels[:options.items], options.budget, options.out, options.threads)
+        ModelFolder(options.models),
+        images.pixels[: options.items],
+        images.labels[: options.items],
+        options.budget,
+        options.out,
+        options.threads,
+    )
     return 0
 
 

@@ -5,6 +5,7 @@
 Encodings belong to (images, codec), answers to (images, codec, classifier); both are kept in
 parts of a few images, each with the sizes that it holds.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -68,18 +69,24 @@ def _load_strings(path: Path) -> dict[int, list[bytes | None]]:
         return {}
     ends = np.cumsum(saved['lengths'].ravel())
     blob = saved['blob'].tobytes()
-    strings = [blob[end - length:end] or None
-               for end, length in zip(ends, saved['lengths'].ravel())]
+    strings = [
+        blob[end - length : end] or None for end, length in zip(ends, saved['lengths'].ravel())
+    ]
     count = saved['lengths'].shape[1]
-    return {int(size): strings[k * count:(k + 1) * count]
-            for k, size in enumerate(saved['sizes'])}
+    return {
+        int(size): strings[k * count : (k + 1) * count] for k, size in enumerate(saved['sizes'])
+    }
 
 
 def _save_strings(path: Path, strings: dict[int, list[bytes | None]]) -> None:
     flat = [data or b'' for found in strings.values() for data in found]
     lengths = np.array([len(data) for data in flat], np.int64).reshape(len(strings), -1)
-    save_arrays(path, sizes=np.array(list(strings), np.int64), lengths=lengths,
-                blob=np.frombuffer(b''.join(flat), np.uint8))
+    save_arrays(
+        path,
+        sizes=np.array(list(strings), np.int64),
+        lengths=lengths,
+        blob=np.frombuffer(b''.join(flat), np.uint8),
+    )
 
 
 def _encode_part(codec: ReferenceCodec, images: np.ndarray, sizes: Sequence[int]) -> list:
@@ -95,8 +102,9 @@ class BenchCache:
         self._folder = Path(folder) / images_key(images)
         self._jobs = jobs
 
-    def encodings(self, codec: ReferenceCodec, sizes: Sequence[int],
-                  show: Callable[[str], None] = print) -> dict[int, list[bytes | None]]:
+    def encodings(
+        self, codec: ReferenceCodec, sizes: Sequence[int], show: Callable[[str], None] = print
+    ) -> dict[int, list[bytes | None]]:
         """Return the strings of all images for each size; None where nothing fits."""
         where = self._folder / codec.key
         result: dict[int, list[bytes | None]] = {size: [] for size in sizes}
@@ -118,8 +126,14 @@ class BenchCache:
         if self._jobs > 1 and len(todo) > 1 and codec.parallel:
             context = multiprocessing.get_context('spawn')
             with ProcessPoolExecutor(self._jobs, context) as pool:
-                running = {pool.submit(_encode_part, codec, self.images[part], missing):
-                           (number, path, missing) for number, part, path, missing in todo}
+                running = {
+                    pool.submit(_encode_part, codec, self.images[part], missing): (
+                        number,
+                        path,
+                        missing,
+                    )
+                    for number, part, path, missing in todo
+                }
                 for future in as_completed(running):
                     finish(*running[future], future.result())
                     done += 1
@@ -134,10 +148,14 @@ class BenchCache:
                 result[size] += have[size]
         return result
 
-    def answers(self, codec: ReferenceCodec, classifiers: dict[str, object],
-                strings: dict[int, list[bytes | None]],
-                show: Callable[[str], None] = print,
-                what: str = 'sizes') -> dict[str, dict[int, np.ndarray]]:
+    def answers(
+        self,
+        codec: ReferenceCodec,
+        classifiers: dict[str, object],
+        strings: dict[int, list[bytes | None]],
+        show: Callable[[str], None] = print,
+        what: str = 'sizes',
+    ) -> dict[str, dict[int, np.ndarray]]:
         """Return what each classifier says about each size: f32[N, C], NaN where nothing fits.
 
         classifiers: by a name that changes with the model's file. what: what the keys of
@@ -147,45 +165,63 @@ class BenchCache:
         sizes = list(strings)
         side = self.images.shape[1]
         found: dict[str, dict[int, list]] = {
-            name: {size: [] for size in sizes} for name in classifiers}
+            name: {size: [] for size in sizes} for name in classifiers
+        }
         all_parts = parts(len(self.images))
         for number, part in enumerate(all_parts):
-            paths = {name: self._folder / codec.key / f'{what}-{name}-{number:04d}.npz'
-                     for name in classifiers}
+            paths = {
+                name: self._folder / codec.key / f'{what}-{name}-{number:04d}.npz'
+                for name in classifiers
+            }
             kept = {name: load_arrays(path) for name, path in paths.items()}
             pixels: dict[tuple[int, bytes], np.ndarray] = {}
             worked = False
             for name, classifier in classifiers.items():
-                have = {int(size): row for size, row in zip(
-                    kept[name].get('sizes', ()), kept[name].get('answers', ()))}
+                have = {
+                    int(size): row
+                    for size, row in zip(
+                        kept[name].get('sizes', ()), kept[name].get('answers', ())
+                    )
+                }
                 missing = [size for size in sizes if size not in have]
                 if missing:
                     worked = True
                     self._answer(codec, classifier, part, strings, missing, side, pixels, have)
-                    save_arrays(paths[name], sizes=np.array(list(have)),
-                                answers=np.stack(list(have.values())))
+                    save_arrays(
+                        paths[name],
+                        sizes=np.array(list(have)),
+                        answers=np.stack(list(have.values())),
+                    )
                 for size in sizes:
                     found[name][size].append(have[size])
             if worked:
                 show(f'{codec.name}: read {number + 1}/{len(all_parts)} parts')
-        return {name: {size: np.concatenate(rows) for size, rows in by_size.items()}
-                for name, by_size in found.items()}
+        return {
+            name: {size: np.concatenate(rows) for size, rows in by_size.items()}
+            for name, by_size in found.items()
+        }
 
     @staticmethod
     def _answer(codec, classifier, part, strings, missing, side, pixels, have) -> None:
         """Add the rows f32[n, C] of the missing sizes to `have`; share decoded pixels."""
-        wanted = list(dict.fromkeys(
-            (k, data) for size in missing
-            for k, data in enumerate(strings[size][part]) if data is not None))
+        wanted = list(
+            dict.fromkeys(
+                (k, data)
+                for size in missing
+                for k, data in enumerate(strings[size][part])
+                if data is not None
+            )
+        )
         for key in wanted:
             if key not in pixels:
                 pixels[key] = codec.decode(key[1], side)
         answers = {}
         for at in range(0, len(wanted), PART):
-            some = wanted[at:at + PART]
+            some = wanted[at : at + PART]
             rows = classifier.classify_batch(np.stack([pixels[key] for key in some]))
             answers.update(zip(some, rows))
         nothing = np.full(classifier.labels, np.nan, np.float32)
         for size in missing:
-            have[size] = np.stack([answers.get((k, data), nothing)
-                                   for k, data in enumerate(strings[size][part])])
+            have[size] = np.stack(
+                [answers.get((k, data), nothing) for k, data in enumerate(strings[size][part])]
+            )

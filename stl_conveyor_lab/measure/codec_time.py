@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Processor time and memory of our codec beside those of the codecs to compare with."""
+
 from __future__ import annotations
 
 import subprocess
@@ -20,11 +21,11 @@ from stl_conveyor_lab.references.image_files import shrink
 from stl_conveyor_lab.references.st import ST_FEATURES, padded_side
 
 #: Published times on a Raspberry Pi 4 (Wang et al., RTSS 2023), milliseconds.
-PI_PROGRESSIVE_JPEG, PI_ST, PI_WEBP, PI_RECURRENT_STEP = 5.8, 11.8, 40., 1900.
+PI_PROGRESSIVE_JPEG, PI_ST, PI_WEBP, PI_RECURRENT_STEP = 5.8, 11.8, 40.0, 1900.0
 BATCHES = (1, 2, 4, 8, 16, 32)
 #: Encode times (milliseconds) for which a sender computes the largest size that arrives: somewhat
 #: more than measured. Fixed, so that what was encoded for them stays of use.
-SENDING = {'JPEG': 6., 'WEBP': 20.}
+SENDING = {'JPEG': 6.0, 'WEBP': 20.0}
 
 _DEVICE = """
 import sys
@@ -63,35 +64,51 @@ def st_encoder_shape(size: int):
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
     rng = np.random.default_rng(0)
     constants = {
-        'first': rng.normal(0, .05, (16, 3, 9, 9)), 'second': rng.normal(0, .05, (10, 16, 3, 3)),
-        'unit': np.array(255.), 'highest': np.array(63.), 'lowest': np.array(0.)}
+        'first': rng.normal(0, 0.05, (16, 3, 9, 9)),
+        'second': rng.normal(0, 0.05, (10, 16, 3, 3)),
+        'unit': np.array(255.0),
+        'highest': np.array(63.0),
+        'lowest': np.array(0.0),
+    }
     make = helper.make_node
     nodes = [
         make('Transpose', ['image'], ['planes'], perm=[0, 3, 1, 2]),
         make('Cast', ['planes'], ['float'], to=TensorProto.FLOAT),
         make('Div', ['float', 'unit'], ['pixels']),
         make('Conv', ['pixels', 'first'], ['a'], strides=[7, 7], pads=[1, 1, 1, 1]),
-        make('Relu', ['a'], ['b']), make('Conv', ['b', 'second'], ['c'], pads=[1, 1, 1, 1]),
-        make('Relu', ['c'], ['d']), make('Round', ['d'], ['e']),
+        make('Relu', ['a'], ['b']),
+        make('Conv', ['b', 'second'], ['c'], pads=[1, 1, 1, 1]),
+        make('Relu', ['c'], ['d']),
+        make('Round', ['d'], ['e']),
         make('Clip', ['e', 'lowest', 'highest'], ['f']),
-        make('Cast', ['f'], ['levels'], to=TensorProto.UINT8)]
+        make('Cast', ['f'], ['levels'], to=TensorProto.UINT8),
+    ]
     side = padded_side(size)
     graph = helper.make_graph(
-        nodes, 'st', [helper.make_tensor_value_info('image', TensorProto.UINT8,
-                                                    [1, side, side, 3])],
-        [helper.make_tensor_value_info('levels', TensorProto.UINT8,
-                                       [1, ST_FEATURES, side // 7, side // 7])],
-        [numpy_helper.from_array(np.asarray(value, np.float32), name)
-         for name, value in constants.items()])
+        nodes,
+        'st',
+        [helper.make_tensor_value_info('image', TensorProto.UINT8, [1, side, side, 3])],
+        [
+            helper.make_tensor_value_info(
+                'levels', TensorProto.UINT8, [1, ST_FEATURES, side // 7, side // 7]
+            )
+        ],
+        [
+            numpy_helper.from_array(np.asarray(value, np.float32), name)
+            for name, value in constants.items()
+        ],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
     model.ir_version = 8
     onnx.checker.check_model(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options,
-                                        providers=['CPUExecutionProvider'])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=['CPUExecutionProvider']
+    )
 
 
 def measure_times(folder: ModelFolder, images: np.ndarray, runs: int = 3) -> dict:
@@ -122,17 +139,21 @@ def measure_times(folder: ModelFolder, images: np.ndarray, runs: int = 3) -> dic
         result[name] = round(median_milliseconds(call, count, runs) / share, 3)
 
     for budget in (256, 1024, 4096):
-        measure(f'encode_{budget}', lambda k, budget=budget: encoder.encode(
-            images[k], known, max_bytes=budget))
-    measure('progressive_jpeg',
-            lambda k: progressive.compress(Image.fromarray(images[k]), 30))
+        measure(
+            f'encode_{budget}',
+            lambda k, budget=budget: encoder.encode(images[k], known, max_bytes=budget),
+        )
+    measure('progressive_jpeg', lambda k: progressive.compress(Image.fromarray(images[k]), 30))
     measure('webp_4', lambda k: webp.compress(Image.fromarray(images[k]), 30))
     measure('st_convolutions', lambda k: st.run(['levels'], {'image': st_image}))
     measure('decode_1024', lambda k: decode(items[k]))
     measure('classify', lambda k: decoder.classify([sessions[k]]))
     for batch in BATCHES[1:]:
-        measure(f'classify_each_of_{batch}',
-                lambda k, batch=batch: decoder.classify([sessions[k]] * batch), batch)
+        measure(
+            f'classify_each_of_{batch}',
+            lambda k, batch=batch: decoder.classify([sessions[k]] * batch),
+            batch,
+        )
     return result
 
 
@@ -143,11 +164,13 @@ def encode_milliseconds(codec: ReferenceCodec, images: Sequence[np.ndarray]) -> 
     before. A codec that may downscale is timed at half the side.
     """
     if isinstance(codec, BestQuality):
-        scale = .5 if codec.downscale else 1.
-        return median_milliseconds(lambda k: codec.compress(
-            shrink(Image.fromarray(images[k]), scale), 30), len(images))
+        scale = 0.5 if codec.downscale else 1.0
+        return median_milliseconds(
+            lambda k: codec.compress(shrink(Image.fromarray(images[k]), scale), 30), len(images)
+        )
     return median_milliseconds(
-        lambda k: codec.packets(np.roll(images[k], k + 1, 0), 1 << 20), len(images), 1)
+        lambda k: codec.packets(np.roll(images[k], k + 1, 0), 1 << 20), len(images), 1
+    )
 
 
 def sending_milliseconds(codec: BestQuality) -> float:
@@ -175,8 +198,9 @@ def device_megabytes(models: Path) -> float:
     Raises:
         ConveyorError: If it fails.
     """
-    done = subprocess.run([sys.executable, '-c', _DEVICE, str(models)], capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, '-c', _DEVICE, str(models)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise ConveyorError(f'the device process failed on {models}: {done.stderr.strip()}')
     return round(float(done.stdout), 1)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Measure our codec: prefixes, packets one after the other, lost packets."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,8 +21,13 @@ OURS, OURS_WITH_SIDE = 'this codec', 'this codec, with local answer'
 SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
-def codec_rows(folder: ModelFolder, test: LabelledImages, sizes: Sequence[int] = SIZES,
-               packet_bytes: int = 512, show=lambda row: None) -> list[Row]:
+def codec_rows(
+    folder: ModelFolder,
+    test: LabelledImages,
+    sizes: Sequence[int] = SIZES,
+    packet_bytes: int = 512,
+    show=lambda row: None,
+) -> list[Row]:
     """Measure the codec of a model folder, alone and with the local answer."""
     encoder, decoder = Encoder(folder), Decoder(folder)
     local = None
@@ -33,18 +39,27 @@ def codec_rows(folder: ModelFolder, test: LabelledImages, sizes: Sequence[int] =
         if name == OURS_WITH_SIDE and local is None:
             continue
         for size in sizes:
-            items = [encoder.encode(image, known[k] if known else None,
-                                    packet_bytes=packet_bytes, max_bytes=size)
-                     for k, image in enumerate(test.images)]
+            items = [
+                encoder.encode(
+                    image, known[k] if known else None, packet_bytes=packet_bytes, max_bytes=size
+                )
+                for k, image in enumerate(test.images)
+            ]
             answers, received = receive(decoder, items)
             rows.append(score(name, size, received, answers, test.classes))
             show(rows[-1])
     return rows
 
 
-def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] = (.1, .3),
-              max_bytes: int = 1024, packet_bytes: int = 128, seed: int = 0,
-              show=lambda row: None) -> list[Row]:
+def loss_rows(
+    folder: ModelFolder,
+    test: LabelledImages,
+    rates: Sequence[float] = (0.1, 0.3),
+    max_bytes: int = 1024,
+    packet_bytes: int = 128,
+    seed: int = 0,
+    show=lambda row: None,
+) -> list[Row]:
     """Measure what random packet loss costs.
 
     Pairs of rows for each rate: with the loss, and a prefix of as many bytes as arrived then on
@@ -56,16 +71,24 @@ def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] 
     rows = []
     for rate in rates:
         for protect in (False, True):
-            items = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=max_bytes,
-                                    loss_rate=rate if protect else 0.)
-                     for image in test.images]
+            items = [
+                encoder.encode(
+                    image,
+                    packet_bytes=packet_bytes,
+                    max_bytes=max_bytes,
+                    loss_rate=rate if protect else 0.0,
+                )
+                for image in test.images
+            ]
             arrives = [rng.random(len(item.packets)) >= rate for item in items]
             answers, received = receive(decoder, items, arrives)
             name = f'{rate:.0%} of packets lost' + (', protected' if protect else '')
             rows.append(score(name, max_bytes, received, answers, test.classes))
             size = round(received)
-            prefix = [encoder.encode(image, packet_bytes=packet_bytes, max_bytes=size)
-                      for image in test.images]
+            prefix = [
+                encoder.encode(image, packet_bytes=packet_bytes, max_bytes=size)
+                for image in test.images
+            ]
             answers, received = receive(decoder, prefix)
             rows.append(score('prefix of that size', size, received, answers, test.classes))
             for row in rows[-2:]:
@@ -76,8 +99,9 @@ def loss_rows(folder: ModelFolder, test: LabelledImages, rates: Sequence[float] 
 class OwnCodec:
     """The codec of a model folder on one set of images, with what it answered kept on disk."""
 
-    def __init__(self, folder: ModelFolder, images: np.ndarray, cache: Path,
-                 threads: int = 1) -> None:
+    def __init__(
+        self, folder: ModelFolder, images: np.ndarray, cache: Path, threads: int = 1
+    ) -> None:
         """Load the codec; images u8[N, S, S, 3]."""
         self._encoder, self._decoder = Encoder(folder), Decoder(folder, threads)
         self._images = images
@@ -95,12 +119,17 @@ class OwnCodec:
         self.folder = Path(cache) / images_key(images) / f'ours-{key:016x}'
 
     def _items(self, max_bytes: int, packet_bytes: int, side: bool) -> list[EncodedItem]:
-        return [self._encoder.encode(image, self._local[k] if side else None,
-                                     packet_bytes=packet_bytes, max_bytes=max_bytes)
-                for k, image in enumerate(self._images)]
+        return [
+            self._encoder.encode(
+                image,
+                self._local[k] if side else None,
+                packet_bytes=packet_bytes,
+                max_bytes=max_bytes,
+            )
+            for k, image in enumerate(self._images)
+        ]
 
-    def answers(self, size: int, side: bool,
-                packet_bytes: int = 512) -> tuple[np.ndarray, float]:
+    def answers(self, size: int, side: bool, packet_bytes: int = 512) -> tuple[np.ndarray, float]:
         """Return f32[N, C] of what fits into `size` bytes, and the mean of the bytes."""
         path = self.folder / f'{size}-{packet_bytes}-{int(side)}.npz'
         kept = load_arrays(path)
@@ -110,8 +139,9 @@ class OwnCodec:
             save_arrays(path, **kept)
         return kept['answers'], float(kept['received'])
 
-    def packet_answers(self, packet_bytes: int, max_bytes: int,
-                       side: bool) -> tuple[list[list[int]], np.ndarray]:
+    def packet_answers(
+        self, packet_bytes: int, max_bytes: int, side: bool
+    ) -> tuple[list[list[int]], np.ndarray]:
         """Return the sizes of each item's packets, and the answers after each of them.
 
         f32[most, N, C]: row n - 1 is what the first n packets give.
@@ -123,17 +153,18 @@ class OwnCodec:
             most = max(len(item.packets) for item in items)
             sizes = np.zeros((len(items), most), np.int64)
             for k, item in enumerate(items):
-                sizes[k, :len(item.packets)] = [len(packet) for packet in item.packets]
+                sizes[k, : len(item.packets)] = [len(packet) for packet in item.packets]
             sessions = [self._decoder.start() for _ in items]
-            answers = np.zeros((most, len(items), len(self._decoder.classify(
-                sessions[:1])[0])), np.float32)
+            answers = np.zeros(
+                (most, len(items), len(self._decoder.classify(sessions[:1])[0])), np.float32
+            )
             for n in range(most):
                 more = [k for k, item in enumerate(items) if n < len(item.packets)]
                 answers[n] = answers[n - 1]
                 for k in more:
                     sessions[k].add(items[k].packets[n])
                 for at in range(0, len(more), BATCH):
-                    some = more[at:at + BATCH]
+                    some = more[at : at + BATCH]
                     answers[n, some] = self._decoder.classify([sessions[k] for k in some])
             kept = {'sizes': sizes, 'answers': answers}
             save_arrays(path, **kept)

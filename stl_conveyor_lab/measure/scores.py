@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the codec benchmark counts: accuracies, intervals, paired differences, marks."""
+
 from __future__ import annotations
 
 import math
@@ -25,8 +26,8 @@ class Row:
     top5: float
     overconfidence: float
     images: int
-    top5_low: float = 0.
-    top5_high: float = 0.
+    top5_low: float = 0.0
+    top5_high: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,28 +44,37 @@ class Difference:
 
 def right_answers(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return bool[N]: whether f32[N, C] has its highest at the class; NaN is no answer."""
-    known = np.nan_to_num(probabilities, nan=-1.)
+    known = np.nan_to_num(probabilities, nan=-1.0)
     return (known.argmax(1) == classes) & (known.max(1) >= 0)
 
 
-def score(codec: str, budget: int, mean_bytes: float, probabilities: np.ndarray,
-          classes: np.ndarray) -> Row:
+def score(
+    codec: str, budget: int, mean_bytes: float, probabilities: np.ndarray, classes: np.ndarray
+) -> Row:
     """Return the row of answers f32[N, C]; a row of NaN is no answer."""
-    known = np.nan_to_num(probabilities, nan=-1.)
+    known = np.nan_to_num(probabilities, nan=-1.0)
     right = right_answers(probabilities, classes)
     top = np.argsort(-known, 1)[:, :5]
     top5 = (top == classes[:, None]).any(1) & (known.max(1) >= 0)
     low, high = wilson(int(right.sum()), len(right))
     top5_low, top5_high = wilson(int(top5.sum()), len(right))
     sure = np.maximum(known.max(1), 0)
-    return Row(codec, budget, round(float(mean_bytes), 1), round(float(right.mean()), 4),
-               round(low, 4), round(high, 4), round(float(top5.mean()), 4),
-               round(float((sure - right).mean()), 4), len(right),
-               round(top5_low, 4), round(top5_high, 4))
+    return Row(
+        codec,
+        budget,
+        round(float(mean_bytes), 1),
+        round(float(right.mean()), 4),
+        round(low, 4),
+        round(high, 4),
+        round(float(top5.mean()), 4),
+        round(float((sure - right).mean()), 4),
+        len(right),
+        round(top5_low, 4),
+        round(top5_high, 4),
+    )
 
 
-def paired(ours: str, reference: str, budget: int, a: np.ndarray,
-           b: np.ndarray) -> Difference:
+def paired(ours: str, reference: str, budget: int, a: np.ndarray, b: np.ndarray) -> Difference:
     """Return the difference of two codecs' shares of right answers bool[N] on the same images.
 
     The interval is Newcombe's for paired proportions (Statistics in Medicine 1998, method 10),
@@ -77,16 +87,20 @@ def paired(ours: str, reference: str, budget: int, a: np.ndarray,
     p_low, p_high = wilson(int(a.sum()), count)
     q_low, q_high = wilson(int(b.sum()), count)
     product = (both + first) * (second + neither) * (both + second) * (first + neither)
-    phi = 0.
+    phi = 0.0
     if product:
         surplus = both * neither - first * second
         phi = (max(surplus - count / 2, 0) if surplus > 0 else surplus) / math.sqrt(product)
-    below = math.sqrt((p - p_low) ** 2 - 2 * phi * (p - p_low) * (q_high - q)
-                      + (q_high - q) ** 2)
-    above = math.sqrt((p_high - p) ** 2 - 2 * phi * (p_high - p) * (q - q_low)
-                      + (q - q_low) ** 2)
-    return Difference(ours, reference, budget, round(float(p - q), 4),
-                      round(float(p - q - below), 4), round(float(p - q + above), 4))
+    below = math.sqrt((p - p_low) ** 2 - 2 * phi * (p - p_low) * (q_high - q) + (q_high - q) ** 2)
+    above = math.sqrt((p_high - p) ** 2 - 2 * phi * (p_high - p) * (q - q_low) + (q - q_low) ** 2)
+    return Difference(
+        ours,
+        reference,
+        budget,
+        round(float(p - q), 4),
+        round(float(p - q - below), 4),
+        round(float(p - q + above), 4),
+    )
 
 
 @dataclass(frozen=True)
@@ -102,12 +116,13 @@ def _worst(differences: Sequence[Difference]) -> str:
     if not differences:
         return 'nothing to compare'
     least = min(differences, key=lambda d: d.difference)
-    return (f'least {least.difference:+.3f} [{least.low:+.3f}, {least.high:+.3f}] against '
-            f'{least.reference} at {least.budget} B')
+    return (
+        f'least {least.difference:+.3f} [{least.low:+.3f}, {least.high:+.3f}] against '
+        f'{least.reference} at {least.budget} B'
+    )
 
 
-def above_all(claim: str, differences: Sequence[Difference],
-              margin: float = 0.) -> Finding:
+def above_all(claim: str, differences: Sequence[Difference], margin: float = 0.0) -> Finding:
     """Return whether every difference is above `margin` (not below it, for a margin < 0)."""
     failed = [d for d in differences if d.difference <= margin]
     seen = _worst(differences)
@@ -118,10 +133,16 @@ def above_all(claim: str, differences: Sequence[Difference],
 
 def reached(claim: str, rows: Mapping[int, Row], marks: Mapping[int, float]) -> list[Finding]:
     """Return for each mark (bytes: accuracy) whether the row of that size reaches it."""
-    return [Finding(f'{claim}: {mark:.3f} at {size} B', rows[size].accuracy >= mark,
-                    f'{rows[size].accuracy:.3f} [{rows[size].low:.3f}, {rows[size].high:.3f}], '
-                    f'{rows[size].accuracy - mark:+.3f}')
-            for size, mark in marks.items() if size in rows]
+    return [
+        Finding(
+            f'{claim}: {mark:.3f} at {size} B',
+            rows[size].accuracy >= mark,
+            f'{rows[size].accuracy:.3f} [{rows[size].low:.3f}, {rows[size].high:.3f}], '
+            f'{rows[size].accuracy - mark:+.3f}',
+        )
+        for size, mark in marks.items()
+        if size in rows
+    ]
 
 
 def bytes_to_reach(rows: Sequence[Row], accuracy: float) -> int | None:

@@ -9,6 +9,7 @@ decisions, so nothing is lost by not exploring; what is lost is that the mean fo
 will last. This is the yardstick between the learned policies, which must find the scenario out,
 and the bound.
 """
+
 from __future__ import annotations
 
 import numpy as np

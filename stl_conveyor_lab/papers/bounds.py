@@ -5,6 +5,7 @@
 In a known scenario, what a table of thresholds earns in the long run needs no sampling either:
 ``exact_gain`` solves for it.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ def unlimited_burst(sequences: Sequences, rate: Fraction, depth: Fraction) -> np
     for s in range(n_sequences):
         time = int(sequences.intervals[:-1, s].sum())
         tokens = min(n_items, int(depth + rate * time))
-        best = np.partition(sequences.rewards[:, s], n_items - tokens)[n_items - tokens:]
+        best = np.partition(sequences.rewards[:, s], n_items - tokens)[n_items - tokens :]
         result[s] = best[best > 0].sum(dtype=np.float64) / n_items
     return result
 
@@ -45,13 +46,14 @@ def clairvoyant(sequences: Sequences, bucket: IntegerBucket) -> np.ndarray:
         if (interval == interval[0]).all():
             gained = min(gain * int(interval[0]), full)
             filled[: full + 1 - gained] = worth[gained:]
-            filled[full + 1 - gained:] = worth[full]
+            filled[full + 1 - gained :] = worth[full]
         else:
             target = np.minimum(levels + gain * interval.astype(np.int32), full)
             filled = np.take_along_axis(worth, target, axis=0)
         worth = filled.copy()
-        np.maximum(worth[cost:], sequences.rewards[t] + filled[: full + 1 - cost],
-                   out=worth[cost:])
+        np.maximum(
+            worth[cost:], sequences.rewards[t] + filled[: full + 1 - cost], out=worth[cost:]
+        )
     return worth[full] / n_items
 
 
@@ -86,7 +88,11 @@ class _HiddenStateProcess:
     """
 
     def __init__(
-        self, scenario: Scenario, pool: np.ndarray, bucket: IntegerBucket, locations: int,
+        self,
+        scenario: Scenario,
+        pool: np.ndarray,
+        bucket: IntegerBucket,
+        locations: int,
         discount: float = _DISCOUNT,
     ):
         source = scenario.rewards or CorrelatedRewards(1.0, 0.0)
@@ -157,7 +163,7 @@ class _HiddenStateProcess:
             for b in range(self.states):
                 keep[a, np.arange(n_levels), b, target] = self._change[a, b]
         spend = np.zeros_like(keep)
-        spend[:, cost:] = keep[:, :n_levels - cost]
+        spend[:, cost:] = keep[:, : n_levels - cost]
         keep, spend = keep.reshape(size, size), spend.reshape(size, size)
         offloaded = np.zeros(self.shape)
         offloaded[:, :, cost:] = mass
@@ -180,7 +186,7 @@ class _HiddenStateProcess:
                 )
                 alone[k], through[k] = solved[:, 0], solved[:, 1:]
             to_mean += through[k] / self.locations
-        per_draw = 1.0 / (1.0 - stay)   # items between two draws: what the gain is taken for
+        per_draw = 1.0 / (1.0 - stay)  # items between two draws: what the gain is taken for
         equations = np.eye(size) - to_mean
         equations[:, 0] = per_draw
         mean = np.linalg.solve(equations, alone.mean(axis=0))
@@ -190,7 +196,10 @@ class _HiddenStateProcess:
 
 
 def exact_gain(
-    scenario: Scenario, pool: np.ndarray, bucket: IntegerBucket, thresholds: np.ndarray,
+    scenario: Scenario,
+    pool: np.ndarray,
+    bucket: IntegerBucket,
+    thresholds: np.ndarray,
     locations: int = 200,
 ) -> float:
     """Return what thresholds by level earn per item in the long run, without sampling.
@@ -199,7 +208,7 @@ def exact_gain(
     """
     process = _HiddenStateProcess(scenario, pool, bucket, locations)
     asked = np.broadcast_to(
-        np.asarray(thresholds, dtype=float)[bucket.cost:],
+        np.asarray(thresholds, dtype=float)[bucket.cost :],
         (process.locations, process.states, bucket.full + 1 - bucket.cost),
     )
     return process.evaluate(*process.tail(asked))[0]
@@ -222,8 +231,11 @@ def told_hidden_state(
     process = _HiddenStateProcess(scenario, pool, bucket, locations, discount)
     cost, full = bucket.cost, bucket.full
     first = solve_mdp(
-        Fraction(bucket.gain, cost), Fraction(full, cost), Distribution.of(pool),
-        scenario.intervals, min_steps_per_token=cost,
+        Fraction(bucket.gain, cost),
+        Fraction(full, cost),
+        Distribution.of(pool),
+        scenario.intervals,
+        min_steps_per_token=cost,
     ).thresholds[cost:]
     marginal = np.broadcast_to(first, (process.locations, process.states, full + 1 - cost))
     low = high = 0.0

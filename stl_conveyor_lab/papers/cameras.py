@@ -13,6 +13,7 @@ and bursts of N·b in every arrangement:
 Thresholds come from the i.i.d. MDP of each bucket; with two buckets, the higher one counts: a
 token must be worth it in either.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Whole sequences as a learned policy sees them; stl_conveyor.policy.history has it by item."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -57,20 +58,18 @@ class HistoryArrays:
         return np.concatenate(parts, axis=1)
 
 
-def history_of(
-    sequences: Sequences, layout: HistoryFormat, scale: RewardScale
-) -> HistoryArrays:
+def history_of(sequences: Sequences, layout: HistoryFormat, scale: RewardScale) -> HistoryArrays:
     """Lay out whole sequences."""
     rewards = sequences.rewards.T
     n_sequences, n_items = rewards.shape
     padded = np.zeros((n_sequences, n_items + layout.window - 1), dtype=np.float32)
-    padded[:, layout.window - 1:] = layout.series(rewards, scale)
+    padded[:, layout.window - 1 :] = layout.series(rewards, scale)
     before = np.zeros((n_sequences, n_items), dtype=np.float32)
     before[:, 1:] = scale_intervals(sequences.intervals.T[:, :-1])
     gaps = None
     if layout.intervals:
         gaps = np.zeros_like(padded)
-        gaps[:, layout.window - 1:] = before
+        gaps[:, layout.window - 1 :] = before
     extra = [np.zeros((n_sequences, n_items, 0), dtype=np.float32)]
     if layout.horizons:
         from scipy.signal import lfilter

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A policy network along whole sequences, many buckets at a time."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -25,9 +26,7 @@ class NetworkAlong:
         ModelFileError: For a file that is no policy network.
     """
 
-    def __init__(
-        self, model: str, sequences: Sequences, rewards: Distribution, chunk: int = 4096
-    ):
+    def __init__(self, model: str, sequences: Sequences, rewards: Distribution, chunk: int = 4096):
         self._session, about = load_network(model)
         self._layout = HistoryFormat(**about['layout'])
         self._scale = RewardScale(rewards)
@@ -51,14 +50,21 @@ class NetworkAlong:
             flat = rows.reshape(-1, rows.shape[2])
             told = []
             for constants in described:
-                flat[:, flat.shape[1] - constants.size:] = constants
-                told.append(self._session.run(None, {'history': flat})[0].reshape(
-                    last - first, self._n_sequences, -1))
+                flat[:, flat.shape[1] - constants.size :] = constants
+                told.append(
+                    self._session.run(None, {'history': flat})[0].reshape(
+                        last - first, self._n_sequences, -1
+                    )
+                )
             yield first, told
 
 
 def worth_along(
-    model: str, sequences: Sequences, rate: Fraction, depth: Fraction, rewards: Distribution,
+    model: str,
+    sequences: Sequences,
+    rate: Fraction,
+    depth: Fraction,
+    rewards: Distribution,
     chunk: int = 4096,
 ) -> np.ndarray:
     """Return the worth of a token that a network tells, float32 [T, S, M + 1 - P]."""
@@ -66,13 +72,17 @@ def worth_along(
     read = level_positions(IntegerBucket.of(rate, depth), along.knots) * along.unit
     result = np.empty((*sequences.rewards.shape, len(read)), dtype=np.float32)
     for first, (told,) in along.blocks([(rate, depth)]):
-        result[first: first + len(told)] = told @ read.T
+        result[first : first + len(told)] = told @ read.T
     return result
 
 
 def play_network(
-    model: str, sequences: Sequences, buckets: list[tuple[Fraction, Fraction]],
-    rewards: Distribution, skip: int = 0, chunk: int = 4096,
+    model: str,
+    sequences: Sequences,
+    buckets: list[tuple[Fraction, Fraction]],
+    rewards: Distribution,
+    skip: int = 0,
+    chunk: int = 4096,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Play a network over all sequences and buckets (r, b).
 
@@ -93,8 +103,7 @@ def play_network(
             for t, outputs in enumerate(told[c], start=first):
                 rewards_now = sequences.rewards[t]
                 asked = along.unit * reader.at(outputs, np.maximum(level - bucket.cost, 0))
-                decisions[c, t] = bucket.offer(
-                    level, rewards_now, asked, sequences.intervals[t])
+                decisions[c, t] = bucket.offer(level, rewards_now, asked, sequences.intervals[t])
                 if t >= skip:
                     total[c] += decisions[c, t] * rewards_now
     return total / (n_items - skip), decisions

@@ -12,6 +12,7 @@ Under Rate Limit", IEEE TCAD 2022):
    is geometric, with a probability of leaving it per time unit.
 3. Both at once.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -184,9 +185,7 @@ def load_trace(path: str | Path) -> tuple[Sequences, np.ndarray]:
         if (intervals != np.round(intervals)).any() or intervals.min() < 1:
             raise ValueError('arrival times must be rising whole numbers')
         return (
-            Sequences(
-                table[:, 1:2].astype(np.float32), intervals[:, None].astype(np.int16)
-            ),
+            Sequences(table[:, 1:2].astype(np.float32), intervals[:, None].astype(np.int16)),
             table[:, 2:] > 0.5,
         )
     except (OSError, ValueError, IndexError) as error:

@@ -5,6 +5,7 @@
 This is the published problem in its integer form, the same that ``TokenBucket`` holds exactly
 (a test plays both side by side): n <- min(M, n - P*a + Q*I), r = Q/P, b = M/P.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -79,13 +80,11 @@ class KnotReader:
         """Return the worth [S] at row ``place`` [S] of the positions, from outputs [S, K]."""
         flat, begin = outputs.ravel(), np.arange(0, outputs.size, outputs.shape[1])
         part = self._part[place]
-        return (1 - part) * flat[begin + self._low[place]] + part * flat[
-            begin + self._high[place]]
+        return (1 - part) * flat[begin + self._low[place]] + part * flat[begin + self._high[place]]
 
 
 def play_tables(
-    sequences: Sequences, buckets: list[IntegerBucket], tables: list[np.ndarray],
-    skip: int = 0,
+    sequences: Sequences, buckets: list[IntegerBucket], tables: list[np.ndarray], skip: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Play threshold tables, one for each bucket, over all sequences.
 
@@ -102,10 +101,12 @@ def play_tables(
     sizes = [bucket.full + 1 for bucket in buckets]
     start = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)[:, None]
     # Below one token the threshold is out of reach.
-    flat = np.concatenate([
-        np.where(np.arange(size) >= bucket.cost, table, np.inf)
-        for size, bucket, table in zip(sizes, buckets, tables)
-    ]).astype(np.float32)
+    flat = np.concatenate(
+        [
+            np.where(np.arange(size) >= bucket.cost, table, np.inf)
+            for size, bucket, table in zip(sizes, buckets, tables)
+        ]
+    ).astype(np.float32)
     level = np.broadcast_to(full, (len(buckets), n_sequences)).copy()
     total = np.zeros(level.shape)
     count = np.zeros(level.shape, dtype=np.int64)

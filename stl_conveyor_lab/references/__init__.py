@@ -6,6 +6,7 @@ Image files need no training. What is trained (ST, the recurrent codec, classifi
 codec's output) lies in a reference folder: files and manifest as in a model folder, with the
 roles `<codec>_encoder`, `<codec>_decoder`, `<codec>_code` and `tuned_<codec>`.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,23 +18,39 @@ from stl_conveyor_lab.references.image_files import BestQuality, ProgressivePref
 from stl_conveyor_lab.references.recurrent import RecurrentCodec
 from stl_conveyor_lab.references.st import StCodec
 
-__all__ = ['BestQuality', 'find_codec', 'image_codecs', 'ProgressivePrefix', 'RecurrentCodec',
-           'ReferenceCodec', 'StCodec', 'trained_codecs']
+__all__ = [
+    'BestQuality',
+    'find_codec',
+    'image_codecs',
+    'ProgressivePrefix',
+    'RecurrentCodec',
+    'ReferenceCodec',
+    'StCodec',
+    'trained_codecs',
+]
 
 
 def image_codecs() -> tuple[ReferenceCodec, ...]:
     """Return the codecs that need no training, in the order of the benchmark's table."""
-    return (BestQuality('JPEG'), BestQuality('JPEG', progressive=True), ProgressivePrefix(30),
-            BestQuality('WEBP', method=0), BestQuality('WEBP', method=6),
-            BestQuality('JPEG', downscale=True), BestQuality('WEBP', method=6, downscale=True))
+    return (
+        BestQuality('JPEG'),
+        BestQuality('JPEG', progressive=True),
+        ProgressivePrefix(30),
+        BestQuality('WEBP', method=0),
+        BestQuality('WEBP', method=6),
+        BestQuality('JPEG', downscale=True),
+        BestQuality('WEBP', method=6, downscale=True),
+    )
 
 
 def trained_codecs(references: ModelFolder, threads: int = 1) -> tuple[ReferenceCodec, ...]:
     """Return the codecs of a reference folder."""
     suffix = '_code'
-    roles = sorted(role[:-len(suffix)] for role in references.roles if role.endswith(suffix))
-    return tuple((RecurrentCodec if role.startswith('recurrent') else StCodec)(
-        references, role, threads) for role in roles)
+    roles = sorted(role[: -len(suffix)] for role in references.roles if role.endswith(suffix))
+    return tuple(
+        (RecurrentCodec if role.startswith('recurrent') else StCodec)(references, role, threads)
+        for role in roles
+    )
 
 
 def find_codec(slug: str, references: Path | None = None) -> ReferenceCodec:
@@ -44,6 +61,8 @@ def find_codec(slug: str, references: Path | None = None) -> ReferenceCodec:
     for codec in known:
         if codec.slug == slug:
             return codec
-    raise ConfigError(f"codec '{slug}' is unknown: choose one of "
-                      f'{", ".join(codec.slug for codec in known)}, or train it into the '
-                      'reference folder first')
+    raise ConfigError(
+        f"codec '{slug}' is unknown: choose one of "
+        f'{", ".join(codec.slug for codec in known)}, or train it into the '
+        'reference folder first'
+    )

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What every codec to compare with can do."""
+
 from __future__ import annotations
 
 import re
@@ -47,8 +48,9 @@ class ReferenceCodec(ABC):
     def decode(self, data: bytes, size: int) -> np.ndarray:
         """Return the image u8[size, size, 3] of bytes made by `encode`."""
 
-    def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> tuple[bytes, ...]:
+    def packets(
+        self, image: np.ndarray, max_bytes: int, packet_bytes: int = 512
+    ) -> tuple[bytes, ...]:
         """Return the stream for an image, cut where the receiver can use what came before.
 
         Joined they are `encode(image, max_bytes)`; one packet for a codec that does not stream,

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Static Huffman codes over the levels of one feature."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -26,13 +27,12 @@ class HuffmanTable:
         for symbol in symbols.ravel().tolist():
             queue.encode_symbol(symbol, self._encoder)
         words, bits = queue.get_compressed()
-        return words.astype('<u4').tobytes()[:-(-bits // 8)]
+        return words.astype('<u4').tobytes()[: -(-bits // 8)]
 
     def decode(self, data: bytes, count: int) -> tuple[np.ndarray, int] | None:
         """Return (`count` symbols, bytes used) from the front of `data`; None if cut off."""
         filled = data + bytes(-len(data) % 4 + 4)
-        queue = constriction.symbol.QueueDecoder(
-            np.frombuffer(filled, '<u4').astype(np.uint32))
+        queue = constriction.symbol.QueueDecoder(np.frombuffer(filled, '<u4').astype(np.uint32))
         try:
             symbols = [queue.decode_symbol(self._decoder) for _ in range(count)]
         except (AssertionError, ValueError):

@@ -6,6 +6,7 @@ Each fits an image into a number of bytes as well as it can and gives back pixel
 ordinary classifier. The `downscale` variants may also shrink the image first, which at small
 sizes is worth more than any choice of quality.
 """
+
 from __future__ import annotations
 
 import io
@@ -19,7 +20,7 @@ from PIL import Image, ImageFile, features
 from stl_conveyor_lab.references.base import ReferenceCodec
 
 #: Sides to which the downscaling variants may shrink, as parts of the original.
-SCALES = (1., .75, .5, .375, .25, .1875, .125, .0625)
+SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
 
 
 def _pixels(picture: Image.Image, size: int) -> np.ndarray:
@@ -61,8 +62,9 @@ class BestQuality(ReferenceCodec):
         """Return the file of a picture at a quality."""
         stream = io.BytesIO()
         if self.format == 'JPEG':
-            picture.save(stream, 'JPEG', quality=quality, optimize=True,
-                         progressive=self.progressive)
+            picture.save(
+                stream, 'JPEG', quality=quality, optimize=True, progressive=self.progressive
+            )
         else:
             picture.save(stream, self.format, quality=quality, method=self.method)
         return stream.getvalue()
@@ -73,8 +75,9 @@ class BestQuality(ReferenceCodec):
         library = 'libjpeg_turbo' if self.format == 'JPEG' else 'webp'
         return f'{self.slug}-{features.version(library)}'
 
-    def fit(self, picture: Image.Image, max_bytes: int,
-            files: dict[int, bytes] | None = None) -> bytes | None:
+    def fit(
+        self, picture: Image.Image, max_bytes: int, files: dict[int, bytes] | None = None
+    ) -> bytes | None:
         """Return the file of a picture at the best quality that fits, or None.
 
         `files` keeps the files made so far by quality, for several sizes of one picture.
@@ -100,7 +103,7 @@ class BestQuality(ReferenceCodec):
         whole = Image.fromarray(image)
         found: list[bytes | None] = [None] * len(sizes)
         least = [np.inf] * len(sizes)
-        for scale in SCALES if self.downscale else (1.,):
+        for scale in SCALES if self.downscale else (1.0,):
             picture = shrink(whole, scale)
             files: dict[int, bytes] = {}
             errors: dict[bytes, float] = {}
@@ -142,15 +145,18 @@ class ProgressivePrefix(ReferenceCodec):
         whole = _progressive_file(image.tobytes(), len(image), self.quality)
         return whole[:max_bytes] if max_bytes >= _first_scan(whole) else None
 
-    def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> tuple[bytes, ...]:
+    def packets(
+        self, image: np.ndarray, max_bytes: int, packet_bytes: int = 512
+    ) -> tuple[bytes, ...]:
         """Return the prefix in pieces, the first of them up to the first scan's data at least."""
         data = self.encode(image, max_bytes)
         if data is None:
             return ()
         first = max(packet_bytes, _first_scan(data))
-        return (data[:first], *(data[at:at + packet_bytes]
-                                for at in range(first, len(data), packet_bytes)))
+        return (
+            data[:first],
+            *(data[at : at + packet_bytes] for at in range(first, len(data), packet_bytes)),
+        )
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
         """Return the pixels that the prefix gives."""
@@ -166,7 +172,7 @@ class ProgressivePrefix(ReferenceCodec):
 def _first_scan(data: bytes) -> int:
     """Return where the data of the first scan begins: behind its marker and its whole header."""
     header = data.index(b'\xff\xda') + 2
-    return header + int.from_bytes(data[header:header + 2], 'big')
+    return header + int.from_bytes(data[header : header + 2], 'big')
 
 
 @lru_cache(maxsize=256)

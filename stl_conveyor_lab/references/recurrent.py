@@ -7,6 +7,7 @@ block of 32 x 32 pixels; a prefix of whole iterations is an image. There is no h
 entropy coding. Images whose side is no multiple of 32 are continued by their last row and
 column, which are cut off again.
 """
+
 from __future__ import annotations
 
 from collections import OrderedDict
@@ -50,7 +51,7 @@ class RecurrentCode(TrainedCode):
     @property
     def step_bytes(self) -> int:
         """Bytes of one iteration."""
-        return -(-self.bits * self.grid ** 2 // 8)
+        return -(-self.bits * self.grid**2 // 8)
 
 
 class RecurrentCodec(TrainedCodec):
@@ -70,8 +71,11 @@ class RecurrentCodec(TrainedCodec):
     @staticmethod
     def _states(session, first: str) -> dict[str, np.ndarray]:
         """Return the zero states that a network begins with."""
-        return {value.name: np.zeros([1, *value.shape[1:]], np.float32)
-                for value in session.get_inputs() if value.name != first}
+        return {
+            value.name: np.zeros([1, *value.shape[1:]], np.float32)
+            for value in session.get_inputs()
+            if value.name != first
+        }
 
     @staticmethod
     def _step(session, feeds: dict) -> tuple[list, dict]:
@@ -97,15 +101,17 @@ class RecurrentCodec(TrainedCodec):
         """Return (sum of the decoder's outputs, its states) after whole iterations."""
         code = self._code
         if not data:
-            return (np.zeros((1, 3, code.side, code.side), np.float32),
-                    self._states(self._decoder, 'bits'))
+            return (
+                np.zeros((1, 3, code.side, code.side), np.float32),
+                self._states(self._decoder, 'bits'),
+            )
         if data in self._prefixes:
             self._prefixes.move_to_end(data)
             return self._prefixes[data]
-        pixels, states = self._prefix(data[:-code.step_bytes])
-        bits = np.unpackbits(np.frombuffer(data[-code.step_bytes:], np.uint8))
+        pixels, states = self._prefix(data[: -code.step_bytes])
+        bits = np.unpackbits(np.frombuffer(data[-code.step_bytes :], np.uint8))
         shape = (1, code.bits, code.grid, code.grid)
-        bits = bits[:int(np.prod(shape))].reshape(shape).astype(np.float32)
+        bits = bits[: int(np.prod(shape))].reshape(shape).astype(np.float32)
         (made,), states = self._step(self._decoder, {'bits': bits, **states})
         self._prefixes[data] = found = (pixels + made, states)
         if len(self._prefixes) > _KEPT:
@@ -120,9 +126,11 @@ class RecurrentCodec(TrainedCodec):
         """
         steps = len(data) // self._code.step_bytes
         if not 1 <= steps <= self._code.iterations:
-            raise BadPacket(f'{len(data)} bytes are {steps} iterations of '
-                            f'{self._code.step_bytes} bytes; there are 1 to '
-                            f'{self._code.iterations}')
-        pixels, _ = self._prefix(data[:steps * self._code.step_bytes])
+            raise BadPacket(
+                f'{len(data)} bytes are {steps} iterations of '
+                f'{self._code.step_bytes} bytes; there are 1 to '
+                f'{self._code.iterations}'
+            )
+        pixels, _ = self._prefix(data[: steps * self._code.step_bytes])
         image = np.rint((pixels[0].transpose(1, 2, 0) + 1) * 127.5)
         return np.clip(image, 0, 255).astype(np.uint8)[:size, :size]

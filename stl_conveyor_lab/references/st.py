@@ -7,6 +7,7 @@ each feature filled up to a whole byte, and no header: both sides know the image
 of which a part is missing is thrown away; features that are missing are zero. Images whose side
 is no multiple of 7 are continued by their last row and column, which are cut off again.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -69,8 +70,9 @@ class StCodec(TrainedCodec):
     def _encode(self, pixels: bytes, size: int) -> tuple[bytes, ...]:
         levels = self.levels(np.frombuffer(pixels, np.uint8).reshape(size, size, 3))
         count = self._code.features or ST_FEATURES
-        strings = tuple(table.encode(feature)
-                        for table, feature in zip(self._tables, levels[:count]))
+        strings = tuple(
+            table.encode(feature) for table, feature in zip(self._tables, levels[:count])
+        )
         return (b''.join(strings),) if self._code.features else strings
 
     def decode_levels(self, data: bytes) -> np.ndarray:

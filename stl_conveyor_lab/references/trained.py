@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the codecs of a reference folder share: three files of one role, and streams of parts."""
+
 from __future__ import annotations
 
 import json
@@ -36,8 +37,10 @@ class TrainedCode:
         try:
             return cls(**json.loads(path.read_text(encoding='utf-8')))
         except (OSError, TypeError, ValueError) as error:
-            raise ModelFileError(f'{path}: {error}; train it again with python -m '
-                                 f'stl_conveyor_lab.train.references.{cls.trainer}') from error
+            raise ModelFileError(
+                f'{path}: {error}; train it again with python -m '
+                f'stl_conveyor_lab.train.references.{cls.trainer}'
+            ) from error
 
 
 class TrainedCodec(ReferenceCodec):
@@ -78,8 +81,9 @@ class TrainedCodec(ReferenceCodec):
         """Return all parts of the stream; those of the last images are kept."""
         return self._parts(np.ascontiguousarray(image).tobytes(), len(image))
 
-    def packets(self, image: np.ndarray, max_bytes: int,
-                packet_bytes: int = 512) -> tuple[bytes, ...]:
+    def packets(
+        self, image: np.ndarray, max_bytes: int, packet_bytes: int = 512
+    ) -> tuple[bytes, ...]:
         """Return one packet for each part, as many as fit."""
         del packet_bytes
         kept, left = [], max_bytes

@@ -7,6 +7,7 @@
 The stages are render, weak, strong, codec, reward and cards; each keeps what it has done, so the
 command can be stopped and run again. On two cores the whole takes about an hour and a half.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -25,12 +26,51 @@ from stl_conveyor_lab.train.processor import set_up_processor
 
 #: The recipe of the shipped codec, where it is not the default.
 PARTS_CODEC = (
-    '--patch', '16', '--coarse', '160', '--fine', '0', '--banded', '0', '--groups', '1600',
-    '--fit-images', '1200', '--importance-images', '256', '--importance-power', '1',
-    '--restore', '0', '--late-share', '.6', '--distil', '1', '--smoothing', '.03',
-    '--longest', '2600', '--lengthen', '1', '--repeat', '1', '--mirror', '0', '--batch', '24',
-    '--rate', '3e-4', '--new-rate', '1.5e-3', '--strong-share', '0', '--steps', '4000',
-    '--minutes', '38')
+    '--patch',
+    '16',
+    '--coarse',
+    '160',
+    '--fine',
+    '0',
+    '--banded',
+    '0',
+    '--groups',
+    '1600',
+    '--fit-images',
+    '1200',
+    '--importance-images',
+    '256',
+    '--importance-power',
+    '1',
+    '--restore',
+    '0',
+    '--late-share',
+    '.6',
+    '--distil',
+    '1',
+    '--smoothing',
+    '.03',
+    '--longest',
+    '2600',
+    '--lengthen',
+    '1',
+    '--repeat',
+    '1',
+    '--mirror',
+    '0',
+    '--batch',
+    '24',
+    '--rate',
+    '3e-4',
+    '--new-rate',
+    '1.5e-3',
+    '--strong-share',
+    '0',
+    '--steps',
+    '4000',
+    '--minutes',
+    '38',
+)
 STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'cards')
 
 
@@ -41,12 +81,16 @@ def main(arguments=None):
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
     parser.add_argument('--from', dest='first', choices=STAGES, default=STAGES[0])
     parser.add_argument('--only', choices=STAGES, help='run one stage alone')
-    parser.add_argument('--budget', type=int, default=512,
-                        help='bytes of an offload for which the reward is fitted')
+    parser.add_argument(
+        '--budget',
+        type=int,
+        default=512,
+        help='bytes of an offload for which the reward is fitted',
+    )
     parser.add_argument('--threads', type=int, default=2)
     options = parser.parse_args(arguments)
     data = options.work / 'images'
-    stages = [options.only] if options.only else STAGES[STAGES.index(options.first):]
+    stages = [options.only] if options.only else STAGES[STAGES.index(options.first) :]
     for stage in stages:
         print(f'== {stage}', flush=True)
         if stage == 'render':
@@ -54,19 +98,45 @@ def main(arguments=None):
         elif stage in ('weak', 'strong'):
             set_up_processor(options.threads)
             size = CellDescription.load(share_path('config/cell.yaml')).camera.crop_size
-            train_classifier(stage, data, options.work, options.models, CLASS_IDS,
-                             recipe_for('parts', stage), size, seed=SEED,
-                             difficulty=render.load_split(data, 'test').difficulty)
+            train_classifier(
+                stage,
+                data,
+                options.work,
+                options.models,
+                CLASS_IDS,
+                recipe_for('parts', stage),
+                size,
+                seed=SEED,
+                difficulty=render.load_split(data, 'test').difficulty,
+            )
         elif stage == 'codec':
-            codec.main(['--data', str(data), '--strong', str(options.work / 'strong.pt'),
-                        '--work', str(options.work), '--models', str(options.models),
-                        *PARTS_CODEC])
+            codec.main(
+                [
+                    '--data',
+                    str(data),
+                    '--strong',
+                    str(options.work / 'strong.pt'),
+                    '--work',
+                    str(options.work),
+                    '--models',
+                    str(options.models),
+                    *PARTS_CODEC,
+                ]
+            )
         elif stage == 'reward':
             set_up_processor(options.threads)
-            images, seen = (LabelledImages(split.pixels, split.labels) for split in (
-                render.load_split(data, 'val'), render.load_split(data, 'train')))
-            fit_reward(images, options.work, options.models, options.budget,
-                       threads=options.threads, seen=seen)
+            images, seen = (
+                LabelledImages(split.pixels, split.labels)
+                for split in (render.load_split(data, 'val'), render.load_split(data, 'train'))
+            )
+            fit_reward(
+                images,
+                options.work,
+                options.models,
+                options.budget,
+                threads=options.threads,
+                seen=seen,
+            )
         else:
             write_readme(options.models, CLASS_IDS)
 

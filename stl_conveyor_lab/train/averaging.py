@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Averages of a network's weights."""
+
 from __future__ import annotations
 
 import torch
@@ -15,16 +16,18 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel:
     ExponentialMovingAverage: a constant .99 would hold, after 100 steps, a third of the weights
     that the training began with.
     """
+
     def update(average, current, count):
         return average + (1 - min(decay, float(1 + count) / float(10 + count))) * (
-            current - average)
+            current - average
+        )
 
     return AveragedModel(network, avg_fn=update, use_buffers=True)
 
 
 @torch.no_grad()
 def blend(tuned: nn.Module, start: nn.Module, share: float) -> None:
-    """Move the weights of a tuned network by `share` (0..1) of the way back to those it began with.
+    """Move the weights of a tuned network by `share` (0..1) of the way back to those at its start.
 
     Keeps more of what the start knew beyond the images it was tuned on (Wortsman et al., Robust
     fine-tuning of zero-shot models, CVPR 2022).

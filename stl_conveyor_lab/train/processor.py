@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What a training on the processor asks of the machine: threads, and memory that stays."""
+
 from __future__ import annotations
 
 import ctypes
@@ -8,10 +9,12 @@ import ctypes
 import torch
 
 # From glibc's malloc.h: parameter and value.
-_KEEP_FREED = ((-4, 0),             # M_MMAP_MAX: no mapping of its own for a large tensor
-               (-1, 2 ** 31 - 1),   # M_TRIM_THRESHOLD: nothing goes back to the system
-               (-2, 2 ** 28),       # M_TOP_PAD: ask for much at once
-               (-8, 1))             # M_ARENA_MAX: the threads of autograd share it
+_KEEP_FREED = (
+    (-4, 0),  # M_MMAP_MAX: no mapping of its own for a large tensor
+    (-1, 2**31 - 1),  # M_TRIM_THRESHOLD: nothing goes back to the system
+    (-2, 2**28),  # M_TOP_PAD: ask for much at once
+    (-8, 1),
+)  # M_ARENA_MAX: the threads of autograd share it
 
 
 def keep_freed_memory() -> bool:

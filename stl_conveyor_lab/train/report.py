@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Write what a training did and what came out, for people."""
+
 from __future__ import annotations
 
 import json
@@ -18,48 +19,85 @@ def write_report(work: Path, models: Path, data: Dataset, stages: dict, settings
 
     stages: seconds by stage. settings: of the run.
     """
-    cards = {role: json.loads((models / f'{role}.card.json').read_text(encoding='utf-8'))
-             for role in ('weak', 'strong', 'edge')}
+    cards = {
+        role: json.loads((models / f'{role}.card.json').read_text(encoding='utf-8'))
+        for role in ('weak', 'strong', 'edge')
+    }
     reward = json.loads((models / 'reward.json').read_text(encoding='utf-8'))
-    lines = [f'# Training on {data.source}', '',
-             f'{len(data.labels)} classes, {data.image_size} x {data.image_size} pixels, '
-             + ', '.join(f'{count} {split}' for split, count in data.counts.items())
-             + ' images. ' + ', '.join(f'{key} {value}' for key, value in settings.items()
-                                       if value is not None) + '.', '']
+    lines = [
+        f'# Training on {data.source}',
+        '',
+        f'{len(data.labels)} classes, {data.image_size} x {data.image_size} pixels, '
+        + ', '.join(f'{count} {split}' for split, count in data.counts.items())
+        + ' images. '
+        + ', '.join(f'{key} {value}' for key, value in settings.items() if value is not None)
+        + '.',
+        '',
+    ]
     lines += [f'* {note}' for note in data.notes]
-    few = [f'{name} ({counts["train"]})' for name, counts in data.by_class.items()
-           if counts['train'] < FEW]
+    few = [
+        f'{name} ({counts["train"]})'
+        for name, counts in data.by_class.items()
+        if counts['train'] < FEW
+    ]
     if few:
-        lines.append(f'* classes with fewer than {FEW} training images, which will be known '
-                     f'worst: {", ".join(few)}')
-    lines += ['', '| stage | minutes |', '|---|---|',
-              *(f'| {stage} | {seconds / 60:.1f} |' for stage, seconds in stages.items()),
-              f'| all | {sum(stages.values()) / 60:.1f} |', '',
-              '| model | test accuracy | 95 % interval | calibration error | MMAC | '
-              'ms, one thread | MB |', '|---|---|---|---|---|---|---|']
+        lines.append(
+            f'* classes with fewer than {FEW} training images, which will be known '
+            f'worst: {", ".join(few)}'
+        )
+    lines += [
+        '',
+        '| stage | minutes |',
+        '|---|---|',
+        *(f'| {stage} | {seconds / 60:.1f} |' for stage, seconds in stages.items()),
+        f'| all | {sum(stages.values()) / 60:.1f} |',
+        '',
+        '| model | test accuracy | 95 % interval | calibration error | MMAC | '
+        'ms, one thread | MB |',
+        '|---|---|---|---|---|---|---|',
+    ]
     for role in ('weak', 'strong'):
         card = cards[role]
         low, high = card['accuracy_interval']
-        lines.append(f'| {role} | {card["accuracy"]:.3f} | {low:.3f} - {high:.3f} '
-                     f'| {card["calibration_error"]:.3f} | {card["macs"] / 1e6:.0f} '
-                     f'| {card["milliseconds"]:.1f} | {card["bytes"] / 1e6:.1f} |')
+        lines.append(
+            f'| {role} | {card["accuracy"]:.3f} | {low:.3f} - {high:.3f} '
+            f'| {card["calibration_error"]:.3f} | {card["macs"] / 1e6:.0f} '
+            f'| {card["milliseconds"]:.1f} | {card["bytes"] / 1e6:.1f} |'
+        )
     edge = cards['edge']
     with_side = edge.get('accuracy_by_bytes_with_local_answer', {})
-    lines += ['', f'The edge on what arrives, {edge["test_images"]} test images (strong on the '
-              f'originals of these: {edge["strong_on_originals"]:.3f}):', '',
-              '| bytes | codec alone | with the local answer |', '|---|---|---|',
-              *(f'| {size} | {value} | {with_side.get(size, "")} |'
-                for size, value in edge.get('accuracy_by_bytes', {}).items()), '',
-              f'Reward estimate: {reward["kind"]}, fitted on '
-              f'{reward["measured"].get("items", "no")} validation images.', '']
+    lines += [
+        '',
+        f'The edge on what arrives, {edge["test_images"]} test images (strong on the '
+        f'originals of these: {edge["strong_on_originals"]:.3f}):',
+        '',
+        '| bytes | codec alone | with the local answer |',
+        '|---|---|---|',
+        *(
+            f'| {size} | {value} | {with_side.get(size, "")} |'
+            for size, value in edge.get('accuracy_by_bytes', {}).items()
+        ),
+        '',
+        f'Reward estimate: {reward["kind"]}, fitted on '
+        f'{reward["measured"].get("items", "no")} validation images.',
+        '',
+    ]
     for file, title in CURVES:
         if (work / f'{file}.png').exists():
             lines += [f'## {title}', '', f'![{title}]({file}.png)', '']
     worst = sorted(cards['strong']['class_accuracy'].items(), key=lambda pair: pair[1])[:WORST]
-    lines += ['## Classes that the strong model knows worst', '',
-              '| class | strong | weak | training images |', '|---|---|---|---|',
-              *(f'| {name} | {value:.2f} | {cards["weak"]["class_accuracy"][name]:.2f} '
-                f'| {data.by_class[name]["train"]} |' for name, value in worst), '']
+    lines += [
+        '## Classes that the strong model knows worst',
+        '',
+        '| class | strong | weak | training images |',
+        '|---|---|---|---|',
+        *(
+            f'| {name} | {value:.2f} | {cards["weak"]["class_accuracy"][name]:.2f} '
+            f'| {data.by_class[name]["train"]} |'
+            for name, value in worst
+        ),
+        '',
+    ]
     path = work / 'report.md'
     path.write_text('\n'.join(lines), encoding='utf-8')
     return path

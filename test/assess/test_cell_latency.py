@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Splitting up an item's time: by hand, and never twice the same millisecond."""
+
 from __future__ import annotations
 
 import pytest
@@ -23,11 +24,24 @@ MS = 1_000_000
 
 def record(edge=True, **changes):
     values = {
-        'stamp_ns': 1000 * MS, 'item_id': 1, 'serial': 1,
+        'stamp_ns': 1000 * MS,
+        'item_id': 1,
+        'serial': 1,
         'local': Answer('a', 0.6, 1022 * MS, compute_time=0.010),
         'decision': Decision(edge, 1, 0.3, 0.1, 4.0, 600, 1024 * MS),
-        'action': Action('A', 'a', 0.6, 2 if edge else 1, 0.03, False, '', 1700 * MS,
-                         local_delay=0.020, edge_delay=0.200 if edge else -1.0)}
+        'action': Action(
+            'A',
+            'a',
+            0.6,
+            2 if edge else 1,
+            0.03,
+            False,
+            '',
+            1700 * MS,
+            local_delay=0.020,
+            edge_delay=0.200 if edge else -1.0,
+        ),
+    }
     if edge:
         values['transfer'] = Transfer(600, 2, 1, 0.005, 1150 * MS)
         values['edge'] = Answer('b', 0.9, 1201 * MS, compute_time=0.012, bytes_used=600)
@@ -37,18 +51,25 @@ def record(edge=True, **changes):
 
 
 def passage(channel, sent, delivered, stamp=1000):
-    return Passage(stamp * MS, channel, 400, sent * MS,
-                   None if delivered is None else delivered * MS)
+    return Passage(
+        stamp * MS, channel, 400, sent * MS, None if delivered is None else delivered * MS
+    )
 
 
 PASSAGES = [
-    passage(FEATURES, 1030, 1080), passage(FEATURES, 1031, 1130), passage(FEATURES, 1032, None),
+    passage(FEATURES, 1030, 1080),
+    passage(FEATURES, 1031, 1130),
+    passage(FEATURES, 1032, None),
     passage(FEEDBACK, 1085, 1140),  # an acknowledgement: nobody waits for it
-    passage(EDGE_CLASSIFICATION, 1155, 1197)]
+    passage(EDGE_CLASSIFICATION, 1155, 1197),
+]
 
 
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60))), st.integers(0, 60),
-       st.integers(0, 60))
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60))),
+    st.integers(0, 60),
+    st.integers(0, 60),
+)
 def test_covered_counts_each_moment_once(intervals, first, last):
     moments = {t for start, end in intervals for t in range(start, end)}
     assert covered(intervals, first, last) == len(moments & set(range(first, last)))
@@ -75,9 +96,13 @@ def test_a_late_packet_beside_the_last_computation_hides_no_overhead():
 
 def test_a_stream_that_waited_for_a_verdict():
     passages = [
-        passage(FEATURES, 1030, 1060), passage(FEEDBACK, 1061, 1090),
-        passage(FEEDBACK, 1074, 1104), passage(EDGE_CLASSIFICATION, 1073, 1115),
-        passage(FEATURES, 1106, 1136), passage(EDGE_CLASSIFICATION, 1150, 1195)]
+        passage(FEATURES, 1030, 1060),
+        passage(FEEDBACK, 1061, 1090),
+        passage(FEEDBACK, 1074, 1104),
+        passage(EDGE_CLASSIFICATION, 1073, 1115),
+        passage(FEATURES, 1106, 1136),
+        passage(EDGE_CLASSIFICATION, 1150, 1195),
+    ]
     timing = item_timing(record(edge_compute_times=(0.010, 0.012)), 0, passages)
     assert timing.edge_model == pytest.approx(10 + 12)
     # stream, verdict, stream, answer

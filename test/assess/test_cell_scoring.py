@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Joining and scoring: any order, missing pieces, and physics has the last word."""
+
 from __future__ import annotations
 
 import math
@@ -44,22 +45,28 @@ def pieces(board, stamp, serial, true, local, lane, rest, edge=None):
         lambda: board.add_capture(stamp, serial + 100, stamp + 10, stamp + 2),
         lambda: board.add_local(stamp, serial + 100, answer(local)),
         lambda: board.add_decision(
-            stamp, serial + 100, Decision(edge is not None, 1, 0.2, 0.1, 3.0, 600, 7)),
+            stamp, serial + 100, Decision(edge is not None, 1, 0.2, 0.1, 3.0, 600, 7)
+        ),
         lambda: board.add_action(stamp, serial + 100, action(lane)),
-        lambda: board.add_rest(*truth, rest)]
+        lambda: board.add_rest(*truth, rest),
+    ]
     if edge is not None:
-        out += [lambda: board.add_transfer(stamp, serial + 100, Transfer(300, 2, 1, 0.004, 9)),
-                lambda: board.add_edge(stamp, serial + 100, answer(edge, 300))]
+        out += [
+            lambda: board.add_transfer(stamp, serial + 100, Transfer(300, 2, 1, 0.004, 9)),
+            lambda: board.add_edge(stamp, serial + 100, answer(edge, 300)),
+        ]
     return out
 
 
 def play(order=None):
     board = ScoreBoard()
-    calls = (pieces(board, 10, 1, NUT, NUT, 'A', 'A')
-             + pieces(board, 20, 2, LOCK_NUT, NUT, 'B', 'B', edge=LOCK_NUT)
-             + pieces(board, 30, 3, FLANGE_NUT, FLANGE_NUT, 'C', 'lost')
-             + pieces(board, 40, 4, NUT, LOCK_NUT, 'B', 'A')
-             + pieces(board, 50, 5, NUT, NUT, 'reject', 'reject'))
+    calls = (
+        pieces(board, 10, 1, NUT, NUT, 'A', 'A')
+        + pieces(board, 20, 2, LOCK_NUT, NUT, 'B', 'B', edge=LOCK_NUT)
+        + pieces(board, 30, 3, FLANGE_NUT, FLANGE_NUT, 'C', 'lost')
+        + pieces(board, 40, 4, NUT, LOCK_NUT, 'B', 'A')
+        + pieces(board, 50, 5, NUT, NUT, 'reject', 'reject')
+    )
     for index in order or range(len(calls)):
         calls[index]()
     return board
@@ -127,8 +134,7 @@ def test_without_a_local_answer_the_item_counts_as_rejected_by_the_device():
 def test_confusion_counts_lanes():
     rows, columns, counts = confusion(play().records, CELL)
     assert rows == ['A', 'B', 'C', 'reject'] and columns == rows + ['lost']
-    assert counts.tolist() == [
-        [2, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+    assert counts.tolist() == [[2, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
 
 
 def test_quantiles():

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Calibration against simulated devices: mock pins, a PLC, and the simulator's camera."""
+
 from __future__ import annotations
 
 import itertools
@@ -37,20 +38,27 @@ CELL = CellDescription.load(share_path('config/cell.yaml'))
 
 # Belt -----------------------------------------------------------------------------------------
 
+
 @given(st.floats(0.05, 2.0), st.floats(0.2, 5.0), st.integers(1, 20), st.floats(100, 5000))
 def test_belt_is_measured_from_marks(speed, length, repeats, scale):
-    marks = [Mark(round(i * length / speed * 1e9), round(i * length * scale))
-             for i in range(repeats + 1)]
+    marks = [
+        Mark(round(i * length / speed * 1e9), round(i * length * scale))
+        for i in range(repeats + 1)
+    ]
     seen = measure_belt(marks, length)
     assert seen.speed == pytest.approx(speed, rel=1e-6) and seen.repeats == repeats
     assert seen.steps_per_metre == pytest.approx(scale, abs=1 / length)
 
 
-@pytest.mark.parametrize('marks, length, says', [
-    ([Mark(0)], 1.0, 'two are needed'),
-    ([Mark(0), Mark(10**9), Mark(3 * 10**9)], 1.0, 'differ too much'),
-    ([Mark(0, 5), Mark(10**9, 5)], 1.0, 'encoder did not count'),
-    ([Mark(0), Mark(10**9)], 0.0, 'length')])
+@pytest.mark.parametrize(
+    'marks, length, says',
+    [
+        ([Mark(0)], 1.0, 'two are needed'),
+        ([Mark(0), Mark(10**9), Mark(3 * 10**9)], 1.0, 'differ too much'),
+        ([Mark(0, 5), Mark(10**9, 5)], 1.0, 'encoder did not count'),
+        ([Mark(0), Mark(10**9)], 0.0, 'length'),
+    ],
+)
 def test_marks_that_tell_nothing_are_explained(marks, length, says):
     with pytest.raises(CalibrationError, match=says):
         measure_belt(marks, length)
@@ -58,9 +66,12 @@ def test_marks_that_tell_nothing_are_explained(marks, length, says):
 
 # Camera ---------------------------------------------------------------------------------------
 
+
 def rectangle(name, x, y, size, colour, z):
-    return (f'<geom name="{name}" type="box" pos="{x} {y} {z}" size="{size[0] / 2} {size[1] / 2} '
-            f'0.0002" rgba="{colour} 1" contype="0" conaffinity="0"/>')
+    return (
+        f'<geom name="{name}" type="box" pos="{x} {y} {z}" size="{size[0] / 2} {size[1] / 2} '
+        f'0.0002" rgba="{colour} 1" contype="0" conaffinity="0"/>'
+    )
 
 
 def photograph_of(geoms, tilt=0.0):
@@ -68,6 +79,7 @@ def photograph_of(geoms, tilt=0.0):
     mujoco = pytest.importorskip('mujoco')
     from stl_conveyor.sim.camera_model import exposure_for, photograph
     from stl_conveyor.sim.scene import cell_xml
+
     xml = cell_xml(CELL, 1).replace('</worldbody>', geoms + '</worldbody>')
     model = mujoco.MjModel.from_xml_string(xml)
     if tilt:
@@ -96,8 +108,13 @@ def board_geoms(columns, rows, square, x, y):
         for j in range(rows + 1):
             if (i + j) % 2:
                 geoms += rectangle(
-                    f'square_{i}_{j}', x + (i - columns / 2) * square,
-                    y + (j - rows / 2) * square, (square, square), '0 0 0', 0.0008)
+                    f'square_{i}_{j}',
+                    x + (i - columns / 2) * square,
+                    y + (j - rows / 2) * square,
+                    (square, square),
+                    '0 0 0',
+                    0.0008,
+                )
     return geoms
 
 
@@ -123,18 +140,28 @@ def test_board_under_the_simulators_camera_gives_its_scale_and_place(board_pictu
 def test_board_looked_at_obliquely_is_noticed(board_picture):
     pytest.importorskip('cv2')
     tilt = 5.0
-    x = -CELL.camera.height * math.tan(math.radians(tilt))      # what the camera looks at
+    x = -CELL.camera.height * math.tan(math.radians(tilt))  # what the camera looks at
     seen = measure_board(
-        photograph_of(board_geoms(7, 6, 0.008, x, 0.0), tilt=tilt), BOARD, Travel.UP)
+        photograph_of(board_geoms(7, 6, 0.008, x, 0.0), tilt=tilt), BOARD, Travel.UP
+    )
     assert abs(seen.tilt) > 0.01
 
 
 def test_directions_of_travel_agree(board_picture):
-    turned = {Travel.UP: board_picture, Travel.RIGHT: np.rot90(board_picture, -1),
-              Travel.DOWN: np.rot90(board_picture, 2), Travel.LEFT: np.rot90(board_picture)}
-    places = [measure_board(image, BOARD if image.shape == board_picture.shape
-                            else replace(BOARD, columns=6, rows=7), travel).foremost
-              for travel, image in turned.items()]
+    turned = {
+        Travel.UP: board_picture,
+        Travel.RIGHT: np.rot90(board_picture, -1),
+        Travel.DOWN: np.rot90(board_picture, 2),
+        Travel.LEFT: np.rot90(board_picture),
+    }
+    places = [
+        measure_board(
+            image,
+            BOARD if image.shape == board_picture.shape else replace(BOARD, columns=6, rows=7),
+            travel,
+        ).foremost
+        for travel, image in turned.items()
+    ]
     assert places == pytest.approx([places[0]] * 4, abs=0.0003)
 
 
@@ -142,7 +169,10 @@ def test_plate_gives_the_scale_too():
     pytest.importorskip('cv2')
     seen = measure_plate(
         photograph_of(rectangle('plate', 0.01, 0.0, (0.06, 0.05), '1 1 1', 0.0003)),
-        0.06, 0.05, Travel.UP)
+        0.06,
+        0.05,
+        Travel.UP,
+    )
     assert seen.pixels_per_metre == pytest.approx(CELL.camera.pixels_per_metre, rel=0.015)
     assert seen.foremost == pytest.approx(0.04, abs=0.001)
 
@@ -166,9 +196,20 @@ def test_nothing_to_measure_is_explained(board_picture):
 
 def test_camera_command_prints_and_writes(board_picture, tmp_path, capsys):
     Image.fromarray(board_picture).save(tmp_path / 'board.png')
-    arguments = ['calibrate', 'camera', '--image', str(tmp_path / 'board.png'), '--board', '7x6',
-                 '--square', '0.008', '--to-diverter', 'A=0.332',
-                 '--write', str(tmp_path / 'cell')]
+    arguments = [
+        'calibrate',
+        'camera',
+        '--image',
+        str(tmp_path / 'board.png'),
+        '--board',
+        '7x6',
+        '--square',
+        '0.008',
+        '--to-diverter',
+        'A=0.332',
+        '--write',
+        str(tmp_path / 'cell'),
+    ]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert 'pixels per metre along the belt' in said and 'camera.field_of_view' in said
@@ -185,7 +226,6 @@ def test_camera_that_is_not_there_is_named(monkeypatch, capsys):
     cv2 = pytest.importorskip('cv2')
 
     class Absent:
-
         def __init__(self, device):
             self.device = device
 
@@ -194,6 +234,7 @@ def test_camera_that_is_not_there_is_named(monkeypatch, capsys):
 
         def release(self):
             pass
+
     monkeypatch.setattr(cv2, 'VideoCapture', Absent)
     assert main(['calibrate', 'camera', '--device', '7', '--board', '7x5']) == 2
     assert 'camera 7 delivers no frame' in capsys.readouterr().err
@@ -201,10 +242,12 @@ def test_camera_that_is_not_there_is_named(monkeypatch, capsys):
 
 # Pins -----------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def pins(monkeypatch):
     gpiozero = pytest.importorskip('gpiozero')
     from gpiozero.pins.mock import MockFactory
+
     factory = MockFactory()
     monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
     return factory
@@ -224,15 +267,31 @@ def test_belt_command_measures_a_mark_that_goes_round(pins, tmp_path, capsys):
             elif step % 40 == 14:
                 pins.pin(23).drive_high()
             step += 1
+
     (tmp_path / 'device.yaml').write_text(
         '/**/camera:\n  ros__parameters:\n    encoder_pins: [20, -1]\n'
-        '    encoder_steps_per_metre: 7.0\n')
+        '    encoder_steps_per_metre: 7.0\n'
+    )
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        code = main(['calibrate', 'belt', '--length', '0.4', '--repeats', '3', '--encoder',
-                     '--params', str(tmp_path / 'device.yaml'), '--timeout', '10',
-                     '--write', str(tmp_path)])
+        code = main(
+            [
+                'calibrate',
+                'belt',
+                '--length',
+                '0.4',
+                '--repeats',
+                '3',
+                '--encoder',
+                '--params',
+                str(tmp_path / 'device.yaml'),
+                '--timeout',
+                '10',
+                '--write',
+                str(tmp_path),
+            ]
+        )
     finally:
         stopped.set()
         thread.join()
@@ -242,13 +301,14 @@ def test_belt_command_measures_a_mark_that_goes_round(pins, tmp_path, capsys):
     assert CellDescription.load(tmp_path / 'cell.yaml').belt.speed == pytest.approx(1.6, rel=0.1)
     written = yaml.safe_load((tmp_path / 'device.yaml').read_text())
     assert written['/**/camera']['ros__parameters']['encoder_steps_per_metre'] == pytest.approx(
-        100, rel=0.03)
+        100, rel=0.03
+    )
     assert main(['calibrate', 'belt', '--length', '0.4', '--timeout', '0.1']) == 2
     assert 'two are needed' in capsys.readouterr().err
 
 
 def test_belt_command_by_hand(pins, monkeypatch, capsys):
-    now_ns = itertools.count(10 ** 9, 50_000_000)      # a press of Enter each 50 ms
+    now_ns = itertools.count(10**9, 50_000_000)  # a press of Enter each 50 ms
     monkeypatch.setattr(command, 'time', SimpleNamespace(monotonic_ns=lambda: next(now_ns)))
     monkeypatch.setattr('builtins.input', lambda: '')
     assert main(['calibrate', 'belt', '--length', '0.02', '--repeats', '3', '--by-hand']) == 0
@@ -266,19 +326,40 @@ def follow(pins, delay):
         def set_state(value, inner=inner, switch=pins.pin(switch)):
             inner(value)
             threading.Timer(delay, switch.drive_low if value else switch.drive_high).start()
+
         pin._set_state = set_state
 
 
 def test_diverter_command_measures_the_delay(pins, tmp_path, capsys):
     follow(pins, 0.05)
-    code = main(['calibrate', 'diverter', '--output', 'gpio', '--repeats', '3', '--lane', 'A',
-                 '--lane', 'C', '--rest', '0.1', '--past-centre', '0.01', '--params',
-                 str(quick_strokes(tmp_path)), '--write', str(tmp_path)])
+    code = main(
+        [
+            'calibrate',
+            'diverter',
+            '--output',
+            'gpio',
+            '--repeats',
+            '3',
+            '--lane',
+            'A',
+            '--lane',
+            'C',
+            '--rest',
+            '0.1',
+            '--past-centre',
+            '0.01',
+            '--params',
+            str(quick_strokes(tmp_path)),
+            '--write',
+            str(tmp_path),
+        ]
+    )
     said = capsys.readouterr()
     assert code == 0, said.err
     assert 'lane A: ...' in said.out and 'lane C: ...' in said.out and '0 of 3 silent' in said.out
     assert CellDescription.load(tmp_path / 'cell.yaml').diverter.lead_time == pytest.approx(
-        0.04, abs=0.02)
+        0.04, abs=0.02
+    )
     written = yaml.safe_load((tmp_path / 'device.yaml').read_text())
     assert 0.15 <= written['/**/actuator']['ros__parameters']['confirm_timeout'] <= 0.3
     assert not pins.pin(17).state
@@ -286,15 +367,35 @@ def test_diverter_command_measures_the_delay(pins, tmp_path, capsys):
 
 def quick_strokes(folder):
     path = folder / 'device.yaml'
-    path.write_text('/**/actuator:\n  ros__parameters:\n    stroke_time: 0.05  # quick\n'
-                    '    gpio_bounce_time: 0.0\n    confirm_timeout: 9.0\n')
+    path.write_text(
+        '/**/actuator:\n  ros__parameters:\n    stroke_time: 0.05  # quick\n'
+        '    gpio_bounce_time: 0.0\n    confirm_timeout: 9.0\n'
+    )
     return path
 
 
 def test_silent_diverter_is_explained(pins, tmp_path, capsys):
-    assert main(['calibrate', 'diverter', '--output', 'gpio', '--repeats', '2', '--lane', 'B',
-                 '--rest', '0', '--timeout', '0.05', '--params',
-                 str(quick_strokes(tmp_path))]) == 2
+    assert (
+        main(
+            [
+                'calibrate',
+                'diverter',
+                '--output',
+                'gpio',
+                '--repeats',
+                '2',
+                '--lane',
+                'B',
+                '--rest',
+                '0',
+                '--timeout',
+                '0.05',
+                '--params',
+                str(quick_strokes(tmp_path)),
+            ]
+        )
+        == 2
+    )
     assert 'none of 2 strokes was confirmed' in capsys.readouterr().err
     assert main(['calibrate', 'diverter', '--output', 'gpio', '--lane', 'Z']) == 2
     assert main(['calibrate', 'diverter', '--lane', 'A']) == 2
@@ -306,11 +407,18 @@ def test_diverter_behind_a_plc_is_measured():
     from modbus_plc import Plc
 
     from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane
+
     plc = Plc()
     try:
-        seen = measure_diverter('A', lambda events: ModbusDiverters(
-            {'A': ModbusLane(0, 0)}, events, host='127.0.0.1', port=plc.port),
-            repeats=3, hold=0.02, rest=0.05)
+        seen = measure_diverter(
+            'A',
+            lambda events: ModbusDiverters(
+                {'A': ModbusLane(0, 0)}, events, host='127.0.0.1', port=plc.port
+            ),
+            repeats=3,
+            hold=0.02,
+            rest=0.05,
+        )
     finally:
         plc.stop()
     assert seen.silent == 0 and 0 < seen.median <= seen.p99 == seen.largest < 0.5
@@ -323,13 +431,18 @@ def test_statistics_of_delays():
 
 # Files ----------------------------------------------------------------------------------------
 
+
 def test_values_change_and_comments_stay(tmp_path):
     path = tmp_path / 'cell.yaml'
-    set_cell_values(path, {'belt.speed': 0.3123, 'lanes.B.diverter_x': 0.61,
-                           'diverter.lead_time': 0.1})
+    set_cell_values(
+        path, {'belt.speed': 0.3123, 'lanes.B.diverter_x': 0.61, 'diverter.lead_time': 0.1}
+    )
     cell = CellDescription.load(path)
     assert (cell.belt.speed, cell.lane('B').diverter_x, cell.diverter.lead_time) == (
-        0.3123, 0.61, 0.1)
+        0.3123,
+        0.61,
+        0.1,
+    )
     before = share_path('config/cell.yaml').read_text().splitlines()
     after = path.read_text().splitlines()
     assert sum(a != b for a, b in zip(before, after)) == 3 and len(before) == len(after)

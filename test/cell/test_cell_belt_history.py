@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """An item's arrival follows the belt through changes of speed, stops, and silence."""
+
 from __future__ import annotations
 
 import pytest
@@ -25,8 +26,14 @@ def drive(history, plan, start_ns=0, period_ns=50 * MS):
     return time_ns, position
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.4, 0.6]), st.floats(0.1, 2.0)),
-                min_size=1, max_size=6), st.floats(0.1, 0.9))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.2, 0.4, 0.6]), st.floats(0.1, 2.0)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.floats(0.1, 0.9),
+)
 def test_way_is_that_of_the_belt_and_arrival_agrees_with_it(plan, way):
     history = BeltHistory()
     now_ns, position = drive(history, plan)
@@ -55,9 +62,9 @@ def test_what_is_not_reported_is_not_known():
     history = BeltHistory()
     assert history.arrival_ns(0, 0.36, 0) is None
     now_ns, position = drive(history, [(0.4, 1.0)], start_ns=10 * SECOND)
-    assert history.moved_since(9 * SECOND, now_ns) is None          # before the first report
-    assert history.moved_since(10 * SECOND, now_ns + 2 * SECOND) is None    # silent since
-    history.add(now_ns, position + 5.0, 0.4)                        # not newer: left out
+    assert history.moved_since(9 * SECOND, now_ns) is None  # before the first report
+    assert history.moved_since(10 * SECOND, now_ns + 2 * SECOND) is None  # silent since
+    history.add(now_ns, position + 5.0, 0.4)  # not newer: left out
     assert history.moved_since(10 * SECOND, now_ns) == pytest.approx(position)
-    history.add(now_ns + 50 * MS, 1000.0, 0.4)                      # the camera was restarted
+    history.add(now_ns + 50 * MS, 1000.0, 0.4)  # the camera was restarted
     assert history.moved_since(10 * SECOND, now_ns + 50 * MS) is None

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The offset of another clock lies within its bounds, and a clock that was set is believed."""
+
 from __future__ import annotations
 
 from hypothesis import given

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Time-budget arithmetic."""
+
 from __future__ import annotations
 
 from hypothesis import given
@@ -36,7 +37,7 @@ def test_a_clock_set_back_empties_the_estimate():
     assert delay.estimate_ns(5 * MS) == 50 * MS
 
 
-@given(st.lists(st.tuples(st.integers(-10**12, 10**12), st.integers(0, 10**12))))
+@given(st.lists(st.tuples(st.integers(-(10**12), 10**12), st.integers(0, 10**12))))
 def test_estimate_stays_within_its_bounds(samples):
     delay = DelayEstimator(initial_ns=50 * MS, maximum_ns=1000 * MS, capacity=8)
     for value, now in samples:

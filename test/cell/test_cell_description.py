@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The cell description: geometry, lanes, and refusals that name the key."""
+
 from __future__ import annotations
 
 import copy
@@ -39,24 +40,27 @@ def test_deadline_is_travel_to_the_first_diverter_less_lead_time():
         cell.fire_time_ns(0, 'reject')
 
 
-@pytest.mark.parametrize('change, named', [
-    (lambda c: c['belt'].update(sped=1.0), r"belt: unknown key 'sped'"),
-    (lambda c: c.pop('lanes'), "'lanes' is missing"),
-    (lambda c: c['belt'].pop('width'), "belt: key 'width' is missing"),
-    (lambda c: c['belt'].update(speed=0), 'belt.speed'),
-    (lambda c: c['belt'].update(speed='fast'), 'belt.speed'),
-    (lambda c: c['belt'].update(speed=True), 'belt.speed'),
-    (lambda c: c['belt'].update(speed=float('nan')), 'belt.speed'),
-    (lambda c: c['camera'].update(crop_size=160.5), 'camera.crop_size'),
-    (lambda c: c['camera'].update(crop_size=1000), 'camera.crop_size'),
-    (lambda c: c['lanes'][1].update(name='A'), r"lanes\[1\].name: 'A'"),
-    (lambda c: c['lanes'][0].update(name='reject'), r'lanes\[0\].name'),
-    (lambda c: c['lanes'][2].update(diverter_x=9.0), r'lanes\[2\].diverter_x'),
-    (lambda c: c['lanes'][2]['classes'].append('hex_nut_m8'), "'hex_nut_m8' belongs to two"),
-    (lambda c: c['lanes'][0].update(classes=[]), r'lanes\[0\].classes'),
-    (lambda c: c['diverter'].update(lead_time=5.0), 'diverter.lead_time'),
-    (lambda c: c['break_beam'].update(x=0.5), 'break_beam.x'),
-])
+@pytest.mark.parametrize(
+    'change, named',
+    [
+        (lambda c: c['belt'].update(sped=1.0), r"belt: unknown key 'sped'"),
+        (lambda c: c.pop('lanes'), "'lanes' is missing"),
+        (lambda c: c['belt'].pop('width'), "belt: key 'width' is missing"),
+        (lambda c: c['belt'].update(speed=0), 'belt.speed'),
+        (lambda c: c['belt'].update(speed='fast'), 'belt.speed'),
+        (lambda c: c['belt'].update(speed=True), 'belt.speed'),
+        (lambda c: c['belt'].update(speed=float('nan')), 'belt.speed'),
+        (lambda c: c['camera'].update(crop_size=160.5), 'camera.crop_size'),
+        (lambda c: c['camera'].update(crop_size=1000), 'camera.crop_size'),
+        (lambda c: c['lanes'][1].update(name='A'), r"lanes\[1\].name: 'A'"),
+        (lambda c: c['lanes'][0].update(name='reject'), r'lanes\[0\].name'),
+        (lambda c: c['lanes'][2].update(diverter_x=9.0), r'lanes\[2\].diverter_x'),
+        (lambda c: c['lanes'][2]['classes'].append('hex_nut_m8'), "'hex_nut_m8' belongs to two"),
+        (lambda c: c['lanes'][0].update(classes=[]), r'lanes\[0\].classes'),
+        (lambda c: c['diverter'].update(lead_time=5.0), 'diverter.lead_time'),
+        (lambda c: c['break_beam'].update(x=0.5), 'break_beam.x'),
+    ],
+)
 def test_wrong_descriptions_are_refused_by_name(content, change, named):
     change(content)
     with pytest.raises(ConfigError, match=named):

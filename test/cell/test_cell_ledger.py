@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: exactly one outcome for each item, in time, with the best answer."""
+
 from __future__ import annotations
 
 import pytest
@@ -82,8 +83,7 @@ def test_late_stale_and_bad_answers_change_nothing():
     ledger.capture(key, 500 * MS, 0)
     assert ledger.answer(ItemKey(5, 600), edge(), 0) is Verdict.STALE
     assert ledger.answer(ItemKey(0, 600), edge(), 0) is Verdict.BAD
-    assert ledger.answer(
-        key, Answer(AnswerSource.EDGE, 'nut', float('nan'), 0), 0) is Verdict.BAD
+    assert ledger.answer(key, Answer(AnswerSource.EDGE, 'nut', float('nan'), 0), 0) is Verdict.BAD
     assert ledger.answer(key, Answer(AnswerSource.EDGE, '', 0.5, 0), 0) is Verdict.BAD
     assert ledger.answer(key, Answer(AnswerSource.NONE, 'nut', 0.5, 0), 0) is Verdict.BAD
     (decision,) = ledger.decide_due(480 * MS)
@@ -110,7 +110,7 @@ def test_captures_twice_and_conflicting():
     assert ledger.capture(ItemKey(5, 300), 500 * MS, 0) is Admission.ACCEPTED
 
 
-@pytest.mark.parametrize('time_left', [-10**15, -1, 0, GUARD, LONGEST + 1, 10**18])
+@pytest.mark.parametrize('time_left', [-(10**15), -1, 0, GUARD, LONGEST + 1, 10**18])
 def test_absurd_deadlines_are_acted_on_at_once(time_left):
     ledger = make_ledger()
     assert ledger.capture(ItemKey(1, 7), time_left, 50) is Admission.ACT_AT_ONCE
@@ -153,13 +153,18 @@ class LedgerMachine(RuleBasedStateMachine):
             if decision.edge is None:
                 continue
             assert decision.answer is decision.edge
-            assert decision.edge.bytes_used == max(a.bytes_used for a in edges) \
+            assert (
+                decision.edge.bytes_used == max(a.bytes_used for a in edges)
                 or decision.key in self.early
+            )
 
     early: set = set()
 
-    @rule(item_id=st.integers(0, 12), stamp=st.integers(0, 3),
-          left=st.one_of(st.integers(-10, 1200), st.just(10**12)))
+    @rule(
+        item_id=st.integers(0, 12),
+        stamp=st.integers(0, 3),
+        left=st.one_of(st.integers(-10, 1200), st.just(10**12)),
+    )
     def capture(self, item_id, stamp, left):
         key = ItemKey(item_id, stamp)
         admission = self.ledger.capture(key, left * MS, self.now)
@@ -170,8 +175,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if admission is Admission.ACT_AT_ONCE:
             assert key in self.decided
 
-    @rule(item_id=st.integers(0, 12), stamp=st.integers(0, 3), size=st.integers(0, 5),
-          source=st.sampled_from([AnswerSource.LOCAL, AnswerSource.EDGE]))
+    @rule(
+        item_id=st.integers(0, 12),
+        stamp=st.integers(0, 3),
+        size=st.integers(0, 5),
+        source=st.sampled_from([AnswerSource.LOCAL, AnswerSource.EDGE]),
+    )
     def answer(self, item_id, stamp, size, source):
         key = ItemKey(item_id, stamp)
         answer = Answer(source, 'nut', 0.5, self.now, size)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The belt's movement from an encoder's steps: speed, place, stop, slip, and clocks set back."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from stl_conveyor.cell.odometry import BeltState, EncoderBelt, SteadyBelt
 
 SECOND = 10**9
-SCALE = 0.001       # m per step
+SCALE = 0.001  # m per step
 START = 1_700_000_000 * SECOND
 
 
@@ -23,8 +24,10 @@ def turn(belt, speed, seconds, count=0, start_ns=START, jitter=lambda i: 0):
     steps = int(seconds * abs(speed) / SCALE + 1e-9)
     direction = 1 if speed > 0 else -1
     for index in range(1, steps + 1):
-        belt.step(count + direction * index,
-                  start_ns + round(index * SCALE / abs(speed) * SECOND) + jitter(index))
+        belt.step(
+            count + direction * index,
+            start_ns + round(index * SCALE / abs(speed) * SECOND) + jitter(index),
+        )
     return count + direction * steps, start_ns + round(seconds * SECOND)
 
 
@@ -33,6 +36,7 @@ def turn(belt, speed, seconds, count=0, start_ns=START, jitter=lambda i: 0):
 def test_speed_is_that_of_the_belt_whatever_the_jitter(speed, seed, part):
     """Time stamps may be late by a part of a step, as an interrupt is."""
     import random
+
     source = random.Random(seed)
     belt = make_belt(expected_speed=speed)
     step_ns = SCALE / speed * SECOND
@@ -69,9 +73,17 @@ def test_belt_that_stops_is_noticed_and_its_place_stays():
     assert belt.position(now_ns) == pytest.approx(0.8, abs=2 * SCALE)
 
 
-@pytest.mark.parametrize('speed, state', [
-    (0.4, BeltState.RUNNING), (0.31, BeltState.RUNNING), (0.29, BeltState.OFF_SPEED),
-    (0.49, BeltState.RUNNING), (0.51, BeltState.OFF_SPEED), (-0.4, BeltState.REVERSED)])
+@pytest.mark.parametrize(
+    'speed, state',
+    [
+        (0.4, BeltState.RUNNING),
+        (0.31, BeltState.RUNNING),
+        (0.29, BeltState.OFF_SPEED),
+        (0.49, BeltState.RUNNING),
+        (0.51, BeltState.OFF_SPEED),
+        (-0.4, BeltState.REVERSED),
+    ],
+)
 def test_slip_and_reversal_are_told(speed, state):
     belt = make_belt()
     _, now_ns = turn(belt, speed, 1.0)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pacing: window, budget, deadline, early stop, losses."""
+
 from __future__ import annotations
 
 from hypothesis import given
@@ -18,7 +19,8 @@ from stl_conveyor.cell.sender import (
 
 MS = 1_000_000
 SETTINGS = PacingSettings(
-    window_bytes=900, overhead_bytes=100, guard_ns=20 * MS, loss_timeout_ns=200 * MS)
+    window_bytes=900, overhead_bytes=100, guard_ns=20 * MS, loss_timeout_ns=200 * MS
+)
 
 
 def make_sender(sizes=(300,) * 5, budget=10_000, deadline=700 * MS, settings=SETTINGS):
@@ -53,7 +55,7 @@ def test_whole_stream():
     sender = make_sender(sizes=(100, 100, 100))
     sent, action = drain(sender)
     assert [p.last for p in sent] == [False, False, True]
-    assert isinstance(action, WaitUntil)       # a lost packet could still be sent again
+    assert isinstance(action, WaitUntil)  # a lost packet could still be sent again
     for sequence in range(3):
         sender.arrived(sequence)
     assert drain(sender, 1)[1] == TransferDone(StopReason.COMPLETE, 3, 300)
@@ -93,7 +95,7 @@ def test_first_outside_reason_stays():
 def test_overtaken_packet_is_sent_again_first():
     sender = make_sender()
     drain(sender)
-    sender.arrived(1)                          # 0 was sent before it and is lost
+    sender.arrived(1)  # 0 was sent before it and is lost
     sent, _ = drain(sender, 5 * MS)
     assert [p.sequence for p in sent] == [0, 2]
     assert sender.bytes_spent == 1200
@@ -127,15 +129,24 @@ def test_hostile_feedback_is_harmless():
 
 @hypothesis_settings(max_examples=150, deadline=None)
 @given(
-    sizes=st.lists(st.integers(1, 700), max_size=12), budget=st.integers(0, 4000),
-    reserve=st.integers(0, 300), resends=st.integers(0, 2),
-    events=st.lists(st.tuples(st.integers(0, 60), st.integers(-1, 13), st.booleans()),
-                    max_size=60))
+    sizes=st.lists(st.integers(1, 700), max_size=12),
+    budget=st.integers(0, 4000),
+    reserve=st.integers(0, 300),
+    resends=st.integers(0, 2),
+    events=st.lists(
+        st.tuples(st.integers(0, 60), st.integers(-1, 13), st.booleans()), max_size=60
+    ),
+)
 def test_any_feedback_ends_within_budget_window_and_deadline(
-        sizes, budget, reserve, resends, events):
+    sizes, budget, reserve, resends, events
+):
     settings = PacingSettings(
-        window_bytes=900, overhead_bytes=100, guard_ns=20 * MS, loss_timeout_ns=100 * MS,
-        max_resends=resends)
+        window_bytes=900,
+        overhead_bytes=100,
+        guard_ns=20 * MS,
+        loss_timeout_ns=100 * MS,
+        max_resends=resends,
+    )
     sender = make_sender(sizes, budget, settings=settings)
     now, spent, count = 0, 0, [0] * len(sizes)
     for step, sequence, satisfied in [*events, (2000, -1, False)]:
@@ -161,7 +172,7 @@ def test_patience_waits_for_the_answer_to_what_was_sent():
     sent, action = drain(sender, reserve=60 * MS)
     assert [p.sequence for p in sent] == [0]
     assert action == WaitUntil(120 * MS)
-    sender.arrived(0)                                   # received, not yet answered
+    sender.arrived(0)  # received, not yet answered
     assert drain(sender, 40 * MS, 60 * MS) == ([], WaitUntil(120 * MS))
     sender.arrived(0, answered=True)
     assert [p.sequence for p in drain(sender, 60 * MS, 60 * MS)[0]] == [1]
@@ -175,14 +186,18 @@ def test_patience_ends_with_a_satisfied_edge_after_one_packet():
 
 
 def test_no_patience_when_the_rest_would_come_too_late():
-    sender = make_sender(deadline=250 * MS)             # five packets, 60 ms each
+    sender = make_sender(deadline=250 * MS)  # five packets, 60 ms each
     assert [p.sequence for p in drain(sender, reserve=60 * MS)[0]] == [0, 1]
 
 
 def test_no_patience_if_switched_off():
     impatient = PacingSettings(
-        window_bytes=900, overhead_bytes=100, guard_ns=20 * MS, loss_timeout_ns=200 * MS,
-        patient=False)
+        window_bytes=900,
+        overhead_bytes=100,
+        guard_ns=20 * MS,
+        loss_timeout_ns=200 * MS,
+        patient=False,
+    )
     sender = make_sender(settings=impatient)
     assert [p.sequence for p in drain(sender, reserve=60 * MS)[0]] == [0, 1]
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Strokes come in time whatever the wake-ups, once each, and silence is noticed."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,13 +15,13 @@ MS = 1_000_000
 HOLD, CONFIRM, MAX_LATE = 200 * MS, 500 * MS, 100 * MS
 LANES = ('A', 'B', 'C')
 
-plans = st.lists(
-    st.tuples(st.sampled_from(LANES), st.integers(0, 5_000)), min_size=1, max_size=30)
+plans = st.lists(st.tuples(st.sampled_from(LANES), st.integers(0, 5_000)), min_size=1, max_size=30)
 
 
 def make_schedule(**changes):
-    return StrokeSchedule(**{
-        'hold_ns': HOLD, 'confirm_ns': CONFIRM, 'max_late_ns': MAX_LATE, **changes})
+    return StrokeSchedule(
+        **{'hold_ns': HOLD, 'confirm_ns': CONFIRM, 'max_late_ns': MAX_LATE, **changes}
+    )
 
 
 def run(schedule, jitter=lambda: 0, confirm=lambda stroke: None, until=10**13):

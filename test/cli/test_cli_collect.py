@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """stl-conveyor collect without ROS: from folders and devices into folders of labels."""
+
 from __future__ import annotations
 
 import io
@@ -38,6 +39,7 @@ def write(folder, count, suffix='.png', first=0):
 
 # The folder of a label ------------------------------------------------------------------------
 
+
 def test_numbers_go_on_and_nothing_is_overwritten(tmp_path):
     first = LabelFolder(tmp_path, 'nut M8')
     names = [first.add(picture(k)).name for k in (1, 2)]
@@ -57,8 +59,9 @@ def test_two_collectors_into_one_folder_keep_every_picture(tmp_path):
         for _ in range(15):
             folder.add(picture(value))
 
-    threads = [threading.Thread(target=run, args=(folder, value))
-               for value, folder in enumerate(folders)]
+    threads = [
+        threading.Thread(target=run, args=(folder, value)) for value, folder in enumerate(folders)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -95,7 +98,6 @@ def test_a_full_disk_ends_the_collection_and_is_told(tmp_path, monkeypatch):
 
 def test_the_count_is_shown_live_on_a_terminal(tmp_path):
     class Terminal(io.StringIO):
-
         def isatty(self):
             return True
 
@@ -111,11 +113,21 @@ def test_the_count_is_shown_live_on_a_terminal(tmp_path):
 
 # Sources --------------------------------------------------------------------------------------
 
+
 def test_a_folder_of_pictures_and_a_broken_one(tmp_path, capsys):
     write(tmp_path / 'in', 4)
     (tmp_path / 'in' / '001b.png').write_bytes(b'no image')
-    code = main(['collect', '--out', str(tmp_path / 'out'), '--label', 'nut', '--folder',
-                 str(tmp_path / 'in')])
+    code = main(
+        [
+            'collect',
+            '--out',
+            str(tmp_path / 'out'),
+            '--label',
+            'nut',
+            '--folder',
+            str(tmp_path / 'in'),
+        ]
+    )
     said = capsys.readouterr()
     assert code == 0 and '001b.png' in said.err
     assert 'nut: 4 new, 4 in all' in said.out
@@ -125,16 +137,29 @@ def test_a_folder_of_pictures_and_a_broken_one(tmp_path, capsys):
 
 def test_count_stops_in_the_middle_of_a_folder(tmp_path, capsys):
     write(tmp_path / 'in', 6)
-    arguments = ['collect', '--out', str(tmp_path / 'out'), '--label', 'nut', '--folder',
-                 str(tmp_path / 'in'), '--count', '2']
+    arguments = [
+        'collect',
+        '--out',
+        str(tmp_path / 'out'),
+        '--label',
+        'nut',
+        '--folder',
+        str(tmp_path / 'in'),
+        '--count',
+        '2',
+    ]
     assert main(arguments) == main(arguments) == 0
     assert '2 new, 4 in all' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('extra, words', [
-    (['--folder', '/nowhere'], ('holds no image',)),
-    (['--folder', 'x', '--device', '0'], ('one of them',)),
-    (['--folder', 'x', '--cell', '/no/cell.yaml'], ('cell.yaml',))])
+@pytest.mark.parametrize(
+    'extra, words',
+    [
+        (['--folder', '/nowhere'], ('holds no image',)),
+        (['--folder', 'x', '--device', '0'], ('one of them',)),
+        (['--folder', 'x', '--cell', '/no/cell.yaml'], ('cell.yaml',)),
+    ],
+)
 def test_what_cannot_be_used_is_said_without_a_traceback(tmp_path, capsys, extra, words):
     code = main(['collect', '--out', str(tmp_path), '--label', 'nut', *extra])
     said = capsys.readouterr().err
@@ -145,19 +170,20 @@ def test_a_film_of_a_belt_gives_each_item_once(tmp_path):
     cv2 = pytest.importorskip('cv2', reason='a device needs OpenCV')
     height, width = CELL.camera.image_height, CELL.camera.image_width
     step = round(CELL.belt.speed * CELL.camera.pixels_per_metre / 30)
-    film = cv2.VideoWriter(str(tmp_path / 'film.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 30,
-                           (width, height))
+    film = cv2.VideoWriter(
+        str(tmp_path / 'film.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 30, (width, height)
+    )
     for number in range(60):
         frame = np.full((height, width, 3), 60, np.uint8)
         for first in (height + 40, height + 40 + 10 * height // 4):
             row = first - number * step
             if -40 < row < height + 40:
-                frame[max(0, row - 25):max(0, row + 25), 140:190] = (40, 40, 220)   # BGR: red
+                frame[max(0, row - 25) : max(0, row + 25), 140:190] = (40, 40, 220)  # BGR: red
         film.write(frame)
     film.release()
-    stamps = iter(range(0, 10 ** 12, 10 ** 9 // 30))
+    stamps = iter(range(0, 10**12, 10**9 // 30))
     collector = Collector(LabelFolder(tmp_path / 'out', 'cube'), stream=io.StringIO())
-    cropper = ItemCropper(CELL, 'image', 'up', 24., 400, collector.take)
+    cropper = ItemCropper(CELL, 'image', 'up', 24.0, 400, collector.take)
     capture = cv2.VideoCapture(str(tmp_path / 'film.avi'))
     while (read := capture.read())[0]:
         cropper.on_frame(np.ascontiguousarray(read[1][:, :, ::-1]), next(stamps))
@@ -170,8 +196,9 @@ def test_a_film_of_a_belt_gives_each_item_once(tmp_path):
 
 def test_a_device_delivers_frames_until_there_are_enough(tmp_path):
     cv2 = pytest.importorskip('cv2', reason='a device needs OpenCV')
-    film = cv2.VideoWriter(str(tmp_path / 'film.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 30,
-                           (320, 240))
+    film = cv2.VideoWriter(
+        str(tmp_path / 'film.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 30, (320, 240)
+    )
     for _ in range(5):
         film.write(np.full((240, 320, 3), 120, np.uint8))
     film.release()
@@ -200,10 +227,23 @@ def test_the_host_shows_conditions_once_and_survives_errors():
 def test_a_signal_ends_it_with_the_count(tmp_path, number):
     write(tmp_path / 'in', 400)
     process = subprocess.Popen(
-        [sys.executable, '-m', 'stl_conveyor.cli.main', 'collect', '--out', str(tmp_path / 'out'),
-         '--label', 'nut', '--folder', str(tmp_path / 'in')],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])})
+        [
+            sys.executable,
+            '-m',
+            'stl_conveyor.cli.main',
+            'collect',
+            '--out',
+            str(tmp_path / 'out'),
+            '--label',
+            'nut',
+            '--folder',
+            str(tmp_path / 'in'),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])},
+    )
     try:
         assert 'nut: 1 new' in process.stdout.readline()
         process.send_signal(number)

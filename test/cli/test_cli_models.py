@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """stl-conveyor evaluate and export, on tiny models; and how commands refuse what is wrong."""
+
 from __future__ import annotations
 
 import csv
@@ -35,7 +36,7 @@ SIZE = 96
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
     folder = make_tiny_model_folder(tmp_path_factory.mktemp('own') / 'tiny', LABELS, SIZE)
-    write_card(folder, 'weak', {'role': 'weak', 'accuracy': .5})
+    write_card(folder, 'weak', {'role': 'weak', 'accuracy': 0.5})
     write_readme(folder, LABELS, 'Made in a test.')
     return folder
 
@@ -48,8 +49,7 @@ def pictures(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         (tmp_path / 'pictures' / 'train' / LABELS[k]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f'{number}.png')
-        Image.fromarray(image).save(
-            tmp_path / 'pictures' / 'train' / LABELS[k] / f'{number}.png')
+        Image.fromarray(image).save(tmp_path / 'pictures' / 'train' / LABELS[k] / f'{number}.png')
     return tmp_path / 'pictures'
 
 
@@ -62,9 +62,11 @@ def run(capsys, *arguments):
 
 # Evaluate -------------------------------------------------------------------------------------
 
+
 def test_evaluate_writes_its_report_pictures_and_numbers(models, pictures, tmp_path, capsys):
-    code, out, err = run(capsys, 'evaluate', models, '--data', pictures, '--out',
-                         tmp_path / 'out', '--budget', 300)
+    code, out, err = run(
+        capsys, 'evaluate', models, '--data', pictures, '--out', tmp_path / 'out', '--budget', 300
+    )
     assert code == 0, err
     result = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())
     assert result['images'] == 24 and result['split'] == 'test' and result['budget'] == 300
@@ -76,7 +78,12 @@ def test_evaluate_writes_its_report_pictures_and_numbers(models, pictures, tmp_p
     assert rows[300, True]['accuracy'] == result['accuracy']['edge']['accuracy']
     assert abs(sum(result['outcomes'].values()) - 1) < 1e-3
     assert set(result['milliseconds']) == {
-        'weak classifier', 'encode', 'decode', 'edge classifier', 'strong classifier'}
+        'weak classifier',
+        'encode',
+        'decode',
+        'edge classifier',
+        'strong classifier',
+    }
     with open(tmp_path / 'out' / 'items.csv', newline='', encoding='utf-8') as stream:
         items = list(csv.DictReader(stream))
     assert len(items) == 24
@@ -84,8 +91,7 @@ def test_evaluate_writes_its_report_pictures_and_numbers(models, pictures, tmp_p
         right = sum(item[role] == item['class'] for item in items) / 24
         assert abs(right - result['accuracy'][role]['accuracy']) < 1e-3
     page = (tmp_path / 'out' / 'evaluation.md').read_text()
-    named = {line.split('(')[1].rstrip(')') for line in page.splitlines()
-             if line.startswith('![')}
+    named = {line.split('(')[1].rstrip(')') for line in page.splitlines() if line.startswith('![')}
     assert len(named) == 7
     for name in named:
         assert Image.open(tmp_path / 'out' / name).size[0] > 200
@@ -93,8 +99,9 @@ def test_evaluate_writes_its_report_pictures_and_numbers(models, pictures, tmp_p
 
 
 def test_evaluate_warns_of_images_that_nobody_set_aside(models, pictures, tmp_path, capsys):
-    code, _, err = run(capsys, 'evaluate', models, '--data', pictures / 'train', '--out',
-                       tmp_path / 'out')
+    code, _, err = run(
+        capsys, 'evaluate', models, '--data', pictures / 'train', '--out', tmp_path / 'out'
+    )
     assert code == 0, err
     assert 'not set aside' in (tmp_path / 'out' / 'evaluation.md').read_text()
 
@@ -107,8 +114,9 @@ def test_evaluate_refuses_what_does_not_belong_together(models, pictures, tmp_pa
     assert code == 2 and "'violet'" in err and 'tiny' in err
     code, _, err = run(capsys, 'evaluate', tmp_path, '--data', pictures, '--out', out)
     assert code == 2 and 'manifest.json' in err
-    code, _, err = run(capsys, 'evaluate', models, '--data', pictures, '--out', out, '--split',
-                       'val')
+    code, _, err = run(
+        capsys, 'evaluate', models, '--data', pictures, '--out', out, '--split', 'val'
+    )
     assert code == 2 and "'val'" in err
     assert not out.exists()
 
@@ -116,39 +124,41 @@ def test_evaluate_refuses_what_does_not_belong_together(models, pictures, tmp_pa
 def test_offloading_is_bounded_by_chance_and_hindsight():
     rng = np.random.default_rng(3)
     count = 400
-    sure = rng.uniform(.35, 1, count)
+    sure = rng.uniform(0.35, 1, count)
     probabilities = np.stack([sure, 1 - sure], 1)
-    probabilities[:, 1] *= .7
+    probabilities[:, 1] *= 0.7
     probabilities = np.concatenate([probabilities, 1 - probabilities.sum(1, keepdims=True)], 1)
     weak = rng.random(count) < sure
-    edge = rng.random(count) < .93
+    edge = rng.random(count) < 0.93
     estimator = EntropyReward.fit(probabilities, weak, edge)
     rates = (Fraction(0), Fraction(1, 5), Fraction(1, 2), Fraction(1))
-    rows = play_offloading(
-        estimator, estimator.expected_rewards(probabilities), weak, edge, rates)
-    assert abs(rows[0]['mdp']['accuracy'] - weak.mean()) < .002   # what the full bucket buys
+    rows = play_offloading(estimator, estimator.expected_rewards(probabilities), weak, edge, rates)
+    assert abs(rows[0]['mdp']['accuracy'] - weak.mean()) < 0.002  # what the full bucket buys
     assert rows[3]['random'] == round(float(edge.mean()), 4)
     for row in rows[1:3]:
-        assert row['mdp_offloaded'] <= row['rate'] + .01
+        assert row['mdp_offloaded'] <= row['rate'] + 0.01
         assert row['random'] < row['mdp']['accuracy'] < row['hindsight']
         assert row['mdp']['low'] < row['mdp']['accuracy'] < row['mdp']['high']
     assert rows[1]['mdp']['accuracy'] < rows[2]['mdp']['accuracy']
 
 
 def test_calibration_error_is_that_of_the_definition():
-    probabilities = np.array([[.95, .05], [.95, .05], [.6, .4], [.6, .4]])
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.6, 0.4]])
     classes = np.array([0, 1, 0, 0])
-    assert np.allclose(reliability(probabilities, classes, 10), [(.6, 1, 2), (.95, .5, 2)])
-    assert np.isclose(calibration_error(probabilities, classes, 10), .5 * .4 + .5 * .45)
+    assert np.allclose(reliability(probabilities, classes, 10), [(0.6, 1, 2), (0.95, 0.5, 2)])
+    assert np.isclose(calibration_error(probabilities, classes, 10), 0.5 * 0.4 + 0.5 * 0.45)
 
 
 def test_confusions_count_wrong_answers_alone():
     found = top_confusions(np.array([0, 1, 1, 2, 1]), np.array([0, 0, 0, 1, 1]), LABELS)
-    assert found == [{'true': 'red', 'answer': 'green', 'images': 2},
-                     {'true': 'green', 'answer': 'blue', 'images': 1}]
+    assert found == [
+        {'true': 'red', 'answer': 'green', 'images': 2},
+        {'true': 'green', 'answer': 'blue', 'images': 1},
+    ]
 
 
 # Export ---------------------------------------------------------------------------------------
+
 
 def check_same(one, other):
     one, other = ModelFolder(one), ModelFolder(other)
@@ -198,17 +208,27 @@ def without(role):
         manifest = json.loads((copy / 'manifest.json').read_text())
         del manifest['files'][role]
         (copy / 'manifest.json').write_text(json.dumps(manifest))
+
     return change
 
 
-@pytest.mark.parametrize('change, words', [
-    (lambda copy: (copy / 'edge.onnx').unlink(), ('edge.onnx', 'restore')),
-    (lambda copy: (copy / 'weak.onnx').write_bytes(
-        (copy / 'weak.onnx').read_bytes() + b'x'), ('weak.onnx', 'SHA-256')),
-    (lambda copy: (copy / 'manifest.json').unlink(), ('manifest.json',)),
-    (lambda copy: rewrite(copy, labels=[*LABELS, 'violet']), ('weak', '3 labels')),
-    (lambda copy: rewrite(copy, image_size=128), ('weak', '128')),
-    (without('strong'), ('strong',)), (without('reward'), ('reward',))])
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (lambda copy: (copy / 'edge.onnx').unlink(), ('edge.onnx', 'restore')),
+        (
+            lambda copy: (copy / 'weak.onnx').write_bytes(
+                (copy / 'weak.onnx').read_bytes() + b'x'
+            ),
+            ('weak.onnx', 'SHA-256'),
+        ),
+        (lambda copy: (copy / 'manifest.json').unlink(), ('manifest.json',)),
+        (lambda copy: rewrite(copy, labels=[*LABELS, 'violet']), ('weak', '3 labels')),
+        (lambda copy: rewrite(copy, image_size=128), ('weak', '128')),
+        (without('strong'), ('strong',)),
+        (without('reward'), ('reward',)),
+    ],
+)
 def test_what_is_missing_or_changed_is_refused_by_name(models, tmp_path, capsys, change, words):
     copy = damaged(models, tmp_path, change)
     for out in ('out', 'out.zip'):
@@ -229,10 +249,14 @@ def test_nothing_is_overwritten(models, tmp_path, capsys):
     assert archive.read_bytes() == before
 
 
-@pytest.mark.parametrize('names, words', [
-    (['a/weak.onnx'], ('0 manifest.json',)),
-    (['a/manifest.json', 'b/manifest.json'], ('2 manifest.json',)),
-    (['manifest.json', '../evil.txt'], ('outside',))])
+@pytest.mark.parametrize(
+    'names, words',
+    [
+        (['a/weak.onnx'], ('0 manifest.json',)),
+        (['a/manifest.json', 'b/manifest.json'], ('2 manifest.json',)),
+        (['manifest.json', '../evil.txt'], ('outside',)),
+    ],
+)
 def test_archives_that_are_none_of_ours_are_refused(tmp_path, capsys, names, words):
     with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as archive:
         for name in names:
@@ -261,6 +285,7 @@ def test_files_of_other_roles_go_along_and_are_checked_too(models, tmp_path, cap
 
 # The command ----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('command', ['collect', 'train', 'evaluate', 'export'])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as end:
@@ -270,11 +295,17 @@ def test_every_command_explains_itself(command, capsys):
 
 
 def test_training_without_torch_says_what_to_install(tmp_path):
-    block = ('import sys; sys.modules["torch"] = None; from stl_conveyor.cli.main import main; '
-             'sys.exit(main(["train", ".", "--out", "x"]))')
-    done = subprocess.run([sys.executable, '-c', block], cwd=tmp_path, capture_output=True,
-                          text=True, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
-                              [str(ROOT), *sys.path])})
+    block = (
+        'import sys; sys.modules["torch"] = None; from stl_conveyor.cli.main import main; '
+        'sys.exit(main(["train", ".", "--out", "x"]))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', block],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])},
+    )
     assert done.returncode == 2, done.stderr
     assert 'pip install torch' in done.stderr and 'Traceback' not in done.stderr
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How commands end, and what only some of them need."""
+
 from __future__ import annotations
 
 import sys
@@ -15,12 +16,20 @@ def raising(error):
     raise error
 
 
-@pytest.mark.parametrize('work, code, said', [
-    (lambda: None, 0, ''), (lambda: 1, 1, ''),
-    (lambda: raising(ConfigError('no oven')), 2, 'bake: no oven\n'),
-    (lambda: raising(FileNotFoundError(2, 'No such file', '/x')), 2,
-     "bake: [Errno 2] No such file: '/x'\n"),
-    (lambda: raising(KeyboardInterrupt), 130, '\nstopped\n')])
+@pytest.mark.parametrize(
+    'work, code, said',
+    [
+        (lambda: None, 0, ''),
+        (lambda: 1, 1, ''),
+        (lambda: raising(ConfigError('no oven')), 2, 'bake: no oven\n'),
+        (
+            lambda: raising(FileNotFoundError(2, 'No such file', '/x')),
+            2,
+            "bake: [Errno 2] No such file: '/x'\n",
+        ),
+        (lambda: raising(KeyboardInterrupt), 130, '\nstopped\n'),
+    ],
+)
 def test_a_command_ends_with_its_code_and_says_why(work, code, said, capsys):
     assert exit_code('bake', work) == code
     assert capsys.readouterr().err == said

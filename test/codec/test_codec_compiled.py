@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The compiled inner loops make and read the same bytes as the Python code."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +14,8 @@ from stl_conveyor.codec.entropy import GroupCoder, has_extension
 from stl_conveyor.errors import BadPacket
 
 pytestmark = pytest.mark.skipif(
-    not has_extension(), reason='the compiled inner loops are not built here')
+    not has_extension(), reason='the compiled inner loops are not built here'
+)
 RELAXED = settings(deadline=None, max_examples=30)
 
 
@@ -39,8 +41,13 @@ def decoded(coder, *arguments):
 
 
 @RELAXED
-@given(seed=st.integers(0, 2 ** 31), scale=st.floats(.05, 90), where=st.floats(0, .99),
-       limit=st.integers(-5, 3000), has_side=st.booleans())
+@given(
+    seed=st.integers(0, 2**31),
+    scale=st.floats(0.05, 90),
+    where=st.floats(0, 0.99),
+    limit=st.integers(-5, 3000),
+    has_side=st.booleans(),
+)
 def test_both_make_the_same_bytes_and_read_them(coders, seed, scale, where, limit, has_side):
     spec = coders[0].spec
     first = int(where * where * spec.groups)
@@ -49,21 +56,25 @@ def test_both_make_the_same_bytes_and_read_them(coders, seed, scale, where, limi
     sent = integers(spec, seed, scale)
     bodies = [coder.stream(sent).encode(first, limit, side) for coder in coders]
     assert bodies[0] == bodies[1]
-    found = [decoded(coder, first, bodies[0].groups, has_side, bodies[0].data)
-             for coder in coders]
+    found = [decoded(coder, first, bodies[0].groups, has_side, bodies[0].data) for coder in coders]
     assert found[0] == found[1]
     assert found[0][0] == (side.tolist() if has_side else None)
     assert len(found[0][1]) == spec.offsets[first + bodies[0].groups] - spec.offsets[first]
 
 
 @RELAXED
-@given(data=st.binary(max_size=200), where=st.floats(0, .99), groups=st.integers(0, 60),
-       has_side=st.booleans())
+@given(
+    data=st.binary(max_size=200),
+    where=st.floats(0, 0.99),
+    groups=st.integers(0, 60),
+    has_side=st.booleans(),
+)
 def test_both_read_the_same_from_any_bytes(coders, data, where, groups, has_side):
     first = int(where * coders[0].spec.groups)
     groups = min(groups, coders[0].spec.groups - first)
-    assert decoded(coders[0], first, groups, has_side, data) \
-        == decoded(coders[1], first, groups, has_side, data)
+    assert decoded(coders[0], first, groups, has_side, data) == decoded(
+        coders[1], first, groups, has_side, data
+    )
 
 
 def test_arrays_that_do_not_fit_are_refused(coders):

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The shipped codec on rendered items: more bytes, better answers."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -31,6 +32,7 @@ def folder():
 def items():
     mujoco = pytest.importorskip('mujoco', reason='rendering needs the extra [sim]')
     from stl_conveyor_lab.bench.codec.accuracy import rendered_items
+
     try:
         return rendered_items(300)
     except (ConveyorError, mujoco.FatalError) as error:
@@ -48,8 +50,9 @@ def sessions(folder, items):
             received = []
             for image, known in zip(items.images, local):
                 session = decoder.start()
-                for packet in encoder.encode(image, known if side else None,
-                                             max_bytes=budget).packets:
+                for packet in encoder.encode(
+                    image, known if side else None, max_bytes=budget
+                ).packets:
                     session.add(packet)
                 received.append(session)
             found[side, budget] = decoder.classify(received)
@@ -68,18 +71,18 @@ def loss(answers, items):
 @pytest.mark.parametrize('side', [False, True])
 def test_more_bytes_are_no_worse_on_average(sessions, items, side):
     losses = [loss(sessions[side, budget], items) for budget in BUDGETS]
-    assert losses[0] > losses[1] - .02 and losses[1] > losses[2] - .05
+    assert losses[0] > losses[1] - 0.02 and losses[1] > losses[2] - 0.05
     accuracy = [right(sessions[side, budget], items) for budget in BUDGETS]
     assert accuracy[-1] >= accuracy[0]
 
 
 def test_answers_are_near_the_strong_model_at_a_kilobyte(folder, sessions, items):
     strong = right(Classifier(folder.path('strong')).classify_batch(items.images), items)
-    assert right(sessions[True, 1024], items) >= strong - .06
+    assert right(sessions[True, 1024], items) >= strong - 0.06
 
 
 def test_side_information_never_leaves_it_below_the_local_model(folder, sessions, items):
     weak = right(Classifier(folder.path('weak')).classify_batch(items.images), items)
     for budget in BUDGETS:
-        assert right(sessions[True, budget], items) >= weak - .04
-        assert loss(sessions[True, budget], items) <= loss(sessions[False, budget], items) + .05
+        assert right(sessions[True, budget], items) >= weak - 0.04
+        assert loss(sessions[True, budget], items) <= loss(sessions[False, budget], items) + 0.05

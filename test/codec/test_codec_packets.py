@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Packets of the codec: prefixes, subsets, budgets, damage, mismatch."""
+
 from __future__ import annotations
 
 import os
@@ -29,8 +30,9 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 
 LABELS = tuple(f'class_{k}' for k in range(7))
-RELAXED = settings(deadline=None, max_examples=40,
-                   suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +56,7 @@ def images():
 
 
 def local_probabilities(seed):
-    return np.random.default_rng(seed).dirichlet(np.full(len(LABELS), .3)).astype(np.float32)
+    return np.random.default_rng(seed).dirichlet(np.full(len(LABELS), 0.3)).astype(np.float32)
 
 
 def session_of(decoder, packets):
@@ -72,7 +74,8 @@ def assert_distribution(probabilities):
 @RELAXED
 @given(data=st.data(), seed=st.integers(0, 1000), size=st.integers(24, 300))
 def test_any_subset_in_any_order_decodes_to_the_same_as_sorted(
-        encoder, decoder, images, data, seed, size):
+    encoder, decoder, images, data, seed, size
+):
     item = encoder.encode(images[0][seed % 12], local_probabilities(seed), packet_bytes=size)
     subset = data.draw(st.lists(st.sampled_from(item.packets), unique=True))
     ordered = [p for p in item.packets if p in subset]
@@ -85,11 +88,20 @@ def test_any_subset_in_any_order_decodes_to_the_same_as_sorted(
 
 
 @RELAXED
-@given(seed=st.integers(0, 1000), first=st.integers(16, 200), size=st.integers(16, 400),
-       budget=st.integers(0, 1500))
+@given(
+    seed=st.integers(0, 1000),
+    first=st.integers(16, 200),
+    size=st.integers(16, 400),
+    budget=st.integers(0, 1500),
+)
 def test_budgets_hold_and_are_used(encoder, images, seed, first, size, budget):
-    item = encoder.encode(images[0][seed % 12], local_probabilities(seed), packet_bytes=size,
-                          first_packet_bytes=first, max_bytes=budget)
+    item = encoder.encode(
+        images[0][seed % 12],
+        local_probabilities(seed),
+        packet_bytes=size,
+        first_packet_bytes=first,
+        max_bytes=budget,
+    )
     assert item.total_bytes <= budget
     assert all(len(p) <= (size if k else first) for k, p in enumerate(item.packets))
     if not item.complete and size >= 64 and first >= 64:
@@ -106,14 +118,15 @@ def test_everything_sent_gives_back_every_integer(encoder, decoder, images, seed
     sent = split_planes(encoder.quantise(image))
     session = session_of(decoder, item.packets)
     step = spec.plane_step[:, -1]
-    error = np.abs(session.latents().reshape(spec.channels, -1) / step[:, None]
-                   - join_planes(sent)[-1])
+    error = np.abs(
+        session.latents().reshape(spec.channels, -1) / step[:, None] - join_planes(sent)[-1]
+    )
     complete = np.zeros(error.shape, bool)
     last = np.isin(np.arange(spec.groups), np.flatnonzero(spec.group_plane == 3))
     for group in np.flatnonzero(last & (spec.chain_start >= 0)):
         complete[spec.group_channel[group], spec.positions[spec.group_region[group]]] = True
     assert complete.any()
-    assert error[complete].max() <= .5
+    assert error[complete].max() <= 0.5
 
 
 def test_lost_packet_leaves_the_others_as_they_were(encoder, decoder, images):
@@ -121,7 +134,7 @@ def test_lost_packet_leaves_the_others_as_they_were(encoder, decoder, images):
     whole = session_of(decoder, item.packets)
     assert len(item.packets) > 4
     for lost in range(len(item.packets)):
-        rest = session_of(decoder, item.packets[:lost] + item.packets[lost + 1:])
+        rest = session_of(decoder, item.packets[:lost] + item.packets[lost + 1 :])
         alone = session_of(decoder, [item.packets[lost]])
         assert np.array_equal(rest._known | alone._known, whole._known)
         assert not (rest._known & alone._known).any()
@@ -142,12 +155,14 @@ def test_encoding_and_decoding_are_deterministic(folder, images):
 @RELAXED
 @given(seed=st.integers(0, 1000), strength=st.sampled_from([1e-6, 1e-4, 1e-2]))
 def test_rounding_of_the_transform_cannot_put_the_decoder_out_of_step(
-        folder, decoder, images, seed, strength):
+    folder, decoder, images, seed, strength
+):
     encoder = Encoder(folder)
     shape = encoder.spec.analysis.shape
     noise = 1 + strength * np.random.default_rng(seed).standard_normal(shape)
     encoder._transform = PatchTransform(
-        replace(encoder.spec, analysis=(encoder.spec.analysis * noise).astype(np.float32)))
+        replace(encoder.spec, analysis=(encoder.spec.analysis * noise).astype(np.float32))
+    )
     item = encoder.encode(images[0][seed % 12], packet_bytes=300, max_bytes=1200)
     sent = split_planes(encoder.quantise(images[0][seed % 12]))
     session = session_of(decoder, item.packets)
@@ -172,14 +187,28 @@ np.savez(sys.argv[3], sent=split_planes(encoder.quantise(image)),
 
 @pytest.mark.parametrize('threads', [1, 3])
 def test_streams_of_a_process_with_other_threads_decode_here(
-        folder, decoder, images, tmp_path, threads):
+    folder, decoder, images, tmp_path, threads
+):
     np.save(tmp_path / 'image.npy', images[0][5])
     count = str(threads)
     subprocess.run(
-        [sys.executable, '-c', ELSEWHERE, folder.path('encoder').parent, tmp_path / 'image.npy',
-         tmp_path / 'out.npz'], check=True, timeout=120,
-        env={**os.environ, 'OMP_NUM_THREADS': count, 'OPENBLAS_NUM_THREADS': count,
-             'PYTHONPATH': os.pathsep.join(sys.path)})
+        [
+            sys.executable,
+            '-c',
+            ELSEWHERE,
+            folder.path('encoder').parent,
+            tmp_path / 'image.npy',
+            tmp_path / 'out.npz',
+        ],
+        check=True,
+        timeout=120,
+        env={
+            **os.environ,
+            'OMP_NUM_THREADS': count,
+            'OPENBLAS_NUM_THREADS': count,
+            'PYTHONPATH': os.pathsep.join(sys.path),
+        },
+    )
     with np.load(tmp_path / 'out.npz') as found:
         packets = [found[f'packet_{k}'].tobytes() for k in range(len(found.files) - 1)]
         session = session_of(decoder, packets)
@@ -188,8 +217,10 @@ def test_streams_of_a_process_with_other_threads_decode_here(
 
 
 def test_batch_gives_the_answers_of_single_items(encoder, decoder, images):
-    sessions = [session_of(decoder, encoder.encode(image, max_bytes=100 * k).packets)
-                for k, image in enumerate(images[0])]
+    sessions = [
+        session_of(decoder, encoder.encode(image, max_bytes=100 * k).packets)
+        for k, image in enumerate(images[0])
+    ]
     batch = decoder.classify(sessions)
     single = np.concatenate([decoder.classify([s]) for s in sessions])
     assert np.allclose(batch, single, atol=1e-5)
@@ -201,7 +232,7 @@ def test_side_information_arrives_with_the_first_packet(encoder, decoder, images
     item = encoder.encode(images[0][0], probabilities)
     side = session_of(decoder, item.packets[:1]).side
     assert side.argmax() == probabilities.argmax()
-    assert np.abs(side - probabilities).max() < .12
+    assert np.abs(side - probabilities).max() < 0.12
     assert session_of(decoder, item.packets[1:]).side is None
     assert session_of(decoder, encoder.encode(images[0][0]).packets).side is None
 
@@ -215,13 +246,15 @@ def test_the_local_first_choice_stays_the_first(values):
     sent = side_probabilities(levels)
     error = np.log2(sent / sent.max()) - np.log2(values / values.max())
     # A quarter of an octave is half a step; the runner-up may be a whole step off.
-    assert np.all(error[levels < 15] <= .25 + 1e-6)
-    assert np.all(error[levels > 1] >= -.25 - 1e-6)
-    assert np.all(error[levels == 1] >= -.5 - 1e-6)
+    assert np.all(error[levels < 15] <= 0.25 + 1e-6)
+    assert np.all(error[levels > 1] >= -0.25 - 1e-6)
+    assert np.all(error[levels == 1] >= -0.5 - 1e-6)
 
 
-@pytest.mark.parametrize('probabilities', [np.zeros(7), np.full(7, np.nan), np.eye(7)[3],
-                                           np.full(7, np.inf), np.full(7, -1.)])
+@pytest.mark.parametrize(
+    'probabilities',
+    [np.zeros(7), np.full(7, np.nan), np.eye(7)[3], np.full(7, np.inf), np.full(7, -1.0)],
+)
 def test_odd_probabilities_do_no_harm(encoder, decoder, images, probabilities):
     session = session_of(decoder, encoder.encode(images[0][0], probabilities).packets)
     assert_distribution(decoder.classify([session]))
@@ -238,8 +271,12 @@ def test_random_bytes_are_refused(decoder, data):
 
 
 @settings(RELAXED, max_examples=200)
-@given(first=st.integers(0, 16383), groups=st.integers(0, 16383), side=st.booleans(),
-       body=st.binary(max_size=300))
+@given(
+    first=st.integers(0, 16383),
+    groups=st.integers(0, 16383),
+    side=st.booleans(),
+    body=st.binary(max_size=300),
+)
 def test_hostile_packets_with_a_right_check_do_no_harm(decoder, first, groups, side, body):
     session = decoder.start()
     packet = pack(Packet(side, first, groups, body), decoder.identity)
@@ -251,10 +288,15 @@ def test_hostile_packets_with_a_right_check_do_no_harm(decoder, first, groups, s
 
 
 @settings(RELAXED, max_examples=100)
-@given(seed=st.integers(0, 11), at=st.integers(0, 10_000), flip=st.integers(1, 255),
-       repair=st.booleans())
+@given(
+    seed=st.integers(0, 11),
+    at=st.integers(0, 10_000),
+    flip=st.integers(1, 255),
+    repair=st.booleans(),
+)
 def test_damaged_packets_are_refused_or_do_no_harm(
-        encoder, decoder, images, seed, at, flip, repair):
+    encoder, decoder, images, seed, at, flip, repair
+):
     packet = bytearray(encoder.encode(images[0][seed], local_probabilities(seed)).packets[0])
     packet[at % (len(packet) - 1)] ^= flip
     session = decoder.start()
@@ -271,8 +313,13 @@ def test_damaged_packets_are_refused_or_do_no_harm(
 
 
 @RELAXED
-@given(side=st.booleans(), first=st.integers(0, 16383), groups=st.integers(0, 16383),
-       body=st.binary(max_size=50), identity=st.integers(0, 2 ** 64 - 1))
+@given(
+    side=st.booleans(),
+    first=st.integers(0, 16383),
+    groups=st.integers(0, 16383),
+    body=st.binary(max_size=50),
+    identity=st.integers(0, 2**64 - 1),
+)
 def test_frame_round_trip(side, first, groups, body, identity):
     packet = Packet(side, first, groups, body)
     assert unpack(pack(packet, identity), identity) == packet
@@ -295,9 +342,14 @@ def test_another_wire_format_is_refused(encoder, decoder, images):
         decoder.start().add(bytes(packet))
 
 
-@pytest.mark.parametrize('image', [
-    np.zeros((160, 159, 3), np.uint8), np.zeros((160, 160), np.uint8),
-    np.zeros((160, 160, 3), np.float32)])
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((160, 159, 3), np.uint8),
+        np.zeros((160, 160), np.uint8),
+        np.zeros((160, 160, 3), np.float32),
+    ],
+)
 def test_wrong_images_are_refused(encoder, image):
     with pytest.raises(BadImage, match='160'):
         encoder.encode(image)
@@ -310,6 +362,7 @@ def test_wrong_number_of_probabilities_is_refused(encoder, images):
 
 def test_a_file_that_is_no_codec_is_refused(tmp_path):
     from stl_conveyor.codec.spec import CodecSpec
+
     for content in (b'', b'PK\x03\x04 not really', b'\x93NUMPY'):
         (tmp_path / 'encoder.npz').write_bytes(content)
         with pytest.raises(ModelFileError, match='export it again'):
@@ -329,4 +382,4 @@ def test_bigger_budget_only_appends(encoder, images):
     probabilities = local_probabilities(2)
     small = encoder.encode(images[0][4], probabilities, packet_bytes=100, max_bytes=300)
     large = encoder.encode(images[0][4], probabilities, packet_bytes=100, max_bytes=500)
-    assert large.packets[:len(small.packets) - 1] == small.packets[:-1]
+    assert large.packets[: len(small.packets) - 1] == small.packets[:-1]

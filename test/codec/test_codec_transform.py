@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The device's transform: every kernel makes the same integers, near those of the real matrix."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -48,15 +49,18 @@ def drawn_image(spec, seed, kind):
 
 
 @RELAXED
-@given(seed=st.integers(0, 2 ** 31), kind=st.sampled_from(['noise', 'extreme', 'flat']),
-       share=st.floats(0, 1))
+@given(
+    seed=st.integers(0, 2**31),
+    kind=st.sampled_from(['noise', 'extreme', 'flat']),
+    share=st.floats(0, 1),
+)
 def test_every_kernel_makes_the_same_integers(spec, transforms, seed, kind, share):
     image = drawn_image(spec, seed, kind)
     channels = round(share * spec.channels)
     made = {name: found.quantise(image, channels) for name, found in transforms.items()}
     for name, integers in made.items():
         assert integers.dtype == np.int8
-        assert integers.shape == (spec.channels, spec.grid ** 2)
+        assert integers.shape == (spec.channels, spec.grid**2)
         assert np.array_equal(integers, made['numpy']), name
     assert not made['numpy'][spec.channel_order[channels:]].any()
     everything = transforms['numpy'].quantise(image)
@@ -65,10 +69,10 @@ def test_every_kernel_makes_the_same_integers(spec, transforms, seed, kind, shar
 
 
 def test_integers_are_those_of_the_real_matrix(spec, transforms):
-    images = tiny_images(8, 3, seed=5)[0][:, :spec.image_size, :spec.image_size]
+    images = tiny_images(8, 3, seed=5)[0][:, : spec.image_size, : spec.image_size]
     weights, scale = device_analysis(spec)
     assert np.abs(weights).max() == 127
-    assert np.abs(weights * scale - spec.analysis).max() <= .501 * scale.max()
+    assert np.abs(weights * scale - spec.analysis).max() <= 0.501 * scale.max()
     values = transform(images, spec.mean, spec.analysis, spec.patch) - spec.offset
     for channel, matrix in enumerate(spec.spatial):
         values[:, channel] = values[:, channel] @ matrix.T
@@ -77,39 +81,61 @@ def test_integers_are_those_of_the_real_matrix(spec, transforms):
         found = next(iter(transforms.values())).quantise(image)
         # The coarsest plane, which is sent first, has steps of 27 of these.
         assert np.abs(found - expected).max() <= 9
-        assert np.abs(found - expected).mean() < .6
+        assert np.abs(found - expected).mean() < 0.6
 
 
 def test_images_of_another_size_or_type_are_refused(spec, transforms):
     size = spec.image_size
     for transform_of in transforms.values():
-        for image in (np.zeros((size, size + 1, 3), np.uint8), np.zeros((size, size, 3)),
-                      np.zeros((size, size), np.uint8)):
+        for image in (
+            np.zeros((size, size + 1, 3), np.uint8),
+            np.zeros((size, size, 3)),
+            np.zeros((size, size), np.uint8),
+        ):
             with pytest.raises(BadImage, match='crop and resize it first'):
                 transform_of.quantise(image)
         # A view that is not contiguous is as good as a copy of it.
         image = drawn_image(spec, 1, 'noise')
-        assert np.array_equal(transform_of.quantise(image[:, ::-1]),
-                              transform_of.quantise(image[:, ::-1].copy()))
+        assert np.array_equal(
+            transform_of.quantise(image[:, ::-1]), transform_of.quantise(image[:, ::-1].copy())
+        )
 
 
 @pytest.mark.skipif(not available_kernels(), reason='the compiled transform is not built here')
 def test_arrays_that_do_not_fit_are_refused(spec):
     from stl_conveyor import _transform
-    good = [spec.channels, spec.grid, spec.patch, len(spec.spatial),
-            np.ascontiguousarray(device_analysis(spec)[0]),
-            np.zeros(spec.channels, np.float32),
-            np.zeros((spec.channels, spec.grid ** 2), np.float32),
-            np.arange(spec.channels, dtype=np.int16),
-            np.ascontiguousarray(spec.spatial, np.float32), None]
+
+    good = [
+        spec.channels,
+        spec.grid,
+        spec.patch,
+        len(spec.spatial),
+        np.ascontiguousarray(device_analysis(spec)[0]),
+        np.zeros(spec.channels, np.float32),
+        np.zeros((spec.channels, spec.grid**2), np.float32),
+        np.arange(spec.channels, dtype=np.int16),
+        np.ascontiguousarray(spec.spatial, np.float32),
+        None,
+    ]
     whole = _transform.Transform(*good)
-    for place, wrong in ((0, spec.channels + 1), (1, 0), (2, spec.patch * 2), (3, -1),
-                         (4, b'short'), (7, np.full(spec.channels, spec.channels, np.int16)),
-                         (9, 'abacus')):
+    for place, wrong in (
+        (0, spec.channels + 1),
+        (1, 0),
+        (2, spec.patch * 2),
+        (3, -1),
+        (4, b'short'),
+        (7, np.full(spec.channels, spec.channels, np.int16)),
+        (9, 'abacus'),
+    ):
         with pytest.raises(ValueError):
-            _transform.Transform(*good[:place], wrong, *good[place + 1:])
-    image = bytes(3 * spec.image_size ** 2)
-    for arguments in ((image[1:], 1, 94), (image, -1, 94), (image, spec.channels + 1, 94),
-                      (image, 1, 0), (image, 1, 128)):
+            _transform.Transform(*good[:place], wrong, *good[place + 1 :])
+    image = bytes(3 * spec.image_size**2)
+    for arguments in (
+        (image[1:], 1, 94),
+        (image, -1, 94),
+        (image, spec.channels + 1, 94),
+        (image, 1, 0),
+        (image, 1, 128),
+    ):
         with pytest.raises(ValueError):
             whole.quantise(*arguments)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The Fast DDS profiles for Wi-Fi are valid, and two processes find each other with them."""
+
 from __future__ import annotations
 
 import os
@@ -43,7 +44,8 @@ print(len(heard))
 def test_the_shipped_profile_is_what_is_generated(path):
     role = path.stem.removeprefix('fastdds_')
     assert path.read_text(encoding='utf-8') == profile_xml(role), (
-        f'run: python -m stl_conveyor.deploy.fastdds_profiles {role} > config/{path.name}')
+        f'run: python -m stl_conveyor.deploy.fastdds_profiles {role} > config/{path.name}'
+    )
 
 
 def test_both_sides_differ_in_the_peer_alone():
@@ -55,6 +57,7 @@ def test_both_sides_differ_in_the_peer_alone():
         next(tree.iter(f'{DDS}participant')).attrib.pop('profile_name')
         text = ''.join(ElementTree.tostring(tree, encoding='unicode').split())
         return text, addresses
+
     (device, device_peers), (edge, edge_peers) = content(DEVICE), content(EDGE)
     assert device == edge
     assert device_peers == ['127.0.0.1', '${EDGE_ADDRESS}'] and edge_peers == ['127.0.0.1']
@@ -69,8 +72,13 @@ def test_two_processes_find_each_other():
         pytest.skip('the profiles are for Fast DDS')
     shared = {**own_environment(), 'EDGE_ADDRESS': '127.0.0.1'}
     processes = [
-        subprocess.Popen([sys.executable, '-c', TALK, side, other], text=True,
-                         env={**shared, **environment(path)}, stdout=subprocess.PIPE)
-        for side, other, path in (('device', 'edge', DEVICE), ('edge', 'device', EDGE))]
+        subprocess.Popen(
+            [sys.executable, '-c', TALK, side, other],
+            text=True,
+            env={**shared, **environment(path)},
+            stdout=subprocess.PIPE,
+        )
+        for side, other, path in (('device', 'edge', DEVICE), ('edge', 'device', EDGE))
+    ]
     heard = [int(process.communicate(timeout=60)[0]) for process in processes]
     assert min(heard) > 2, heard

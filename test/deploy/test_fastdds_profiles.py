@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fast DDS profiles: valid, and each knows of the other side what it must and no more."""
+
 from __future__ import annotations
 
 import os
@@ -28,13 +29,15 @@ DDS = '{http://www.eprosima.com}'
 def peers(text):
     """Return (address, port or None) of every initial peer."""
     found = ElementTree.fromstring(text).iter(f'{DDS}initialPeersList')
-    return [(udp.findtext(f'{DDS}address'), udp.findtext(f'{DDS}port'))
-            for entry in found for udp in entry.iter(f'{DDS}udpv4')]
+    return [
+        (udp.findtext(f'{DDS}address'), udp.findtext(f'{DDS}port'))
+        for entry in found
+        for udp in entry.iter(f'{DDS}udpv4')
+    ]
 
 
 def profile(role, **options):
-    return profile_xml(
-        role, **({'peer': '192.0.2.7'} if role in GATEWAYS else {}), **options)
+    return profile_xml(role, **({'peer': '192.0.2.7'} if role in GATEWAYS else {}), **options)
 
 
 def test_ports_follow_rtps():
@@ -71,35 +74,55 @@ def test_a_device_is_told_of_the_edge_by_an_address_or_by_its_environment():
 
 @pytest.mark.parametrize('role', ROLES)
 def test_profiles_are_valid(role, tmp_path):
-    schema = next((path for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
-                   for path in [Path(prefix) / 'share/fastdds/fastdds_profiles.xsd']
-                   if path.is_file()), None)
+    schema = next(
+        (
+            path
+            for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+            for path in [Path(prefix) / 'share/fastdds/fastdds_profiles.xsd']
+            if path.is_file()
+        ),
+        None,
+    )
     if schema is None or not shutil.which('xmllint'):
         pytest.skip('needs xmllint and the schema that comes with Fast DDS 3')
     path = tmp_path / 'profile.xml'
     path.write_text(profile(role), encoding='utf-8')
-    done = subprocess.run(['xmllint', '--noout', '--schema', str(schema), str(path)],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ['xmllint', '--noout', '--schema', str(schema), str(path)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize('options, named', [
-    ({'role': 'lan'}, 'lan'), ({'role': 'local', 'domain': 233}, '233'),
-    ({'role': 'uplink'}, "peer ''"), ({'role': 'downlink', 'peer': 'edge.local'}, 'edge.local'),
-    ({'role': 'uplink', 'peer': '192.0.2.7', 'number': 20}, 'gateway 20')])
+@pytest.mark.parametrize(
+    'options, named',
+    [
+        ({'role': 'lan'}, 'lan'),
+        ({'role': 'local', 'domain': 233}, '233'),
+        ({'role': 'uplink'}, "peer ''"),
+        ({'role': 'downlink', 'peer': 'edge.local'}, 'edge.local'),
+        ({'role': 'uplink', 'peer': '192.0.2.7', 'number': 20}, 'gateway 20'),
+    ],
+)
 def test_what_cannot_be_is_refused_by_name(options, named):
     with pytest.raises(ConfigError, match=named):
         profile_xml(**options)
 
 
-@pytest.mark.parametrize('distro, variable', [
-    ('jazzy', 'FASTRTPS_DEFAULT_PROFILES_FILE'), ('kilted', 'FASTDDS_DEFAULT_PROFILES_FILE'),
-    ('lyrical', 'FASTDDS_DEFAULT_PROFILES_FILE')])
+@pytest.mark.parametrize(
+    'distro, variable',
+    [
+        ('jazzy', 'FASTRTPS_DEFAULT_PROFILES_FILE'),
+        ('kilted', 'FASTDDS_DEFAULT_PROFILES_FILE'),
+        ('lyrical', 'FASTDDS_DEFAULT_PROFILES_FILE'),
+    ],
+)
 def test_the_variable_is_the_one_that_the_distribution_reads(monkeypatch, distro, variable):
     monkeypatch.setenv('ROS_DISTRO', distro)
     assert environment(Path('/x.xml')) == {
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT', 'ROS_STATIC_PEERS': '',
-        variable: '/x.xml'}
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT',
+        'ROS_STATIC_PEERS': '',
+        variable: '/x.xml',
+    }
 
 
 def test_the_command_prints_a_profile_or_says_why_not(capsys):

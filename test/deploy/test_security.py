@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The SROS2 policies are generated, committed as generated, and allow what the wiring needs."""
+
 from __future__ import annotations
 
 import ast
@@ -35,7 +36,8 @@ def allowed(text):
 def test_the_committed_policy_is_what_is_generated(name):
     committed = (ROOT / 'security' / f'{name}.policy.xml').read_text(encoding='utf-8')
     assert committed == policy(WIRINGS[name]), (
-        f'run: python -m stl_conveyor.deploy.security {name} > security/{name}.policy.xml')
+        f'run: python -m stl_conveyor.deploy.security {name} > security/{name}.policy.xml'
+    )
 
 
 @pytest.mark.parametrize('name', WIRINGS)
@@ -49,9 +51,12 @@ def test_what_one_node_of_ours_publishes_for_another_is_allowed_at_both_ends(nam
     wiring = WIRINGS[name]
     rules = allowed(policy(wiring))
     for topic in topics.TOPICS:
-        ends = [(node, use) for use, nodes in (
-            ('publish', topic.publishers), ('subscribe', topic.subscribers))
-            for node in nodes if node in wiring.nodes]
+        ends = [
+            (node, use)
+            for use, nodes in (('publish', topic.publishers), ('subscribe', topic.subscribers))
+            for node in nodes
+            if node in wiring.nodes
+        ]
         if len({use for _, use in ends}) < 2 or topic.of_parts:
             continue
         names = [rules[f'/{node}'][use] for node, use in ends]
@@ -83,7 +88,9 @@ def test_every_service_that_code_of_ours_calls_is_listed():
     for path in (ROOT / 'stl_conveyor' / 'nodes').rglob('*.py'):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') in (
-                    'create_client', 'create_service'):
+                'create_client',
+                'create_service',
+            ):
                 assert node.func.attr == 'create_client', f'{path}: list what it serves, too'
                 called.add(node.args[1].value)
     assert called == set(topics.CALLS)
@@ -101,7 +108,10 @@ def test_a_namespace_moves_what_is_relative():
     camera = rules['/cell_1/camera']
     assert {'/cell_1/capture', '/cell_1/camera/transition_event'} <= camera['publish']
     assert {name for name in camera['publish'] if not name.startswith('/cell_1/')} == {
-        '/diagnostics', '/parameter_events', '/rosout'}
+        '/diagnostics',
+        '/parameter_events',
+        '/rosout',
+    }
     assert '/cell_1/camera/set_parameters' in camera['reply']
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the pages for a real cell say is so: pins, commands, files, and the service."""
+
 from __future__ import annotations
 
 import re
@@ -32,8 +33,11 @@ def test_wiring_table_has_the_default_pins():
         told.setdefault(parameter, []).append(int(bcm))
     actuator, camera = node_parameters('actuator', None), node_parameters('camera', None)
     assert told == {
-        'gpio_pins': actuator['gpio_pins'], 'gpio_feedback_pins': actuator['gpio_feedback_pins'],
-        'beam_pin': [camera['beam_pin']], 'encoder_pins': camera['encoder_pins']}
+        'gpio_pins': actuator['gpio_pins'],
+        'gpio_feedback_pins': actuator['gpio_feedback_pins'],
+        'beam_pin': [camera['beam_pin']],
+        'encoder_pins': camera['encoder_pins'],
+    }
 
 
 def test_every_parameter_that_is_named_exists():
@@ -54,8 +58,9 @@ def test_commands_of_the_pages_are_understood():
 
 def test_files_that_are_named_exist():
     for page in PAGES:
-        for name in re.findall(r'`((?:config|test|systemd)/[\w./-]+)`',
-                               page.read_text(encoding='utf-8')):
+        for name in re.findall(
+            r'`((?:config|test|systemd)/[\w./-]+)`', page.read_text(encoding='utf-8')
+        ):
             assert (ROOT / name).is_file(), f'{page.name}: {name}'
         for link in re.findall(r'\]\((\w+\.md)\)', page.read_text(encoding='utf-8')):
             assert (ROOT / 'docs' / link).is_file(), f'{page.name}: {link}'
@@ -75,7 +80,8 @@ def test_service_is_valid():
     if not shutil.which('systemd-analyze'):
         pytest.skip('systemd-analyze is not installed')
     done = subprocess.run(
-        ['systemd-analyze', 'verify', str(SERVICE)], capture_output=True, text=True)
+        ['systemd-analyze', 'verify', str(SERVICE)], capture_output=True, text=True
+    )
     ours = [line for line in done.stderr.splitlines() if SERVICE.stem in line]
     if done.returncode and not ours:
         pytest.skip(f'systemd-analyze cannot work here: {done.stderr.strip()[:200]}')

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Diverters, light barrier and encoder on the mock pins of gpiozero."""
+
 from __future__ import annotations
 
 import sys
@@ -31,8 +32,10 @@ class Reports:
     def __init__(self):
         self.confirmed, self.failed, self.connected = [], [], []
         self.events = DiverterEvents(
-            lambda *a: self.confirmed.append(a), lambda *a: self.failed.append(a),
-            self.connected.append)
+            lambda *a: self.confirmed.append(a),
+            lambda *a: self.failed.append(a),
+            self.connected.append,
+        )
 
 
 def test_stroke_is_confirmed_by_the_end_switch_and_not_before(pins):
@@ -42,7 +45,7 @@ def test_stroke_is_confirmed_by_the_end_switch_and_not_before(pins):
     assert not output.state and diverters.is_out('A') is False
     diverters.extend('A', 1)
     assert output.state and reports.confirmed == []
-    switch.drive_low()                      # a switch to ground
+    switch.drive_low()  # a switch to ground
     assert reports.confirmed == [('A', None)] and diverters.is_out('A')
     diverters.retract('A')
     switch.drive_high()
@@ -98,10 +101,10 @@ def test_missing_library_is_named(monkeypatch):
 def test_beam_tells_when_it_is_broken_and_free_again(pins, broken_high):
     now, changes = [100], []
     pin = pins.pin(23)
-    beam = GpioBreakBeam(
-        23, lambda *a: changes.append(a), lambda: now[0], broken_high=broken_high)
-    breaks, frees = ((pin.drive_high, pin.drive_low) if broken_high
-                     else (pin.drive_low, pin.drive_high))
+    beam = GpioBreakBeam(23, lambda *a: changes.append(a), lambda: now[0], broken_high=broken_high)
+    breaks, frees = (
+        (pin.drive_high, pin.drive_low) if broken_high else (pin.drive_low, pin.drive_high)
+    )
     now[0] = 1000
     breaks()
     assert beam.is_broken and changes == [(True, 1000)]

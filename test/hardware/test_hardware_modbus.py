@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Diverters behind a PLC: pymodbus's own server that works, dies, comes back and is slow."""
+
 from __future__ import annotations
 
 import sys
@@ -36,13 +37,16 @@ class Reports:
                 with self._changed:
                     self.seen.append((kind, *values))
                     self._changed.notify_all()
+
             return call
+
         self.events = DiverterEvents(note('confirmed'), note('failed'), note('connected'))
 
     def wait(self, predicate, timeout=5.0):
         with self._changed:
             found = self._changed.wait_for(
-                lambda: next((e for e in self.seen if predicate(e)), None), timeout)
+                lambda: next((e for e in self.seen if predicate(e)), None), timeout
+            )
             assert found, f'not in {timeout} s; heard {self.seen}'
             return found
 
@@ -55,8 +59,13 @@ def plc():
 
 
 def connect(plc, reports, lanes=COILS, **changes):
-    diverters = ModbusDiverters(lanes, reports.events, host='127.0.0.1', port=plc.port, **{
-        'timeout': 0.2, 'confirm_time': 0.3, 'idle_period': 0.1, **changes})
+    diverters = ModbusDiverters(
+        lanes,
+        reports.events,
+        host='127.0.0.1',
+        port=plc.port,
+        **{'timeout': 0.2, 'confirm_time': 0.3, 'idle_period': 0.1, **changes},
+    )
     reports.wait(lambda e: e == ('connected', None))
     return diverters
 
@@ -70,7 +79,7 @@ def test_coil_is_set_confirmed_by_the_end_switch_and_cleared(plc):
     reports.wait(lambda e: e == ('confirmed', 'A', 1))
     assert plc.coils[0]
     diverters.retract('A')
-    diverters.extend('C', 2)                    # without an end switch: the coil is read back
+    diverters.extend('C', 2)  # without an end switch: the coil is read back
     reports.wait(lambda e: e == ('confirmed', 'C', 2))
     assert not plc.coils[0] and plc.coils[2]
     diverters.close()
@@ -109,7 +118,7 @@ def test_diverter_that_does_not_move_is_not_confirmed(plc):
     given_up = time.monotonic() + 0.5
     while plc.reads.get(timeout=5.0) < given_up:
         pass
-    plc.working = True      # too late for A
+    plc.working = True  # too late for A
     diverters.extend('B', 2)
     reports.wait(lambda e: e == ('confirmed', 'B', 2))
     assert [e for e in reports.seen if e[0] == 'confirmed'] == [('confirmed', 'B', 2)]
@@ -153,7 +162,8 @@ def test_slow_plc_fails_the_command_and_drops_what_comes_too_late(plc):
 def test_refused_address_is_named(plc):
     reports = Reports()
     diverters = ModbusDiverters(
-        {'A': ModbusLane(5000, 0)}, reports.events, host='127.0.0.1', port=plc.port)
+        {'A': ModbusLane(5000, 0)}, reports.events, host='127.0.0.1', port=plc.port
+    )
     reports.wait(lambda e: e[0] == 'connected' and 'refuses coil 5000' in e[1])
     with pytest.raises(HardwareError, match='refuses coil 5000'):
         diverters.extend('A', 1)

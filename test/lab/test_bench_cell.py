@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The statistics of the cell benchmark, against numbers worked out by hand and by brute force."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -45,12 +46,14 @@ def test_hindsight_is_the_best_of_all_choices(items):
     local, strong, offloaded = np.array(items).T
     best = max(
         np.where(np.isin(np.arange(len(local)), chosen), strong, local).mean()
-        for chosen in combinations(range(len(local)), int(offloaded.sum())))
+        for chosen in combinations(range(len(local)), int(offloaded.sum()))
+    )
     # a choice may leave an item out where the strong model would do harm
     assert hindsight_share(local, strong, offloaded) >= best
     gains = int((strong & ~local).sum())
     assert hindsight_share(local, strong, offloaded) == pytest.approx(
-        (local.sum() + min(gains, offloaded.sum())) / len(local))
+        (local.sum() + min(gains, offloaded.sum())) / len(local)
+    )
 
 
 def test_shares_have_wilsons_interval():
@@ -58,7 +61,9 @@ def test_shares_have_wilsons_interval():
     assert estimate.value == 0.8
     # (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) with z = 1.96
     assert (estimate.low, estimate.high) == (
-        pytest.approx(0.7112, abs=1e-4), pytest.approx(0.8666, abs=1e-4))
+        pytest.approx(0.7112, abs=1e-4),
+        pytest.approx(0.8666, abs=1e-4),
+    )
 
 
 def test_recovered_by_hand():
@@ -87,8 +92,15 @@ def test_rows_are_in_order():
     offloaded = ~local & (rng.random(400) < 0.7)
     ours = np.where(offloaded, strong, local)
     rows = sorting_rows(ItemOutcomes(local, ours, ours, strong, offloaded))
-    values = [rows[name].value for name in (
-        'local only', 'ours', 'hindsight, same number of items', 'strong on everything')]
+    values = [
+        rows[name].value
+        for name in (
+            'local only',
+            'ours',
+            'hindsight, same number of items',
+            'strong on everything',
+        )
+    ]
     assert values == sorted(values)
     assert rows['part of hindsight recovered'].value > 0.9
     assert all(e.low <= e.value <= e.high for e in rows.values())
@@ -100,11 +112,19 @@ def test_nothing_scored_is_nothing_measured():
 
 
 def test_everything_is_measured_and_written(tiny_models, tmp_path, capsys):
-    records = tuple(replace(
-        FULL, stamp_ns=k + 1, serial=k + 1, rest_lane='A' if k % 4 else 'B',
-        action=replace(FULL.action, lane='A' if k % 4 else 'B')) for k in range(12))
+    records = tuple(
+        replace(
+            FULL,
+            stamp_ns=k + 1,
+            serial=k + 1,
+            rest_lane='A' if k % 4 else 'B',
+            action=replace(FULL.action, lane='A' if k % 4 else 'B'),
+        )
+        for k in range(12)
+    )
     summary = summary_of(
-        records, latency_ms={'overhead': Quantiles.of([8.0, 9.0])}, slack_ms=slack_ms(records))
+        records, latency_ms={'overhead': Quantiles.of([8.0, 9.0])}, slack_ms=slack_ms(records)
+    )
     strong = {r.stamp_ns: ('hex_nut_m8', 0.9) for r in records}
     crops = {r.stamp_ns: image for r, image in zip(records, tiny_images(12, 16)[0])}
     result = RunResult(summary, records, crops, strong)

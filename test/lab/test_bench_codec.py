@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The codec's benchmark counts what it says it counts."""
+
 from __future__ import annotations
 
 import json
@@ -67,22 +68,24 @@ def references(tmp_path_factory, models):
 
 
 def test_no_answer_is_a_wrong_answer():
-    answers = np.array([[.9, .1], [np.nan, np.nan], [.2, .8], [.6, .4]], np.float32)
+    answers = np.array([[0.9, 0.1], [np.nan, np.nan], [0.2, 0.8], [0.6, 0.4]], np.float32)
     row = score('x', 10, 7.5, answers, np.array([0, 0, 1, 1]))
-    assert row.accuracy == .5 and row.low < .5 < row.high
-    assert row.top5 == .75 and row.top5_low < .75 < row.top5_high
-    assert row.overconfidence == pytest.approx((.9 + .8 + .6 - 2) / 4, abs=1e-3)
+    assert row.accuracy == 0.5 and row.low < 0.5 < row.high
+    assert row.top5 == 0.75 and row.top5_low < 0.75 < row.top5_high
+    assert row.overconfidence == pytest.approx((0.9 + 0.8 + 0.6 - 2) / 4, abs=1e-3)
     assert right_answers(answers, np.array([0, 0, 1, 1])).tolist() == [1, 0, 1, 0]
 
 
 def test_intervals_are_the_published_examples():
     # Newcombe, Statistics in Medicine 1998: single proportion, table I: 81 of 263.
-    assert wilson(81, 263) == pytest.approx((.2553, .3662), abs=2e-4)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=2e-4)
     # Paired differences, table II, method 10: 36, 12, 2, 0.
     a = np.repeat([True, True, False, False], (36, 12, 2, 0))
     b = np.repeat([True, False, True, False], (36, 12, 2, 0))
     found = paired('a', 'b', 1, a, b)
-    assert (found.difference, found.low, found.high) == pytest.approx((.2, .0569, .3404), abs=1e-4)
+    assert (found.difference, found.low, found.high) == pytest.approx(
+        (0.2, 0.0569, 0.3404), abs=1e-4
+    )
 
 
 def test_findings_say_by_how_much():
@@ -94,10 +97,10 @@ def test_findings_say_by_how_much():
     assert above_all('not below', [better, equal], -1e-9).met
     assert above_all('c', []).met is None
     row = score('x', 64, 60, np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0]))
-    high, low = reached('r', {64: row}, {64: .7, 128: .9}), reached('r', {64: row}, {64: .8})
+    high, low = reached('r', {64: row}, {64: 0.7, 128: 0.9}), reached('r', {64: row}, {64: 0.8})
     assert len(high) == 1 and high[0].met and not low[0].met and '-0.050' in low[0].seen
     rows = [replace(row, budget=n, accuracy=n / 1000) for n in (64, 512, 128)]
-    assert bytes_to_reach(rows, .1) == 128 and bytes_to_reach(rows, .9) is None
+    assert bytes_to_reach(rows, 0.1) == 128 and bytes_to_reach(rows, 0.9) is None
 
 
 def test_encodings_are_kept_and_new_sizes_added(tmp_path):
@@ -130,10 +133,10 @@ def test_answers_are_those_of_the_decoded_image(models, tmp_path):
 
 def test_budget_of_a_constant_link_is_exactly_what_arrives():
     settings = named_link('heavy')
-    for deadline, ready in ((300, 0.), (700, 12.5)):
+    for deadline, ready in ((300, 0.0), (700, 12.5)):
         size = byte_budget(settings, deadline, ready)
         assert delivered([size], lambda k: ready, settings, 0, deadline, 1) == 1
-        late = size + settings.jitter_ns * settings.bandwidth.rates[0] // (8 * 10 ** 9) + 1
+        late = size + settings.jitter_ns * settings.bandwidth.rates[0] // (8 * 10**9) + 1
         assert delivered([late], lambda k: ready, settings, 0, deadline, 1) == 0
     # 34.3 kbit/s for 297 ms less the overhead of one message.
     assert byte_budget(settings, 300, 0) == 34_300 * 297 // 8000 - 150
@@ -166,21 +169,22 @@ def test_sizes_are_chosen_on_the_other_half():
     right[:, 1] = np.arange(10) % 5 != 0
     small = Plan(500, [[500]] * 10, right)
     big = Plan(3000, [[3000]] * 10, np.stack([never[:, 0], np.ones(10, bool)], 1))
-    cells = deadline_cells(Sender('x', [small, big], lambda k: 1., False))
+    cells = deadline_cells(Sender('x', [small, big], lambda k: 1.0, False))
     late, soon = cells['heavy', 300], cells['none', 700]
-    assert late[0].accuracy == .8 and late[0].choices == (500, 500) and late[0].clairvoyant == .8
+    assert late[0].accuracy == 0.8 and late[0].choices == (500, 500) and late[0].clairvoyant == 0.8
     assert late[1].tolist() == right[:, 1].tolist() and late[0].mean_bytes == 500
     assert soon[0].accuracy == 1 and soon[0].choices == (3000, 3000)
     # Right on the even items only, the small size looks worst to the odd half's judge.
     right[:, 1] = np.arange(10) % 2 == 0
     middle = Plan(600, [[600]] * 10, np.stack([never[:, 0], np.arange(10) % 2 == 1], 1))
-    crossed = deadline_cells(Sender('x', [small, middle], lambda k: 1., False))['none', 700][0]
+    crossed = deadline_cells(Sender('x', [small, middle], lambda k: 1.0, False))['none', 700][0]
     assert crossed.accuracy == 0 and crossed.choices == (600, 500)
 
 
 def test_whole_benchmark_runs_and_adds_up(data, models, references, tmp_path, capsys):
-    result = bench_codec(models, data, tmp_path, images=8, sizes=(64, 512, 4096),
-                         references=references)
+    result = bench_codec(
+        models, data, tmp_path, images=8, sizes=(64, 512, 4096), references=references
+    )
     written = json.loads((tmp_path / 'codec.json').read_text())
     assert written == json.loads(json.dumps(result))
     for picture in ('codec.png', 'codec_deadlines.png'):
@@ -191,14 +195,18 @@ def test_whole_benchmark_runs_and_adds_up(data, models, references, tmp_path, ca
     for row in rows.values():
         assert row['mean_bytes'] <= row['budget']
     strong = result['originals'][0]['accuracy']
-    assert rows['this codec', 4096]['accuracy'] >= strong - .13
+    assert rows['this codec', 4096]['accuracy'] >= strong - 0.13
     assert rows['JPEG', 64]['accuracy'] == 0
     same = [rows[f'WebP 6, may downscale{kind}', 512]['accuracy'] for kind in ('', ', tuned')]
     assert same[0] == same[1]
-    difference = next(d for d in result['differences'] if d['budget'] == 512 and
-                      d['ours'] == 'this codec' and d['reference'] == 'ST')
+    difference = next(
+        d
+        for d in result['differences']
+        if d['budget'] == 512 and d['ours'] == 'this codec' and d['reference'] == 'ST'
+    )
     assert difference['difference'] == pytest.approx(
-        rows['this codec', 512]['accuracy'] - rows['ST', 512]['accuracy'], abs=1e-3)
+        rows['this codec', 512]['accuracy'] - rows['ST', 512]['accuracy'], abs=1e-3
+    )
     assert len(result['deadlines']) == 2
     for cells in result['deadlines'].values():
         assert len(cells) == 11 * 12
@@ -212,8 +220,18 @@ def test_whole_benchmark_runs_and_adds_up(data, models, references, tmp_path, ca
 
 
 def test_a_second_run_goes_on_from_the_first(data, models, tmp_path, capsys):
-    command = ['--out', tmp_path, '--data', data, '--models', models, '--images', 4,
-               '--only', 'jpeg']
+    command = [
+        '--out',
+        tmp_path,
+        '--data',
+        data,
+        '--models',
+        models,
+        '--images',
+        4,
+        '--only',
+        'jpeg',
+    ]
     assert main([*map(str, command)]) == 0
     first = json.loads((tmp_path / 'codec.json').read_text())
     assert 'JPEG: encoded 1/1 parts' in capsys.readouterr().out
@@ -244,6 +262,7 @@ def test_wrong_folders_and_slugs_are_refused(data, models, references, tmp_path,
 
 def test_images_named_by_index_are_read(models, tmp_path):
     from PIL import Image
+
     images, classes = tiny_images(3, 4, seed=3)
     for number, (image, label) in enumerate(zip(images, classes)):
         Image.fromarray(image).save(tmp_path / f'{label:04d}_n{number:08d}_thing.jpg', quality=95)
@@ -253,7 +272,7 @@ def test_images_named_by_index_are_read(models, tmp_path):
 
 def test_st_shape_is_that_of_the_paper():
     session = st_encoder_shape(224)
-    levels, = session.run(['levels'], {'image': np.zeros((1, 224, 224, 3), np.uint8)})
+    (levels,) = session.run(['levels'], {'image': np.zeros((1, 224, 224, 3), np.uint8)})
     assert levels.shape == (1, 10, 32, 32) and levels.dtype == np.uint8
 
 
@@ -263,6 +282,7 @@ def test_memory_is_that_of_a_fresh_process(models):
 
 def test_images_are_read_from_folders_and_tables(tmp_path):
     from PIL import Image
+
     images, classes = tiny_images(6, 2, seed=1)
     lines = []
     for number, (image, label) in enumerate(zip(images, classes)):

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark over a shaped link: the link itself, what is counted, and what is compared."""
+
 from __future__ import annotations
 
 import csv
@@ -49,23 +50,33 @@ def test_a_link_leaves_nothing_behind_and_the_host_as_it_is():
         with ShapedLink(52.0) as link:
             assert interfaces() == before
             assert len(holders()) == 2
-            inside = subprocess.run([*link.prefix(DEVICE), 'ls', '/sys/class/net', '/dev/shm'],
-                                    capture_output=True, text=True)
+            inside = subprocess.run(
+                [*link.prefix(DEVICE), 'ls', '/sys/class/net', '/dev/shm'],
+                capture_output=True,
+                text=True,
+            )
             assert inside.returncode == 0 and not Path('/dev/shm').samefile('/')
-            1 / 0
+            raise ZeroDivisionError
     assert interfaces() == before and holders() == []
 
 
 @needs_link
 def test_both_sides_have_nothing_in_common_but_the_link():
-    script = ('import os, socket, sys; print(sorted(n for _, n in socket.if_nameindex()), '
-              'os.listdir("/dev/shm")); open("/dev/shm/" + sys.argv[1], "w").close()')
+    script = (
+        'import os, socket, sys; print(sorted(n for _, n in socket.if_nameindex()), '
+        'os.listdir("/dev/shm")); open("/dev/shm/" + sys.argv[1], "w").close()'
+    )
     with ShapedLink(52.0) as link:
-        seen = [subprocess.run([*link.prefix(side), sys.executable, '-c', script, side],
-                               capture_output=True, text=True, check=True).stdout
-                for side in (DEVICE, EDGE, DEVICE)]
-    assert seen == ["['link0', 'lo'] []\n", "['link0', 'lo'] []\n",
-                    "['link0', 'lo'] ['device']\n"]
+        seen = [
+            subprocess.run(
+                [*link.prefix(side), sys.executable, '-c', script, side],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for side in (DEVICE, EDGE, DEVICE)
+        ]
+    assert seen == ["['link0', 'lo'] []\n", "['link0', 'lo'] []\n", "['link0', 'lo'] ['device']\n"]
 
 
 RECEIVE = """
@@ -92,11 +103,23 @@ def test_the_rate_is_what_was_asked_for():
     frames, after_burst, size = 15, 3, 500 + 42
     with ShapedLink(52.0) as link:
         receiver = subprocess.Popen(
-            [*link.prefix(EDGE), sys.executable, '-c', RECEIVE, ADDRESSES[EDGE], str(frames),
-             str(after_burst)], stdout=subprocess.PIPE, text=True)
+            [
+                *link.prefix(EDGE),
+                sys.executable,
+                '-c',
+                RECEIVE,
+                ADDRESSES[EDGE],
+                str(frames),
+                str(after_burst),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert receiver.stdout.readline() == 'ready\n'
-        subprocess.run([*link.prefix(DEVICE), sys.executable, '-c', SEND, ADDRESSES[EDGE],
-                        str(frames)], check=True)
+        subprocess.run(
+            [*link.prefix(DEVICE), sys.executable, '-c', SEND, ADDRESSES[EDGE], str(frames)],
+            check=True,
+        )
         seconds = float(receiver.communicate(timeout=20)[0])
         traffic, dropped = link.traffic(), link.dropped()
     measured = (frames - 1 - after_burst) * size * 8 / seconds / 1000
@@ -107,9 +130,11 @@ def test_the_rate_is_what_was_asked_for():
 
 @needs_link
 def test_namespaces_go_with_the_process_that_made_them():
-    script = ('import signal\nfrom stl_conveyor_lab.bench.network.shaped_link import ShapedLink\n'
-              'link = ShapedLink(52.0).__enter__()\n'
-              'print(*(h.pid for h in link._holders.values()), flush=True)\nsignal.pause()')
+    script = (
+        'import signal\nfrom stl_conveyor_lab.bench.network.shaped_link import ShapedLink\n'
+        'link = ShapedLink(52.0).__enter__()\n'
+        'print(*(h.pid for h in link._holders.values()), flush=True)\nsignal.pause()'
+    )
     process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
     pids = process.stdout.readline().split()
     assert len(pids) == 2 and all(Path(f'/proc/{pid}/ns/net').exists() for pid in pids)
@@ -133,6 +158,7 @@ def test_what_is_missing_is_said(monkeypatch):
 
     def refuse(self):
         raise MissingDependency('`tc qdisc add` failed: unknown qdisc')
+
     monkeypatch.setattr(shaped_link.ShapedLink, '__enter__', refuse)
     assert 'unknown qdisc' in shaped_link.why_no_link()
 
@@ -155,20 +181,28 @@ def write_run(folder, correct, slack=0.04, **summary):
         writer.writerow(['serial', 'correct', 'slack_s', 'outcome_source'])
         for serial, right in enumerate(correct, 1):
             writer.writerow([serial, int(right), slack, 'edge' if serial % 2 else 'local'])
-        writer.writerow([0, 0, '', ''])   # a capture without an item
-    (folder / 'summary.json').write_text(json.dumps(
-        {'offloaded': 3, 'missed_deadlines': 0, 'unacted': 0, **summary}))
+        writer.writerow([0, 0, '', ''])  # a capture without an item
+    (folder / 'summary.json').write_text(
+        json.dumps({'offloaded': 3, 'missed_deadlines': 0, 'unacted': 0, **summary})
+    )
     return folder
 
 
 def write_traffic(folder):
     def bytes_by(topics, discovery):
-        return {way: {'topics': topics, 'discovery': discovery, 'other': 10}
-                for way in ('up', 'down')}
-    (folder / 'traffic.json').write_text(json.dumps({
-        'starting': {'time': 5.0, 'bytes': bytes_by(0, 0)},
-        'ready': {'time': 8.0, 'bytes': bytes_by(100, 2000)},
-        'done': {'time': 38.0, 'bytes': bytes_by(5100, 2300)}}))
+        return {
+            way: {'topics': topics, 'discovery': discovery, 'other': 10} for way in ('up', 'down')
+        }
+
+    (folder / 'traffic.json').write_text(
+        json.dumps(
+            {
+                'starting': {'time': 5.0, 'bytes': bytes_by(0, 0)},
+                'ready': {'time': 8.0, 'bytes': bytes_by(100, 2000)},
+                'done': {'time': 38.0, 'bytes': bytes_by(5100, 2300)},
+            }
+        )
+    )
     return folder
 
 
@@ -176,9 +210,12 @@ def write_traffic(folder):
 def comparison(tmp_path):
     network_folder = write_traffic(write_run(tmp_path / 'n', [True] * 96 + [False] * 4))
     return Comparison(
-        'light', 52.0, Outcome.of(network_folder),
+        'light',
+        52.0,
+        Outcome.of(network_folder),
         Outcome.of(write_run(tmp_path / 'e', [True] * 97 + [False] * 3)),
-        LinkUse.of(network_folder, 100, Traffic(9000, 90, 8000, 80), {DEVICE: 1, EDGE: 2}))
+        LinkUse.of(network_folder, 100, Traffic(9000, 90, 8000, 80), {DEVICE: 1, EDGE: 2}),
+    )
 
 
 def test_a_run_is_read(comparison):
@@ -206,11 +243,15 @@ def test_the_difference_is_paired(comparison):
 
 
 def test_what_is_not_met_is_said(tmp_path, comparison):
-    worse = Outcome.of(write_run(tmp_path / 'w', [True] * 90 + [False] * 10,
-                                 missed_deadlines=2, unacted=1))
+    worse = Outcome.of(
+        write_run(tmp_path / 'w', [True] * 90 + [False] * 10, missed_deadlines=2, unacted=1)
+    )
     marks = Comparison('light', 52.0, worse, comparison.emulator, comparison.use).marks()
     assert [(mark.met, mark.measured) for mark in marks] == [
-        (False, pytest.approx(-0.07)), (False, 2), (False, 1)]
+        (False, pytest.approx(-0.07)),
+        (False, 2),
+        (False, 1),
+    ]
 
 
 def test_the_table_has_every_rate_and_number(comparison):
@@ -245,10 +286,24 @@ def test_without_root_it_is_skipped_with_the_reason(monkeypatch, capsys, tmp_pat
 @pytest.mark.ros
 def test_a_cell_sorts_over_the_link(tiny_models, tmp_path):
     with ShapedLink(67.5) as link:
-        network.run([
-            *link.prefix(DEVICE), sys.executable, '-m', 'stl_conveyor_lab.bench.network.run',
-            '--items', '3', '--seed', '5', '--models', str(tiny_models), '--out', str(tmp_path),
-            '--edge-prefix', shlex.join(link.prefix(EDGE))])
+        network.run(
+            [
+                *link.prefix(DEVICE),
+                sys.executable,
+                '-m',
+                'stl_conveyor_lab.bench.network.run',
+                '--items',
+                '3',
+                '--seed',
+                '5',
+                '--models',
+                str(tiny_models),
+                '--out',
+                str(tmp_path),
+                '--edge-prefix',
+                shlex.join(link.prefix(EDGE)),
+            ]
+        )
         frames = link.traffic()
     outcome = Outcome.of(tmp_path)
     assert len(outcome.correct) == 3 and outcome.unacted == 0

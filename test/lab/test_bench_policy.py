@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The comparison of policies, on a small made-up reference."""
+
 from __future__ import annotations
 
 import json
@@ -37,13 +38,18 @@ def reference(tmp_path):
         return {'x': x, 'panels': [lines] * panels}
 
     figures = {
-        'fig5a_sp': figure([0.1], 1), 'fig5b_log10 rprob': figure([-1.0], 1),
-        'fig6_b': figure([1.0, 4.0], 1), 'fig8_log10 tprob1': figure([-1.0], 2),
-        'fig9_b': figure([2.0], 1), 'fig11_log2 T': figure([1.0], 1),
+        'fig5a_sp': figure([0.1], 1),
+        'fig5b_log10 rprob': figure([-1.0], 1),
+        'fig6_b': figure([1.0, 4.0], 1),
+        'fig8_log10 tprob1': figure([-1.0], 2),
+        'fig9_b': figure([2.0], 1),
+        'fig11_log2 T': figure([1.0], 1),
     }
     (folder / 'dqn_paper_figures.json').write_text(json.dumps(figures))
-    trace = '\n'.join(f'{t},{metric:.5f},{t % 10 == 0:d},0' for t, metric in enumerate(
-        np.random.default_rng(1).permutation(metrics)[:200]))
+    trace = '\n'.join(
+        f'{t},{metric:.5f},{t % 10 == 0:d},0'
+        for t, metric in enumerate(np.random.default_rng(1).permutation(metrics)[:200])
+    )
     (folder / 'Fig7a_trace.csv').write_text(f'time,metric,off_first,off_second\n{trace}\n')
     return folder
 
@@ -51,8 +57,20 @@ def reference(tmp_path):
 def test_bench_measures_and_draws(tmp_path, reference, capsys):
     """Every cell has its policies and bounds in the right order; files and plots are written."""
     out = tmp_path / 'out'
-    arguments = ['--out', str(out), '--reference', str(reference), '--items', '1500',
-                 '--sequences', '3', '--part-items', '600', '--networks', str(tmp_path)]
+    arguments = [
+        '--out',
+        str(out),
+        '--reference',
+        str(reference),
+        '--items',
+        '1500',
+        '--sequences',
+        '3',
+        '--part-items',
+        '600',
+        '--networks',
+        str(tmp_path),
+    ]
     assert bench.main(arguments) == 0
     result = json.loads((out / 'policy.json').read_text())
     assert len(result['cells']) == 7
@@ -88,13 +106,27 @@ def test_missing_reference_is_named(tmp_path, capsys):
 
 def test_misses_are_told_from_what_is_out_of_reach():
     """Where the published loss lies below the told optimum, the distance to that one counts."""
-    def row(name, loss, told):
-        return {'figure': 'fig6', 'panel': 0.1, 'x': 1, 'name': name, 'published': {'dqn': 0.2},
-                'measured': {'adaptive': {'loss': loss, 'difference_ci95': 0.0003},
-                             'told': {'loss': told}}}
 
-    rows = [row('near', 0.2008, 0.199), row('far', 0.2012, 0.199), row('bound', 0.2015, 0.201),
-            row('bound', 0.2014, 0.201), row('wide', 0.2034, 0.2006)]
+    def row(name, loss, told):
+        return {
+            'figure': 'fig6',
+            'panel': 0.1,
+            'x': 1,
+            'name': name,
+            'published': {'dqn': 0.2},
+            'measured': {
+                'adaptive': {'loss': loss, 'difference_ci95': 0.0003},
+                'told': {'loss': told},
+            },
+        }
+
+    rows = [
+        row('near', 0.2008, 0.199),
+        row('far', 0.2012, 0.199),
+        row('bound', 0.2015, 0.201),
+        row('bound', 0.2014, 0.201),
+        row('wide', 0.2034, 0.2006),
+    ]
     against = cells.check(rows, [])['within_0.001_of_published_dqn']
     assert set(against) == {'adaptive'}
     against = against['adaptive']
@@ -132,7 +164,8 @@ def recorded(tmp_path):
             budget: RecordedStreams(
                 np.minimum(budget, steps) * np.ones((count, 1), int),
                 (np.minimum(budget, steps) >= need[:, None]) & edge[:, None],
-                np.where(np.minimum(budget, steps) >= need[:, None], 0.99, 0.5))
+                np.where(np.minimum(budget, steps) >= need[:, None], 0.99, 0.5),
+            )
             for budget, steps in ((64, [64]), (128, [128]), (256, [256]), (512, [256, 512]))
         }
         return probabilities, posteriors, weak, edge, streams
@@ -141,12 +174,20 @@ def recorded(tmp_path):
     reward = PosteriorReward.fit_posterior(probabilities, posteriors, weak, edge)
     reward.save(folder / 'reward.json')
     BudgetTable.fit(reward.expected_rewards(probabilities, posteriors), weak, streams).save(
-        folder / 'budget.json')
-    write_manifest(folder, 'made up', list('abcd'), 64,
-                   {'reward': 'reward.json', 'budget': 'budget.json'})
+        folder / 'budget.json'
+    )
+    write_manifest(
+        folder, 'made up', list('abcd'), 64, {'reward': 'reward.json', 'budget': 'budget.json'}
+    )
     probabilities, posteriors, weak, edge, streams = draw(500, 1)
-    np.savez(tmp_path / 'items.npz', probabilities=probabilities, posteriors=posteriors,
-             weak_correct=weak, edge_correct=edge, **stream_arrays(streams))
+    np.savez(
+        tmp_path / 'items.npz',
+        probabilities=probabilities,
+        posteriors=posteriors,
+        weak_correct=weak,
+        edge_correct=edge,
+        **stream_arrays(streams),
+    )
     return folder, tmp_path / 'items.npz'
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The codecs to compare with keep within their bytes and give back an image."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_a_prefix_that_ends_in_the_header_of_the_first_scan_is_none():
     shortest = next(size for size in range(3000) if codec.encode(IMAGES[3], size))
     data = codec.encode(IMAGES[3], 3000)
     header = data.index(b'\xff\xda') + 2
-    assert shortest == header + int.from_bytes(data[header:header + 2], 'big')
+    assert shortest == header + int.from_bytes(data[header : header + 2], 'big')
     assert codec.decode(codec.encode(IMAGES[3], shortest), 160).shape == (160, 160, 3)
 
 
@@ -93,7 +94,9 @@ def test_downscaling_fits_where_the_whole_image_does_not():
 def test_longer_prefixes_come_closer():
     codec = ProgressivePrefix(quality=90)
     whole = codec.encode(IMAGES[1], 1 << 20)
-    errors = [np.abs(codec.decode(whole[:size], 160).astype(int) - IMAGES[1]).mean()
-              for size in (len(whole) // 2, len(whole))]
+    errors = [
+        np.abs(codec.decode(whole[:size], 160).astype(int) - IMAGES[1]).mean()
+        for size in (len(whole) // 2, len(whole))
+    ]
     assert errors[1] < errors[0]
     assert codec.encode(IMAGES[1], 10) is None

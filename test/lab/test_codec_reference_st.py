@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """ST as real byte strings: whole features, static codes, what is missing is zero."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -36,8 +37,9 @@ def codec(references):
 @given(counts=st.lists(st.integers(1, 10_000), min_size=2, max_size=64), data=st.data())
 def test_huffman_gives_back_what_was_coded(counts, data):
     table = HuffmanTable(counts)
-    symbols = np.array(data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1,
-                                          max_size=50)))
+    symbols = np.array(
+        data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=50))
+    )
     coded = table.encode(symbols)
     found, used = table.decode(coded + b'what follows', len(symbols))
     assert np.array_equal(found, symbols) and used == len(coded)
@@ -69,10 +71,10 @@ def test_features_arrive_whole_or_not_at_all(codec):
     for k in (0, 1, 2, 9):
         for size in (int(ends[k]), int(ends[k]) + 3):
             data = codec.encode(IMAGES[0], size)
-            assert data == b''.join(packets[:k + 1])
+            assert data == b''.join(packets[: k + 1])
             found = codec.decode_levels(data)
-            assert np.array_equal(found[:k + 1], levels[:k + 1]) and not found[k + 1:].any()
-    cut = codec.decode_levels(b''.join(packets)[:int(ends[1]) + 5])
+            assert np.array_equal(found[: k + 1], levels[: k + 1]) and not found[k + 1 :].any()
+    cut = codec.decode_levels(b''.join(packets)[: int(ends[1]) + 5])
     assert np.array_equal(cut[:2], levels[:2]) and not cut[2:].any()
     assert codec.encode(IMAGES[0], int(ends[0]) - 1) is None
     with pytest.raises(BadPacket):
@@ -81,14 +83,16 @@ def test_features_arrive_whole_or_not_at_all(codec):
 
 def test_more_features_come_closer_and_the_image_has_its_size(codec):
     packets = codec.packets(IMAGES[1], 1 << 20)
-    errors = [np.abs(codec.decode(b''.join(packets[:k]), 160).astype(int) - IMAGES[1]).mean()
-              for k in (1, 3)]
+    errors = [
+        np.abs(codec.decode(b''.join(packets[:k]), 160).astype(int) - IMAGES[1]).mean()
+        for k in (1, 3)
+    ]
     assert errors[1] < errors[0] and errors[1] < 20
 
 
 def test_without_tail_drop_all_features_go_together(references):
     codec = StCodec(ModelFolder(references), 'st_fixed_2')
-    whole, = codec.packets(IMAGES[2], 1 << 20)
+    (whole,) = codec.packets(IMAGES[2], 1 << 20)
     assert not codec.streams
     assert codec.encode(IMAGES[2], len(whole) - 1) is None
     assert not codec.decode_levels(whole)[2:].any() and codec.decode_levels(whole)[1].any()
@@ -96,7 +100,9 @@ def test_without_tail_drop_all_features_go_together(references):
 
 def test_a_reference_folder_names_its_codecs(references):
     assert [codec.slug for codec in trained_codecs(ModelFolder(references))] == [
-        'st', 'st_fixed_2']
+        'st',
+        'st_fixed_2',
+    ]
     assert find_codec('st_fixed_2', references).name == 'ST, no tail drop, K = 2'
 
 

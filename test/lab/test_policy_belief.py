@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The policy that infers the hidden state."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -50,8 +51,11 @@ def test_filter_of_the_arrivals():
 
 @pytest.mark.parametrize(
     'scenario',
-    [Scenario(CorrelatedRewards(0.1, 0.1)), Scenario(None, TwoStateArrivals.published(6, 0.02)),
-     Scenario(CorrelatedRewards(0.1, 0.05), TwoStateArrivals.published(3, 0.02))],
+    [
+        Scenario(CorrelatedRewards(0.1, 0.1)),
+        Scenario(None, TwoStateArrivals.published(6, 0.02)),
+        Scenario(CorrelatedRewards(0.1, 0.05), TwoStateArrivals.published(3, 0.02)),
+    ],
 )
 def test_belief_lies_between_the_mdp_and_the_bounds(scenario):
     """Inferring the state earns more than ignoring it, and less than knowing all."""
@@ -67,7 +71,8 @@ def test_belief_lies_between_the_mdp_and_the_bounds(scenario):
     assert (earned[0] <= clairvoyant(sequences, bucket) + 1e-6).all()
     later, _ = play_belief(scenario, POOL, sequences, [bucket], [told], skip=500)
     np.testing.assert_allclose(
-        later, (decisions * sequences.rewards)[:, 500:].mean(axis=1), rtol=1e-5)
+        later, (decisions * sequences.rewards)[:, 500:].mean(axis=1), rtol=1e-5
+    )
     # The bucket is never overdrawn.
     level = np.full(24, bucket.full)
     for offload, interval in zip(decisions[0], sequences.intervals):

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Several cameras on one network."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -70,9 +71,7 @@ def test_a_greedy_camera_is_held_back():
     items = cameras(2, n_items=2000)
     items[:, 0] = POOL[-1]
     _, shared = play_cameras(items, RATE, DEPTH, REWARDS, 'shared')
-    _, held = play_cameras(
-        items, RATE, DEPTH, REWARDS, 'hierarchical', share=Fraction(5, 4)
-    )
+    _, held = play_cameras(items, RATE, DEPTH, REWARDS, 'hierarchical', share=Fraction(5, 4))
     assert held[0].mean() <= 1.25 * RATE + 0.01 < shared[0].mean()
     assert held[1].mean() > shared[1].mean()
 

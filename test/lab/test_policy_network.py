@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The policy networks that ship."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -35,9 +36,11 @@ REWARDS = Distribution.of(POOL)
 
 @pytest.mark.parametrize(
     ('scenario', 'rate', 'depth'),
-    [(Scenario(CorrelatedRewards(0.15, 0.05)), '1/7', 5),
-     (Scenario(CorrelatedRewards(0.3, 0.02)), '2/9', 3),
-     (Scenario(None, TwoStateArrivals(4, 0.01, 0.004)), '1/9', 6)],
+    [
+        (Scenario(CorrelatedRewards(0.15, 0.05)), '1/7', 5),
+        (Scenario(CorrelatedRewards(0.3, 0.02)), '2/9', 3),
+        (Scenario(None, TwoStateArrivals(4, 0.01, 0.004)), '1/9', 6),
+    ],
 )
 def test_one_network_beats_each_bucket_s_own_mdp(scenario, rate, depth):
     """Without retraining the network earns more than the i.i.d. optimum made for the bucket."""
@@ -70,41 +73,51 @@ def test_many_sequences_and_buckets_at_once():
     """In blocks over all sequences and buckets the decisions are those of the node, one by one."""
     scenario = Scenario(CorrelatedRewards(0.2, 0.02), TwoStateArrivals.published(6, 0.05))
     sequences = scenario.draw(POOL, 240, 5, np.random.default_rng(6))
-    buckets = [(Fraction(1, 10), Fraction(20)), (Fraction(1, 4), Fraction(9, 2)),
-               (Fraction(1, 4), Fraction(1))]
+    buckets = [
+        (Fraction(1, 10), Fraction(20)),
+        (Fraction(1, 4), Fraction(9, 2)),
+        (Fraction(1, 4), Fraction(1)),
+    ]
     gains, decisions = play_network(NETWORK, sequences, buckets, REWARDS, chunk=64)
-    np.testing.assert_allclose(
-        gains, (decisions * sequences.rewards).mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(gains, (decisions * sequences.rewards).mean(axis=1), rtol=1e-5)
     for (rate, depth), decided, gain in zip(buckets, decisions, gains):
         policy = make_policy('adaptive', rate=rate, depth=depth, rewards=REWARDS, model=NETWORK)
         for column in range(5):
             np.testing.assert_array_equal(
-                play_policy(sequences, rate, depth, policy, column), decided[:, column])
+                play_policy(sequences, rate, depth, policy, column), decided[:, column]
+            )
         total, same = play_thresholds(
-            sequences, IntegerBucket.of(rate, depth),
-            worth_along(NETWORK, sequences, rate, depth, REWARDS))
+            sequences,
+            IntegerBucket.of(rate, depth),
+            worth_along(NETWORK, sequences, rate, depth, REWARDS),
+        )
         np.testing.assert_array_equal(same, decided)
         np.testing.assert_allclose(total / 240, gain)
     later, _ = play_network(NETWORK, sequences, buckets, REWARDS, skip=40)
     np.testing.assert_allclose(
-        later, (decisions * sequences.rewards)[:, 40:].mean(axis=1), rtol=1e-5)
+        later, (decisions * sequences.rewards)[:, 40:].mean(axis=1), rtol=1e-5
+    )
 
 
 def test_the_shipped_network_follows_a_process_that_changes():
     """The process changes twice and nobody says so; the network earns more in each part."""
     rate, depth = Fraction(1, 10), Fraction(4)
-    parts = (Scenario(CorrelatedRewards(0.1, 0.05)),
-             Scenario(None, TwoStateArrivals.published(6, 0.01)),
-             Scenario(CorrelatedRewards(0.4, 0.01)))
+    parts = (
+        Scenario(CorrelatedRewards(0.1, 0.05)),
+        Scenario(None, TwoStateArrivals.published(6, 0.01)),
+        Scenario(CorrelatedRewards(0.4, 0.01)),
+    )
     generator = np.random.default_rng(4)
     drawn = [scenario.draw(POOL, 1500, 96, generator) for scenario in parts]
-    sequences = Sequences(np.concatenate([one.rewards for one in drawn]),
-                          np.concatenate([one.intervals for one in drawn]))
+    sequences = Sequences(
+        np.concatenate([one.rewards for one in drawn]),
+        np.concatenate([one.intervals for one in drawn]),
+    )
     bucket = IntegerBucket.of(rate, depth)
     worth = worth_along(NETWORK, sequences, rate, depth, REWARDS)
     _, adaptive = play_thresholds(sequences, bucket, worth)
     intervals = Distribution.of(sequences.intervals.ravel())
-    table = solve_mdp(rate, depth, REWARDS, intervals).thresholds[bucket.cost:]
+    table = solve_mdp(rate, depth, REWARDS, intervals).thresholds[bucket.cost :]
     _, fixed = play_thresholds(sequences, bucket, np.broadcast_to(table, worth.shape))
     earned = (adaptive.astype(float) - fixed) * sequences.rewards
     for part in np.split(earned, 3):

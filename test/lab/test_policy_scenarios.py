@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The published scenarios: their statistics, their reproducibility, recorded sequences."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -69,8 +70,12 @@ def test_iid_is_steady():
 
 @pytest.mark.parametrize(
     'make',
-    [lambda: CorrelatedRewards(1.5, 0.1), lambda: CorrelatedRewards(0.1, -1),
-     lambda: TwoStateArrivals(0), lambda: TwoStateArrivals(3, 0.0, 0.1)],
+    [
+        lambda: CorrelatedRewards(1.5, 0.1),
+        lambda: CorrelatedRewards(0.1, -1),
+        lambda: TwoStateArrivals(0),
+        lambda: TwoStateArrivals(3, 0.0, 0.1),
+    ],
 )
 def test_impossible_settings(make):
     """Values out of range are refused."""

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Simulation and bounds: the same bucket everywhere, and the order that theory demands."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -44,14 +45,15 @@ def test_simulation_is_the_bucket_of_the_node(rate, depth):
     policy = make_policy('mdp', rate=rate, depth=depth, rewards=rewards)
     bucket = IntegerBucket.of(Fraction(rate), Fraction(depth))
     table = policy.solution.thresholds
-    each = np.broadcast_to(table[bucket.cost:], (600, 4, bucket.full + 1 - bucket.cost))
+    each = np.broadcast_to(table[bucket.cost :], (600, 4, bucket.full + 1 - bucket.cost))
     total, decisions = play_thresholds(sequences, bucket, each)
     means, shares = play_tables(sequences, [bucket], [table])
     np.testing.assert_allclose(means[0], total / 600, rtol=1e-5)
     np.testing.assert_allclose(shares[0], decisions.mean(axis=0))
     means, shares = play_tables(sequences, [bucket], [table], skip=100)
     np.testing.assert_allclose(
-        means[0], (decisions * sequences.rewards)[100:].mean(axis=0), rtol=1e-5)
+        means[0], (decisions * sequences.rewards)[100:].mean(axis=0), rtol=1e-5
+    )
     np.testing.assert_allclose(shares[0], decisions[100:].mean(axis=0))
     for column in range(4):
         played = play_policy(sequences, Fraction(rate), Fraction(depth), policy, column)
@@ -71,8 +73,11 @@ def test_several_buckets_at_once():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rewards=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9), seed=st.integers(0, 99),
-    q=st.integers(0, 3), p=st.integers(1, 4), extra=st.integers(0, 5),
+    rewards=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9),
+    seed=st.integers(0, 99),
+    q=st.integers(0, 3),
+    p=st.integers(1, 4),
+    extra=st.integers(0, 5),
 )
 def test_clairvoyant_is_the_best_of_all(rewards, seed, q, p, extra):
     """Dynamic programming finds the best of all 2^T sets of decisions."""
@@ -94,8 +99,11 @@ def test_clairvoyant_is_the_best_of_all(rewards, seed, q, p, extra):
 
 @pytest.mark.parametrize(
     'scenario',
-    [Scenario(CorrelatedRewards(0.1, 0.1)), Scenario(None, TwoStateArrivals.published(6, 0.02)),
-     Scenario(CorrelatedRewards(0.2, 0.05), TwoStateArrivals.published(3, 0.02))],
+    [
+        Scenario(CorrelatedRewards(0.1, 0.1)),
+        Scenario(None, TwoStateArrivals.published(6, 0.02)),
+        Scenario(CorrelatedRewards(0.2, 0.05), TwoStateArrivals.published(3, 0.02)),
+    ],
 )
 def test_order_of_the_bounds(scenario):
     """MDP <= told the hidden state <= clairvoyant <= unlimited burst."""
@@ -121,14 +129,17 @@ def test_told_hidden_state_without_a_hidden_state():
     solution = solve_mdp(Fraction(1, 5), Fraction(3), Distribution.of(POOL), unit)
     told = told_hidden_state(Scenario(), POOL, bucket)
     assert told.gain == pytest.approx(solution.gain, abs=1e-5)
-    np.testing.assert_allclose(told.marginal[0, 0], solution.thresholds[bucket.cost:], atol=1e-3)
+    np.testing.assert_allclose(told.marginal[0, 0], solution.thresholds[bucket.cost :], atol=1e-3)
 
 
 @pytest.mark.parametrize(
     'scenario',
-    [Scenario(CorrelatedRewards(0.1, 0.1)), Scenario(CorrelatedRewards(0.0, 0.02)),
-     Scenario(None, TwoStateArrivals.published(6, 0.05)),
-     Scenario(CorrelatedRewards(0.2, 0.05), TwoStateArrivals.published(3, 0.05))],
+    [
+        Scenario(CorrelatedRewards(0.1, 0.1)),
+        Scenario(CorrelatedRewards(0.0, 0.02)),
+        Scenario(None, TwoStateArrivals.published(6, 0.05)),
+        Scenario(CorrelatedRewards(0.2, 0.05), TwoStateArrivals.published(3, 0.05)),
+    ],
 )
 def test_exact_gain_is_what_sequences_give(scenario):
     """The stationary gain of thresholds agrees with a long simulation, and with the bound."""
@@ -145,9 +156,11 @@ def test_exact_gain_is_what_sequences_give(scenario):
 def test_exact_gain_of_independent_items_is_that_of_the_mdp():
     """For i.i.d. items the stationary gain of the optimal thresholds is the MDP's."""
     solution = solve_mdp(
-        Fraction(1, 5), Fraction(3), Distribution.of(POOL), Distribution.of([1.0]))
-    gain = exact_gain(Scenario(), POOL, IntegerBucket.of(Fraction(1, 5), Fraction(3)),
-                      solution.thresholds)
+        Fraction(1, 5), Fraction(3), Distribution.of(POOL), Distribution.of([1.0])
+    )
+    gain = exact_gain(
+        Scenario(), POOL, IntegerBucket.of(Fraction(1, 5), Fraction(3)), solution.thresholds
+    )
     assert gain == pytest.approx(solution.gain, abs=1e-6)
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Training, calibrating and exporting the weak and the strong classifier."""
+
 from __future__ import annotations
 
 import json
@@ -56,7 +57,7 @@ def test_what_is_saved_of_the_folded_network_answers_the_same(tmp_path):
     torch.manual_seed(1)
     network = FoldedStrongNet(3, pretrained=False).eval()
     for parameter in network.parameters():
-        parameter.data += .01 * torch.randn_like(parameter)
+        parameter.data += 0.01 * torch.randn_like(parameter)
     torch.save(network.trunk_state(), tmp_path / 'strong.pt')
     again = load_strong(tmp_path / 'strong.pt', 3, SIZE)
     picture = images()
@@ -72,7 +73,7 @@ def test_the_exported_classifier_can_be_trained_on(tmp_path, kind):
     torch.manual_seed(1)
     network = kind(3, pretrained=False).eval()
     for parameter in network.parameters():
-        parameter.data += .01 * torch.randn_like(parameter)
+        parameter.data += 0.01 * torch.randn_like(parameter)
     path = tmp_path / 'strong.onnx'
     export_onnx(Calibrated(network, 1.5), [images(1)], path, ['image'], ['probabilities'])
     again, picture = load_strong(path, 3, SIZE), images()
@@ -118,7 +119,7 @@ def test_frozen_blocks_stay_as_they_are():
 
 
 def test_a_gpu_trains_the_front_too_and_longer():
-    cpu, gpu = recipe_for('photos', 'strong'), recipe_for('photos', 'strong', 'cuda', 4.)
+    cpu, gpu = recipe_for('photos', 'strong'), recipe_for('photos', 'strong', 'cuda', 4.0)
     assert cpu.frozen and not gpu.frozen and gpu.epochs > cpu.epochs and gpu.minutes == 4
     # The recipe of the cell's own items is what made the models that ship.
     weak, strong = RECIPES['parts']['weak'], RECIPES['parts']['strong']
@@ -143,7 +144,7 @@ def test_the_temperature_undoes_a_wrong_scale():
     logits = rng.normal(0, 2, (4000, 3)).astype(np.float32)
     noise = rng.gumbel(size=logits.shape)
     labels = (logits + noise).argmax(1)
-    assert abs(fit_temperature(3 * logits, labels) - 3) < .3
+    assert abs(fit_temperature(3 * logits, labels) - 3) < 0.3
 
 
 def short(role, **changes):
@@ -153,14 +154,23 @@ def short(role, **changes):
 @pytest.fixture(scope='module')
 def weak(data, tmp_path_factory):
     work = tmp_path_factory.mktemp('weak')
-    card = train_classifier('weak', data, work, work / 'models', LABELS, short('weak', batch=16),
-                            SIZE, name='mine', difficulty=np.linspace(0, 1, 30))
+    card = train_classifier(
+        'weak',
+        data,
+        work,
+        work / 'models',
+        LABELS,
+        short('weak', batch=16),
+        SIZE,
+        name='mine',
+        difficulty=np.linspace(0, 1, 30),
+    )
     return work, card
 
 
 def test_a_weak_classifier_learns_and_is_described(weak):
     work, card = weak
-    assert card['accuracy'] > .6
+    assert card['accuracy'] > 0.6
     low, high = card['accuracy_interval']
     assert low < card['accuracy'] <= high
     assert card['macs'] > 1e5 and card['milliseconds'] > 0
@@ -182,7 +192,7 @@ def test_the_exported_file_answers_as_the_network_does(weak, data):
     with torch.no_grad():
         expected = torch.softmax(network(picture) / card['temperature'], 1).numpy()
     found = Classifier(work / 'models' / 'weak.onnx').classify_batch(picture.numpy())
-    assert np.abs(found - expected).max() < .01
+    assert np.abs(found - expected).max() < 0.01
 
 
 def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys, monkeypatch):
@@ -198,10 +208,10 @@ def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys, monkeypatch)
 
         with monkeypatch.context() as patch:
             patch.setattr(classifiers, 'augment', augment)
-            patch.setattr(classifiers.time, 'monotonic', iter(range(0, 10 ** 9, 61)).__next__)
+            patch.setattr(classifiers.time, 'monotonic', iter(range(0, 10**9, 61)).__next__)
             classifiers.train(network, recipe, train_images, val_images, checkpoint, seed)
 
-    recipe = short('weak', batch=16, average=.9)
+    recipe = short('weak', batch=16, average=0.9)
     labelled = classifiers.load_images(data, 'train', LABELS, SIZE)
     with pytest.raises(KeyboardInterrupt):
         killed(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
@@ -217,8 +227,9 @@ def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys, monkeypatch)
 
 def test_minutes_end_a_training_early(data, tmp_path):
     labelled = classifiers.load_images(data, 'train', LABELS, SIZE)
-    classifiers.train(WeakNet(3), short('weak', batch=8, minutes=1e-4), labelled, labelled,
-                      tmp_path / 'c.pt', 1)
+    classifiers.train(
+        WeakNet(3), short('weak', batch=8, minutes=1e-4), labelled, labelled, tmp_path / 'c.pt', 1
+    )
     assert 1 <= torch.load(tmp_path / 'c.pt', weights_only=False)['step'] < 20
 
 
@@ -227,20 +238,24 @@ def test_the_last_layer_is_fitted_to_the_features_there_are(data, capsys):
     network = FoldedStrongNet(3, pretrained=False)
     network.freeze(5)
     train, val = (classifiers.load_images(data, split, LABELS, SIZE) for split in ('train', 'val'))
-    before = {name: value.clone() for name, value in network.state_dict().items()
-              if 'classifier' not in name}
+    before = {
+        name: value.clone()
+        for name, value in network.state_dict().items()
+        if 'classifier' not in name
+    }
     classifiers.fit_last_layer(network, train, decay=1e-3)
     answers = classifiers.predict(network, val.images).argmax(1)
     # Even the features of random weights tell the colours apart.
-    assert (answers == val.classes).mean() > .6
+    assert (answers == val.classes).mean() > 0.6
     assert 'last layer fitted' in capsys.readouterr().out
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     again = FoldedStrongNet(3, pretrained=False)
     again.load_state_dict(after)
     classifiers.fit_last_layer(again, train, decay=1e-3)
-    assert torch.allclose(again.trunk.classifier.weight, network.trunk.classifier.weight,
-                          atol=1e-3)
+    assert torch.allclose(
+        again.trunk.classifier.weight, network.trunk.classifier.weight, atol=1e-3
+    )
 
 
 def test_a_split_that_is_missing_is_named(tmp_path):
@@ -251,26 +266,26 @@ def test_a_split_that_is_missing_is_named(tmp_path):
 def test_the_average_of_a_short_training_has_left_its_beginning_behind():
     layer = torch.nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(0)
-    average = running_average(layer, .99)
+    average = running_average(layer, 0.99)
     average.update_parameters(layer)
-    for step in range(60):
+    for _ in range(60):
         layer.weight.data.fill_(1)
         average.update_parameters(layer)
-    assert float(average.module.weight.detach()) > .99
-    slow = running_average(torch.nn.Linear(1, 1, bias=False), .9)
+    assert float(average.module.weight.detach()) > 0.99
+    slow = running_average(torch.nn.Linear(1, 1, bias=False), 0.9)
     for step in range(400):
         layer.weight.data.fill_(step)
         slow.update_parameters(layer)
     # Behind by the time constant, decay / (1 - decay) steps.
-    assert abs(399 - float(slow.module.weight.detach()) - 9) < .1
+    assert abs(399 - float(slow.module.weight.detach()) - 9) < 0.1
 
 
 def test_a_tuned_network_goes_a_part_of_the_way_back():
     tuned, start = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
-    expected = .8 * tuned.weight.detach() + .2 * start.weight.detach()
+    expected = 0.8 * tuned.weight.detach() + 0.2 * start.weight.detach()
     before = start.weight.detach().clone()
-    blend(tuned, start, .2)
+    blend(tuned, start, 0.2)
     assert torch.allclose(tuned.weight, expected) and torch.equal(start.weight, before)
     assert tuned.weight.requires_grad
     with pytest.raises(ValueError):
-        blend(tuned, torch.nn.Sequential(start, start.__class__(1, 1)), .2)
+        blend(tuned, torch.nn.Sequential(start, start.__class__(1, 1)), 0.2)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fitting the codec, and the network that reads it."""
+
 from __future__ import annotations
 
 import json
@@ -105,6 +106,7 @@ def torch():
 
 def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
     from stl_conveyor_lab.train.codec.edge_network import PrefixSampler
+
     folder = ModelFolder(make_tiny_model_folder(tmp_path, LABELS))
     encoder, decoder = Encoder(folder), Decoder(folder)
     spec = encoder.spec
@@ -118,13 +120,13 @@ def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
         for packet in item.packets:
             session.add(packet)
         known = torch.from_numpy(session._known[None])
-        found = sampler.decode(joined[number:number + 1], known)[0].numpy()
+        found = sampler.decode(joined[number : number + 1], known)[0].numpy()
         assert np.allclose(found, session.latents(), atol=1e-5)
         groups = int((sampler.rank < spec.groups).sum())
         assert groups > 0
         estimate = sampler.cumulative_bytes(symbols)[number]
-        whole = group_bits(spec, quantised[number:number + 1])[0].cumsum() / 8
-        assert abs(float(estimate[-1]) - whole[-1]) < .5 * whole[-1]
+        whole = group_bits(spec, quantised[number : number + 1])[0].cumsum() / 8
+        assert abs(float(estimate[-1]) - whole[-1]) < 0.5 * whole[-1]
 
 
 @pytest.fixture
@@ -132,14 +134,14 @@ def strong(torch, tmp_path):
     """Return an untrained strong network, which lies in `strong.pt` too."""
     pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
     from efficientnet_lite_pytorch import EfficientNet
+
     torch.manual_seed(0)
     network = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160).eval()
     torch.save(network.state_dict(), tmp_path / 'strong.pt')
     return network
 
 
-def test_edge_network_starts_as_the_strong_one_and_exports(
-        torch, strong, spec, images, tmp_path):
+def test_edge_network_starts_as_the_strong_one_and_exports(torch, strong, spec, images, tmp_path):
     from stl_conveyor.models.classifier import make_session
     from stl_conveyor_lab.train.codec.edge_network import (
         EDGE_INPUTS,
@@ -148,27 +150,34 @@ def test_edge_network_starts_as_the_strong_one_and_exports(
         load_strong,
     )
     from stl_conveyor_lab.train.onnx_export import export_onnx
+
     network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec).eval()
     quantised = quantise(transform(images, spec.mean, spec.analysis, 16), spec.finest_step)
     sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
     with torch.no_grad():
-        latents, received = sampler(torch.from_numpy(images[:3]),
-                                    torch.tensor([60., 200., 5000.]))
+        latents, received = sampler(
+            torch.from_numpy(images[:3]), torch.tensor([60.0, 200.0, 5000.0])
+        )
         assert float(received[0]) <= 66 < float(received[1]) <= 206
         ours, _ = network.logits(latents, received)
         assert torch.allclose(ours, strong(network.image(latents)), atol=1e-4)
         side = torch.full((3, 3), 1 / 3)
-        expected = network(latents, received, side, torch.tensor([0., 1., 1.]))
+        expected = network(latents, received, side, torch.tensor([0.0, 1.0, 1.0]))
     example = (latents, received, side, torch.ones(3))
     export_onnx(network, example, tmp_path / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
-    found = make_session(tmp_path / 'edge.onnx').run(None, {
-        'latents': latents.numpy(), 'bytes_received': received.numpy(), 'side': side.numpy(),
-        'has_side': np.array([0, 1, 1], np.float32)})[0]
+    found = make_session(tmp_path / 'edge.onnx').run(
+        None,
+        {
+            'latents': latents.numpy(),
+            'bytes_received': received.numpy(),
+            'side': side.numpy(),
+            'has_side': np.array([0, 1, 1], np.float32),
+        },
+    )[0]
     assert np.allclose(found, expected.numpy(), atol=5e-3)
 
 
-def test_restoration_starts_as_nothing_and_takes_error_away(
-        torch, strong, tmp_path, monkeypatch):
+def test_restoration_starts_as_nothing_and_takes_error_away(torch, strong, tmp_path, monkeypatch):
     from stl_conveyor.vision.image_folder import LabelledImages
     from stl_conveyor_lab.train.codec import codec
     from stl_conveyor_lab.train.codec.edge_network import (
@@ -179,7 +188,6 @@ def test_restoration_starts_as_nothing_and_takes_error_away(
     )
 
     class StepRun(codec.TimedRun):
-
         def _seconds(self):
             return self.step / 80
 
@@ -187,8 +195,10 @@ def test_restoration_starts_as_nothing_and_takes_error_away(
     # What goes on across the edges of patches can be told from the patches beside.
     rng = np.random.default_rng(0)
     axis = np.arange(160)
-    waves = [np.sin(across * axis + down * axis[:, None] + 30 * phase)
-             for across, down, phase in rng.uniform(-.2, .2, (40, 3))]
+    waves = [
+        np.sin(across * axis + down * axis[:, None] + 30 * phase)
+        for across, down, phase in rng.uniform(-0.2, 0.2, (40, 3))
+    ]
     images = np.uint8(127 + 100 * np.stack(waves))[..., None].repeat(3, 3)
     mean, analysis = pca_transform(images, 16, 3, 0, 8)
     spec = fit_spec(images, mean, analysis, labels=3, max_groups=12)
@@ -197,15 +207,20 @@ def test_restoration_starts_as_nothing_and_takes_error_away(
     sampler = PrefixSampler(spec, symbol_bits(spec, quantised))
     original = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128
     with torch.no_grad():
-        latents, received = sampler(torch.from_numpy(images), torch.full((len(images),), 400.))
+        latents, received = sampler(torch.from_numpy(images), torch.full((len(images),), 400.0))
         decoded = network.image(latents)
         assert torch.equal(network.restored(decoded, received), decoded)
     codec.train_restoration(
-        network, sampler, LabelledImages(images, np.zeros(len(images), np.int64)),
-        codec.Recipe(restore_minutes=1 / 60), codec.AUGMENT['none'], tmp_path / 'restoration.pt')
+        network,
+        sampler,
+        LabelledImages(images, np.zeros(len(images), np.int64)),
+        codec.Recipe(restore_minutes=1 / 60),
+        codec.AUGMENT['none'],
+        tmp_path / 'restoration.pt',
+    )
     with torch.no_grad():
         restored = network.restored(decoded, received)
-    assert float(codec.restoration_error(restored, decoded, original)) < .9
+    assert float(codec.restoration_error(restored, decoded, original)) < 0.9
     with pytest.raises(ValueError, match='12 pixels'):
         Restoration(12, 16)
 
@@ -215,47 +230,87 @@ def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torc
 
     from stl_conveyor_lab.train.codec.codec import keep_to_the_local_answer
     from stl_conveyor_lab.train.codec.edge_network import BYTE_KNOTS, byte_features
+
     rng = np.random.default_rng(4)
     classes = torch.from_numpy(rng.integers(0, 3, 600))
-    received = torch.from_numpy(2. ** rng.uniform(5, 12, 600)).float()
+    received = torch.from_numpy(2.0 ** rng.uniform(5, 12, 600)).float()
     truth = torch.nn.functional.one_hot(classes, 3).float()
     wrong = truth.roll(1, 1)
     few = (received < 300)[:, None]
-    logits = torch.where(few, 4 * wrong, 4 * truth)     # the network needs its bytes
+    logits = torch.where(few, 4 * wrong, 4 * truth)  # the network needs its bytes
     log_side = torch.where(few, 2 * truth, 2 * wrong)
     share = torch.zeros(len(BYTE_KNOTS))
-    network = SimpleNamespace(fused_temperature=share, fuse=lambda logits, received, side, has:
-                              torch.exp(byte_features(received) @ share)[:, None] * logits + side)
+    network = SimpleNamespace(
+        fused_temperature=share,
+        fuse=lambda logits, received, side, has: (
+            torch.exp(byte_features(received) @ share)[:, None] * logits + side
+        ),
+    )
     keep_to_the_local_answer(network, logits, received, log_side, classes)
     right = network.fuse(logits, received, log_side, None).argmax(1) == classes
     assert right[received < 200].all() and right[received > 600].all()
-    assert share[-1] == share[-2] == 0      # where the network is better nothing changes
+    assert share[-1] == share[-2] == 0  # where the network is better nothing changes
     assert share.min() >= -np.log(3) - 1e-6
 
 
 def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
     from stl_conveyor_lab.train.codec.codec import Recipe, draw_lengths
-    level, rising = (draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))
-                     for power in (1., .7))
+
+    level, rising = (
+        draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))
+        for power in (1.0, 0.7)
+    )
     for lengths in (level, rising):
         assert lengths.min() >= Recipe().shortest and lengths.max() <= Recipe().longest
-    middle = (Recipe().shortest * Recipe().longest) ** .5
-    assert abs((level > middle).mean() - .5) < .03 < (rising > middle).mean() - .5
+    middle = (Recipe().shortest * Recipe().longest) ** 0.5
+    assert abs((level > middle).mean() - 0.5) < 0.03 < (rising > middle).mean() - 0.5
 
 
 def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, capsys):
     from stl_conveyor_lab.train.codec import codec
+
     data, models = tmp_path / 'data', make_tiny_model_folder(tmp_path / 'models', LABELS)
     for split, seed in (('train', 1), ('val', 2), ('test', 3)):
         (data / split).mkdir(parents=True)
         images, classes = tiny_images(16, len(LABELS), seed=seed)
         np.savez(data / split / '0.npz', pixels=images, labels=classes)
     before = ModelFolder(models).model_id('edge')
-    command = ['--data', data, '--strong', tmp_path / 'strong.pt', '--work', tmp_path / 'work',
-               '--models', models, '--threads', 1, '--test-images', 4, '--coarse', 12,
-               '--patch', 16, '--fine-patch', 8, '--fine', 2, '--banded', 3,
-               '--groups', 100, '--fit-images', 16, '--importance-images', 4, '--batch', 4,
-               '--restore', 8, '--restore-minutes', .01]
+    command = [
+        '--data',
+        data,
+        '--strong',
+        tmp_path / 'strong.pt',
+        '--work',
+        tmp_path / 'work',
+        '--models',
+        models,
+        '--threads',
+        1,
+        '--test-images',
+        4,
+        '--coarse',
+        12,
+        '--patch',
+        16,
+        '--fine-patch',
+        8,
+        '--fine',
+        2,
+        '--banded',
+        3,
+        '--groups',
+        100,
+        '--fit-images',
+        16,
+        '--importance-images',
+        4,
+        '--batch',
+        4,
+        '--restore',
+        8,
+        '--restore-minutes',
+        0.01,
+    ]
     codec.main([*map(str, command), '--steps', '2'])
     folder = ModelFolder(models)
     assert folder.model_id('edge') != before and folder.labels == LABELS

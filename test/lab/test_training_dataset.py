@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Preparing a folder of images: splits that keep near-duplicates together, and honest notes."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -26,14 +27,20 @@ SIZE = 96
 def scenes(count, seed):
     """Return pictures u8[N, S, S, 3] that differ in their coarse structure."""
     rng = np.random.default_rng(seed)
-    return [np.asarray(Image.fromarray(rng.integers(0, 255, (6, 6, 3), np.uint8)).resize(
-        (SIZE, SIZE), Image.Resampling.BICUBIC)) for _ in range(count)]
+    return [
+        np.asarray(
+            Image.fromarray(rng.integers(0, 255, (6, 6, 3), np.uint8)).resize(
+                (SIZE, SIZE), Image.Resampling.BICUBIC
+            )
+        )
+        for _ in range(count)
+    ]
 
 
 def altered(image, seed=0):
     """Return the picture as another exposure and another compression would show it."""
     rng = np.random.default_rng(seed)
-    return np.clip(image * .9 + rng.normal(0, 2, image.shape) + 6, 0, 255).astype(np.uint8)
+    return np.clip(image * 0.9 + rng.normal(0, 2, image.shape) + 6, 0, 255).astype(np.uint8)
 
 
 def write(folder, label, images, first=0, name='{:03d}.png'):
@@ -52,6 +59,7 @@ def images_of(data, split):
 
 # Near-duplicates ------------------------------------------------------------------------------
 
+
 def test_another_exposure_is_near_and_another_scene_is_not():
     images = scenes(12, 1)
     stack = np.stack(images + [altered(image) for image in images])
@@ -69,14 +77,16 @@ def test_files_that_count_on_are_near_with_less_likeness():
     assert len(np.unique(near_duplicates(hashes, ['a_1.png', 'a_9.png', 'a_20.png']))) == 3
 
 
-@given(strategies.lists(strategies.integers(0, 30), min_size=6, max_size=80),
-       strategies.integers(0, 2 ** 32 - 1))
+@given(
+    strategies.lists(strategies.integers(0, 30), min_size=6, max_size=80),
+    strategies.integers(0, 2**32 - 1),
+)
 def test_every_part_gets_images_and_no_small_group_is_torn(numbers, seed):
     groups = np.unique(numbers, return_inverse=True)[1]
-    parts = draw_split(groups, (.15, .15), np.random.default_rng(seed))
+    parts = draw_split(groups, (0.15, 0.15), np.random.default_rng(seed))
     assert set(parts) == {0, 1, 2}
-    assert (parts == 0).sum() >= .3 * len(parts) - 1
-    if np.bincount(groups).max() <= .3 * len(groups):
+    assert (parts == 0).sum() >= 0.3 * len(parts) - 1
+    if np.bincount(groups).max() <= 0.3 * len(groups):
         for group in np.unique(groups):
             assert len(set(parts[groups == group])) == 1
     else:
@@ -85,6 +95,7 @@ def test_every_part_gets_images_and_no_small_group_is_torn(numbers, seed):
 
 
 # Preparing ------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -103,16 +114,20 @@ def test_three_splits_share_no_item(folder, tmp_path):
     assert all(min(counts.values()) >= 3 for counts in data.by_class.values())
     stacks = {split: data.load(split) for split in ('train', 'val', 'test')}
     for k in range(3):
-        hashes = {split: difference_hash(stack.images[stack.classes == k]).astype(int)
-                  for split, stack in stacks.items()}
+        hashes = {
+            split: difference_hash(stack.images[stack.classes == k]).astype(int)
+            for split, stack in stacks.items()
+        }
         for one, other in (('train', 'val'), ('train', 'test'), ('val', 'test')):
             assert ((128 - hashes[one] @ hashes[other].T) / 2 > 10).all()
     assert any(note.startswith('15 images are near-duplicates') for note in data.notes)
 
 
 def test_the_same_seed_draws_the_same_and_another_another(folder, tmp_path):
-    first, again, other = (prepare(folder, tmp_path / str(k), SIZE, seed, show=silent)
-                           for k, seed in enumerate((7, 7, 8)))
+    first, again, other = (
+        prepare(folder, tmp_path / str(k), SIZE, seed, show=silent)
+        for k, seed in enumerate((7, 7, 8))
+    )
     assert images_of(first, 'test') == images_of(again, 'test') != images_of(other, 'test')
 
 
@@ -182,9 +197,15 @@ def test_items_on_a_belt_that_all_look_alike_are_cut_in_their_order(tmp_path):
     images, _ = tiny_images(40, 2, SIZE)
     base = images[0].astype(int)
     for label in 'ab':
-        write(tmp_path / 'data', label, [np.clip(base + k % 3, 0, 255).astype(np.uint8) if k > 2
-                                         else altered(base, k) for k in range(3)]
-              + [altered(base, k + ord(label) * 100) for k in range(17)])
+        write(
+            tmp_path / 'data',
+            label,
+            [
+                np.clip(base + k % 3, 0, 255).astype(np.uint8) if k > 2 else altered(base, k)
+                for k in range(3)
+            ]
+            + [altered(base, k + ord(label) * 100) for k in range(17)],
+        )
     data = prepare(tmp_path / 'data', tmp_path / 'out', SIZE, 7, show=silent)
     assert all(data.by_class[label]['test'] == 3 for label in 'ab')
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Training of learned policies: samples, learning, export; and the node's side of them."""
+
 from __future__ import annotations
 
 import json
@@ -92,9 +93,7 @@ def test_coupled_returns_average_to_the_mdp():
     worth = np.broadcast_to(solution.thresholds[4:].astype(np.float32), (60, 1500, 5))
     samples = coupled_returns(sequences, bucket, worth, solution.values)
     assert samples.shape == (60, 1500, 5)
-    np.testing.assert_allclose(
-        samples.mean(axis=(0, 1)), solution.thresholds[4:], atol=0.01
-    )
+    np.testing.assert_allclose(samples.mean(axis=(0, 1)), solution.thresholds[4:], atol=0.01)
 
 
 def test_level_positions():
@@ -127,8 +126,17 @@ def trained(tmp_path_factory):
 def told_trainer(task, knots=None, layout=HistoryFormat(window=16), changes=1):
     """Make a small trainer by told worth."""
     plan = ToldPlan(
-        iterations=6, rows=16384, batch=512, tasks=1, fresh=1, chosen=1, sequences=24, items=700,
-        locations=50, width=32, depth=2,
+        iterations=6,
+        rows=16384,
+        batch=512,
+        tasks=1,
+        fresh=1,
+        chosen=1,
+        sequences=24,
+        items=700,
+        locations=50,
+        width=32,
+        depth=2,
     )
     return ToldTrainer(layout, knots, lambda generator: [task] * changes, plan, lambda line: None)
 
@@ -136,8 +144,15 @@ def told_trainer(task, knots=None, layout=HistoryFormat(window=16), changes=1):
 def fitted_q(task):
     """Make a small trainer by the published fitted Q."""
     plan = FittedQPlan(
-        iterations=4, sequences=32, items=700, copies=10, steps=30, batch=512, discount=0.97,
-        width=32, depth=2,
+        iterations=4,
+        sequences=32,
+        items=700,
+        copies=10,
+        steps=30,
+        batch=512,
+        discount=0.97,
+        width=32,
+        depth=2,
     )
     return FittedQ(HistoryFormat(window=16), task, plan, lambda line: None)
 
@@ -227,8 +242,11 @@ def test_universal_tasks_are_many_kinds():
     """Draws hold all kinds of scenarios and stay within what a bucket can be."""
     generator = np.random.default_rng(0)
     draws = [UniversalTasks(POOL)(generator) for _ in range(40)]
-    kinds = {(task.scenario.rewards is None, task.scenario.arrivals is None)
-             for tasks in draws for task in tasks}
+    kinds = {
+        (task.scenario.rewards is None, task.scenario.arrivals is None)
+        for tasks in draws
+        for task in tasks
+    }
     assert len(kinds) == 4
     for first, second in draws:
         assert (first.rate, first.depth) == (second.rate, second.depth)
@@ -241,11 +259,11 @@ def test_universal_tasks_are_many_kinds():
 def test_worth_at_knots():
     """Knots lie on the relative level; a single level is every knot's."""
     marginal = np.arange(5.0)[None, None]
-    np.testing.assert_allclose(
-        worth_at_knots(marginal, np.array([0, 0.125, 1])), [[[0, 0.5, 4]]])
+    np.testing.assert_allclose(worth_at_knots(marginal, np.array([0, 0.125, 1])), [[[0, 0.5, 4]]])
     np.testing.assert_array_equal(worth_at_knots(marginal, None), marginal)
     np.testing.assert_array_equal(
-        worth_at_knots(marginal[..., :1], np.array([0, 0.5, 1])), np.zeros((1, 1, 3)))
+        worth_at_knots(marginal[..., :1], np.array([0, 0.5, 1])), np.zeros((1, 1, 3))
+    )
 
 
 def test_told_training_resumes_and_follows_a_change(tmp_path):
@@ -270,7 +288,8 @@ def test_a_plan_can_be_changed(method, cell):
 
     def make():
         return make_trainer(
-            'any', method, POOL, task, print, iterations=3, seed=5, learning_rate=2e-4)
+            'any', method, POOL, task, print, iterations=3, seed=5, learning_rate=2e-4
+        )
 
     if method == 'fitted-q' and not cell:
         with pytest.raises(ConfigError, match='told and returns'):

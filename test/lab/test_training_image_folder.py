@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Folders of images, as people keep them: every layout and every kind of file."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -25,13 +26,26 @@ def table(path, *rows):
 
 # What a file may be ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize('mode, name', [
-    ('RGB', 'a.jpg'), ('RGB', 'a.png'), ('L', 'a.png'), ('CMYK', 'a.jpg'), ('P', 'a.png'),
-    ('P', 'a.gif'), ('RGBA', 'a.webp'), ('LA', 'a.png'), ('RGB', 'a.bmp'), ('CMYK', 'a.tif')])
+
+@pytest.mark.parametrize(
+    'mode, name',
+    [
+        ('RGB', 'a.jpg'),
+        ('RGB', 'a.png'),
+        ('L', 'a.png'),
+        ('CMYK', 'a.jpg'),
+        ('P', 'a.png'),
+        ('P', 'a.gif'),
+        ('RGBA', 'a.webp'),
+        ('LA', 'a.png'),
+        ('RGB', 'a.bmp'),
+        ('CMYK', 'a.tif'),
+    ],
+)
 def test_every_kind_of_file_becomes_rgb(tmp_path, mode, name):
     image = open_square(picture(tmp_path / name, mode=mode), 32)
     assert image.shape == (32, 32, 3) and image.dtype == np.uint8
-    grey = np.full(3, round(.299 * RED[0] + .587 * RED[1] + .114 * RED[2]))
+    grey = np.full(3, round(0.299 * RED[0] + 0.587 * RED[1] + 0.114 * RED[2]))
     expected = grey if mode in ('L', 'LA') else np.array(RED)
     assert np.abs(image.mean((0, 1)) - expected).max() < 8
 
@@ -53,7 +67,7 @@ def test_a_photo_is_turned_upright_and_its_middle_taken(tmp_path):
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40, 0] = np.linspace(0, 250, 20).astype(np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = 6    # turn by a quarter, clockwise
+    exif[0x0112] = 6  # turn by a quarter, clockwise
     Image.fromarray(pixels).save(tmp_path / 'a.png', exif=exif)
     image = open_square(tmp_path / 'a.png', 20)
     assert (np.diff(image[:, :, 0].astype(int), axis=0) > 0).all()
@@ -76,15 +90,26 @@ def test_a_file_that_is_cut_short_is_named(tmp_path):
 
 # Where files may lie --------------------------------------------------------------------------
 
+
 def test_a_folder_for_each_class_at_any_depth(tmp_path):
-    for name in ('nut/a.jpg', 'nut/monday/b.PNG', 'bolt/c.jpeg', 'bolt/notes.txt', '.git/x.jpg',
-                 'bolt/.hidden.jpg', 'top.jpg'):
+    for name in (
+        'nut/a.jpg',
+        'nut/monday/b.PNG',
+        'bolt/c.jpeg',
+        'bolt/notes.txt',
+        '.git/x.jpg',
+        'bolt/.hidden.jpg',
+        'top.jpg',
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b'')
     listing = list_images(tmp_path)
     assert listing.labels == ('bolt', 'nut')
     assert [(path.name, label) for path, label in listing.splits['all']] == [
-        ('c.jpeg', 'bolt'), ('a.jpg', 'nut'), ('b.PNG', 'nut')]
+        ('c.jpeg', 'bolt'),
+        ('a.jpg', 'nut'),
+        ('b.PNG', 'nut'),
+    ]
 
 
 @pytest.mark.parametrize('validation', ['val', 'valid', 'validation'])
@@ -100,8 +125,11 @@ def test_splits_by_folder(tmp_path, validation):
 def test_splits_by_table_with_numbers_in_their_order(tmp_path):
     for number in range(12):
         picture(tmp_path / 'files' / f'{number}.png')
-    table(tmp_path / 'train.csv', 'path,fine,coarse',
-          *(f'files/{k}.png,{k},{k // 3}' for k in range(12)))
+    table(
+        tmp_path / 'train.csv',
+        'path,fine,coarse',
+        *(f'files/{k}.png,{k},{k // 3}' for k in range(12)),
+    )
     assert list_images(tmp_path).labels == ('0', '1', '2', '3')
     fine = list_images(tmp_path, 'fine')
     assert fine.labels == tuple(map(str, range(12)))

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """stl-conveyor train: one folder of pictures becomes a model folder that the cell takes."""
+
 from __future__ import annotations
 
 import json
@@ -37,16 +38,36 @@ def pictures(tmp_path_factory):
 
 
 def command(folder, out, *more):
-    return [str(argument) for argument in (
-        'train', folder, '--out', out, '--size', SIZE, '--minutes', .02, '--from-scratch',
-        '--threads', 1, *more)]
+    return [
+        str(argument)
+        for argument in (
+            'train',
+            folder,
+            '--out',
+            out,
+            '--size',
+            SIZE,
+            '--minutes',
+            0.02,
+            '--from-scratch',
+            '--threads',
+            1,
+            *more,
+        )
+    ]
 
 
 def test_one_command_makes_models_and_goes_on_where_it_was_killed(
-        pictures, tmp_path, capsys, monkeypatch):
+    pictures, tmp_path, capsys, monkeypatch
+):
     work, models = tmp_path / 'work', tmp_path / 'models'
-    small = {**asdict(pipeline.codec.Recipe()), 'coarse': 12, 'groups': 80, 'batch': 4,
-             'importance_images': 8}
+    small = {
+        **asdict(pipeline.codec.Recipe()),
+        'coarse': 12,
+        'groups': 80,
+        'batch': 4,
+        'importance_images': 8,
+    }
     recipe = pipeline.codec.Recipe
 
     def tiny_recipe(**fields):
@@ -82,12 +103,25 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
 
     # What came out is what the other commands and the cell take.
     assert main(['export', str(models), '--out', str(tmp_path / 'm.zip')]) == 0
-    assert main(['evaluate', str(models), '--data', str(work / 'images'), '--out',
-                 str(tmp_path / 'evaluation')]) == 0
+    assert (
+        main(
+            [
+                'evaluate',
+                str(models),
+                '--data',
+                str(work / 'images'),
+                '--out',
+                str(tmp_path / 'evaluation'),
+            ]
+        )
+        == 0
+    )
     result = json.loads((tmp_path / 'evaluation' / 'evaluation.json').read_text())
     assert result['split'] == 'test' and result['images'] == 9
-    assert result['accuracy']['strong']['accuracy'] == json.loads(
-        (models / 'strong.card.json').read_text())['accuracy']
+    assert (
+        result['accuracy']['strong']['accuracy']
+        == json.loads((models / 'strong.card.json').read_text())['accuracy']
+    )
 
     # Another size, or another model folder, is another training.
     capsys.readouterr()
@@ -120,17 +154,18 @@ def test_time_is_shared_and_what_is_lost_is_taken_from_the_codec():
 
 def test_the_state_of_a_run_survives_and_other_settings_are_refused(tmp_path):
     state = RunState(tmp_path, TrainSettings(size=96))
-    state.done('images', 3.)
-    state.done('strong', 4.)
+    state.done('images', 3.0)
+    state.done('strong', 4.0)
     again = RunState(tmp_path, TrainSettings(size=96, minutes=9, threads=1))
-    assert again.stages == {'images': 3., 'strong': 4.} and again.seconds == 7
+    assert again.stages == {'images': 3.0, 'strong': 4.0} and again.seconds == 7
     with pytest.raises(ConfigError, match='kind photos, not parts'):
         RunState(tmp_path, TrainSettings(size=96, kind='parts'))
 
 
 @pytest.mark.parametrize('count, kind', [(40, 'entropy'), (160, None)])
 def test_few_validation_images_give_the_published_reward_estimate(
-        tmp_path, monkeypatch, count, kind):
+    tmp_path, monkeypatch, count, kind
+):
     monkeypatch.setattr(pipeline.policy, 'EPOCHS', 5)
     models = make_tiny_model_folder(tmp_path / 'models', LABELS, SIZE)
     images, classes = tiny_images(count, 3, SIZE, seed=3)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Fitting of reward.json from classifier results."""
+
 from __future__ import annotations
 
 import json
@@ -39,9 +40,7 @@ def test_command_chooses_by_measurement(tmp_path, monkeypatch, count, capsys):
         tmp_path / 'data.npz', probabilities=probabilities, weak_correct=weak, edge_correct=strong
     )
     (tmp_path / 'manifest.json').write_text(json.dumps({'format': 1, 'files': {}}))
-    assert training.main(
-        ['--models', str(tmp_path), '--data', str(tmp_path / 'data.npz')]
-    ) == 0
+    assert training.main(['--models', str(tmp_path), '--data', str(tmp_path / 'data.npz')]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured['kind'] == 'network'
     for row in measured['shares']:

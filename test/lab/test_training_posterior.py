@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The second head of the weak model, and the streams that byte budgets are fitted on."""
+
 from __future__ import annotations
 
 import json
@@ -49,8 +50,13 @@ class Calibrated(torch.nn.Module):
 def folder(tmp_path_factory):
     """Return a tiny model folder whose weak model is a convolutional one."""
     path = make_tiny_model_folder(tmp_path_factory.mktemp('models'), LABELS, SIZE)
-    export_onnx(Calibrated(), [torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)],
-                path / 'weak.onnx', ['image'], ['probabilities'])
+    export_onnx(
+        Calibrated(),
+        [torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)],
+        path / 'weak.onnx',
+        ['image'],
+        ['probabilities'],
+    )
     training.update_manifest(path, 'weak', 'weak.onnx')
     return path
 
@@ -94,8 +100,10 @@ def test_one_command_fits_everything(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(training, 'MEMBERS', 1)
     models = tmp_path / 'models'
     shutil.copytree(folder, models)
-    split = {name: LabelledImages(*tiny_images(count, len(LABELS), SIZE, seed))
-             for name, count, seed in (('train', 300, 0), ('val', 120, 1))}
+    split = {
+        name: LabelledImages(*tiny_images(count, len(LABELS), SIZE, seed))
+        for name, count, seed in (('train', 300, 0), ('val', 120, 1))
+    }
     fit_reward(split['val'], tmp_path, models, 256, threads=1, seen=split['train'])
     files = ModelFolder(models)
     assert {'weak', 'reward', 'budget'} <= set(files.roles)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Memory that a training frees is there for its next step."""
+
 from __future__ import annotations
 
 import platform
@@ -30,7 +31,15 @@ print(pages() - before)
 
 
 def test_freed_memory_is_kept():
-    cleared = {how: int(subprocess.run(
-        [sys.executable, '-c', PAGES_CLEARED, how], check=True, capture_output=True,
-        text=True).stdout) for how in ('leave', 'keep')}
+    cleared = {
+        how: int(
+            subprocess.run(
+                [sys.executable, '-c', PAGES_CLEARED, how],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+        for how in ('leave', 'keep')
+    }
     assert cleared['keep'] < cleared['leave'] / 10

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Quantising a classifier: it runs, it is compared fairly, and it is kept only if it pays."""
+
 from __future__ import annotations
 
 import pytest
@@ -34,6 +35,7 @@ def pictures(tiny_models, tmp_path_factory):
 
 def test_quantised_model_is_a_classifier_of_8_bit_that_agrees(tmp_path):
     import onnx
+
     folder = ModelFolder(share_path('models/items'))
     images, labels = tiny_images(120, len(folder.labels), seed=5)
     images = np.stack([resize_square(image, folder.image_size) for image in images])
@@ -54,8 +56,10 @@ def test_labelled_pictures_are_read(tiny_models, pictures):
     assert len(images) == len(labels) == 120 and len(set(labels.tolist())) > 5
 
 
-@pytest.mark.parametrize('loss, speedup, pays', [
-    (0.0, 2.0, True), (0.004, 1.1, True), (0.006, 2.0, False), (0.0, 0.9, False)])
+@pytest.mark.parametrize(
+    'loss, speedup, pays',
+    [(0.0, 2.0, True), (0.004, 1.1, True), (0.006, 2.0, False), (0.0, 0.9, False)],
+)
 def test_it_pays_only_if_faster_and_no_worse(loss, speedup, pays):
     assert Comparison(0.9, 0.9 - loss, 0.99, 0.01, 0.01 / speedup, 100).pays is pays
 
@@ -64,8 +68,19 @@ def test_it_pays_only_if_faster_and_no_worse(loss, speedup, pays):
 def test_command_keeps_what_pays(tiny_models, pictures, tmp_path, monkeypatch, capsys, pays):
     monkeypatch.setattr(Comparison, 'pays', property(lambda self: pays))
     target = tmp_path / 'weak_int8.onnx'
-    code = main([str(tiny_models), '--images', str(pictures), '--out', str(target),
-                 '--calibration', '20', '--compare', '10'])
+    code = main(
+        [
+            str(tiny_models),
+            '--images',
+            str(pictures),
+            '--out',
+            str(target),
+            '--calibration',
+            '20',
+            '--compare',
+            '10',
+        ]
+    )
     assert (code, target.exists()) == ((0, True) if pays else (1, False))
     assert 'int8     accuracy' in capsys.readouterr().out
 

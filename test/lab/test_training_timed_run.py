@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A training that ends after its minutes or steps and goes on from its checkpoint."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,12 +11,19 @@ torch = pytest.importorskip('torch', reason='training needs the extra [training]
 from stl_conveyor_lab.train.timed_run import TimedRun  # noqa: E402
 
 
-def begin(path, minutes=0., steps=0):
+def begin(path, minutes=0.0, steps=0):
     """Return a run that fits one weight to noise, and its network."""
     torch.manual_seed(0)
     network = torch.nn.Linear(1, 1)
-    run = TimedRun(path, {'network': network}, torch.optim.Adam(network.parameters(), lr=.1),
-                   minutes, 3, lambda step, done: 1 - done / 2, steps=steps)
+    run = TimedRun(
+        path,
+        {'network': network},
+        torch.optim.Adam(network.parameters(), lr=0.1),
+        minutes,
+        3,
+        lambda step, done: 1 - done / 2,
+        steps=steps,
+    )
     return run, network
 
 
@@ -32,13 +40,13 @@ def train(run, network, most=1000):
 def test_steps_end_it_and_the_last_ones_are_in_the_curve(tmp_path):
     run, network = begin(tmp_path / 'a.pt', steps=7)
     assert train(run, network) == 7
-    (step, loss, noise), = run.curve
+    ((step, loss, noise),) = run.curve
     assert step == 7 and loss > 0 and noise == noise
 
 
 def test_time_ends_it_whatever_the_steps(tmp_path, monkeypatch):
-    run, network = begin(tmp_path / 'a.pt', minutes=1., steps=1000)
-    monkeypatch.setattr(run, '_seconds', lambda: 6. * run.step)
+    run, network = begin(tmp_path / 'a.pt', minutes=1.0, steps=1000)
+    monkeypatch.setattr(run, '_seconds', lambda: 6.0 * run.step)
     assert train(run, network) == 10
 
 

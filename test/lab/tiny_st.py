@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """An ST codec whose features are block means, for tests without training."""
+
 from __future__ import annotations
 
 import json
@@ -14,8 +15,13 @@ from stl_conveyor_lab.train.manifest import register_model
 
 
 def _save(path, nodes, inputs, outputs, constants):
-    graph = helper.make_graph(nodes, 'st', [inputs], [outputs], [
-        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()])
+    graph = helper.make_graph(
+        nodes,
+        'st',
+        [inputs],
+        [outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
     model.ir_version = 8
     onnx.checker.check_model(model)
@@ -32,30 +38,51 @@ def make_tiny_st(folder, labels, image_size=160, role='st', features=0):
     image = info('image', TensorProto.UINT8, ['N', side, side, 3])
     levels = info('levels', TensorProto.UINT8, ['N', ST_FEATURES, grid, grid])
     limits = {'low': np.float32(0), 'high': np.float32(63)}
-    _save(folder / f'{role}.encoder.onnx', [
-        make('Transpose', ['image'], ['planes'], perm=[0, 3, 1, 2]),
-        make('Cast', ['planes'], ['float'], to=TensorProto.FLOAT),
-        make('AveragePool', ['float'], ['mean'], kernel_shape=[7, 7], strides=[7, 7]),
-        make('Conv', ['mean', 'mix'], ['value']), make('Round', ['value'], ['whole']),
-        make('Clip', ['whole', 'low', 'high'], ['kept']),
-        make('Cast', ['kept'], ['levels'], to=TensorProto.UINT8)], image, levels,
-        {'mix': mix, **limits})
+    _save(
+        folder / f'{role}.encoder.onnx',
+        [
+            make('Transpose', ['image'], ['planes'], perm=[0, 3, 1, 2]),
+            make('Cast', ['planes'], ['float'], to=TensorProto.FLOAT),
+            make('AveragePool', ['float'], ['mean'], kernel_shape=[7, 7], strides=[7, 7]),
+            make('Conv', ['mean', 'mix'], ['value']),
+            make('Round', ['value'], ['whole']),
+            make('Clip', ['whole', 'low', 'high'], ['kept']),
+            make('Cast', ['kept'], ['levels'], to=TensorProto.UINT8),
+        ],
+        image,
+        levels,
+        {'mix': mix, **limits},
+    )
     back = np.transpose(mix, (1, 0, 2, 3)) * (255 / 63) ** 2
-    _save(folder / f'{role}.decoder.onnx', [
-        make('Cast', ['levels'], ['float'], to=TensorProto.FLOAT),
-        make('Conv', ['float', 'back'], ['small']),
-        make('Resize', ['small', '', 'scales'], ['large'], mode='nearest'),
-        make('Transpose', ['large'], ['pixels'], perm=[0, 2, 3, 1]),
-        make('Clip', ['pixels', 'low', 'high'], ['kept']),
-        make('Cast', ['kept'], ['image'], to=TensorProto.UINT8)], levels, image,
-        {'back': back, 'scales': np.array([1, 1, 7, 7], np.float32), 'low': np.float32(0),
-         'high': np.float32(255)})
+    _save(
+        folder / f'{role}.decoder.onnx',
+        [
+            make('Cast', ['levels'], ['float'], to=TensorProto.FLOAT),
+            make('Conv', ['float', 'back'], ['small']),
+            make('Resize', ['small', '', 'scales'], ['large'], mode='nearest'),
+            make('Transpose', ['large'], ['pixels'], perm=[0, 2, 3, 1]),
+            make('Clip', ['pixels', 'low', 'high'], ['kept']),
+            make('Cast', ['kept'], ['image'], to=TensorProto.UINT8),
+        ],
+        levels,
+        image,
+        {
+            'back': back,
+            'scales': np.array([1, 1, 7, 7], np.float32),
+            'low': np.float32(0),
+            'high': np.float32(255),
+        },
+    )
     counts = [[50] + [1 + 3 * (level < 40) for level in range(63)] for _ in range(ST_FEATURES)]
     name = f'ST, no tail drop, K = {features}' if features else 'ST'
-    StCode(name, image_size, grid, 1., counts, features).save(folder / f'{role}.code.json')
-    for kind, file in (('encoder', 'encoder.onnx'), ('decoder', 'decoder.onnx'),
-                       ('code', 'code.json')):
-        register_model(folder, f'{role}_{kind}', folder / f'{role}.{file}', labels, image_size,
-                       'references')
+    StCode(name, image_size, grid, 1.0, counts, features).save(folder / f'{role}.code.json')
+    for kind, file in (
+        ('encoder', 'encoder.onnx'),
+        ('decoder', 'decoder.onnx'),
+        ('code', 'code.json'),
+    ):
+        register_model(
+            folder, f'{role}_{kind}', folder / f'{role}.{file}', labels, image_size, 'references'
+        )
     assert json.loads((folder / 'manifest.json').read_text())['format'] == 1
     return folder

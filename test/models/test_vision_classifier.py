@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The classifier's guards around onnxruntime."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,23 +17,31 @@ pytest.importorskip('onnxruntime')
 def save_model(path, *, output='probabilities', size=8, bias=0.0, softmax=True):
     """Write a model whose two classes are dark and bright."""
     from onnx import TensorProto, helper, numpy_helper
+
     nodes = [
         helper.make_node('Cast', ['image'], ['f'], to=TensorProto.FLOAT),
         helper.make_node('ReduceMean', ['f'], ['m'], axes=[1, 2, 3], keepdims=0),
         helper.make_node('Unsqueeze', ['m', 'axis'], ['u']),
         helper.make_node('MatMul', ['u', 'w'], ['l']),
         helper.make_node('Add', ['l', 'b'], ['s']),
-        helper.make_node('Softmax', ['s'], [output], axis=1) if softmax
-        else helper.make_node('Identity', ['s'], [output])]
+        helper.make_node('Softmax', ['s'], [output], axis=1)
+        if softmax
+        else helper.make_node('Identity', ['s'], [output]),
+    ]
     graph = helper.make_graph(
-        nodes, 'g',
+        nodes,
+        'g',
         [helper.make_tensor_value_info('image', TensorProto.UINT8, ['N', size, size, 3])],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, ['N', 2])],
-        [numpy_helper.from_array(np.array([1], np.int64), 'axis'),
-         numpy_helper.from_array(np.array([[-0.1, 0.1]], np.float32), 'w'),
-         numpy_helper.from_array(np.array([bias, -bias], np.float32), 'b')])
-    onnx.save(helper.make_model(
-        graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), path)
+        [
+            numpy_helper.from_array(np.array([1], np.int64), 'axis'),
+            numpy_helper.from_array(np.array([[-0.1, 0.1]], np.float32), 'w'),
+            numpy_helper.from_array(np.array([bias, -bias], np.float32), 'b'),
+        ],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), path
+    )
     return path
 
 
@@ -47,9 +56,15 @@ def test_classifies_one_and_many(tmp_path):
     assert np.allclose(both[1], classifier.classify(bright), atol=1e-6)
 
 
-@pytest.mark.parametrize('image', [
-    np.zeros((9, 9, 3), np.uint8), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32),
-    np.zeros((0, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((9, 9, 3), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+)
 def test_refuses_other_images(tmp_path, image):
     classifier = Classifier(save_model(tmp_path / 'm.onnx'))
     with pytest.raises(BadImage):
@@ -72,10 +87,18 @@ def test_refuses_other_models(tmp_path):
         Classifier(save_model(tmp_path / 'l.onnx', output='logits'))
 
 
-@pytest.mark.parametrize('values, named', [
-    ([0.5, 0.5, 0.0], 'shape'), ([], 'shape'), ([[0.5, 0.5]], 'shape'),
-    ([float('nan'), 1.0], 'NaN'), ([float('inf'), 0.0], 'infinity'),
-    ([1.5, -0.5], 'least'), ([0.2, 0.2], 'sum')])
+@pytest.mark.parametrize(
+    'values, named',
+    [
+        ([0.5, 0.5, 0.0], 'shape'),
+        ([], 'shape'),
+        ([[0.5, 0.5]], 'shape'),
+        ([float('nan'), 1.0], 'NaN'),
+        ([float('inf'), 0.0], 'infinity'),
+        ([1.5, -0.5], 'least'),
+        ([0.2, 0.2], 'sum'),
+    ],
+)
 def test_check_probabilities(values, named):
     with pytest.raises(BadProbabilities, match=named):
         check_probabilities(values, 2)

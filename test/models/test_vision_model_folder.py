@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A model folder is what its manifest says, or is refused with the remedy."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,8 +17,13 @@ from stl_conveyor.models.model_folder import ModelFolder
 def folder(tmp_path):
     (tmp_path / 'weak.onnx').write_bytes(b'weak model')
     digest = hashlib.sha256(b'weak model').hexdigest()
-    manifest = {'format': 1, 'name': 'items', 'labels': ['nut', 'bolt'], 'image_size': 160,
-                'files': {'weak': {'path': 'weak.onnx', 'sha256': digest}}}
+    manifest = {
+        'format': 1,
+        'name': 'items',
+        'labels': ['nut', 'bolt'],
+        'image_size': 160,
+        'files': {'weak': {'path': 'weak.onnx', 'sha256': digest}},
+    }
     (tmp_path / 'manifest.json').write_text(json.dumps(manifest))
     return tmp_path
 
@@ -49,16 +55,25 @@ def test_changed_and_missing_files_are_refused(folder):
         models.path('strong')
 
 
-@pytest.mark.parametrize('changes, named', [
-    ({'format': 2}, 'format'), ({'format': None}, 'format'), ({'name': ''}, 'name'),
-    ({'labels': ['nut']}, 'labels'), ({'labels': ['nut', 'nut']}, 'labels'),
-    ({'labels': 'nut'}, 'labels'), ({'labels': [1, 2]}, 'labels'),
-    ({'image_size': True}, 'image_size'), ({'image_size': 0}, 'image_size'),
-    ({'image_size': '160'}, 'image_size'), ({'files': []}, 'files'),
-    ({'files': {'weak': 'weak.onnx'}}, 'files.weak'),
-    ({'files': {'weak': {'path': 'weak.onnx', 'sha256': 'abc'}}}, 'files.weak'),
-    ({'files': {'weak': {'path': '../../etc/passwd', 'sha256': '0' * 64}}}, 'outside'),
-])
+@pytest.mark.parametrize(
+    'changes, named',
+    [
+        ({'format': 2}, 'format'),
+        ({'format': None}, 'format'),
+        ({'name': ''}, 'name'),
+        ({'labels': ['nut']}, 'labels'),
+        ({'labels': ['nut', 'nut']}, 'labels'),
+        ({'labels': 'nut'}, 'labels'),
+        ({'labels': [1, 2]}, 'labels'),
+        ({'image_size': True}, 'image_size'),
+        ({'image_size': 0}, 'image_size'),
+        ({'image_size': '160'}, 'image_size'),
+        ({'files': []}, 'files'),
+        ({'files': {'weak': 'weak.onnx'}}, 'files.weak'),
+        ({'files': {'weak': {'path': 'weak.onnx', 'sha256': 'abc'}}}, 'files.weak'),
+        ({'files': {'weak': {'path': '../../etc/passwd', 'sha256': '0' * 64}}}, 'outside'),
+    ],
+)
 def test_wrong_manifests_are_refused_by_name(folder, changes, named):
     rewrite(folder, **changes)
     with pytest.raises(ModelFileError, match=named):

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Every output moves the right diverter at its time, and silence is reported within one item."""
+
 from __future__ import annotations
 
 import threading
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.ros
 
 SECOND = 10**9
 IMAGE = tiny_images(1, len(CELL.classes))[0][0]
-PERIOD = 0.1                # s between diagnostics
+PERIOD = 0.1  # s between diagnostics
 # A loaded machine lets Python stand still for a moment; see test_cell_strokes for exactness.
 TOLERANCE = 0.1
 
@@ -37,7 +38,8 @@ class Cell(CellHarness):
         WATCHED.setdefault('actuation', Actuation)
         super().__init__(
             [NodeSpec(Actuator, {'diagnostics_period': PERIOD, 'guard': 0.3, **parameters})],
-            watched=('sort_outcome', 'actuation', '/diagnostics'))
+            watched=('sort_outcome', 'actuation', '/diagnostics'),
+        )
         self.items = 0
 
     @property
@@ -57,13 +59,17 @@ class Cell(CellHarness):
         self.items += 1
         stamp_ns = self.now_ns()
         self.captures.publish(make_capture(self.items, stamp_ns, IMAGE))
-        self.answers.publish(make_classification(
-            self.items, stamp_ns, CELL.lane(lane_name).classes[0]))
+        self.answers.publish(
+            make_classification(self.items, stamp_ns, CELL.lane(lane_name).classes[0])
+        )
         return self.items, stamp_ns
 
     def actuation(self, item_id, timeout=5):
-        return self.wait(lambda: self.heard.of('actuation', item_id=item_id), timeout,
-                         f'the actuation of item {item_id}')[0]
+        return self.wait(
+            lambda: self.heard.of('actuation', item_id=item_id),
+            timeout,
+            f'the actuation of item {item_id}',
+        )[0]
 
     def wait_well(self):
         """Wait for a report without errors that is newer than all before."""
@@ -75,6 +81,7 @@ class Cell(CellHarness):
 def pins(monkeypatch):
     gpiozero = pytest.importorskip('gpiozero')
     from gpiozero.pins.mock import MockFactory
+
     factory = MockFactory()
     monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
     return factory
@@ -98,6 +105,7 @@ class Pneumatics:
                 if self.working:
                     target = pins.pin(switch)
                     (target.drive_low if value else target.drive_high)()
+
             pin._set_state = set_state
 
 
@@ -105,8 +113,10 @@ def test_gpio_moves_each_lanes_diverter_at_its_time_and_confirms(pins):
     with Cell(output='gpio', gpio_bounce_time=0.0) as cell:
         machine = Pneumatics(pins, cell)
         fed = {cell.feed(lane)[0]: lane for lane in 'CBA'}
-        stamps = {o.item_id: to_ns(o.header.stamp) for o in
-                  cell.wait(lambda: len(cell.outcomes()) == 3 and cell.outcomes())}
+        stamps = {
+            o.item_id: to_ns(o.header.stamp)
+            for o in cell.wait(lambda: len(cell.outcomes()) == 3 and cell.outcomes())
+        }
         output_of = {'A': 17, 'B': 27, 'C': 22}
         for item_id, lane in fed.items():
             told = cell.actuation(item_id)
@@ -155,9 +165,14 @@ def test_stroke_waits_while_the_belt_stands(pins):
         began_ns = cell.now_ns()
 
         def report(running):
-            belt.publish(BeltState(
-                header=Header(stamp=to_stamp(cell.now_ns())), position=position,
-                speed=speed if running else 0.0))
+            belt.publish(
+                BeltState(
+                    header=Header(stamp=to_stamp(cell.now_ns())),
+                    position=position,
+                    speed=speed if running else 0.0,
+                )
+            )
+
         report(True)
         item_id, stamp_ns = cell.feed('A')
         # The belt stops 0.3 s after the capture, for 0.8 s.
@@ -172,7 +187,7 @@ def test_stroke_waits_while_the_belt_stands(pins):
         told = cell.actuation(item_id)
         assert told.status == Actuation.STATUS_CONFIRMED, told.detail
         (outcome,) = cell.outcomes()
-        assert not outcome.missed                   # the decision does not wait
+        assert not outcome.missed  # the decision does not wait
         moved_ns = machine.changes[0][2] - CELL.fire_time_ns(stamp_ns, 'A')
         assert moved_ns / SECOND == pytest.approx(stand, abs=TOLERANCE)
 
@@ -181,8 +196,9 @@ def test_items_on_their_way_are_pushed_when_the_node_stops(pins):
     with Cell(output='gpio', gpio_bounce_time=0.0) as cell:
         machine = Pneumatics(pins, cell)
         _, stamp_ns = cell.feed('B')
-        cell.wait(lambda: cell.actuator.ledger.open_items == 1
-                  and cell.actuator.ledger._open[1].local)
+        cell.wait(
+            lambda: cell.actuator.ledger.open_items == 1 and cell.actuator.ledger._open[1].local
+        )
     (out, back) = machine.changes
     assert out[:2] == (27, True) and back[:2] == (27, False)
     assert 0 <= out[2] - CELL.fire_time_ns(stamp_ns, 'B') < TOLERANCE * SECOND
@@ -190,10 +206,16 @@ def test_items_on_their_way_are_pushed_when_the_node_stops(pins):
 
 def test_gpio_that_cannot_be_had_is_explained_and_tried_again(pins):
     import gpiozero
+
     holder = gpiozero.LED(17)
-    cell = CellHarness([NodeSpec(Actuator, {
-        'output': 'gpio', 'retry_period': 0.2, 'diagnostics_period': PERIOD})],
-        watched=('/diagnostics',))
+    cell = CellHarness(
+        [
+            NodeSpec(
+                Actuator, {'output': 'gpio', 'retry_period': 0.2, 'diagnostics_period': PERIOD}
+            )
+        ],
+        watched=('/diagnostics',),
+    )
     with cell:
         cell.wait_diagnostic('actuator', 'GPIO 17 cannot be opened', level=2)
         holder.close()
@@ -204,13 +226,20 @@ def test_gpio_that_cannot_be_had_is_explained_and_tried_again(pins):
 def test_modbus_confirms_dies_and_comes_back(kind):
     pytest.importorskip('pymodbus.simulator')
     from modbus_plc import Plc
+
     plc = Plc()
     feedback = [36, 37, 38] if kind == 'register' else [0, 1, -1]
     addresses = [4, 5, 6] if kind == 'register' else [0, 1, 2]
     try:
-        with Cell(output='modbus', modbus_host='127.0.0.1', modbus_port=plc.port,
-                  modbus_kind=kind, modbus_addresses=addresses, modbus_feedback=feedback,
-                  confirm_timeout=0.3) as cell:
+        with Cell(
+            output='modbus',
+            modbus_host='127.0.0.1',
+            modbus_port=plc.port,
+            modbus_kind=kind,
+            modbus_addresses=addresses,
+            modbus_feedback=feedback,
+            confirm_timeout=0.3,
+        ) as cell:
             item_id, _ = cell.feed('A')
             told = cell.actuation(item_id)
             assert told.status == Actuation.STATUS_CONFIRMED, told.detail
@@ -218,12 +247,12 @@ def test_modbus_confirms_dies_and_comes_back(kind):
             port = plc.port
             plc.stop()
             cell.wait_diagnostic('actuator', f'PLC 127.0.0.1:{port}', level=2)
-            item_id, _ = cell.feed('A')         # the node lives on, and says so for each item
+            item_id, _ = cell.feed('A')  # the node lives on, and says so for each item
             told = cell.actuation(item_id)
             assert told.status == Actuation.STATUS_FAILED and f':{port}' in told.detail
             outcome = cell.heard.of('sort_outcome', item_id=item_id)[0]
             assert outcome.lane == 'A' and not outcome.missed
-            plc = Plc(port)     # a new one, with all coils and registers at zero
+            plc = Plc(port)  # a new one, with all coils and registers at zero
             cell.wait(lambda: cell.actuator._output._diverters._trouble is None)
             item_id, _ = cell.feed('A')
             assert cell.actuation(item_id).status == Actuation.STATUS_CONFIRMED
@@ -235,10 +264,16 @@ def test_modbus_confirms_dies_and_comes_back(kind):
 def test_slow_plc_blocks_no_outcome():
     pytest.importorskip('pymodbus.simulator')
     from modbus_plc import Plc
+
     plc = Plc()
     try:
-        with Cell(output='modbus', modbus_host='127.0.0.1', modbus_port=plc.port,
-                  modbus_timeout=0.3, confirm_timeout=0.3) as cell:
+        with Cell(
+            output='modbus',
+            modbus_host='127.0.0.1',
+            modbus_port=plc.port,
+            modbus_timeout=0.3,
+            confirm_timeout=0.3,
+        ) as cell:
             cell.wait(lambda: cell.actuator._output._diverters._trouble is None)
             plc.delay = 1.0
             items = [cell.feed(lane)[0] for lane in 'AAB']
@@ -257,6 +292,7 @@ def test_slow_plc_blocks_no_outcome():
 def controller(cell, trajectory):
     """Play ros2_control: joints that go where they are told, and say where they are."""
     from threading import Lock
+
     names = ['diverter_a', 'diverter_b', 'diverter_c']
     positions, lock, stop = [0.0, 0.0, 0.0], Lock(), threading.Event()
     commands = []
@@ -272,13 +308,17 @@ def controller(cell, trajectory):
         while not stop.wait(0.02):
             with lock:
                 states.publish(JointState(name=names, position=positions))
+
     if trajectory:
         from trajectory_msgs.msg import JointTrajectory
+
         subscription = cell.probe.create_subscription(
-            JointTrajectory, 'diverter_controller/joint_trajectory', on_positions, 10)
+            JointTrajectory, 'diverter_controller/joint_trajectory', on_positions, 10
+        )
     else:
         subscription = cell.probe.create_subscription(
-            Float64MultiArray, 'diverter_controller/commands', on_positions, 10)
+            Float64MultiArray, 'diverter_controller/commands', on_positions, 10
+        )
     thread = threading.Thread(target=publish, daemon=True)
     thread.start()
     try:
@@ -294,13 +334,16 @@ def test_ros2_control_moves_the_joint_and_reads_its_state(kind):
     if kind == 'trajectory':
         pytest.importorskip('trajectory_msgs')
     with Cell(output='ros2_control', controller_kind=kind) as cell:
-        item_id, _ = cell.feed('A')             # nobody controls yet
+        item_id, _ = cell.feed('A')  # nobody controls yet
         told = cell.actuation(item_id)
         assert told.status == Actuation.STATUS_FAILED and 'no controller listens' in told.detail
         cell.wait_diagnostic('actuator', 'diverter_failed', level=2)
         with controller(cell, kind == 'trajectory') as commands:
-            topic = ('diverter_controller/joint_trajectory' if kind == 'trajectory'
-                     else 'diverter_controller/commands')
+            topic = (
+                'diverter_controller/joint_trajectory'
+                if kind == 'trajectory'
+                else 'diverter_controller/commands'
+            )
             cell.connect(topic)
             cell.wait(lambda: cell.actuator._output._diverters._positions)
             item_id, stamp_ns = cell.feed('A')
@@ -315,7 +358,8 @@ def test_ros2_control_moves_the_joint_and_reads_its_state(kind):
 def test_joint_that_does_not_move_is_reported():
     with Cell(output='ros2_control', confirm_timeout=0.2) as cell:
         cell.probe.create_subscription(
-            Float64MultiArray, 'diverter_controller/commands', lambda _: None, 10)
+            Float64MultiArray, 'diverter_controller/commands', lambda _: None, 10
+        )
         cell.connect('diverter_controller/commands')
         item_id, _ = cell.feed('A')
         told = cell.actuation(item_id)
@@ -329,9 +373,17 @@ def test_driver_on_the_topic_confirms_or_is_reported():
         driver = cell.probe.create_publisher(Actuation, 'actuation', 10)
 
         def confirm(outcome):
-            driver.publish(Actuation(
-                header=outcome.header, item_id=outcome.item_id, lane=outcome.lane,
-                status=Actuation.STATUS_CONFIRMED, lateness=0.001, delay=0.05))
+            driver.publish(
+                Actuation(
+                    header=outcome.header,
+                    item_id=outcome.item_id,
+                    lane=outcome.lane,
+                    status=Actuation.STATUS_CONFIRMED,
+                    lateness=0.001,
+                    delay=0.05,
+                )
+            )
+
         cell.probe.create_subscription(SortOutcome, 'sort_outcome', confirm, 10)
         cell.connect('sort_outcome', readers=2)
         cell.connect('actuation', readers=2)
@@ -339,9 +391,15 @@ def test_driver_on_the_topic_confirms_or_is_reported():
         cell.wait_well()
         assert cell.actuator.health.counted('confirmed') == 1
         assert cell.actuator.health.counted('diverter_silent') == 1
-        driver.publish(Actuation(
-            header=cell.outcomes()[-1].header, item_id=2, lane='A',
-            status=Actuation.STATUS_FAILED, detail='valve 3 has no air'))
+        driver.publish(
+            Actuation(
+                header=cell.outcomes()[-1].header,
+                item_id=2,
+                lane='A',
+                status=Actuation.STATUS_FAILED,
+                detail='valve 3 has no air',
+            )
+        )
         cell.wait_diagnostic('actuator', 'valve 3 has no air', level=2)
 
 

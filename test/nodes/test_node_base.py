@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The base of the nodes: life cycle, guards, diagnostics, watchdogs, QoS, the runner."""
+
 from __future__ import annotations
 
 import os
@@ -40,8 +41,10 @@ class Echo(ConveyorNode):
 
     NAME = 'echo'
     SETTINGS = EchoSettings
-    topics = (Topic('said', 'std_msgs/String', Profile.RESULT, ('echo',), ()),
-              Topic('heard', 'std_msgs/String', Profile.RESULT, (), ('echo',)))
+    topics = (
+        Topic('said', 'std_msgs/String', Profile.RESULT, ('echo',), ()),
+        Topic('heard', 'std_msgs/String', Profile.RESULT, (), ('echo',)),
+    )
     missing = False
 
     def configure(self):
@@ -139,13 +142,16 @@ def test_silence_is_reported_by_the_middleware_or_by_a_timer(monkeypatch):
                 if event_callbacks is not None and event_callbacks.deadline is not None:
                     raise UnsupportedEventTypeError('deadline')
                 return create(self, *args, event_callbacks=event_callbacks, **kwargs)
+
             monkeypatch.setattr(Echo, 'create_subscription', without_events)
         with CellHarness([echo(topic_deadline=0.3)], watched=('/diagnostics',)) as cell:
             cell.wait_active()
             node = cell.runner.nodes[0]
             from rclpy.duration import Duration
+
             publisher = cell.probe.create_publisher(
-                String, 'heard', QoSProfile(depth=1, deadline=Duration(nanoseconds=3 * 10**8)))
+                String, 'heard', QoSProfile(depth=1, deadline=Duration(nanoseconds=3 * 10**8))
+            )
             cell.wait(lambda: publisher.get_subscription_count() == 1)
             publisher.publish(String(data='fine'))
             cell.wait(lambda: node.heard == ['fine'])
@@ -155,16 +161,25 @@ def test_silence_is_reported_by_the_middleware_or_by_a_timer(monkeypatch):
 def test_incompatible_publisher_is_reported():
     with CellHarness([echo()], watched=('/diagnostics',)) as cell:
         cell.wait_active()
-        cell.probe.create_publisher(String, 'heard', QoSProfile(
-            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+        cell.probe.create_publisher(
+            String, 'heard', QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        )
         cell.wait_diagnostic('echo', 'heard: the other side has another QoS', level=2)
 
 
 def test_qos_can_be_overridden():
-    with CellHarness([NodeSpec(Echo, {
-            'qos_overrides./heard.subscription.depth': 7,
-            'qos_overrides./heard.subscription.reliability': 'best_effort'})],
-            watched=('/diagnostics',)) as cell:
+    with CellHarness(
+        [
+            NodeSpec(
+                Echo,
+                {
+                    'qos_overrides./heard.subscription.depth': 7,
+                    'qos_overrides./heard.subscription.reliability': 'best_effort',
+                },
+            )
+        ],
+        watched=('/diagnostics',),
+    ) as cell:
         cell.wait_active()
         (info,) = cell.wait(lambda: cell.probe.get_subscriptions_info_by_topic('heard'))
         assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
@@ -224,6 +239,7 @@ def test_health_rates_and_values_are_bounded():
 
 def test_the_executor_is_chosen_by_the_environment(monkeypatch):
     from rclpy.executors import SingleThreadedExecutor
+
     monkeypatch.delenv(EXECUTOR, raising=False)
     with CellHarness([NodeSpec(Echo)]) as cell:
         cell.wait_active()
@@ -249,7 +265,7 @@ def test_a_stopped_runner_leaves_no_participant():
             cell.wait_active()
             return _threads()
 
-    run_once()      # what is loaded once stays
+    run_once()  # what is loaded once stays
     before = _threads()
     counts = [run_once() for _ in range(3)]
     assert min(counts) > before

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The camera node's sources and triggers."""
+
 from __future__ import annotations
 
 import array
@@ -25,7 +26,7 @@ from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 pytestmark = pytest.mark.ros
 
 SECOND = 10**9
-SPEED = CELL.belt.speed * CELL.camera.pixels_per_metre     # pixels per second, upwards
+SPEED = CELL.belt.speed * CELL.camera.pixels_per_metre  # pixels per second, upwards
 WATCHED = ('capture', '/diagnostics')
 
 
@@ -33,10 +34,15 @@ def frame(stamp_ns, row=None, column=160):
     """Return an image message of a dark belt, with a bright part around a place."""
     image = np.full((240, 320, 3), 60, np.uint8)
     if row is not None:
-        image[max(0, row - 20):max(0, row + 20), column - 20:column + 20] = 200
+        image[max(0, row - 20) : max(0, row + 20), column - 20 : column + 20] = 200
     return Image(
-        header=Header(stamp=to_stamp(stamp_ns)), height=240, width=320, step=960,
-        encoding='rgb8', data=array.array('B', image.tobytes()))
+        header=Header(stamp=to_stamp(stamp_ns)),
+        height=240,
+        width=320,
+        step=960,
+        encoding='rgb8',
+        data=array.array('B', image.tobytes()),
+    )
 
 
 def crop_of(capture):
@@ -67,6 +73,7 @@ class CountingCamera(Camera):
         def count(*arguments):
             inner(*arguments)
             self.frames += 1
+
         self._source._callback = count
 
 
@@ -109,8 +116,7 @@ def test_image_alone_gives_time_and_place():
         for step in range(12):
             time_ns = start_ns + step * 40_000_000
             row = round(119.5 - SPEED * (time_ns - centred_ns) / SECOND)
-            show(cell, frames, camera, frame(
-                time_ns + 1, row if -20 < row < 260 else None, 150))
+            show(cell, frames, camera, frame(time_ns + 1, row if -20 < row < 260 else None, 150))
         (capture,) = cell.wait(lambda: cell.heard.of('capture'))
         assert abs(to_ns(capture.header.stamp) - centred_ns) < 5_000_000
         assert bright_centre(crop_of(capture)) == pytest.approx((79.5, 79.5), abs=2)
@@ -121,22 +127,27 @@ def test_folder_of_images(tmp_path):
     for index in range(3):
         pillow.new('RGB', (400, 300), (0, 0, 50 * index + 50)).save(tmp_path / f'{index}.png')
     (tmp_path / '1.png').write_bytes(b'broken')
-    with CellHarness([NodeSpec(Camera, {
-            'source': 'folder', 'folder': str(tmp_path), 'rate': 20.0})],
-            watched=WATCHED) as cell:
+    with CellHarness(
+        [NodeSpec(Camera, {'source': 'folder', 'folder': str(tmp_path), 'rate': 20.0})],
+        watched=WATCHED,
+    ) as cell:
         cell.wait_diagnostic('camera', 'cannot be read as an image')
         cell.wait_active()
-        captures = cell.wait(lambda: len(cell.heard.of('capture')) == 2
-                             and cell.heard.of('capture'))
+        captures = cell.wait(
+            lambda: len(cell.heard.of('capture')) == 2 and cell.heard.of('capture')
+        )
         assert [tuple(crop_of(c)[80, 80]) for c in captures] == [(0, 0, 50), (0, 0, 150)]
 
 
 def test_device_without_opencv_and_empty_folder_are_explained(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'cv2', None)
-    with CellHarness([
+    with CellHarness(
+        [
             NodeSpec(Camera, {'source': 'device'}, name='cv'),
-            NodeSpec(Camera, {'source': 'folder', 'folder': str(tmp_path)}, name='empty')],
-            watched=WATCHED) as cell:
+            NodeSpec(Camera, {'source': 'folder', 'folder': str(tmp_path)}, name='empty'),
+        ],
+        watched=WATCHED,
+    ) as cell:
         cell.wait_diagnostic('cv', 'needs OpenCV', level=2)
         cell.wait_diagnostic('empty', 'holds no image', level=2)
 
@@ -155,6 +166,7 @@ def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
 
         def read(self):
             import time
+
             time.sleep(0.02)
             return FakeCapture.plugged, np.full((240, 320, 3), (1, 2, 3), np.uint8)
 
@@ -164,12 +176,13 @@ def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
     fake = type(sys)('cv2')
     fake.VideoCapture, fake.CAP_PROP_BUFFERSIZE = FakeCapture, 38
     monkeypatch.setitem(sys.modules, 'cv2', fake)
-    with CellHarness([NodeSpec(Camera, {
-            'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
-            watched=WATCHED) as cell:
+    with CellHarness(
+        [NodeSpec(Camera, {'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
+        watched=WATCHED,
+    ) as cell:
         cell.wait_active()
         capture = cell.wait(lambda: cell.heard.of('capture'))[0]
-        assert tuple(crop_of(capture)[0, 0]) == (3, 2, 1)       # OpenCV's order is BGR
+        assert tuple(crop_of(capture)[0, 0]) == (3, 2, 1)  # OpenCV's order is BGR
         FakeCapture.plugged = False
         cell.wait_diagnostic('camera', 'camera 3 delivers no frame', level=2)
         FakeCapture.plugged = True
@@ -182,6 +195,7 @@ def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
 def pins(monkeypatch):
     gpiozero = pytest.importorskip('gpiozero')
     from gpiozero.pins.mock import MockFactory
+
     factory = MockFactory()
     monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
     return factory
@@ -217,8 +231,7 @@ def test_light_barrier_on_a_pin_joins_the_breaks_of_a_part_with_a_hole(pins):
         begin_ns = cell.now_ns()
         # A washer: rim, hole, rim; 16 mm at 0.4 m/s are 40 ms.
         for after_ms, broken in ((0, True), (10, False), (30, True), (40, False)):
-            camera._inbox.brings(camera._on_beam_change)(
-                broken, begin_ns + after_ms * 1_000_000)
+            camera._inbox.brings(camera._on_beam_change)(broken, begin_ns + after_ms * 1_000_000)
         cell.wait(lambda: camera._expected)
         centred_ns = begin_ns + 20_000_000 + round(0.12 / CELL.belt.speed * SECOND)
         for offset_ms in (-30, 10):
@@ -244,10 +257,20 @@ def test_beam_on_a_pin_is_heard_and_a_blocked_one_reported(pins, monkeypatch):
 
 
 def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
-    with CellHarness([NodeSpec(Camera, {
-            'belt_speed_source': 'encoder', 'encoder_pins': [20, -1],
-            'encoder_steps_per_metre': 200.0, 'diagnostics_period': 0.1})],
-            watched=WATCHED) as cell:
+    with CellHarness(
+        [
+            NodeSpec(
+                Camera,
+                {
+                    'belt_speed_source': 'encoder',
+                    'encoder_pins': [20, -1],
+                    'encoder_steps_per_metre': 200.0,
+                    'diagnostics_period': 0.1,
+                },
+            )
+        ],
+        watched=WATCHED,
+    ) as cell:
         cell.wait_active()
         states = []
         cell.probe.create_subscription(BeltState, 'belt_state', states.append, 10)
@@ -258,15 +281,20 @@ def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
         def deadline_speed():
             stamp_ns = cell.now_ns()
             frames.publish(frame(stamp_ns, 120))
-            capture = cell.wait(lambda: next(
-                (c for c in cell.heard.of('capture') if to_ns(c.header.stamp) == stamp_ns), None))
+            capture = cell.wait(
+                lambda: next(
+                    (c for c in cell.heard.of('capture') if to_ns(c.header.stamp) == stamp_ns),
+                    None,
+                )
+            )
             left = (to_ns(capture.deadline) - stamp_ns) / SECOND + CELL.diverter.lead_time
             return travel / left
+
         cell.wait_diagnostic('camera', 'the belt stands', level=1)
         assert deadline_speed() == pytest.approx(CELL.belt.speed)
         turning = Turning(pins.pin(20), 0.34, 200.0)
         cell.wait(lambda: cell.statuses('camera')[-1].level == b'\x00')
-        time.sleep(0.3)     # the whole window of the estimate
+        time.sleep(0.3)  # the whole window of the estimate
         assert deadline_speed() == pytest.approx(0.34, rel=0.1)
         first = next(s for s in states if s.state == BeltState.STATE_STOPPED)
         assert first.speed == 0
@@ -275,17 +303,19 @@ def test_encoder_gives_the_speed_of_deadlines_and_tells_stop_and_slip(pins):
         turning.stop()
         turning = Turning(pins.pin(20), 0.2, 200.0)
         cell.wait_diagnostic('camera', 'not at the 0.4 m/s', level=2)
-        assert deadline_speed() == pytest.approx(0.3)       # the slowest that is tolerated
+        assert deadline_speed() == pytest.approx(0.3)  # the slowest that is tolerated
         turning.stop()
         before = len(cell.statuses('camera'))
-        cell.wait(lambda: any(
-            'the belt stands' in s.message for s in cell.statuses('camera')[before:]))
+        cell.wait(
+            lambda: any('the belt stands' in s.message for s in cell.statuses('camera')[before:])
+        )
 
 
 def test_driver_that_falls_silent_is_reported_and_its_return_too():
-    with CellHarness([NodeSpec(Camera, {
-            'trigger': 'image', 'frame_timeout': 0.3, 'diagnostics_period': 0.1})],
-            watched=WATCHED) as cell:
+    with CellHarness(
+        [NodeSpec(Camera, {'trigger': 'image', 'frame_timeout': 0.3, 'diagnostics_period': 0.1})],
+        watched=WATCHED,
+    ) as cell:
         cell.wait_active()
         cell.wait_diagnostic('camera', 'no frame for more than 0.3 s', level=2)
         frames = cell.publisher('camera/image_raw', Image)
@@ -293,15 +323,18 @@ def test_driver_that_falls_silent_is_reported_and_its_return_too():
         def well():
             frames.publish(frame(cell.now_ns()))
             return cell.statuses('camera')[-1].level == b'\x00'
+
         cell.wait(well)
         before = len(cell.statuses('camera'))
-        cell.wait(lambda: any(
-            'driver runs' in s.message for s in cell.statuses('camera')[before:]))
+        cell.wait(
+            lambda: any('driver runs' in s.message for s in cell.statuses('camera')[before:])
+        )
 
 
 def test_frame_for_each_item_may_be_long_in_coming():
-    with CellHarness([NodeSpec(Camera, {
-            'frame_timeout': 0.1, 'diagnostics_period': 0.1})], watched=WATCHED) as cell:
+    with CellHarness(
+        [NodeSpec(Camera, {'frame_timeout': 0.1, 'diagnostics_period': 0.1})], watched=WATCHED
+    ) as cell:
         cell.wait_active()
         cell.wait(lambda: len(cell.statuses('camera')) > 5)
         assert all(s.level == b'\x00' for s in cell.statuses('camera'))

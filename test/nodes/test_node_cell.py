@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The product's nodes together, over real DDS: every item gets its outcome, whatever happens."""
+
 from __future__ import annotations
 
 import array
@@ -45,7 +46,9 @@ class Feeder:
         self.publisher.publish(self.captures[item_id])
         return self.cell.wait(
             lambda: next(iter(self.cell.heard.of('sort_outcome', item_id=item_id)), None),
-            5, f'the outcome of item {item_id}')
+            5,
+            f'the outcome of item {item_id}',
+        )
 
     def feed_until(self, predicate, most=25):
         """Feed items until the predicate is true of an outcome; return that outcome."""
@@ -59,8 +62,7 @@ class Feeder:
         outcomes = self.cell.outcomes()
         assert sorted(o.item_id for o in outcomes) == sorted(self.truth)
         assert not [o.slack for o in outcomes if o.missed]
-        assert all(
-            o.header.stamp == self.captures[o.item_id].header.stamp for o in outcomes)
+        assert all(o.header.stamp == self.captures[o.item_id].header.stamp for o in outcomes)
 
 
 def by_edge(outcome):
@@ -73,9 +75,14 @@ def by_local(outcome):
 
 def wait_for_wiring(cell, edge=True):
     for topic, publishers, readers in (
-            ('features_rx', 1, 1 + edge), ('feedback_rx', edge, 3), ('offload_decision', 1, 3),
-            ('transfer', 1, 2), ('edge_classification', edge, 2), ('classification', 1, 3),
-            ('sort_outcome', 1, 1)):
+        ('features_rx', 1, 1 + edge),
+        ('feedback_rx', edge, 3),
+        ('offload_decision', 1, 3),
+        ('transfer', 1, 2),
+        ('edge_classification', edge, 2),
+        ('classification', 1, 3),
+        ('sort_outcome', 1, 1),
+    ):
         cell.connect(topic, publishers, readers)
 
 
@@ -101,16 +108,25 @@ def test_items_are_sorted_with_the_answer_of_the_edge(tiny_models):
         offloaded = cell.heard.of('offload_decision', offload=True)
         cell.wait(lambda: len(cell.heard.messages['transfer']) >= len(offloaded), 5, 'accounts')
         sent = sum(t.bytes for t in cell.heard.messages['transfer'])
-        cell.wait(lambda: any(
-            s.reserved_numerator == 0 and s.spent_numerator * NOMINAL_BYTES == sent * s.denominator
-            for s in cell.heard.messages['token_bucket']), 5, 'that what was sent was spent')
+        cell.wait(
+            lambda: any(
+                s.reserved_numerator == 0
+                and s.spent_numerator * NOMINAL_BYTES == sent * s.denominator
+                for s in cell.heard.messages['token_bucket']
+            ),
+            5,
+            'that what was sent was spent',
+        )
 
 
 def test_edge_is_killed_and_restarted(tiny_models):
     with CellHarness(device_specs(tiny_models, edge=False)) as cell:
         cell.wait_active()
-        arguments = {'domain_id': cell.domain_id, 'remappings': EDGE,
-                     'parameters': {'models_dir': str(tiny_models), 'heartbeat_period': 0.1}}
+        arguments = {
+            'domain_id': cell.domain_id,
+            'remappings': EDGE,
+            'parameters': {'models_dir': str(tiny_models), 'heartbeat_period': 0.1},
+        }
         with node_process('edge_classifier', **arguments) as process:
             wait_for_wiring(cell)
             cell.wait(lambda: cell.runner.node('offload_policy').edge_alive, 30, 'the edge')
@@ -159,8 +175,9 @@ def test_model_that_does_not_match_its_hash(tiny_models, tmp_path):
 
 def test_device_and_edge_with_different_codecs(tiny_models, tmp_path):
     make_tiny_model_folder(tmp_path, CELL.classes, seed=5)
-    with CellHarness(device_specs(
-            tiny_models, edge_classifier={'models_dir': str(tmp_path)})) as cell:
+    with CellHarness(
+        device_specs(tiny_models, edge_classifier={'models_dir': str(tmp_path)})
+    ) as cell:
         cell.wait_active()
         wait_for_wiring(cell)
         cell.wait_diagnostic('offload_policy', 'give both the same model folder', level=2)
@@ -170,12 +187,21 @@ def test_device_and_edge_with_different_codecs(tiny_models, tmp_path):
         assert 'edge gone' in outcome.reason
         # A decision by force: the edge refuses the stream and says so.
         publisher = cell.publisher('features_rx', readers=2)
-        publisher.publish(ProgressiveFeature(
-            header=outcome.header, item_id=1, codec_id=7, deadline=outcome.deadline,
-            data=array.array('B', b'1234567')))
+        publisher.publish(
+            ProgressiveFeature(
+                header=outcome.header,
+                item_id=1,
+                codec_id=7,
+                deadline=outcome.deadline,
+                data=array.array('B', b'1234567'),
+            )
+        )
         cell.wait_diagnostic('edge_classifier', 'codec_mismatch', level=2)
-        cell.wait(lambda: cell.heard.of(
-            'feedback_rx', status=FeatureFeedback.STATUS_CODEC_MISMATCH), 5, 'the refusal')
+        cell.wait(
+            lambda: cell.heard.of('feedback_rx', status=FeatureFeedback.STATUS_CODEC_MISMATCH),
+            5,
+            'the refusal',
+        )
         feeder.assert_each_acted_once_in_time()
         assert not cell.heard.of('offload_decision', offload=True)
 
@@ -190,13 +216,18 @@ class LossyLink:
         self.lost = self.corrupted = 0
         self.held = {}
         for source, target, kind in (
-                ('features_tx', 'features_rx', ProgressiveFeature),
-                ('feedback_tx', 'feedback_rx', FeatureFeedback)):
+            ('features_tx', 'features_rx', ProgressiveFeature),
+            ('feedback_tx', 'feedback_rx', FeatureFeedback),
+        ):
             publisher = cell.probe.create_publisher(kind, target, cell_qos(target))
             cell.probe.create_subscription(
-                kind, source,
-                lambda message, publisher=publisher, source=source:
-                self.relay(source, publisher, message), cell_qos(source))
+                kind,
+                source,
+                lambda message, publisher=publisher, source=source: self.relay(
+                    source, publisher, message
+                ),
+                cell_qos(source),
+            )
 
     def relay(self, source, publisher, message):
         loss, duplicate, reorder, corrupt = self.rates
@@ -219,22 +250,35 @@ class LossyLink:
 
 def cell_qos(topic):
     from cell_harness import qos
+
     return qos(topic)
 
 
-@pytest.mark.parametrize('faults, says', [
-    ({'loss': 0.3}, None),
-    ({'duplicate': 0.5, 'reorder': 0.3}, None),
-    ({'corrupt': 0.5}, ('edge_classifier', 'bad_packet')),
-])
+@pytest.mark.parametrize(
+    'faults, says',
+    [
+        ({'loss': 0.3}, None),
+        ({'duplicate': 0.5, 'reorder': 0.3}, None),
+        ({'corrupt': 0.5}, ('edge_classifier', 'bad_packet')),
+    ],
+)
 def test_bad_links(tiny_models, faults, says):
     specs = device_specs(
-        tiny_models, encoder={'packet_bytes': 150, 'loss_timeout': 0.08},
-        edge_classifier={'heartbeat_period': 0.1, 'satisfied_score': 1.0})
+        tiny_models,
+        encoder={'packet_bytes': 150, 'loss_timeout': 0.08},
+        edge_classifier={'heartbeat_period': 0.1, 'satisfied_score': 1.0},
+    )
     specs = [
-        type(s)(s.node_class, s.parameters, group=s.group, remappings={
-            old: new for old, new in s.remappings.items() if old == 'edge_classification_tx'})
-        for s in specs]
+        type(s)(
+            s.node_class,
+            s.parameters,
+            group=s.group,
+            remappings={
+                old: new for old, new in s.remappings.items() if old == 'edge_classification_tx'
+            },
+        )
+        for s in specs
+    ]
     with CellHarness(specs) as cell:
         link = LossyLink(cell, 3, **faults)
         cell.wait_active()
@@ -246,8 +290,7 @@ def test_bad_links(tiny_models, faults, says):
         cell.wait(lambda: cell.runner.node('offload_policy').edge_alive, 10, 'a sign of life')
         feeder = Feeder(cell)
         feeder.feed_until(by_edge)
-        feeder.feed_until(lambda _: not any(faults.values()) or not says
-                          or link.corrupted >= 3)
+        feeder.feed_until(lambda _: not any(faults.values()) or not says or link.corrupted >= 3)
         if 'loss' in faults:
             assert link.lost > 0
         if says:
@@ -256,7 +299,8 @@ def test_bad_links(tiny_models, faults, says):
         offloads = cell.heard.of('offload_decision', offload=True)
         cell.wait(lambda: len(cell.heard.messages['transfer']) >= len(offloads), 5, 'accounts')
         assert {t.item_id for t in cell.heard.messages['transfer']} == {
-            d.item_id for d in offloads}
+            d.item_id for d in offloads
+        }
         assert all(t.bytes <= NOMINAL_BYTES for t in cell.heard.messages['transfer'])
 
 
@@ -266,15 +310,19 @@ def test_two_cells_share_an_edge(tiny_models):
     from stl_conveyor.codec import Encoder
     from stl_conveyor.models.model_folder import ModelFolder
     from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
+
     encoder = Encoder(ModelFolder(tiny_models))
     images, _ = tiny_images(2, len(CELL.classes), seed=2)
-    with CellHarness([NodeSpec(EdgeClassifier, {
-            'models_dir': str(tiny_models), 'cells': ['left', '/right']})]) as cell:
+    with CellHarness(
+        [NodeSpec(EdgeClassifier, {'models_dir': str(tiny_models), 'cells': ['left', '/right']})]
+    ) as cell:
         answers = {'left': [], 'right': []}
         from stl_conveyor.msg import Classification
+
         for name, heard in answers.items():
             cell.probe.create_subscription(
-                Classification, f'/{name}/edge_classification_tx', heard.append, 10)
+                Classification, f'/{name}/edge_classification_tx', heard.append, 10
+            )
         cell.wait_active()
         stamp_ns = cell.now_ns()
         for index, name in enumerate(answers):
@@ -282,9 +330,15 @@ def test_two_cells_share_an_edge(tiny_models):
             cell.connect(f'/{name}/edge_classification_tx')
             capture = make_capture(1, stamp_ns, images[index], stamp_ns + 60 * 10**9)
             data = encoder.encode(images[index], None, packet_bytes=400).packets[0]
-            publisher.publish(ProgressiveFeature(
-                header=capture.header, item_id=1, codec_id=encoder.identity,
-                deadline=capture.deadline, data=array.array('B', data)))
+            publisher.publish(
+                ProgressiveFeature(
+                    header=capture.header,
+                    item_id=1,
+                    codec_id=encoder.identity,
+                    deadline=capture.deadline,
+                    data=array.array('B', data),
+                )
+            )
         cell.wait(lambda: all(answers.values()), 10, 'an answer in each cell')
         assert len(answers['left']) == len(answers['right']) == 1
         assert answers['left'][0].probabilities != answers['right'][0].probabilities
@@ -292,28 +346,42 @@ def test_two_cells_share_an_edge(tiny_models):
 
 def test_a_satisfied_edge_stops_the_stream_and_tokens_come_back(tiny_models):
     # So small a window that each packet waits for the feedback about the one before.
-    with CellHarness(device_specs(
-            tiny_models, encoder={'packet_bytes': 60, 'window_bytes': 1, 'answer_time': 0.02},
-            edge_classifier={'satisfied_score': 0.0})) as cell:
+    with CellHarness(
+        device_specs(
+            tiny_models,
+            encoder={'packet_bytes': 60, 'window_bytes': 1, 'answer_time': 0.02},
+            edge_classifier={'satisfied_score': 0.0},
+        )
+    ) as cell:
         feeder = start(cell)
         feeder.feed_until(by_edge)
-        stop = cell.wait(lambda: cell.heard.of(
-            'transfer', stop_reason=FeatureFeedback.STOP_SATISFIED), 5, 'an early stop')[0]
+        stop = cell.wait(
+            lambda: cell.heard.of('transfer', stop_reason=FeatureFeedback.STOP_SATISFIED),
+            5,
+            'an early stop',
+        )[0]
         assert stop.satisfied and 0 < stop.bytes < 400
         answers = cell.heard.of('edge_classification', item_id=stop.item_id)
         assert answers[-1].final
         state = cell.heard.messages['token_bucket'][-1]
-        cell.wait(lambda: cell.heard.messages['token_bucket'][-1].refunded_numerator
-                  >= (NOMINAL_BYTES - stop.bytes) * state.denominator // NOMINAL_BYTES,
-                  5, 'the refund')
+        cell.wait(
+            lambda: (
+                cell.heard.messages['token_bucket'][-1].refunded_numerator
+                >= (NOMINAL_BYTES - stop.bytes) * state.denominator // NOMINAL_BYTES
+            ),
+            5,
+            'the refund',
+        )
 
 
 def test_decisions_give_their_reason(tiny_models):
-    with CellHarness(device_specs(
-            tiny_models, offload_policy={'rate': 0.0, 'depth': 1.0})) as cell:
+    with CellHarness(
+        device_specs(tiny_models, offload_policy={'rate': 0.0, 'depth': 1.0})
+    ) as cell:
         feeder = start(cell)
-        feeder.feed_until(lambda _: cell.heard.of(
-            'offload_decision', reason=OffloadDecision.REASON_WORTH_IT))
+        feeder.feed_until(
+            lambda _: cell.heard.of('offload_decision', reason=OffloadDecision.REASON_WORTH_IT)
+        )
         outcome = feeder.feed_until(lambda outcome: outcome.reason == 'no tokens')
         assert outcome.source == SortOutcome.SOURCE_LOCAL
         feeder.assert_each_acted_once_in_time()

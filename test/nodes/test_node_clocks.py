@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Device and edge whose clocks disagree: it is reported, and every item is acted on in time."""
+
 from __future__ import annotations
 
 import pytest
@@ -34,8 +35,12 @@ def test_edge_with_another_clock_answers_in_time_and_is_reported(tiny_models, se
         cell.wait_active()
         captures = cell.publisher('capture', readers=4)
         for topic, publishers, readers in (
-                ('features_rx', 1, 2), ('feedback_rx', 1, 3), ('offload_decision', 1, 3),
-                ('edge_classification', 1, 2), ('classification', 1, 3)):
+            ('features_rx', 1, 2),
+            ('feedback_rx', 1, 3),
+            ('offload_decision', 1, 3),
+            ('edge_classification', 1, 2),
+            ('classification', 1, 3),
+        ):
             cell.connect(topic, publishers, readers)
         cell.wait(lambda: cell.runner.node('offload_policy').edge_alive)
         status = cell.wait_diagnostic('encoder', 'the clock of the edge is', level=1)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """All nodes over real DDS around a cell without physics: pictures in, strokes out, scored."""
+
 from __future__ import annotations
 
 import hashlib
@@ -50,8 +51,9 @@ class ColouredCell(FakeCell):
         image = super().picture(item)
         colours = class_colours(len(self.cell.classes))
         y, x = image.shape[0] // 2, image.shape[1] // 2
-        image[y - 40:y + 40, x - 40:x + 40] = np.round(
-            255 * colours[self.cell.classes.index(item.class_id)])
+        image[y - 40 : y + 40, x - 40 : x + 40] = np.round(
+            255 * colours[self.cell.classes.index(item.class_id)]
+        )
         return image
 
 
@@ -69,23 +71,46 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
     if simulated_time:
         simulator = {**simulator, 'publish_clock': True}
     specs = [
-        NodeSpec(FakeSimulator, {
-            'items': ITEMS, 'seed': seed, 'belt_running': False,
-            'log_path': str(folder / 'camera.csv'), **simulator}, group='cell'),
+        NodeSpec(
+            FakeSimulator,
+            {
+                'items': ITEMS,
+                'seed': seed,
+                'belt_running': False,
+                'log_path': str(folder / 'camera.csv'),
+                **simulator,
+            },
+            group='cell',
+        ),
         NodeSpec(Camera, {}, group='device'),
         NodeSpec(LocalClassifier, common, group='device'),
-        NodeSpec(OffloadPolicy, {
-            **common, 'policy': 'always', 'rate': 100.0, 'depth': 100.0, 'time_unit': 0.5,
-            'guard': GUARD}, group='device'),
+        NodeSpec(
+            OffloadPolicy,
+            {
+                **common,
+                'policy': 'always',
+                'rate': 100.0,
+                'depth': 100.0,
+                'time_unit': 0.5,
+                'guard': GUARD,
+            },
+            group='device',
+        ),
         NodeSpec(EncoderNode, {**common, 'guard': GUARD}, group='device'),
-        NodeSpec(LinkEmulator, {
-            'link': 'none', 'seed': seed, 'log_path': str(folder / 'link.csv')}, group='link'),
+        NodeSpec(
+            LinkEmulator,
+            {'link': 'none', 'seed': seed, 'log_path': str(folder / 'link.csv')},
+            group='link',
+        ),
         NodeSpec(EdgeClassifier, common, group='edge'),
         NodeSpec(Actuator, {'guard': GUARD}, group='actuator'),
-        NodeSpec(CellMonitor, {'display': 'none', 'keep_crops': True}, group='monitor')]
+        NodeSpec(CellMonitor, {'display': 'none', 'keep_crops': True}, group='monitor'),
+    ]
     if simulated_time:
-        specs[1:] = [replace(spec, parameters={**spec.parameters, 'use_sim_time': True})
-                     for spec in specs[1:]]
+        specs[1:] = [
+            replace(spec, parameters={**spec.parameters, 'use_sim_time': True})
+            for spec in specs[1:]
+        ]
     name = 'loop'
     specs = [replace(spec, namespace=name) for spec in specs]
 
@@ -95,14 +120,24 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
 
     with NodeRunner(specs, domain_id=own_domain_id()) as runner:
         monitor, simulator_node = runner.node('cell_monitor'), runner.nodes[0]
-        wait(monitor, lambda: all(n.is_active for n in runner.nodes)
-             # while the belt is held, simulated time stands still, and so does the link
-             and (simulated_time or runner.node('offload_policy').edge_alive)
-             and all(connected(n, p) for n in runner.nodes[:-1] for p in n._publishers_made),
-             30, 'connection')
+        wait(
+            monitor,
+            lambda: (
+                all(n.is_active for n in runner.nodes)
+                # while the belt is held, simulated time stands still, and so does the link
+                and (simulated_time or runner.node('offload_policy').edge_alive)
+                and all(connected(n, p) for n in runner.nodes[:-1] for p in n._publishers_made)
+            ),
+            30,
+            'connection',
+        )
         simulator_node.set_parameters([Parameter('belt_running', value=True)])
-        wait(monitor, lambda: monitor.board.rested == ITEMS and monitor.board.acted == ITEMS, 40,
-             lambda: f'{monitor.board.records} {monitor.troubles}')
+        wait(
+            monitor,
+            lambda: monitor.board.rested == ITEMS and monitor.board.acted == ITEMS,
+            40,
+            lambda: f'{monitor.board.records} {monitor.troubles}',
+        )
         fired = list(simulator_node._cell.fired)
         return monitor.board.records, dict(monitor.crops), fired
 
@@ -158,8 +193,9 @@ def test_stamps_are_spaced_as_planned(loop):
 
 def test_latency_is_accounted_for(loop):
     records, _, _, folder = loop
-    stages = stage_latencies(records, read_readout(folder / 'camera.csv'),
-                             read_passages(folder / 'link.csv'))
+    stages = stage_latencies(
+        records, read_readout(folder / 'camera.csv'), read_passages(folder / 'link.csv')
+    )
     assert stages['overhead'].n == ITEMS
     assert stages['overhead'].p01 > 0
     assert stages['capture_to_edge'].p50 > stages['link'].p50 > 30
@@ -170,16 +206,26 @@ def test_same_seed_same_run(loop, tiny_models, tmp_path):
     again, crops_again, _ = run_loop(tiny_models, tmp_path)
 
     def what(records, crops):
-        return [(r.serial, r.class_id, hashlib.sha256(crops[r.stamp_ns].tobytes()).hexdigest(),
-                 r.local.class_id, r.local.score, r.decision.offload, r.decision.expected_reward,
-                 r.action.lane) for r in records]
+        return [
+            (
+                r.serial,
+                r.class_id,
+                hashlib.sha256(crops[r.stamp_ns].tobytes()).hexdigest(),
+                r.local.class_id,
+                r.local.score,
+                r.decision.offload,
+                r.decision.expected_reward,
+                r.action.lane,
+            )
+            for r in records
+        ]
+
     assert what(records, crops) == what(again, crops_again)
 
 
 def test_the_cell_runs_on_simulated_time(tiny_models, tmp_path):
-    records, _, _ = run_loop(
-        tiny_models, tmp_path, simulated_time=True, real_time_factor=0.7)
-    assert all(0 < r.stamp_ns < 60 * 10 ** 9 for r in records)
+    records, _, _ = run_loop(tiny_models, tmp_path, simulated_time=True, real_time_factor=0.7)
+    assert all(0 < r.stamp_ns < 60 * 10**9 for r in records)
     result = score(records, CELL)
     assert result.items == result.outcomes == ITEMS
     assert result.missed_deadlines == result.unacted == 0

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A cell in Gazebo, closed loop over real DDS, with a stand-in for Gazebo and its bridge."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.ros
 
 ITEMS = 8
 BRIDGE = importlib.util.find_spec('ros_gz_interfaces') is not None
-FACTOR = 0.7               # simulated seconds per second
+FACTOR = 0.7  # simulated seconds per second
 
 
 class GazeboCell:
@@ -42,29 +43,38 @@ class GazeboCell:
         test = self
 
         class StandInFeeder(Feeder):
-
             def make_entities(self):
                 return FakeEntities(test.gazebo)
+
         feeder = Feeder if services else StandInFeeder
         specs = [
-            NodeSpec(kind, {'use_sim_time': True, 'diagnostics_period': 0.3, **settings},
-                     group=group)
+            NodeSpec(
+                kind, {'use_sim_time': True, 'diagnostics_period': 0.3, **settings}, group=group
+            )
             for kind, settings, group in (
                 (Actuator, {'guard': GUARD}, 'actuator'),
                 (Camera, {'trigger': 'beam'}, 'camera'),
                 (CellMonitor, {'display': 'none'}, 'monitor'),
                 (GazeboIo, {}, 'io'),
-                (feeder, {'items': items, 'seed': seed, 'service_timeout': 10.0,
-                          'wait_for': ('classification', 'sort_outcome', 'capture'),
-                          **parameters}, 'feeder'))]
+                (
+                    feeder,
+                    {
+                        'items': items,
+                        'seed': seed,
+                        'service_timeout': 10.0,
+                        'wait_for': ('classification', 'sort_outcome', 'capture'),
+                        **parameters,
+                    },
+                    'feeder',
+                ),
+            )
+        ]
         self.harness = CellHarness(
-            specs, watched=('capture', 'sort_outcome', '/diagnostics', 'actuation',
-                            'item_truth'))
-        self.gazebo = FakeGazebo(
-            CELL, self.harness.runner.context, factor, services=services)
+            specs, watched=('capture', 'sort_outcome', '/diagnostics', 'actuation', 'item_truth')
+        )
+        self.gazebo = FakeGazebo(CELL, self.harness.runner.context, factor, services=services)
         self.answer = self.harness.probe.create_publisher(Classification, 'classification', 16)
-        self.harness.probe.create_subscription(
-            ItemCapture, 'capture', self._classify, 16)
+        self.harness.probe.create_subscription(ItemCapture, 'capture', self._classify, 16)
         self.plan = plan_items(items, seed, CELL.classes)
 
     def __enter__(self):
@@ -84,29 +94,50 @@ class GazeboCell:
     def _classify(self, capture):
         """Answer as a classifier that errs never: a class is a colour."""
         crop = capture.crop
-        image = image_to_rgb(crop.encoding, crop.height, crop.width, crop.step,
-                             crop.is_bigendian, crop.data).astype(int)
+        image = image_to_rgb(
+            crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data
+        ).astype(int)
         colours = np.array([class_colour(CELL, name) for name in CELL.classes])
         middle = image[70:90, 70:90].reshape(-1, 3)
         off = np.abs(middle[:, None] - colours).sum(axis=2)
-        best = CELL.classes[int(np.bincount(off.argmin(axis=1)[off.min(axis=1) < 5],
-                                            minlength=len(colours)).argmax())]
-        self.answer.publish(make_classification(
-            capture.item_id, to_ns(capture.header.stamp), best, score=0.9))
+        best = CELL.classes[
+            int(
+                np.bincount(
+                    off.argmin(axis=1)[off.min(axis=1) < 5], minlength=len(colours)
+                ).argmax()
+            )
+        ]
+        self.answer.publish(
+            make_classification(capture.item_id, to_ns(capture.header.stamp), best, score=0.9)
+        )
 
     def truths(self, event):
-        return [truth for truth in self.harness.heard.messages['item_truth']
-                if truth.event == event]
+        return [
+            truth for truth in self.harness.heard.messages['item_truth'] if truth.event == event
+        ]
 
     def wait_rested(self, count=None, timeout=60.0):
         count = len(self.plan) if count is None else count
         return self.harness.wait(
-            lambda: len(self.truths(ItemTruth.EVENT_RESTED)) >= count
-            and self.truths(ItemTruth.EVENT_RESTED), timeout, f'rest of {count} items')
+            lambda: (
+                len(self.truths(ItemTruth.EVENT_RESTED)) >= count
+                and self.truths(ItemTruth.EVENT_RESTED)
+            ),
+            timeout,
+            f'rest of {count} items',
+        )
 
 
-@pytest.mark.parametrize('services', [False, pytest.param(True, marks=pytest.mark.skipif(
-    not BRIDGE, reason='ros_gz_interfaces is not installed'))], ids=['stand-in', 'services'])
+@pytest.mark.parametrize(
+    'services',
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(not BRIDGE, reason='ros_gz_interfaces is not installed')
+        ),
+    ],
+    ids=['stand-in', 'services'],
+)
 def test_every_item_is_fed_seen_pushed_and_judged_in_simulated_time(services):
     with GazeboCell(services=services, factor=FACTOR) as cell:
         rested = cell.wait_rested()
@@ -151,7 +182,8 @@ def test_a_lost_request_is_repeated_and_what_an_earlier_feeder_left_is_taken_out
         # What lay in the bin was no item of this run, and is gone.
         cell.harness.wait(lambda: not cell.gazebo.items, 5, 'an empty cell')
         assert 'spawn_unanswered' in ' '.join(
-            status.message for status in cell.harness.statuses('feeder'))
+            status.message for status in cell.harness.statuses('feeder')
+        )
 
 
 def test_items_wait_for_the_cell_but_not_for_ever():
@@ -164,13 +196,14 @@ def test_items_wait_for_the_cell_but_not_for_ever():
 def test_an_item_that_the_camera_misses_is_known_to_have_passed_it():
     with GazeboCell(items=1) as cell:
         cell.gazebo.blind = True
-        rested, = cell.wait_rested()
-        seen, = cell.truths(ItemTruth.EVENT_CAPTURED)
+        (rested,) = cell.wait_rested()
+        (seen,) = cell.truths(ItemTruth.EVENT_CAPTURED)
         assert rested.rest_lane == CELL.reject_lane
         spawned_ns = cell.gazebo.spawned[0][0]
         way = CELL.camera.x - gazebo_world.feed_pose(CELL, cell.plan[0], 1)[0][0]
         assert (to_ns(seen.header.stamp) - spawned_ns) / 1e9 == pytest.approx(
-            way / CELL.belt.speed, abs=0.05)
+            way / CELL.belt.speed, abs=0.05
+        )
         cell.harness.wait_diagnostic('feeder', 'item_not_captured')
         assert not cell.harness.outcomes()
 
@@ -179,6 +212,7 @@ def test_an_item_that_the_camera_misses_is_known_to_have_passed_it():
 def test_without_the_bridges_messages_the_feeder_says_what_to_install():
     import rclpy
     from rclpy.context import Context
+
     context = Context()
     rclpy.init(context=context)
     node = Feeder(context=context, use_global_arguments=False)

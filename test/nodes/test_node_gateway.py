@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Gateways pass on what must cross a slow link, and tell little of themselves."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,8 +22,10 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture(scope='module')
 def cell():
-    specs = [NodeSpec(kind, {'diagnostics_period': 0.2}, group=kind.NAME)
-             for kind in (DeviceGateway, EdgeGateway)]
+    specs = [
+        NodeSpec(kind, {'diagnostics_period': 0.2}, group=kind.NAME)
+        for kind in (DeviceGateway, EdgeGateway)
+    ]
     watched = ('features_rx', 'feedback_rx', 'edge_classification', '/diagnostics')
     with CellHarness(specs, watched=watched) as harness:
         harness.wait_active()
@@ -30,10 +33,14 @@ def cell():
         yield harness
 
 
-@pytest.mark.parametrize('kind, source, target', [
-    (ProgressiveFeature, 'features_tx', 'features_rx'),
-    (FeatureFeedback, 'feedback_tx', 'feedback_rx'),
-    (Classification, 'edge_classification_tx', 'edge_classification')])
+@pytest.mark.parametrize(
+    'kind, source, target',
+    [
+        (ProgressiveFeature, 'features_tx', 'features_rx'),
+        (FeatureFeedback, 'feedback_tx', 'feedback_rx'),
+        (Classification, 'edge_classification_tx', 'edge_classification'),
+    ],
+)
 def test_what_goes_in_on_one_side_comes_out_on_the_other(cell, kind, source, target):
     publisher = cell.publisher(source, kind)
     for name in ('link/features', 'link/feedback', 'link/edge_classification'):
@@ -54,7 +61,10 @@ def test_a_gateway_has_no_services_and_few_topics(cell):
         relays = DeviceGateway.RELAYS if name == 'device_gateway' else EdgeGateway.RELAYS
         assert set(seen.publishers) == {
             *(f'/{topic}' for topic in relays.values()),
-            '/diagnostics', '/parameter_events', f'/{name}/transition_event'}
+            '/diagnostics',
+            '/parameter_events',
+            f'/{name}/transition_event',
+        }
         rules = permissions(name, WIRINGS['gateways'])
         assert {resolve(topic, name, '') for topic in rules.publish} == set(seen.publishers)
         assert {resolve(topic, name, '') for topic in rules.subscribe} == set(seen.subscriptions)
@@ -62,9 +72,16 @@ def test_a_gateway_has_no_services_and_few_topics(cell):
 
 def test_a_gateway_reports_what_passed(cell):
     # after the tests above five messages of each kind have passed
-    status = cell.wait(lambda: next(
-        (s for s in reversed(cell.statuses('device_gateway'))
-         if any(v.key == 'features_tx' and v.value == '5' for v in s.values)), None))
+    status = cell.wait(
+        lambda: next(
+            (
+                s
+                for s in reversed(cell.statuses('device_gateway'))
+                if any(v.key == 'features_tx' and v.value == '5' for v in s.values)
+            ),
+            None,
+        )
+    )
     values = {value.key: value.value for value in status.values}
     assert int(values['features_tx.bytes']) > 0
     assert values['/link/features.subscribers'] == '1'

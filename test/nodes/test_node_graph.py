@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The graph of all nodes is the one that nodes/base/topics.py and the documentation describe."""
+
 from __future__ import annotations
 
 import io
@@ -51,15 +52,21 @@ EVERYTHING = {
     'cell_monitor': {'display': 'none'},
 }
 # What rclpy and the life cycle bring, beside the topics of the cell.
-FRAMEWORK_TOPICS = {'/rosout': 'rcl_interfaces/msg/Log',
-                    '/parameter_events': 'rcl_interfaces/msg/ParameterEvent'}
+FRAMEWORK_TOPICS = {
+    '/rosout': 'rcl_interfaces/msg/Log',
+    '/parameter_events': 'rcl_interfaces/msg/ParameterEvent',
+}
 
 
 def node_class(name):
     return next(
-        kind for kind in vars(import_module(node_module(name))).values()
-        if isinstance(kind, type) and issubclass(kind, ConveyorNode) and kind is not ConveyorNode
-        and kind.NAME == name)
+        kind
+        for kind in vars(import_module(node_module(name))).values()
+        if isinstance(kind, type)
+        and issubclass(kind, ConveyorNode)
+        and kind is not ConveyorNode
+        and kind.NAME == name
+    )
 
 
 @pytest.fixture
@@ -115,13 +122,17 @@ def test_a_nodes_interface_is_seen(probe):
 
 def wait_until_told(cell):
     """Wait until the probe sees of every node the topics that the node says it has."""
+
     def told():
         for node in cell.runner.nodes:
             seen = node_interface(cell.probe, node.get_name())
-            if not ({end.topic_name for end in node.publishers} <= set(seen.publishers)
-                    and {end.topic_name for end in node.subscriptions} <= set(seen.subscriptions)):
+            if not (
+                {end.topic_name for end in node.publishers} <= set(seen.publishers)
+                and {end.topic_name for end in node.subscriptions} <= set(seen.subscriptions)
+            ):
                 return False
         return True
+
     wait_until_settled(cell.probe, [f'/{node.get_name()}' for node in cell.runner.nodes])
     cell.wait(told, 30, 'the graph knows every topic of the nodes')
 
@@ -129,10 +140,17 @@ def wait_until_told(cell):
 @pytest.fixture(scope='module')
 def cell(tiny_models):
     """Yield the nodes of the cell, each active and with every topic."""
-    specs = [NodeSpec(node_class(name), {
-        **EVERYTHING.get(name, {}),
-        **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {})}, group=name)
-        for name in EVERY_NODE]
+    specs = [
+        NodeSpec(
+            node_class(name),
+            {
+                **EVERYTHING.get(name, {}),
+                **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {}),
+            },
+            group=name,
+        )
+        for name in EVERY_NODE
+    ]
     with CellHarness(specs, watched=('/diagnostics',)) as cell:
         cell.wait_active()
         wait_until_told(cell)
@@ -152,50 +170,63 @@ def test_no_topic_of_the_cell_has_incompatible_qos(graph):
 @pytest.mark.parametrize('node', EVERY_NODE)
 def test_a_node_uses_the_topics_of_the_table_and_no_others(graph, node):
     seen = node_interface(graph, node)
-    own = {f'/{node}/transition_event': {'lifecycle_msgs/msg/TransitionEvent'},
-           **{name: {kind} for name, kind in FRAMEWORK_TOPICS.items()}}
+    own = {
+        f'/{node}/transition_event': {'lifecycle_msgs/msg/TransitionEvent'},
+        **{name: {kind} for name, kind in FRAMEWORK_TOPICS.items()},
+    }
 
     def check(end, found):
         listed = [topic for topic in TOPICS if node in getattr(topic, end)]
         for topic in listed:
             kind = found.pop(f'/{topic.name.lstrip("/")}', None)
             assert kind == {topic.message_type.replace('/', '/msg/')} or (
-                kind is None and node in topic.optional), (topic.name, kind)
+                kind is None and node in topic.optional
+            ), (topic.name, kind)
         assert not found
-    check('publishers', {name: kind for name, kind in seen.publishers.items()
-                         if own.get(name) != kind})
+
+    check(
+        'publishers',
+        {name: kind for name, kind in seen.publishers.items() if own.get(name) != kind},
+    )
     check('subscribers', dict(seen.subscriptions))
 
 
 def test_every_end_has_the_qos_of_the_table(graph):
     for topic in TOPICS:
         for infos, find in (
-                (graph.get_publishers_info_by_topic(topic.name), publisher_of),
-                (graph.get_subscriptions_info_by_topic(topic.name), subscriber_of)):
+            (graph.get_publishers_info_by_topic(topic.name), publisher_of),
+            (graph.get_subscriptions_info_by_topic(topic.name), subscriber_of),
+        ):
             for info in infos:
                 if info.node_name == 'probe':
                     continue
                 wanted = make_profile(find(topic.name, info.node_name).profile_of(info.node_name))
                 assert (info.qos_profile.reliability, info.qos_profile.durability) == (
-                    wanted.reliability, wanted.durability), (topic.name, info.node_name)
+                    wanted.reliability,
+                    wanted.durability,
+                ), (topic.name, info.node_name)
 
 
 def test_the_qos_of_every_end_can_be_overridden(cell):
     for node in cell.runner.nodes:
         name = node.get_name()
         for topic in TOPICS:
-            for end, nodes in (('publisher', topic.publishers),
-                               ('subscription', topic.subscribers)):
+            for end, nodes in (
+                ('publisher', topic.publishers),
+                ('subscription', topic.subscribers),
+            ):
                 if name in nodes and name not in topic.optional:
                     prefix = f'qos_overrides./{topic.name.lstrip("/")}.{end}'
                     for policy in ('depth', 'durability', 'history', 'reliability'):
                         assert node.has_parameter(f'{prefix}.{policy}'), (name, prefix, policy)
 
 
-@pytest.mark.parametrize('file, name', [
-    ('device', 'camera'), ('sim', 'cell_simulator'), ('edge', 'edge_classifier')])
+@pytest.mark.parametrize(
+    'file, name', [('device', 'camera'), ('sim', 'cell_simulator'), ('edge', 'edge_classifier')]
+)
 def test_the_override_that_a_parameter_file_shows_takes_effect(
-        file, name, tiny_models, domain_id, tmp_path):
+    file, name, tiny_models, domain_id, tmp_path
+):
     text = (ROOT / 'config' / f'{file}.yaml').read_text(encoding='utf-8')
     shown = re.search(r'^#   qos_overrides:\n(?:#     .*\n)+', text, re.MULTILINE).group()
     overrides = yaml.safe_load(shown.replace('#   ', '').replace('\n#', '\n'))
@@ -206,20 +237,30 @@ def test_the_override_that_a_parameter_file_shows_takes_effect(
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)
     node = node_class(name)(
-        context=context, use_global_arguments=False,
-        cli_args=['--ros-args', '--params-file', str(path)], parameter_overrides=[
-            Parameter(key, value=value) for key, value in {
-                'autostart': False, **EVERYTHING.get(name, {}),
-                **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {})}.items()])
+        context=context,
+        use_global_arguments=False,
+        cli_args=['--ros-args', '--params-file', str(path)],
+        parameter_overrides=[
+            Parameter(key, value=value)
+            for key, value in {
+                'autostart': False,
+                **EVERYTHING.get(name, {}),
+                **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {}),
+            }.items()
+        ],
+    )
     try:
         node.trigger_configure()
         node.trigger_activate()
         assert node.is_active
         ((policy, value),) = policies.items()
         assert node.get_parameter(f'qos_overrides.{topic}.{end}.{policy}').value == value
-        if policy == 'reliability':     # a depth is not told to others
-            infos = (node.get_publishers_info_by_topic if end == 'publisher'
-                     else node.get_subscriptions_info_by_topic)(topic)
+        if policy == 'reliability':  # a depth is not told to others
+            infos = (
+                node.get_publishers_info_by_topic
+                if end == 'publisher'
+                else node.get_subscriptions_info_by_topic
+            )(topic)
             assert [info.qos_profile.reliability.name.lower() for info in infos] == [value]
     finally:
         node.close()
@@ -234,8 +275,12 @@ def test_what_is_not_in_the_table_is_refused_with_the_remedy():
 
 def used_by(seen):
     """Return what a node's interface comes to in the terms of a policy."""
-    used = {'publish': set(seen.publishers), 'subscribe': set(seen.subscriptions),
-            'reply': set(seen.services), 'request': set(seen.clients)}
+    used = {
+        'publish': set(seen.publishers),
+        'subscribe': set(seen.subscriptions),
+        'reply': set(seen.services),
+        'request': set(seen.clients),
+    }
     assert not seen.action_servers and not seen.action_clients
     return {use: names for use, names in used.items() if names}
 
@@ -243,8 +288,11 @@ def used_by(seen):
 def needed(node, wiring):
     """Return what the policy allows a node: use → fully qualified names."""
     rules = permissions(node, WIRINGS[wiring])
-    return {use: {resolve(name, node, '') for name in names}
-            for use, names in vars(rules).items() if names}
+    return {
+        use: {resolve(name, node, '') for name in names}
+        for use, names in vars(rules).items()
+        if names
+    }
 
 
 @pytest.mark.parametrize('node', EVERY_NODE)
@@ -261,8 +309,9 @@ def test_the_policy_allows_what_a_node_uses(graph, node):
 def test_the_policy_allows_what_the_nodes_beside_gazebo_use():
     # feeder asks for the services of Gazebo's bridge, and cannot be activated without their types
     names = [name for name in GAZEBO if name != 'feeder' or find_spec('ros_gz_interfaces')]
-    with CellHarness([NodeSpec(node_class(name), group=name) for name in names],
-                     watched=('/diagnostics',)) as cell:
+    with CellHarness(
+        [NodeSpec(node_class(name), group=name) for name in names], watched=('/diagnostics',)
+    ) as cell:
         cell.wait_active()
         wait_until_settled(cell.probe, [f'/{name}' for name in names])
         assert incompatible_topics(cell.probe) == []
@@ -274,15 +323,18 @@ def test_the_policy_allows_what_the_nodes_beside_gazebo_use():
                     assert any(fnmatch(each, pattern) for pattern in rules[use]), (use, each)
             for use, patterns in rules.items():
                 # /clock only with use_sim_time
-                assert all(any(fnmatch(each, pattern) for each in used[use])
-                           for pattern in patterns - {'/clock'}), use
+                assert all(
+                    any(fnmatch(each, pattern) for each in used[use])
+                    for pattern in patterns - {'/clock'}
+                ), use
 
 
 def test_the_policy_is_what_the_collector_uses(domain_id, probe, tmp_path):
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)
     collector = ItemCollector(
-        Collector(LabelFolder(tmp_path, 'mug'), stream=io.StringIO()), '', context, print)
+        Collector(LabelFolder(tmp_path, 'mug'), stream=io.StringIO()), '', context, print
+    )
     try:
         wait_until_settled(probe, ['/item_collector'])
         used = used_by(node_interface(probe, 'item_collector'))
@@ -298,8 +350,11 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
     # The camera's is that of an encoder, on pins; test_node_camera.py has one.
     assert {node for _, node in optional} == {'actuator', 'camera'}
     used = {}
-    for parameters in ({}, {'output': 'ros2_control'},
-                       {'output': 'ros2_control', 'controller_kind': 'trajectory'}):
+    for parameters in (
+        {},
+        {'output': 'ros2_control'},
+        {'output': 'ros2_control', 'controller_kind': 'trajectory'},
+    ):
         spec = NodeSpec(node_class('actuator'), parameters)
         with CellHarness([spec], watched=('/diagnostics',)) as cell:
             cell.wait_active()
@@ -308,7 +363,7 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
                 used.setdefault(use, set()).update(names)
     rules = needed('actuator', 'simulation')
     for uses in (used, rules):
-        uses['publish'].discard('/rosout')   # only the first of a name in a process has it
+        uses['publish'].discard('/rosout')  # only the first of a name in a process has it
     assert used == rules
 
 
@@ -322,12 +377,17 @@ def rows_of(document, heading):
 def test_the_documented_topics_are_those_of_the_table():
     rows = rows_of('docs/architecture.md', '## Topics')
     assert [(row[0].strip('`'), row[1].split()[0]) for row in rows] == [
-        (topic.name, topic.message_type.replace('stl_conveyor/', '')) for topic in TOPICS]
+        (topic.name, topic.message_type.replace('stl_conveyor/', '')) for topic in TOPICS
+    ]
     for topic, (_, _, ends, profiles) in zip(TOPICS, rows):
         left, right = ends.split('→')
         for names, text in ((topic.publishers, left), (topic.subscribers, right)):
-            named = set(re.findall(r'[a-z_]+', text.replace('monitor', 'cell_monitor')
-                                   .replace('cell_cell_', 'cell_')))
+            named = set(
+                re.findall(
+                    r'[a-z_]+',
+                    text.replace('monitor', 'cell_monitor').replace('cell_cell_', 'cell_'),
+                )
+            )
             assert set(names) <= named or 'every node' in text, f'{topic.name}: {text}'
         used = {topic.profile_of(node) for node in topic.publishers + topic.subscribers}
         assert set(re.findall(r'`(\w+)`', profiles)) == {p.name.lower() for p in used}, topic.name

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """No message, however malformed, kills a node; each is refused by name, and work goes on."""
+
 from __future__ import annotations
 
 import array
@@ -42,7 +43,7 @@ SECOND = 10**9
 YEAR = 31_536_000 * SECOND
 LABELS = len(CELL.classes)
 EXTREME = Time(sec=2**31 - 1, nanosec=2**32 - 1)
-ANCIENT = Time(sec=-2**31, nanosec=0)
+ANCIENT = Time(sec=-(2**31), nanosec=0)
 
 
 def floats(*values):
@@ -51,10 +52,20 @@ def floats(*values):
 
 def hostile_captures(now_ns, image):
     good = make_capture(900, now_ns, image)
-    for item_id, changes in enumerate([
-            {'encoding': 'bayer_rggb8'}, {'encoding': ''}, {'encoding': 'rgb8' * 1000},
-            {'height': 0}, {'width': 2**32 - 1}, {'step': 1}, {'step': 2**32 - 1},
-            {'data': array.array('B')}, {'data': array.array('B', bytes(3_000_000))}], 901):
+    for item_id, changes in enumerate(
+        [
+            {'encoding': 'bayer_rggb8'},
+            {'encoding': ''},
+            {'encoding': 'rgb8' * 1000},
+            {'height': 0},
+            {'width': 2**32 - 1},
+            {'step': 1},
+            {'step': 2**32 - 1},
+            {'data': array.array('B')},
+            {'data': array.array('B', bytes(3_000_000))},
+        ],
+        901,
+    ):
         message = make_capture(item_id, now_ns, image)
         for name, value in changes.items():
             setattr(message.crop, name, value)
@@ -75,15 +86,27 @@ def hostile_captures(now_ns, image):
 
 def hostile_classifications(now_ns, source):
     name = CELL.classes[0]
-    for item_id, changes in enumerate([
-            {'probabilities': floats()}, {'probabilities': floats(1.0)},
+    for item_id, changes in enumerate(
+        [
+            {'probabilities': floats()},
+            {'probabilities': floats(1.0)},
             {'probabilities': floats(*[math.nan] * LABELS)},
             {'probabilities': floats(*[math.inf] * LABELS)},
             {'probabilities': floats(*[-1.0] * LABELS)},
             {'probabilities': array.array('f', bytes(4 * 300_000))},
-            {'score': math.nan}, {'score': 1e30}, {'score': -1.0},
-            {'class_id': ''}, {'class_id': 'teapot' * 1000}, {'source': 0}, {'source': 255},
-            {'item_id': 0}, {'deadline': EXTREME}, {'deadline': ANCIENT}], 800):
+            {'score': math.nan},
+            {'score': 1e30},
+            {'score': -1.0},
+            {'class_id': ''},
+            {'class_id': 'teapot' * 1000},
+            {'source': 0},
+            {'source': 255},
+            {'item_id': 0},
+            {'deadline': EXTREME},
+            {'deadline': ANCIENT},
+        ],
+        800,
+    ):
         message = make_classification(item_id, now_ns, name, source)
         for field, value in changes.items():
             setattr(message, field, value)
@@ -91,25 +114,49 @@ def hostile_classifications(now_ns, source):
 
 
 def hostile_decisions(now_ns):
-    for item_id, changes in enumerate([
-            {'item_id': 0}, {'byte_budget': 2**32 - 1}, {'probabilities': floats(math.nan)},
-            {'reason': 255}, {'deadline': EXTREME}, {'deadline': ANCIENT}], 700):
+    for item_id, changes in enumerate(
+        [
+            {'item_id': 0},
+            {'byte_budget': 2**32 - 1},
+            {'probabilities': floats(math.nan)},
+            {'reason': 255},
+            {'deadline': EXTREME},
+            {'deadline': ANCIENT},
+        ],
+        700,
+    ):
         message = OffloadDecision(
-            header=Header(stamp=to_stamp(now_ns)), item_id=item_id, offload=True,
-            byte_budget=2000, deadline=to_stamp(now_ns + SECOND))
+            header=Header(stamp=to_stamp(now_ns)),
+            item_id=item_id,
+            offload=True,
+            byte_budget=2000,
+            deadline=to_stamp(now_ns + SECOND),
+        )
         for field, value in changes.items():
             setattr(message, field, value)
         yield message
 
 
 def hostile_features(now_ns, codec_id):
-    for item_id, changes in enumerate([
-            {'item_id': 0}, {'codec_id': 1}, {'deadline': EXTREME}, {'deadline': ANCIENT},
-            {'sequence': 65535, 'last': True}, {'data': array.array('B')},
-            {'data': array.array('B', bytes(60_000))}], 600):
+    for item_id, changes in enumerate(
+        [
+            {'item_id': 0},
+            {'codec_id': 1},
+            {'deadline': EXTREME},
+            {'deadline': ANCIENT},
+            {'sequence': 65535, 'last': True},
+            {'data': array.array('B')},
+            {'data': array.array('B', bytes(60_000))},
+        ],
+        600,
+    ):
         message = ProgressiveFeature(
-            header=Header(stamp=to_stamp(now_ns)), item_id=item_id, codec_id=codec_id,
-            deadline=to_stamp(now_ns + SECOND), data=array.array('B', b'\xff' * 40))
+            header=Header(stamp=to_stamp(now_ns)),
+            item_id=item_id,
+            codec_id=codec_id,
+            deadline=to_stamp(now_ns + SECOND),
+            data=array.array('B', b'\xff' * 40),
+        )
         for field, value in changes.items():
             setattr(message, field, value)
         yield message
@@ -117,14 +164,23 @@ def hostile_features(now_ns, codec_id):
 
 def hostile_feedback(now_ns, codec_id):
     for changes in [
-            {'item_id': 0}, {'codec_id': 9}, {'status': 255}, {'stop_reason': 255},
-            {'sequence': 65535, 'packets': 65535, 'bytes': 2**32 - 1},
-            {'score': math.nan, 'compute_time': math.nan}, {'compute_time': math.inf},
-            {'compute_time': -1e30}, {'satisfied': True}]:
+        {'item_id': 0},
+        {'codec_id': 9},
+        {'status': 255},
+        {'stop_reason': 255},
+        {'sequence': 65535, 'packets': 65535, 'bytes': 2**32 - 1},
+        {'score': math.nan, 'compute_time': math.nan},
+        {'compute_time': math.inf},
+        {'compute_time': -1e30},
+        {'satisfied': True},
+    ]:
         for status in range(6):
             message = FeatureFeedback(
-                header=Header(stamp=to_stamp(now_ns)), item_id=500, codec_id=codec_id,
-                status=status)
+                header=Header(stamp=to_stamp(now_ns)),
+                item_id=500,
+                codec_id=codec_id,
+                status=status,
+            )
             for field, value in changes.items():
                 setattr(message, field, value)
             yield message
@@ -139,10 +195,14 @@ def test_cell_survives_hostile_messages(tiny_models):
         captures = cell.publisher('capture', readers=4)
         floods = [
             (captures, hostile_captures(now_ns, image)),
-            (cell.publisher('classification', readers=3),
-             hostile_classifications(now_ns, Classification.SOURCE_LOCAL)),
-            (cell.publisher('edge_classification', readers=2),
-             hostile_classifications(now_ns, Classification.SOURCE_EDGE)),
+            (
+                cell.publisher('classification', readers=3),
+                hostile_classifications(now_ns, Classification.SOURCE_LOCAL),
+            ),
+            (
+                cell.publisher('edge_classification', readers=2),
+                hostile_classifications(now_ns, Classification.SOURCE_EDGE),
+            ),
             (cell.publisher('offload_decision', readers=3), hostile_decisions(now_ns)),
             (cell.publisher('features_rx', readers=2), hostile_features(now_ns, codec_id)),
             (cell.publisher('feedback_rx', readers=3), hostile_feedback(now_ns, codec_id)),
@@ -152,8 +212,9 @@ def test_cell_survives_hostile_messages(tiny_models):
         shown = 0
 
         def taken_in():
-            return sum(map(local.counted, (
-                'items', 'too_late', 'BadMessage', 'BadImage', 'exception')))
+            return sum(
+                map(local.counted, ('items', 'too_late', 'BadMessage', 'BadImage', 'exception'))
+            )
 
         accepted = set()
         for publisher, messages in floods:
@@ -165,19 +226,29 @@ def test_cell_survives_hostile_messages(tiny_models):
                     # Each is taken in before the next: depth 2 would drop some of a burst.
                     shown += 1
                     cell.wait(lambda: taken_in() >= shown, 5, f'capture {shown} at the classifier')
-        cell.wait(lambda: len({o.item_id for o in cell.outcomes()}) == len(accepted), 5,
-                  f'an outcome for each of {sorted(accepted)}')
+        cell.wait(
+            lambda: len({o.item_id for o in cell.outcomes()}) == len(accepted),
+            5,
+            f'an outcome for each of {sorted(accepted)}',
+        )
         assert sorted(o.item_id for o in cell.outcomes()) == sorted(accepted)
         for node, text in (
-                ('actuator', 'absurd_deadline'), ('actuator', 'BadMessage'),
-                ('actuator', 'wrong_source'), ('actuator', 'bad_answer'),
-                ('actuator', 'unknown_class'), ('local_classifier', 'BadImage'),
-                ('local_classifier', 'too_late'), ('offload_policy', 'bad_probabilities'),
-                ('offload_policy', 'unexpected_transfer'), ('encoder', 'bad_probabilities'),
-                ('edge_classifier', 'codec_mismatch'), ('edge_classifier', 'bad_packet'),
-                ('edge_classifier', 'too_late'), ('edge_classifier', 'BadMessage')):
-            cell.wait(lambda: cell.runner.node(node).health.counted(text), 5,
-                      f'{text} at {node}')
+            ('actuator', 'absurd_deadline'),
+            ('actuator', 'BadMessage'),
+            ('actuator', 'wrong_source'),
+            ('actuator', 'bad_answer'),
+            ('actuator', 'unknown_class'),
+            ('local_classifier', 'BadImage'),
+            ('local_classifier', 'too_late'),
+            ('offload_policy', 'bad_probabilities'),
+            ('offload_policy', 'unexpected_transfer'),
+            ('encoder', 'bad_probabilities'),
+            ('edge_classifier', 'codec_mismatch'),
+            ('edge_classifier', 'bad_packet'),
+            ('edge_classifier', 'too_late'),
+            ('edge_classifier', 'BadMessage'),
+        ):
+            cell.wait(lambda: cell.runner.node(node).health.counted(text), 5, f'{text} at {node}')
         for node in cell.runner.nodes:
             assert node.is_active
             assert node.health.counted('exception') == 0, cell.complaints()
@@ -198,7 +269,7 @@ def test_duplicates_and_conflicts_at_the_actuator():
         captures = cell.publisher('capture', readers=2)
         answers = cell.publisher('classification', readers=2)
         stamp_ns = cell.now_ns()
-        answers.publish(make_classification(1, stamp_ns, CELL.classes[3]))   # overtakes
+        answers.publish(make_classification(1, stamp_ns, CELL.classes[3]))  # overtakes
         for _ in range(3):
             captures.publish(make_capture(1, stamp_ns, image))
         captures.publish(make_capture(1, stamp_ns + 5, image))
@@ -222,8 +293,13 @@ def test_camera_refuses_bad_frames_and_never_repeats_a_number():
 
         def frame(stamp_ns, **changes):
             message = Image(
-                header=Header(stamp=to_stamp(stamp_ns), frame_id='lens'), height=240, width=320,
-                step=960, encoding='rgb8', data=array.array('B', bytes(240 * 960)))
+                header=Header(stamp=to_stamp(stamp_ns), frame_id='lens'),
+                height=240,
+                width=320,
+                step=960,
+                encoding='rgb8',
+                data=array.array('B', bytes(240 * 960)),
+            )
             for name, value in changes.items():
                 setattr(message, name, value)
             return message
@@ -241,7 +317,7 @@ def test_camera_refuses_bad_frames_and_never_repeats_a_number():
         send(frame(now_ns - YEAR), 'absurd_stamp')
         send(frame(now_ns), 'items')
         send(frame(now_ns), 'duplicate_frame')
-        send(frame(0), 'items')                       # a driver that does not stamp
+        send(frame(0), 'items')  # a driver that does not stamp
         camera.executor.create_task(camera.trigger_deactivate)
         cell.wait(lambda: not camera.is_active)
         camera.executor.create_task(camera.trigger_activate)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The link emulator over real DDS: rates, faults at run time, and what it says about itself."""
+
 from __future__ import annotations
 
 import csv
@@ -32,7 +33,8 @@ class Ends:
         self.domain_id = own_domain_id()
         self.runner = NodeRunner(
             [NodeSpec(LinkEmulator, {'seed': 3, **parameters}, group='link')],
-            domain_id=self.domain_id)
+            domain_id=self.domain_id,
+        )
         self.emulator = self.runner.nodes[0]
         self.node = Node('ends', context=self.runner.context, use_global_arguments=False)
         self.arrived = threading.Condition()
@@ -41,12 +43,13 @@ class Ends:
         self.senders = {
             'features': self.node.create_publisher(ProgressiveFeature, 'features_tx', feature),
             'feedback': self.node.create_publisher(FeatureFeedback, 'feedback_tx', feature),
-            'edge': self.node.create_publisher(
-                Classification, 'edge_classification_tx', result)}
+            'edge': self.node.create_publisher(Classification, 'edge_classification_tx', result),
+        }
         for name, kind, topic, qos in (
-                ('features', ProgressiveFeature, 'features_rx', feature),
-                ('feedback', FeatureFeedback, 'feedback_rx', feature),
-                ('edge', Classification, 'edge_classification', result)):
+            ('features', ProgressiveFeature, 'features_rx', feature),
+            ('feedback', FeatureFeedback, 'feedback_rx', feature),
+            ('edge', Classification, 'edge_classification', result),
+        ):
             self.node.create_subscription(kind, topic, self._take(name), qos)
         self.runner._executors['link'].add_node(self.node)
         self.subscriptions = list(self.node.subscriptions)
@@ -56,18 +59,26 @@ class Ends:
             with self.arrived:
                 self.received.append((name, message, time.monotonic()))
                 self.arrived.notify_all()
+
         return take
 
     def __enter__(self):
         self.runner.start()
-        self.wait(lambda: all(
-            sender.get_subscription_count() for sender in self.senders.values())
-            and self.node.count_publishers('features_rx')
-            and self.node.count_publishers('edge_classification')
-            and all(self.emulator.count_publishers(sender.topic_name)
-                    for sender in self.senders.values())
-            and all(publisher.get_subscription_count()
-                    for publisher in self.emulator._publishers_made))
+        self.wait(
+            lambda: (
+                all(sender.get_subscription_count() for sender in self.senders.values())
+                and self.node.count_publishers('features_rx')
+                and self.node.count_publishers('edge_classification')
+                and all(
+                    self.emulator.count_publishers(sender.topic_name)
+                    for sender in self.senders.values()
+                )
+                and all(
+                    publisher.get_subscription_count()
+                    for publisher in self.emulator._publishers_made
+                )
+            )
+        )
         return self
 
     def __exit__(self, *_):
@@ -84,7 +95,8 @@ class Ends:
 
     def set(self, **parameters):
         return self.emulator.set_parameters(
-            [Parameter(name, value=value) for name, value in parameters.items()])
+            [Parameter(name, value=value) for name, value in parameters.items()]
+        )
 
     def send(self, count, size=250):
         for sequence in range(count):
@@ -111,7 +123,10 @@ def test_both_directions_pass_and_the_rate_holds(tmp_path):
         ends.wait(lambda: len(ends.received) == 8)
         assert sequences(ends) == list(range(6))
         assert {(n, m.item_id) for n, m, _ in ends.received} == {
-            ('features', 7), ('feedback', 8), ('edge', 9)}
+            ('features', 7),
+            ('feedback', 8),
+            ('edge', 9),
+        }
         wire_bits = 8 * ends.counters().wire_bytes
         last = max(t for n, _, t in ends.received if n == 'features')
         ideal = wire_bits / 52_000 + 0.0025
@@ -122,9 +137,11 @@ def test_both_directions_pass_and_the_rate_holds(tmp_path):
     with open(log) as file:
         rows = list(csv.DictReader(file))
     assert sorted(row['channel'] for row in rows) == (
-        ['edge_classification'] + ['features'] * 6 + ['feedback'])
+        ['edge_classification'] + ['features'] * 6 + ['feedback']
+    )
     assert {row['stamp_ns'] for row in rows if row['channel'] == 'features'} == {
-        str(1234 * 10 ** 9 + 56)}
+        str(1234 * 10**9 + 56)
+    }
     assert all(int(row['delivered_ns']) > int(row['sent_ns']) for row in rows)
 
 
@@ -144,22 +161,32 @@ def test_faults_are_switched_at_run_time():
 
 
 def test_damaged_messages_are_other_messages_or_none():
-    with Ends({'link': 'unlimited', 'corrupt': 1.0, 'queue_bytes': 10 ** 6}) as ends:
-        for burst in range(1, 6):   # one by one, so that none overruns a best effort reader
+    with Ends({'link': 'unlimited', 'corrupt': 1.0, 'queue_bytes': 10**6}) as ends:
+        for burst in range(1, 6):  # one by one, so that none overruns a best effort reader
             ends.send(20)
             ends.wait(lambda: ends.counters().corrupted == 20 * burst)
-        ends.wait(lambda: ends.counters().corrupted == 100 and len(ends.received)
-                  + ends.emulator.health.counted('undecodable') == 100)
+        ends.wait(
+            lambda: (
+                ends.counters().corrupted == 100
+                and len(ends.received) + ends.emulator.health.counted('undecodable') == 100
+            )
+        )
         assert any(any(m.data) or m.item_id != 7 for _, m, _ in ends.received)
 
 
 def test_wrong_values_are_refused_by_name_and_change_nothing():
     with Ends({}) as ends:
-        for name, value in (('loss', 1.5), ('link', 'medium'), ('queue_bytes', -1),
-                            ('trace_file', '/nowhere.csv'), ('seed', 5)):
-            result, = ends.set(**{name: value})
+        for name, value in (
+            ('loss', 1.5),
+            ('link', 'medium'),
+            ('queue_bytes', -1),
+            ('trace_file', '/nowhere.csv'),
+            ('seed', 5),
+        ):
+            (result,) = ends.set(**{name: value})
             assert not result.successful and name.split('_')[0] in result.reason.replace(
-                'read-only', name)
+                'read-only', name
+            )
         assert ends.emulator.settings.loss == 0.0 and ends.emulator.settings.link == 'light'
     with pytest.raises(ConfigError, match='loss'):
         NodeRunner([NodeSpec(LinkEmulator, {'loss': 2.0})], domain_id=1)
@@ -177,6 +204,7 @@ def test_health_names_rate_queue_and_losses():
 
 def test_stamp_is_read_from_the_serialised_message():
     from rclpy.serialization import serialize_message
+
     message = FeatureFeedback()
     message.header.stamp.sec, message.header.stamp.nanosec = 1_700_000_000, 999_999_999
     assert capture_stamp_ns(serialize_message(message)) == 1_700_000_000_999_999_999

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What RViz is shown of the outcomes."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -40,8 +41,13 @@ LANE = CELL.lanes[0]
 
 def record(number, lane, true_lane='', rest_lane=''):
     return ItemRecord(
-        stamp_ns=number, serial=number, lane=true_lane, rest_lane=rest_lane, actions=1,
-        action=Action(lane, CELL.classes[0], 0.75, SortOutcome.SOURCE_EDGE, 0.04, False, '', 0))
+        stamp_ns=number,
+        serial=number,
+        lane=true_lane,
+        rest_lane=rest_lane,
+        actions=1,
+        action=Action(lane, CELL.classes[0], 0.75, SortOutcome.SOURCE_EDGE, 0.04, False, '', 0),
+    )
 
 
 def shown(*records):
@@ -58,9 +64,11 @@ def test_nothing_is_shown_where_nothing_was_sent():
 
 
 def test_a_lane_says_what_came_last_and_how_many_were_right():
-    lamp, text = shown(record(1, LANE.name, LANE.name, LANE.name),
-                       record(2, LANE.name, CELL.reject_lane, LANE.name),
-                       record(3, LANE.name, LANE.name))
+    lamp, text = shown(
+        record(1, LANE.name, LANE.name, LANE.name),
+        record(2, LANE.name, CELL.reject_lane, LANE.name),
+        record(3, LANE.name, LANE.name),
+    )
     assert (lamp.type, text.type) == (Marker.SPHERE, Marker.TEXT_VIEW_FACING)
     assert text.text == f'{LANE.name}: 3 sent, 1 of 2 right\n{CELL.classes[0]} 0.75 (edge)'
     for marker in (lamp, text):
@@ -72,11 +80,12 @@ def test_a_lane_says_what_came_last_and_how_many_were_right():
 
 def test_the_lamp_is_that_of_the_last_item():
     for last, colour in (
-            (record(2, LANE.name, LANE.name, LANE.name), RIGHT),
-            (record(2, LANE.name, CELL.reject_lane, LANE.name), WRONG),
-            (record(2, LANE.name, LANE.name), UNKNOWN),
-            # a cell in which nobody knows the truth
-            (record(2, LANE.name), UNKNOWN)):
+        (record(2, LANE.name, LANE.name, LANE.name), RIGHT),
+        (record(2, LANE.name, CELL.reject_lane, LANE.name), WRONG),
+        (record(2, LANE.name, LANE.name), UNKNOWN),
+        # a cell in which nobody knows the truth
+        (record(2, LANE.name), UNKNOWN),
+    ):
         assert colours(shown(record(1, LANE.name), last)) == [pytest.approx(colour)]
 
 
@@ -85,28 +94,47 @@ def test_every_lane_has_markers_of_its_own():
     markers = shown(*(record(number, name) for number, name in enumerate(names, 1)))
     assert len({marker.id for marker in markers}) == len(markers) == 2 * len(names)
     assert len({(marker.pose.position.x, marker.pose.position.z) for marker in markers}) == len(
-        markers)
+        markers
+    )
 
 
 def test_the_monitor_shows_outcomes_also_to_who_comes_late():
-    with CellHarness([NodeSpec(CellMonitor, {'display': 'none'})],
-                     watched=('/diagnostics',)) as cell:
+    with CellHarness(
+        [NodeSpec(CellMonitor, {'display': 'none'})], watched=('/diagnostics',)
+    ) as cell:
         cell.wait_active()
         outcomes = cell.publisher('sort_outcome', SortOutcome)
         truths = cell.publisher('item_truth', ItemTruth)
         header = Header(stamp=to_stamp(cell.now_ns()))
-        outcomes.publish(SortOutcome(
-            header=header, item_id=1, lane=LANE.name, class_id=CELL.classes[0], score=0.5,
-            source=SortOutcome.SOURCE_LOCAL))
-        truths.publish(ItemTruth(
-            header=header, serial=1, class_id=CELL.classes[0], lane=LANE.name,
-            event=ItemTruth.EVENT_RESTED, rest_lane=LANE.name))
+        outcomes.publish(
+            SortOutcome(
+                header=header,
+                item_id=1,
+                lane=LANE.name,
+                class_id=CELL.classes[0],
+                score=0.5,
+                source=SortOutcome.SOURCE_LOCAL,
+            )
+        )
+        truths.publish(
+            ItemTruth(
+                header=header,
+                serial=1,
+                class_id=CELL.classes[0],
+                lane=LANE.name,
+                event=ItemTruth.EVENT_RESTED,
+                rest_lane=LANE.name,
+            )
+        )
         board = cell.runner.node('cell_monitor').board
         cell.wait(lambda: board.rested == 1 and board.acted == 1, 10, 'an item at rest')
         seen = []
         cell.probe.create_subscription(
-            MarkerArray, 'outcome_markers', seen.append,
-            make_profile(publisher_of('outcome_markers', 'cell_monitor').profile))
+            MarkerArray,
+            'outcome_markers',
+            seen.append,
+            make_profile(publisher_of('outcome_markers', 'cell_monitor').profile),
+        )
         cell.wait(lambda: seen, 10, 'markers')
         lamp, text = seen[-1].markers
         assert (lamp.color.r, lamp.color.g, lamp.color.b) == pytest.approx(RIGHT)
@@ -115,7 +143,10 @@ def test_the_monitor_shows_outcomes_also_to_who_comes_late():
 
 def test_rviz_listens_to_the_markers():
     config = yaml.safe_load((ROOT / 'rviz' / 'cell.rviz').read_text(encoding='utf-8'))
-    (display,) = [display for display in config['Visualization Manager']['Displays']
-                  if display['Class'] == 'rviz_default_plugins/MarkerArray']
+    (display,) = [
+        display
+        for display in config['Visualization Manager']['Displays']
+        if display['Class'] == 'rviz_default_plugins/MarkerArray'
+    ]
     assert display['Topic']['Value'] == 'outcome_markers'
     assert display['Topic']['Durability Policy'] == 'Transient Local'

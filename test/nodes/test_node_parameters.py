@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Parameter files and declared parameters agree, and what is wrong is refused by name."""
+
 from __future__ import annotations
 
 import importlib
@@ -27,11 +28,26 @@ pytestmark = pytest.mark.ros
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
-    'device': ['camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator',
-               'device_gateway'],
+    'device': [
+        'camera',
+        'local_classifier',
+        'offload_policy',
+        'encoder',
+        'actuator',
+        'device_gateway',
+    ],
     'edge': ['edge_classifier', 'edge_gateway'],
-    'sim': ['cell_simulator', 'camera', 'local_classifier', 'offload_policy', 'encoder',
-            'link_emulator', 'edge_classifier', 'actuator', 'cell_monitor'],
+    'sim': [
+        'cell_simulator',
+        'camera',
+        'local_classifier',
+        'offload_policy',
+        'encoder',
+        'link_emulator',
+        'edge_classifier',
+        'actuator',
+        'cell_monitor',
+    ],
     'gazebo': ['feeder', 'gazebo_io'],
 }
 NODES = [(file, node) for file, nodes in FILES.items() for node in nodes]
@@ -40,9 +56,12 @@ NODES = [(file, node) for file, nodes in FILES.items() for node in nodes]
 def node_class(name):
     module = importlib.import_module(node_module(name))
     return next(
-        value for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, ConveyorNode)
-        and value.__module__ == module.__name__)
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, ConveyorNode)
+        and value.__module__ == module.__name__
+    )
 
 
 @pytest.fixture(scope='module')
@@ -55,15 +74,22 @@ def context():
 
 def make_node(context, name, **parameters):
     return node_class(name)(
-        context=context, use_global_arguments=False, parameter_overrides=[
-            Parameter(key, value=value) for key, value in
-            {'autostart': False, **parameters}.items()])
+        context=context,
+        use_global_arguments=False,
+        parameter_overrides=[
+            Parameter(key, value=value)
+            for key, value in {'autostart': False, **parameters}.items()
+        ],
+    )
 
 
 def declared(node):
     framework = ('use_sim_time', 'start_type_description_service')
-    return {name: parameter.value for name, parameter in node._parameters.items()
-            if name not in framework and not name.startswith('qos_overrides.')}
+    return {
+        name: parameter.value
+        for name, parameter in node._parameters.items()
+        if name not in framework and not name.startswith('qos_overrides.')
+    }
 
 
 @pytest.mark.parametrize('file, name', NODES)
@@ -82,7 +108,9 @@ def test_parameter_file_is_complete_and_holds_the_defaults(context, file, name):
             descriptor = node.describe_parameter(key)
             assert descriptor.description, f'{key} has no description'
             if descriptor.type in (
-                    ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_INTEGER):
+                ParameterType.PARAMETER_DOUBLE,
+                ParameterType.PARAMETER_INTEGER,
+            ):
                 assert descriptor.floating_point_range or descriptor.integer_range, key
     finally:
         node.destroy_node()
@@ -94,32 +122,46 @@ def test_unknown_parameter_is_refused_by_name(context, name):
         make_node(context, name, gaurd=1.0)
 
 
-@pytest.mark.parametrize('name, parameters, named', [
-    ('actuator', {'guard': -1.0}, 'guard'),
-    ('actuator', {'guard': 0.9}, 'guard: 0.9'),
-    ('actuator', {'guard': 'soon'}, 'guard'),
-    ('actuator', {'guard': float('nan')}, 'guard'),
-    ('actuator', {'output': 'hope'}, 'output'),
-    ('actuator', {'output': 'gpio', 'gpio_pins': [17, 27]}, 'gpio_pins'),
-    ('actuator', {'output': 'gpio', 'gpio_pins': [17, 27, 40]}, 'gpio_pins: 40'),
-    ('actuator', {'output': 'gpio', 'gpio_feedback_pins': [17, -1, -1]}, 'GPIO 17 is used twice'),
-    ('actuator', {'output': 'modbus', 'modbus_addresses': [0, 0, 1]}, 'modbus_addresses'),
-    ('actuator', {'output': 'modbus', 'modbus_kind': 'register',
-                  'modbus_feedback': [0, 1, -1]}, 'modbus_feedback: -1'),
-    ('actuator', {'output': 'ros2_control', 'joints': ['a', 'a', 'b']}, 'joints'),
-    ('actuator', {'cell_file': '/nowhere.yaml'}, 'nowhere.yaml'),
-    ('camera', {'trigger': 'hope'}, 'trigger'),
-    ('camera', {'source': 'folder', 'trigger': 'beam'}, 'trigger'),
-    ('camera', {'encoder_pins': [20]}, 'encoder_pins'),
-    ('camera', {'trigger': 'gpio', 'belt_speed_source': 'encoder', 'beam_pin': 20}, 'beam_pin'),
-    ('camera', {'first_item_id': 0}, 'first_item_id'),
-    ('offload_policy', {'policy': 'magic'}, 'policy'),
-    ('offload_policy', {'rate': -0.5}, 'rate'),
-    ('offload_policy', {'intervals': [-1.0]}, 'inter'),
-    ('edge_classifier', {'cells': ['a', 'a']}, 'cells'),
-    ('encoder', {'window_bytes': 0}, 'window_bytes'),
-    ('local_classifier', {'threads': 1.5}, 'threads'),
-])
+@pytest.mark.parametrize(
+    'name, parameters, named',
+    [
+        ('actuator', {'guard': -1.0}, 'guard'),
+        ('actuator', {'guard': 0.9}, 'guard: 0.9'),
+        ('actuator', {'guard': 'soon'}, 'guard'),
+        ('actuator', {'guard': float('nan')}, 'guard'),
+        ('actuator', {'output': 'hope'}, 'output'),
+        ('actuator', {'output': 'gpio', 'gpio_pins': [17, 27]}, 'gpio_pins'),
+        ('actuator', {'output': 'gpio', 'gpio_pins': [17, 27, 40]}, 'gpio_pins: 40'),
+        (
+            'actuator',
+            {'output': 'gpio', 'gpio_feedback_pins': [17, -1, -1]},
+            'GPIO 17 is used twice',
+        ),
+        ('actuator', {'output': 'modbus', 'modbus_addresses': [0, 0, 1]}, 'modbus_addresses'),
+        (
+            'actuator',
+            {'output': 'modbus', 'modbus_kind': 'register', 'modbus_feedback': [0, 1, -1]},
+            'modbus_feedback: -1',
+        ),
+        ('actuator', {'output': 'ros2_control', 'joints': ['a', 'a', 'b']}, 'joints'),
+        ('actuator', {'cell_file': '/nowhere.yaml'}, 'nowhere.yaml'),
+        ('camera', {'trigger': 'hope'}, 'trigger'),
+        ('camera', {'source': 'folder', 'trigger': 'beam'}, 'trigger'),
+        ('camera', {'encoder_pins': [20]}, 'encoder_pins'),
+        (
+            'camera',
+            {'trigger': 'gpio', 'belt_speed_source': 'encoder', 'beam_pin': 20},
+            'beam_pin',
+        ),
+        ('camera', {'first_item_id': 0}, 'first_item_id'),
+        ('offload_policy', {'policy': 'magic'}, 'policy'),
+        ('offload_policy', {'rate': -0.5}, 'rate'),
+        ('offload_policy', {'intervals': [-1.0]}, 'inter'),
+        ('edge_classifier', {'cells': ['a', 'a']}, 'cells'),
+        ('encoder', {'window_bytes': 0}, 'window_bytes'),
+        ('local_classifier', {'threads': 1.5}, 'threads'),
+    ],
+)
 def test_wrong_value_is_refused_by_name(context, name, parameters, named):
     with pytest.raises(ConfigError, match=named):
         make_node(context, name, **parameters)
@@ -134,8 +176,9 @@ def test_whole_number_stands_for_a_float(context):
 def test_tunable_parameter_changes_and_others_do_not(context):
     node = make_node(context, 'edge_classifier')
     good, wrong, fixed = (
-        node.set_parameters([Parameter(name, value=value)])[0] for name, value in
-        (('satisfied_score', 0.5), ('satisfied_score', 3.0), ('threads', 2)))
+        node.set_parameters([Parameter(name, value=value)])[0]
+        for name, value in (('satisfied_score', 0.5), ('satisfied_score', 3.0), ('threads', 2))
+    )
     assert (good.successful, wrong.successful, fixed.successful) == (True, False, False)
     assert node.settings.satisfied_score == 0.5 and node.settings.threads == 1
     node.destroy_node()
@@ -143,7 +186,17 @@ def test_tunable_parameter_changes_and_others_do_not(context):
 
 def test_process_names_the_wrong_parameter_and_exits():
     done = subprocess.run(
-        [sys.executable, '-m', 'stl_conveyor.nodes.device.actuator', '--ros-args', '-p', 'gaurd:=1.0'],
-        capture_output=True, text=True, timeout=60)
+        [
+            sys.executable,
+            '-m',
+            'stl_conveyor.nodes.device.actuator',
+            '--ros-args',
+            '-p',
+            'gaurd:=1.0',
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "unknown parameter 'gaurd'" in done.stderr and 'Traceback' not in done.stderr

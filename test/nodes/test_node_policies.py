@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Every policy in its node, over real DDS: what OffloadDecision says is what was decided on."""
+
 from __future__ import annotations
 
 import array
@@ -45,7 +46,7 @@ from stl_conveyor.policy.reward import PosteriorReward  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
-RATE, DEPTH, UNIT = Fraction(1, 4), Fraction(4), 60.0   # so slow that the test sees no refill
+RATE, DEPTH, UNIT = Fraction(1, 4), Fraction(4), 60.0  # so slow that the test sees no refill
 NOMINAL_BYTES = OffloadPolicySettings().nominal_bytes
 DQN = ROOT / 'models' / 'policy' / 'dqn_arrivals_3_r0.25_b4.onnx'
 SCORES = (0.35, 0.97, 0.5, 0.45, 0.9, 0.4, 0.55, 0.36, 0.38, 0.42, 0.48, 0.5)
@@ -58,13 +59,21 @@ def models(tiny_models, tmp_path_factory):
     shutil.copytree(tiny_models, folder)
     entropy = load_rewards(ModelFolder(folder))
     PosteriorReward(
-        entropy.classes, Distribution.of(np.linspace(0, 0.8, 40) ** 2), entropy,
-        np.array([0.0, 1.0]), np.array([0.0, 0.9])).save(folder / 'reward.json')
+        entropy.classes,
+        Distribution.of(np.linspace(0, 0.8, 40) ** 2),
+        entropy,
+        np.array([0.0, 1.0]),
+        np.array([0.0, 0.9]),
+    ).save(folder / 'reward.json')
     rewards = np.linspace(0, 0.64, 12)
     at = np.linspace(rewards[0], rewards[-1], 12)
     shares = np.array([0.125, 0.25, 0.5, 1.0])
     BudgetTable(
-        NOMINAL_BYTES, STOP_SCORE, shares, at, np.full(12, 1 / 12),
+        NOMINAL_BYTES,
+        STOP_SCORE,
+        shares,
+        at,
+        np.full(12, 1 / 12),
         np.maximum(at, 0)[:, None] * np.array([0.6, 0.8, 0.95, 1.0]),
         np.broadcast_to(shares, (12, 4)).copy(),
     ).save(folder / 'budget.json')
@@ -80,47 +89,70 @@ def twin(name, models, byte_budgets):
     """Make the same policy outside the node."""
     folder = ModelFolder(models)
     return make_cell_policy(
-        name, PolicySettings(rate=RATE, depth=DEPTH), load_rewards(folder),
-        load_budgets(folder, name) if byte_budgets else None, DQN if name == 'dqn' else '')
+        name,
+        PolicySettings(rate=RATE, depth=DEPTH),
+        load_rewards(folder),
+        load_budgets(folder, name) if byte_budgets else None,
+        DQN if name == 'dqn' else '',
+    )
 
 
 @pytest.mark.parametrize(
     ('name', 'byte_budgets'),
-    [(name, False) for name in POLICIES] + [('mdp', True), ('adaptive', True)])
+    [(name, False) for name in POLICIES] + [('mdp', True), ('adaptive', True)],
+)
 def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
     """Reason, expected reward, threshold, tokens and bytes are those of the policy's twin."""
     parameters = {
-        'models_dir': str(models), 'policy': name, 'rate': float(RATE), 'depth': float(DEPTH),
-        'time_unit': UNIT, 'edge_timeout': 60.0, 'byte_budgets': byte_budgets, 'answer_time': 0.0,
-        'policy_model': str(DQN) if name == 'dqn' else ''}
+        'models_dir': str(models),
+        'policy': name,
+        'rate': float(RATE),
+        'depth': float(DEPTH),
+        'time_unit': UNIT,
+        'edge_timeout': 60.0,
+        'byte_budgets': byte_budgets,
+        'answer_time': 0.0,
+        'policy_model': str(DQN) if name == 'dqn' else '',
+    }
     reference = twin(name, models, byte_budgets)
     rewards = load_rewards(ModelFolder(models))
     spent = 0
-    with CellHarness([NodeSpec(OffloadPolicy, parameters)],
-                     watched=('offload_decision', 'token_bucket', '/diagnostics')) as cell:
+    with CellHarness(
+        [NodeSpec(OffloadPolicy, parameters)],
+        watched=('offload_decision', 'token_bucket', '/diagnostics'),
+    ) as cell:
         cell.wait_active()
         node = cell.runner.node('offload_policy')
         classifications = cell.publisher('classification')
         accounts = cell.publisher('transfer')
         cell.connect('offload_decision')
         cell.connect('token_bucket')
-        cell.publisher('feedback_rx').publish(FeatureFeedback(
-            codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE))
+        cell.publisher('feedback_rx').publish(
+            FeatureFeedback(codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE)
+        )
         cell.wait(lambda: node.edge_alive, 10, 'a sign of life')
         start_ns = cell.now_ns() - int(3600e9)
         for i, score in enumerate(SCORES):
             item_id = i + 1
             # Stamps are a time unit apart; the deadline is a second ahead.
             message = make_classification(
-                item_id, start_ns + int(i * UNIT * 1e9), CELL.classes[i % 3], score=score,
-                deadline_ns=cell.now_ns() + int(2e9))
+                item_id,
+                start_ns + int(i * UNIT * 1e9),
+                CELL.classes[i % 3],
+                score=score,
+                deadline_ns=cell.now_ns() + int(2e9),
+            )
             if i % 2:
                 message.posterior = array.array('f', np.roll(message.probabilities, i))
             classifications.publish(message)
-            decision = cell.wait(lambda: next(iter(cell.heard.of(
-                'offload_decision', item_id=item_id)), None), 10, f'decision {item_id}')
+            decision = cell.wait(
+                lambda: next(iter(cell.heard.of('offload_decision', item_id=item_id)), None),
+                10,
+                f'decision {item_id}',
+            )
             expected = rewards.expected_reward(
-                np.asarray(message.probabilities), message.posterior if i % 2 else None)
+                np.asarray(message.probabilities), message.posterior if i % 2 else None
+            )
             assert decision.policy == name
             assert decision.header.stamp == message.header.stamp
             assert decision.expected_reward == pytest.approx(expected, abs=1e-6)
@@ -128,9 +160,14 @@ def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
             # What was spent is known exactly; the refill of a few seconds is below 0.02 tokens.
             tokens = float(DEPTH) - spent / NOMINAL_BYTES
             assert tokens - 1e-5 <= decision.tokens <= min(tokens + 0.02, float(DEPTH))
-            choice = reference.decide(PolicyInput(
-                expected, round(decision.tokens * 10**7), 10**7,
-                interarrival=1.0 if i else math.nan))
+            choice = reference.decide(
+                PolicyInput(
+                    expected,
+                    round(decision.tokens * 10**7),
+                    10**7,
+                    interarrival=1.0 if i else math.nan,
+                )
+            )
             assert decision.offload == choice.offload
             assert decision.reason == int(choice.reason)
             assert decision.threshold == pytest.approx(choice.threshold, abs=1e-5)
@@ -142,13 +179,23 @@ def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
                 used = budget * 3 // 4
                 spent += used
                 reference.settled(used / NOMINAL_BYTES)
-                accounts.publish(FeatureFeedback(
-                    header=message.header, item_id=item_id, bytes=used,
-                    status=FeatureFeedback.STATUS_TRANSFER_DONE))
-                cell.wait(lambda: any(
-                    s.reserved_numerator == 0
-                    and s.spent_numerator * NOMINAL_BYTES == spent * s.denominator
-                    for s in cell.heard.messages['token_bucket']), 10, f'{spent} bytes spent')
+                accounts.publish(
+                    FeatureFeedback(
+                        header=message.header,
+                        item_id=item_id,
+                        bytes=used,
+                        status=FeatureFeedback.STATUS_TRANSFER_DONE,
+                    )
+                )
+                cell.wait(
+                    lambda: any(
+                        s.reserved_numerator == 0
+                        and s.spent_numerator * NOMINAL_BYTES == spent * s.denominator
+                        for s in cell.heard.messages['token_bucket']
+                    ),
+                    10,
+                    f'{spent} bytes spent',
+                )
             else:
                 assert decision.byte_budget == 0
     decisions = cell.heard.messages['offload_decision']
@@ -166,8 +213,10 @@ def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
 
 def test_a_posterior_that_is_none_is_refused(models):
     """A posterior of another length is bad input, like such probabilities."""
-    with CellHarness([NodeSpec(OffloadPolicy, {'models_dir': str(models)})],
-                     watched=('offload_decision', '/diagnostics')) as cell:
+    with CellHarness(
+        [NodeSpec(OffloadPolicy, {'models_dir': str(models)})],
+        watched=('offload_decision', '/diagnostics'),
+    ) as cell:
         cell.wait_active()
         cell.connect('offload_decision')
         message = make_classification(1, cell.now_ns(), CELL.classes[0])
@@ -188,5 +237,6 @@ def test_the_shipped_policy_is_the_one_for_all():
 def test_budgets_are_fitted_for_the_defaults_of_the_nodes():
     """The edge stops where the fit assumes, and packets are cut as the fit cuts them."""
     from stl_conveyor_lab.data.streams import PACKET_BYTES
+
     assert EdgeClassifierSettings().satisfied_score == STOP_SCORE
     assert EncoderSettings().packet_bytes == PACKET_BYTES

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Every node as a process of its own leaves cleanly on SIGTERM and SIGINT."""
+
 from __future__ import annotations
 
 import os
@@ -19,8 +20,17 @@ from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
-NODES = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'edge_classifier',
-         'actuator', 'link_emulator', 'cell_monitor', 'cell_simulator')
+NODES = (
+    'camera',
+    'local_classifier',
+    'offload_policy',
+    'encoder',
+    'edge_classifier',
+    'actuator',
+    'link_emulator',
+    'cell_monitor',
+    'cell_simulator',
+)
 NEED_MODELS = ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier')
 
 
@@ -40,16 +50,26 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
     names = NODES if number is signal.SIGTERM else NODES[5:6]
     with CellHarness([], watched=('/diagnostics', 'sort_outcome')) as cell, ExitStack() as stack:
         processes = {
-            name: stack.enter_context(node_process(
-                name, domain_id=cell.domain_id, parameters={
-                    'diagnostics_period': 0.2,
-                    **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {}),
-                    **({'belt_running': False} if name == 'cell_simulator' else {})}))
-            for name in names}
+            name: stack.enter_context(
+                node_process(
+                    name,
+                    domain_id=cell.domain_id,
+                    parameters={
+                        'diagnostics_period': 0.2,
+                        **({'models_dir': str(tiny_models)} if name in NEED_MODELS else {}),
+                        **({'belt_running': False} if name == 'cell_simulator' else {}),
+                    },
+                )
+            )
+            for name in names
+        }
 
         def is_up(name):
-            return any(value.key == 'state' and value.value == 'active'
-                       for status in cell.statuses(name) for value in status.values)
+            return any(
+                value.key == 'state' and value.value == 'active'
+                for status in cell.statuses(name)
+                for value in status.values
+            )
 
         cell.wait(lambda: all(map(is_up, names)), 90, f'that {names} are active')
         if 'actuator' in names:
@@ -57,17 +77,23 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
             readers = {'actuator', 'local_classifier', 'encoder', 'cell_monitor'} & set(names)
             image = tiny_images(1, 2)[0][0]
             publisher = cell.publisher(
-                'capture', type(make_capture(1, 1, image)), readers=len(readers))
+                'capture', type(make_capture(1, 1, image)), readers=len(readers)
+            )
             publisher.publish(make_capture(1, cell.now_ns(), image))
-            cell.wait(lambda: any(
-                value.key == 'captures' for status in cell.statuses('actuator')
-                for value in status.values))
+            cell.wait(
+                lambda: any(
+                    value.key == 'captures'
+                    for status in cell.statuses('actuator')
+                    for value in status.values
+                )
+            )
         for process in processes.values():
             os.kill(process.pid, number)
         codes = wait_for_exits(processes.values(), 3.0)
         assert codes == [0] * len(names), {
             name: (code, process.stderr.read() if code is not None else 'still running')
-            for (name, process), code in zip(processes.items(), codes)}
+            for (name, process), code in zip(processes.items(), codes)
+        }
         for name, process in processes.items():
             assert 'Traceback' not in process.stderr.read(), name
         if 'actuator' in names:

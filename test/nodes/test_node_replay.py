@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """A run that was recorded as rosbag2 does, byte by byte, is acted on again when it is replayed."""
+
 from __future__ import annotations
 
 import threading
@@ -32,11 +33,14 @@ pytestmark = pytest.mark.ros
 
 ITEMS = 5
 RECORDED = {
-    'capture': ItemCapture, 'classification': Classification,
-    'offload_decision': OffloadDecision, 'edge_classification': Classification,
-    'transfer': FeatureFeedback, 'sort_outcome': SortOutcome,
+    'capture': ItemCapture,
+    'classification': Classification,
+    'offload_decision': OffloadDecision,
+    'edge_classification': Classification,
+    'transfer': FeatureFeedback,
+    'sort_outcome': SortOutcome,
 }
-CLOCK_PERIOD = 0.01        # s
+CLOCK_PERIOD = 0.01  # s
 
 
 def record(tiny_models):
@@ -46,17 +50,22 @@ def record(tiny_models):
         cell.wait_active()
         cell.connect('edge_classification', 1, 2)
         for topic, kind in RECORDED.items():
+
             def keep(message, topic=topic):
                 with lock:
                     recorded.append((cell.now_ns(), topic, message))
+
             cell.probe.create_subscription(kind, topic, keep, qos(topic), raw=True)
         camera = cell.publisher('capture', readers=5)
         images = tiny_images(16, len(CELL.classes), seed=1)[0]
         for number in range(1, ITEMS + 1):
             camera.publish(make_capture(number, cell.now_ns(), images[number]))
             cell.wait(lambda: len(cell.outcomes()) == number, 5, f'outcome {number}')
-        cell.wait(lambda: sum(topic == 'sort_outcome' for _, topic, _ in recorded) == ITEMS, 5,
-                  'the recording')
+        cell.wait(
+            lambda: sum(topic == 'sort_outcome' for _, topic, _ in recorded) == ITEMS,
+            5,
+            'the recording',
+        )
         return sorted(recorded, key=lambda entry: entry[0]), list(cell.outcomes())
 
 
@@ -64,11 +73,23 @@ def replay(cell, recorded):
     """Publish what was recorded, without the outcomes, at its times on /clock."""
     probe = cell.probe
     clock = probe.create_publisher(Clock, '/clock', QoSProfile(depth=1))
-    publishers = {topic: probe.create_publisher(kind, topic, qos(topic))
-                  for topic, kind in RECORDED.items() if topic != 'sort_outcome'}
-    cell.wait(lambda: clock.get_subscription_count() >= 2 and all(
-        publisher.get_subscription_count() >= 2 for topic, publisher in publishers.items()
-        if topic not in ('transfer',)), 20, 'readers of the replay')
+    publishers = {
+        topic: probe.create_publisher(kind, topic, qos(topic))
+        for topic, kind in RECORDED.items()
+        if topic != 'sort_outcome'
+    }
+    cell.wait(
+        lambda: (
+            clock.get_subscription_count() >= 2
+            and all(
+                publisher.get_subscription_count() >= 2
+                for topic, publisher in publishers.items()
+                if topic not in ('transfer',)
+            )
+        ),
+        20,
+        'readers of the replay',
+    )
     now_ns, waiting = recorded[0][0] - 200_000_000, list(recorded)
     end_ns = recorded[-1][0] + 1_500_000_000
     begin, begin_ns = time.monotonic(), now_ns
@@ -85,18 +106,27 @@ def replay(cell, recorded):
 def test_a_recorded_run_is_acted_on_again_in_its_own_time(tiny_models):
     recorded, outcomes = record(tiny_models)
     assert {topic for _, topic, _ in recorded} >= {'capture', 'classification', 'sort_outcome'}
-    specs = [NodeSpec(kind, {'use_sim_time': True, 'diagnostics_period': 0.3, **settings},
-                      group=kind.NAME)
-             for kind, settings in ((Actuator, {'guard': GUARD}),
-                                    (CellMonitor, {'display': 'none'}))]
+    specs = [
+        NodeSpec(
+            kind, {'use_sim_time': True, 'diagnostics_period': 0.3, **settings}, group=kind.NAME
+        )
+        for kind, settings in ((Actuator, {'guard': GUARD}), (CellMonitor, {'display': 'none'}))
+    ]
     with CellHarness(specs, watched=('sort_outcome', '/diagnostics')) as cell:
         cell.wait_active()
         replay(cell, recorded)
         cell.wait(lambda: len(cell.outcomes()) == ITEMS, 10, 'outcomes of the replay')
 
         def facts(outcome):
-            return (outcome.item_id, to_ns(outcome.header.stamp), to_ns(outcome.deadline),
-                    outcome.lane, outcome.class_id, outcome.missed)
+            return (
+                outcome.item_id,
+                to_ns(outcome.header.stamp),
+                to_ns(outcome.deadline),
+                outcome.lane,
+                outcome.class_id,
+                outcome.missed,
+            )
+
         assert [facts(o) for o in cell.outcomes()] == [facts(o) for o in outcomes]
         board = cell.runner.node('cell_monitor').board
         assert len(board.records) == ITEMS

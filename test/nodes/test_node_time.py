@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Deadlines hold when clocks jump, in simulated and in real time."""
+
 from __future__ import annotations
 
 import threading
@@ -64,8 +65,14 @@ class SimulatedClock:
 
 def test_simulated_clock_jumps_forward_and_back(tiny_models):
     specs = [
-        NodeSpec(s.node_class, {**s.parameters, 'use_sim_time': True}, group=s.group,
-                 remappings=s.remappings) for s in device_specs(tiny_models)]
+        NodeSpec(
+            s.node_class,
+            {**s.parameters, 'use_sim_time': True},
+            group=s.group,
+            remappings=s.remappings,
+        )
+        for s in device_specs(tiny_models)
+    ]
     image = tiny_images(1, LABELS)[0][0]
     with CellHarness(specs) as cell:
         clock = SimulatedClock(cell)
@@ -74,16 +81,25 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
             nodes = cell.runner.nodes
             captures = cell.publisher('capture', readers=4)
             for topic, publishers, readers in (
-                    ('feedback_rx', 1, 3), ('offload_decision', 1, 3), ('transfer', 1, 2),
-                    ('edge_classification', 1, 2), ('classification', 1, 3)):
+                ('feedback_rx', 1, 3),
+                ('offload_decision', 1, 3),
+                ('transfer', 1, 2),
+                ('edge_classification', 1, 2),
+                ('classification', 1, 3),
+            ):
                 cell.connect(topic, publishers, readers)
             cell.wait(lambda: cell.runner.node('offload_policy').edge_alive)
             fed = []
 
             def synchronised():
-                cell.wait(lambda: all(
-                    abs(n.get_clock().now().nanoseconds - clock.now_ns) < SECOND // 4
-                    for n in nodes), 10, 'that all nodes follow /clock')
+                cell.wait(
+                    lambda: all(
+                        abs(n.get_clock().now().nanoseconds - clock.now_ns) < SECOND // 4
+                        for n in nodes
+                    ),
+                    10,
+                    'that all nodes follow /clock',
+                )
 
             def feed():
                 fed.append(len(fed) + 1)
@@ -136,7 +152,7 @@ def test_step_of_the_system_clock_moves_no_deadline(step):
         actuator = cell.runner.node('actuator')
         captures = cell.publisher('capture', readers=2)
         answers = cell.publisher('classification', readers=2)
-        began = time.monotonic_ns()     # first: the machine may pause between the two
+        began = time.monotonic_ns()  # first: the machine may pause between the two
         stamp_ns = cell.now_ns()
         captures.publish(make_capture(1, stamp_ns, image))
         cell.wait(lambda: actuator.ledger.open_items == 1)

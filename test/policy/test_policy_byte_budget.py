@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Byte budgets: recorded streams, curves, the decision process and its gain."""
+
 from __future__ import annotations
 
 import json
@@ -60,8 +61,10 @@ def test_streams_stop_at_the_budget_or_when_the_edge_is_sure():
         np.array([[0.4, 0.9, 0.99], [0.3, 0.5, 0.6]]),
     )
     for budget, stop, used, right in (
-        (300, 1.1, [300, 300], [True, True]), (300, 0.9, [200, 300], [True, True]),
-        (140, 0.9, [100, 0], [False, False]), (250, 1.1, [200, 150], [True, False]),
+        (300, 1.1, [300, 300], [True, True]),
+        (300, 0.9, [200, 300], [True, True]),
+        (140, 0.9, [100, 0], [False, False]),
+        (250, 1.1, [200, 150], [True, False]),
         (50, 0.0, [0, 0], [False, False]),
     ):
         bytes_used, correct = streams.stop(budget, stop)
@@ -88,9 +91,7 @@ def test_curves_are_those_of_the_items():
     assert (np.diff(never.gains @ np.ones(4) / 4) > -0.05).all()
     assert (np.diff(never.weights @ never.gains) > 0).all()
     np.testing.assert_allclose(never.costs, np.broadcast_to(never.shares, never.costs.shape))
-    np.testing.assert_allclose(
-        stops.weights @ stops.gains, never.weights @ never.gains, atol=0.02
-    )
+    np.testing.assert_allclose(stops.weights @ stops.gains, never.weights @ never.gains, atol=0.02)
     assert stops.weights @ stops.costs[:, -1] < 0.6
 
 
@@ -101,8 +102,11 @@ def play(policy, reward, weak, streams, rate, depth, stop):
     used = {budget: streams.stop(budget, stop) for budget in BUDGETS}
     for i, x in enumerate(reward):
         bucket.advance(i)
-        decision = policy.decide(PolicyInput(
-            float(x), bucket.available, bucket.denominator, i, 1.0 if i else float('nan')))
+        decision = policy.decide(
+            PolicyInput(
+                float(x), bucket.available, bucket.denominator, i, 1.0 if i else float('nan')
+            )
+        )
         assert decision.offload == (decision.reason == Reason.WORTH_IT)
         assert decision.offload <= (x >= decision.threshold)
         if decision.offload:
@@ -131,8 +135,10 @@ def test_budgets_win_over_all_or_nothing():
     fitted, tested = recorded(6000, 1), recorded(12000, 2)
     gained = {}
     for name, budgets, stop, make in (
-        ('all or nothing', BUDGETS[-1:], 1.1, exact), ('budgets', BUDGETS, 1.1, exact),
-        ('both', BUDGETS, 0.9, exact), ('priced', BUDGETS, 1.1, priced),
+        ('all or nothing', BUDGETS[-1:], 1.1, exact),
+        ('budgets', BUDGETS, 1.1, exact),
+        ('both', BUDGETS, 0.9, exact),
+        ('priced', BUDGETS, 1.1, priced),
         ('both, priced', BUDGETS, 0.9, priced),
     ):
         reward, weak, streams = fitted
@@ -189,8 +195,9 @@ def test_a_token_of_another_size():
     for nominal, budgets in ((3200, [200, 400, 800, 1600]), (800, [200, 400, 800])):
         other = table.for_token(nominal)
         np.testing.assert_allclose(other.shares * nominal, budgets)
-        np.testing.assert_allclose(other.costs * nominal,
-                                   table.costs[:, :len(budgets)] * 1600, atol=1e-6)
+        np.testing.assert_allclose(
+            other.costs * nominal, table.costs[:, : len(budgets)] * 1600, atol=1e-6
+        )
     with pytest.raises(ConfigError, match='nominal_bytes 100'):
         table.for_token(100)
 
@@ -203,8 +210,10 @@ def test_policies_by_name():
     for name in ('never', 'always', 'random', 'threshold', 'mdp'):
         policy = make_policy(name, **settings)
         assert policy.name == name
-        shares = {policy.decide(PolicyInput(float(x), 3 + i % 6, 3)).share
-                  for i, x in enumerate(reward[:300])}
+        shares = {
+            policy.decide(PolicyInput(float(x), 3 + i % 6, 3)).share
+            for i, x in enumerate(reward[:300])
+        }
         assert (len(shares) > 1) == (name in BUDGET_POLICIES)
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The converged MDP against plain value iteration, simulation and what is known by hand."""
+
 from __future__ import annotations
 
 import time
@@ -56,7 +57,8 @@ def test_gain_is_that_of_value_iteration(q, p, m, intervals):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rate=st.fractions(0, 2, max_denominator=12), depth=st.fractions(1, 8, max_denominator=4),
+    rate=st.fractions(0, 2, max_denominator=12),
+    depth=st.fractions(1, 8, max_denominator=4),
     values=st.lists(st.floats(0, 1), min_size=1, max_size=20),
 )
 def test_thresholds_fall_with_the_level(rate, depth, values):
@@ -157,8 +159,12 @@ def test_solved_in_time_for_a_node():
     """The cell's MDP is solved within 2 s when the node is configured."""
     start = time.perf_counter()
     make_policy(
-        'mdp', rate='1/4', depth=4, rewards=Distribution.of(np.linspace(0, 1, 256)),
-        intervals=Distribution.of([1.0, 1.37, 2.2]), costs=Distribution.of([0.3, 0.6, 1.0]),
+        'mdp',
+        rate='1/4',
+        depth=4,
+        rewards=Distribution.of(np.linspace(0, 1, 256)),
+        intervals=Distribution.of([1.0, 1.37, 2.2]),
+        costs=Distribution.of([0.3, 0.6, 1.0]),
     )
     assert time.perf_counter() - start < 2.0
 

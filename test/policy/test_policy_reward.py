@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Reward estimators: calibration, regression, file format, refusal of nonsense."""
+
 from __future__ import annotations
 
 import json
@@ -87,8 +88,9 @@ def network(classes=6, seed=0):
 
 def posterior_of(probabilities, seed=3):
     """Make posteriors that differ from the probabilities."""
-    noise = np.random.default_rng(seed).dirichlet(np.ones(probabilities.shape[1]),
-                                                  len(probabilities))
+    noise = np.random.default_rng(seed).dirichlet(
+        np.ones(probabilities.shape[1]), len(probabilities)
+    )
     return 0.5 * probabilities + 0.5 * noise
 
 
@@ -104,7 +106,8 @@ def test_save_and_load(tmp_path, kind):
     loaded = RewardEstimator.load(tmp_path / 'reward.json')
     assert loaded.kind == kind
     np.testing.assert_allclose(
-        loaded.expected_rewards(probabilities), estimator.expected_rewards(probabilities),
+        loaded.expected_rewards(probabilities),
+        estimator.expected_rewards(probabilities),
         atol=1e-6,
     )
     one = loaded.expected_reward(probabilities[0])
@@ -116,8 +119,15 @@ def test_save_and_load(tmp_path, kind):
 
 @pytest.mark.parametrize(
     'vector',
-    [[np.nan] + [0.2] * 5, [np.inf] + [0.0] * 5, [-0.1, 1.1, 0, 0, 0, 0], [0.0] * 6, [0.5, 0.5],
-     [], 1.0],
+    [
+        [np.nan] + [0.2] * 5,
+        [np.inf] + [0.0] * 5,
+        [-0.1, 1.1, 0, 0, 0, 0],
+        [0.0] * 6,
+        [0.5, 0.5],
+        [],
+        1.0,
+    ],
 )
 def test_nonsense_is_refused(vector):
     """Vectors that no classifier can have sent raise the named error."""
@@ -127,8 +137,13 @@ def test_nonsense_is_refused(vector):
 
 @pytest.mark.parametrize(
     'damage',
-    [lambda c: c.pop('entropy'), lambda c: c.update(format=2), lambda c: c.update(kind='oracle'),
-     lambda c: c['network']['layers'].pop(), lambda c: c['distribution'].update(values=[])],
+    [
+        lambda c: c.pop('entropy'),
+        lambda c: c.update(format=2),
+        lambda c: c.update(kind='oracle'),
+        lambda c: c['network']['layers'].pop(),
+        lambda c: c['distribution'].update(values=[]),
+    ],
 )
 def test_damaged_files_are_refused(tmp_path, damage):
     """A file that does not fit the format is refused with the remedy."""
@@ -153,7 +168,8 @@ def test_posterior_knows_better():
     weak = blurred.argmax(1) == truth
     strong = np.ones(8000, bool)
     fitted = PosteriorReward.fit_posterior(
-        blurred[:4000], posteriors[:4000], weak[:4000], strong[:4000])
+        blurred[:4000], posteriors[:4000], weak[:4000], strong[:4000]
+    )
     told = fitted.expected_rewards(blurred[4000:], posteriors[4000:])
     untold = fitted.expected_rewards(blurred[4000:])
     np.testing.assert_allclose(untold, fitted.entropy.expected_rewards(blurred[4000:]))
@@ -161,8 +177,12 @@ def test_posterior_knows_better():
     for part in np.array_split(np.argsort(told), 8):
         assert told[part].mean() == pytest.approx(rewards[part].mean(), abs=0.07)
     measured = compare_metrics(
-        {'entropy': untold, 'posterior': told}, weak[4000:], strong[4000:],
-        np.random.default_rng(1), resamples=50)
+        {'entropy': untold, 'posterior': told},
+        weak[4000:],
+        strong[4000:],
+        np.random.default_rng(1),
+        resamples=50,
+    )
     assert all(row['posterior']['gap_closed'] > 0.3 for row in measured['shares'])
     with pytest.raises(BadProbabilities):
         fitted.expected_reward(blurred[0], np.full(5, np.nan))
@@ -176,8 +196,11 @@ def test_compare_metrics():
     rewards = strong.astype(float) - weak
     for estimate, closed in ((rewards, 1.0), (generator.random(4000), 0.0)):
         measured = compare_metrics(
-            {'entropy': generator.random(4000), 'network': estimate}, weak, strong,
-            np.random.default_rng(1), resamples=200,
+            {'entropy': generator.random(4000), 'network': estimate},
+            weak,
+            strong,
+            np.random.default_rng(1),
+            resamples=200,
         )
         assert measured['weak_loss'] == pytest.approx(1 - weak.mean())
         for row in measured['shares']:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The token bucket: exactness, conservation, bounds and the r*T + b envelope."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -25,7 +26,10 @@ class BucketMachine(RuleBasedStateMachine):
     """
 
     @initialize(
-        rate=RATES, depth=DEPTHS, unit=st.integers(1, 50), nominal=st.integers(1, 30),
+        rate=RATES,
+        depth=DEPTHS,
+        unit=st.integers(1, 50),
+        nominal=st.integers(1, 30),
         start=st.integers(-5, 5),
     )
     def build(self, rate, depth, unit, nominal, start):
@@ -118,14 +122,14 @@ class BucketMachine(RuleBasedStateMachine):
         assert worst <= self.depth
 
 
-BucketMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None
-)
+BucketMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestBucketMachine = BucketMachine.TestCase
 
 
 @given(
-    p=st.integers(1, 20), q=st.integers(0, 20), m=st.integers(20, 100),
+    p=st.integers(1, 20),
+    q=st.integers(0, 20),
+    m=st.integers(20, 100),
     steps=st.lists(st.tuples(st.booleans(), st.integers(1, 6)), max_size=60),
 )
 def test_integer_form_of_the_published_problem(p, q, m, steps):
@@ -195,8 +199,13 @@ def test_exact_fraction_refuses(value):
 
 @pytest.mark.parametrize(
     'arguments',
-    [(-1, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0),
-     (Fraction(1, 2**61 - 1), 4, 10**9, 1200)],
+    [
+        (-1, 1, 1, 1),
+        (1, 0, 1, 1),
+        (1, 1, 0, 1),
+        (1, 1, 1, 0),
+        (Fraction(1, 2**61 - 1), 4, 10**9, 1200),
+    ],
 )
 def test_impossible_buckets(arguments):
     """Values that make no bucket, or one too fine for 64 bits, are refused."""

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The whole product: shipped models, real physics and pictures, every node in its process."""
+
 from __future__ import annotations
 
 import csv
@@ -33,9 +34,23 @@ def run(tmp_path_factory):
         pytest.skip(f'models/items has no {", ".join(sorted(missing))} yet')
     folder = tmp_path_factory.mktemp('sorts')
     done = subprocess.run(
-        [sys.executable, '-m', 'stl_conveyor.run', '--items', str(ITEMS), '--seed', '4242',
-         '--out', str(folder), '--plain'],
-        env=own_environment(), capture_output=True, text=True, timeout=200)
+        [
+            sys.executable,
+            '-m',
+            'stl_conveyor.run',
+            '--items',
+            str(ITEMS),
+            '--seed',
+            '4242',
+            '--out',
+            str(folder),
+            '--plain',
+        ],
+        env=own_environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with open(folder / 'items.csv') as file:
         return json.loads((folder / 'summary.json').read_text()), list(csv.DictReader(file))
@@ -52,8 +67,9 @@ def test_every_item_has_exactly_one_outcome(run):
 def test_every_item_is_acted_on_in_time(run):
     summary, _ = run
     if summary['simulation_lag_ms'] > REAL_TIME:
-        pytest.skip(f"this machine was too busy: a picture came {summary['simulation_lag_ms']:.0f}"
-                    ' ms late')
+        pytest.skip(
+            f'this machine was too busy: a picture came {summary["simulation_lag_ms"]:.0f} ms late'
+        )
     assert summary['missed_deadlines'] == 0
     assert summary['slack_ms']['p01'] > 0
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Faults by name, and a codec that differs in nothing but its identity."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -27,6 +28,7 @@ def test_another_codec_that_works(tiny_models, tmp_path):
     from stl_conveyor.codec import Decoder, Encoder
     from stl_conveyor.errors import CodecMismatch
     from stl_conveyor.models.model_folder import ModelFolder
+
     other = ModelFolder(with_other_codec(tiny_models, tmp_path / 'other'))
     ours = Encoder(ModelFolder(tiny_models))
     decoder = Decoder(other)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Summary, rows and report of a run: complete, readable, and robust to what is missing."""
+
 from __future__ import annotations
 
 import csv
@@ -32,6 +33,7 @@ def test_rows_have_all_columns_whatever_is_missing():
 
 def test_missed_deadlines_are_marked():
     from dataclasses import replace
+
     late = replace(FULL, action=replace(FULL.action, slack=-0.01, missed=True))
     assert '-10.0 MISS' in plain_line(late)
 
@@ -43,9 +45,13 @@ def test_the_table_shows_totals():
 
 
 def test_csv_has_one_row_per_item(tmp_path):
-    write_csv(tmp_path / 'items.csv', [
-        csv_row(FULL, CELL, ('hex_nut_m8', 0.99), np.zeros((2, 2, 3), np.uint8)),
-        csv_row(EMPTY, CELL)])
+    write_csv(
+        tmp_path / 'items.csv',
+        [
+            csv_row(FULL, CELL, ('hex_nut_m8', 0.99), np.zeros((2, 2, 3), np.uint8)),
+            csv_row(EMPTY, CELL),
+        ],
+    )
     with open(tmp_path / 'items.csv') as file:
         full, empty = csv.DictReader(file)
     assert full['strong_lane'] == 'A' and full['edge_lane'] == 'B' and full['correct'] == '0'
@@ -57,9 +63,23 @@ def test_csv_has_one_row_per_item(tmp_path):
 def test_summary_is_strict_json_with_the_promised_keys(tmp_path):
     summary_of((FULL, EMPTY)).write(tmp_path / 'summary.json')
     content = json.loads((tmp_path / 'summary.json').read_text(), parse_constant=lambda c: 1 / 0)
-    for key in ('items', 'outcomes', 'missed_deadlines', 'unacted', 'correct', 'local_correct',
-                'strong_correct', 'offloaded', 'bytes_sent', 'tokens_spent', 'slack_ms',
-                'latency_ms', 'cpu_seconds_per_item', 'seed', 'versions'):
+    for key in (
+        'items',
+        'outcomes',
+        'missed_deadlines',
+        'unacted',
+        'correct',
+        'local_correct',
+        'strong_correct',
+        'offloaded',
+        'bytes_sent',
+        'tokens_spent',
+        'slack_ms',
+        'latency_ms',
+        'cpu_seconds_per_item',
+        'seed',
+        'versions',
+    ):
         assert key in content, key
     assert content['latency_ms']['edge']['p50'] is None
     assert {'p01', 'p50', 'p99'} <= set(content['slack_ms'])
@@ -68,8 +88,14 @@ def test_summary_is_strict_json_with_the_promised_keys(tmp_path):
 
 def test_report_has_its_pictures(tmp_path):
     crops = {FULL.stamp_ns: np.zeros((160, 160, 3), np.uint8)}
-    page = write_report(tmp_path, summary_of((FULL, EMPTY)), (FULL, EMPTY), CELL, crops,
-                        np.zeros((72, 128, 3), np.uint8))
+    page = write_report(
+        tmp_path,
+        summary_of((FULL, EMPTY)),
+        (FULL, EMPTY),
+        CELL,
+        crops,
+        np.zeros((72, 128, 3), np.uint8),
+    )
     text = page.read_text()
     for name in ('cell', 'timeline', 'slack', 'latency', 'confusion', 'samples'):
         assert f'{name}.png' in text and (tmp_path / f'{name}.png').stat().st_size > 100

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The run command: real processes, real physics, real pictures; and nothing left behind."""
+
 from __future__ import annotations
 
 import csv
@@ -42,8 +43,15 @@ ITEMS = 8
 
 
 def command(folder, *arguments):
-    return [sys.executable, '-m', 'stl_conveyor.run', '--out', str(folder), '--plain',
-            *map(str, arguments)]
+    return [
+        sys.executable,
+        '-m',
+        'stl_conveyor.run',
+        '--out',
+        str(folder),
+        '--plain',
+        *map(str, arguments),
+    ]
 
 
 def processes_of(folder):
@@ -63,7 +71,11 @@ def run_once(folder, models, *arguments):
     """Run a few items in a process of its own; return its output, summary and rows."""
     done = subprocess.run(
         command(folder, '--items', ITEMS, '--seed', 5, '--models', models, *arguments),
-        env=own_environment(), capture_output=True, text=True, timeout=150)
+        env=own_environment(),
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with open(folder / 'items.csv') as file:
         rows = list(csv.DictReader(file))
@@ -97,21 +109,32 @@ def test_a_run_from_start_to_end(first_run):
 def test_same_seed_same_run(first_run, tiny_models, tmp_path):
     _, _, _, rows = first_run
     _, _, again = run_once(tmp_path, tiny_models)
-    for key in ('serial', 'class_id', 'difficulty', 'crop_sha256', 'local_class', 'local_score',
-                'offload', 'expected_reward'):
+    for key in (
+        'serial',
+        'class_id',
+        'difficulty',
+        'crop_sha256',
+        'local_class',
+        'local_score',
+        'offload',
+        'expected_reward',
+    ):
         assert [row[key] for row in rows] == [row[key] for row in again], key
 
 
 def test_interrupt_leaves_no_process(tiny_models, tmp_path):
     run = subprocess.Popen(
         command(tmp_path, '--items', 500, '--models', tiny_models),
-        env={**own_environment(), 'PYTHONUNBUFFERED': '1'}, bufsize=0,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        env={**own_environment(), 'PYTHONUNBUFFERED': '1'},
+        bufsize=0,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         # The heading of the table comes once every node is active.
         assert select.select([run.stdout], [], [], 60)[0]
         assert b'true class' in run.stdout.readline()
-        assert len(processes_of(tmp_path / 'logs')) >= 2    # simulator and emulator log there
+        assert len(processes_of(tmp_path / 'logs')) >= 2  # simulator and emulator log there
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=30)
         assert run.returncode == 130
@@ -121,10 +144,17 @@ def test_interrupt_leaves_no_process(tiny_models, tmp_path):
         run.wait()
 
 
-@pytest.mark.parametrize('arguments, text', [
-    (['--fault', 'meteor'], 'meteor'), (['--items', '0'], '--items'),
-    (['--set', 'oven.heat=3'], 'oven.heat'), (['--set', 'encoder.packet_bytes'], 'NODE.PARAM'),
-    (['--models', '/nowhere'], '/nowhere'), (['--cell', '/nowhere.yaml'], '/nowhere.yaml')])
+@pytest.mark.parametrize(
+    'arguments, text',
+    [
+        (['--fault', 'meteor'], 'meteor'),
+        (['--items', '0'], '--items'),
+        (['--set', 'oven.heat=3'], 'oven.heat'),
+        (['--set', 'encoder.packet_bytes'], 'NODE.PARAM'),
+        (['--models', '/nowhere'], '/nowhere'),
+        (['--cell', '/nowhere.yaml'], '/nowhere.yaml'),
+    ],
+)
 def test_what_cannot_be_is_refused_by_name(arguments, text, tiny_models, tmp_path, capsys):
     if '--models' not in arguments:
         arguments = [*arguments, '--models', str(tiny_models)]
@@ -133,8 +163,22 @@ def test_what_cannot_be_is_refused_by_name(arguments, text, tiny_models, tmp_pat
 
 
 def test_a_node_that_cannot_start_is_named(tiny_models, tmp_path, capsys):
-    assert main(['--policy', 'oracle', '--models', str(tiny_models), '--items', '3',
-                 '--out', str(tmp_path), '--plain']) == 2
+    assert (
+        main(
+            [
+                '--policy',
+                'oracle',
+                '--models',
+                str(tiny_models),
+                '--items',
+                '3',
+                '--out',
+                str(tmp_path),
+                '--plain',
+            ]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     assert 'offload_policy' in error and 'oracle' in error
     assert processes_of(tmp_path) == []
@@ -146,8 +190,10 @@ def test_a_machine_that_cannot_render_is_told_so(tiny_models, tmp_path, capsys, 
     monkeypatch.setenv('LD_LIBRARY_PATH', os.environ.get('LD_LIBRARY_PATH', ''))
     if ctypes.util.find_library('OSMesa'):
         pytest.skip('this machine has OSMesa: it can render in every way')
-    assert main(['--models', str(tiny_models), '--items', '3', '--out', str(tmp_path),
-                 '--plain']) == 2
+    assert (
+        main(['--models', str(tiny_models), '--items', '3', '--out', str(tmp_path), '--plain'])
+        == 2
+    )
     error = capsys.readouterr().err
     assert 'cell_simulator' in error and 'OpenGL' in error
     assert processes_of(tmp_path) == []
@@ -158,11 +204,15 @@ def test_nodes_take_the_parameters_that_a_run_gives_them(arrivals, tiny_models, 
     sources = Sources(tmp_path, tiny_models, Path(share_path('config/cell.yaml')))
     (tmp_path / 'logs').mkdir()
     parameters = node_arguments(
-        RunSettings(arrivals=arrivals, link='trace'), sources, named_fault('none'))
-    with NodeRunner([
+        RunSettings(arrivals=arrivals, link='trace'), sources, named_fault('none')
+    )
+    with NodeRunner(
+        [
             NodeSpec(cls, {**parameters[cls.NAME], 'autostart': False})
-            for cls in (LinkEmulator, OffloadPolicy)],
-            domain_id=own_domain_id()) as runner:
+            for cls in (LinkEmulator, OffloadPolicy)
+        ],
+        domain_id=own_domain_id(),
+    ) as runner:
         assert runner.node('link_emulator').settings.link == 'trace'
         assert min(runner.node('offload_policy').settings.intervals) >= 1.0
 
@@ -174,11 +224,31 @@ def test_overrides_are_yaml():
 
 
 def test_parameters_survive_the_command_line():
-    plan = process_plan('camera', {'flag': True, 'rate': 0.25, 'none': 'none', 'path': '/a b',
-                              'list': (1.0, 2.0), 'big': 10 ** 12})
+    plan = process_plan(
+        'camera',
+        {
+            'flag': True,
+            'rate': 0.25,
+            'none': 'none',
+            'path': '/a b',
+            'list': (1.0, 2.0),
+            'big': 10**12,
+        },
+    )
     assert plan.arguments[3] == '--params-file' and plan.arguments[5:] == (
-        '-p', 'flag:=true', '-p', 'rate:=0.25', '-p', "none:='none'", '-p', "path:='/a b'",
-        '-p', 'list:=[1.0, 2.0]', '-p', f'big:={10 ** 12}')
+        '-p',
+        'flag:=true',
+        '-p',
+        'rate:=0.25',
+        '-p',
+        "none:='none'",
+        '-p',
+        "path:='/a b'",
+        '-p',
+        'list:=[1.0, 2.0]',
+        '-p',
+        f'big:={10**12}',
+    )
 
 
 def test_logs_that_were_cut_off_are_read_as_far_as_they_go(tmp_path):

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Processes are started, killed, restarted, counted, and never left behind."""
+
 from __future__ import annotations
 
 import os
@@ -17,8 +18,11 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.run.processes import ProcessPlan, Supervisor, signal_text
 
 SLEEPER = ('-c', "print('up', flush=True); import time; time.sleep(60)")
-STUBBORN = ('-c', 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
-            "print('up', flush=True); time.sleep(60)")
+STUBBORN = (
+    '-c',
+    'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
+    "print('up', flush=True); time.sleep(60)",
+)
 
 
 def wait_for(condition, seconds=20):

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Arrival processes: seeded, spaced and correlated as published."""
+
 from __future__ import annotations
 
 import math
@@ -29,7 +30,7 @@ def intervals(times, count):
     return np.diff(list(islice(times, count + 1)))
 
 
-@given(st.sampled_from(ARRIVALS), st.integers(0, 2 ** 40), st.integers(1, 60))
+@given(st.sampled_from(ARRIVALS), st.integers(0, 2**40), st.integers(1, 60))
 def test_same_seed_same_plan(process, seed, count):
     settings = ArrivalSettings(process=process)
     plan = plan_items(count, seed, CLASSES, settings)
@@ -41,7 +42,7 @@ def test_same_seed_same_plan(process, seed, count):
         assert 0 <= item.difficulty <= 1
         assert -math.pi <= item.yaw < math.pi
         assert abs(item.lateral_offset) <= settings.lateral_range
-        assert 0 <= item.appearance_seed < 2 ** 32
+        assert 0 <= item.appearance_seed < 2**32
 
 
 def test_a_longer_plan_begins_with_the_shorter_one():
@@ -57,7 +58,8 @@ def test_the_arrival_process_changes_times_only():
     b = plan_items(40, 5, CLASSES, ArrivalSettings(process='poisson'))
     assert [i.arrival for i in a] != [i.arrival for i in b]
     assert [(i.class_id, i.yaw, i.difficulty) for i in a] == [
-        (i.class_id, i.yaw, i.difficulty) for i in b]
+        (i.class_id, i.yaw, i.difficulty) for i in b
+    ]
 
 
 def test_periodic():
@@ -92,8 +94,9 @@ def test_location_reset_keeps_near_its_location():
 def test_location_reset_covers_all_difficulties():
     draws = np.array(list(islice(location_reset(np.random.default_rng(4), 100, 0.1, 0.2), 30000)))
     assert np.bincount(draws, minlength=100).min() > 150
-    correlation = np.corrcoef(np.cos(draws[:-1] * math.tau / 100),
-                              np.cos(draws[1:] * math.tau / 100))[0, 1]
+    correlation = np.corrcoef(
+        np.cos(draws[:-1] * math.tau / 100), np.cos(draws[1:] * math.tau / 100)
+    )[0, 1]
     assert correlation == pytest.approx(0.8, abs=0.1)  # the chance that no reset came between
 
 
@@ -101,12 +104,23 @@ def test_correlated_plan_has_neighbours_of_like_difficulty():
     def step(process):
         plan = plan_items(2000, 7, CLASSES, ArrivalSettings(process=process))
         return np.median(np.abs(np.diff([item.difficulty for item in plan])))
+
     assert step('correlated') < 0.2 * step('periodic')
 
 
-@pytest.mark.parametrize('settings', [
-    {'process': 'weekly'}, {'period': 0}, {'mean_interval': 0.5}, {'intervals': (0, 3)},
-    {'leaving': (0.1, 1.5)}, {'spread': 2.0}, {'reset_probability': -1.0}, {'pool': 0}])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'process': 'weekly'},
+        {'period': 0},
+        {'mean_interval': 0.5},
+        {'intervals': (0, 3)},
+        {'leaving': (0.1, 1.5)},
+        {'spread': 2.0},
+        {'reset_probability': -1.0},
+        {'pool': 0},
+    ],
+)
 def test_bad_settings_are_refused_by_name(settings):
     name = next(iter(settings))
     with pytest.raises(ConfigError, match='arrivals' if name == 'process' else name):

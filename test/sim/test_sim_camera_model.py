@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The sensor model: light, blur and noise do what their names say."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_motion_smears_along_the_belt_alone():
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.floats(0, 1), st.integers(0, 2 ** 32 - 1))
+@given(st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_any_difficulty_gives_a_picture_and_the_same_one_again(difficulty, seed):
     conditions = exposure_for(difficulty, 3.2, (seed, 4))
     assert conditions == exposure_for(difficulty, 3.2, (seed, 4))

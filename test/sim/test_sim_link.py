@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The link model: conservation, order, bandwidth, outages, and the same luck by the same seed."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -24,17 +25,25 @@ from stl_conveyor.sim.link import (
 
 probability = st.sampled_from([0.0, 0.3, 1.0])
 bandwidths = st.none() | st.builds(
-    Bandwidth, st.lists(st.integers(1_000, 200_000), min_size=1, max_size=4).map(tuple),
-    st.integers(MILLISECOND, SECOND))
+    Bandwidth,
+    st.lists(st.integers(1_000, 200_000), min_size=1, max_size=4).map(tuple),
+    st.integers(MILLISECOND, SECOND),
+)
 settings_of_any_kind = st.builds(
-    LinkSettings, bandwidth=bandwidths, delay_ns=st.integers(0, 50 * MILLISECOND),
-    jitter_ns=st.integers(0, 50 * MILLISECOND), loss=probability,
+    LinkSettings,
+    bandwidth=bandwidths,
+    delay_ns=st.integers(0, 50 * MILLISECOND),
+    jitter_ns=st.integers(0, 50 * MILLISECOND),
+    loss=probability,
     burst_loss=st.none() | st.builds(BurstLoss, probability, probability),
-    reorder=probability, duplicate=probability, corrupt=probability, outage=st.booleans(),
+    reorder=probability,
+    duplicate=probability,
+    corrupt=probability,
+    outage=st.booleans(),
     outages=st.sampled_from([(), ((SECOND // 4, SECOND // 2),), ((0, 1), (SECOND, 3 * SECOND))]),
-    queue_bytes=st.sampled_from([0, 400, 2000, 10 ** 6]))
-traffic = st.lists(
-    st.tuples(st.integers(0, 200 * MILLISECOND), st.integers(0, 1500)), max_size=30)
+    queue_bytes=st.sampled_from([0, 400, 2000, 10**6]),
+)
+traffic = st.lists(st.tuples(st.integers(0, 200 * MILLISECOND), st.integers(0, 1500)), max_size=30)
 
 
 def play(model, messages, start=0):
@@ -50,7 +59,7 @@ def play(model, messages, start=0):
     return out
 
 
-@given(settings_of_any_kind, traffic, st.integers(0, 2 ** 32))
+@given(settings_of_any_kind, traffic, st.integers(0, 2**32))
 def test_conservation_order_and_determinism(settings, messages, seed):
     model = LinkModel(settings, seed)
     out = play(model, messages)
@@ -67,31 +76,32 @@ def test_conservation_order_and_determinism(settings, messages, seed):
     assert out == play(LinkModel(settings, seed), messages)
 
 
-@given(settings_of_any_kind, traffic, st.integers(0, 2 ** 32))
+@given(settings_of_any_kind, traffic, st.integers(0, 2**32))
 def test_it_does_not_matter_how_often_the_model_is_advanced(settings, messages, seed):
     lazy, out, now = LinkModel(settings, seed), [], 0
     for index, (gap, size) in enumerate(messages):
         now += gap
         lazy.send(now, size, index)
-    out = lazy.advance(10 ** 15)
+    out = lazy.advance(10**15)
     assert out == play(LinkModel(settings, seed), messages)
 
 
 @given(bandwidths.filter(lambda b: b is not None), traffic, st.integers(0, 100))
 def test_throughput_is_never_above_the_bandwidth(bandwidth, messages, start):
-    settings = LinkSettings(bandwidth=bandwidth, delay_ns=0, jitter_ns=0, duplicate=0.3,
-                            queue_bytes=10 ** 6)
+    settings = LinkSettings(
+        bandwidth=bandwidth, delay_ns=0, jitter_ns=0, duplicate=0.3, queue_bytes=10**6
+    )
     out = play(LinkModel(settings, 1, start), messages, start)
     for i, first in enumerate(out):
         bits = 0
-        for last in out[i + 1:]:
+        for last in out[i + 1 :]:
             bits += 8 * (last.size + settings.overhead_bytes)
-            assert bits * SECOND <= bandwidth.capacity(
-                first.time_ns - start, last.time_ns - start)
+            assert bits * SECOND <= bandwidth.capacity(first.time_ns - start, last.time_ns - start)
 
 
-@given(bandwidths.filter(lambda b: b is not None), st.integers(0, 5 * SECOND),
-       st.integers(1, 10 ** 6))
+@given(
+    bandwidths.filter(lambda b: b is not None), st.integers(0, 5 * SECOND), st.integers(1, 10**6)
+)
 def test_finish_is_the_first_nanosecond_with_enough_capacity(bandwidth, start, bits):
     end = bandwidth.finish(start, bits * SECOND)
     assert bandwidth.capacity(start, end) >= bits * SECOND
@@ -119,7 +129,7 @@ def test_loss_has_its_rate_and_bursts_are_bursts():
         model = LinkModel(settings, 5)
         for k in range(20000):
             model.send(k * MILLISECOND, 10, k)
-        arrived = {d.payload for d in model.advance(10 ** 15)}
+        arrived = {d.payload for d in model.advance(10**15)}
         return [k not in arrived for k in range(20000)]
 
     independent = lost(LinkSettings(loss=0.3))
@@ -129,14 +139,20 @@ def test_loss_has_its_rate_and_bursts_are_bursts():
 
     def again(losses):
         return sum(a and b for a, b in zip(losses, losses[1:])) / sum(losses)
+
     assert again(independent) == pytest.approx(0.3, abs=0.02)
     assert again(bursts) == pytest.approx(0.9, abs=0.02)
 
 
 def test_what_is_on_the_air_in_an_outage_is_lost():
     # 1 kbyte/s, 100 bytes each: message k is on the air from k/10 to (k+1)/10 s
-    settings = LinkSettings(Bandwidth((8000,)), delay_ns=0, jitter_ns=0, overhead_bytes=0,
-                            outages=((250 * MILLISECOND, 450 * MILLISECOND),))
+    settings = LinkSettings(
+        Bandwidth((8000,)),
+        delay_ns=0,
+        jitter_ns=0,
+        overhead_bytes=0,
+        outages=((250 * MILLISECOND, 450 * MILLISECOND),),
+    )
     model = LinkModel(settings, 0)
     for k in range(8):
         model.send(0, 100, k)
@@ -175,14 +191,17 @@ def test_a_clock_that_runs_back_holds_nothing_up():
 
 def test_named_links():
     assert {name: named_link(name).bandwidth for name in ('none', 'light', 'heavy')} == {
-        'none': Bandwidth((67_500,)), 'light': Bandwidth((52_000,)), 'heavy': Bandwidth((34_300,))}
+        'none': Bandwidth((67_500,)),
+        'light': Bandwidth((52_000,)),
+        'heavy': Bandwidth((34_300,)),
+    }
     assert named_link('unlimited').bandwidth is None
     trace = named_link('trace').bandwidth
     assert len(trace.rates) == 60 and trace.rates[0] == 67_200 and trace.rates[-1] == 35_300
     assert trace.rate_at(SECOND // 2) == 65_200
     # the constant links are the means of the trace's three parts
     for part, name in enumerate(('none', 'light', 'heavy')):
-        mean = sum(trace.rates[20 * part:20 * part + 20]) / 20
+        mean = sum(trace.rates[20 * part : 20 * part + 20]) / 20
         assert mean == pytest.approx(named_link(name).bandwidth.rates[0], abs=60)
     with pytest.raises(ConfigError, match='light'):
         named_link('medium')
@@ -199,9 +218,16 @@ def test_bad_traces_are_refused(tmp_path, text):
         read_trace(tmp_path / 'missing.csv')
 
 
-@pytest.mark.parametrize('wrong', [
-    {'loss': 1.5}, {'corrupt': -0.1}, {'delay_ns': -1}, {'outages': ((5, 3),)},
-    {'burst_loss': BurstLoss(2.0, 0.1)}])
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'loss': 1.5},
+        {'corrupt': -0.1},
+        {'delay_ns': -1},
+        {'outages': ((5, 3),)},
+        {'burst_loss': BurstLoss(2.0, 0.1)},
+    ],
+)
 def test_bad_settings_are_refused_by_name(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         LinkSettings(**wrong)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Damage changes bytes, never lengths, and is the same by the same generator."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from stl_conveyor.sim.link_damage import damaged
 
 
-@given(st.binary(min_size=5, max_size=400), st.integers(0, 2 ** 32))
+@given(st.binary(min_size=5, max_size=400), st.integers(0, 2**32))
 def test_damage(message, seed):
     out = damaged(message, np.random.default_rng(seed))
     assert len(out) == len(message) and out[:4] == message[:4]

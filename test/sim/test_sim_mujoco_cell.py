@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The MuJoCo cell: belt, beam, camera, pushers, bins, and the same run from the same seed."""
+
 from __future__ import annotations
 
 import hashlib
@@ -26,9 +27,18 @@ def cell():
 
 
 def plan_of(classes, difficulty=0.2):
-    return [ItemPlan(serial=i + 1, arrival=i, class_id=name, difficulty=difficulty,
-                     yaw=0.7 * i, lateral_offset=0.004 * (i % 3 - 1), appearance_seed=100 + i)
-            for i, name in enumerate(classes)]
+    return [
+        ItemPlan(
+            serial=i + 1,
+            arrival=i,
+            class_id=name,
+            difficulty=difficulty,
+            yaw=0.7 * i,
+            lateral_offset=0.004 * (i % 3 - 1),
+            appearance_seed=100 + i,
+        )
+        for i, name in enumerate(classes)
+    ]
 
 
 def run_to_the_end(cell, plan, seed=3, lane_for=None, limit=60.0):
@@ -43,8 +53,12 @@ def run_to_the_end(cell, plan, seed=3, lane_for=None, limit=60.0):
                 if isinstance(event, mujoco_cell.Exposed) and lane_for:
                     name = lane_for(event.class_id)
                     x = cell.lane(name).diverter_x if name != cell.reject_lane else 0.0
-                    run.fire(name, event.time + (x - cell.camera.x) / cell.belt.speed
-                             - cell.diverter.lead_time)
+                    run.fire(
+                        name,
+                        event.time
+                        + (x - cell.camera.x) / cell.belt.speed
+                        - cell.diverter.lead_time,
+                    )
     finally:
         run.close()
     return events
@@ -63,9 +77,15 @@ def test_every_class_has_a_lane_and_a_mesh(cell):
             assert len(content) == 84 + 50 * struct.unpack_from('<I', content, 80)[0]
 
 
-@pytest.mark.parametrize('name, size_mm', [
-    ('hex_nut_m8', (15.0, 13.0, 6.8)), ('plain_washer_m8', (16, 16, 1.6)),
-    ('ball_bearing_608', (22, 22, 7)), ('hex_bolt_m8x40', (15.0, 13.0, 45.3))])
+@pytest.mark.parametrize(
+    'name, size_mm',
+    [
+        ('hex_nut_m8', (15.0, 13.0, 6.8)),
+        ('plain_washer_m8', (16, 16, 1.6)),
+        ('ball_bearing_608', (22, 22, 7)),
+        ('hex_bolt_m8x40', (15.0, 13.0, 45.3)),
+    ],
+)
 def test_meshes_have_the_nominal_size(name, size_mm):
     content = share_path(f'worlds/meshes/{name}.stl').read_bytes()[84:]
     rows = np.frombuffer(content, dtype=[('n', '<f4', 3), ('v', '<f4', (3, 3)), ('a', '<u2')])
@@ -88,10 +108,12 @@ def test_pushed_items_lie_in_the_bin_of_their_lane(cell, sorted_run):
 def test_pushers_report_when_they_are_out(cell, sorted_run):
     out = [e for e in sorted_run if isinstance(e, PusherOut)]
     assert {e.lane_name for e in out} == {lane.name for lane in cell.lanes}
-    for event in out:       # within a stroke of the command for some item of the lane
-        delays = [event.time - e.time - cell.fire_time_ns(0, event.lane_name) / 1e9
-                  for e in sorted_run if isinstance(e, mujoco_cell.Exposed)
-                  and cell.lane_of(e.class_id) == event.lane_name]
+    for event in out:  # within a stroke of the command for some item of the lane
+        delays = [
+            event.time - e.time - cell.fire_time_ns(0, event.lane_name) / 1e9
+            for e in sorted_run
+            if isinstance(e, mujoco_cell.Exposed) and cell.lane_of(e.class_id) == event.lane_name
+        ]
         assert min(d for d in delays if d > 0) < 2 * PUSH_TIME
 
 
@@ -117,15 +139,19 @@ def digest(events):
     total = hashlib.sha256()
     for event in events:
         total.update(repr((event.time, getattr(event, 'serial', 0))).encode())
-        total.update(event.image.tobytes() if isinstance(event, mujoco_cell.Exposed)
-                     else event.lane_name.encode())
+        total.update(
+            event.image.tobytes()
+            if isinstance(event, mujoco_cell.Exposed)
+            else event.lane_name.encode()
+        )
     return total.hexdigest()
 
 
 def test_the_same_seed_gives_the_same_run_to_the_bit(cell):
     plan = plan_items(5, 9, CLASS_IDS, ArrivalSettings())
-    first, again, other = (digest(run_to_the_end(cell, plan, seed, cell.lane_of))
-                           for seed in (4, 4, 5))
+    first, again, other = (
+        digest(run_to_the_end(cell, plan, seed, cell.lane_of)) for seed in (4, 4, 5)
+    )
     assert first == again
     assert first != other
 

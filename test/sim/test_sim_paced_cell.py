@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pacing: stamps agree with physics, commands fire at their lane's time, nothing is skipped."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -38,9 +39,15 @@ class Bench:
         self.fake = FakeCell(CELL, self.plan, 1)
         self.exposures, self.rests, self.times = [], [], []
         self.paced = PacedCell(
-            self.fake, CELL, on_exposure=self.exposures.append, on_rest=self.rests.append,
+            self.fake,
+            CELL,
+            on_exposure=self.exposures.append,
+            on_rest=self.rests.append,
             now_ns=(lambda: self.clocks.wall) if stamps_by_wall else None,
-            on_time=self.times.append, steady_ns=lambda: self.clocks.steady, **settings)
+            on_time=self.times.append,
+            steady_ns=lambda: self.clocks.steady,
+            **settings,
+        )
         self.paced.begin()
 
     def run(self, seconds, step_ns=1 * MS):
@@ -78,7 +85,7 @@ def test_an_early_command_fires_at_its_lanes_time(lane):
     if lane == 'reject':
         assert bench.fake.fired == []
     else:
-        (fired, at), = bench.fake.fired
+        ((fired, at),) = bench.fake.fired
         stamp = bench.exposures[0].stamp_ns
         assert EPOCH + round(at * 1e9) == pytest.approx(CELL.fire_time_ns(stamp, lane), abs=1)
     assert bench.paced.pace().late_commands == 0
@@ -113,7 +120,8 @@ def test_a_stall_is_caught_up_and_reported():
     pace = bench.paced.pace()
     assert pace.worst_lag == pytest.approx(0.7, abs=0.01) and pace.lag < 0.005
     assert bench.exposures[0].stamp_ns == EPOCH + round(
-        1e9 * bench.fake.exposure_time(bench.plan[0]))
+        1e9 * bench.fake.exposure_time(bench.plan[0])
+    )
 
 
 @pytest.mark.parametrize('jump', [-3600, 3600])
@@ -123,11 +131,14 @@ def test_stamps_follow_a_clock_that_was_set(jump):
     bench.clocks.wall += jump * 1000 * MS
     bench.run(0.5)
     assert bench.exposures[1].stamp_ns - bench.exposures[0].stamp_ns == pytest.approx(
-        (jump * 1000 + 500) * MS, abs=MS)
+        (jump * 1000 + 500) * MS, abs=MS
+    )
     bench.paced.command(bench.exposures[1].stamp_ns, 'B')
     bench.run(4)
     assert [(r.serial, r.lane) for r in sorted(bench.rests, key=lambda r: r.serial)] == [
-        (1, 'reject'), (2, 'B')]
+        (1, 'reject'),
+        (2, 'B'),
+    ]
 
 
 def test_simulated_time_is_the_clock_when_asked():
@@ -138,8 +149,9 @@ def test_simulated_time_is_the_clock_when_asked():
     assert bench.exposures[0].stamp_ns == round(1e9 * bench.fake.exposure_time(bench.plan[0]))
 
 
-@pytest.mark.parametrize('settings', [
-    {'real_time_factor': 2.0}, {'real_time_factor': 0.0, 'stamps_by_wall': False}])
+@pytest.mark.parametrize(
+    'settings', [{'real_time_factor': 2.0}, {'real_time_factor': 0.0, 'stamps_by_wall': False}]
+)
 def test_an_impossible_factor_is_refused(settings):
     with pytest.raises(ConfigError, match='real_time_factor'):
         Bench(1, **settings)
@@ -147,12 +159,16 @@ def test_an_impossible_factor_is_refused(settings):
 
 def test_the_thread_ends_by_itself_and_keeps_its_error():
     class Broken(FakeCell):
-
         def step_until(self, time):
             raise RuntimeError('physics blew up')
 
-    paced = PacedCell(Broken(CELL, plan_items(1, 1, CELL.classes), 1), CELL,
-                      on_exposure=print, on_rest=print, now_ns=lambda: EPOCH)
+    paced = PacedCell(
+        Broken(CELL, plan_items(1, 1, CELL.classes), 1),
+        CELL,
+        on_exposure=print,
+        on_rest=print,
+        now_ns=lambda: EPOCH,
+    )
     paced.start()
     paced._thread.join(timeout=5)
     assert 'blew up' in str(paced.error)

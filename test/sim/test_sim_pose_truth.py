@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Which item a capture shows, where items come to rest, and when one passes the light barrier."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -40,8 +41,11 @@ def crossing_ns(begin_ns, start=-0.45):
 
 def lie(truth, name, begin_ns, place, seconds=0.5):
     """Send poses of an item that lies still; return what follows."""
-    return [event for k in range(int(seconds * 1e9 / PERIOD_NS))
-            for event in truth.pose(name, begin_ns + k * PERIOD_NS, *place)]
+    return [
+        event
+        for k in range(int(seconds * 1e9 / PERIOD_NS))
+        for event in truth.pose(name, begin_ns + k * PERIOD_NS, *place)
+    ]
 
 
 def middle_of(lane):
@@ -58,7 +62,7 @@ def test_captured_item_is_judged_by_the_bin_it_lies_in(lane):
     assert truth.capture(stamp_ns) == ItemSeen(PLAN[0], stamp_ns, captured=True)
     events, now_ns = ride(truth, 'item_0', crossing_ns(0) + 200_000_000, start=0.08)
     assert not events
-    rested, = lie(truth, 'item_0', now_ns, middle_of(lane))
+    (rested,) = lie(truth, 'item_0', now_ns, middle_of(lane))
     name = lane.name if lane else CELL.reject_lane
     assert rested == ItemRested(PLAN[0], 'item_0', name, stamp_ns)
     assert truth.names == ()
@@ -86,7 +90,7 @@ def test_one_item_is_captured_once_and_nothing_is_nothing():
     truth = PoseTruth(CELL)
     assert truth.capture(5) is None
     truth.feed('item_0', PLAN[0], 0)
-    assert truth.capture(crossing_ns(0)) is None        # no pose yet
+    assert truth.capture(crossing_ns(0)) is None  # no pose yet
     ride(truth, 'item_0', 0, until=0.05)
     assert truth.capture(crossing_ns(0) + 400_000_000) is None
     assert truth.capture(crossing_ns(0)) is not None
@@ -97,11 +101,11 @@ def test_an_item_that_no_capture_shows_passed_the_camera_when_its_poses_say():
     truth = PoseTruth(CELL)
     truth.feed('item_0', PLAN[0], 0)
     events, now_ns = ride(truth, 'item_0', 0)
-    seen, = events
+    (seen,) = events
     assert not seen.captured and seen.item is PLAN[0]
     assert seen.stamp_ns == pytest.approx(crossing_ns(0), abs=1e6)
-    assert truth.capture(crossing_ns(0)) is None        # too late
-    rested, = lie(truth, 'item_0', now_ns, middle_of(None))
+    assert truth.capture(crossing_ns(0)) is None  # too late
+    (rested,) = lie(truth, 'item_0', now_ns, middle_of(None))
     assert rested.stamp_ns == seen.stamp_ns
 
 
@@ -109,7 +113,7 @@ def test_an_item_that_never_reaches_the_camera_has_no_stamp():
     truth = PoseTruth(CELL)
     truth.feed('item_3', PLAN[3], 0)
     ride(truth, 'item_3', 0, until=-0.2)
-    rested, = lie(truth, 'item_3', 10**9, (-0.3, 0.3, -0.39))
+    (rested,) = lie(truth, 'item_3', 10**9, (-0.3, 0.3, -0.39))
     assert (rested.lane, rested.stamp_ns) == ('lost', None)
 
 
@@ -131,10 +135,10 @@ def test_rest_takes_its_time_and_is_given_up_in_the_end():
     assert not watch.at_rest(1.0, place)
     assert not watch.at_rest(1.0 + REST_TIME, place)
     assert watch.at_rest(1.001 + REST_TIME, place)
-    assert not RestWatch(CELL, 0.0).at_rest(9.0, (0, 0, 0.01))       # stuck on the belt
+    assert not RestWatch(CELL, 0.0).at_rest(9.0, (0, 0, 0.01))  # stuck on the belt
     way = (CELL.belt.end - CELL.belt.start) / SPEED
     assert RestWatch(CELL, 0.0).at_rest(way + GIVE_UP_TIME + 0.1, (0, 0, 0.01))
-    assert RestWatch(CELL, 0.0).at_rest(1.0, (0, 0, -2.0))           # fell through
+    assert RestWatch(CELL, 0.0).at_rest(1.0, (0, 0, -2.0))  # fell through
 
 
 def test_only_bins_are_lanes():
@@ -178,7 +182,8 @@ def scan(height=0.0, y=0.0, width=0.016):
 def broken(ranges):
     angle = beam_angle(CELL)
     return something_in_beam(
-        CELL, ranges.astype(np.float32), -angle, 2 * angle / (BEAM_RAYS - 1), 0.0008)
+        CELL, ranges.astype(np.float32), -angle, 2 * angle / (BEAM_RAYS - 1), 0.0008
+    )
 
 
 def test_the_thinnest_part_breaks_the_beam_wherever_it_lies():

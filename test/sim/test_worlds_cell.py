@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The Gazebo world and the MuJoCo model are the same cell, and it is that of config/cell.yaml."""
+
 from __future__ import annotations
 
 import math
@@ -23,8 +24,10 @@ from stl_conveyor.sim.parts import CLASS_IDS, PARTS
 ROOT = Path(__file__).resolve().parents[2]
 CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')
 WORLD = ElementTree.parse(ROOT / 'worlds' / 'cell.sdf').getroot().find('world')
-BRIDGES = {name: yaml.safe_load((ROOT / 'config' / name).read_text(encoding='utf-8'))
-           for name in ('gazebo_bridge.yaml', 'gazebo_camera_bridge.yaml')}
+BRIDGES = {
+    name: yaml.safe_load((ROOT / 'config' / name).read_text(encoding='utf-8'))
+    for name in ('gazebo_bridge.yaml', 'gazebo_camera_bridge.yaml')
+}
 
 
 def numbers(element, path):
@@ -36,8 +39,11 @@ def model(name):
 
 
 def plugin(element, name):
-    return next(found for found in element.findall('plugin')
-                if found.get('name') == f'gz::sim::systems::{name}')
+    return next(
+        found
+        for found in element.findall('plugin')
+        if found.get('name') == f'gz::sim::systems::{name}'
+    )
 
 
 def boxes(element):
@@ -46,15 +52,17 @@ def boxes(element):
     for link in element.findall('link'):
         for collision in link.findall('collision'):
             size = np.array(numbers(collision, 'geometry/box/size'))
-            centre = sum(np.array(numbers(part, 'pose')[:3])
-                         for part in (element, link, collision) if part.find('pose') is not None)
+            centre = sum(
+                np.array(numbers(part, 'pose')[:3])
+                for part in (element, link, collision)
+                if part.find('pose') is not None
+            )
             found[collision.get('name')] = (centre - size / 2, centre + size / 2)
     return found
 
 
 def bridged(ros_topic):
-    return [row for rows in BRIDGES.values() for row in rows
-            if row['ros_topic_name'] == ros_topic]
+    return [row for rows in BRIDGES.values() for row in rows if row['ros_topic_name'] == ros_topic]
 
 
 @pytest.fixture(scope='module')
@@ -62,6 +70,7 @@ def mujoco_cell():
     """Return the compiled MuJoCo model of the cell."""
     mujoco = pytest.importorskip('mujoco', reason='the embedded cell needs mujoco')
     from stl_conveyor.sim.scene import cell_xml
+
     return mujoco.MjModel.from_xml_string(cell_xml(CELL, 2))
 
 
@@ -74,6 +83,7 @@ def geom_box(compiled, name):
 
 # The files --------------------------------------------------------------------------------------
 
+
 def test_the_shipped_files_are_those_that_the_description_gives():
     for name, content in gazebo_world.files_of(CELL).items():
         path = gazebo_world.shipped_files()[name]
@@ -83,8 +93,10 @@ def test_the_shipped_files_are_those_that_the_description_gives():
 def test_another_cell_gives_another_world(tmp_path, capsys):
     text = (ROOT / 'config' / 'cell.yaml').read_text(encoding='utf-8')
     (tmp_path / 'mine.yaml').write_text(text.replace('name: B', 'name: bolts'), encoding='utf-8')
-    assert gazebo_world.main(
-        ['--cell', str(tmp_path / 'mine.yaml'), '--out', str(tmp_path / 'out')]) == 0
+    assert (
+        gazebo_world.main(['--cell', str(tmp_path / 'mine.yaml'), '--out', str(tmp_path / 'out')])
+        == 0
+    )
     world = ElementTree.parse(tmp_path / 'out' / 'cell.sdf').getroot().find('world')
     assert 'pusher_bolts' in {found.get('name') for found in world.findall('model')}
     rows = yaml.safe_load((tmp_path / 'out' / 'gazebo_bridge.yaml').read_text())
@@ -119,8 +131,10 @@ def parser_command():
     return ''
 
 
-@pytest.mark.skipif(not parser_command(), reason='no `gz sdf`: apt install libsdformat-dev and '
-                    'gz-tools2 or ignition-tools')
+@pytest.mark.skipif(
+    not parser_command(),
+    reason='no `gz sdf`: apt install libsdformat-dev and gz-tools2 or ignition-tools',
+)
 @pytest.mark.parametrize('what', ['world', 'hex_bolt_m8x40', 'lock_nut_m8', 'spur_gear_z24'])
 def test_the_parser_accepts_world_and_items(what, tmp_path):
     path = tmp_path / 'checked.sdf'
@@ -128,14 +142,16 @@ def test_the_parser_accepts_world_and_items(what, tmp_path):
         path.write_text(gazebo_world.world_sdf(CELL), encoding='utf-8')
     else:
         path.write_text(gazebo_world.item_sdf(item_of(what), 1, 0), encoding='utf-8')
-    done = subprocess.run([parser_command(), 'sdf', '--check', str(path)],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [parser_command(), 'sdf', '--check', str(path)], capture_output=True, text=True, timeout=60
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0 and 'Valid' in said and 'Error' not in said, said
     assert 'Warning' not in said, said
 
 
 # Geometry ---------------------------------------------------------------------------------------
+
 
 def test_belt(mujoco_cell):
     belt = model('belt')
@@ -151,8 +167,7 @@ def test_belt(mujoco_cell):
     assert 0 < float(controller.findtext('max_command_age')) <= 1.0
     surface = belt.find('link/collision/surface/friction/ode')
     assert float(surface.findtext('mu2')) < float(surface.findtext('mu'))
-    assert (float(surface.findtext('mu'))
-            == pytest.approx(mujoco_cell.geom('belt').friction[0]))
+    assert float(surface.findtext('mu')) == pytest.approx(mujoco_cell.geom('belt').friction[0])
 
 
 def test_camera(mujoco_cell):
@@ -173,7 +188,8 @@ def test_camera(mujoco_cell):
     half = math.tan(float(sensor.findtext('camera/horizontal_fov')) / 2) * CELL.camera.height
     assert 2 * half * height / width == pytest.approx(CELL.camera.field_of_view, rel=1e-6)
     assert math.degrees(2 * math.atan(half * height / width / CELL.camera.height)) == (
-        pytest.approx(float(theirs.fovy[0]), rel=1e-5))
+        pytest.approx(float(theirs.fovy[0]), rel=1e-5)
+    )
     for name in ('gz_frame_id', 'camera/optical_frame_id'):
         assert sensor.findtext(name) == 'camera_optical_frame'
     # Between two frames no item may get so far that its crop leaves the image.
@@ -228,8 +244,10 @@ def test_break_beam():
     assert 0.8 * CELL.belt.width / 2 < reach < CELL.belt.width / 2
     assert float(scan.findtext('min_angle')) == -float(scan.findtext('max_angle'))
     # Two rays lie closer together than the smallest part is wide.
-    smallest = min(np.ptp(read_stl(mesh_path(part.name)).reshape(-1, 3)[:, :2], axis=0).min()
-                   for part in PARTS)
+    smallest = min(
+        np.ptp(read_stl(mesh_path(part.name)).reshape(-1, 3)[:, :2], axis=0).min()
+        for part in PARTS
+    )
     assert 2 * reach / (int(scan.findtext('samples')) - 1) < smallest / 4
     # The camera does not see the head.
     assert CELL.camera.x - x > CELL.camera.field_of_view / 2 + 0.03
@@ -240,7 +258,8 @@ def test_items_touch_everything_and_pushers_touch_items_alone():
 
     def groups(element):
         return {int(mask.text, 0) for mask in element.iter('collide_bitmask')}
-    items, = groups(item)
+
+    (items,) = groups(item)
     for found in WORLD.findall('model'):
         for mask in groups(found):
             assert mask & items, found.get('name')
@@ -252,12 +271,18 @@ def test_items_touch_everything_and_pushers_touch_items_alone():
 
 # Topics -----------------------------------------------------------------------------------------
 
+
 def test_bridge_rows_are_complete_and_each_connects_once():
     seen = set()
     for name, rows in BRIDGES.items():
         for row in rows:
-            assert set(row) == {'ros_topic_name', 'gz_topic_name', 'ros_type_name',
-                                'gz_type_name', 'direction'}
+            assert set(row) == {
+                'ros_topic_name',
+                'gz_topic_name',
+                'ros_type_name',
+                'gz_type_name',
+                'direction',
+            }
             assert row['gz_topic_name'] not in seen
             seen.add(row['gz_topic_name'])
             # Relative names go into the namespace of the cell; only the clock is shared.
@@ -269,6 +294,7 @@ def test_bridge_rows_are_complete_and_each_connects_once():
 def test_gazebo_topics_of_the_bridge_are_those_of_the_world():
     def gz(topic):
         return {row['gz_topic_name'] for row in bridged(topic)}
+
     link = plugin(model('belt'), 'TrackController').findtext('link')
     assert gz('belt/cmd_vel') == {f'/model/belt/link/{link}/track_cmd_vel'}
     assert gz('belt/odometry') == {f'/model/belt/link/{link}/odometry'}
@@ -281,16 +307,23 @@ def test_gazebo_topics_of_the_bridge_are_those_of_the_world():
         assert gz(f'{pusher}/cmd_pos') == {f'/model/{pusher}/joint/{joint}/0/cmd_pos'}
         assert f'/world/{world}/model/{pusher}/joint_state' in gz('joint_states')
     assert len(gz('joint_states')) == len(CELL.lanes)
-    names = {ElementTree.fromstring(gazebo_world.item_sdf(item_of('hex_nut_m8'), 1, slot))
-             .find('model').get('name') for slot in range(gazebo_world.SLOTS)}
+    names = {
+        ElementTree.fromstring(gazebo_world.item_sdf(item_of('hex_nut_m8'), 1, slot))
+        .find('model')
+        .get('name')
+        for slot in range(gazebo_world.SLOTS)
+    }
     assert gz('item_poses') == {f'/model/{name}/pose' for name in names}
 
 
 def test_ros_topics_of_the_bridge_are_those_of_the_nodes():
     topics = pytest.importorskip('stl_conveyor.nodes.base.topics').TOPICS
     for topic in topics:
-        if topic.outside.startswith('Gazebo') or topic.name in ('camera/image_raw',
-                                                                'joint_states', '/clock'):
+        if topic.outside.startswith('Gazebo') or topic.name in (
+            'camera/image_raw',
+            'joint_states',
+            '/clock',
+        ):
             names = [topic.name]
             if 'namespace' in topic.outside:
                 names = [f'pusher_{lane.name}/{topic.name}' for lane in CELL.lanes]
@@ -305,6 +338,7 @@ def test_ros_topics_of_the_bridge_are_those_of_the_nodes():
 
 # Items ------------------------------------------------------------------------------------------
 
+
 def item_of(class_id):
     plan = plan_items(1, 7, [class_id])
     return replace(plan[0], appearance_seed=5)
@@ -316,18 +350,27 @@ def test_item_weighs_what_its_mesh_weighs(part):
     compiled = mujoco.MjModel.from_xml_string(
         f'<mujoco><asset><mesh name="m" inertia="exact" file="{mesh_path(part.name)}"/></asset>'
         '<worldbody><body name="b"><freejoint/><geom type="mesh" mesh="m" density="7850"/></body>'
-        '</worldbody></mujoco>').body('b')
-    link = ElementTree.fromstring(
-        gazebo_world.item_sdf(item_of(part.name), 1, 3)).find('model/link')
-    inertia = {name: float(link.findtext(f'inertial/inertia/{name}'))
-               for name in ('ixx', 'ixy', 'ixz', 'iyy', 'iyz', 'izz')}
-    matrix = np.array([[inertia['ixx'], inertia['ixy'], inertia['ixz']],
-                       [inertia['ixy'], inertia['iyy'], inertia['iyz']],
-                       [inertia['ixz'], inertia['iyz'], inertia['izz']]])
+        '</worldbody></mujoco>'
+    ).body('b')
+    link = ElementTree.fromstring(gazebo_world.item_sdf(item_of(part.name), 1, 3)).find(
+        'model/link'
+    )
+    inertia = {
+        name: float(link.findtext(f'inertial/inertia/{name}'))
+        for name in ('ixx', 'ixy', 'ixz', 'iyy', 'iyz', 'izz')
+    }
+    matrix = np.array(
+        [
+            [inertia['ixx'], inertia['ixy'], inertia['ixz']],
+            [inertia['ixy'], inertia['iyy'], inertia['iyz']],
+            [inertia['ixz'], inertia['iyz'], inertia['izz']],
+        ]
+    )
     assert float(link.findtext('inertial/mass')) == pytest.approx(compiled.mass[0], rel=2e-3)
     assert numbers(link, 'inertial/pose')[:3] == pytest.approx(list(compiled.ipos), abs=2e-5)
     assert np.sort(np.linalg.eigvalsh(matrix)) == pytest.approx(
-        np.sort(compiled.inertia), rel=5e-3)
+        np.sort(compiled.inertia), rel=5e-3
+    )
 
 
 @pytest.mark.parametrize('part', PARTS, ids=lambda part: part.name)
@@ -344,12 +387,14 @@ def test_collision_shapes_hold_the_mesh_and_little_more(part):
 def test_meshes_are_named_by_uri_and_a_folder_elsewhere_can_be_given():
     def uris(text):
         return [uri.text for uri in ElementTree.fromstring(text).iter('uri')]
+
     item = item_of('lock_nut_m8')
     for uri in uris(gazebo_world.item_sdf(item, 1, 0)):
         assert uri.startswith('file:///') and Path(uri[7:]).is_file()
     assert uris(gazebo_world.item_sdf(item, 1, 0, 'model://stl_conveyor/meshes/')) == [
         'model://stl_conveyor/meshes/lock_nut_m8.stl',
-        'model://stl_conveyor/meshes/lock_nut_m8_insert.stl']
+        'model://stl_conveyor/meshes/lock_nut_m8_insert.stl',
+    ]
 
 
 def test_items_are_let_go_just_above_the_belt_where_the_embedded_feeder_lets_go():
@@ -361,7 +406,8 @@ def test_items_are_let_go_just_above_the_belt_where_the_embedded_feeder_lets_go(
         x, y, z, w = quaternion
         turn = np.array([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)])
         corners = np.concatenate(
-            [shape.corners() for shape in gazebo_world.collision_shapes(item.class_id)])
+            [shape.corners() for shape in gazebo_world.collision_shapes(item.class_id)]
+        )
         assert position[2] + (corners @ turn).min() == pytest.approx(0.0015)
         flat = next(part for part in PARTS if part.name == item.class_id).rest == 'flat'
         assert (abs(turn[2]) > 0.99) == flat and (flat or abs(turn[2]) < 0.1)
@@ -369,16 +415,30 @@ def test_items_are_let_go_just_above_the_belt_where_the_embedded_feeder_lets_go(
 
 def test_the_finish_is_that_of_the_embedded_cell():
     from stl_conveyor.sim.parts import finish_of
+
     item = item_of('hex_nut_m8')
     visual = ElementTree.fromstring(gazebo_world.item_sdf(item, 9, 0)).find('model/link/visual')
     assert numbers(visual, 'material/diffuse')[:3] == pytest.approx(
-        list(finish_of(item, 9).rgb), abs=1e-5)
+        list(finish_of(item, 9).rgb), abs=1e-5
+    )
 
 
 def test_volume_and_inertia_of_a_known_body():
     corners = np.array(np.meshgrid([0, 2], [0, 1], [0, 3], indexing='ij'), float).reshape(3, -1).T
-    faces = [(0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1), (2, 3, 7),
-             (2, 7, 6), (0, 2, 6), (0, 6, 4), (1, 5, 7), (1, 7, 3)]
+    faces = [
+        (0, 1, 3),
+        (0, 3, 2),
+        (4, 6, 7),
+        (4, 7, 5),
+        (0, 4, 5),
+        (0, 5, 1),
+        (2, 3, 7),
+        (2, 7, 6),
+        (0, 2, 6),
+        (0, 6, 4),
+        (1, 5, 7),
+        (1, 7, 3),
+    ]
     found = mass_properties(corners[np.array(faces)], density=2.0)
     assert found.mass == pytest.approx(12.0)
     assert found.centre == pytest.approx((1.0, 0.5, 1.5))

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Image messages become pixels, or are refused with the reason."""
+
 from __future__ import annotations
 
 import array
@@ -53,28 +54,51 @@ def test_same_as_cv_bridge():
     for encoding in CHANNELS:
         data, step = encoded(encoding, 3)
         message = messages.Image(
-            encoding=encoding, height=5, width=7, step=step, data=array.array('B', data))
+            encoding=encoding, height=5, width=7, step=step, data=array.array('B', data)
+        )
         assert np.array_equal(
             cv_bridge.CvBridge().imgmsg_to_cv2(message, 'rgb8'),
-            image_to_rgb(encoding, 5, 7, step, 0, data))
+            image_to_rgb(encoding, 5, 7, step, 0, data),
+        )
 
 
-@pytest.mark.parametrize('changes, named', [
-    ({'encoding': 'yuv422'}, 'yuv422'), ({'encoding': ''}, 'encoding'),
-    ({'height': 0}, '7 x 0'), ({'width': 10**6}, '1000000 x 5'), ({'step': 20}, 'step 20'),
-    ({'step': 22}, 'data holds 105'), ({'data': b''}, 'data holds 0'),
-    ({'data': np.zeros(105)}, 'data'), ({'data': None}, 'bytes'),
-    ({'data': 'text'}, 'bytes'), ({'height': 2**31, 'step': 2**31}, 'pixels'),
-])
+@pytest.mark.parametrize(
+    'changes, named',
+    [
+        ({'encoding': 'yuv422'}, 'yuv422'),
+        ({'encoding': ''}, 'encoding'),
+        ({'height': 0}, '7 x 0'),
+        ({'width': 10**6}, '1000000 x 5'),
+        ({'step': 20}, 'step 20'),
+        ({'step': 22}, 'data holds 105'),
+        ({'data': b''}, 'data holds 0'),
+        ({'data': np.zeros(105)}, 'data'),
+        ({'data': None}, 'bytes'),
+        ({'data': 'text'}, 'bytes'),
+        ({'height': 2**31, 'step': 2**31}, 'pixels'),
+    ],
+)
 def test_fields_that_do_not_fit_are_refused(changes, named):
-    fields = {'encoding': 'rgb8', 'height': 5, 'width': 7, 'step': 21, 'is_bigendian': 0,
-              'data': RGB.tobytes(), **changes}
+    fields = {
+        'encoding': 'rgb8',
+        'height': 5,
+        'width': 7,
+        'step': 21,
+        'is_bigendian': 0,
+        'data': RGB.tobytes(),
+        **changes,
+    }
     with pytest.raises(BadImage, match=named):
         image_to_rgb(**fields)
 
 
-@given(st.sampled_from([*CHANNELS, 'x']), st.integers(-2, 2**33), st.integers(-2, 300),
-       st.integers(-2, 2**33), st.binary(max_size=200))
+@given(
+    st.sampled_from([*CHANNELS, 'x']),
+    st.integers(-2, 2**33),
+    st.integers(-2, 300),
+    st.integers(-2, 2**33),
+    st.binary(max_size=200),
+)
 def test_any_fields_give_an_image_or_a_named_error(encoding, height, width, step, data):
     try:
         image = image_to_rgb(encoding, height, width, step, 0, data)

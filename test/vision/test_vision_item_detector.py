@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Items are found in the image, each once, whatever way the belt runs."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
 
-SPEED = 800.0      # pixels per second
+SPEED = 800.0  # pixels per second
 SHAPE = (240, 320)
 
 
@@ -18,7 +19,7 @@ def belt(rng, items=(), size=(40, 60)):
     for row, column in items:
         first, last = round(row - size[0] / 2), round(row + size[0] / 2)
         left, right = round(column - size[1] / 2), round(column + size[1] / 2)
-        image[max(0, first):max(0, last), max(0, left):max(0, right)] = 170
+        image[max(0, first) : max(0, last), max(0, left) : max(0, right)] = 170
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -65,7 +66,7 @@ def test_each_item_is_reported_once_near_the_middle(travel, rate):
     rng = np.random.default_rng(1)
     detector, trigger = ItemDetector(travel), PassageTrigger(travel, SPEED)
     detector.detect(belt(rng))
-    starts = [-100.0, -420.0, -560.0]      # pixels before the middle at time 0
+    starts = [-100.0, -420.0, -560.0]  # pixels before the middle at time 0
     reported = []
     for frame in range(int(rate * 1.3)):
         time_ns = round(frame / rate * 1e9)
@@ -83,6 +84,7 @@ def test_each_item_is_reported_once_near_the_middle(travel, rate):
 def test_goes_on_after_the_clock_was_set_back():
     trigger = PassageTrigger(Travel.DOWN, SPEED)
     from stl_conveyor.vision.item_detector import Detection
+
     item = Detection(130.0, 160.0, 1000)
     assert trigger.passed((item,), SHAPE, 10**10) == (item,)
     assert trigger.passed((item,), SHAPE, 10**9) == (item,)
@@ -91,10 +93,11 @@ def test_goes_on_after_the_clock_was_set_back():
 def test_an_item_on_a_belt_that_stops_is_reported_once_where_the_belt_is_measured():
     trigger = PassageTrigger(Travel.DOWN, SPEED)
     from stl_conveyor.vision.item_detector import Detection
+
     item = Detection(130.0, 160.0, 1000)
     assert trigger.passed((item,), SHAPE, 10**10, 700.0) == (item,)
-    for seconds in (11, 15, 60):        # it lies there
+    for seconds in (11, 15, 60):  # it lies there
         assert trigger.passed((item,), SHAPE, seconds * 10**9, 700.0) == ()
     moved = Detection(180.0, 160.0, 1000)
     assert trigger.passed((moved,), SHAPE, 61 * 10**9, 750.0) == ()
-    assert trigger.passed((item,), SHAPE, 62 * 10**9, 900.0) == (item,)     # the next one
+    assert trigger.passed((item,), SHAPE, 62 * 10**9, 900.0) == (item,)  # the next one

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Times of messages, and the clock by which a node schedules."""
+
 from __future__ import annotations
 
 from builtin_interfaces.msg import Time
@@ -35,7 +36,8 @@ class ScheduleClock:
         self._node = node
         self._simulated = bool(node.get_parameter('use_sim_time').value)
         self._clock = (
-            node.get_clock() if self._simulated else Clock(clock_type=ClockType.STEADY_TIME))
+            node.get_clock() if self._simulated else Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self._offset_ns = 0
         self._latest_ns = -_LARGEST
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The base of every node: parameters, life cycle, diagnostics, and staying alive."""
+
 from __future__ import annotations
 
 import functools
@@ -72,14 +73,17 @@ class ConveyorNode(LifecycleNode):
         self._timers_made: list[Timer] = []
         self._last_report_ns = 0
         self._diagnostics = self.create_publisher(
-            DiagnosticArray, '/diagnostics', make_profile(Profile.DIAGNOSTICS),
-            qos_overriding_options=overriding_options())
+            DiagnosticArray,
+            '/diagnostics',
+            make_profile(Profile.DIAGNOSTICS),
+            qos_overriding_options=overriding_options(),
+        )
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_timer(
-            self.settings.diagnostics_period, self.guarded(self.report), clock=self.steady_clock)
+            self.settings.diagnostics_period, self.guarded(self.report), clock=self.steady_clock
+        )
         if self.settings.niceness:
-            self._prioritiser = self.create_timer(
-                0.0, self._set_priority, clock=self.steady_clock)
+            self._prioritiser = self.create_timer(0.0, self._set_priority, clock=self.steady_clock)
         self._starter = self.create_timer(0.0, self.guarded(self._start), clock=self.steady_clock)
         if not self.settings.autostart:
             self._starter.cancel()
@@ -114,8 +118,9 @@ class ConveyorNode(LifecycleNode):
         """Return whether the node is in the lifecycle state active."""
         return self._active
 
-    def publish_on(self, topic: str | type, name: str = '', profile: Profile | None = None, *,
-                   cell: str = '') -> Publisher:
+    def publish_on(
+        self, topic: str | type, name: str = '', profile: Profile | None = None, *, cell: str = ''
+    ) -> Publisher:
         """Return a publisher that lives until the node is deactivated; type and QoS by `topics`.
 
         A topic whose name is a parameter stands in no table; it is given as class, name and
@@ -137,24 +142,35 @@ class ConveyorNode(LifecycleNode):
 
         def missed(_: Any) -> None:
             self.warn('deadline_offered_missed', f'nothing published on {topic} in time')
+
         qos = make_profile(profile, self._watchdogs())
         events = PublisherEventCallbacks(
             deadline=missed if self._watchdogs().deadline and profile.watched else None,
-            incompatible_qos=self._incompatible(topic))
+            incompatible_qos=self._incompatible(topic),
+        )
         publisher: Publisher
         try:
             publisher = self.create_publisher(
-                kind, topic, qos, event_callbacks=events,
-                qos_overriding_options=overriding_options())
+                kind,
+                topic,
+                qos,
+                event_callbacks=events,
+                qos_overriding_options=overriding_options(),
+            )
         except UnsupportedEventTypeError:
             publisher = self.create_publisher(
-                kind, topic, qos, qos_overriding_options=overriding_options(),
-                event_callbacks=PublisherEventCallbacks(use_default_callbacks=False))
+                kind,
+                topic,
+                qos,
+                qos_overriding_options=overriding_options(),
+                event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
+            )
         self._publishers_made.append(publisher)
         return publisher
 
-    def listen(self, topic: str | type, *rest: Any, cell: str = '', raw: bool = False
-               ) -> Subscription:
+    def listen(
+        self, topic: str | type, *rest: Any, cell: str = '', raw: bool = False
+    ) -> Subscription:
         """Return a guarded subscription that lives until the node is deactivated.
 
         Takes the topic and the callback; type and QoS are those of `topics`. A topic whose name
@@ -189,29 +205,40 @@ class ConveyorNode(LifecycleNode):
         events = SubscriptionEventCallbacks(
             deadline=missed if watchdogs.deadline else None,
             liveliness=alive if watchdogs.lease else None,
-            incompatible_qos=self._incompatible(topic))
+            incompatible_qos=self._incompatible(topic),
+        )
         guarded = self.guarded(callback)
         try:
             subscription = self.create_subscription(
-                kind, topic, guarded, qos, event_callbacks=events, raw=raw,
-                qos_overriding_options=overriding_options())
+                kind,
+                topic,
+                guarded,
+                qos,
+                event_callbacks=events,
+                raw=raw,
+                qos_overriding_options=overriding_options(),
+            )
         except UnsupportedEventTypeError:
             if watchdogs.deadline:
                 timer = self.every(watchdogs.deadline, missed)
                 guarded = _resetting(timer, guarded)
             subscription = self.create_subscription(
-                kind, topic, guarded, qos, raw=raw,
+                kind,
+                topic,
+                guarded,
+                qos,
+                raw=raw,
                 qos_overriding_options=overriding_options(),
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
         self._subscriptions_made.append(subscription)
         return subscription
 
     def every(
-        self, period: float, callback: Callable[[], None], *, clock: Clock | None = None,
+        self, period: float, callback: Callable[[], None], *, clock: Clock | None = None
     ) -> Timer:
         """Return a guarded timer (s, steady clock by default) of the active node."""
-        timer = self.create_timer(
-            period, self.guarded(callback), clock=clock or self.steady_clock)
+        timer = self.create_timer(period, self.guarded(callback), clock=clock or self.steady_clock)
         self._timers_made.append(timer)
         return timer
 
@@ -241,6 +268,7 @@ class ConveyorNode(LifecycleNode):
 
     def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """Return the callback with every exception turned into a diagnostic and a log line."""
+
         @functools.wraps(callback)
         def call(*arguments: Any) -> None:
             try:
@@ -248,9 +276,9 @@ class ConveyorNode(LifecycleNode):
             except ConveyorError as error:
                 self.warn(type(error).__name__, str(error))
             except Exception as error:  # nothing that a message contains may stop the cell
-                self.error(
-                    'exception', f'{type(error).__name__} in {callback.__name__}: {error}')
+                self.error('exception', f'{type(error).__name__} in {callback.__name__}: {error}')
                 self.get_logger().debug(traceback.format_exc())
+
         return call
 
     def report(self) -> None:
@@ -260,13 +288,20 @@ class ConveyorNode(LifecycleNode):
         health = self.health.report(self._last_report_ns)
         state = 'active' if self._active else 'not active'
         status = DiagnosticStatus(
-            level=bytes([health.level]), name=self.get_fully_qualified_name().lstrip('/'),
-            message=health.message, hardware_id='stl_conveyor',
+            level=bytes([health.level]),
+            name=self.get_fully_qualified_name().lstrip('/'),
+            message=health.message,
+            hardware_id='stl_conveyor',
             values=[KeyValue(key='state', value=state)]
-            + [KeyValue(key=f'{publisher.topic_name}.subscribers',
-                        value=str(publisher.get_subscription_count()))
-               for publisher in self._publishers_made]
-            + [KeyValue(key=key, value=value) for key, value in health.values])
+            + [
+                KeyValue(
+                    key=f'{publisher.topic_name}.subscribers',
+                    value=str(publisher.get_subscription_count()),
+                )
+                for publisher in self._publishers_made
+            ]
+            + [KeyValue(key=key, value=value) for key, value in health.values],
+        )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
@@ -337,7 +372,7 @@ class ConveyorNode(LifecycleNode):
             self._starter.reset()
 
     def _transition(
-        self, work: Callable[[], None], name: str, inherited: Callable[[Any], Any], state: Any,
+        self, work: Callable[[], None], name: str, inherited: Callable[[Any], Any], state: Any
     ) -> TransitionCallbackReturn:
         try:
             work()
@@ -346,7 +381,8 @@ class ConveyorNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         except Exception as error:  # an unknown failure must not end the node either
             self.set_condition(
-                name, Level.ERROR, f'cannot {name}: {type(error).__name__}: {error}')
+                name, Level.ERROR, f'cannot {name}: {type(error).__name__}: {error}'
+            )
             self.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.FAILURE
         self.clear_condition(name, f'can {name} again')
@@ -368,12 +404,17 @@ class ConveyorNode(LifecycleNode):
             return Watchdogs()
         settings = self.settings
         return Watchdogs(
-            settings.topic_deadline, settings.topic_lifespan, settings.liveliness_lease)
+            settings.topic_deadline, settings.topic_lifespan, settings.liveliness_lease
+        )
 
     def _incompatible(self, topic: str) -> Callable[[Any], None]:
         def callback(event: Any) -> None:
-            self.error('incompatible_qos', f'{topic}: the other side has another QoS '
-                       f'(policy {event.last_policy_kind}); compare qos_overrides and watchdogs')
+            self.error(
+                'incompatible_qos',
+                f'{topic}: the other side has another QoS '
+                f'(policy {event.last_policy_kind}); compare qos_overrides and watchdogs',
+            )
+
         return callback
 
     def _event(self, name: str, level: Level, message: str) -> None:
@@ -397,8 +438,8 @@ class ConveyorNode(LifecycleNode):
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
             self.settings = changed_settings(
-                self.settings, {item.name: item.value for item in parameters},
-                self.check_settings)
+                self.settings, {item.name: item.value for item in parameters}, self.check_settings
+            )
             self.settings_changed()
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -409,4 +450,5 @@ def _resetting(timer: Timer, callback: Callable[[Any], None]) -> Callable[[Any],
     def call(message: Any) -> None:
         timer.reset()
         callback(message)
+
     return call

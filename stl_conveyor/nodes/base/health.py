@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What a node says about itself on /diagnostics; pure, the node publishes it."""
+
 from __future__ import annotations
 
 from collections import Counter, deque
@@ -92,8 +93,9 @@ class NodeHealth:
             if not 0 <= now_ns - event.time_ns <= self._event_ns:
                 del self._events[name]
         troubles = [(level, message) for level, message in list(self._conditions.values())]
-        troubles += [(event.level, f'{name}: {event.message}')
-                     for name, event in list(self._events.items())]
+        troubles += [
+            (event.level, f'{name}: {event.message}') for name, event in list(self._events.items())
+        ]
         troubles.sort(key=lambda trouble: -trouble[0])
         level = troubles[0][0] if troubles else Level.OK
         message = '; '.join(text for _, text in troubles[:4]) if troubles else 'OK'

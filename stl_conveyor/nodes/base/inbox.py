@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Bring what happens in other threads, such as those of drivers, to a node's executor."""
+
 from __future__ import annotations
 
 import queue
@@ -20,14 +21,16 @@ class Inbox:
 
     def brings(self, function: Callable[..., None]) -> Callable[..., None]:
         """Return a function that any thread may call, which has `function` called later."""
+
         def call(*arguments: object) -> None:
             if self._closed:
                 return
             self._queue.put(lambda: function(*arguments))
             executor = self._node.executor
-            if executor is not None:    # else who spins the node next makes the calls
+            if executor is not None:  # else who spins the node next makes the calls
                 # Not a guard condition: EventsExecutor knows none.
                 executor.create_task(self.drain)
+
         return call
 
     def drain(self) -> None:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What all messages about items have in common: who the item is, its image, its files."""
+
 from __future__ import annotations
 
 import array
@@ -28,8 +29,7 @@ def item_key(message: Any) -> ItemKey:
         BadMessage: For item 0, which is never a valid item.
     """
     if message.item_id == 0:
-        raise BadMessage(
-            f'{type(message).__name__} with item_id 0; items are numbered from 1')
+        raise BadMessage(f'{type(message).__name__} with item_id 0; items are numbered from 1')
     return ItemKey(message.item_id, to_ns(message.header.stamp))
 
 
@@ -41,8 +41,10 @@ def model_image(image: Image, size: int) -> NDArray[np.uint8]:
     """
     return resize_square(
         image_to_rgb(
-            image.encoding, image.height, image.width, image.step, image.is_bigendian,
-            image.data), size)
+            image.encoding, image.height, image.width, image.step, image.is_bigendian, image.data
+        ),
+        size,
+    )
 
 
 def float_array(values: NDArray[np.float32]) -> array.array:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The QoS profiles of nodes/base/topics.py as rclpy takes them. No node builds one of its own."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -36,11 +37,17 @@ def make_profile(profile: Profile, watchdogs: Watchdogs = Watchdogs()) -> QoSPro
     requests a deadline connects to no publisher without one.
     """
     qos = QoSProfile(
-        history=QoSHistoryPolicy.KEEP_LAST, depth=profile.depth,
-        reliability=(QoSReliabilityPolicy.RELIABLE if profile.reliable
-                     else QoSReliabilityPolicy.BEST_EFFORT),
-        durability=(QoSDurabilityPolicy.TRANSIENT_LOCAL if profile.latched
-                    else QoSDurabilityPolicy.VOLATILE))
+        history=QoSHistoryPolicy.KEEP_LAST,
+        depth=profile.depth,
+        reliability=(
+            QoSReliabilityPolicy.RELIABLE if profile.reliable else QoSReliabilityPolicy.BEST_EFFORT
+        ),
+        durability=(
+            QoSDurabilityPolicy.TRANSIENT_LOCAL
+            if profile.latched
+            else QoSDurabilityPolicy.VOLATILE
+        ),
+    )
     if profile.watched:
         if watchdogs.deadline > 0:
             qos.deadline = Duration(nanoseconds=round(watchdogs.deadline * 1e9))
@@ -54,9 +61,14 @@ def make_profile(profile: Profile, watchdogs: Watchdogs = Watchdogs()) -> QoSPro
 
 def overriding_options() -> QoSOverridingOptions:
     """Return what lets a parameter file override the QoS of a topic."""
-    return QoSOverridingOptions([
-        QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
-        QoSPolicyKind.DURABILITY])
+    return QoSOverridingOptions(
+        [
+            QoSPolicyKind.HISTORY,
+            QoSPolicyKind.DEPTH,
+            QoSPolicyKind.RELIABILITY,
+            QoSPolicyKind.DURABILITY,
+        ]
+    )
 
 
 def message_class(topic: Topic) -> type:

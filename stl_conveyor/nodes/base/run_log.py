@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Files into which nodes of the simulation note what no message tells."""
+
 from __future__ import annotations
 
 from pathlib import Path

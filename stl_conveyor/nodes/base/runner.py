@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Run nodes: one as a process, or several in this process, each group with its executor."""
+
 from __future__ import annotations
 
 import contextlib
@@ -79,12 +80,15 @@ class NodeRunner:
             arguments['namespace'] = spec.namespace
         if spec.remappings:
             arguments['cli_args'] = ['--ros-args'] + [
-                word for old, new in spec.remappings.items() for word in ('-r', f'{old}:={new}')]
+                word for old, new in spec.remappings.items() for word in ('-r', f'{old}:={new}')
+            ]
         node = spec.node_class(
             parameter_overrides=[
                 Parameter(name, value=list(value) if isinstance(value, tuple) else value)
-                for name, value in spec.parameters.items()],
-            **arguments)
+                for name, value in spec.parameters.items()
+            ],
+            **arguments,
+        )
         self.nodes.append(node)
         executor = self._executors.get(spec.group)
         if executor is None:
@@ -104,8 +108,8 @@ class NodeRunner:
             sys.setswitchinterval(0.001)
         for group, executor in self._executors.items():
             thread = threading.Thread(
-                target=_spin, args=(executor, self._stop), name=f'executor {group}',
-                daemon=True)
+                target=_spin, args=(executor, self._stop), name=f'executor {group}', daemon=True
+            )
             thread.start()
             self._threads.append(thread)
 
@@ -151,8 +155,10 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=None if arguments is None else list(arguments),
-               signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    rclpy.init(
+        args=None if arguments is None else list(arguments),
+        signal_handler_options=rclpy.SignalHandlerOptions.NO,
+    )
     node = None
     try:
         try:
@@ -186,7 +192,7 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
 def prioritise_process(niceness: int) -> None:
     """Give every thread of this process a priority, the middleware's too, if that is permitted."""
     for thread in os.listdir('/proc/self/task') if os.path.isdir('/proc/self/task') else ():
-        with contextlib.suppress(OSError):     # the node's diagnostics tell
+        with contextlib.suppress(OSError):  # the node's diagnostics tell
             os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
 
 
@@ -221,7 +227,8 @@ def make_executor(context: Context | None = None) -> Executor:
     except ImportError as error:
         raise ConfigError(
             f'{EXECUTOR} is events, which this rclpy does not have: it comes with Kilted; choose '
-            'wait_set') from error
+            'wait_set'
+        ) from error
     return EventsExecutor(context=context)
 
 
@@ -232,7 +239,7 @@ def _spin(executor: Executor, stop: threading.Event) -> None:
                 executor.spin_once(timeout_sec=LONGEST_WAIT)
             except (KeyboardInterrupt, ExternalShutdownException):
                 break
-            except Exception:   # from rclpy's own services; our callbacks are guarded
+            except Exception:  # from rclpy's own services; our callbacks are guarded
                 traceback.print_exc()
     finally:
         stop.set()

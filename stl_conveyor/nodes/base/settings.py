@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Parameters of a node as a frozen dataclass: one definition with default, range and meaning."""
+
 from __future__ import annotations
 
 import math
@@ -32,8 +33,13 @@ class ParameterRule:
 
 
 def parameter(
-    default: Any, description: str, *, minimum: float | None = None,
-    maximum: float | None = None, choices: Iterable[str] = (), tunable: bool = False,
+    default: Any,
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Iterable[str] = (),
+    tunable: bool = False,
 ) -> Any:
     """Return a dataclass field that is a ROS parameter."""
     rule = ParameterRule(description, minimum, maximum, tuple(choices), tunable)
@@ -47,30 +53,48 @@ class NodeSettings:
     """Parameters that every node has."""
 
     autostart: bool = parameter(
-        True, 'Configure and activate by itself, and try again when that fails. Set it to false '
-        'where a lifecycle manager does so.')
+        True,
+        'Configure and activate by itself, and try again when that fails. Set it to false '
+        'where a lifecycle manager does so.',
+    )
     retry_period: float = parameter(
-        3.0, 'Seconds between attempts to configure.', minimum=0.1, maximum=3600.0)
+        3.0, 'Seconds between attempts to configure.', minimum=0.1, maximum=3600.0
+    )
     diagnostics_period: float = parameter(
-        1.0, 'Seconds between two reports on /diagnostics.', minimum=0.1, maximum=60.0)
+        1.0, 'Seconds between two reports on /diagnostics.', minimum=0.1, maximum=60.0
+    )
     niceness: int = parameter(
-        -5, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. What the '
-        'system does not permit is reported and otherwise left out.', minimum=-20, maximum=19)
+        -5,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. What the '
+        'system does not permit is reported and otherwise left out.',
+        minimum=-20,
+        maximum=19,
+    )
     topic_deadline: float = parameter(
-        0.0, 'DDS deadline (s) offered and requested on the topics of the cell: a watchdog on '
+        0.0,
+        'DDS deadline (s) offered and requested on the topics of the cell: a watchdog on '
         'silence. 0 = off. Use the same value in every node; ignored with use_sim_time.',
-        minimum=0.0, maximum=3600.0)
+        minimum=0.0,
+        maximum=3600.0,
+    )
     topic_lifespan: float = parameter(
-        0.0, 'DDS lifespan (s) of what is published on the topics of the cell. 0 = off; ignored '
-        'with use_sim_time.', minimum=0.0, maximum=3600.0)
+        0.0,
+        'DDS lifespan (s) of what is published on the topics of the cell. 0 = off; ignored '
+        'with use_sim_time.',
+        minimum=0.0,
+        maximum=3600.0,
+    )
     liveliness_lease: float = parameter(
-        0.0, 'DDS liveliness lease (s) offered and requested on the topics of the cell. 0 = off; '
+        0.0,
+        'DDS liveliness lease (s) offered and requested on the topics of the cell. 0 = off; '
         'use the same value in every node; ignored with use_sim_time.',
-        minimum=0.0, maximum=3600.0)
+        minimum=0.0,
+        maximum=3600.0,
+    )
 
 
 def declare_settings(
-    node: Node, cls: type[SettingsT], check: Callable[[SettingsT], None],
+    node: Node, cls: type[SettingsT], check: Callable[[SettingsT], None]
 ) -> SettingsT:
     """Declare every field of `cls` as a parameter of the node and return what was set.
 
@@ -86,7 +110,8 @@ def declare_settings(
         if name not in known and not name.startswith(_FRAMEWORK_PREFIXES):
             raise ConfigError(
                 f'{node.get_name()}: unknown parameter {name!r}; known are '
-                f'{", ".join(sorted(known))}')
+                f'{", ".join(sorted(known))}'
+            )
     for item in fields(cls):
         _declare(node, item)
     settings = read_settings(node, cls)
@@ -101,7 +126,7 @@ def read_settings(node: Node, cls: type[SettingsT]) -> SettingsT:
 
 
 def changed_settings(
-    settings: SettingsT, changes: dict[str, Any], check: Callable[[SettingsT], None],
+    settings: SettingsT, changes: dict[str, Any], check: Callable[[SettingsT], None]
 ) -> SettingsT:
     """Return the settings with some values changed.
 
@@ -124,8 +149,7 @@ def _build(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f'{item.name}: {value} is not a finite number')
         if rule.choices and value not in rule.choices:
-            raise ConfigError(
-                f'{item.name}: {value!r} is not one of {", ".join(rule.choices)}')
+            raise ConfigError(f'{item.name}: {value!r} is not one of {", ".join(rule.choices)}')
         if isinstance(_default(item), tuple):
             values[item.name] = tuple(value)
     return cls(**values)
@@ -147,24 +171,31 @@ def _declare(node: Node, item: Any) -> None:
     if rule.choices:
         descriptor.additional_constraints = 'one of ' + ', '.join(rule.choices)
     if rule.minimum is not None and isinstance(default, float):
-        descriptor.floating_point_range = [FloatingPointRange(
-            from_value=float(rule.minimum), to_value=float(rule.maximum))]
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(rule.minimum), to_value=float(rule.maximum))
+        ]
     elif rule.minimum is not None:
-        descriptor.integer_range = [IntegerRange(
-            from_value=int(rule.minimum), to_value=int(rule.maximum))]
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(rule.minimum), to_value=int(rule.maximum))
+        ]
     overrides = _overrides(node)
     override = overrides.get(item.name)
-    if override is not None and isinstance(default, float) and isinstance(override.value, int) \
-            and not isinstance(override.value, bool):
+    if (
+        override is not None
+        and isinstance(default, float)
+        and isinstance(override.value, int)
+        and not isinstance(override.value, bool)
+    ):
         # YAML writes 1 where a person means 1.0.
         overrides[item.name] = type(override)(item.name, value=float(override.value))
     try:
         node.declare_parameter(
-            item.name, list(default) if isinstance(default, tuple) else default, descriptor)
+            item.name, list(default) if isinstance(default, tuple) else default, descriptor
+        )
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         given = None if override is None else override.value
         bounds = '' if rule.minimum is None else f' within {rule.minimum}..{rule.maximum}'
         kind = 'list of texts' if isinstance(default, tuple) else type(default).__name__
         raise ConfigError(
-            f'{node.get_name()}: parameter {item.name} is {given!r}; it takes a {kind}'
-            f'{bounds}') from error
+            f'{node.get_name()}: parameter {item.name} is {given!r}; it takes a {kind}{bounds}'
+        ) from error

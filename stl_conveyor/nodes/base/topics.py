@@ -3,8 +3,10 @@
 """The topics of a cell: their types and QoS, who publishes and who listens. Needs no ROS.
 
 The nodes take type and QoS from here, the security policies are generated from here
-(``stl_conveyor.deploy.security``), and tests compare the running graph and the tables in docs/ with it.
+(``stl_conveyor.deploy.security``), and tests compare the running graph and the tables in docs/
+with it.
 """
+
 from __future__ import annotations
 
 import enum
@@ -77,17 +79,19 @@ SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
 DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
 EDGE = ('edge_classifier',)
 EVERY_NODE = DEVICE + EDGE + SIMULATION
-GATEWAYS = ('device_gateway', 'edge_gateway')    # in place of link_emulator, on a slow network
-GAZEBO = ('feeder', 'gazebo_io')    # in place of cell_simulator; they need Gazebo's bridge
-TOOLS = ('item_collector',)     # part of a command that looks on for a while; no life cycle
+GATEWAYS = ('device_gateway', 'edge_gateway')  # in place of link_emulator, on a slow network
+GAZEBO = ('feeder', 'gazebo_io')  # in place of cell_simulator; they need Gazebo's bridge
+TOOLS = ('item_collector',)  # part of a command that looks on for a while; no life cycle
 
 #: The package that each node lies in, below stl_conveyor.nodes.
-ROOMS: Mapping[str, str] = MappingProxyType({
-    **dict.fromkeys((*DEVICE, *TOOLS), 'device'),
-    **dict.fromkeys(EDGE, 'edge'),
-    **dict.fromkeys(('link_emulator', *GATEWAYS), 'link'),
-    **dict.fromkeys(('cell_simulator', 'cell_monitor', *GAZEBO), 'simulation'),
-})
+ROOMS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((*DEVICE, *TOOLS), 'device'),
+        **dict.fromkeys(EDGE, 'edge'),
+        **dict.fromkeys(('link_emulator', *GATEWAYS), 'link'),
+        **dict.fromkeys(('cell_simulator', 'cell_monitor', *GAZEBO), 'simulation'),
+    }
+)
 
 
 def node_module(name: str) -> str:
@@ -96,85 +100,251 @@ def node_module(name: str) -> str:
 
 
 TOPICS = (
-    Topic('camera/image_raw', 'sensor_msgs/Image', Profile.SENSOR,
-          ('cell_simulator',), ('camera',), outside='camera driver'),
-    Topic('break_beam', 'std_msgs/Header', Profile.RESULT, ('gazebo_io',), ('camera',),
-          outside='beam driver, with `trigger: beam`'),
-    Topic('capture', 'stl_conveyor/ItemCapture', Profile.CAPTURE,
-          ('camera',), ('local_classifier', 'encoder', 'actuator', 'cell_monitor', 'feeder',
-                        'item_collector'),
-          particular=MappingProxyType(dict.fromkeys(
-              ('camera', 'actuator', 'feeder', 'item_collector'), Profile.EVERY_CAPTURE))),
-    Topic('classification', 'stl_conveyor/Classification', Profile.RESULT,
-          ('local_classifier',), ('offload_policy', 'actuator', 'cell_monitor')),
-    Topic('offload_decision', 'stl_conveyor/OffloadDecision', Profile.RESULT,
-          ('offload_policy',), ('encoder', 'actuator', 'cell_monitor')),
-    Topic('features_tx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
-          ('encoder',), ('link_emulator', 'device_gateway')),
-    Topic('features_rx', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
-          ('link_emulator', 'edge_gateway'), ('edge_classifier',)),
-    Topic('feedback_tx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
-          ('edge_classifier',), ('link_emulator', 'edge_gateway')),
-    Topic('feedback_rx', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
-          ('link_emulator', 'device_gateway'), ('encoder', 'offload_policy')),
-    Topic('edge_classification_tx', 'stl_conveyor/Classification', Profile.RESULT,
-          ('edge_classifier',), ('link_emulator', 'edge_gateway')),
-    Topic('edge_classification', 'stl_conveyor/Classification', Profile.RESULT,
-          ('link_emulator', 'device_gateway'), ('actuator', 'cell_monitor')),
-    Topic('link/features', 'stl_conveyor/ProgressiveFeature', Profile.FEATURE,
-          ('device_gateway',), ('edge_gateway',)),
-    Topic('link/feedback', 'stl_conveyor/FeatureFeedback', Profile.FEATURE,
-          ('edge_gateway',), ('device_gateway',)),
-    Topic('link/edge_classification', 'stl_conveyor/Classification', Profile.RESULT,
-          ('edge_gateway',), ('device_gateway',)),
-    Topic('transfer', 'stl_conveyor/FeatureFeedback', Profile.RESULT,
-          ('encoder',), ('offload_policy', 'cell_monitor')),
-    Topic('token_bucket', 'stl_conveyor/TokenBucketState', Profile.STATE,
-          ('offload_policy',), ('cell_monitor',), outside='anyone'),
-    Topic('sort_outcome', 'stl_conveyor/SortOutcome', Profile.RESULT,
-          ('actuator',), ('cell_simulator', 'gazebo_io', 'cell_monitor'),
-          outside='diverter driver'),
-    Topic('actuation', 'stl_conveyor/Actuation', Profile.RESULT,
-          ('actuator', 'cell_simulator', 'gazebo_io'), ('actuator',), outside='diverter driver',
-          optional=('actuator',)),
-    Topic('belt_state', 'stl_conveyor/BeltState', Profile.RESULT, ('camera',), ('actuator',),
-          optional=('camera', 'actuator')),
-    Topic('diverter_controller/commands', 'std_msgs/Float64MultiArray', Profile.RESULT,
-          ('actuator',), (), outside='ros2_control', optional=('actuator',)),
-    Topic('diverter_controller/joint_trajectory', 'trajectory_msgs/JointTrajectory',
-          Profile.RESULT, ('actuator',), (), outside='ros2_control', optional=('actuator',)),
-    Topic('joint_states', 'sensor_msgs/JointState', Profile.SENSOR, (),
-          ('actuator', 'gazebo_io'), outside='ros2_control, Gazebo', optional=('actuator',),
-          particular=MappingProxyType({'gazebo_io': Profile.POSES})),
-    Topic('cmd_pos', 'std_msgs/Float64', Profile.RESULT, ('gazebo_io',), (),
-          outside='Gazebo, in the namespace of each pusher', of_parts=True),
-    Topic('break_beam/scan', 'sensor_msgs/LaserScan', Profile.POSES, (), ('gazebo_io',),
-          outside='Gazebo'),
-    Topic('belt/cmd_vel', 'std_msgs/Float64', Profile.RESULT, ('feeder',), (),
-          outside='Gazebo'),
-    Topic('item_poses', 'geometry_msgs/TransformStamped', Profile.POSES, (), ('feeder',),
-          outside='Gazebo'),
-    Topic('item_truth', 'stl_conveyor/ItemTruth', Profile.RESULT,
-          ('cell_simulator', 'feeder'), ('cell_monitor',)),
-    Topic('outcome_markers', 'visualization_msgs/MarkerArray', Profile.STATE, ('cell_monitor',),
-          (), outside='RViz'),
-    Topic('/clock', 'rosgraph_msgs/Clock', Profile.SENSOR,
-          ('cell_simulator',), (), outside='every node, with `use_sim_time`'),
-    Topic('/diagnostics', 'diagnostic_msgs/DiagnosticArray', Profile.DIAGNOSTICS,
-          EVERY_NODE + GATEWAYS + GAZEBO, ('cell_monitor',)),
+    Topic(
+        'camera/image_raw',
+        'sensor_msgs/Image',
+        Profile.SENSOR,
+        ('cell_simulator',),
+        ('camera',),
+        outside='camera driver',
+    ),
+    Topic(
+        'break_beam',
+        'std_msgs/Header',
+        Profile.RESULT,
+        ('gazebo_io',),
+        ('camera',),
+        outside='beam driver, with `trigger: beam`',
+    ),
+    Topic(
+        'capture',
+        'stl_conveyor/ItemCapture',
+        Profile.CAPTURE,
+        ('camera',),
+        ('local_classifier', 'encoder', 'actuator', 'cell_monitor', 'feeder', 'item_collector'),
+        particular=MappingProxyType(
+            dict.fromkeys(
+                ('camera', 'actuator', 'feeder', 'item_collector'), Profile.EVERY_CAPTURE
+            )
+        ),
+    ),
+    Topic(
+        'classification',
+        'stl_conveyor/Classification',
+        Profile.RESULT,
+        ('local_classifier',),
+        ('offload_policy', 'actuator', 'cell_monitor'),
+    ),
+    Topic(
+        'offload_decision',
+        'stl_conveyor/OffloadDecision',
+        Profile.RESULT,
+        ('offload_policy',),
+        ('encoder', 'actuator', 'cell_monitor'),
+    ),
+    Topic(
+        'features_tx',
+        'stl_conveyor/ProgressiveFeature',
+        Profile.FEATURE,
+        ('encoder',),
+        ('link_emulator', 'device_gateway'),
+    ),
+    Topic(
+        'features_rx',
+        'stl_conveyor/ProgressiveFeature',
+        Profile.FEATURE,
+        ('link_emulator', 'edge_gateway'),
+        ('edge_classifier',),
+    ),
+    Topic(
+        'feedback_tx',
+        'stl_conveyor/FeatureFeedback',
+        Profile.FEATURE,
+        ('edge_classifier',),
+        ('link_emulator', 'edge_gateway'),
+    ),
+    Topic(
+        'feedback_rx',
+        'stl_conveyor/FeatureFeedback',
+        Profile.FEATURE,
+        ('link_emulator', 'device_gateway'),
+        ('encoder', 'offload_policy'),
+    ),
+    Topic(
+        'edge_classification_tx',
+        'stl_conveyor/Classification',
+        Profile.RESULT,
+        ('edge_classifier',),
+        ('link_emulator', 'edge_gateway'),
+    ),
+    Topic(
+        'edge_classification',
+        'stl_conveyor/Classification',
+        Profile.RESULT,
+        ('link_emulator', 'device_gateway'),
+        ('actuator', 'cell_monitor'),
+    ),
+    Topic(
+        'link/features',
+        'stl_conveyor/ProgressiveFeature',
+        Profile.FEATURE,
+        ('device_gateway',),
+        ('edge_gateway',),
+    ),
+    Topic(
+        'link/feedback',
+        'stl_conveyor/FeatureFeedback',
+        Profile.FEATURE,
+        ('edge_gateway',),
+        ('device_gateway',),
+    ),
+    Topic(
+        'link/edge_classification',
+        'stl_conveyor/Classification',
+        Profile.RESULT,
+        ('edge_gateway',),
+        ('device_gateway',),
+    ),
+    Topic(
+        'transfer',
+        'stl_conveyor/FeatureFeedback',
+        Profile.RESULT,
+        ('encoder',),
+        ('offload_policy', 'cell_monitor'),
+    ),
+    Topic(
+        'token_bucket',
+        'stl_conveyor/TokenBucketState',
+        Profile.STATE,
+        ('offload_policy',),
+        ('cell_monitor',),
+        outside='anyone',
+    ),
+    Topic(
+        'sort_outcome',
+        'stl_conveyor/SortOutcome',
+        Profile.RESULT,
+        ('actuator',),
+        ('cell_simulator', 'gazebo_io', 'cell_monitor'),
+        outside='diverter driver',
+    ),
+    Topic(
+        'actuation',
+        'stl_conveyor/Actuation',
+        Profile.RESULT,
+        ('actuator', 'cell_simulator', 'gazebo_io'),
+        ('actuator',),
+        outside='diverter driver',
+        optional=('actuator',),
+    ),
+    Topic(
+        'belt_state',
+        'stl_conveyor/BeltState',
+        Profile.RESULT,
+        ('camera',),
+        ('actuator',),
+        optional=('camera', 'actuator'),
+    ),
+    Topic(
+        'diverter_controller/commands',
+        'std_msgs/Float64MultiArray',
+        Profile.RESULT,
+        ('actuator',),
+        (),
+        outside='ros2_control',
+        optional=('actuator',),
+    ),
+    Topic(
+        'diverter_controller/joint_trajectory',
+        'trajectory_msgs/JointTrajectory',
+        Profile.RESULT,
+        ('actuator',),
+        (),
+        outside='ros2_control',
+        optional=('actuator',),
+    ),
+    Topic(
+        'joint_states',
+        'sensor_msgs/JointState',
+        Profile.SENSOR,
+        (),
+        ('actuator', 'gazebo_io'),
+        outside='ros2_control, Gazebo',
+        optional=('actuator',),
+        particular=MappingProxyType({'gazebo_io': Profile.POSES}),
+    ),
+    Topic(
+        'cmd_pos',
+        'std_msgs/Float64',
+        Profile.RESULT,
+        ('gazebo_io',),
+        (),
+        outside='Gazebo, in the namespace of each pusher',
+        of_parts=True,
+    ),
+    Topic(
+        'break_beam/scan',
+        'sensor_msgs/LaserScan',
+        Profile.POSES,
+        (),
+        ('gazebo_io',),
+        outside='Gazebo',
+    ),
+    Topic('belt/cmd_vel', 'std_msgs/Float64', Profile.RESULT, ('feeder',), (), outside='Gazebo'),
+    Topic(
+        'item_poses',
+        'geometry_msgs/TransformStamped',
+        Profile.POSES,
+        (),
+        ('feeder',),
+        outside='Gazebo',
+    ),
+    Topic(
+        'item_truth',
+        'stl_conveyor/ItemTruth',
+        Profile.RESULT,
+        ('cell_simulator', 'feeder'),
+        ('cell_monitor',),
+    ),
+    Topic(
+        'outcome_markers',
+        'visualization_msgs/MarkerArray',
+        Profile.STATE,
+        ('cell_monitor',),
+        (),
+        outside='RViz',
+    ),
+    Topic(
+        '/clock',
+        'rosgraph_msgs/Clock',
+        Profile.SENSOR,
+        ('cell_simulator',),
+        (),
+        outside='every node, with `use_sim_time`',
+    ),
+    Topic(
+        '/diagnostics',
+        'diagnostic_msgs/DiagnosticArray',
+        Profile.DIAGNOSTICS,
+        EVERY_NODE + GATEWAYS + GAZEBO,
+        ('cell_monitor',),
+    ),
 )
 
 # Services of others that nodes of ours call: name → nodes.
-CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    'spawn_entity': ('feeder',), 'delete_entity': ('feeder',)})
+CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {'spawn_entity': ('feeder',), 'delete_entity': ('feeder',)}
+)
 
 # Where no emulator stands between the two sides, the device uses the names of the edge, which may
 # serve several cells and keeps its own.
-DEVICE_REMAPPINGS = MappingProxyType({
-    'features_tx': 'features_rx',
-    'feedback_rx': 'feedback_tx',
-    'edge_classification': 'edge_classification_tx',
-})
+DEVICE_REMAPPINGS = MappingProxyType(
+    {
+        'features_tx': 'features_rx',
+        'feedback_rx': 'feedback_tx',
+        'edge_classification': 'edge_classification_tx',
+    }
+)
 
 
 def publisher_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
@@ -186,7 +356,9 @@ def publisher_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topi
     for entry in table:
         if entry.name == topic and node in entry.publishers:
             return entry
-    raise LookupError(f'{node} publishes no {topic}: declare it in stl_conveyor/nodes/base/topics.py')
+    raise LookupError(
+        f'{node} publishes no {topic}: declare it in stl_conveyor/nodes/base/topics.py'
+    )
 
 
 def subscriber_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
@@ -199,4 +371,5 @@ def subscriber_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Top
         if entry.name == topic and node in entry.subscribers:
             return entry
     raise LookupError(
-        f'{node} does not listen to {topic}: declare it in stl_conveyor/nodes/base/topics.py')
+        f'{node} does not listen to {topic}: declare it in stl_conveyor/nodes/base/topics.py'
+    )

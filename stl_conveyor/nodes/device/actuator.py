@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Command the diverter for every item in time, with the best answer that came."""
+
 from __future__ import annotations
 
 import sys
@@ -46,7 +47,9 @@ REASONS = {
 }
 # The parameters of each output that name something for every lane.
 OUTPUTS = {
-    'topic': (), 'gpio': ('gpio_pins', 'gpio_feedback_pins'), 'ros2_control': ('joints',),
+    'topic': (),
+    'gpio': ('gpio_pins', 'gpio_feedback_pins'),
+    'ros2_control': ('joints',),
     'modbus': ('modbus_addresses', 'modbus_feedback'),
 }
 
@@ -56,82 +59,130 @@ class ActuatorSettings(NodeSettings):
     """Parameters of the actuator."""
 
     cell_file: str = parameter(
-        '', 'Cell description (YAML). Empty: the one that the package ships.')
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
     niceness: int = parameter(
-        -10, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
+        -10,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
         'not wait for models. What the system does not permit is reported and otherwise left '
-        'out.', minimum=-20, maximum=19)
+        'out.',
+        minimum=-20,
+        maximum=19,
+    )
     guard: float = parameter(
-        0.04, 'Seconds before the deadline at which the diverter is commanded.',
-        minimum=0.0, maximum=1.0)
+        0.04,
+        'Seconds before the deadline at which the diverter is commanded.',
+        minimum=0.0,
+        maximum=1.0,
+    )
     output: str = parameter(
-        'topic', 'Who commands the diverters: topic leaves it to a driver that listens to '
+        'topic',
+        'Who commands the diverters: topic leaves it to a driver that listens to '
         'sort_outcome and answers on actuation; with the others this node does so itself, at '
-        "each diverter's time.", choices=tuple(OUTPUTS))
+        "each diverter's time.",
+        choices=tuple(OUTPUTS),
+    )
     confirm_timeout: float = parameter(
-        0.5, 'Seconds after its time within which a diverter must confirm that it moved, else it '
-        'is reported; 0 = no confirmation is awaited.', minimum=0.0, maximum=10.0)
+        0.5,
+        'Seconds after its time within which a diverter must confirm that it moved, else it '
+        'is reported; 0 = no confirmation is awaited.',
+        minimum=0.0,
+        maximum=10.0,
+    )
     stroke_time: float = parameter(
-        0.2, 'Seconds for which a diverter is held out; not with Modbus registers, where the PLC '
-        'knows.', minimum=0.01, maximum=10.0)
+        0.2,
+        'Seconds for which a diverter is held out; not with Modbus registers, where the PLC '
+        'knows.',
+        minimum=0.01,
+        maximum=10.0,
+    )
     belt_speed_tolerance: float = parameter(
-        0.25, 'How much slower than in the cell description the belt may run, as a fraction, '
-        'before a deadline counts as absurd.', minimum=0.0, maximum=0.9)
+        0.25,
+        'How much slower than in the cell description the belt may run, as a fraction, '
+        'before a deadline counts as absurd.',
+        minimum=0.0,
+        maximum=0.9,
+    )
     gpio_pins: tuple[int, ...] = parameter(
-        (17, 27, 22), "Output of each lane's diverter, in the order of the cell description (BCM "
-        'numbers), with output gpio.')
+        (17, 27, 22),
+        "Output of each lane's diverter, in the order of the cell description (BCM "
+        'numbers), with output gpio.',
+    )
     gpio_feedback_pins: tuple[int, ...] = parameter(
-        (5, 6, 13), "Input of each lane's end switch, active while the diverter is out; -1: "
-        'there is none, and only the output is read back.')
+        (5, 6, 13),
+        "Input of each lane's end switch, active while the diverter is out; -1: "
+        'there is none, and only the output is read back.',
+    )
     gpio_active_high: bool = parameter(
-        True, 'Whether the high level of an output moves the diverter out.')
+        True, 'Whether the high level of an output moves the diverter out.'
+    )
     gpio_feedback_pull_up: bool = parameter(
-        True, 'Whether an end switch connects its input to ground (with a pull-up), else to 3.3 '
-        'V.')
+        True, 'Whether an end switch connects its input to ground (with a pull-up), else to 3.3 V.'
+    )
     gpio_bounce_time: float = parameter(
-        0.005, 'Seconds for which an end switch may bounce.', minimum=0.0, maximum=0.1)
-    modbus_host: str = parameter(
-        '192.168.0.10', 'Address of the PLC, with output modbus.')
+        0.005, 'Seconds for which an end switch may bounce.', minimum=0.0, maximum=0.1
+    )
+    modbus_host: str = parameter('192.168.0.10', 'Address of the PLC, with output modbus.')
     modbus_port: int = parameter(502, 'TCP port of the PLC.', minimum=1, maximum=65535)
     modbus_unit: int = parameter(1, 'Unit (device) number of the PLC.', minimum=0, maximum=255)
     modbus_kind: str = parameter(
-        'coil', 'coil: a coil per lane is set and cleared. register: the number of the stroke is '
+        'coil',
+        'coil: a coil per lane is set and cleared. register: the number of the stroke is '
         'written to a holding register per lane, and the PLC makes the stroke.',
-        choices=('coil', 'register'))
+        choices=('coil', 'register'),
+    )
     modbus_addresses: tuple[int, ...] = parameter(
-        (0, 1, 2), 'Coil or register of each lane, counted from 0.')
+        (0, 1, 2), 'Coil or register of each lane, counted from 0.'
+    )
     modbus_feedback: tuple[int, ...] = parameter(
-        (0, 1, 2), 'Where each lane confirms: with coils the discrete input of the end switch '
+        (0, 1, 2),
+        'Where each lane confirms: with coils the discrete input of the end switch '
         '(-1: read the coil back); with registers the holding register to which the PLC copies '
-        'the number.')
+        'the number.',
+    )
     modbus_timeout: float = parameter(
-        0.2, 'Seconds for which a request to the PLC may take.', minimum=0.01, maximum=10.0)
+        0.2, 'Seconds for which a request to the PLC may take.', minimum=0.01, maximum=10.0
+    )
     controller_kind: str = parameter(
-        'forward', 'What the ros2_control controller is: a forward command controller (positions '
+        'forward',
+        'What the ros2_control controller is: a forward command controller (positions '
         'on diverter_controller/commands) or a joint trajectory controller, with output '
-        'ros2_control.', choices=('forward', 'trajectory'))
+        'ros2_control.',
+        choices=('forward', 'trajectory'),
+    )
     joints: tuple[str, ...] = parameter(
         ('diverter_a', 'diverter_b', 'diverter_c'),
-        "Joint of each lane's diverter, in the order of the controller.")
+        "Joint of each lane's diverter, in the order of the controller.",
+    )
     joint_extended: float = parameter(
-        0.15, 'Position (m or rad) of a joint that is out.', minimum=-10.0, maximum=10.0)
+        0.15, 'Position (m or rad) of a joint that is out.', minimum=-10.0, maximum=10.0
+    )
     joint_retracted: float = parameter(
-        0.0, 'Position (m or rad) of a joint that is back.', minimum=-10.0, maximum=10.0)
+        0.0, 'Position (m or rad) of a joint that is back.', minimum=-10.0, maximum=10.0
+    )
     joint_tolerance: float = parameter(
-        0.01, 'How near to joint_extended (m or rad) a joint counts as out.',
-        minimum=0.0001, maximum=1.0)
+        0.01,
+        'How near to joint_extended (m or rad) a joint counts as out.',
+        minimum=0.0001,
+        maximum=1.0,
+    )
     joint_travel_time: float = parameter(
-        0.1, 'Seconds that a trajectory gives a joint for its way.', minimum=0.001, maximum=10.0)
+        0.1, 'Seconds that a trajectory gives a joint for its way.', minimum=0.001, maximum=10.0
+    )
     max_open_items: int = parameter(
-        256, 'Most items that wait for their time; beyond, the one with the most time is '
-        'decided at once.', minimum=1, maximum=100_000)
+        256,
+        'Most items that wait for their time; beyond, the one with the most time is '
+        'decided at once.',
+        minimum=1,
+        maximum=100_000,
+    )
 
 
 @dataclass
 class _Capture:
     header: Header
     deadline: Time
-    stamp_ns: int   # of the capture, on the schedule's clock
+    stamp_ns: int  # of the capture, on the schedule's clock
 
 
 class Actuator(ConveyorNode):
@@ -146,13 +197,15 @@ class Actuator(ConveyorNode):
         if settings.guard * 1e9 >= cell.decision_time_ns:
             raise ConfigError(
                 f'guard: {settings.guard} s is not less than the {cell.decision_time_ns / 1e9} s '
-                'between camera and diverter')
+                'between camera and diverter'
+            )
         for name in OUTPUTS[settings.output]:
             values = getattr(settings, name)
             if len(values) != len(cell.lanes):
                 raise ConfigError(
                     f'{name}: {list(values)} must name one for each of the {len(cell.lanes)} '
-                    f'lanes {", ".join(lane.name for lane in cell.lanes)}')
+                    f'lanes {", ".join(lane.name for lane in cell.lanes)}'
+                )
         if settings.output == 'gpio':
             check_pins(settings)
         if settings.output == 'modbus':
@@ -163,12 +216,14 @@ class Actuator(ConveyorNode):
     def configure(self) -> None:
         """Read the cell and start an empty ledger."""
         self.cell = CellDescription.load(
-            configured_path(self.settings.cell_file, 'config/cell.yaml'))
+            configured_path(self.settings.cell_file, 'config/cell.yaml')
+        )
         self.ledger = ItemLedger(
             guard_ns=round(self.settings.guard * 1e9),
-            longest_ns=longest_decision_ns(
-                self.cell, self.settings.belt_speed_tolerance) + CLOCK_TOLERANCE_NS,
-            max_open=self.settings.max_open_items)
+            longest_ns=longest_decision_ns(self.cell, self.settings.belt_speed_tolerance)
+            + CLOCK_TOLERANCE_NS,
+            max_open=self.settings.max_open_items,
+        )
         self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
         self._reasons: RecentItems[int] = RecentItems(512)
 
@@ -181,8 +236,10 @@ class Actuator(ConveyorNode):
         self._timer.cancel()
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(
-                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
-            post_callback=self.guarded(self._on_clock_set_back))
+                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+            ),
+            post_callback=self.guarded(self._on_clock_set_back),
+        )
         self.listen('capture', self._on_capture)
         self.listen('classification', self._on_local)
         self.listen('edge_classification', self._on_edge)
@@ -209,12 +266,15 @@ class Actuator(ConveyorNode):
             self.warn(admission.value, f'item {key.item_id} is known already')
             return
         self.tick('captures')
-        self._captures.put(key, _Capture(
-            message.header, message.deadline, now_ns - (ros_ns - key.stamp_ns)))
+        self._captures.put(
+            key, _Capture(message.header, message.deadline, now_ns - (ros_ns - key.stamp_ns))
+        )
         if admission is Admission.ACT_AT_ONCE:
             left = (to_ns(message.deadline) - ros_ns) / 1e9
-            self.warn('absurd_deadline' if left > self.settings.guard else 'late_capture',
-                      f'item {key.item_id}: deadline is {left:.3f} s away')
+            self.warn(
+                'absurd_deadline' if left > self.settings.guard else 'late_capture',
+                f'item {key.item_id}: deadline is {left:.3f} s away',
+            )
         self._act()
 
     def _on_local(self, message: Classification) -> None:
@@ -226,16 +286,25 @@ class Actuator(ConveyorNode):
     def _on_answer(self, message: Classification, source: AnswerSource) -> None:
         key = item_key(message)
         if message.source != source:
-            self.warn('wrong_source', f'item {key.item_id}: source {message.source} on the topic '
-                      f'of {source.name.lower()} answers')
+            self.warn(
+                'wrong_source',
+                f'item {key.item_id}: source {message.source} on the topic '
+                f'of {source.name.lower()} answers',
+            )
             return
         if self.cell.lane_of(message.class_id) == self.cell.reject_lane:
-            self.warn('unknown_class', f'item {key.item_id}: no lane sorts '
-                      f'{message.class_id[:40]!r}; compare cell_file and models_dir')
+            self.warn(
+                'unknown_class',
+                f'item {key.item_id}: no lane sorts '
+                f'{message.class_id[:40]!r}; compare cell_file and models_dir',
+            )
             return
         now_ns = self.schedule_clock.now_ns()
-        verdict = self.ledger.answer(key, Answer(
-            source, message.class_id, message.score, now_ns, message.bytes_used), now_ns)
+        verdict = self.ledger.answer(
+            key,
+            Answer(source, message.class_id, message.score, now_ns, message.bytes_used),
+            now_ns,
+        )
         if verdict in (Verdict.BAD, Verdict.STALE):
             self.warn(verdict.value, f'item {key.item_id} from {source.name.lower()}')
         else:
@@ -247,8 +316,7 @@ class Actuator(ConveyorNode):
     def _on_clock_set_back(self, jump: object) -> None:
         # The deadlines of what is open lie in a time that will come twice.
         self.warn('clock_set_back', 'ROS time jumped back; open items are acted on now')
-        self._publish(
-            self.ledger.decide_all(self.schedule_clock.now_ns()), 'clock set back')
+        self._publish(self.ledger.decide_all(self.schedule_clock.now_ns()), 'clock set back')
 
     def _act(self) -> None:
         self._timer.cancel()
@@ -260,7 +328,7 @@ class Actuator(ConveyorNode):
 
     def _publish(self, decisions: tuple[Decision, ...], why: str) -> None:
         for decision in decisions:
-            self.guarded(self._command)(decision, why)   # one that fails takes no other with it
+            self.guarded(self._command)(decision, why)  # one that fails takes no other with it
 
     def _make_output(self) -> ActuatorOutput:
         settings = self.settings
@@ -269,12 +337,20 @@ class Actuator(ConveyorNode):
         to_edge = self.cell.diverter.paddle_width / 2 / self.cell.belt.speed
         schedule: StrokeSchedule[Push] = StrokeSchedule(
             hold_ns=round(settings.stroke_time * 1e9),
-            confirm_ns=round(settings.confirm_timeout * 1e9), max_late_ns=round(to_edge * 1e9))
+            confirm_ns=round(settings.confirm_timeout * 1e9),
+            max_late_ns=round(to_edge * 1e9),
+        )
         output = StrokeOutput(
-            self, schedule, lambda events: make_diverters(self, events, self.cell, to_edge))
-        self.listen('belt_state', lambda message: output.belt_reported(
-            self.schedule_clock.from_ros_ns(to_ns(message.header.stamp)), message.position,
-            message.speed))
+            self, schedule, lambda events: make_diverters(self, events, self.cell, to_edge)
+        )
+        self.listen(
+            'belt_state',
+            lambda message: output.belt_reported(
+                self.schedule_clock.from_ros_ns(to_ns(message.header.stamp)),
+                message.position,
+                message.speed,
+            ),
+        )
         return output
 
     def _command(self, decision: Decision, why: str) -> None:
@@ -292,16 +368,26 @@ class Actuator(ConveyorNode):
             return
         budget_ns = to_ns(capture.deadline) - decision.key.stamp_ns
         if decision.absurd and not 0 <= budget_ns <= longest_decision_ns(
-                self.cell, self.settings.belt_speed_tolerance):
-            self.warn('no_stroke', f'item {outcome.item_id}: its deadline does not tell when it '
-                      'reaches a diverter')
+            self.cell, self.settings.belt_speed_tolerance
+        ):
+            self.warn(
+                'no_stroke',
+                f'item {outcome.item_id}: its deadline does not tell when it reaches a diverter',
+            )
             return
-        self._output.push(Push(
-            decision.key, capture.header, outcome.lane,
-            stroke_time_ns(
-                capture.stamp_ns, capture.stamp_ns + budget_ns, self.cell, outcome.lane),
-            capture.stamp_ns, self.cell.lane(outcome.lane).diverter_x - self.cell.camera.x,
-            round(self.cell.diverter.lead_time * 1e9)))
+        self._output.push(
+            Push(
+                decision.key,
+                capture.header,
+                outcome.lane,
+                stroke_time_ns(
+                    capture.stamp_ns, capture.stamp_ns + budget_ns, self.cell, outcome.lane
+                ),
+                capture.stamp_ns,
+                self.cell.lane(outcome.lane).diverter_x - self.cell.camera.x,
+                round(self.cell.diverter.lead_time * 1e9),
+            )
+        )
 
     def _outcome(self, decision: Decision, capture: _Capture, why: str) -> SortOutcome:
         answer = decision.answer
@@ -311,15 +397,21 @@ class Actuator(ConveyorNode):
             return -1.0 if given is None else (given.received_ns - capture.stamp_ns) / 1e9
 
         return SortOutcome(
-            header=capture.header, item_id=decision.key.item_id, deadline=capture.deadline,
+            header=capture.header,
+            item_id=decision.key.item_id,
+            deadline=capture.deadline,
             stamp=to_stamp(to_ns(capture.deadline) - slack_ns),
             lane=self.cell.reject_lane if answer is None else self.cell.lane_of(answer.class_id),
             class_id='' if answer is None else answer.class_id,
             score=0.0 if answer is None else answer.score,
             source=SortOutcome.SOURCE_NONE if answer is None else int(answer.source),
-            slack=slack_ns / 1e9, missed=slack_ns < 0, reason=self._reason(decision, why),
-            local_delay=delay(decision.local), edge_delay=delay(decision.edge),
-            edge_bytes=0 if decision.edge is None else decision.edge.bytes_used)
+            slack=slack_ns / 1e9,
+            missed=slack_ns < 0,
+            reason=self._reason(decision, why),
+            local_delay=delay(decision.local),
+            edge_delay=delay(decision.edge),
+            edge_bytes=0 if decision.edge is None else decision.edge.bytes_used,
+        )
 
     def _reason(self, decision: Decision, why: str) -> str:
         policy_reason = self._reasons.get(decision.key)
@@ -363,21 +455,22 @@ def check_addresses(settings: ActuatorSettings) -> None:
     Raises:
         ConfigError: Naming the parameter.
     """
-    least = {'modbus_addresses': 0, 'modbus_feedback': 0 if settings.modbus_kind == 'register'
-             else -1}
+    least = {
+        'modbus_addresses': 0,
+        'modbus_feedback': 0 if settings.modbus_kind == 'register' else -1,
+    }
     for name in OUTPUTS['modbus']:
         values = getattr(settings, name)
         for address in values:
             if not least[name] <= address <= 65535:
-                raise ConfigError(
-                    f'{name}: {address} is not within {least[name]}..65535')
+                raise ConfigError(f'{name}: {address} is not within {least[name]}..65535')
         real = [address for address in values if address >= 0]
         if len(set(real)) < len(real):
             raise ConfigError(f'{name}: {list(values)} has an address twice')
 
 
 def make_diverters(
-    node: ConveyorNode, events: DiverterEvents, cell: CellDescription, useful_time: float,
+    node: ConveyorNode, events: DiverterEvents, cell: CellDescription, useful_time: float
 ) -> Diverters:
     """Open what the parameters of the actuator name.
 
@@ -391,13 +484,25 @@ def make_diverters(
     lanes = [lane.name for lane in cell.lanes]
     if settings.output != 'ros2_control':
         return open_diverters(
-            settings.output, vars(settings), lanes, events,
-            confirm_time=settings.confirm_timeout, useful_time=useful_time)
+            settings.output,
+            vars(settings),
+            lanes,
+            events,
+            confirm_time=settings.confirm_timeout,
+            useful_time=useful_time,
+        )
     return ControllerDiverters(
-        node, events, ControllerJoints(
-            dict(zip(lanes, settings.joints)), settings.joint_extended,
-            settings.joint_retracted, settings.joint_tolerance, settings.joint_travel_time),
-        trajectory=settings.controller_kind == 'trajectory')
+        node,
+        events,
+        ControllerJoints(
+            dict(zip(lanes, settings.joints)),
+            settings.joint_extended,
+            settings.joint_retracted,
+            settings.joint_tolerance,
+            settings.joint_travel_time,
+        ),
+        trajectory=settings.controller_kind == 'trajectory',
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """How the actuator's decisions reach the diverters, and how it learns that they moved."""
+
 from __future__ import annotations
 
 import time
@@ -23,7 +24,7 @@ from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.inbox import Inbox
 from stl_conveyor.nodes.base.items import item_key
 
-FINISH_S = 3.0      # from the camera to the last diverter takes less
+FINISH_S = 3.0  # from the camera to the last diverter takes less
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,17 @@ class TopicOutput:
         _, lane = self._awaited.pop(item_key(message), (0, message.lane))
         if message.status == Actuation.STATUS_CONFIRMED:
             self._health.confirmed(
-                lane, round(message.lateness * 1e9) if message.lateness >= 0 else None,
-                round(message.delay * 1e9) if message.delay >= 0 else None)
+                lane,
+                round(message.lateness * 1e9) if message.lateness >= 0 else None,
+                round(message.delay * 1e9) if message.delay >= 0 else None,
+            )
         else:
             silent = message.status == Actuation.STATUS_SILENT
             self._health.trouble(
-                'diverter_silent' if silent else 'diverter_failed', lane,
-                f'lane {lane}: {message.detail[:200] or "the driver gave no reason"}')
+                'diverter_silent' if silent else 'diverter_failed',
+                lane,
+                f'lane {lane}: {message.detail[:200] or "the driver gave no reason"}',
+            )
 
     def _expire(self) -> None:
         self._timer.cancel()
@@ -123,12 +128,16 @@ class TopicOutput:
             if expiry_ns <= now_ns:
                 del self._awaited[key]
                 self._health.trouble(
-                    'diverter_silent', lane, f'lane {lane}: no driver confirmed on the topic '
+                    'diverter_silent',
+                    lane,
+                    f'lane {lane}: no driver confirmed on the topic '
                     'actuation; check that it runs. For one that confirms nothing set '
-                    'confirm_timeout to 0')
+                    'confirm_timeout to 0',
+                )
         if self._awaited:
             self._timer.timer_period_ns = max(
-                0, min(expiry_ns for expiry_ns, _ in self._awaited.values()) - now_ns)
+                0, min(expiry_ns for expiry_ns, _ in self._awaited.values()) - now_ns
+            )
             self._timer.reset()
 
 
@@ -140,7 +149,9 @@ class StrokeOutput:
     """
 
     def __init__(
-        self, node: ConveyorNode, schedule: StrokeSchedule[Push],
+        self,
+        node: ConveyorNode,
+        schedule: StrokeSchedule[Push],
         make_diverters: Callable[[DiverterEvents], Diverters],
     ) -> None:
         """Open the hardware.
@@ -156,12 +167,15 @@ class StrokeOutput:
         self._timer = node.every(3600.0, self._step, clock=node.schedule_clock.timer_clock)
         self._timer.cancel()
         self._inbox = Inbox(node)
-        self._commanded: dict[int, tuple[Stroke[Push], int]] = {}   # until their end, by serial
+        self._commanded: dict[int, tuple[Stroke[Push], int]] = {}  # until their end, by serial
         try:
-            self._diverters = make_diverters(DiverterEvents(
-                confirmed=self._from_any_thread(self._on_confirmed),
-                failed=self._from_any_thread(self._on_failed),
-                connected=self._from_any_thread(self._on_connected)))
+            self._diverters = make_diverters(
+                DiverterEvents(
+                    confirmed=self._from_any_thread(self._on_confirmed),
+                    failed=self._from_any_thread(self._on_failed),
+                    connected=self._from_any_thread(self._on_connected),
+                )
+            )
         except BaseException:
             self._inbox.close()
             raise
@@ -184,9 +198,11 @@ class StrokeOutput:
 
         def due_ns(stroke: Stroke[Push]) -> int:
             push = stroke.item
-            arrival_ns = self._belt.arrival_ns(
-                push.capture_ns, push.way, now_ns) if push.way else None
+            arrival_ns = (
+                self._belt.arrival_ns(push.capture_ns, push.way, now_ns) if push.way else None
+            )
             return stroke.due_ns if arrival_ns is None else arrival_ns - push.lead_ns
+
         self._schedule.replan(due_ns)
         self._step()
 
@@ -203,8 +219,11 @@ class StrokeOutput:
             if next_ns is not None:
                 time.sleep(min(max(0, next_ns - clock.now_ns()) / 1e9, 0.01))
         if self._schedule.waiting:
-            self._node.error('strokes_dropped', f'{self._schedule.waiting} items were on their '
-                             'way to a diverter when the node stopped')
+            self._node.error(
+                'strokes_dropped',
+                f'{self._schedule.waiting} items were on their '
+                'way to a diverter when the node stopped',
+            )
         self._diverters.close()
         self._inbox.close()
 
@@ -228,23 +247,36 @@ class StrokeOutput:
         elif isinstance(action, Retract):
             self._diverters.retract(action.lane)
         elif isinstance(action, TooLate):
-            self._failed(action.stroke, f'its item was {action.lateness_ns / 1e9:.3f} s past the '
-                         'diverter; raise guard, or move the diverter further from the camera')
+            self._failed(
+                action.stroke,
+                f'its item was {action.lateness_ns / 1e9:.3f} s past the '
+                'diverter; raise guard, or move the diverter further from the camera',
+            )
         elif isinstance(action, Silent):
             self._commanded.pop(action.stroke.serial, None)
             lane = action.stroke.lane
-            self._publish(action.stroke, Actuation.STATUS_SILENT, action.lateness_ns, None,
-                          self._diverters.remedy(lane))
+            self._publish(
+                action.stroke,
+                Actuation.STATUS_SILENT,
+                action.lateness_ns,
+                None,
+                self._diverters.remedy(lane),
+            )
             self._health.trouble(
-                'diverter_silent', lane, f'lane {lane} was commanded and did not confirm; '
-                f'{self._diverters.remedy(lane)}')
+                'diverter_silent',
+                lane,
+                f'lane {lane} was commanded and did not confirm; {self._diverters.remedy(lane)}',
+            )
 
     def _extend(self, action: Extend[Push]) -> None:
         stroke = action.stroke
         self._node.health.sample('stroke_lateness', action.lateness_ns / 1e9)
         if not action.held and self._diverters.is_out(stroke.lane):
-            self._failed(stroke, 'it was out before it was commanded: it is stuck, or its '
-                         f'feedback is; {self._diverters.remedy(stroke.lane)}')
+            self._failed(
+                stroke,
+                'it was out before it was commanded: it is stuck, or its '
+                f'feedback is; {self._diverters.remedy(stroke.lane)}',
+            )
             self._diverters.retract(stroke.lane)
             return
         self._commanded[stroke.serial] = stroke, action.lateness_ns
@@ -265,8 +297,13 @@ class StrokeOutput:
             self._node.health.count('unexpected_confirmations')
             return
         self._commanded.pop(confirmation.stroke.serial, None)
-        self._publish(confirmation.stroke, Actuation.STATUS_CONFIRMED, confirmation.lateness_ns,
-                      confirmation.delay_ns, '')
+        self._publish(
+            confirmation.stroke,
+            Actuation.STATUS_CONFIRMED,
+            confirmation.lateness_ns,
+            confirmation.delay_ns,
+            '',
+        )
         self._health.confirmed(lane, confirmation.lateness_ns, confirmation.delay_ns)
 
     def _on_failed(self, now_ns: int, lane: str, serial: int | None, reason: str) -> None:
@@ -283,14 +320,25 @@ class StrokeOutput:
             self._node.set_condition('diverters', Level.ERROR, reason)
 
     def _publish(
-        self, stroke: Stroke[Push], status: int, lateness_ns: int | None, delay_ns: int | None,
+        self,
+        stroke: Stroke[Push],
+        status: int,
+        lateness_ns: int | None,
+        delay_ns: int | None,
         detail: str,
     ) -> None:
         push = stroke.item
-        self._publisher.publish(Actuation(
-            header=push.header, item_id=push.key.item_id, lane=push.lane, status=status,
-            lateness=-1.0 if lateness_ns is None else lateness_ns / 1e9,
-            delay=-1.0 if delay_ns is None else delay_ns / 1e9, detail=detail))
+        self._publisher.publish(
+            Actuation(
+                header=push.header,
+                item_id=push.key.item_id,
+                lane=push.lane,
+                status=status,
+                lateness=-1.0 if lateness_ns is None else lateness_ns / 1e9,
+                delay=-1.0 if delay_ns is None else delay_ns / 1e9,
+                detail=detail,
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -320,7 +368,11 @@ class ControllerDiverters:
     connects = False
 
     def __init__(
-        self, node: ConveyorNode, events: DiverterEvents, joints: ControllerJoints, *,
+        self,
+        node: ConveyorNode,
+        events: DiverterEvents,
+        joints: ControllerJoints,
+        *,
         trajectory: bool,
     ) -> None:
         """Join the graph.
@@ -340,15 +392,21 @@ class ControllerDiverters:
             except ImportError as error:
                 raise MissingDependency(
                     'trajectories need trajectory_msgs: apt install '
-                    'ros-$ROS_DISTRO-trajectory-msgs') from error
+                    'ros-$ROS_DISTRO-trajectory-msgs'
+                ) from error
             self._topic = 'diverter_controller/joint_trajectory'
             travel = Duration(nanoseconds=round(joints.travel * 1e9)).to_msg()
 
             def trajectory_message() -> JointTrajectory:
                 return JointTrajectory(
                     joint_names=list(joints.joints.values()),
-                    points=[JointTrajectoryPoint(
-                        positions=list(self._targets.values()), time_from_start=travel)])
+                    points=[
+                        JointTrajectoryPoint(
+                            positions=list(self._targets.values()), time_from_start=travel
+                        )
+                    ],
+                )
+
             self._make_message = trajectory_message
         self._publisher = node.publish_on(self._topic)
         self._lanes = {joint: lane for lane, joint in joints.joints.items()}
@@ -364,7 +422,7 @@ class ControllerDiverters:
         if not self._publisher.get_subscription_count():
             raise HardwareError(f'no controller listens on {self._topic}; {self.remedy(lane)}')
         self._publisher.publish(self._make_message())
-        if self.is_out(lane):       # held from the stroke before, so nothing will change
+        if self.is_out(lane):  # held from the stroke before, so nothing will change
             self._events.confirmed(lane, serial)
 
     def retract(self, lane: str) -> None:
@@ -379,8 +437,10 @@ class ControllerDiverters:
 
     def remedy(self, lane: str) -> str:
         """Return what to check when the joint of a lane does not get there."""
-        return (f'check with `ros2 control list_controllers` that the controller is active, and '
-                f'that joint {self._joints.joints[lane]} is in joint_states')
+        return (
+            f'check with `ros2 control list_controllers` that the controller is active, and '
+            f'that joint {self._joints.joints[lane]} is in joint_states'
+        )
 
     def close(self) -> None:
         """Command all joints back."""

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Make an item of everything that passes under the camera."""
+
 from __future__ import annotations
 
 import array
@@ -37,8 +38,8 @@ from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Trav
 FUTURE_NS = 1_000_000_000
 STALE_NS = 60_000_000_000
 WATCH_BELT_S = 0.05
-OFF_SPEED_S = 0.6           # longer than a belt takes to start or to be known to stand
-BEAM_BLOCKED_S = 3.0        # longer than any item takes
+OFF_SPEED_S = 0.6  # longer than a belt takes to start or to be known to stand
+BEAM_BLOCKED_S = 3.0  # longer than any item takes
 
 
 @dataclass(frozen=True)
@@ -46,56 +47,92 @@ class CameraSettings(NodeSettings):
     """Parameters of the camera."""
 
     cell_file: str = parameter(
-        '', 'Cell description (YAML). Empty: the one that the package ships.')
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
     source: str = parameter(
-        'topic', 'Where frames come from: the topic camera/image_raw, a device, or a folder of '
-        'images.', choices=('topic', 'device', 'folder'))
+        'topic',
+        'Where frames come from: the topic camera/image_raw, a device, or a folder of images.',
+        choices=('topic', 'device', 'folder'),
+    )
     trigger: str = parameter(
-        'frame', 'What makes an item of a frame: every frame shows one (a camera with a hardware '
+        'frame',
+        'What makes an item of a frame: every frame shows one (a camera with a hardware '
         'trigger), a light barrier (beam: its times come on the topic break_beam; gpio: it is on '
-        'beam_pin), or the image itself.', choices=('frame', 'beam', 'gpio', 'image'))
+        'beam_pin), or the image itself.',
+        choices=('frame', 'beam', 'gpio', 'image'),
+    )
     beam_pin: int = parameter(
-        23, 'Input of the light barrier (BCM number), with trigger gpio.',
-        minimum=0, maximum=LARGEST_PIN)
+        23,
+        'Input of the light barrier (BCM number), with trigger gpio.',
+        minimum=0,
+        maximum=LARGEST_PIN,
+    )
     beam_broken_high: bool = parameter(
-        False, 'Whether the input is high while the beam is broken; else low, with a pull-up.')
+        False, 'Whether the input is high while the beam is broken; else low, with a pull-up.'
+    )
     belt_speed_source: str = parameter(
-        'description', 'Where the speed of the belt comes from: the cell description, or an '
-        'encoder on encoder_pins.', choices=('description', 'encoder'))
+        'description',
+        'Where the speed of the belt comes from: the cell description, or an '
+        'encoder on encoder_pins.',
+        choices=('description', 'encoder'),
+    )
     encoder_pins: tuple[int, ...] = parameter(
-        (20, 21), "Inputs of the encoder's channels (BCM numbers); -1 as the second one: it has "
-        'one channel.')
+        (20, 21),
+        "Inputs of the encoder's channels (BCM numbers); -1 as the second one: it has "
+        'one channel.',
+    )
     encoder_steps_per_metre: float = parameter(
-        1000.0, 'Steps of the encoder per metre of belt: whole cycles of both channels, or rising '
-        'edges of one.', minimum=1.0, maximum=100_000.0)
+        1000.0,
+        'Steps of the encoder per metre of belt: whole cycles of both channels, or rising '
+        'edges of one.',
+        minimum=1.0,
+        maximum=100_000.0,
+    )
     belt_speed_tolerance: float = parameter(
-        0.25, 'By how much the measured speed may differ from the cell description, as a '
+        0.25,
+        'By how much the measured speed may differ from the cell description, as a '
         'fraction, before it is reported; deadlines keep to what is tolerated. Use the value of '
-        'the actuator.', minimum=0.0, maximum=0.9)
+        'the actuator.',
+        minimum=0.0,
+        maximum=0.9,
+    )
     travel: str = parameter(
-        'up', 'Where the belt carries things in the image.',
-        choices=tuple(item.name.lower() for item in Travel))
+        'up',
+        'Where the belt carries things in the image.',
+        choices=tuple(item.name.lower() for item in Travel),
+    )
     frame_id: str = parameter(
-        'camera_optical_frame', 'Optical frame (REP-103), where the frames do not name one.')
-    first_item_id: int = parameter(
-        1, 'Number of the first item.', minimum=1, maximum=2**62)
+        'camera_optical_frame', 'Optical frame (REP-103), where the frames do not name one.'
+    )
+    first_item_id: int = parameter(1, 'Number of the first item.', minimum=1, maximum=2**62)
     device: str = parameter('/dev/video0', 'Camera, with source device: a path or a number.')
     latency: float = parameter(
-        0.03, 'Seconds from mid-exposure until the device hands a frame over.',
-        minimum=0.0, maximum=1.0)
+        0.03,
+        'Seconds from mid-exposure until the device hands a frame over.',
+        minimum=0.0,
+        maximum=1.0,
+    )
     frame_timeout: float = parameter(
-        2.0, 'Seconds without a frame after which that is reported; 0 = never. Not where the '
-        'topic brings a frame for each item only (trigger frame).', minimum=0.0, maximum=3600.0)
+        2.0,
+        'Seconds without a frame after which that is reported; 0 = never. Not where the '
+        'topic brings a frame for each item only (trigger frame).',
+        minimum=0.0,
+        maximum=3600.0,
+    )
     folder: str = parameter('', 'Folder of images, with source folder.')
     rate: float = parameter(
-        1.0, 'Images per second, with source folder.', minimum=0.01, maximum=100.0)
+        1.0, 'Images per second, with source folder.', minimum=0.01, maximum=100.0
+    )
     repeat: bool = parameter(False, 'Begin again after the last image of the folder.')
     threshold: float = parameter(
-        24.0, 'Difference of grey values between item and belt, with trigger image.',
-        minimum=1.0, maximum=255.0)
+        24.0,
+        'Difference of grey values between item and belt, with trigger image.',
+        minimum=1.0,
+        maximum=255.0,
+    )
     min_area: int = parameter(
-        400, 'Pixels that an item has at least, with trigger image.', minimum=1,
-        maximum=10_000_000)
+        400, 'Pixels that an item has at least, with trigger image.', minimum=1, maximum=10_000_000
+    )
 
 
 class Camera(ConveyorNode):
@@ -115,10 +152,16 @@ class Camera(ConveyorNode):
         if settings.source == 'folder' and settings.trigger != 'frame':
             raise ConfigError('trigger: with source folder every image is an item; use frame')
         pins = settings.encoder_pins
-        if len(pins) != 2 or not 0 <= pins[0] <= LARGEST_PIN or pins[0] == pins[1] \
-                or not NO_PIN <= pins[1] <= LARGEST_PIN:
-            raise ConfigError(f'encoder_pins: {list(pins)} must be two BCM numbers of '
-                              f'0..{LARGEST_PIN}, or one and -1')
+        if (
+            len(pins) != 2
+            or not 0 <= pins[0] <= LARGEST_PIN
+            or pins[0] == pins[1]
+            or not NO_PIN <= pins[1] <= LARGEST_PIN
+        ):
+            raise ConfigError(
+                f'encoder_pins: {list(pins)} must be two BCM numbers of '
+                f'0..{LARGEST_PIN}, or one and -1'
+            )
         used = list(pins) if settings.belt_speed_source == 'encoder' else []
         if settings.trigger == 'gpio' and settings.beam_pin in used:
             raise ConfigError(f"beam_pin: GPIO {settings.beam_pin} is the encoder's")
@@ -133,15 +176,20 @@ class Camera(ConveyorNode):
         self._belt: Belt = SteadyBelt(self.cell.belt.speed, self._now_ns())
         if settings.belt_speed_source == 'encoder':
             self._belt = EncoderBelt(
-                1.0 / settings.encoder_steps_per_metre, expected_speed=self.cell.belt.speed,
-                tolerance=settings.belt_speed_tolerance)
+                1.0 / settings.encoder_steps_per_metre,
+                expected_speed=self.cell.belt.speed,
+                tolerance=settings.belt_speed_tolerance,
+            )
         self.detector = ItemDetector(
-            self.travel, threshold=settings.threshold, min_area=settings.min_area)
+            self.travel, threshold=settings.threshold, min_area=settings.min_area
+        )
         self.passages = PassageTrigger(self.travel, self.cell.belt.speed * self._scale)
-        self._expected: deque[float] = deque(maxlen=64)     # place of the belt (m)
-        self._previous: float | None = None                 # the same, at the last frame
+        self._expected: deque[float] = deque(maxlen=64)  # place of the belt (m)
+        self._previous: float | None = None  # the same, at the last frame
         make_item = {
-            'frame': self._whole_frame, 'beam': self._at_beam, 'gpio': self._at_beam,
+            'frame': self._whole_frame,
+            'beam': self._at_beam,
+            'gpio': self._at_beam,
             'image': self._in_image,
         }[settings.trigger]
         self._make_item = make_item
@@ -152,7 +200,8 @@ class Camera(ConveyorNode):
             self._source = DeviceSource(self, self._on_frame, settings.device, settings.latency)
         else:
             self._source = FolderSource(
-                self, self._whole_image, settings.folder, settings.rate, settings.repeat)
+                self, self._whole_image, settings.folder, settings.rate, settings.repeat
+            )
 
     def activate(self) -> None:
         """Look."""
@@ -168,7 +217,8 @@ class Camera(ConveyorNode):
             self.listen('break_beam', lambda message: self._item_in_beam(to_ns(message.stamp)))
         self._frame_ns = self.steady_clock.now().nanoseconds
         steady = self.settings.source == 'device' or (
-            self.settings.source == 'topic' and self.settings.trigger != 'frame')
+            self.settings.source == 'topic' and self.settings.trigger != 'frame'
+        )
         if self.settings.frame_timeout and steady:
             self.every(min(0.5, self.settings.frame_timeout), self._watch_frames)
         self._source.start()
@@ -181,8 +231,7 @@ class Camera(ConveyorNode):
     def refresh_health(self) -> None:
         """Report how the belt moves."""
         if self.is_active:
-            self.health.set_value(
-                'belt_speed', f'{self._belt.motion(self._now_ns()).speed:.4f}')
+            self.health.set_value('belt_speed', f'{self._belt.motion(self._now_ns()).speed:.4f}')
 
     def _on_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         self._frame_ns = self.steady_clock.now().nanoseconds
@@ -194,11 +243,15 @@ class Camera(ConveyorNode):
             self.clear_condition('frames', 'frames come again')
             return
         remedy = (
-            'check the cable and power of the camera' if self.settings.source == 'device'
-            else 'check that the driver runs and publishes on camera/image_raw')
+            'check the cable and power of the camera'
+            if self.settings.source == 'device'
+            else 'check that the driver runs and publishes on camera/image_raw'
+        )
         self.set_condition(
-            'frames', Level.ERROR,
-            f'no frame for more than {self.settings.frame_timeout} s; {remedy}')
+            'frames',
+            Level.ERROR,
+            f'no frame for more than {self.settings.frame_timeout} s; {remedy}',
+        )
 
     def _open_pins(self) -> None:
         settings = self.settings
@@ -209,12 +262,16 @@ class Camera(ConveyorNode):
             self._light.cancel()
             self._blocked = self.every(BEAM_BLOCKED_S, self._on_blocked)
             self._blocked.cancel()
-            self._pins.append(GpioBreakBeam(
-                settings.beam_pin, self._inbox.brings(self._on_beam_change), self._now_ns,
-                broken_high=settings.beam_broken_high))
+            self._pins.append(
+                GpioBreakBeam(
+                    settings.beam_pin,
+                    self._inbox.brings(self._on_beam_change),
+                    self._now_ns,
+                    broken_high=settings.beam_broken_high,
+                )
+            )
         if isinstance(self._belt, EncoderBelt):
-            self._pins.append(GpioEncoder(
-                *settings.encoder_pins, self._belt.step, self._now_ns))
+            self._pins.append(GpioEncoder(*settings.encoder_pins, self._belt.step, self._now_ns))
             self._belt_states = self.publish_on('belt_state')
             self._off_speed_for = 0.0
             self.every(WATCH_BELT_S, self._watch_belt)
@@ -231,9 +288,14 @@ class Camera(ConveyorNode):
     def _watch_belt(self) -> None:
         now_ns = self._now_ns()
         motion = self._belt.motion(now_ns)
-        self._belt_states.publish(BeltStateMessage(
-            header=Header(stamp=to_stamp(now_ns)), position=self._belt.position(now_ns),
-            speed=motion.speed, state=list(BeltState).index(motion.state)))
+        self._belt_states.publish(
+            BeltStateMessage(
+                header=Header(stamp=to_stamp(now_ns)),
+                position=self._belt.position(now_ns),
+                speed=motion.speed,
+                state=list(BeltState).index(motion.state),
+            )
+        )
         self.health.set_value('belt_state', motion.state.value)
         # A belt that starts or stops passes through other speeds.
         off_speed = motion.state is BeltState.OFF_SPEED
@@ -242,24 +304,32 @@ class Camera(ConveyorNode):
         described = self.cell.belt.speed
         if motion.state is BeltState.STOPPED:
             self.set_condition(
-                'belt', Level.WARN, f'the belt stands: no step of the encoder (GPIO {pins}). If '
-                "it runs, check the encoder's wheel and wiring")
+                'belt',
+                Level.WARN,
+                f'the belt stands: no step of the encoder (GPIO {pins}). If '
+                "it runs, check the encoder's wheel and wiring",
+            )
         elif motion.state is BeltState.REVERSED:
             self.set_condition(
-                'belt', Level.ERROR, 'the belt runs backwards; if it does not, exchange the two '
-                f'encoder_pins {pins}')
+                'belt',
+                Level.ERROR,
+                f'the belt runs backwards; if it does not, exchange the two encoder_pins {pins}',
+            )
         elif self._off_speed_for > OFF_SPEED_S:
             self.set_condition(
-                'belt', Level.ERROR, f'the belt is not at the {described} m/s of the cell '
+                'belt',
+                Level.ERROR,
+                f'the belt is not at the {described} m/s of the cell '
                 'description: it slips, or encoder_steps_per_metre is wrong; measure it with '
-                '`calibrate belt`')
+                '`calibrate belt`',
+            )
         elif not off_speed:
             self.clear_condition('belt', f'the belt runs at {described} m/s')
 
     def _on_beam_change(self, broken: bool, time_ns: int) -> None:
         self._light.cancel()
         self._blocked.cancel()
-        if broken:      # the light before it may have ended an item
+        if broken:  # the light before it may have ended an item
             self._break_beam(time_ns, False)
             self._blocked.reset()
         else:
@@ -275,8 +345,11 @@ class Camera(ConveyorNode):
     def _on_blocked(self) -> None:
         self._blocked.cancel()
         self.set_condition(
-            'beam', Level.WARN, f'the light barrier (GPIO {self.settings.beam_pin}) has been '
-            f'broken for {BEAM_BLOCKED_S} s: clear it, align it, or compare beam_broken_high')
+            'beam',
+            Level.WARN,
+            f'the light barrier (GPIO {self.settings.beam_pin}) has been '
+            f'broken for {BEAM_BLOCKED_S} s: clear it, align it, or compare beam_broken_high',
+        )
 
     def _break_beam(self, time_ns: int, broken: bool) -> None:
         middle = self._barrier.update(time_ns / 1e9, broken)
@@ -303,8 +376,10 @@ class Camera(ConveyorNode):
             offset = (place - centred) * self._scale
             centred_ns = self._belt.time_at(centred, stamp_ns)
             if abs(offset) > min(image.shape[:2]) / 2 or centred_ns is None:
-                self.error('item_not_seen', 'no frame shows an item that broke the beam; raise '
-                           'the frame rate')
+                self.error(
+                    'item_not_seen',
+                    'no frame shows an item that broke the beam; raise the frame rate',
+                )
                 continue
             middle = self.travel.shifted(*_middle(image), offset)
             self._publish(self._crop(image, *middle), centred_ns, frame_id)
@@ -313,12 +388,15 @@ class Camera(ConveyorNode):
         middle = self.travel.along(*_middle(image))
         place = self._belt.position(stamp_ns)
         for item in self.passages.passed(
-                self.detector.detect(image), image.shape[:2], stamp_ns, place * self._scale):
+            self.detector.detect(image), image.shape[:2], stamp_ns, place * self._scale
+        ):
             offset = (self.travel.along(item.row, item.column) - middle) / self._scale
             centred_ns = self._belt.time_at(place - offset, stamp_ns)
             self._publish(
                 self._crop(image, item.row, item.column),
-                stamp_ns if centred_ns is None else centred_ns, frame_id)
+                stamp_ns if centred_ns is None else centred_ns,
+                frame_id,
+            )
 
     def _crop(self, image: NDArray[np.uint8], row: float, column: float) -> NDArray[np.uint8]:
         return crop_square(image, row, column, self.cell.camera.crop_size)
@@ -328,8 +406,11 @@ class Camera(ConveyorNode):
         ahead_ns = stamp_ns - now_ns
         # Before the first message on /clock the time is 0, and nothing can be said about stamps.
         if now_ns and not -STALE_NS <= ahead_ns <= FUTURE_NS:
-            self.warn('absurd_stamp', f'a frame is {ahead_ns / 1e9:.3f} s ahead of ROS time; '
-                      'compare the clocks of driver and device')
+            self.warn(
+                'absurd_stamp',
+                f'a frame is {ahead_ns / 1e9:.3f} s ahead of ROS time; '
+                'compare the clocks of driver and device',
+            )
             return
         if self._seen.get(ItemKey(1, stamp_ns)):
             self.warn('duplicate_frame', 'a frame came twice')
@@ -338,12 +419,21 @@ class Camera(ConveyorNode):
         header = Header(stamp=to_stamp(stamp_ns), frame_id=frame_id or self.settings.frame_id)
         size = crop.shape[0]
         item_id, self._next_id = self._next_id, self._next_id + 1
-        self._captures.publish(ItemCapture(
-            header=header, item_id=item_id,
-            deadline=to_stamp(sorting_deadline(stamp_ns, self.cell, self._tolerated_speed())),
-            crop=Image(
-                header=header, height=size, width=size, encoding='rgb8', step=3 * size,
-                data=array.array('B', crop.tobytes()))))
+        self._captures.publish(
+            ItemCapture(
+                header=header,
+                item_id=item_id,
+                deadline=to_stamp(sorting_deadline(stamp_ns, self.cell, self._tolerated_speed())),
+                crop=Image(
+                    header=header,
+                    height=size,
+                    width=size,
+                    encoding='rgb8',
+                    step=3 * size,
+                    data=array.array('B', crop.tobytes()),
+                ),
+            )
+        )
         self.tick('items')
         self.health.set_value('last_item_id', item_id)
 

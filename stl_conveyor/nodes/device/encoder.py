@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Encode the items that are worth it, and send them to the edge at the pace of the network."""
+
 from __future__ import annotations
 
 import array
@@ -46,33 +47,58 @@ class EncoderSettings(NodeSettings):
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     threads: int = parameter(1, 'Threads of the encoder.', minimum=1, maximum=64)
     packet_bytes: int = parameter(
-        256, 'Largest payload of one message; it must stay below one MTU with 150 bytes of '
-        'overhead.', minimum=32, maximum=60_000)
+        256,
+        'Largest payload of one message; it must stay below one MTU with 150 bytes of overhead.',
+        minimum=32,
+        maximum=60_000,
+    )
     window_bytes: int = parameter(
-        1200, 'Bytes on the way that the edge has not acknowledged, overhead included.',
-        minimum=1, maximum=10_000_000)
+        1200,
+        'Bytes on the way that the edge has not acknowledged, overhead included.',
+        minimum=1,
+        maximum=10_000_000,
+    )
     overhead_bytes: int = parameter(
-        150, 'What a message costs on the wire beside its payload (RTPS, UDP, IP).',
-        minimum=0, maximum=10_000)
+        150,
+        'What a message costs on the wire beside its payload (RTPS, UDP, IP).',
+        minimum=0,
+        maximum=10_000,
+    )
     guard: float = parameter(
-        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0)
+        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0
+    )
     answer_time: float = parameter(
-        0.1, 'Seconds from sending a packet to having the answer, until it has been measured.',
-        minimum=0.0, maximum=10.0)
+        0.1,
+        'Seconds from sending a packet to having the answer, until it has been measured.',
+        minimum=0.0,
+        maximum=10.0,
+    )
     loss_timeout: float = parameter(
-        0.25, 'Seconds after which an unacknowledged packet counts as lost.',
-        minimum=0.01, maximum=10.0)
+        0.25,
+        'Seconds after which an unacknowledged packet counts as lost.',
+        minimum=0.01,
+        maximum=10.0,
+    )
     max_resends: int = parameter(
-        1, 'How often a lost packet is sent again.', minimum=0, maximum=10)
+        1, 'How often a lost packet is sent again.', minimum=0, maximum=10
+    )
     patient: bool = parameter(
-        True, 'Wait for the answer of the edge to what it has before sending more, as long as '
-        'time allows: it may be satisfied, and tokens come back.')
+        True,
+        'Wait for the answer of the edge to what it has before sending more, as long as '
+        'time allows: it may be satisfied, and tokens come back.',
+    )
     edge_timeout: float = parameter(
-        1.6, 'Seconds without a sign of life after which a transfer is given up.',
-        minimum=0.1, maximum=60.0)
+        1.6,
+        'Seconds without a sign of life after which a transfer is given up.',
+        minimum=0.1,
+        maximum=60.0,
+    )
     clock_tolerance: float = parameter(
-        0.1, 'Seconds by which the clock of the edge may differ before that is reported.',
-        minimum=0.001, maximum=3600.0)
+        0.1,
+        'Seconds by which the clock of the edge may differ before that is reported.',
+        minimum=0.001,
+        maximum=3600.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -98,12 +124,16 @@ class EncoderNode(ConveyorNode):
         self.encoder = Encoder(folder, settings.threads)
         self.labels, self.image_size = folder.labels, folder.image_size
         self.pacing = PacingSettings(
-            window_bytes=settings.window_bytes, overhead_bytes=settings.overhead_bytes,
+            window_bytes=settings.window_bytes,
+            overhead_bytes=settings.overhead_bytes,
             guard_ns=round(settings.guard * 1e9),
-            loss_timeout_ns=round(settings.loss_timeout * 1e9), max_resends=settings.max_resends,
-            patient=settings.patient)
+            loss_timeout_ns=round(settings.loss_timeout * 1e9),
+            max_resends=settings.max_resends,
+            patient=settings.patient,
+        )
         self.round_trip = DelayEstimator(
-            initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS)
+            initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS
+        )
         self.edge_time = DelayEstimator(initial_ns=0, maximum_ns=LONGEST_TRANSFER_NS)
         self.edge_clock = ClockOffsetEstimator()
         self._captures: RecentItems[ItemCapture] = RecentItems(8)
@@ -147,7 +177,7 @@ class EncoderNode(ConveyorNode):
             return
         capture = self._captures.pop(key)
         if capture is None:
-            self._waiting.put(key, message)   # it overtook its capture
+            self._waiting.put(key, message)  # it overtook its capture
         else:
             self._begin(key, message, capture)
 
@@ -165,9 +195,7 @@ class EncoderNode(ConveyorNode):
             raise
         self._pump()
 
-    def _encode(
-        self, key: ItemKey, decision: OffloadDecision, capture: ItemCapture,
-    ) -> _Transfer:
+    def _encode(self, key: ItemKey, decision: OffloadDecision, capture: ItemCapture) -> _Transfer:
         started = time.perf_counter()
         probabilities = None
         if len(decision.probabilities):
@@ -177,20 +205,30 @@ class EncoderNode(ConveyorNode):
                 self.warn('bad_probabilities', f'item {key.item_id}: {error}')
         budget = min(decision.byte_budget, LARGEST_STREAM)
         packets = self.encoder.encode(
-            model_image(capture.crop, self.image_size), probabilities,
-            packet_bytes=self.settings.packet_bytes, max_bytes=budget).packets
+            model_image(capture.crop, self.image_size),
+            probabilities,
+            packet_bytes=self.settings.packet_bytes,
+            max_bytes=budget,
+        ).packets
         compute_time = time.perf_counter() - started
         self.health.sample('compute_time', compute_time)
         now_ns = self.schedule_clock.now_ns()
         deadline_ns = min(
-            self.schedule_clock.from_ros_ns(to_ns(decision.deadline)),
-            now_ns + LONGEST_TRANSFER_NS)
+            self.schedule_clock.from_ros_ns(to_ns(decision.deadline)), now_ns + LONGEST_TRANSFER_NS
+        )
         return _Transfer(
-            key, Header(stamp=decision.header.stamp), decision.deadline, packets,
+            key,
+            Header(stamp=decision.header.stamp),
+            decision.deadline,
+            packets,
             StreamSender(
-                [len(packet) for packet in packets], byte_budget=budget,
-                deadline_ns=deadline_ns, settings=self.pacing),
-            compute_time)
+                [len(packet) for packet in packets],
+                byte_budget=budget,
+                deadline_ns=deadline_ns,
+                settings=self.pacing,
+            ),
+            compute_time,
+        )
 
     def _pump(self) -> None:
         self._timer.cancel()
@@ -211,16 +249,28 @@ class EncoderNode(ConveyorNode):
                 self._transfer = None
                 self.health.count(f'stop.{action.stop.name.lower()}')
                 self._account(
-                    transfer.header, transfer.key, action.stop, action.packets, action.bytes,
-                    transfer.compute_time)
+                    transfer.header,
+                    transfer.key,
+                    action.stop,
+                    action.packets,
+                    action.bytes,
+                    transfer.compute_time,
+                )
                 return
 
     def _send(self, transfer: _Transfer, action: SendPacket) -> None:
         data = transfer.packets[action.sequence]
-        self._features.publish(ProgressiveFeature(
-            header=transfer.header, item_id=transfer.key.item_id,
-            codec_id=self.encoder.identity, deadline=self._deadline_at_edge(transfer.deadline),
-            sequence=action.sequence, last=action.last, data=array.array('B', data)))
+        self._features.publish(
+            ProgressiveFeature(
+                header=transfer.header,
+                item_id=transfer.key.item_id,
+                codec_id=self.encoder.identity,
+                deadline=self._deadline_at_edge(transfer.deadline),
+                sequence=action.sequence,
+                last=action.last,
+                data=array.array('B', data),
+            )
+        )
         self.tick('packets')
         self.health.count('payload_bytes', len(data))
 
@@ -232,16 +282,22 @@ class EncoderNode(ConveyorNode):
     def _watch_edge_clock(self, message: FeatureFeedback) -> None:
         steady_ns = self.steady_clock.now().nanoseconds
         self.edge_clock.add(
-            to_ns(message.header.stamp), self.schedule_clock.ros_now_ns(), steady_ns)
-        apart = self.edge_clock.disagreement_ns(
-            steady_ns, assumed_round_trip_ns=ASSUMED_ROUND_TRIP_NS) / 1e9
+            to_ns(message.header.stamp), self.schedule_clock.ros_now_ns(), steady_ns
+        )
+        apart = (
+            self.edge_clock.disagreement_ns(steady_ns, assumed_round_trip_ns=ASSUMED_ROUND_TRIP_NS)
+            / 1e9
+        )
         self.health.set_value('edge_clock_apart', f'{apart:.3f} s')
         if abs(apart) > self.settings.clock_tolerance:
             self.set_condition(
-                'edge_clock', Level.WARN, 'the clock of the edge is '
-                f'{"ahead of" if apart > 0 else "behind"} this machine\'s: deadlines are '
+                'edge_clock',
+                Level.WARN,
+                'the clock of the edge is '
+                f"{'ahead of' if apart > 0 else 'behind'} this machine's: deadlines are "
                 'translated for it; synchronise both with chrony (docs/two_machines.md), see '
-                'edge_clock_apart')
+                'edge_clock_apart',
+            )
         else:
             self.clear_condition('edge_clock', "the clock of the edge agrees with this machine's")
 
@@ -251,14 +307,27 @@ class EncoderNode(ConveyorNode):
             self._pump()
 
     def _account(
-        self, header: Header, key: ItemKey, stop: StopReason, packets: int = 0, size: int = 0,
+        self,
+        header: Header,
+        key: ItemKey,
+        stop: StopReason,
+        packets: int = 0,
+        size: int = 0,
         compute_time: float = 0.0,
     ) -> None:
-        self._accounts.publish(FeatureFeedback(
-            header=header, item_id=key.item_id, codec_id=self.encoder.identity,
-            status=FeatureFeedback.STATUS_TRANSFER_DONE, stop_reason=int(stop),
-            satisfied=stop is StopReason.SATISFIED, packets=min(packets, 65535), bytes=size,
-            compute_time=compute_time))
+        self._accounts.publish(
+            FeatureFeedback(
+                header=header,
+                item_id=key.item_id,
+                codec_id=self.encoder.identity,
+                status=FeatureFeedback.STATUS_TRANSFER_DONE,
+                stop_reason=int(stop),
+                satisfied=stop is StopReason.SATISFIED,
+                packets=min(packets, 65535),
+                bytes=size,
+                compute_time=compute_time,
+            )
+        )
 
     def _edge_silent(self) -> bool:
         if self._edge_seen_ns is None:
@@ -269,12 +338,16 @@ class EncoderNode(ConveyorNode):
     def _on_feedback(self, message: FeatureFeedback) -> None:
         self._edge_seen_ns = self.steady_clock.now().nanoseconds
         greeting = message.status in (
-            FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH)
+            FeatureFeedback.STATUS_ALIVE,
+            FeatureFeedback.STATUS_CODEC_MISMATCH,
+        )
         if greeting and message.codec_id != self.encoder.identity:
             self.set_condition(
-                'codec_mismatch', Level.ERROR,
+                'codec_mismatch',
+                Level.ERROR,
                 f'the edge has codec {message.codec_id:016x}, the encoder '
-                f'{self.encoder.identity:016x}; give both the same model folder')
+                f'{self.encoder.identity:016x}; give both the same model folder',
+            )
             self._stop(StopReason.ERROR)
             return
         if greeting:
@@ -289,20 +362,24 @@ class EncoderNode(ConveyorNode):
         if message.status == FeatureFeedback.STATUS_TOO_LATE:
             transfer.sender.stop(StopReason.DEADLINE)
         elif message.status == FeatureFeedback.STATUS_BAD_PACKET:
-            self.warn('packet_refused', f'item {key.item_id}: packet {message.sequence} arrived '
-                      'damaged')
+            self.warn(
+                'packet_refused', f'item {key.item_id}: packet {message.sequence} arrived damaged'
+            )
             transfer.sender.arrived(message.sequence)
         elif message.status == FeatureFeedback.STATUS_OK:
-            self._learn(message, transfer.sender.arrived(
-                message.sequence, satisfied=message.satisfied, answered=message.answered))
+            self._learn(
+                message,
+                transfer.sender.arrived(
+                    message.sequence, satisfied=message.satisfied, answered=message.answered
+                ),
+            )
         self._pump()
 
     def _learn(self, message: FeatureFeedback, sent_ns: int | None) -> None:
         now_ns = self.schedule_clock.now_ns()
         if sent_ns is not None:
             self.round_trip.add(now_ns - sent_ns, now_ns)
-            self.edge_clock.add_round_trip(
-                now_ns - sent_ns, self.steady_clock.now().nanoseconds)
+            self.edge_clock.add_round_trip(now_ns - sent_ns, self.steady_clock.now().nanoseconds)
             self.health.sample('round_trip', (now_ns - sent_ns) / 1e9)
         if math.isfinite(message.compute_time) and 0 < message.compute_time < 10:
             self.edge_time.add(round(message.compute_time * 1e9), now_ns)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Collect the items that a running cell captures; `stl-conveyor collect` without a source."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -26,26 +27,32 @@ class ItemCollector:
 
     NAME = 'item_collector'
 
-    def __init__(self, collector: Collector, namespace: str, context: Context,
-                 warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, collector: Collector, namespace: str, context: Context, warn: Callable[[str], None]
+    ) -> None:
         """Subscribe in the namespace of a cell."""
         self._collector = collector
         self._warn = warn
         self._seen: RecentItems[bool] = RecentItems(128)
         self.node = rclpy.create_node(
-            self.NAME, namespace=namespace or None, context=context, use_global_arguments=False)
+            self.NAME, namespace=namespace or None, context=context, use_global_arguments=False
+        )
         topic = subscriber_of('capture', self.NAME)
         self.node.create_subscription(
-            message_class(topic), topic.name, self._on_capture,
-            make_profile(topic.profile_of(self.NAME)))
+            message_class(topic),
+            topic.name,
+            self._on_capture,
+            make_profile(topic.profile_of(self.NAME)),
+        )
         self._timer = self.node.create_timer(PATIENCE, self._complain)
 
     def _on_capture(self, message: ItemCapture) -> None:
         crop = message.crop
         try:
             key = item_key(message)
-            image = image_to_rgb(crop.encoding, crop.height, crop.width, crop.step,
-                                 crop.is_bigendian, crop.data)
+            image = image_to_rgb(
+                crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data
+            )
         except ConveyorError as error:
             self._warn(f'left out item {message.item_id}: {error}')
             return
@@ -58,14 +65,24 @@ class ItemCollector:
     def _complain(self) -> None:
         topic = self.node.resolve_topic_name('capture')
         publishers = self.node.count_publishers(topic)
-        self._warn(f'no item on {topic} for {PATIENCE:.0f} s; ' + (
-            'the camera is there: does anything pass?' if publishers else
-            'nobody publishes it: is the cell running, in this ROS_DOMAIN_ID and --namespace?'))
+        self._warn(
+            f'no item on {topic} for {PATIENCE:.0f} s; '
+            + (
+                'the camera is there: does anything pass?'
+                if publishers
+                else 'nobody publishes it: is the cell running, in this ROS_DOMAIN_ID and '
+                '--namespace?'
+            )
+        )
 
 
-def collect_from_cell(collector: Collector, namespace: str = '', *,
-                      domain_id: int | None = None,
-                      warn: Callable[[str], None] = print) -> None:
+def collect_from_cell(
+    collector: Collector,
+    namespace: str = '',
+    *,
+    domain_id: int | None = None,
+    warn: Callable[[str], None] = print,
+) -> None:
     """Collect from a running cell until `collector.done` is set."""
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)

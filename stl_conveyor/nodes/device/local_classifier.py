@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Classify every item on the device with the weak model."""
+
 from __future__ import annotations
 
 import sys
@@ -39,11 +40,14 @@ class LocalClassifier(ConveyorNode):
         folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
         self.classifier = Classifier(folder.path('weak'), self.settings.threads)
         if (self.classifier.labels, self.classifier.image_size) != (
-                len(folder.labels), folder.image_size):
+            len(folder.labels),
+            folder.image_size,
+        ):
             raise ModelFileError(
                 f'{folder.path("weak")}: has {self.classifier.labels} labels and images of '
                 f'{self.classifier.image_size}, the manifest says {len(folder.labels)} and '
-                f'{folder.image_size}; export the folder again')
+                f'{folder.image_size}; export the folder again'
+            )
         self.labels = folder.labels
         self.model_id = folder.model_id('weak')
         self.health.set_value('model', f'{folder.name} weak {self.model_id:016x}')
@@ -68,12 +72,21 @@ class LocalClassifier(ConveyorNode):
         probabilities = answers[0]
         compute_time = time.perf_counter() - started
         best = int(probabilities.argmax())
-        self._publisher.publish(Classification(
-            header=message.header, item_id=key.item_id, deadline=message.deadline,
-            source=Classification.SOURCE_LOCAL, class_id=self.labels[best],
-            score=min(1.0, float(probabilities[best])), probabilities=float_array(probabilities),
-            posterior=float_array(() if doubts is None else doubts[0]),
-            model_id=self.model_id, final=True, compute_time=compute_time))
+        self._publisher.publish(
+            Classification(
+                header=message.header,
+                item_id=key.item_id,
+                deadline=message.deadline,
+                source=Classification.SOURCE_LOCAL,
+                class_id=self.labels[best],
+                score=min(1.0, float(probabilities[best])),
+                probabilities=float_array(probabilities),
+                posterior=float_array(() if doubts is None else doubts[0]),
+                model_id=self.model_id,
+                final=True,
+                compute_time=compute_time,
+            )
+        )
         self.tick('items')
         self.health.sample('compute_time', compute_time)
 

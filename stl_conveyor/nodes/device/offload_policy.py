@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Decide which items are worth the network, and keep the token bucket."""
+
 from __future__ import annotations
 
 import math
@@ -39,44 +40,72 @@ class OffloadPolicySettings(NodeSettings):
     """Parameters of the offload policy."""
 
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
-    policy: str = parameter(
-        'adaptive', 'Which policy decides.', choices=tuple(POLICIES))
+    policy: str = parameter('adaptive', 'Which policy decides.', choices=tuple(POLICIES))
     policy_model: str = parameter(
-        '', 'Network of the learned policies (.onnx). Empty: the one for all buckets that the '
-        'package ships, for the adaptive policy.')
+        '',
+        'Network of the learned policies (.onnx). Empty: the one for all buckets that the '
+        'package ships, for the adaptive policy.',
+    )
     rate: float = parameter(
-        0.25, 'Tokens per time unit (r). Read as the decimal that is written.',
-        minimum=0.0, maximum=1000.0)
-    depth: float = parameter(
-        4.0, 'Most tokens that are kept (b).', minimum=1.0, maximum=100_000.0)
+        0.25,
+        'Tokens per time unit (r). Read as the decimal that is written.',
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    depth: float = parameter(4.0, 'Most tokens that are kept (b).', minimum=1.0, maximum=100_000.0)
     time_unit: float = parameter(
-        0.5, 'Seconds of the time unit: the shortest item period.', minimum=0.001, maximum=3600.0)
+        0.5, 'Seconds of the time unit: the shortest item period.', minimum=0.001, maximum=3600.0
+    )
     nominal_bytes: int = parameter(
-        512, 'Payload bytes that one token buys, and the largest byte budget of an offload.',
-        minimum=1, maximum=1_000_000)
+        512,
+        'Payload bytes that one token buys, and the largest byte budget of an offload.',
+        minimum=1,
+        maximum=1_000_000,
+    )
     byte_budgets: bool = parameter(
-        True, 'Choose how many bytes each item gets (policies mdp and adaptive, with a model '
-        'folder that has a budget.json); else every offload gets a whole token.')
+        True,
+        'Choose how many bytes each item gets (policies mdp and adaptive, with a model '
+        'folder that has a budget.json); else every offload gets a whole token.',
+    )
     threshold: float = parameter(
-        -1.0, 'Expected reward asked for by the policy with a constant threshold; -1 derives it '
-        'from rate, intervals and costs.', minimum=-1.0, maximum=1.0)
+        -1.0,
+        'Expected reward asked for by the policy with a constant threshold; -1 derives it '
+        'from rate, intervals and costs.',
+        minimum=-1.0,
+        maximum=1.0,
+    )
     intervals: tuple[float, ...] = parameter(
-        (1.0,), 'Equally likely times between items, in time units, for the policies that plan.')
+        (1.0,), 'Equally likely times between items, in time units, for the policies that plan.'
+    )
     costs: tuple[float, ...] = parameter(
-        (1.0,), 'Equally likely costs of an offload after its refund, in tokens (0..1), for the '
-        'policies that plan.')
+        (1.0,),
+        'Equally likely costs of an offload after its refund, in tokens (0..1), for the '
+        'policies that plan.',
+    )
     seed: int = parameter(0, 'Seed of the random policy.', minimum=0, maximum=2**31 - 1)
     guard: float = parameter(
-        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0)
+        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0
+    )
     answer_time: float = parameter(
-        0.1, 'Seconds from a decision to the first possible answer of the edge, until it has been '
-        'measured.', minimum=0.0, maximum=10.0)
+        0.1,
+        'Seconds from a decision to the first possible answer of the edge, until it has been '
+        'measured.',
+        minimum=0.0,
+        maximum=10.0,
+    )
     edge_timeout: float = parameter(
-        1.6, 'Seconds without a sign of life after which the edge counts as gone.',
-        minimum=0.1, maximum=60.0)
+        1.6,
+        'Seconds without a sign of life after which the edge counts as gone.',
+        minimum=0.1,
+        maximum=60.0,
+    )
     settle_grace: float = parameter(
-        0.5, 'Seconds after the deadline by which the encoder must have reported what it spent; '
-        'then the whole budget counts as spent.', minimum=0.0, maximum=60.0)
+        0.5,
+        'Seconds after the deadline by which the encoder must have reported what it spent; '
+        'then the whole budget counts as spent.',
+        minimum=0.0,
+        maximum=60.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -105,16 +134,22 @@ class OffloadPolicy(ConveyorNode):
     @staticmethod
     def _make_bucket(settings: OffloadPolicySettings) -> TokenBucket:
         return TokenBucket(
-            exact_fraction(settings.rate), exact_fraction(settings.depth),
-            round(settings.time_unit * 1e9), settings.nominal_bytes)
+            exact_fraction(settings.rate),
+            exact_fraction(settings.depth),
+            round(settings.time_unit * 1e9),
+            settings.nominal_bytes,
+        )
 
     @staticmethod
     def _planning(settings: OffloadPolicySettings) -> PolicySettings:
         return PolicySettings(
-            rate=exact_fraction(settings.rate), depth=exact_fraction(settings.depth),
-            intervals=Distribution.of(settings.intervals), costs=Distribution.of(settings.costs),
+            rate=exact_fraction(settings.rate),
+            depth=exact_fraction(settings.depth),
+            intervals=Distribution.of(settings.intervals),
+            costs=Distribution.of(settings.costs),
             threshold=None if settings.threshold <= -1.0 else settings.threshold,
-            seed=settings.seed)
+            seed=settings.seed,
+        )
 
     def configure(self) -> None:
         """Load the reward estimate and solve the policy."""
@@ -127,11 +162,13 @@ class OffloadPolicy(ConveyorNode):
         if settings.byte_budgets:
             budgets = load_budgets(folder, settings.policy, settings.nominal_bytes)
         self.policy = make_cell_policy(
-            settings.policy, self._planning(settings), self.rewards, budgets,
-            settings.policy_model)
+            settings.policy, self._planning(settings), self.rewards, budgets, settings.policy_model
+        )
         self.answer_time = DelayEstimator(
-            initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS,
-            quantile=0.5)
+            initial_ns=round(settings.answer_time * 1e9),
+            maximum_ns=LONGEST_TRANSFER_NS,
+            quantile=0.5,
+        )
         self._promises: dict[ItemKey, _Promise] = {}
         self._decided: RecentItems[bool] = RecentItems(1024)
         self._previous_stamp_ns: int | None = None
@@ -139,8 +176,11 @@ class OffloadPolicy(ConveyorNode):
         self._edge_codec: int | None = None
         self.health.set_value('policy', settings.policy)
         self.health.set_value(
-            'byte_budgets', 'one token' if budgets is None else
-            ' '.join(f'{share * settings.nominal_bytes:.0f}' for share in budgets.shares))
+            'byte_budgets',
+            'one token'
+            if budgets is None
+            else ' '.join(f'{share * settings.nominal_bytes:.0f}' for share in budgets.shares),
+        )
 
     def activate(self) -> None:
         """Listen for classifications and for the edge."""
@@ -193,9 +233,13 @@ class OffloadPolicy(ConveyorNode):
         now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
         self.bucket.advance(now_ns)
         decision = OffloadDecision(
-            header=message.header, item_id=key.item_id, deadline=message.deadline,
-            policy=self.policy.name, reason=OffloadDecision.REASON_BAD_INPUT,
-            tokens=self.bucket.state.tokens)
+            header=message.header,
+            item_id=key.item_id,
+            deadline=message.deadline,
+            policy=self.policy.name,
+            reason=OffloadDecision.REASON_BAD_INPUT,
+            tokens=self.bucket.state.tokens,
+        )
         try:
             probabilities = check_probabilities(message.probabilities, len(self.labels))
             posterior = None
@@ -211,16 +255,20 @@ class OffloadPolicy(ConveyorNode):
         self._publish_state()
         self.tick('items')
 
-    def _decide(
-        self, key: ItemKey, decision: OffloadDecision, now_ns: int, ros_ns: int,
-    ) -> None:
+    def _decide(self, key: ItemKey, decision: OffloadDecision, now_ns: int, ros_ns: int) -> None:
         unit_ns = self.settings.time_unit * 1e9
         previous_ns, self._previous_stamp_ns = self._previous_stamp_ns, key.stamp_ns
-        choice = self.policy.decide(PolicyInput(
-            expected_reward=decision.expected_reward, level=self.bucket.available,
-            denominator=self.bucket.denominator, time=now_ns / unit_ns,
-            interarrival=math.nan if previous_ns is None or key.stamp_ns <= previous_ns
-            else (key.stamp_ns - previous_ns) / unit_ns))
+        choice = self.policy.decide(
+            PolicyInput(
+                expected_reward=decision.expected_reward,
+                level=self.bucket.available,
+                denominator=self.bucket.denominator,
+                time=now_ns / unit_ns,
+                interarrival=math.nan
+                if previous_ns is None or key.stamp_ns <= previous_ns
+                else (key.stamp_ns - previous_ns) / unit_ns,
+            )
+        )
         decision.threshold = float(choice.threshold)
         decision.reason = int(choice.reason)
         if not choice.offload:
@@ -229,8 +277,13 @@ class OffloadPolicy(ConveyorNode):
         if not self.edge_alive:
             decision.reason = OffloadDecision.REASON_EDGE_GONE
             return
-        if not 0 <= latest_send_ns(left_ns, round(self.settings.guard * 1e9),
-                                   self.answer_time.estimate_ns(now_ns)) <= LONGEST_TRANSFER_NS:
+        if (
+            not 0
+            <= latest_send_ns(
+                left_ns, round(self.settings.guard * 1e9), self.answer_time.estimate_ns(now_ns)
+            )
+            <= LONGEST_TRANSFER_NS
+        ):
             decision.reason = OffloadDecision.REASON_TOO_LATE
             return
         reservation = self.bucket.reserve(round(choice.share * self.settings.nominal_bytes))
@@ -240,19 +293,23 @@ class OffloadPolicy(ConveyorNode):
         decision.offload = True
         decision.byte_budget = reservation.bytes
         self._promises[key] = _Promise(
-            reservation, now_ns, now_ns + left_ns + round(self.settings.settle_grace * 1e9))
+            reservation, now_ns, now_ns + left_ns + round(self.settings.settle_grace * 1e9)
+        )
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
-        if message.status in (
-                FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
+        if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
             self._edge_seen_ns = self.steady_clock.now().nanoseconds
             self._edge_codec = message.codec_id
             self._watch_edge()
             return
         key = item_key(message)
         promise = self._promises.get(key)
-        if promise is not None and message.status == FeatureFeedback.STATUS_OK \
-                and message.packets == 1 and message.answered:
+        if (
+            promise is not None
+            and message.status == FeatureFeedback.STATUS_OK
+            and message.packets == 1
+            and message.answered
+        ):
             now_ns = self.schedule_clock.now_ns()
             self.answer_time.add(now_ns - promise.decided_ns, now_ns)
 
@@ -269,8 +326,10 @@ class OffloadPolicy(ConveyorNode):
         if bytes_used is None:
             bytes_used = reservation.bytes
         elif bytes_used > reservation.bytes:
-            self.warn('budget_exceeded', f'item {key.item_id}: {bytes_used} bytes sent of '
-                      f'{reservation.bytes}')
+            self.warn(
+                'budget_exceeded',
+                f'item {key.item_id}: {bytes_used} bytes sent of {reservation.bytes}',
+            )
         bytes_used = min(bytes_used, reservation.bytes)
         self.bucket.settle(reservation, bytes_used)
         self.policy.settled(bytes_used / self.settings.nominal_bytes)
@@ -281,8 +340,11 @@ class OffloadPolicy(ConveyorNode):
         now_ns = self.schedule_clock.now_ns()
         for key, promise in list(self._promises.items()):
             if now_ns > promise.due_ns:
-                self.warn('no_account', f'item {key.item_id}: the encoder did not report; its '
-                          'whole budget counts as spent')
+                self.warn(
+                    'no_account',
+                    f'item {key.item_id}: the encoder did not report; its '
+                    'whole budget counts as spent',
+                )
                 self._settle(key, None)
 
     def _watch_edge(self) -> None:
@@ -291,23 +353,32 @@ class OffloadPolicy(ConveyorNode):
             self.clear_condition('edge_gone', 'the edge is there')
         else:
             self.set_condition(
-                'edge_gone', Level.WARN, 'no sign of life from the edge: nothing is offloaded')
+                'edge_gone', Level.WARN, 'no sign of life from the edge: nothing is offloaded'
+            )
         if heard and self._edge_codec != self.codec_id:
             self.set_condition(
-                'codec_mismatch', Level.ERROR,
+                'codec_mismatch',
+                Level.ERROR,
                 f'the edge has codec {self._edge_codec:016x}, the device {self.codec_id:016x}: '
-                'nothing is offloaded; give both the same model folder')
+                'nothing is offloaded; give both the same model folder',
+            )
         else:
             self.clear_condition('codec_mismatch', 'device and edge have the same codec')
 
     def _publish_state(self) -> None:
         state, settings = self.bucket.state, self.settings
         message = TokenBucketState(
-            level_numerator=state.level, denominator=state.denominator,
-            reserved_numerator=state.reserved, tokens=state.tokens, rate=settings.rate,
-            depth=settings.depth, time_unit=settings.time_unit,
-            spent_numerator=state.spent, refunded_numerator=state.refunded,
-            edge_alive=self.edge_alive)
+            level_numerator=state.level,
+            denominator=state.denominator,
+            reserved_numerator=state.reserved,
+            tokens=state.tokens,
+            rate=settings.rate,
+            depth=settings.depth,
+            time_unit=settings.time_unit,
+            spent_numerator=state.spent,
+            refunded_numerator=state.refunded,
+            edge_alive=self.edge_alive,
+        )
         message.header.stamp = self.get_clock().now().to_msg()
         self._states.publish(message)
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Frames for the camera node from a topic."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -32,9 +33,17 @@ class TopicSource:
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = to_ns(message.header.stamp)
-        if stamp_ns == 0:   # the driver does not stamp
+        if stamp_ns == 0:  # the driver does not stamp
             stamp_ns = self._node.get_clock().now().nanoseconds
         self._callback(
-            image_to_rgb(message.encoding, message.height, message.width, message.step,
-                         message.is_bigendian, message.data),
-            stamp_ns, message.header.frame_id)
+            image_to_rgb(
+                message.encoding,
+                message.height,
+                message.width,
+                message.step,
+                message.is_bigendian,
+                message.data,
+            ),
+            stamp_ns,
+            message.header.frame_id,
+        )

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Classify, for many cells at once, what has arrived of each item's stream."""
+
 from __future__ import annotations
 
 import sys
@@ -35,18 +36,29 @@ class EdgeClassifierSettings(NodeSettings):
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     threads: int = parameter(1, 'Threads of the model.', minimum=1, maximum=256)
     cells: tuple[str, ...] = parameter(
-        ('',), 'Namespaces of the cells that are served; an empty one is the namespace of this '
-        'node.')
+        ('',),
+        'Namespaces of the cells that are served; an empty one is the namespace of this node.',
+    )
     satisfied_score: float = parameter(
-        0.97, 'Confidence from which the edge asks for no more of an item.',
-        minimum=0.0, maximum=1.0, tunable=True)
+        0.97,
+        'Confidence from which the edge asks for no more of an item.',
+        minimum=0.0,
+        maximum=1.0,
+        tunable=True,
+    )
     heartbeat_period: float = parameter(
-        0.5, 'Seconds between signs of life.', minimum=0.05, maximum=10.0)
+        0.5, 'Seconds between signs of life.', minimum=0.05, maximum=10.0
+    )
     max_batch: int = parameter(
-        16, 'Most items that are classified at once.', minimum=1, maximum=256)
+        16, 'Most items that are classified at once.', minimum=1, maximum=256
+    )
     max_items: int = parameter(
-        256, 'Most items whose streams are kept; beyond, the one that was silent for longest is '
-        'dropped.', minimum=1, maximum=100_000)
+        256,
+        'Most items whose streams are kept; beyond, the one that was silent for longest is '
+        'dropped.',
+        minimum=1,
+        maximum=100_000,
+    )
 
 
 @dataclass
@@ -64,7 +76,7 @@ class _Stream:
     last: bool = False
     satisfied: bool = False
     score: float = 0.0
-    decode_time: float = 0.0    # s, of the packets since the last answer
+    decode_time: float = 0.0  # s, of the packets since the last answer
     sequence: int = 0
 
 
@@ -87,7 +99,7 @@ class EdgeClassifier(ConveyorNode):
         """Load and check the codec and the strong model behind it."""
         folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
         self.decoder = Decoder(folder, self.settings.threads)
-        self.decoder.classify([self.decoder.start()])   # the first run is the slowest
+        self.decoder.classify([self.decoder.start()])  # the first run is the slowest
         self.labels = folder.labels
         self.model_id = folder.model_id('edge')
         self.health.set_value('codec', f'{self.decoder.identity:016x}')
@@ -104,8 +116,10 @@ class EdgeClassifier(ConveyorNode):
             self._feedback.append(self.publish_on('feedback_tx', cell=cell))
             self._answers.append(self.publish_on('edge_classification_tx', cell=cell))
             self.listen(
-                'features_rx', lambda message, index=index: self._on_packet(index, message),
-                cell=cell)
+                'features_rx',
+                lambda message, index=index: self._on_packet(index, message),
+                cell=cell,
+            )
         self.every(self.settings.heartbeat_period, self._heartbeat)
         self._worker = threading.Thread(target=self._work, name='edge batches', daemon=True)
         self._worker.start()
@@ -124,8 +138,10 @@ class EdgeClassifier(ConveyorNode):
 
     def _heartbeat(self) -> None:
         message = FeatureFeedback(
-            codec_id=self.decoder.identity, status=FeatureFeedback.STATUS_ALIVE,
-            compute_time=self._compute_time)
+            codec_id=self.decoder.identity,
+            status=FeatureFeedback.STATUS_ALIVE,
+            compute_time=self._compute_time,
+        )
         message.header.stamp = to_stamp(self.schedule_clock.ros_now_ns())
         for publisher in self._feedback:
             publisher.publish(message)
@@ -134,9 +150,12 @@ class EdgeClassifier(ConveyorNode):
         key = item_key(message)
         self.tick('packets')
         if message.codec_id != self.decoder.identity:
-            self.error('codec_mismatch', f'item {key.item_id} comes from codec '
-                       f'{message.codec_id:016x}, this is {self.decoder.identity:016x}; give '
-                       'device and edge the same model folder')
+            self.error(
+                'codec_mismatch',
+                f'item {key.item_id} comes from codec '
+                f'{message.codec_id:016x}, this is {self.decoder.identity:016x}; give '
+                'device and edge the same model folder',
+            )
             self._reply(cell, message, FeatureFeedback.STATUS_CODEC_MISMATCH)
             return
         if to_ns(message.deadline) <= self.schedule_clock.ros_now_ns():
@@ -153,8 +172,7 @@ class EdgeClassifier(ConveyorNode):
     def _stream(self, cell: int, key: ItemKey, message: ProgressiveFeature) -> _Stream:
         stream = self._streams.get((cell, key))
         if stream is None:
-            stream = _Stream(
-                cell, key, message.header, message.deadline, self.decoder.start())
+            stream = _Stream(cell, key, message.header, message.deadline, self.decoder.start())
             self._streams[cell, key] = stream
             while len(self._streams) > self.settings.max_items:
                 self._streams.popitem(last=False)
@@ -183,17 +201,23 @@ class EdgeClassifier(ConveyorNode):
             self._lock.notify()
 
     def _reply(
-        self, cell: int, message: ProgressiveFeature, status: int, stream: _Stream | None = None,
+        self, cell: int, message: ProgressiveFeature, status: int, stream: _Stream | None = None
     ) -> None:
-        self._feedback[cell].publish(self._account(
-            message.header, message.item_id, message.sequence, status, stream))
+        self._feedback[cell].publish(
+            self._account(message.header, message.item_id, message.sequence, status, stream)
+        )
 
     def _account(
-        self, header: Header, item_id: int, sequence: int, status: int, stream: _Stream | None,
+        self, header: Header, item_id: int, sequence: int, status: int, stream: _Stream | None
     ) -> FeatureFeedback:
         message = FeatureFeedback(
-            header=header, item_id=item_id, codec_id=self.decoder.identity, status=status,
-            sequence=sequence, compute_time=self._compute_time)
+            header=header,
+            item_id=item_id,
+            codec_id=self.decoder.identity,
+            status=status,
+            sequence=sequence,
+            compute_time=self._compute_time,
+        )
         if stream is not None:
             message.satisfied = stream.satisfied
             message.packets = min(stream.session.packets_received, 65535)
@@ -219,7 +243,7 @@ class EdgeClassifier(ConveyorNode):
                 changed = [stream for stream in self._streams.values() if stream.changed]
                 if changed:
                     changed.sort(key=lambda stream: to_ns(stream.deadline))
-                    batch = changed[:self.settings.max_batch]
+                    batch = changed[: self.settings.max_batch]
                     for stream in batch:
                         stream.changed, stream.computing = False, True
                     return batch
@@ -247,16 +271,26 @@ class EdgeClassifier(ConveyorNode):
         stream.score = min(1.0, float(probabilities[best]))
         stream.satisfied = stream.score >= self.settings.satisfied_score
         feedback = self._account(
-            stream.header, stream.key.item_id, stream.sequence, FeatureFeedback.STATUS_OK, stream)
+            stream.header, stream.key.item_id, stream.sequence, FeatureFeedback.STATUS_OK, stream
+        )
         feedback.answered = True
-        if not stream.satisfied:            # the encoder waits for it: it goes first
+        if not stream.satisfied:  # the encoder waits for it: it goes first
             self._feedback[stream.cell].publish(feedback)
-        self._answers[stream.cell].publish(Classification(
-            header=stream.header, item_id=stream.key.item_id, deadline=stream.deadline,
-            source=Classification.SOURCE_EDGE, class_id=self.labels[best], score=stream.score,
-            probabilities=float_array(probabilities), model_id=self.model_id,
-            bytes_used=stream.session.bytes_received, final=stream.satisfied or stream.last,
-            compute_time=self._compute_time))
+        self._answers[stream.cell].publish(
+            Classification(
+                header=stream.header,
+                item_id=stream.key.item_id,
+                deadline=stream.deadline,
+                source=Classification.SOURCE_EDGE,
+                class_id=self.labels[best],
+                score=stream.score,
+                probabilities=float_array(probabilities),
+                model_id=self.model_id,
+                bytes_used=stream.session.bytes_received,
+                final=stream.satisfied or stream.last,
+                compute_time=self._compute_time,
+            )
+        )
         self.tick('answers')
         if stream.satisfied:
             self._feedback[stream.cell].publish(feedback)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The edge's end of a slow link."""
+
 from __future__ import annotations
 
 import sys

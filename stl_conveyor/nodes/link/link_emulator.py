@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Pass messages between device and edge as a slow, lossy link would."""
+
 from __future__ import annotations
 
 import struct
@@ -36,43 +37,72 @@ class LinkEmulatorSettings(NodeSettings):
     """Parameters of link_emulator; times in seconds, probabilities per message."""
 
     link: str = parameter(
-        'light', 'Bandwidth: none, light and heavy jamming (67.5, 52.0, 34.3 kbit/s), the '
-        'published trace, or unlimited.', choices=LINKS, tunable=True)
+        'light',
+        'Bandwidth: none, light and heavy jamming (67.5, 52.0, 34.3 kbit/s), the '
+        'published trace, or unlimited.',
+        choices=LINKS,
+        tunable=True,
+    )
     trace_file: str = parameter(
-        '', 'CSV with kbit/s in its last column, instead of what `link` names.', tunable=True)
+        '', 'CSV with kbit/s in its last column, instead of what `link` names.', tunable=True
+    )
     trace_hold: float = parameter(
-        0.5, 'Seconds for which each rate of a trace holds.', minimum=0.001, maximum=3600.0,
-        tunable=True)
+        0.5,
+        'Seconds for which each rate of a trace holds.',
+        minimum=0.001,
+        maximum=3600.0,
+        tunable=True,
+    )
     delay: float = parameter(
-        0.002, 'Propagation delay (s).', minimum=0.0, maximum=10.0, tunable=True)
+        0.002, 'Propagation delay (s).', minimum=0.0, maximum=10.0, tunable=True
+    )
     jitter: float = parameter(
-        0.001, 'Largest extra delay (s), uniform.', minimum=0.0, maximum=10.0, tunable=True)
-    loss: float = parameter(
-        0.0, 'Probability of loss.', minimum=0.0, maximum=1.0, tunable=True)
+        0.001, 'Largest extra delay (s), uniform.', minimum=0.0, maximum=10.0, tunable=True
+    )
+    loss: float = parameter(0.0, 'Probability of loss.', minimum=0.0, maximum=1.0, tunable=True)
     burst_begin: float = parameter(
-        0.0, 'Probability of a burst of loss to begin; 0 = no bursts.', minimum=0.0, maximum=1.0,
-        tunable=True)
+        0.0,
+        'Probability of a burst of loss to begin; 0 = no bursts.',
+        minimum=0.0,
+        maximum=1.0,
+        tunable=True,
+    )
     burst_end: float = parameter(
-        0.2, 'Probability of a burst of loss to end.', minimum=0.0, maximum=1.0, tunable=True)
+        0.2, 'Probability of a burst of loss to end.', minimum=0.0, maximum=1.0, tunable=True
+    )
     reorder: float = parameter(
-        0.0, 'Probability of being held back while others pass.', minimum=0.0, maximum=1.0,
-        tunable=True)
+        0.0,
+        'Probability of being held back while others pass.',
+        minimum=0.0,
+        maximum=1.0,
+        tunable=True,
+    )
     reorder_delay: float = parameter(
-        0.06, 'For how long (s).', minimum=0.0, maximum=10.0, tunable=True)
+        0.06, 'For how long (s).', minimum=0.0, maximum=10.0, tunable=True
+    )
     duplicate: float = parameter(
-        0.0, 'Probability of being sent twice.', minimum=0.0, maximum=1.0, tunable=True)
+        0.0, 'Probability of being sent twice.', minimum=0.0, maximum=1.0, tunable=True
+    )
     corrupt: float = parameter(
-        0.0, 'Probability of bytes being changed.', minimum=0.0, maximum=1.0, tunable=True)
+        0.0, 'Probability of bytes being changed.', minimum=0.0, maximum=1.0, tunable=True
+    )
     outage: bool = parameter(False, 'Nothing gets through.', tunable=True)
     overhead_bytes: int = parameter(
-        150, 'Bytes of RTPS, UDP and IP headers on the wire beside each message.', minimum=0,
-        maximum=65535, tunable=True)
+        150,
+        'Bytes of RTPS, UDP and IP headers on the wire beside each message.',
+        minimum=0,
+        maximum=65535,
+        tunable=True,
+    )
     queue_bytes: int = parameter(
-        8192, 'Bytes that may wait in each direction; what does not fit is dropped.', minimum=0,
-        maximum=2 ** 30, tunable=True)
-    seed: int = parameter(1, 'Seed of everything random.', minimum=0, maximum=2 ** 62)
-    log_path: str = parameter(
-        '', 'File for one CSV line per delivered message; empty = none.')
+        8192,
+        'Bytes that may wait in each direction; what does not fit is dropped.',
+        minimum=0,
+        maximum=2**30,
+        tunable=True,
+    )
+    seed: int = parameter(1, 'Seed of everything random.', minimum=0, maximum=2**62)
+    log_path: str = parameter('', 'File for one CSV line per delivered message; empty = none.')
 
 
 @dataclass(frozen=True)
@@ -108,13 +138,15 @@ class LinkEmulator(ConveyorNode):
         self._down = LinkModel(link, int(seeds[1]), now_ns)
         self._damage = np.random.default_rng(seeds[2])
         self._log_file = open_log(
-            self.settings.log_path, 'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns')
+            self.settings.log_path, 'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns'
+        )
         self._timer = self.every(1.0, self._release, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
         self._connect(self._up, FEATURES, 'features_tx', 'features_rx')
         self._connect(self._down, FEEDBACK, 'feedback_tx', 'feedback_rx')
-        self._connect(self._down, EDGE_CLASSIFICATION, 'edge_classification_tx',
-                      'edge_classification')
+        self._connect(
+            self._down, EDGE_CLASSIFICATION, 'edge_classification_tx', 'edge_classification'
+        )
 
     def deactivate(self) -> None:
         """Close the log; what is still on the link is lost."""
@@ -130,11 +162,21 @@ class LinkEmulator(ConveyorNode):
         for name, model in (('up', self._up), ('down', self._down)):
             rate = model.rate(self.schedule_clock.now_ns())
             self.health.set_value(
-                f'{name}.rate', 'unlimited' if rate is None else f'{rate / 1000:.1f} kbit/s')
+                f'{name}.rate', 'unlimited' if rate is None else f'{rate / 1000:.1f} kbit/s'
+            )
             self.health.set_value(f'{name}.queue', f'{model.queued_bytes} B')
             counters = model.counters
-            for key in ('sent', 'delivered', 'lost', 'outage_lost', 'queue_dropped', 'duplicated',
-                        'reordered', 'corrupted', 'wire_bytes'):
+            for key in (
+                'sent',
+                'delivered',
+                'lost',
+                'outage_lost',
+                'queue_dropped',
+                'duplicated',
+                'reordered',
+                'corrupted',
+                'wire_bytes',
+            ):
                 self.health.set_value(f'{name}.{key}', getattr(counters, key))
 
     def _connect(self, model: LinkModel, channel: str, source: str, target: str) -> None:
@@ -145,6 +187,7 @@ class LinkEmulator(ConveyorNode):
             message = _Message(channel, publisher, serialized)
             model.send(self.schedule_clock.now_ns(), len(serialized), message)
             self._release()
+
         self.listen(source, take, raw=True)
 
     def _release(self) -> None:
@@ -176,13 +219,15 @@ class LinkEmulator(ConveyorNode):
         message.publisher.publish(serialized)
         self.health.sample(
             f'{message.channel}.release_lag_ms',
-            (self.schedule_clock.now_ns() - delivery.time_ns) / 1e6)
+            (self.schedule_clock.now_ns() - delivery.time_ns) / 1e6,
+        )
         if self._log_file is not None:
             to_ros = self.schedule_clock.ros_now_ns() - self.schedule_clock.now_ns()
             self._log_file.write(
                 f'{capture_stamp_ns(message.serialized)},{message.channel},'
                 f'{delivery.size + overhead},{delivery.sent_ns + to_ros},'
-                f'{delivery.time_ns + to_ros}\n')
+                f'{delivery.time_ns + to_ros}\n'
+            )
 
 
 def link_settings(settings: LinkEmulatorSettings) -> LinkSettings:
@@ -195,16 +240,25 @@ def link_settings(settings: LinkEmulatorSettings) -> LinkSettings:
     if settings.trace_file:
         base = replace(base, bandwidth=Bandwidth(read_trace(Path(settings.trace_file))))
     if base.bandwidth is not None:
-        base = replace(base, bandwidth=replace(
-            base.bandwidth, hold_ns=round(settings.trace_hold * 1e9)))
+        base = replace(
+            base, bandwidth=replace(base.bandwidth, hold_ns=round(settings.trace_hold * 1e9))
+        )
     return replace(
-        base, delay_ns=round(settings.delay * 1e9), jitter_ns=round(settings.jitter * 1e9),
-        loss=settings.loss, reorder=settings.reorder,
+        base,
+        delay_ns=round(settings.delay * 1e9),
+        jitter_ns=round(settings.jitter * 1e9),
+        loss=settings.loss,
+        reorder=settings.reorder,
         burst_loss=BurstLoss(settings.burst_begin, settings.burst_end)
-        if settings.burst_begin else None,
-        reorder_ns=round(settings.reorder_delay * 1e9), duplicate=settings.duplicate,
-        corrupt=settings.corrupt, outage=settings.outage,
-        overhead_bytes=settings.overhead_bytes, queue_bytes=settings.queue_bytes)
+        if settings.burst_begin
+        else None,
+        reorder_ns=round(settings.reorder_delay * 1e9),
+        duplicate=settings.duplicate,
+        corrupt=settings.corrupt,
+        outage=settings.outage,
+        overhead_bytes=settings.overhead_bytes,
+        queue_bytes=settings.queue_bytes,
+    )
 
 
 def capture_stamp_ns(serialized: bytes) -> int:

@@ -6,6 +6,7 @@ Two nodes of this package that find each other tell each other of some forty par
 cycle services, each several hundred bytes on the wire; a link of 34 kbit/s is busy with that for a
 minute and more. A gateway has none of these. It passes on three topics as they are, serialised.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -25,9 +26,13 @@ class LinkGatewaySettings(NodeSettings):
     """Parameters of a gateway; there is no service to change them while it runs."""
 
     niceness: int = parameter(
-        -10, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
+        -10,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
         'not wait for models. What the system does not permit is reported and otherwise left '
-        'out.', minimum=-20, maximum=19)
+        'out.',
+        minimum=-20,
+        maximum=19,
+    )
 
 
 class LinkGateway(ConveyorNode):
@@ -42,11 +47,17 @@ class LinkGateway(ConveyorNode):
         Raises:
             ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
-        overrides = [*(arguments.pop('parameter_overrides', None) or ()),
-                     Parameter('start_type_description_service', value=False)]
+        overrides = [
+            *(arguments.pop('parameter_overrides', None) or ()),
+            Parameter('start_type_description_service', value=False),
+        ]
         super().__init__(
-            enable_communication_interface=False, enable_rosout=False,
-            start_parameter_services=False, parameter_overrides=overrides, **arguments)
+            enable_communication_interface=False,
+            enable_rosout=False,
+            start_parameter_services=False,
+            parameter_overrides=overrides,
+            **arguments,
+        )
 
     def activate(self) -> None:
         """Join both sides."""
@@ -58,12 +69,21 @@ class LinkGateway(ConveyorNode):
             self.tick(source)
             self.health.count(f'{source}.bytes', len(serialized))
             publisher.publish(serialized)
+
         self.listen(source, take, raw=True)
 
 
-DEVICE_RELAYS = MappingProxyType({
-    'features_tx': 'link/features', 'link/feedback': 'feedback_rx',
-    'link/edge_classification': 'edge_classification'})
-EDGE_RELAYS = MappingProxyType({
-    'link/features': 'features_rx', 'feedback_tx': 'link/feedback',
-    'edge_classification_tx': 'link/edge_classification'})
+DEVICE_RELAYS = MappingProxyType(
+    {
+        'features_tx': 'link/features',
+        'link/feedback': 'feedback_rx',
+        'link/edge_classification': 'edge_classification',
+    }
+)
+EDGE_RELAYS = MappingProxyType(
+    {
+        'link/features': 'features_rx',
+        'feedback_tx': 'link/feedback',
+        'edge_classification_tx': 'link/edge_classification',
+    }
+)

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The parameters of nodes that bring items into a simulated cell: which come, and when."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,28 +18,38 @@ class ArrivalParameters(NodeSettings):
 
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     items: int = parameter(200, 'Number of items.', minimum=1, maximum=10_000_000)
-    seed: int = parameter(1, 'Seed of everything random.', minimum=0, maximum=2 ** 62)
+    seed: int = parameter(1, 'Seed of everything random.', minimum=0, maximum=2**62)
     time_unit: float = parameter(
-        0.5, 'Seconds of a time unit, the shortest item period.', minimum=0.05, maximum=3600.0)
+        0.5, 'Seconds of a time unit, the shortest item period.', minimum=0.05, maximum=3600.0
+    )
     arrivals: str = parameter('periodic', 'Arrival process.', choices=ARRIVALS)
     period: int = parameter(
-        1, 'Time units between items: periodic, correlated.', minimum=1, maximum=1_000_000)
+        1, 'Time units between items: periodic, correlated.', minimum=1, maximum=1_000_000
+    )
     mean_interval: float = parameter(
-        2.0, 'Time units between items on average: poisson.', minimum=1.0, maximum=1e6)
+        2.0, 'Time units between items on average: poisson.', minimum=1.0, maximum=1e6
+    )
     intervals: tuple = parameter((1, 3), 'Time units between items in both states: markov.')
     leaving: tuple = parameter(
-        (0.001, 0.0005), 'Probability per time unit of leaving each state: markov.')
+        (0.001, 0.0005), 'Probability per time unit of leaving each state: markov.'
+    )
     spread: float = parameter(
-        0.1, 'Part of the sorted items within reach: correlated.', minimum=0.0, maximum=1.0)
+        0.1, 'Part of the sorted items within reach: correlated.', minimum=0.0, maximum=1.0
+    )
     reset_probability: float = parameter(
-        0.01, 'Probability of a new location per item: correlated.', minimum=0.0, maximum=1.0)
+        0.01, 'Probability of a new location per item: correlated.', minimum=0.0, maximum=1.0
+    )
     lateral_range: float = parameter(
-        0.01, 'Largest distance of items from the centre line (m).', minimum=0.0, maximum=0.099)
+        0.01, 'Largest distance of items from the centre line (m).', minimum=0.0, maximum=0.099
+    )
     wait_for: tuple[str, ...] = parameter(
-        ('',), 'Topics that must have a publisher before the first item comes, so that nothing '
-        'passes nodes that are still loading their models. An empty name is none.')
+        ('',),
+        'Topics that must have a publisher before the first item comes, so that nothing '
+        'passes nodes that are still loading their models. An empty name is none.',
+    )
     wait_limit: float = parameter(
-        60.0, 'Seconds after which items come even so.', minimum=0.0, maximum=3600.0)
+        60.0, 'Seconds after which items come even so.', minimum=0.0, maximum=3600.0
+    )
     frame_id: str = parameter('camera_optical_frame', 'Optical frame of the camera.')
 
 
@@ -49,10 +60,15 @@ def arrival_settings(settings: ArrivalParameters) -> ArrivalSettings:
         ConfigError: Naming the value that is wrong.
     """
     return ArrivalSettings(
-        process=settings.arrivals, period=settings.period, mean_interval=settings.mean_interval,
-        intervals=tuple(settings.intervals), leaving=tuple(settings.leaving),
-        spread=settings.spread, reset_probability=settings.reset_probability,
-        lateral_range=settings.lateral_range)
+        process=settings.arrivals,
+        period=settings.period,
+        mean_interval=settings.mean_interval,
+        intervals=tuple(settings.intervals),
+        leaving=tuple(settings.leaving),
+        spread=settings.spread,
+        reset_probability=settings.reset_probability,
+        lateral_range=settings.lateral_range,
+    )
 
 
 class PeerWatch:
@@ -66,12 +82,14 @@ class PeerWatch:
     def present(self) -> bool:
         """Return whether items may come; say what is missing until then."""
         node, settings = self._node, self._node.settings
-        missing = [topic for topic in settings.wait_for
-                   if topic and not node.count_publishers(topic)]
+        missing = [
+            topic for topic in settings.wait_for if topic and not node.count_publishers(topic)
+        ]
         waited_ns = node.steady_clock.now().nanoseconds - self._since_ns
         if missing and waited_ns < settings.wait_limit * 1e9:
             node.set_condition(
-                'wait_for', Level.WARN, f'waiting for publishers of {", ".join(missing)}')
+                'wait_for', Level.WARN, f'waiting for publishers of {", ".join(missing)}'
+            )
             return False
         node.clear_condition('wait_for', 'the cell is there: items come')
         return True

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Watch a cell: join what is said about each item, and score where the items really landed."""
+
 from __future__ import annotations
 
 import sys
@@ -49,13 +50,19 @@ class CellMonitorSettings(NodeSettings):
     """Parameters of cell_monitor."""
 
     niceness: int = parameter(
-        10, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
-        'must not slow what is looked at.', minimum=-20, maximum=19)
+        10,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
+        'must not slow what is looked at.',
+        minimum=-20,
+        maximum=19,
+    )
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     display: str = parameter(
-        'auto', 'A live table on a terminal, one plain line per item, or nothing; auto: a table '
+        'auto',
+        'A live table on a terminal, one plain line per item, or nothing; auto: a table '
         'if standard output is a terminal, else lines.',
-        choices=('auto', 'table', 'lines', 'none'))
+        choices=('auto', 'table', 'lines', 'none'),
+    )
     keep_crops: bool = parameter(False, 'Keep every crop in memory, for scoring afterwards.')
 
 
@@ -80,7 +87,8 @@ class CellMonitor(ConveyorNode):
     def configure(self) -> None:
         """Load the cell and begin a new score."""
         self.cell = CellDescription.load(
-            configured_path(self.settings.cell_file, 'config/cell.yaml'))
+            configured_path(self.settings.cell_file, 'config/cell.yaml')
+        )
         self.board = ScoreBoard()
         self.crops: dict[int, np.ndarray] = {}  # by capture stamp, uint8 [S, S, 3]
         self.bucket: TokenBucketState | None = None
@@ -97,15 +105,16 @@ class CellMonitor(ConveyorNode):
         if self._table is not None:
             self._table.start()
         for topic, callback in (
-                ('item_truth', self._on_truth),
-                ('capture', self._on_capture),
-                ('classification', self._on_local),
-                ('edge_classification', self._on_edge),
-                ('offload_decision', self._on_decision),
-                ('transfer', self._on_transfer),
-                ('sort_outcome', self._on_outcome),
-                ('token_bucket', self._on_bucket),
-                ('/diagnostics', self._on_diagnostics)):
+            ('item_truth', self._on_truth),
+            ('capture', self._on_capture),
+            ('classification', self._on_local),
+            ('edge_classification', self._on_edge),
+            ('offload_decision', self._on_decision),
+            ('transfer', self._on_transfer),
+            ('sort_outcome', self._on_outcome),
+            ('token_bucket', self._on_bucket),
+            ('/diagnostics', self._on_diagnostics),
+        ):
             self.listen(topic, self._then_show(callback))
         self._markers = self.publish_on('outcome_markers')
         self._watchers, self._outcomes_shown = 0, -1
@@ -122,8 +131,15 @@ class CellMonitor(ConveyorNode):
             return
         records = self.board.records
         result, slack = score(records, self.cell), slack_ms(records)
-        for name in ('items', 'outcomes', 'unacted', 'missed_deadlines', 'correct', 'offloaded',
-                     'bytes_sent'):
+        for name in (
+            'items',
+            'outcomes',
+            'unacted',
+            'missed_deadlines',
+            'correct',
+            'offloaded',
+            'bytes_sent',
+        ):
             self.health.set_value(name, getattr(result, name))
         self.health.set_value('slack_p01_ms', f'{slack.p01:.1f}')
 
@@ -131,22 +147,27 @@ class CellMonitor(ConveyorNode):
         """Return the present ROS time."""
         return self.get_clock().now().nanoseconds
 
-    def _then_show(self, callback: Callable[[object], ItemRecord | None]
-                   ) -> Callable[[object], None]:
+    def _then_show(
+        self, callback: Callable[[object], ItemRecord | None]
+    ) -> Callable[[object], None]:
         def call(message: object) -> None:
             callback(message)
             if self._table is not None:
                 self._table.changed()
             self.news.set()
+
         return call
 
     def _show_outcomes(self) -> None:
         """Publish the outcomes, when there are new ones or somebody new looks on."""
-        watchers, outcomes = self._markers.get_subscription_count(), (
-            self.board.acted + self.board.rested)
+        watchers, outcomes = (
+            self._markers.get_subscription_count(),
+            (self.board.acted + self.board.rested),
+        )
         if watchers and (outcomes != self._outcomes_shown or watchers > self._watchers):
-            self._markers.publish(outcome_markers(
-                self.board.records, self.cell, self.get_clock().now().to_msg()))
+            self._markers.publish(
+                outcome_markers(self.board.records, self.cell, self.get_clock().now().to_msg())
+            )
             self._outcomes_shown = outcomes
         self._watchers = watchers
 
@@ -166,7 +187,8 @@ class CellMonitor(ConveyorNode):
         if self.settings.keep_crops:
             crop = message.crop
             self.crops[stamp] = image_to_rgb(
-                crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data)
+                crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data
+            )
 
     def _on_local(self, message: Classification) -> None:
         self.board.add_local(to_ns(message.header.stamp), message.item_id, self._answer(message))
@@ -175,25 +197,62 @@ class CellMonitor(ConveyorNode):
         self.board.add_edge(to_ns(message.header.stamp), message.item_id, self._answer(message))
 
     def _answer(self, message: Classification) -> Answer:
-        return Answer(message.class_id, message.score, self.now_ns(), message.compute_time,
-                      message.bytes_used, message.final)
+        return Answer(
+            message.class_id,
+            message.score,
+            self.now_ns(),
+            message.compute_time,
+            message.bytes_used,
+            message.final,
+        )
 
     def _on_decision(self, message: OffloadDecision) -> None:
-        self.board.add_decision(to_ns(message.header.stamp), message.item_id, Decision(
-            message.offload, message.reason, message.expected_reward, message.threshold,
-            message.tokens, message.byte_budget, self.now_ns()))
+        self.board.add_decision(
+            to_ns(message.header.stamp),
+            message.item_id,
+            Decision(
+                message.offload,
+                message.reason,
+                message.expected_reward,
+                message.threshold,
+                message.tokens,
+                message.byte_budget,
+                self.now_ns(),
+            ),
+        )
 
     def _on_transfer(self, message: FeatureFeedback) -> None:
         if message.status == FeatureFeedback.STATUS_TRANSFER_DONE:
-            self.board.add_transfer(to_ns(message.header.stamp), message.item_id, Transfer(
-                message.bytes, message.packets, message.stop_reason, message.compute_time,
-                self.now_ns()))
+            self.board.add_transfer(
+                to_ns(message.header.stamp),
+                message.item_id,
+                Transfer(
+                    message.bytes,
+                    message.packets,
+                    message.stop_reason,
+                    message.compute_time,
+                    self.now_ns(),
+                ),
+            )
 
     def _on_outcome(self, message: SortOutcome) -> None:
-        self.board.add_action(to_ns(message.header.stamp), message.item_id, Action(
-            message.lane, message.class_id, message.score, message.source, message.slack,
-            message.missed, message.reason, to_ns(message.stamp), message.local_delay,
-            message.edge_delay, message.edge_bytes))
+        self.board.add_action(
+            to_ns(message.header.stamp),
+            message.item_id,
+            Action(
+                message.lane,
+                message.class_id,
+                message.score,
+                message.source,
+                message.slack,
+                message.missed,
+                message.reason,
+                to_ns(message.stamp),
+                message.local_delay,
+                message.edge_delay,
+                message.edge_bytes,
+            ),
+        )
 
     def _on_bucket(self, message: TokenBucketState) -> None:
         self.bucket = message

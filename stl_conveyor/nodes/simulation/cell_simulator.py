@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The physical cell, simulated in step with the clock: items, belt, camera, diverters, bins."""
+
 from __future__ import annotations
 
 import array
@@ -38,21 +39,30 @@ class CellSimulatorSettings(ArrivalParameters):
     """Parameters of cell_simulator."""
 
     niceness: int = parameter(
-        5, 'Scheduling priority of the thread that runs the node and of those that render: -20 '
+        5,
+        'Scheduling priority of the thread that runs the node and of those that render: -20 '
         '(first) to 19. The physics catches up; what it simulates beside itself must not wait '
-        'for it.', minimum=-20, maximum=19)
+        'for it.',
+        minimum=-20,
+        maximum=19,
+    )
     publish_clock: bool = parameter(
-        False, 'Publish simulated time on /clock, for nodes with use_sim_time.')
+        False, 'Publish simulated time on /clock, for nodes with use_sim_time.'
+    )
     real_time_factor: float = parameter(
-        1.0, 'Simulated seconds per second; other than 1 only with publish_clock.',
-        minimum=0.01, maximum=100.0)
+        1.0,
+        'Simulated seconds per second; other than 1 only with publish_clock.',
+        minimum=0.01,
+        maximum=100.0,
+    )
     belt_running: bool = parameter(
-        True, 'False holds everything until it is set to true, once.', tunable=True)
+        True, 'False holds everything until it is set to true, once.', tunable=True
+    )
     log_path: str = parameter(
-        '', 'File for one CSV line per picture: its stamp, and when it was handed over; empty = '
-        'none.')
-    chunk: float = parameter(
-        0.004, 'Seconds of physics at a time.', minimum=0.002, maximum=0.1)
+        '',
+        'File for one CSV line per picture: its stamp, and when it was handed over; empty = none.',
+    )
+    chunk: float = parameter(0.004, 'Seconds of physics at a time.', minimum=0.002, maximum=0.1)
 
 
 class CellSimulator(ConveyorNode):
@@ -76,8 +86,10 @@ class CellSimulator(ConveyorNode):
         """Refuse what makes no run."""
         arrival_settings(settings)
         if settings.real_time_factor != 1.0 and not settings.publish_clock:
-            raise ConfigError('real_time_factor: other than 1 needs publish_clock, since the '
-                              'other nodes must follow simulated time')
+            raise ConfigError(
+                'real_time_factor: other than 1 needs publish_clock, since the '
+                'other nodes must follow simulated time'
+            )
 
     def make_cell(self, description: CellDescription, plan: Sequence[ItemPlan]) -> Cell:
         """Return the simulated cell."""
@@ -86,16 +98,19 @@ class CellSimulator(ConveyorNode):
         except (ImportError, AttributeError) as error:  # the latter: OpenGL is not there
             raise MissingDependency(
                 f'the simulated cell needs MuJoCo and off-screen OpenGL ({error}): pip install '
-                'mujoco; apt install libegl1 libgl1-mesa-dri; set MUJOCO_GL=egl') from error
+                'mujoco; apt install libegl1 libgl1-mesa-dri; set MUJOCO_GL=egl'
+            ) from error
         return MujocoCell(description, plan, self.settings.seed, self.settings.time_unit)
 
     def configure(self) -> None:
         """Plan the run and build the cell."""
         settings = self.settings
         self._description = CellDescription.load(
-            configured_path(settings.cell_file, 'config/cell.yaml'))
-        self._plan = plan_items(settings.items, settings.seed, self._description.classes,
-                                arrival_settings(settings))
+            configured_path(settings.cell_file, 'config/cell.yaml')
+        )
+        self._plan = plan_items(
+            settings.items, settings.seed, self._description.classes, arrival_settings(settings)
+        )
         self._cell: Cell | None = self.make_cell(self._description, self._plan)
 
     def activate(self) -> None:
@@ -111,11 +126,18 @@ class CellSimulator(ConveyorNode):
         if settings.publish_clock:
             clock = self.publish_on('/clock')
         self._paced = PacedCell(
-            self._cell, self._description, on_exposure=self._expose, on_rest=self._rest,
+            self._cell,
+            self._description,
+            on_exposure=self._expose,
+            on_rest=self._rest,
             now_ns=None if settings.publish_clock else self.schedule_clock.ros_now_ns,
-            on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))), on_push=self._pushed,
-            prepare=self._prepare, finish=self._cell.close,
-            chunk=settings.chunk, real_time_factor=settings.real_time_factor)
+            on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))),
+            on_push=self._pushed,
+            prepare=self._prepare,
+            finish=self._cell.close,
+            chunk=settings.chunk,
+            real_time_factor=settings.real_time_factor,
+        )
         self.listen('sort_outcome', self._command)
         self._belt_released.clear()
         self._prepared.clear()
@@ -160,8 +182,14 @@ class CellSimulator(ConveyorNode):
         if not self.is_active:
             return
         pace = self._paced.pace()
-        for name in ('simulated', 'lag', 'worst_lag', 'late_commands', 'unknown_commands',
-                     'finished'):
+        for name in (
+            'simulated',
+            'lag',
+            'worst_lag',
+            'late_commands',
+            'unknown_commands',
+            'finished',
+        ):
             self.health.set_value(name, getattr(pace, name))
         error = self._paced.error
         if error is not None:
@@ -169,8 +197,11 @@ class CellSimulator(ConveyorNode):
             self.health.set_value('error', text)
             self.set_condition('physics', Level.ERROR, f'the simulation ended: {text}')
         if pace.worst_lag > TOLERABLE_LAG:
-            self.warn('lag', f'the simulation was {pace.worst_lag:.3f} s behind the clock: the '
-                      'machine is too slow or busy')
+            self.warn(
+                'lag',
+                f'the simulation was {pace.worst_lag:.3f} s behind the clock: the '
+                'machine is too slow or busy',
+            )
 
     def _prepare(self) -> None:
         # The first picture makes the renderer, which takes long and must not delay an exposure.
@@ -190,20 +221,26 @@ class CellSimulator(ConveyorNode):
         self.health.sample('exposure_to_publish_ms', (published_ns - exposure.stamp_ns) / 1e6)
         if self._log_file is not None:
             self._log_file.write(f'{exposure.stamp_ns},{published_ns}\n')
-        self._truth.publish(self._truth_of(
-            stamp, exposure.serial, event=ItemTruth.EVENT_CAPTURED))
+        self._truth.publish(self._truth_of(stamp, exposure.serial, event=ItemTruth.EVENT_CAPTURED))
 
     def _rest(self, rest: Rest) -> None:
         # An item that was never seen has no capture stamp; its serial keeps it apart from others.
         stamp_ns = rest.serial if rest.exposure is None else rest.exposure.stamp_ns
-        self._truth.publish(self._truth_of(
-            to_stamp(stamp_ns), rest.serial, event=ItemTruth.EVENT_RESTED, rest_lane=rest.lane))
+        self._truth.publish(
+            self._truth_of(
+                to_stamp(stamp_ns), rest.serial, event=ItemTruth.EVENT_RESTED, rest_lane=rest.lane
+            )
+        )
 
     def _truth_of(self, stamp: Time, serial: int, **event: object) -> ItemTruth:
         item = self._plan[serial - 1]
         message = ItemTruth(
-            serial=serial, class_id=item.class_id, lane=self._description.lane_of(item.class_id),
-            difficulty=item.difficulty, **event)
+            serial=serial,
+            class_id=item.class_id,
+            lane=self._description.lane_of(item.class_id),
+            difficulty=item.difficulty,
+            **event,
+        )
         message.header.stamp, message.header.frame_id = stamp, self.settings.frame_id
         return message
 
@@ -213,16 +250,25 @@ class CellSimulator(ConveyorNode):
             self._commanded.put(ItemKey(1, stamp_ns), outcome)
             self._paced.command(stamp_ns, outcome.lane)
         elif outcome.lane != self._description.reject_lane:
-            self.warn('unknown_lane', f'item {outcome.item_id} is to go to {outcome.lane!r}, '
-                      'which the cell does not have')
+            self.warn(
+                'unknown_lane',
+                f'item {outcome.item_id} is to go to {outcome.lane!r}, '
+                'which the cell does not have',
+            )
 
     def _pushed(self, pushed: Pushed) -> None:
         outcome = self._commanded.pop(ItemKey(1, pushed.stamp_ns))
         if outcome is not None:
-            self._actuations.publish(Actuation(
-                header=outcome.header, item_id=outcome.item_id, lane=pushed.lane,
-                status=Actuation.STATUS_CONFIRMED, lateness=pushed.lateness,
-                delay=pushed.delay))
+            self._actuations.publish(
+                Actuation(
+                    header=outcome.header,
+                    item_id=outcome.item_id,
+                    lane=pushed.lane,
+                    status=Actuation.STATUS_CONFIRMED,
+                    lateness=pushed.lateness,
+                    delay=pushed.delay,
+                )
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The feeding end of a cell in Gazebo: drives the belt, brings items, tells where they end."""
+
 from __future__ import annotations
 
 import sys
@@ -25,9 +26,9 @@ from stl_conveyor.sim.arrivals import ItemPlan, plan_items
 from stl_conveyor.sim.gazebo_world import SLOTS, feed_pose, item_name, item_sdf
 from stl_conveyor.sim.pose_truth import Event, ItemSeen, PoseTruth
 
-FEED_PERIOD = 0.02         # s between looks at what is due, by the clock of the simulation
-TOLERABLE_LATENESS = 0.1   # s; an item that comes later delays all that follow
-LOOK_TIME = 0.3            # s to listen for poses of what is in the cell before the first item
+FEED_PERIOD = 0.02  # s between looks at what is due, by the clock of the simulation
+TOLERABLE_LATENESS = 0.1  # s; an item that comes later delays all that follow
+LOOK_TIME = 0.3  # s to listen for poses of what is in the cell before the first item
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,26 @@ class FeederSettings(ArrivalParameters):
     """Parameters of feeder."""
 
     niceness: int = parameter(
-        5, 'Scheduling priority of the thread that runs the node: -20 (first) to 19. What it '
-        'simulates beside itself must not wait for it.', minimum=-20, maximum=19)
+        5,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. What it '
+        'simulates beside itself must not wait for it.',
+        minimum=-20,
+        maximum=19,
+    )
     meshes: str = parameter(
-        '', 'URI of the folder with the meshes of the items, for a Gazebo on another machine; '
-        'empty: the files of this package.')
+        '',
+        'URI of the folder with the meshes of the items, for a Gazebo on another machine; '
+        'empty: the files of this package.',
+    )
     repeat_period: float = parameter(
-        0.1, "Seconds between repetitions of the belt's speed, which stops without them.",
-        minimum=0.01, maximum=0.5)
+        0.1,
+        "Seconds between repetitions of the belt's speed, which stops without them.",
+        minimum=0.01,
+        maximum=0.5,
+    )
     service_timeout: float = parameter(
-        3.0, 'Seconds after which a request to Gazebo is made again.', minimum=0.1, maximum=60.0)
+        3.0, 'Seconds after which a request to Gazebo is made again.', minimum=0.1, maximum=60.0
+    )
 
 
 @dataclass
@@ -52,7 +63,7 @@ class _Spawn:
     """An item that Gazebo has not confirmed yet."""
 
     item: ItemPlan
-    asked_ns: int      # steady clock
+    asked_ns: int  # steady clock
     clearing: bool = False
 
 
@@ -77,10 +88,10 @@ class Feeder(ConveyorNode):
     def configure(self) -> None:
         """Plan the run."""
         settings = self.settings
-        self.cell = CellDescription.load(
-            configured_path(settings.cell_file, 'config/cell.yaml'))
-        self._plan = plan_items(settings.items, settings.seed, self.cell.classes,
-                                arrival_settings(settings))
+        self.cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
+        self._plan = plan_items(
+            settings.items, settings.seed, self.cell.classes, arrival_settings(settings)
+        )
 
     def activate(self) -> None:
         """Set the belt in motion, and wait for Gazebo and the cell."""
@@ -90,9 +101,9 @@ class Feeder(ConveyorNode):
         self._slots = {item_name(slot): slot for slot in range(SLOTS)}
         self._free = deque(range(SLOTS))
         self._spawning: dict[int, _Spawn] = {}
-        self._removing: dict[int, int] = {}      # slot -> when it was asked for, steady clock
+        self._removing: dict[int, int] = {}  # slot -> when it was asked for, steady clock
         self._rested = 0
-        self._begin_ns: int | None = None    # ROS time of the first item's arrival
+        self._begin_ns: int | None = None  # ROS time of the first item's arrival
         self._peers = PeerWatch(self)
         self._belt = self.publish_on('belt/cmd_vel')
         self._truths = self.publish_on('item_truth')
@@ -122,8 +133,9 @@ class Feeder(ConveyorNode):
         timeout_ns = round(self.settings.service_timeout * 1e9)
         for slot, spawn in list(self._spawning.items()):
             if now_ns - spawn.asked_ns > timeout_ns:
-                self.warn('spawn_unanswered', f'Gazebo did not bring in {item_name(slot)}; '
-                          'asked again')
+                self.warn(
+                    'spawn_unanswered', f'Gazebo did not bring in {item_name(slot)}; asked again'
+                )
                 self._ask_again(slot, spawn)
         for slot, asked_ns in list(self._removing.items()):
             if now_ns - asked_ns > timeout_ns:
@@ -135,8 +147,12 @@ class Feeder(ConveyorNode):
         if self._begin_ns is not None:
             return now_ns >= self._begin_ns
         if not self._entities.ready():
-            self.set_condition('gazebo', Level.WARN, 'waiting for Gazebo: nobody offers '
-                               'spawn_entity and delete_entity; start ros_gz_bridge')
+            self.set_condition(
+                'gazebo',
+                Level.WARN,
+                'waiting for Gazebo: nobody offers '
+                'spawn_entity and delete_entity; start ros_gz_bridge',
+            )
             return False
         self.clear_condition('gazebo', 'Gazebo answers')
         if not self._peers.present():
@@ -161,15 +177,19 @@ class Feeder(ConveyorNode):
 
     def _spawn(self, slot: int, item: ItemPlan) -> None:
         name, late = item_name(slot), self._lateness(item)
-        if late > TOLERABLE_LATENESS:    # or it would come together with the next one
+        if late > TOLERABLE_LATENESS:  # or it would come together with the next one
             self._begin_ns += round(late * 1e9)
         position, orientation = feed_pose(self.cell, item, self.settings.seed)
         self._truth.feed(name, item, self.get_clock().now().nanoseconds)
         spawn = _Spawn(item, self.steady_clock.now().nanoseconds)
         self._spawning[slot] = spawn
         self._entities.spawn(
-            name, item_sdf(item, self.settings.seed, slot, self.settings.meshes), position,
-            orientation, lambda good: self._spawned(slot, spawn, good))
+            name,
+            item_sdf(item, self.settings.seed, slot, self.settings.meshes),
+            position,
+            orientation,
+            lambda good: self._spawned(slot, spawn, good),
+        )
 
     def _spawned(self, slot: int, spawn: _Spawn, good: bool) -> None:
         # A yes means that Gazebo will try; that the item is there its first pose says.
@@ -181,8 +201,7 @@ class Feeder(ConveyorNode):
         spawn.asked_ns = self.steady_clock.now().nanoseconds
         if not spawn.clearing:
             spawn.clearing = True
-            self._entities.remove(
-                item_name(slot), lambda good: self._respawn(slot, spawn))
+            self._entities.remove(item_name(slot), lambda good: self._respawn(slot, spawn))
         else:
             self._respawn(slot, spawn)
 
@@ -202,12 +221,11 @@ class Feeder(ConveyorNode):
     def _on_pose(self, message: TransformStamped) -> None:
         name, place = message.child_frame_id.rsplit('/', 1)[-1], message.transform.translation
         slot = self._slots.get(name)
-        if slot in self._free:       # left by a feeder that ended before its items did
+        if slot in self._free:  # left by a feeder that ended before its items did
             self._free.remove(slot)
             self._remove(slot)
             return
-        events = self._truth.pose(
-            name, to_ns(message.header.stamp), place.x, place.y, place.z)
+        events = self._truth.pose(name, to_ns(message.header.stamp), place.x, place.y, place.z)
         if slot in self._spawning and self._truth.was_seen(name):
             del self._spawning[slot]
             self.tick('items')
@@ -217,16 +235,22 @@ class Feeder(ConveyorNode):
     def _on_capture(self, message: ItemCapture) -> None:
         seen = self._truth.capture(to_ns(message.header.stamp))
         if seen is None:
-            self.warn('capture_of_nothing', f'item {message.item_id} was captured where no item '
-                      'is; compare the cameras of cell_file and of the world')
+            self.warn(
+                'capture_of_nothing',
+                f'item {message.item_id} was captured where no item '
+                'is; compare the cameras of cell_file and of the world',
+            )
         else:
             self._report(seen)
 
     def _report(self, event: Event) -> None:
         item = event.item
         message = ItemTruth(
-            serial=item.serial, class_id=item.class_id, lane=self.cell.lane_of(item.class_id),
-            difficulty=item.difficulty)
+            serial=item.serial,
+            class_id=item.class_id,
+            lane=self.cell.lane_of(item.class_id),
+            difficulty=item.difficulty,
+        )
         message.header.frame_id = self.settings.frame_id
         if isinstance(event, ItemSeen):
             message.event = ItemTruth.EVENT_CAPTURED

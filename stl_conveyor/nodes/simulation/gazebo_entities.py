@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Models in Gazebo: brought in and taken out through the services that ros_gz_bridge offers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,8 +22,14 @@ class Entities(Protocol):
     def ready(self) -> bool:
         """Return whether the simulator answers."""
 
-    def spawn(self, name: str, sdf: str, position: tuple[float, float, float],
-              orientation: tuple[float, float, float, float], done: Done) -> None:
+    def spawn(
+        self,
+        name: str,
+        sdf: str,
+        position: tuple[float, float, float],
+        orientation: tuple[float, float, float, float],
+        done: Done,
+    ) -> None:
         """Bring in a model; position in metres, orientation as (x, y, z, w)."""
 
     def remove(self, name: str, done: Done) -> None:
@@ -46,7 +53,8 @@ class BridgedEntities:
             from ros_gz_interfaces.srv import DeleteEntity, SpawnEntity
         except ImportError as error:
             raise MissingDependency(
-                'Gazebo needs ros_gz_interfaces: apt install ros-$ROS_DISTRO-ros-gz') from error
+                'Gazebo needs ros_gz_interfaces: apt install ros-$ROS_DISTRO-ros-gz'
+            ) from error
         self._entity, self._factory = Entity, EntityFactory
         self._spawn_type, self._delete_type = SpawnEntity, DeleteEntity
         self._node = node
@@ -57,15 +65,24 @@ class BridgedEntities:
         """Return whether both services are there."""
         return self._spawn.service_is_ready() and self._delete.service_is_ready()
 
-    def spawn(self, name: str, sdf: str, position: tuple[float, float, float],
-              orientation: tuple[float, float, float, float], done: Done) -> None:
+    def spawn(
+        self,
+        name: str,
+        sdf: str,
+        position: tuple[float, float, float],
+        orientation: tuple[float, float, float, float],
+        done: Done,
+    ) -> None:
         """Ask for a model."""
         x, y, z = position
         i, j, k, w = orientation
         factory = self._factory(
-            name=name, allow_renaming=False, sdf=sdf, relative_to='world',
-            pose=Pose(position=Point(x=x, y=y, z=z),
-                      orientation=Quaternion(x=i, y=j, z=k, w=w)))
+            name=name,
+            allow_renaming=False,
+            sdf=sdf,
+            relative_to='world',
+            pose=Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=i, y=j, z=k, w=w)),
+        )
         self._ask(self._spawn, self._spawn_type.Request(entity_factory=factory), done)
 
     def remove(self, name: str, done: Done) -> None:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Inputs and outputs of a cell in Gazebo: the light barrier comes in, pushers go out."""
+
 from __future__ import annotations
 
 import sys
@@ -34,27 +35,48 @@ class GazeboIoSettings(NodeSettings):
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     frame_id: str = parameter('break_beam_link', 'Frame of the light barrier.')
     least_height: float = parameter(
-        0.0008, 'Metres above the belt from which something breaks the light barrier.',
-        minimum=0.0001, maximum=0.1)
+        0.0008,
+        'Metres above the belt from which something breaks the light barrier.',
+        minimum=0.0001,
+        maximum=0.1,
+    )
     command_delay: float = parameter(
-        0.01, 'Seconds of simulated time from a command until the pusher begins to move.',
-        minimum=0.0, maximum=1.0)
+        0.01,
+        'Seconds of simulated time from a command until the pusher begins to move.',
+        minimum=0.0,
+        maximum=1.0,
+    )
     confirm_timeout: float = parameter(
-        0.5, 'Seconds within which joint_states must show the pusher out. 0 = it is not awaited.',
-        minimum=0.0, maximum=10.0)
+        0.5,
+        'Seconds within which joint_states must show the pusher out. 0 = it is not awaited.',
+        minimum=0.0,
+        maximum=10.0,
+    )
     max_late: float = parameter(
-        0.05, 'Seconds past its time at which a stroke is not made any more.',
-        minimum=0.0, maximum=10.0)
+        0.05,
+        'Seconds past its time at which a stroke is not made any more.',
+        minimum=0.0,
+        maximum=10.0,
+    )
     repeat_period: float = parameter(
-        0.05, "Seconds between repetitions of every pusher's position: one command alone can be "
-        'lost while Gazebo and the bridge find each other.', minimum=0.01, maximum=10.0)
+        0.05,
+        "Seconds between repetitions of every pusher's position: one command alone can be "
+        'lost while Gazebo and the bridge find each other.',
+        minimum=0.01,
+        maximum=10.0,
+    )
 
 
 class GazeboPushers:
     """The cell's pushers as joints in Gazebo; see stl_conveyor.hardware.diverter."""
 
-    def __init__(self, node: ConveyorNode, events: DiverterEvents, cell: CellDescription,
-                 repeat_period: float) -> None:
+    def __init__(
+        self,
+        node: ConveyorNode,
+        events: DiverterEvents,
+        cell: CellDescription,
+        repeat_period: float,
+    ) -> None:
         """Join the graph."""
         self._events = events
         self._stroke = cell.diverter.stroke
@@ -63,7 +85,8 @@ class GazeboPushers:
         self._out: dict[str, bool] = {}
         self._publishers = {
             lane.name: node.publish_on('cmd_pos', cell=pusher_name(lane.name))
-            for lane in cell.lanes}
+            for lane in cell.lanes
+        }
         node.listen('joint_states', self._on_joint_states)
         node.every(repeat_period, self._repeat)
 
@@ -81,8 +104,10 @@ class GazeboPushers:
 
     def remedy(self, lane: str) -> str:
         """Return what to check when a pusher stays silent."""
-        return (f'check that the bridge passes {pusher_name(lane)}/cmd_pos and joint_states, and '
-                'that the simulation is not paused')
+        return (
+            f'check that the bridge passes {pusher_name(lane)}/cmd_pos and joint_states, and '
+            'that the simulation is not paused'
+        )
 
     def close(self) -> None:
         """Command everything back."""
@@ -116,13 +141,17 @@ class GazeboIo(ConveyorNode):
     def configure(self) -> None:
         """Read the cell."""
         settings = self.settings
-        self.cell = CellDescription.load(
-            configured_path(settings.cell_file, 'config/cell.yaml'))
+        self.cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
         diverter = self.cell.diverter
         # The pusher meets the item's centre line lead_time after its time.
         way = self.cell.belt.width / 2 + PUSHER_HOME
-        self._wait_ns = round(1e9 * max(
-            0.0, diverter.lead_time - way * PUSH_TIME / diverter.stroke - settings.command_delay))
+        self._wait_ns = round(
+            1e9
+            * max(
+                0.0,
+                diverter.lead_time - way * PUSH_TIME / diverter.stroke - settings.command_delay,
+            )
+        )
 
     def activate(self) -> None:
         """Connect both sides."""
@@ -132,10 +161,13 @@ class GazeboIo(ConveyorNode):
         schedule: StrokeSchedule[Push] = StrokeSchedule(
             hold_ns=round(1e9 * (PUSH_TIME + HOLD_TIME)),
             confirm_ns=round(1e9 * settings.confirm_timeout),
-            max_late_ns=round(1e9 * settings.max_late))
+            max_late_ns=round(1e9 * settings.max_late),
+        )
         self._output = StrokeOutput(
-            self, schedule,
-            lambda events: GazeboPushers(self, events, self.cell, settings.repeat_period))
+            self,
+            schedule,
+            lambda events: GazeboPushers(self, events, self.cell, settings.repeat_period),
+        )
         self.listen('break_beam/scan', self._on_scan)
         self.listen('sort_outcome', self._on_outcome)
 
@@ -146,23 +178,36 @@ class GazeboIo(ConveyorNode):
     def _on_scan(self, message: LaserScan) -> None:
         stamp_ns = to_ns(message.header.stamp)
         broken = something_in_beam(
-            self.cell, np.asarray(message.ranges, np.float32), message.angle_min,
-            message.angle_increment, self.settings.least_height)
+            self.cell,
+            np.asarray(message.ranges, np.float32),
+            message.angle_min,
+            message.angle_increment,
+            self.settings.least_height,
+        )
         middle = self._barrier.update(stamp_ns / 1e9, broken)
         if middle is not None:
             self.tick('items')
-            self._beam.publish(Header(
-                stamp=to_stamp(round(middle * 1e9)), frame_id=self.settings.frame_id))
+            self._beam.publish(
+                Header(stamp=to_stamp(round(middle * 1e9)), frame_id=self.settings.frame_id)
+            )
 
     def _on_outcome(self, outcome: SortOutcome) -> None:
         if outcome.lane in (lane.name for lane in self.cell.lanes):
             fire_ns = self.cell.fire_time_ns(to_ns(outcome.header.stamp), outcome.lane)
-            self._output.push(Push(
-                item_key(outcome), outcome.header, outcome.lane,
-                self.schedule_clock.from_ros_ns(fire_ns + self._wait_ns)))
+            self._output.push(
+                Push(
+                    item_key(outcome),
+                    outcome.header,
+                    outcome.lane,
+                    self.schedule_clock.from_ros_ns(fire_ns + self._wait_ns),
+                )
+            )
         elif outcome.lane != self.cell.reject_lane:
-            self.warn('unknown_lane', f'item {outcome.item_id} is to go to {outcome.lane!r}, '
-                      'which the cell does not have')
+            self.warn(
+                'unknown_lane',
+                f'item {outcome.item_id} is to go to {outcome.lane!r}, '
+                'which the cell does not have',
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Outcomes as RViz shows them: over each bin what was sent there last, and how it went."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -17,12 +18,15 @@ from stl_conveyor.sim.gazebo_world import WORLD
 from stl_conveyor.sim.layout import bin_extent
 
 FRAME = WORLD
-LAMP = 0.03         # m, diameter of the sphere that tells right from wrong
+LAMP = 0.03  # m, diameter of the sphere that tells right from wrong
 LAMP_HEIGHT = 0.13  # m above the belt
 TEXT_HEIGHT = 0.20
-LETTER = 0.03       # m, height of a capital
-SOURCES = {SortOutcome.SOURCE_NONE: 'no answer', SortOutcome.SOURCE_LOCAL: 'local',
-           SortOutcome.SOURCE_EDGE: 'edge'}
+LETTER = 0.03  # m, height of a capital
+SOURCES = {
+    SortOutcome.SOURCE_NONE: 'no answer',
+    SortOutcome.SOURCE_LOCAL: 'local',
+    SortOutcome.SOURCE_EDGE: 'edge',
+}
 
 
 class Colour(NamedTuple):
@@ -35,12 +39,12 @@ class Colour(NamedTuple):
 
 RIGHT = Colour(0.2, 0.8, 0.2)
 WRONG = Colour(0.9, 0.1, 0.1)
-UNKNOWN = Colour(0.6, 0.6, 0.6)     # on its way, or nobody knows where it belongs
+UNKNOWN = Colour(0.6, 0.6, 0.6)  # on its way, or nobody knows where it belongs
 WHITE = Colour(1.0, 1.0, 1.0)
 
 
 def outcome_markers(
-    records: Iterable[ItemRecord], cell: CellDescription, stamp: Time,
+    records: Iterable[ItemRecord], cell: CellDescription, stamp: Time
 ) -> MarkerArray:
     """Return two markers for each lane with an outcome: a lamp and a text over its bin.
 
@@ -56,10 +60,28 @@ def outcome_markers(
         name = lane.name if lane else cell.reject_lane
         if sent := by_lane.get(name):
             markers += [
-                _marker(2 * number, Marker.SPHERE, cell, lane, LAMP_HEIGHT, LAMP,
-                        _colour(sent[-1]), stamp),
-                _marker(2 * number + 1, Marker.TEXT_VIEW_FACING, cell, lane, TEXT_HEIGHT, LETTER,
-                        WHITE, stamp, _text(name, sent))]
+                _marker(
+                    2 * number,
+                    Marker.SPHERE,
+                    cell,
+                    lane,
+                    LAMP_HEIGHT,
+                    LAMP,
+                    _colour(sent[-1]),
+                    stamp,
+                ),
+                _marker(
+                    2 * number + 1,
+                    Marker.TEXT_VIEW_FACING,
+                    cell,
+                    lane,
+                    TEXT_HEIGHT,
+                    LETTER,
+                    WHITE,
+                    stamp,
+                    _text(name, sent),
+                ),
+            ]
     return MarkerArray(markers=markers)
 
 
@@ -73,21 +95,35 @@ def _text(name: str, sent: list[ItemRecord]) -> str:
     last = sent[-1].action
     assert last is not None
     rested = [record for record in sent if record.rested and record.lane]
-    lines = [f'{name}: {len(sent)} sent', f'{last.class_id or "unknown"} {last.score:.2f} '
-             f'({SOURCES.get(last.source, "?")})']
+    lines = [
+        f'{name}: {len(sent)} sent',
+        f'{last.class_id or "unknown"} {last.score:.2f} ({SOURCES.get(last.source, "?")})',
+    ]
     if rested:
         lines[0] += f', {sum(record.correct for record in rested)} of {len(rested)} right'
     return '\n'.join(lines)
 
 
 def _marker(
-    number: int, kind: int, cell: CellDescription, lane: Lane | None, height: float, size: float,
-    colour: Colour, stamp: Time, text: str = '',
+    number: int,
+    kind: int,
+    cell: CellDescription,
+    lane: Lane | None,
+    height: float,
+    size: float,
+    colour: Colour,
+    stamp: Time,
+    text: str = '',
 ) -> Marker:
     (x0, x1), (y0, y1) = bin_extent(cell, lane)
     marker = Marker(
-        ns='outcome', id=number, type=kind, action=Marker.ADD, text=text,
-        color=ColorRGBA(r=colour.red, g=colour.green, b=colour.blue, a=1.0))
+        ns='outcome',
+        id=number,
+        type=kind,
+        action=Marker.ADD,
+        text=text,
+        color=ColorRGBA(r=colour.red, g=colour.green, b=colour.blue, a=1.0),
+    )
     marker.header.frame_id, marker.header.stamp = FRAME, stamp
     marker.pose.position.x = (x0 + x1) / 2
     marker.pose.position.y = (y0 + y1) / 2

@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the whole cell: how well it sorts, in what time, and at what cost.
 
-``python -m stl_conveyor_lab.bench.cell --items 500 --out out`` runs the cell over real DDS and prints
-each row with its 95 % interval: Wilson's for a share of items, a bootstrap over items for what is
-compared item by item. It writes OUT/cell.json and OUT/sorting.png beside the run's own files.
+``python -m stl_conveyor_lab.bench.cell --items 500 --out out`` runs the cell over real DDS and
+prints each row with its 95 % interval: Wilson's for a share of items, a bootstrap over items for
+what is compared item by item. It writes OUT/cell.json and OUT/sorting.png beside the run's own
+files.
 
 The rows: *local only* sends every item where the device's answer says; *ours* is where the items
 physically came to rest; *strong on everything* asks the strong model about every uncompressed
 crop, which no link allows; *hindsight* lets the strong model answer about the same number of
 items that ours offloaded, chosen with the answers known.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -74,8 +76,9 @@ class ItemOutcomes:
             raise ConfigError('no item was scored: nothing to measure')
 
 
-def outcomes(records: Sequence[ItemRecord], strong: Mapping[int, tuple[str, float]],
-             cell: CellDescription) -> ItemOutcomes:
+def outcomes(
+    records: Sequence[ItemRecord], strong: Mapping[int, tuple[str, float]], cell: CellDescription
+) -> ItemOutcomes:
     """Return what became of the items, in order; an answer that is missing is a wrong one."""
     shown = [r for r in records if r.serial]
 
@@ -83,13 +86,16 @@ def outcomes(records: Sequence[ItemRecord], strong: Mapping[int, tuple[str, floa
         return np.array(list(values), dtype=bool)
 
     return ItemOutcomes(
-        local=array(r.local is not None and cell.lane_of(r.local.class_id) == r.lane
-                    for r in shown),
+        local=array(
+            r.local is not None and cell.lane_of(r.local.class_id) == r.lane for r in shown
+        ),
         ours=array(r.correct for r in shown),
         told=array(r.action is not None and r.action.lane == r.lane for r in shown),
-        strong=array(r.stamp_ns in strong and cell.lane_of(strong[r.stamp_ns][0]) == r.lane
-                     for r in shown),
-        offloaded=array(r.decision is not None and r.decision.offload for r in shown))
+        strong=array(
+            r.stamp_ns in strong and cell.lane_of(strong[r.stamp_ns][0]) == r.lane for r in shown
+        ),
+        offloaded=array(r.decision is not None and r.decision.offload for r in shown),
+    )
 
 
 def share(right: np.ndarray) -> Estimate:
@@ -99,8 +105,9 @@ def share(right: np.ndarray) -> Estimate:
     return Estimate(count / total, float(interval.low), float(interval.high))
 
 
-def hindsight_share(local: np.ndarray, strong: np.ndarray, offloaded: np.ndarray,
-                    axis: int = -1) -> np.ndarray:
+def hindsight_share(
+    local: np.ndarray, strong: np.ndarray, offloaded: np.ndarray, axis: int = -1
+) -> np.ndarray:
     """Return the share that is right if as many items as were offloaded are chosen in hindsight.
 
     The best choice takes items that the strong model alone gets right; an item that both get
@@ -110,8 +117,9 @@ def hindsight_share(local: np.ndarray, strong: np.ndarray, offloaded: np.ndarray
     return (local.sum(axis) + np.minimum(gains, offloaded.sum(axis))) / local.shape[axis]
 
 
-def recovered(local: np.ndarray, ours: np.ndarray, strong: np.ndarray, offloaded: np.ndarray,
-              axis: int = -1) -> np.ndarray:
+def recovered(
+    local: np.ndarray, ours: np.ndarray, strong: np.ndarray, offloaded: np.ndarray, axis: int = -1
+) -> np.ndarray:
     """Return what ours gains over local only, as a part of what hindsight gains; nan if 0."""
     base = local.mean(axis)
     gain = hindsight_share(local, strong, offloaded, axis) - base
@@ -143,10 +151,12 @@ def sorting_rows(items: ItemOutcomes) -> dict[str, Estimate]:
         'ours': share(items.ours),
         'ours, as told to the diverters': share(items.told),
         'hindsight, same number of items': bootstrap(
-            hindsight_share, items.local, items.strong, items.offloaded),
+            hindsight_share, items.local, items.strong, items.offloaded
+        ),
         'strong on everything': share(items.strong),
         'ours over local only': bootstrap(
-            lambda ours, local: ours.mean(-1) - local.mean(-1), items.ours, items.local),
+            lambda ours, local: ours.mean(-1) - local.mean(-1), items.ours, items.local
+        ),
         'part of hindsight recovered': bootstrap(recovered, *paired),
     }
 
@@ -161,15 +171,17 @@ class DeviceTimes:
     total: Quantiles
 
 
-def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSettings
-                 ) -> DeviceTimes:
+def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSettings) -> DeviceTimes:
     """Time the weak model, the policy and the encoder on crops, one thread, one after another."""
     folder = ModelFolder(models)
     classifier = Classifier(folder.path('weak'), threads=1)
     rewards = load_rewards(folder)
     policy = make_cell_policy(
-        settings.policy, PolicySettings(rate=settings.rate, depth=settings.bucket), rewards,
-        load_budgets(folder, settings.policy))
+        settings.policy,
+        PolicySettings(rate=settings.rate, depth=settings.bucket),
+        rewards,
+        load_budgets(folder, settings.policy),
+    )
     encoder = Encoder(folder, threads=1)
     rows: list[tuple[float, float, float]] = []
     for crop in crops:
@@ -178,16 +190,21 @@ def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSetting
         answers, doubts = classifier.classify_doubting(image[np.newaxis])
         probabilities, posterior = answers[0], None if doubts is None else doubts[0]
         classified = time.perf_counter()
-        policy.decide(PolicyInput(
-            expected_reward=rewards.expected_reward(probabilities, posterior), level=1,
-            denominator=1))
+        policy.decide(
+            PolicyInput(
+                expected_reward=rewards.expected_reward(probabilities, posterior),
+                level=1,
+                denominator=1,
+            )
+        )
         decided = time.perf_counter()
         encoder.encode(image, probabilities)
         encoded = time.perf_counter()
         rows.append((classified - begin, decided - classified, encoded - decided))
     times = 1e3 * np.array(rows[WARM_UP:] or rows)
-    return DeviceTimes(*(Quantiles.of(column) for column in times.T),
-                       Quantiles.of(times.sum(axis=1)))
+    return DeviceTimes(
+        *(Quantiles.of(column) for column in times.T), Quantiles.of(times.sum(axis=1))
+    )
 
 
 @dataclass(frozen=True)
@@ -211,8 +228,12 @@ def marks(summary: Summary, rows: Mapping[str, Estimate], device: DeviceTimes) -
         Mark('unacted', score.unacted, '0', score.unacted == 0),
         Mark('slack p01, ms', slack, 'above 0', slack > 0),
         Mark('middleware and Python p99, ms', overhead, 'under 20', overhead < 20),
-        Mark('weak model, policy and encoder, ms', device.total.p50, 'under 25',
-             device.total.p50 < 25),
+        Mark(
+            'weak model, policy and encoder, ms',
+            device.total.p50,
+            'under 25',
+            device.total.p50 < 25,
+        ),
     ]
 
 
@@ -220,16 +241,22 @@ def print_table(result: RunResult, rows: Mapping[str, Estimate], device: DeviceT
     """Print everything that was measured."""
     summary = result.summary
     settings, score = summary.settings, summary.score
-    print(f'\n{score.items} items, seed {settings.seed}, (r, b) = ({settings.rate:g}, '
-          f'{settings.bucket:g}), policy {settings.policy}, link {settings.link}\n')
+    print(
+        f'\n{score.items} items, seed {settings.seed}, (r, b) = ({settings.rate:g}, '
+        f'{settings.bucket:g}), policy {settings.policy}, link {settings.link}\n'
+    )
     print(f'{"right lane":36}{"share":>8}   95 % interval')
     for name, estimate in rows.items():
         print(f'{name:36}{estimate.value:8.3f}   {estimate.low:.3f} .. {estimate.high:.3f}')
-    print(f'\nmissed deadlines {score.missed_deadlines}, unacted {score.unacted}, outcomes beyond '
-          f'the first {score.repeated_outcomes}, slack p01 {summary.slack_ms.p01:.1f} ms')
+    print(
+        f'\nmissed deadlines {score.missed_deadlines}, unacted {score.unacted}, outcomes beyond '
+        f'the first {score.repeated_outcomes}, slack p01 {summary.slack_ms.p01:.1f} ms'
+    )
     sent = score.bytes_sent / score.offloaded if score.offloaded else float('nan')
-    print(f'offloaded {score.offloaded} ({score.offloaded / score.items:.1%}), '
-          f'{sent:.0f} bytes each (payload), {score.edge_answers} edge answers')
+    print(
+        f'offloaded {score.offloaded} ({score.offloaded / score.items:.1%}), '
+        f'{sent:.0f} bytes each (payload), {score.edge_answers} edge answers'
+    )
     print(f'\n{"ms":24}{"p50":>9}{"p99":>9}{"items":>8}')
     for name, q in summary.latency_ms.items():
         if q.n:
@@ -237,12 +264,16 @@ def print_table(result: RunResult, rows: Mapping[str, Estimate], device: DeviceT
     print(f'\n{"one core, ms per item":24}{"p50":>9}{"p99":>9}')
     for name, q in vars(device).items():
         print(f'{name:24}{q.p50:9.2f}{q.p99:9.2f}')
-    print('\nCPU seconds per item: ' + ', '.join(
-        f'{name} {used:.3f}' for name, used in summary.cpu_seconds_per_item.items()))
+    print(
+        '\nCPU seconds per item: '
+        + ', '.join(f'{name} {used:.3f}' for name, used in summary.cpu_seconds_per_item.items())
+    )
     print(f'\n{"mark":36}{"measured":>9}   wanted')
     for mark in marks(summary, rows, device):
-        print(f'{mark.name:36}{mark.measured:9.3f}   {mark.wanted}: '
-              + ('met' if mark.met else 'NOT MET'))
+        print(
+            f'{mark.name:36}{mark.measured:9.3f}   {mark.wanted}: '
+            + ('met' if mark.met else 'NOT MET')
+        )
 
 
 def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
@@ -252,15 +283,23 @@ def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
         MissingDependency: If matplotlib is not installed.
     """
     pyplot = file_pyplot()
-    shown = {name: rows[name] for name in (
-        'local only', 'ours', 'hindsight, same number of items', 'strong on everything')}
+    shown = {
+        name: rows[name]
+        for name in (
+            'local only',
+            'ours',
+            'hindsight, same number of items',
+            'strong on everything',
+        )
+    }
     figure, axes = pyplot.subplots(figsize=(7, 2.6))
     values = np.array([e.value for e in shown.values()])
     whiskers = np.array([[e.value - e.low, e.high - e.value] for e in shown.values()]).T
     places = np.arange(len(shown))[::-1]
     axes.barh(places, values, color=['#9aa5b1', '#1f4e79', '#9aa5b1', '#9aa5b1'])
-    axes.errorbar(values, places, xerr=np.maximum(whiskers, 0), fmt='none', color='black',
-                  capsize=3)
+    axes.errorbar(
+        values, places, xerr=np.maximum(whiskers, 0), fmt='none', color='black', capsize=3
+    )
     axes.set_yticks(places, list(shown))
     axes.set_xlim(max(0.0, values.min() - 0.15), 1.0)
     axes.set_xlabel('items in the right lane')
@@ -271,7 +310,8 @@ def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor_lab.bench.cell', description='Measure the whole cell.')
+        prog='python -m stl_conveyor_lab.bench.cell', description='Measure the whole cell.'
+    )
     parser.add_argument('--items', type=int, default=500, help='number of items')
     parser.add_argument('--out', type=Path, default=Path('out'), help='folder for the results')
     parser.add_argument('--seed', type=int, default=SEED, help='of the run')
@@ -279,10 +319,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--rate', type=float, default=0.25, help='tokens per time unit')
     parser.add_argument('--bucket', type=float, default=4.0, help='most tokens kept')
     parser.add_argument('--link', default='light', choices=LINKS, help='the link')
-    parser.add_argument('--arrivals', default='periodic', choices=ARRIVALS,
-                        help='arrival process')
-    parser.add_argument('--set', action='append', default=[], metavar='NODE.PARAMETER=VALUE',
-                        dest='overrides', help='any parameter of any node; may be repeated')
+    parser.add_argument('--arrivals', default='periodic', choices=ARRIVALS, help='arrival process')
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='NODE.PARAMETER=VALUE',
+        dest='overrides',
+        help='any parameter of any node; may be repeated',
+    )
     parser.add_argument('--models', default='', metavar='DIR', help='model folder')
     return parser.parse_args(arguments)
 
@@ -291,9 +336,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, measure, print and write; return the exit code."""
     options = parse(arguments)
     settings = RunSettings(
-        items=options.items, seed=options.seed, policy=options.policy, rate=options.rate,
-        bucket=options.bucket, link=options.link, arrivals=options.arrivals,
-        models=options.models, overrides=tuple(options.overrides))
+        items=options.items,
+        seed=options.seed,
+        policy=options.policy,
+        rate=options.rate,
+        bucket=options.bucket,
+        link=options.link,
+        arrivals=options.arrivals,
+        models=options.models,
+        overrides=tuple(options.overrides),
+    )
 
     def work() -> int:
         result = run_cell(settings, options.out, 'auto')
@@ -301,15 +353,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models = Path(options.models) if options.models else Path(share_path('models/items'))
         rows = sorting_rows(outcomes(result.records, result.strong, cell))
         device = device_times(
-            models, [result.crops[stamp] for stamp in sorted(result.crops)][:200], settings)
+            models, [result.crops[stamp] for stamp in sorted(result.crops)][:200], settings
+        )
         print_table(result, rows, device)
-        (options.out / 'cell.json').write_text(json.dumps(finite({
-            'sorting': {name: asdict(estimate) for name, estimate in rows.items()},
-            'device_ms': {name: asdict(q) for name, q in vars(device).items()},
-            'marks': [asdict(mark) for mark in marks(result.summary, rows, device)],
-            'run': result.summary.as_json()}), indent=1) + '\n', encoding='utf-8')
+        (options.out / 'cell.json').write_text(
+            json.dumps(
+                finite(
+                    {
+                        'sorting': {name: asdict(estimate) for name, estimate in rows.items()},
+                        'device_ms': {name: asdict(q) for name, q in vars(device).items()},
+                        'marks': [asdict(mark) for mark in marks(result.summary, rows, device)],
+                        'run': result.summary.as_json(),
+                    }
+                ),
+                indent=1,
+            )
+            + '\n',
+            encoding='utf-8',
+        )
         write_plot(options.out / 'sorting.png', rows)
         return 0 if result.summary.complete else 1
+
     return exit_code('bench-cell', work)
 
 

@@ -11,6 +11,7 @@ codec is read by the strong model as it is and, where the reference folder has o
 classifier tuned on its output. Without --data, items are rendered from seeds that no training
 uses. What was encoded and answered is kept in OUT/cache, so that a run that was cut short goes on.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -65,8 +66,17 @@ from stl_conveyor_lab.measure.own_codec import (
 from stl_conveyor_lab.measure.scores import Row, score, wilson
 from stl_conveyor_lab.references import BestQuality, ReferenceCodec, image_codecs, trained_codecs
 
-__all__ = ['bench_codec', 'codec_rows', 'load_test', 'measure_times', 'OURS', 'OURS_WITH_SIDE',
-           'rendered_items', 'score', 'wilson']
+__all__ = [
+    'bench_codec',
+    'codec_rows',
+    'load_test',
+    'measure_times',
+    'OURS',
+    'OURS_WITH_SIDE',
+    'rendered_items',
+    'score',
+    'wilson',
+]
 
 BATCH = 32
 #: Packet sizes among which a stream that can be cut anywhere chooses under a deadline.
@@ -78,16 +88,18 @@ HERE, ON_PI = 'encode time as on this machine', 'encode time as on a Raspberry P
 #: Images on which times are measured.
 TIMED = 20
 #: Codecs that are trained for a full comparison, and the module that does it.
-TRAINED = {'st': ('st', ''),
-           'st_fixed_4': ('st', ' --features 4'),
-           'recurrent': ('recurrent', '')}
+TRAINED = {'st': ('st', ''), 'st_fixed_4': ('st', ' --features 4'), 'recurrent': ('recurrent', '')}
 
 
 def classifier_row(name: str, path: Path, test: LabelledImages) -> Row:
     """Return the accuracy of a classifier on the original images."""
     model = Classifier(path)
-    answers = np.concatenate([model.classify_batch(test.images[k:k + BATCH])
-                              for k in range(0, len(test.images), BATCH)])
+    answers = np.concatenate(
+        [
+            model.classify_batch(test.images[k : k + BATCH])
+            for k in range(0, len(test.images), BATCH)
+        ]
+    )
     return score(name, 0, 0, answers, test.classes)
 
 
@@ -96,8 +108,9 @@ def _progress(line: str) -> None:
 
 
 def _show(row: Row) -> None:
-    _progress(f'{row.codec:44s} {row.budget:5d} B  {row.accuracy:.3f} '
-              f'[{row.low:.3f}, {row.high:.3f}]')
+    _progress(
+        f'{row.codec:44s} {row.budget:5d} B  {row.accuracy:.3f} [{row.low:.3f}, {row.high:.3f}]'
+    )
 
 
 def load_references(path: Path | None, folder: ModelFolder) -> ModelFolder | None:
@@ -110,68 +123,93 @@ def load_references(path: Path | None, folder: ModelFolder) -> ModelFolder | Non
         return None
     references = ModelFolder(path)
     if references.labels != folder.labels or references.image_size != folder.image_size:
-        raise ConfigError(f'{path} has other labels or another image size than {folder.name}; '
-                          'train the references with --models of that folder')
+        raise ConfigError(
+            f'{path} has other labels or another image size than {folder.name}; '
+            'train the references with --models of that folder'
+        )
     return references
 
 
-def missing_references(references: ModelFolder | None, codecs: Sequence[ReferenceCodec],
-                       where: Path | None) -> list[str]:
+def missing_references(
+    references: ModelFolder | None, codecs: Sequence[ReferenceCodec], where: Path | None
+) -> list[str]:
     """Return what a full comparison lacks, each with the command that trains it."""
     have = () if references is None else references.roles
     common = f'--data DATA --models MODELS --work WORK --references {where or "REFERENCES"}'
     module = 'python -m stl_conveyor_lab.train.references.'
-    lines = [f'{slug} is not trained: `{module}{name} {common}{more}`'
-             for slug, (name, more) in TRAINED.items() if f'{slug}_code' not in have]
-    return lines + [f'no classifier is tuned on {codec.name}: `{module}tune --codec '
-                    f'{codec.slug} {common}`'
-                    for codec in codecs if f'tuned_{codec.slug}' not in have]
+    lines = [
+        f'{slug} is not trained: `{module}{name} {common}{more}`'
+        for slug, (name, more) in TRAINED.items()
+        if f'{slug}_code' not in have
+    ]
+    return lines + [
+        f'no classifier is tuned on {codec.name}: `{module}tune --codec {codec.slug} {common}`'
+        for codec in codecs
+        if f'tuned_{codec.slug}' not in have
+    ]
 
 
-def readers(folder: ModelFolder, references: ModelFolder | None, codec: ReferenceCodec,
-            threads: int = 1) -> dict[str, tuple[str, Classifier]]:
+def readers(
+    folder: ModelFolder, references: ModelFolder | None, codec: ReferenceCodec, threads: int = 1
+) -> dict[str, tuple[str, Classifier]]:
     """Return the classifiers of a codec by kind, each with a name that changes with its file."""
-    found = {CLEAN_KIND: (f'strong-{folder.model_id("strong"):016x}',
-                          Classifier(folder.path('strong'), threads))}
+    found = {
+        CLEAN_KIND: (
+            f'strong-{folder.model_id("strong"):016x}',
+            Classifier(folder.path('strong'), threads),
+        )
+    }
     role = f'tuned_{codec.slug}'
     if references is not None and role in references.roles:
-        found[TUNED_KIND] = (f'{role}-{references.model_id(role):016x}',
-                             Classifier(references.path(role), threads))
+        found[TUNED_KIND] = (
+            f'{role}-{references.model_id(role):016x}',
+            Classifier(references.path(role), threads),
+        )
     return found
 
 
-def _time_all(folder: ModelFolder, models: Path, codecs: Sequence[ReferenceCodec],
-              images: np.ndarray) -> dict:
+def _time_all(
+    folder: ModelFolder, models: Path, codecs: Sequence[ReferenceCodec], images: np.ndarray
+) -> dict:
     times = measure_times(folder, images)
     own = times['encode_1024']
     for codec in codecs:
         times[f'encode with {codec.name}'] = round(encode_milliseconds(codec, images), 3)
-    ratios = {'our encode / progressive JPEG (1.5 at most wanted)':
-              own / times['progressive_jpeg'],
-              'WebP method 4 / our encode (5 at least wanted)': times['webp_4'] / own,
-              "our encode / the convolutions of ST's encoder": own / times['st_convolutions']}
-    return {'milliseconds': times,
-            'ratios': {name: round(value, 2) for name, value in ratios.items()},
-            'device_megabytes': device_megabytes(models)}
+    ratios = {
+        'our encode / progressive JPEG (1.5 at most wanted)': own / times['progressive_jpeg'],
+        'WebP method 4 / our encode (5 at least wanted)': times['webp_4'] / own,
+        "our encode / the convolutions of ST's encoder": own / times['st_convolutions'],
+    }
+    return {
+        'milliseconds': times,
+        'ratios': {name: round(value, 2) for name, value in ratios.items()},
+        'device_megabytes': device_megabytes(models),
+    }
 
 
 def _deadlines(series: Sequence[Series], times: dict) -> dict[str, dict]:
     """Return {title: {codec: cells}} with encode times as here and as on a Raspberry Pi 4."""
     progressive = times['milliseconds']['progressive_jpeg']
     result: dict[str, dict] = {}
-    for title, on_pi in ((HERE, False),
-                         (ON_PI, True)):
+    for title, on_pi in ((HERE, False), (ON_PI, True)):
         result[title] = {}
         for one in series:
-            here = times['milliseconds']['encode_1024' if one.codec is None
-                                         else f'encode with {one.codec.name}']
+            here = times['milliseconds'][
+                'encode_1024' if one.codec is None else f'encode with {one.codec.name}'
+            ]
             ready = pi_milliseconds(one.codec, here, progressive) if on_pi else here
             steps = one.codec is not None and one.codec.slug == 'recurrent'
             if steps and not on_pi:
                 ready /= max(1, max(len(row) for row in one.plans[0].packets))
             streams = one.codec is None or one.codec.streams
-            sender = Sender(one.name, one.plans, (lambda k, ready=ready: ready * (k + 1))
-                            if steps else (lambda k, ready=ready: ready), streams)
+            sender = Sender(
+                one.name,
+                one.plans,
+                (lambda k, ready=ready: ready * (k + 1))
+                if steps
+                else (lambda k, ready=ready: ready),
+                streams,
+            )
             result[title][one.name] = deadline_cells(sender)
     return result
 
@@ -188,10 +226,18 @@ def exact_sizes(codec: ReferenceCodec) -> tuple[int, ...]:
     return tuple(size for size in budgets(ready, STREAM_BYTES) if size <= EXACT_LIMIT)
 
 
-def bench_codec(models: Path, data: Path | None, out: Path, images: int,
-                sizes: Sequence[int] = SIZES, references: Path | None = None, jobs: int = 1,
-                only: Sequence[str] = (), packet_sizes: Sequence[int] = PACKET_SIZES,
-                deadlines: bool = True) -> dict:
+def bench_codec(
+    models: Path,
+    data: Path | None,
+    out: Path,
+    images: int,
+    sizes: Sequence[int] = SIZES,
+    references: Path | None = None,
+    jobs: int = 1,
+    only: Sequence[str] = (),
+    packet_sizes: Sequence[int] = PACKET_SIZES,
+    deadlines: bool = True,
+) -> dict:
     """Measure everything and write codec.json, codec.md and codec.png; returns the JSON.
 
     only: slugs of the references to measure, all if empty.
@@ -206,8 +252,10 @@ def bench_codec(models: Path, data: Path | None, out: Path, images: int,
     everything = [*image_codecs(), *(trained_codecs(trained, jobs) if trained else ())]
     unknown = set(only) - {codec.slug for codec in everything}
     if unknown:
-        raise ConfigError(f'--only {" ".join(sorted(unknown))}: choose among '
-                          f'{" ".join(codec.slug for codec in everything)}')
+        raise ConfigError(
+            f'--only {" ".join(sorted(unknown))}: choose among '
+            f'{" ".join(codec.slug for codec in everything)}'
+        )
     codecs = [codec for codec in everything if not only or codec.slug in only]
     missing = missing_references(trained, everything, references)
     for line in missing:
@@ -221,37 +269,54 @@ def bench_codec(models: Path, data: Path | None, out: Path, images: int,
     used_packets = packet_sizes if deadlines else ()
     own = OwnCodec(folder, test.images, out / 'cache', jobs)
     series = own_series(own, test, sizes, used_packets, _show)
-    lost = [Row(**row) for row in kept_json(own.folder / 'loss.json', lambda: [
-        asdict(row) for row in loss_rows(folder, test, show=_show)])]
+    lost = [
+        Row(**row)
+        for row in kept_json(
+            own.folder / 'loss.json',
+            lambda: [asdict(row) for row in loss_rows(folder, test, show=_show)],
+        )
+    ]
     slugs = '-'.join(codec.slug for codec in codecs)
     times = kept_json(
         own.folder / f'times-{hashlib.sha256(slugs.encode()).hexdigest()[:8]}.json',
-        lambda: _time_all(folder, models, codecs, test.images[:TIMED]))
+        lambda: _time_all(folder, models, codecs, test.images[:TIMED]),
+    )
     for codec in codecs:
-        series += reference_series(codec, cache, test, readers(folder, trained, codec, jobs),
-                                   sizes,
-                                   exact_sizes(codec) if deadlines else (),
-                                   used_packets, _progress, _show)
+        series += reference_series(
+            codec,
+            cache,
+            test,
+            readers(folder, trained, codec, jobs),
+            sizes,
+            exact_sizes(codec) if deadlines else (),
+            used_packets,
+            _progress,
+            _show,
+        )
     compared = differences(series, sizes)
-    found = findings(folder.name, series, compared, fixed[0],
-                     fixed[1] if len(fixed) > 1 else None)
+    found = findings(folder.name, series, compared, fixed[0], fixed[1] if len(fixed) > 1 else None)
     cells = _deadlines(series, times) if deadlines else {}
     for title, by_codec in cells.items():
         for ours in (OURS, OURS_WITH_SIDE) if OURS_WITH_SIDE in by_codec else (OURS,):
             found += deadline_findings(by_codec, ours, title)
     found += time_findings(times) + loss_findings(lost)
     title = f'{folder.name}, {len(test.classes)} images'
-    result = {'models': folder.name, 'images': len(test.classes),
-              'originals': [asdict(row) for row in fixed],
-              'codecs': [asdict(row) for one in series for row in one.rows],
-              'kinds': {one.name: one.kind for one in series},
-              'differences': [asdict(one) for one in compared],
-              'packet_loss': [asdict(row) for row in lost],
-              'findings': [asdict(one) for one in found],
-              'deadlines': {name: [asdict(cell) for by_key in by_codec.values()
-                                   for cell, _ in by_key.values()]
-                            for name, by_codec in cells.items()},
-              **times, 'missing': missing}
+    result = {
+        'models': folder.name,
+        'images': len(test.classes),
+        'originals': [asdict(row) for row in fixed],
+        'codecs': [asdict(row) for one in series for row in one.rows],
+        'kinds': {one.name: one.kind for one in series},
+        'differences': [asdict(one) for one in compared],
+        'packet_loss': [asdict(row) for row in lost],
+        'findings': [asdict(one) for one in found],
+        'deadlines': {
+            name: [asdict(cell) for by_key in by_codec.values() for cell, _ in by_key.values()]
+            for name, by_codec in cells.items()
+        },
+        **times,
+        'missing': missing,
+    }
     (out / 'codec.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     page = report(title, fixed, series, sizes, compared, lost, found, cells, times, missing)
     (out / 'codec.md').write_text(page, encoding='utf-8')
@@ -269,23 +334,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.strip().split('\n')[0])
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--data', type=Path,
-                        help='folder with test/ or validation/, or of INDEX_wnid_name.jpg')
+    parser.add_argument(
+        '--data', type=Path, help='folder with test/ or validation/, or of INDEX_wnid_name.jpg'
+    )
     parser.add_argument('--models', type=Path, help="model folder (default: the cell's items)")
-    parser.add_argument('--references', type=Path,
-                        help='folder of trained references (default: references/ beside the '
-                        'model folder)')
+    parser.add_argument(
+        '--references',
+        type=Path,
+        help='folder of trained references (default: references/ beside the model folder)',
+    )
     parser.add_argument('--images', type=int, default=600)
-    parser.add_argument('--jobs', type=int, default=1,
-                        help='processes that encode, threads that classify')
-    parser.add_argument('--only', nargs='+', default=(), metavar='SLUG',
-                        help='references to measure')
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='processes that encode, threads that classify'
+    )
+    parser.add_argument(
+        '--only', nargs='+', default=(), metavar='SLUG', help='references to measure'
+    )
     options = parser.parse_args(arguments)
     models = options.models or Path(share_path('models/items'))
     try:
-        bench_codec(models, options.data, options.out, options.images,
-                    references=options.references or models.parent / 'references',
-                    jobs=options.jobs, only=options.only)
+        bench_codec(
+            models,
+            options.data,
+            options.out,
+            options.images,
+            references=options.references or models.parent / 'references',
+            jobs=options.jobs,
+            only=options.only,
+        )
     except ConveyorError as error:
         print(error, file=sys.stderr)
         return 1

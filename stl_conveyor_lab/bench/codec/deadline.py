@@ -9,6 +9,7 @@ one that streams its packet size: the choice for each half of the items is the o
 on the other half, so that no choice is judged by the items that it was made on. For the sizes
 there is a clairvoyant choice besides, the largest that will arrive.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -71,19 +72,30 @@ def byte_budget(settings: LinkSettings, deadline_ms: float, ready_ms: float) -> 
     """Return the largest message that surely arrives over a link of constant rate."""
     first = round(ready_ms * MILLISECOND)
     last = round(deadline_ms * MILLISECOND) - settings.delay_ns - settings.jitter_ns
-    return max(0, settings.bandwidth.capacity(first, last) // (8 * SECOND)
-               - settings.overhead_bytes)
+    return max(
+        0, settings.bandwidth.capacity(first, last) // (8 * SECOND) - settings.overhead_bytes
+    )
 
 
 def budgets(ready_ms: float, largest: int) -> tuple[int, ...]:
     """Return the exact sizes for all deadlines and links of constant rate, up to `largest`."""
-    found = {min(largest, byte_budget(named_link(link), deadline, ready_ms))
-             for link in LINK_NAMES if link != 'trace' for deadline in DEADLINES_MS}
+    found = {
+        min(largest, byte_budget(named_link(link), deadline, ready_ms))
+        for link in LINK_NAMES
+        if link != 'trace'
+        for deadline in DEADLINES_MS
+    }
     return tuple(sorted(size for size in found if size > 0))
 
 
-def delivered(sizes: Sequence[int], ready_ms: Callable[[int], float], settings: LinkSettings,
-              start_ns: int, deadline_ms: float, seed: int) -> int:
+def delivered(
+    sizes: Sequence[int],
+    ready_ms: Callable[[int], float],
+    settings: LinkSettings,
+    start_ns: int,
+    deadline_ms: float,
+    seed: int,
+) -> int:
     """Return how many packets of an item come out by the deadline."""
     # The queue is as long as the item: nobody else uses the link.
     room = sum(sizes) + len(sizes) * settings.overhead_bytes
@@ -99,8 +111,9 @@ def delivered(sizes: Sequence[int], ready_ms: Callable[[int], float], settings: 
     return sum(1 for _ in link.advance(end)) if sizes else 0
 
 
-def deadline_cells(sender: Sender, links: Sequence[str] = LINK_NAMES,
-                   deadlines_ms: Sequence[int] = DEADLINES_MS) -> dict[tuple, tuple]:
+def deadline_cells(
+    sender: Sender, links: Sequence[str] = LINK_NAMES, deadlines_ms: Sequence[int] = DEADLINES_MS
+) -> dict[tuple, tuple]:
     """Return {(link, deadline): (Cell, right bool[N])} of one codec."""
     count = len(sender.plans[0].packets)
     items = np.arange(count)
@@ -109,13 +122,24 @@ def deadline_cells(sender: Sender, links: Sequence[str] = LINK_NAMES,
         settings = named_link(link)
         starts = starts_ns(count, link)
         for deadline in deadlines_ms:
-            arrived = np.array([[delivered(plan.packets[k], sender.ready_ms, settings, starts[k],
-                                           deadline, seed=k) for k in items]
-                                for plan in sender.plans])
-            right = np.array([plan.right[items, row]
-                              for plan, row in zip(sender.plans, arrived)])
-            sent = np.array([[sum(plan.packets[k][:n]) for k, n in enumerate(row)]
-                             for plan, row in zip(sender.plans, arrived)])
+            arrived = np.array(
+                [
+                    [
+                        delivered(
+                            plan.packets[k], sender.ready_ms, settings, starts[k], deadline, seed=k
+                        )
+                        for k in items
+                    ]
+                    for plan in sender.plans
+                ]
+            )
+            right = np.array([plan.right[items, row] for plan, row in zip(sender.plans, arrived)])
+            sent = np.array(
+                [
+                    [sum(plan.packets[k][:n]) for k, n in enumerate(row)]
+                    for plan, row in zip(sender.plans, arrived)
+                ]
+            )
             chosen = np.zeros(count, np.int64)
             choices = []
             for half in (0, 1):
@@ -127,7 +151,16 @@ def deadline_cells(sender: Sender, links: Sequence[str] = LINK_NAMES,
             if not sender.streams:
                 largest = sent.argmax(0)
                 clairvoyant = round(float(right[largest, items].mean()), 4)
-            result[link, deadline] = (Cell(
-                sender.name, link, deadline, round(float(answers.mean()), 4), tuple(choices),
-                clairvoyant, round(float(sent[chosen, items].mean()), 1)), answers)
+            result[link, deadline] = (
+                Cell(
+                    sender.name,
+                    link,
+                    deadline,
+                    round(float(answers.mean()), 4),
+                    tuple(choices),
+                    clairvoyant,
+                    round(float(sent[chosen, items].mean()), 1),
+                ),
+                answers,
+            )
     return result

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """What the codec benchmark must show, point by point, and what was seen."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,12 @@ from stl_conveyor_lab.measure.scores import (
 RESCALED_WEBP = 'webp_6_may_downscale'
 #: Accuracies to reach on data sets of these names; 'clean' is the strong model's own less .01.
 MARKS: Mapping[str, Mapping[int, float | str]] = {
-    'clothing': {64: .70, 128: .77, 256: .83, 512: .85, 1024: .865, 2048: 'clean'}}
+    'clothing': {64: 0.70, 128: 0.77, 256: 0.83, 512: 0.85, 1024: 0.865, 2048: 'clean'}
+}
 SIDE_MARKS: Mapping[str, Mapping[int, float | str]] = {
-    'clothing': {128: .83, 256: .86, 512: .87, 1024: 'clean'}}
-CLEAN_MARGIN = .01
+    'clothing': {128: 0.83, 256: 0.86, 512: 0.87, 1024: 'clean'}
+}
+CLEAN_MARGIN = 0.01
 #: Our codec has one kilobyte to be better than the tuned rescaled WebP, then not to be worse.
 TUNED_LIMIT = 1024
 
@@ -36,9 +39,13 @@ TUNED_LIMIT = 1024
 def differences(series: Sequence[Series], sizes: Sequence[int]) -> list[Difference]:
     """Return ours less every reference at every size."""
     ours = [one for one in series if one.kind in (OURS_KIND, SIDE_KIND)]
-    return [paired(one.name, other.name, size, one.right[size], other.right[size])
-            for one in ours for other in series if other.kind in (CLEAN_KIND, TUNED_KIND)
-            for size in sizes]
+    return [
+        paired(one.name, other.name, size, one.right[size], other.right[size])
+        for one in ours
+        for other in series
+        if other.kind in (CLEAN_KIND, TUNED_KIND)
+        for size in sizes
+    ]
 
 
 def _of_kind(series: Sequence[Series], kind: str) -> list[Series]:
@@ -46,8 +53,10 @@ def _of_kind(series: Sequence[Series], kind: str) -> list[Series]:
 
 
 def _marks(marks: Mapping[int, float | str], clean: float) -> dict[int, float]:
-    return {size: clean - CLEAN_MARGIN if mark == 'clean' else float(mark)
-            for size, mark in marks.items()}
+    return {
+        size: clean - CLEAN_MARGIN if mark == 'clean' else float(mark)
+        for size, mark in marks.items()
+    }
 
 
 def _against_st(ours: Series, series: Sequence[Series]) -> list[Finding]:
@@ -62,17 +71,24 @@ def _against_st(ours: Series, series: Sequence[Series]) -> list[Finding]:
         need = bytes_to_reach(ours.rows, best.accuracy)
         own = next((row.mean_bytes for row in ours.rows if row.budget == need), None)
         share = None if own is None else own / least
-        result.append(Finding(
-            f'best of {st.name} with at most a quarter of its bytes',
-            share is not None and share <= .25,
-            f'its best is {best.accuracy:.3f} with {least:.0f} B on average; ours '
-            + ('never reaches it' if own is None
-               else f'reaches it with {own:.0f} B, {share:.2f} of them')))
+        result.append(
+            Finding(
+                f'best of {st.name} with at most a quarter of its bytes',
+                share is not None and share <= 0.25,
+                f'its best is {best.accuracy:.3f} with {least:.0f} B on average; ours '
+                + (
+                    'never reaches it'
+                    if own is None
+                    else f'reaches it with {own:.0f} B, {share:.2f} of them'
+                ),
+            )
+        )
     return result
 
 
-def deadline_findings(cells: Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]]],
-                      ours: str, title: str) -> list[Finding]:
+def deadline_findings(
+    cells: Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]]], ours: str, title: str
+) -> list[Finding]:
     """Return in how many cells our codec comes first, for the nine of constant rate and the trace.
 
     Once against sizes that were chosen beforehand, once against those of a clairvoyant sender.
@@ -88,8 +104,11 @@ def deadline_findings(cells: Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]
 
                 def value(other, key=key):
                     found = other[key][0]
-                    return max(found.accuracy, found.clairvoyant or 0.) if clairvoyant \
+                    return (
+                        max(found.accuracy, found.clairvoyant or 0.0)
+                        if clairvoyant
                         else found.accuracy
+                    )
 
                 best = max(others, key=value)
                 margin = cell.accuracy - value(best)
@@ -100,35 +119,60 @@ def deadline_findings(cells: Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]
                     difference = paired(ours, best[key][0].codec, 0, right, best[key][1])
                     line += f' [{difference.low:+.3f}, {difference.high:+.3f}]'
                 behind.append(f'{line} ({best[key][0].codec})')
-            result.append(Finding(
-                f'{ours} first at every deadline, {what}, {title}'
-                + (', sizes of a clairvoyant sender' if clairvoyant else ''), not behind,
-                f'first in {len(keys) - len(behind)} of {len(keys)}'
-                + (f'; not in {", ".join(behind)}' if behind else '')))
+            result.append(
+                Finding(
+                    f'{ours} first at every deadline, {what}, {title}'
+                    + (', sizes of a clairvoyant sender' if clairvoyant else ''),
+                    not behind,
+                    f'first in {len(keys) - len(behind)} of {len(keys)}'
+                    + (f'; not in {", ".join(behind)}' if behind else ''),
+                )
+            )
     return result
 
 
-def findings(name: str, series: Sequence[Series], compared: Sequence[Difference], strong: Row,
-             weak: Row | None) -> list[Finding]:
+def findings(
+    name: str,
+    series: Sequence[Series],
+    compared: Sequence[Difference],
+    strong: Row,
+    weak: Row | None,
+) -> list[Finding]:
     """Return the points about accuracy against bytes; name: of the model folder."""
     ours = _of_kind(series, OURS_KIND)[0]
-    tuned_name = next((one.name for one in _of_kind(series, TUNED_KIND)
-                       if one.slug == RESCALED_WEBP), None)
+    tuned_name = next(
+        (one.name for one in _of_kind(series, TUNED_KIND) if one.slug == RESCALED_WEBP), None
+    )
     clean = {one.name for one in _of_kind(series, CLEAN_KIND)}
     pure = [d for d in compared if d.ours == ours.name]
-    result = [above_all('pure codec above every reference read by the unmodified classifier, '
-                        'at every size', [d for d in pure if d.reference in clean])]
+    result = [
+        above_all(
+            'pure codec above every reference read by the unmodified classifier, at every size',
+            [d for d in pure if d.reference in clean],
+        )
+    ]
     others = [d for d in pure if d.reference not in clean]
     if tuned_name is None:
-        result.append(Finding('above rescaled WebP with an equally tuned classifier', None,
-                              'that classifier is not trained'))
+        result.append(
+            Finding(
+                'above rescaled WebP with an equally tuned classifier',
+                None,
+                'that classifier is not trained',
+            )
+        )
     else:
         against = [d for d in others if d.reference == tuned_name]
         result += [
-            above_all(f'above {tuned_name} up to {TUNED_LIMIT} B',
-                      [d for d in against if d.budget <= TUNED_LIMIT]),
-            above_all(f'not below {tuned_name} beyond {TUNED_LIMIT} B',
-                      [d for d in against if d.budget > TUNED_LIMIT], -1e-9)]
+            above_all(
+                f'above {tuned_name} up to {TUNED_LIMIT} B',
+                [d for d in against if d.budget <= TUNED_LIMIT],
+            ),
+            above_all(
+                f'not below {tuned_name} beyond {TUNED_LIMIT} B',
+                [d for d in against if d.budget > TUNED_LIMIT],
+                -1e-9,
+            ),
+        ]
     rest = [d for d in others if d.reference != tuned_name]
     if rest:
         result.append(above_all('above every other tuned reference at every size', rest))
@@ -138,12 +182,16 @@ def findings(name: str, series: Sequence[Series], compared: Sequence[Difference]
         rows = {row.budget: row for row in with_side.rows}
         if weak is not None:
             least = min(rows.values(), key=lambda row: row.accuracy)
-            result.append(Finding(
-                'with the local answer never below the local classifier',
-                least.accuracy >= weak.accuracy,
-                f'least {least.accuracy:.3f} at {least.budget} B, local {weak.accuracy:.3f}'))
-        result += reached('with the local answer', rows,
-                          _marks(SIDE_MARKS.get(name, {}), strong.accuracy))
+            result.append(
+                Finding(
+                    'with the local answer never below the local classifier',
+                    least.accuracy >= weak.accuracy,
+                    f'least {least.accuracy:.3f} at {least.budget} B, local {weak.accuracy:.3f}',
+                )
+            )
+        result += reached(
+            'with the local answer', rows, _marks(SIDE_MARKS.get(name, {}), strong.accuracy)
+        )
     return result + _against_st(ours, series)
 
 
@@ -153,19 +201,31 @@ def time_findings(times: Mapping) -> list[Finding]:
     own, edge = spent['encode_1024'], spent['decode_1024'] + spent['classify']
     result = []
     for claim, value, limit, above in (
-            ('our encode at most 1.5 times progressive JPEG', own / spent['progressive_jpeg'],
-             1.5, False),
-            ('WebP method 4 at least 5 times our encode', spent['webp_4'] / own, 5., True)):
-        result.append(Finding(claim, value >= limit if above else value <= limit,
-                              f'{value:.2f} times'))
+        (
+            'our encode at most 1.5 times progressive JPEG',
+            own / spent['progressive_jpeg'],
+            1.5,
+            False,
+        ),
+        ('WebP method 4 at least 5 times our encode', spent['webp_4'] / own, 5.0, True),
+    ):
+        result.append(
+            Finding(claim, value >= limit if above else value <= limit, f'{value:.2f} times')
+        )
     batched = [spent[name] for name in spent if name.startswith('classify_each_of')]
-    falling = 'falls with the batch' if min(batched) < spent['classify'] else \
-        'does not fall with the batch'
-    result.append(Finding(
-        'decode and classify at the edge under 40 ms and falling with the batch',
-        edge < 40 and min(batched) < spent['classify'],
-        f'{edge:.1f} ms; classifying {falling}: {spent["classify"]:.1f} ms alone, '
-        f'{min(batched):.1f} ms each at best'))
+    falling = (
+        'falls with the batch'
+        if min(batched) < spent['classify']
+        else 'does not fall with the batch'
+    )
+    result.append(
+        Finding(
+            'decode and classify at the edge under 40 ms and falling with the batch',
+            edge < 40 and min(batched) < spent['classify'],
+            f'{edge:.1f} ms; classifying {falling}: {spent["classify"]:.1f} ms alone, '
+            f'{min(batched):.1f} ms each at best',
+        )
+    )
     return result
 
 
@@ -174,8 +234,12 @@ def loss_findings(lost: Sequence[Row]) -> list[Finding]:
     result = []
     for row, prefix in zip(lost[::2], lost[1::2]):
         margin = row.accuracy - prefix.accuracy
-        result.append(Finding(
-            f'{row.codec}: within .02 of the prefix of the same size', margin >= -.02,
-            f'{row.accuracy:.3f} with {row.mean_bytes:.0f} B, prefix {prefix.accuracy:.3f}, '
-            f'{margin:+.3f}'))
+        result.append(
+            Finding(
+                f'{row.codec}: within .02 of the prefix of the same size',
+                margin >= -0.02,
+                f'{row.accuracy:.3f} with {row.mean_bytes:.0f} B, prefix {prefix.accuracy:.3f}, '
+                f'{margin:+.3f}',
+            )
+        )
     return result

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The test images of the codec benchmark."""
+
 from __future__ import annotations
 
 import re
@@ -28,13 +29,16 @@ def rendered_items(count: int) -> LabelledImages:
     from stl_conveyor.cell.description import CellDescription
     from stl_conveyor.sim.parts import CLASS_IDS
     from stl_conveyor_lab.data.render import render_shard
+
     cell = CellDescription.load(share_path('config/cell.yaml'))
     found, seed = [], TEST_SEED
     while sum(len(part.labels) for part in found) < count:
         found.append(render_shard(cell, seed, len(CLASS_IDS)))
         seed += 1
-    return LabelledImages(np.concatenate([part.pixels for part in found])[:count],
-                          np.concatenate([part.labels for part in found])[:count])
+    return LabelledImages(
+        np.concatenate([part.pixels for part in found])[:count],
+        np.concatenate([part.labels for part in found])[:count],
+    )
 
 
 def load_indexed(data: Path, size: int) -> LabelledImages | None:
@@ -42,12 +46,17 @@ def load_indexed(data: Path, size: int) -> LabelledImages | None:
 
     Returns None if there are none.
     """
-    found = sorted((path, int(match.group(1))) for path in Path(data).glob('*')
-                   if (match := _INDEXED.fullmatch(path.name)))
+    found = sorted(
+        (path, int(match.group(1)))
+        for path in Path(data).glob('*')
+        if (match := _INDEXED.fullmatch(path.name))
+    )
     if not found:
         return None
-    return LabelledImages(np.stack([open_square(path, size) for path, _ in found]),
-                          np.array([index for _, index in found], np.int64))
+    return LabelledImages(
+        np.stack([open_square(path, size) for path, _ in found]),
+        np.array([index for _, index in found], np.int64),
+    )
 
 
 def load_test(data: Path | None, folder: ModelFolder, count: int) -> LabelledImages:
@@ -65,5 +74,7 @@ def load_test(data: Path | None, folder: ModelFolder, count: int) -> LabelledIma
     found = load_indexed(data, folder.image_size)
     if found is not None and found.classes.max() < len(folder.labels):
         return found.sample(count, seed=1)
-    raise ConfigError(f'{data} has no test or validation images of the labels of '
-                      f'{folder.name}; give --data and --models that belong together')
+    raise ConfigError(
+        f'{data} has no test or validation images of the labels of '
+        f'{folder.name}; give --data and --models that belong together'
+    )

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """All answers of one codec, read by one classifier: by size, and packet by packet."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -37,8 +38,13 @@ class Series:
     plans: list[Plan] = field(default_factory=list)
 
 
-def own_series(own: OwnCodec, test: LabelledImages, sizes: Sequence[int],
-               packet_sizes: Sequence[int], show: Callable[[Row], None]) -> list[Series]:
+def own_series(
+    own: OwnCodec,
+    test: LabelledImages,
+    sizes: Sequence[int],
+    packet_sizes: Sequence[int],
+    show: Callable[[Row], None],
+) -> list[Series]:
     """Return the series of our codec, alone and with the local answer."""
     result = []
     for name, side in ((OURS, False), (OURS_WITH_SIDE, True)):
@@ -57,31 +63,41 @@ def own_series(own: OwnCodec, test: LabelledImages, sizes: Sequence[int],
     return result
 
 
-def _plan(choice: int, sent: list[list[int]], answers: np.ndarray,
-          classes: np.ndarray) -> Plan:
+def _plan(choice: int, sent: list[list[int]], answers: np.ndarray, classes: np.ndarray) -> Plan:
     right = np.zeros((len(classes), len(answers) + 1), bool)
     for n, rows in enumerate(answers, 1):
         right[:, n] = right_answers(rows, classes)
     return Plan(choice, sent, right)
 
 
-def _by_packets(codec: ReferenceCodec, cache: BenchCache, readers: dict, packet_bytes: int,
-                show: Callable[[str], None]) -> tuple[list, dict[str, np.ndarray]]:
+def _by_packets(
+    codec: ReferenceCodec,
+    cache: BenchCache,
+    readers: dict,
+    packet_bytes: int,
+    show: Callable[[str], None],
+) -> tuple[list, dict[str, np.ndarray]]:
     """Return each item's packets, and by classifier the answers f32[most, N, C] after each."""
     pieces = [codec.packets(image, STREAM_BYTES, packet_bytes) for image in cache.images]
     most = max(map(len, pieces), default=0)
-    strings = {n: [b''.join(piece[:n]) or None for piece in pieces]
-               for n in range(1, most + 1)}
+    strings = {n: [b''.join(piece[:n]) or None for piece in pieces] for n in range(1, most + 1)}
     answers = cache.answers(codec, readers, strings, show, f'packets{packet_bytes}')
-    return pieces, {name: np.stack([rows[n] for n in range(1, most + 1)])
-                    for name, rows in answers.items()}
+    return pieces, {
+        name: np.stack([rows[n] for n in range(1, most + 1)]) for name, rows in answers.items()
+    }
 
 
-def reference_series(codec: ReferenceCodec, cache: BenchCache, test: LabelledImages,
-                     readers: dict[str, tuple[str, object]], sizes: Sequence[int],
-                     exact_sizes: Sequence[int], packet_sizes: Sequence[int],
-                     show: Callable[[str], None],
-                     show_row: Callable[[Row], None]) -> list[Series]:
+def reference_series(
+    codec: ReferenceCodec,
+    cache: BenchCache,
+    test: LabelledImages,
+    readers: dict[str, tuple[str, object]],
+    sizes: Sequence[int],
+    exact_sizes: Sequence[int],
+    packet_sizes: Sequence[int],
+    show: Callable[[str], None],
+    show_row: Callable[[Row], None],
+) -> list[Series]:
     """Return the series of a reference codec, one for each classifier that reads it.
 
     readers: by kind (clean or tuned), the name and the classifier. exact_sizes: further sizes
@@ -116,23 +132,29 @@ def reference_series(codec: ReferenceCodec, cache: BenchCache, test: LabelledIma
                 plans[name].append(_plan(packet_bytes, lengths, rows, test.classes))
     result = []
     for kind, (name, _) in readers.items():
-        series = Series(codec.name + (', tuned' if kind == TUNED_KIND else ''), codec.slug,
-                        kind, codec, plans=plans[name])
+        series = Series(
+            codec.name + (', tuned' if kind == TUNED_KIND else ''),
+            codec.slug,
+            kind,
+            codec,
+            plans=plans[name],
+        )
         for size, found in answers[name].items():
             series.right[size] = right_answers(found, test.classes)
             if size in sizes:
                 spent = [len(data) for data in strings[size] if data]
-                series.rows.append(score(series.name, size, np.mean(spent) if spent else 0,
-                                         found, test.classes))
+                series.rows.append(
+                    score(series.name, size, np.mean(spent) if spent else 0, found, test.classes)
+                )
                 show_row(series.rows[-1])
             if not codec.streams:
                 right = np.zeros((count, 2), bool)
                 right[:, 1] = series.right[size]
-                series.plans.append(Plan(size, [[len(data)] if data else []
-                                                for data in strings[size]], right))
+                series.plans.append(
+                    Plan(size, [[len(data)] if data else [] for data in strings[size]], right)
+                )
         result.append(series)
     return result
 
 
-__all__ = ['CLEAN_KIND', 'own_series', 'reference_series', 'Series', 'STREAM_BYTES',
-           'TUNED_KIND']
+__all__ = ['CLEAN_KIND', 'own_series', 'reference_series', 'Series', 'STREAM_BYTES', 'TUNED_KIND']

@@ -1,10 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""One run of the cell over a shaped link; `stl_conveyor_lab.bench.network.link` starts it on the device side.
+"""One run of the cell over a shaped link; bench.network.link starts it on the device's side.
 
 Everything but the edge classifier runs in this process's network namespace, the edge classifier in
 the one that ``--edge-prefix`` enters. Writes OUT/traffic.json beside the run's own files.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -68,8 +69,10 @@ class PacketCounter:
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Return bytes so far: direction ('up' to the edge, 'down') → purpose → bytes."""
         with self._lock:
-            return {way: {kind: self._counts[way, kind]
-                          for kind in ('discovery', 'topics', 'other')} for way in ('up', 'down')}
+            return {
+                way: {kind: self._counts[way, kind] for kind in ('discovery', 'topics', 'other')}
+                for way in ('up', 'down')
+            }
 
     def is_quiet(self) -> bool:
         """Return whether discovery has been silent for a while in both directions."""
@@ -89,7 +92,7 @@ class PacketCounter:
         if len(packet) < 28 or packet[9] != _UDP:
             return 'other'
         number, fragment = struct.unpack_from('!HH', packet, 4)
-        if fragment & 0x1fff:  # not the first
+        if fragment & 0x1FFF:  # not the first
             return self._fragments.get((way, number), 'other')
         (port,) = struct.unpack_from('!H', packet, 4 * (packet[0] & 15) + 2)
         kind = traffic_class(port, self._domain)
@@ -104,15 +107,19 @@ def write_profiles(folder: Path, domain: int) -> Mapping[str, Path]:
     paths = {}
     for role in ('local', *fastdds_profiles.GATEWAYS):
         paths[role] = folder / f'{role}.xml'
-        paths[role].write_text(fastdds_profiles.profile_xml(
-            role, domain=domain, peer=peers.get(role, '')), encoding='utf-8')
+        paths[role].write_text(
+            fastdds_profiles.profile_xml(role, domain=domain, peer=peers.get(role, '')),
+            encoding='utf-8',
+        )
     return paths
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
-    parser = argparse.ArgumentParser(prog='python -m stl_conveyor_lab.bench.network.run',
-                                     description='Run the cell over a shaped link, once.')
+    parser = argparse.ArgumentParser(
+        prog='python -m stl_conveyor_lab.bench.network.run',
+        description='Run the cell over a shaped link, once.',
+    )
     parser.add_argument('--items', type=int, required=True, help='number of items')
     parser.add_argument('--seed', type=int, required=True, help='of the run')
     parser.add_argument('--out', type=Path, required=True, help='folder for the results')
@@ -137,23 +144,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nodes = tuple(node for node in (SIMULATOR, *NODES) if node != 'link_emulator')
     deployment = Deployment(
         nodes=nodes + topics.GATEWAYS,
-        readers={**READERS, 'device_gateway': {
-            'link/features': 1, 'feedback_rx': 2, 'edge_classification': 2}},
+        readers={
+            **READERS,
+            'device_gateway': {'link/features': 1, 'feedback_rx': 2, 'edge_classification': 2},
+        },
         prefixes={node: tuple(shlex.split(options.edge_prefix)) for node in AT_THE_EDGE},
         environments={
             node: fastdds_profiles.environment(
-                profiles[fastdds_profiles.NODE_ROLES.get(node, 'local')])
-            for node in nodes + topics.GATEWAYS},
-        out_of_sight=AT_THE_EDGE, is_settled=counter.is_quiet)
+                profiles[fastdds_profiles.NODE_ROLES.get(node, 'local')]
+            )
+            for node in nodes + topics.GATEWAYS
+        },
+        out_of_sight=AT_THE_EDGE,
+        is_settled=counter.is_quiet,
+    )
     phases: dict[str, object] = {}
 
     def note(phase: str) -> None:
         phases[phase] = {'time': time.monotonic(), 'bytes': counter.counts()}
+
     try:
         result = run_cell(
-            RunSettings(items=options.items, seed=options.seed, link=options.link,
-                        models=options.models),
-            options.out, 'lines', deployment=deployment, at_phase=note)
+            RunSettings(
+                items=options.items, seed=options.seed, link=options.link, models=options.models
+            ),
+            options.out,
+            'lines',
+            deployment=deployment,
+            at_phase=note,
+        )
     except ConveyorError as error:
         print(f'network_run: {error}', file=sys.stderr)
         return 2

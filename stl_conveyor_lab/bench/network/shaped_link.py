@@ -7,6 +7,7 @@ namespaces have no names; each lives as long as a process in it, and these end w
 that made them, however that ends. The host's own interfaces are not touched: both ends of the link
 are made inside. Linux only, needs root.
 """
+
 from __future__ import annotations
 
 import os
@@ -28,8 +29,9 @@ ETHERNET_HEADER = 14  # bytes of a frame that count beside its IP packet
 # MTU that every IPv4 host takes (RFC 791) it is a tenth of a second at 52 kbit/s.
 MTU = 576
 BURST = MTU + ETHERNET_HEADER
-TOOLS = MappingProxyType({
-    'ip': 'iproute2', 'tc': 'iproute2', 'unshare': 'util-linux', 'nsenter': 'util-linux'})
+TOOLS = MappingProxyType(
+    {'ip': 'iproute2', 'tc': 'iproute2', 'unshare': 'util-linux', 'nsenter': 'util-linux'}
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Traffic:
 
     def since(self, before: Traffic) -> Traffic:
         """Return what was added after an earlier reading."""
-        return Traffic(*(getattr(self, name) - getattr(before, name)
-                         for name in self.__dataclass_fields__))
+        return Traffic(
+            *(getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__)
+        )
 
 
 def why_no_link() -> str:
@@ -85,23 +88,53 @@ class ShapedLink:
             for side in (DEVICE, EDGE):
                 self._hold(side)
             device, edge = (self._holders[side].pid for side in (DEVICE, EDGE))
-            self._inside(DEVICE, 'ip', 'link', 'add', INTERFACE, 'type', 'veth', 'peer', 'name',
-                         INTERFACE, 'netns', str(edge))
+            self._inside(
+                DEVICE,
+                'ip',
+                'link',
+                'add',
+                INTERFACE,
+                'type',
+                'veth',
+                'peer',
+                'name',
+                INTERFACE,
+                'netns',
+                str(edge),
+            )
             for side in (DEVICE, EDGE):
-                self._inside(side, 'ip', 'address', 'add', f'{ADDRESSES[side]}/24',
-                             'dev', INTERFACE)
+                self._inside(
+                    side, 'ip', 'address', 'add', f'{ADDRESSES[side]}/24', 'dev', INTERFACE
+                )
                 self._inside(side, 'ip', 'link', 'set', INTERFACE, 'mtu', str(MTU), 'up')
                 self._inside(side, 'ip', 'link', 'set', 'lo', 'multicast', 'on', 'up')
-                self._inside(side, 'tc', 'qdisc', 'add', 'dev', INTERFACE, 'root', 'tbf',
-                             'rate', f'{self.kbit_per_s * 1000:.0f}bit', 'burst', str(BURST),
-                             'limit', str(self.queue_bytes))
+                self._inside(
+                    side,
+                    'tc',
+                    'qdisc',
+                    'add',
+                    'dev',
+                    INTERFACE,
+                    'root',
+                    'tbf',
+                    'rate',
+                    f'{self.kbit_per_s * 1000:.0f}bit',
+                    'burst',
+                    str(BURST),
+                    'limit',
+                    str(self.queue_bytes),
+                )
         except BaseException:
             self.close()
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Remove everything."""
         self.close()
 
@@ -115,15 +148,23 @@ class ShapedLink:
     def prefix(self, side: str) -> tuple[str, ...]:
         """Return what to put before a command to run it on one side."""
         namespaces = f'/proc/{self._holders[side].pid}/ns'
-        return ('nsenter', f'--net={namespaces}/net', f'--mount={namespaces}/mnt',
-                f'--wd={os.getcwd()}', '--')
+        return (
+            'nsenter',
+            f'--net={namespaces}/net',
+            f'--mount={namespaces}/mnt',
+            f'--wd={os.getcwd()}',
+            '--',
+        )
 
     def traffic(self) -> Traffic:
         """Return what has crossed the link so far, seen from the device."""
         # Each process sees the interfaces of its own namespace there.
         lines = Path(f'/proc/{self._holders[DEVICE].pid}/net/dev').read_text().splitlines()
-        (fields,) = [line.split(':')[1].split() for line in lines
-                     if line.strip().startswith(f'{INTERFACE}:')]
+        (fields,) = [
+            line.split(':')[1].split()
+            for line in lines
+            if line.strip().startswith(f'{INTERFACE}:')
+        ]
         return Traffic(int(fields[8]), int(fields[9]), int(fields[0]), int(fields[1]))
 
     def dropped(self) -> dict[str, int]:
@@ -137,20 +178,32 @@ class ShapedLink:
 
     def _hold(self, side: str) -> None:
         holder = subprocess.Popen(
-            ['unshare', '--net', '--mount', 'sh', '-c',
-             'mount -t tmpfs tmpfs /dev/shm && echo && exec sleep infinity'],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True, preexec_fn=die_with_parent)
+            [
+                'unshare',
+                '--net',
+                '--mount',
+                'sh',
+                '-c',
+                'mount -t tmpfs tmpfs /dev/shm && echo && exec sleep infinity',
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
         self._holders[side] = holder
         assert holder.stdout is not None and holder.stderr is not None
         if not holder.stdout.read(1):
             raise MissingDependency(
-                f'no network namespace can be made: {holder.stderr.read().decode().strip()}')
+                f'no network namespace can be made: {holder.stderr.read().decode().strip()}'
+            )
 
     def _inside(self, side: str, *command: str) -> str:
         done = subprocess.run([*self.prefix(side), *command], capture_output=True, text=True)
         if done.returncode:
             raise MissingDependency(
                 f'`{" ".join(command)}` failed: {done.stderr.strip()}; the kernel needs veth and '
-                'sch_tbf (modprobe sch_tbf)')
+                'sch_tbf (modprobe sch_tbf)'
+            )
         return done.stdout

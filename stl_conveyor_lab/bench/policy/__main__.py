@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Run `python -m stl_conveyor_lab.bench.policy`."""
+
 from __future__ import annotations
 
 import sys

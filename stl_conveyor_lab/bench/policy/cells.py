@@ -10,6 +10,7 @@ items, after as many to begin with as buckets take from full to what they mostly
 histories to fill: its loss is the MDP's exact one plus the paired difference to the MDP there.
 Intervals are 95 %, over sequences.
 """
+
 from __future__ import annotations
 
 import gc
@@ -47,21 +48,26 @@ from stl_conveyor_lab.papers.scenarios import (
 )
 from stl_conveyor_lab.papers.simulate import IntegerBucket, play_tables
 
-WEAK_LOSS = 0.2985       # the one fitted constant of the published curves
-TOLERANCE = 0.002        # of the surrogate check
+WEAK_LOSS = 0.2985  # the one fitted constant of the published curves
+TOLERANCE = 0.002  # of the surrogate check
 DQN_TOLERANCE = 0.001
-WARM_UP = 1000           # items that the slow policies play before counting begins
-LOCATIONS = 60           # bins of the hidden location
-TRACE_LOCATIONS = 500    # the same for a single sequence, which is cheap
+WARM_UP = 1000  # items that the slow policies play before counting begins
+LOCATIONS = 60  # bins of the hidden location
+TRACE_LOCATIONS = 500  # the same for a single sequence, which is cheap
 # Published sequences: name, scenario they were drawn from; (r, b) is (0.1, 4).
 TRACES = (
     ('Fig7a', Scenario(rewards=CorrelatedRewards(0.1, 0.01))),
     ('Fig10a', Scenario(arrivals=TwoStateArrivals.published(3))),
 )
 LABELS = {
-    'lower_bound': 'unlimited burst', 'clairvoyant': 'clairvoyant', 'told': 'told hidden state',
-    'baseline': 'constant threshold', 'mdp': 'MDP (i.i.d.)', 'belief': 'belief filter + DP',
-    'dqn': 'DQN (one per cell)', 'adaptive': 'one network for all',
+    'lower_bound': 'unlimited burst',
+    'clairvoyant': 'clairvoyant',
+    'told': 'told hidden state',
+    'baseline': 'constant threshold',
+    'mdp': 'MDP (i.i.d.)',
+    'belief': 'belief filter + DP',
+    'dqn': 'DQN (one per cell)',
+    'adaptive': 'one network for all',
 }
 PUBLISHED = {'lower_bound': 'LB', 'baseline': 'BASE', 'mdp': 'MDP', 'dqn': 'DQN'}
 BOUNDS = ('lower_bound', 'clairvoyant', 'told')
@@ -104,27 +110,48 @@ def published_cells(path: Path) -> list[Cell]:
         by_name = {key.split('_')[0]: value for key, value in figures.items()}
         cells = []
         plan = (
-            ('fig5a', (0.1, 0.01, 0.001),
-             lambda panel, x: (CorrelatedRewards(x, panel), None, '0.1', 4)),
-            ('fig5b', (0.1, 0.2, 0.5),
-             lambda panel, x: (CorrelatedRewards(panel, 10**x), None, '0.1', 4)),
-            ('fig6', (0.05, 0.1, 0.25),
-             lambda panel, x: (CorrelatedRewards(0.1, 0.1), None, str(panel), int(x))),
-            ('fig8', (3, 6),
-             lambda panel, x: (None, TwoStateArrivals.published(panel, 10**x), '0.1', 4)),
-            ('fig9', (0.05, 0.1, 0.25),
-             lambda panel, x: (None, TwoStateArrivals.published(3), str(panel), int(x))),
+            (
+                'fig5a',
+                (0.1, 0.01, 0.001),
+                lambda panel, x: (CorrelatedRewards(x, panel), None, '0.1', 4),
+            ),
+            (
+                'fig5b',
+                (0.1, 0.2, 0.5),
+                lambda panel, x: (CorrelatedRewards(panel, 10**x), None, '0.1', 4),
+            ),
+            (
+                'fig6',
+                (0.05, 0.1, 0.25),
+                lambda panel, x: (CorrelatedRewards(0.1, 0.1), None, str(panel), int(x)),
+            ),
+            (
+                'fig8',
+                (3, 6),
+                lambda panel, x: (None, TwoStateArrivals.published(panel, 10**x), '0.1', 4),
+            ),
+            (
+                'fig9',
+                (0.05, 0.1, 0.25),
+                lambda panel, x: (None, TwoStateArrivals.published(3), str(panel), int(x)),
+            ),
         )
         for figure, panels, make in plan:
             curves = by_name[figure]
             for panel, lines in zip(panels, curves['panels']):
                 for place, x in enumerate(curves['x']):
                     rewards, arrivals, rate, depth = make(panel, x)
-                    cells.append(Cell(
-                        figure, panel, x, Scenario(rewards, arrivals), Fraction(rate),
-                        Fraction(depth),
-                        {ours: lines[theirs][place] for ours, theirs in PUBLISHED.items()},
-                    ))
+                    cells.append(
+                        Cell(
+                            figure,
+                            panel,
+                            x,
+                            Scenario(rewards, arrivals),
+                            Fraction(rate),
+                            Fraction(depth),
+                            {ours: lines[theirs][place] for ours, theirs in PUBLISHED.items()},
+                        )
+                    )
         return cells
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise ConfigError(
@@ -185,14 +212,14 @@ class Networks:
 def draw_sequences(scenario: Scenario, pool: np.ndarray, effort: Effort) -> Sequences:
     """Draw the sequences of a scenario that policies with an exact solution play."""
     return scenario.draw(
-        pool, effort.items, effort.sequences, np.random.default_rng(_seed(scenario, effort)))
+        pool, effort.items, effort.sequences, np.random.default_rng(_seed(scenario, effort))
+    )
 
 
 def draw_part(scenario: Scenario, pool: np.ndarray, effort: Effort) -> Sequences:
     """Draw the sequences of a scenario that the slow policies play, warm-up and all."""
     generator = np.random.default_rng([_seed(scenario, effort), 1])
-    return scenario.draw(
-        pool, WARM_UP + effort.part_items, effort.part_sequences, generator)
+    return scenario.draw(pool, WARM_UP + effort.part_items, effort.part_sequences, generator)
 
 
 def _seed(scenario: Scenario, effort: Effort) -> int:
@@ -200,14 +227,15 @@ def _seed(scenario: Scenario, effort: Effort) -> int:
 
 
 def enter(row: dict, policy: str, gains: np.ndarray, mdp: np.ndarray) -> None:
-    """Enter the reward per item of a policy [S], played on the part like the MDP's [S], into a row.
+    """Enter the reward per item of a policy [S], played on the part like the MDP's, into a row.
 
     The MDP's loss, which is exact, gives the level.
     """
     difference = gains - mdp
     row['measured'][policy] = {
         'loss': row['measured']['mdp']['loss'] - float(difference.mean()),
-        'ci95': half_interval(difference), 'difference': -float(difference.mean()),
+        'ci95': half_interval(difference),
+        'difference': -float(difference.mean()),
         'difference_ci95': half_interval(difference),
     }
 
@@ -215,8 +243,10 @@ def enter(row: dict, policy: str, gains: np.ndarray, mdp: np.ndarray) -> None:
 def enter_exact(row: dict, policy: str, gain: float, played: np.ndarray) -> None:
     """Enter a gain per item that was solved for, and what sequences gave when played [S]."""
     row['measured'][policy] = {
-        'loss': WEAK_LOSS - gain, 'ci95': 0.0,
-        'played': WEAK_LOSS - float(played.mean()), 'played_ci95': half_interval(played),
+        'loss': WEAK_LOSS - gain,
+        'ci95': 0.0,
+        'played': WEAK_LOSS - float(played.mean()),
+        'played_ci95': half_interval(played),
     }
 
 
@@ -245,10 +275,16 @@ def measure_cells(cells: list[Cell], pool: np.ndarray, effort: Effort) -> list[d
         solve_mdp(cell.rate, cell.depth, rewards, scenario.intervals).thresholds for cell in cells
     ]
     baselines = [
-        np.full(bucket.full + 1, make_policy(
-            'threshold', rate=cell.rate, depth=cell.depth, rewards=rewards,
-            intervals=scenario.intervals,
-        ).threshold)
+        np.full(
+            bucket.full + 1,
+            make_policy(
+                'threshold',
+                rate=cell.rate,
+                depth=cell.depth,
+                rewards=rewards,
+                intervals=scenario.intervals,
+            ).threshold,
+        )
         for bucket, cell in zip(buckets, cells)
     ]
     mdp, _ = play_tables(sequences, buckets, solutions)
@@ -260,16 +296,29 @@ def measure_cells(cells: list[Cell], pool: np.ndarray, effort: Effort) -> list[d
     rows = []
     for c, cell in enumerate(cells):
         row = {
-            'figure': cell.figure, 'panel': cell.panel, 'x': cell.x, 'name': cell.name,
-            'rate': str(cell.rate), 'depth': str(cell.depth), 'published': cell.published,
-            'measured': {}, 'networks': {},
+            'figure': cell.figure,
+            'panel': cell.panel,
+            'x': cell.x,
+            'name': cell.name,
+            'rate': str(cell.rate),
+            'depth': str(cell.depth),
+            'published': cell.published,
+            'measured': {},
+            'networks': {},
         }
         for policy, tables, played in (('mdp', solutions, mdp), ('baseline', baselines, baseline)):
-            enter_exact(row, policy, exact_gain(
-                scenario, pool, buckets[c], tables[c], LOCATIONS), played[c])
+            enter_exact(
+                row,
+                policy,
+                exact_gain(scenario, pool, buckets[c], tables[c], LOCATIONS),
+                played[c],
+            )
         enter_exact(
-            row, 'lower_bound', best_share(pool, float(cell.rate) * scenario.intervals.mean),
-            unlimited_burst(sequences, cell.rate, cell.depth))
+            row,
+            'lower_bound',
+            best_share(pool, float(cell.rate) * scenario.intervals.mean),
+            unlimited_burst(sequences, cell.rate, cell.depth),
+        )
         enter(row, 'belief', belief[c], mdp_part[c])
         enter(row, 'clairvoyant', clairvoyant(part, buckets[c]), mdp_whole[c])
         row['measured']['told'] = {'loss': WEAK_LOSS - told[c].gain}
@@ -299,9 +348,12 @@ def measure_networks(
     for (policy, path, digest), places in wanted.items():
         buckets = [(cell.rate, cell.depth) for _, cell in places]
         gains, _ = play_network(path, part, buckets, rewards, WARM_UP)
-        mdp, _ = play_tables(part, [IntegerBucket.of(*bucket) for bucket in buckets], [
-            solve_mdp(*bucket, rewards, scenario.intervals).thresholds for bucket in buckets],
-            WARM_UP)
+        mdp, _ = play_tables(
+            part,
+            [IntegerBucket.of(*bucket) for bucket in buckets],
+            [solve_mdp(*bucket, rewards, scenario.intervals).thresholds for bucket in buckets],
+            WARM_UP,
+        )
         for (row, _), gain, reference in zip(places, gains, mdp):
             enter(row, policy, gain, reference)
             row['networks'][policy] = digest
@@ -321,13 +373,16 @@ def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> lis
         sequences, recorded = load_trace(path)
         n_items = len(sequences.rewards)
         metrics = sequences.rewards[:, 0].astype(float)
-        sums = {'published_dqn': float(metrics[recorded[:, 0]].sum()),
-                'published_mdp': float(metrics[recorded[:, 1]].sum())}
+        sums = {
+            'published_dqn': float(metrics[recorded[:, 0]].sum()),
+            'published_mdp': float(metrics[recorded[:, 1]].sum()),
+        }
         sums['clairvoyant'] = float(clairvoyant(sequences, bucket)[0] * n_items)
         intervals = Distribution.of(sequences.intervals[:, 0])
         solution = solve_mdp(rate, depth, rewards, scenario.intervals)
-        sums['mdp'] = float(play_tables(sequences, [bucket], [solution.thresholds])[0][0, 0]
-                            * n_items)
+        sums['mdp'] = float(
+            play_tables(sequences, [bucket], [solution.thresholds])[0][0, 0] * n_items
+        )
         told = told_hidden_state(scenario, pool, bucket, TRACE_LOCATIONS)
         earned, decisions = play_belief(scenario, pool, sequences, [bucket], [told])
         sums['belief'] = float(earned[0, 0] * n_items)
@@ -336,14 +391,22 @@ def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> lis
         for policy, network in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
             if network is not None:
                 earned, (played[policy],) = play_network(
-                    network, sequences, [(rate, depth)], rewards)
+                    network, sequences, [(rate, depth)], rewards
+                )
                 sums[policy] = float(earned[0, 0] * n_items)
-        rows.append({
-            'trace': name, 'items': n_items, 'mean_interval': intervals.mean, 'sums': sums,
-            'offloads': {policy: int(done.sum()) for policy, done in played.items()},
-            'bucket_kept': {policy: within_bucket(done[:, 0], sequences.intervals[:, 0], bucket)
-                            for policy, done in played.items()},
-        })
+        rows.append(
+            {
+                'trace': name,
+                'items': n_items,
+                'mean_interval': intervals.mean,
+                'sums': sums,
+                'offloads': {policy: int(done.sum()) for policy, done in played.items()},
+                'bucket_kept': {
+                    policy: within_bucket(done[:, 0], sequences.intervals[:, 0], bucket)
+                    for policy, done in played.items()
+                },
+            }
+        )
     return rows
 
 
@@ -354,7 +417,8 @@ def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
     (1 and 6). No policy is told; the DQN was trained for the first quarter.
     """
     quarters = (
-        Scenario(rewards=CorrelatedRewards(0.1, 0.1)), Scenario(),
+        Scenario(rewards=CorrelatedRewards(0.1, 0.1)),
+        Scenario(),
         Scenario(rewards=CorrelatedRewards(0.1, 0.01)),
         Scenario(arrivals=TwoStateArrivals.published(6)),
     )
@@ -374,8 +438,15 @@ def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
     mdp, _ = play_tables(
         sequences, [bucket], [solve_mdp(rate, depth, rewards, intervals).thresholds]
     )
-    row = {'measured': {'mdp': {
-        'loss': WEAK_LOSS - float(mdp.mean()), 'difference': 0.0, 'difference_ci95': 0.0}}}
+    row = {
+        'measured': {
+            'mdp': {
+                'loss': WEAK_LOSS - float(mdp.mean()),
+                'difference': 0.0,
+                'difference_ci95': 0.0,
+            }
+        }
+    }
     enter(row, 'clairvoyant', clairvoyant(sequences, bucket), mdp[0])
     cell = Cell('drift', 0, 0, quarters[0], rate, depth, {})
     for policy, path in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
@@ -393,23 +464,33 @@ def measure_cameras(pool: np.ndarray, effort: Effort) -> list[dict]:
     rows = []
     for count in (1, 2, 4, 8):
         generator = np.random.default_rng(effort.seed + count)
-        items = np.stack([
-            scenario.draw(pool, effort.part_items // 2, effort.part_sequences, generator).rewards
-            for _ in range(count)
-        ], axis=1)
+        items = np.stack(
+            [
+                scenario.draw(
+                    pool, effort.part_items // 2, effort.part_sequences, generator
+                ).rewards
+                for _ in range(count)
+            ],
+            axis=1,
+        )
         gains = {
             arrangement: play_cameras(items, rate, depth, rewards, arrangement)[0].mean(axis=0)
             for arrangement in ARRANGEMENTS
         }
         bound = clairvoyant(merged(items), IntegerBucket.of(rate, depth * count))
-        rows.append({
-            'cameras': count,
-            **{name: {
-                'loss': WEAK_LOSS - float(gain.mean()),
-                'difference_to_isolated': -float((gain - gains['isolated']).mean()),
-                'difference_ci95': half_interval(gain - gains['isolated']),
-            } for name, gain in {**gains, 'clairvoyant, shared': bound}.items()},
-        })
+        rows.append(
+            {
+                'cameras': count,
+                **{
+                    name: {
+                        'loss': WEAK_LOSS - float(gain.mean()),
+                        'difference_to_isolated': -float((gain - gains['isolated']).mean()),
+                        'difference_ci95': half_interval(gain - gains['isolated']),
+                    }
+                    for name, gain in {**gains, 'clairvoyant, shared': bound}.items()
+                },
+            }
+        )
     return rows
 
 
@@ -438,8 +519,9 @@ def measure_time(
     candidates = {'mdp': {}}
     if networks.adaptive is not None:
         candidates['adaptive'] = {'model': networks.adaptive}
-    dqn = networks.dqn(Cell('', 0, 0, Scenario(CorrelatedRewards(0.1, 0.1)), Fraction(1, 10),
-                            Fraction(4), {}))
+    dqn = networks.dqn(
+        Cell('', 0, 0, Scenario(CorrelatedRewards(0.1, 0.1)), Fraction(1, 10), Fraction(4), {})
+    )
     if dqn is not None:
         candidates['dqn'] = {'model': dqn}
     result = {}
@@ -450,7 +532,8 @@ def measure_time(
             gc.disable()
             try:
                 without = min(
-                    (_time_decisions(policy, metrics) for _ in range(runs)), key=_disturbance)
+                    (_time_decisions(policy, metrics) for _ in range(runs)), key=_disturbance
+                )
             finally:
                 gc.enable()
             result[name] = {**plain, 'without_gc': without}
@@ -485,7 +568,9 @@ def _time_decisions(policy, metrics: list[float]) -> dict:
         spent[t] = time.perf_counter_ns() - start
     median, high = np.quantile(spent / 1e3, (0.5, 0.99))
     return {
-        'median_us': float(median), 'p99_us': float(high), 'decisions': len(metrics),
+        'median_us': float(median),
+        'p99_us': float(high),
+        'decisions': len(metrics),
         'put_aside': resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - aside,
         'load': os.getloadavg()[0],
     }
@@ -497,6 +582,7 @@ def _disturbance(run: dict) -> tuple[int, float]:
 
 def check(rows: list[dict], traces: list[dict]) -> dict[str, dict]:
     """Hold the measurements against the published marks."""
+
     def misses(policy, excess_of, limit):
         found, largest = [], 0.0
         for row in rows:
@@ -504,13 +590,16 @@ def check(rows: list[dict], traces: list[dict]) -> dict[str, dict]:
                 excess = excess_of(row['measured'][policy]['loss'], row['published'][policy])
                 largest = max(largest, excess)
                 if excess > limit:
-                    found.append({
-                        'cell': f'{row["figure"]} {row["panel"]:g} {row["x"]:g}',
-                        'name': row['name'], 'excess': excess,
-                        # Below this no policy comes that does not know the future.
-                        'published_below_told':
-                            row['measured']['told']['loss'] - row['published'][policy],
-                    })
+                    found.append(
+                        {
+                            'cell': f'{row["figure"]} {row["panel"]:g} {row["x"]:g}',
+                            'name': row['name'],
+                            'excess': excess,
+                            # Below this no policy comes that does not know the future.
+                            'published_below_told': row['measured']['told']['loss']
+                            - row['published'][policy],
+                        }
+                    )
         return {'largest': largest, 'missed': found}
 
     def distance(ours, theirs):
@@ -531,11 +620,13 @@ def check(rows: list[dict], traces: list[dict]) -> dict[str, dict]:
             'mdp_out_of_reach': sum(miss['published_below_told'] > 0 for miss in mdp['missed']),
         },
         'within_0.001_of_published_dqn': {
-            policy: compared for policy, compared in networks.items() if compared},
+            policy: compared for policy, compared in networks.items() if compared
+        },
         'traces': {
             row['trace']: {
                 policy: row['sums'][policy] >= row['sums']['published_dqn']
-                for policy in ('belief', 'dqn', 'adaptive') if policy in row['sums']
+                for policy in ('belief', 'dqn', 'adaptive')
+                if policy in row['sums']
             }
             for row in traces
         },
@@ -562,16 +653,21 @@ def _against_dqn(rows: list[dict], policy: str) -> dict:
 
     def over(place):
         ordered = sorted(worst.items(), key=lambda entry: -entry[1][place])
-        return [f'{name} {values[place]:+.4f} ± {values[2]:.4f}' for name, values in ordered
-                if values[place] > DQN_TOLERANCE]
+        return [
+            f'{name} {values[place]:+.4f} ± {values[2]:.4f}'
+            for name, values in ordered
+            if values[place] > DQN_TOLERANCE
+        ]
 
     return {
-        'cells': len(worst), 'largest': max(values[0] for values in worst.values()),
+        'cells': len(worst),
+        'largest': max(values[0] for values in worst.values()),
         'missed': over(0),
         'published_below_told': sum(values[0] > values[1] for values in worst.values()),
         'largest_within_reach': max(values[1] for values in worst.values()),
         'missed_within_reach': over(1),
         # Where the whole interval lies beyond the tolerance.
         'missed_for_certain': sum(
-            values[1] - values[2] > DQN_TOLERANCE for values in worst.values()),
+            values[1] - values[2] > DQN_TOLERANCE for values in worst.values()
+        ),
     }

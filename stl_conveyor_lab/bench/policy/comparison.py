@@ -11,6 +11,7 @@ Image Classification Under Rate Limit", IEEE TCAD 2022), the samples of rewards
 dqn_fig3_entropy_reward_metric.csv and the sequences *_trace.csv. FILE.npz holds recorded items of
 the cell's own models. Written are OUT/policy.json, OUT/policy.md and OUT/policy_*.png.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -55,11 +56,15 @@ def shipped(folder: str) -> Path | None:
 
 def table(result: dict) -> str:
     """Write the measurements as Markdown."""
-    lines = ['# Offloading policies', '', 'Top-5 loss; in brackets the published value. '
-             'Unlimited burst, told hidden state, constant threshold and MDP are exact; intervals '
-             'are 95 %, of the paired difference to the MDP.', '']
-    columns = [name for name in LABELS
-               if any(name in row['measured'] for row in result['cells'])]
+    lines = [
+        '# Offloading policies',
+        '',
+        'Top-5 loss; in brackets the published value. '
+        'Unlimited burst, told hidden state, constant threshold and MDP are exact; intervals '
+        'are 95 %, of the paired difference to the MDP.',
+        '',
+    ]
+    columns = [name for name in LABELS if any(name in row['measured'] for row in result['cells'])]
     lines.append('| cell | ' + ' | '.join(LABELS[name] for name in columns) + ' |')
     lines.append('|---' * (len(columns) + 1) + '|')
     for row in result['cells']:
@@ -80,22 +85,26 @@ def table(result: dict) -> str:
             lines.append(f'- {row["trace"]}: {sums}')
     lines += ['', '## A process that changes every quarter: loss, and difference to the MDP', '']
     for name, value in result['drift'].items():
-        lines.append(f'- {LABELS[name]}: {value["loss"]:.4f}, {value["difference"]:+.4f} ± '
-                     f'{value["difference_ci95"]:.4f}')
+        lines.append(
+            f'- {LABELS[name]}: {value["loss"]:.4f}, {value["difference"]:+.4f} ± '
+            f'{value["difference_ci95"]:.4f}'
+        )
     lines += ['', '## Several cameras, MDP: loss, and difference to isolated buckets', '']
     for row in result['cameras']:
         losses = ', '.join(
             f'{name} {value["loss"]:.4f} ({value["difference_to_isolated"]:+.4f} ± '
             f'{value["difference_ci95"]:.4f})'
-            for name, value in row.items() if name != 'cameras'
+            for name, value in row.items()
+            if name != 'cameras'
         )
         lines.append(f'- {row["cameras"]}: {losses}')
     lines += items_table(result['items'])
     lines += ['', '## Time of one decision', '']
     for name, value in result['time'].items():
         for label, run in ((name, value), (f'{name}, no garbage collection', value['without_gc'])):
-            numbers = ', '.join(f'{key} {number:.1f}' for key, number in run.items()
-                                if key != 'without_gc')
+            numbers = ', '.join(
+                f'{key} {number:.1f}' for key, number in run.items() if key != 'without_gc'
+            )
             lines.append(f'- {label}: {numbers}')
     lines += ['', '## Marks', '', '```', json.dumps(result['checks'], indent=1), '```', '']
     return '\n'.join(lines)
@@ -106,27 +115,45 @@ def items_table(items: dict) -> list[str]:
     lines = []
     if items.get('metrics'):
         metrics = items['metrics']
-        lines += ['', f'## Reward estimates on the cell\'s own models, {metrics["items"]} items',
-                  '', f'Loss of the weak model: {metrics["weak_loss"]:.4f}.', '']
+        lines += [
+            '',
+            f"## Reward estimates on the cell's own models, {metrics['items']} items",
+            '',
+            f'Loss of the weak model: {metrics["weak_loss"]:.4f}.',
+            '',
+        ]
         for row in metrics['shares']:
             losses = ', '.join(
-                f'{name} {value["loss"]:.4f}' + (
+                f'{name} {value["loss"]:.4f}'
+                + (
                     f' (closes {value["gap_closed"]:.2f}, {value["gap_closed_95"][0]:.2f} - '
-                    f'{value["gap_closed_95"][1]:.2f})' if 'gap_closed' in value else '')
-                for name, value in row.items() if name != 'share')
+                    f'{value["gap_closed_95"][1]:.2f})'
+                    if 'gap_closed' in value
+                    else ''
+                )
+                for name, value in row.items()
+                if name != 'share'
+            )
             lines.append(f'- r = {row["share"]:g}: {losses}')
     if items.get('policies'):
-        lines += ['', "## Bytes and policies on the cell's own items, b = 4", '',
-                  f'Difference of the loss to "{REFERENCE}", 95 % paired over items.', '',
-                  '| arrivals | r | policy | loss | difference | offloaded | payload bytes per '
-                  'item | wire bytes per item |', '|---' * 8 + '|']
+        lines += [
+            '',
+            "## Bytes and policies on the cell's own items, b = 4",
+            '',
+            f'Difference of the loss to "{REFERENCE}", 95 % paired over items.',
+            '',
+            '| arrivals | r | policy | loss | difference | offloaded | payload bytes per '
+            'item | wire bytes per item |',
+            '|---' * 8 + '|',
+        ]
         for row in items['policies']:
             for name, value in row['policies'].items():
                 lines.append(
                     f'| {row["arrivals"]} | {row["rate"]:g} | {name} | {value["loss"]:.4f} | '
                     f'{value["difference"]:+.4f} ± {value["ci95"]:.4f} | '
                     f'{value["offloaded"]:.3f} | {value["payload_bytes"]:.1f} | '
-                    f'{value["wire_bytes"]:.1f} |')
+                    f'{value["wire_bytes"]:.1f} |'
+                )
     return lines
 
 
@@ -136,26 +163,46 @@ def main(arguments: list[str] | None = None) -> int:
         prog='python -m stl_conveyor_lab.bench.policy', description='Compare offloading policies.'
     )
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--reference', type=Path, required=True,
-                        help='folder of published numbers')
-    parser.add_argument('--networks', type=Path, default=None,
-                        help='folder with adaptive.onnx and dqn_<cell>.onnx (default: shipped)')
-    parser.add_argument('--models', type=Path, default=None,
-                        help='model folder with reward.json (default: shipped)')
-    parser.add_argument('--data', type=Path, default=None,
-                        help='.npz of classifier results on other items, to compare metrics on; '
-                        'without it, what the fit measured on items left out is repeated')
+    parser.add_argument(
+        '--reference', type=Path, required=True, help='folder of published numbers'
+    )
+    parser.add_argument(
+        '--networks',
+        type=Path,
+        default=None,
+        help='folder with adaptive.onnx and dqn_<cell>.onnx (default: shipped)',
+    )
+    parser.add_argument(
+        '--models',
+        type=Path,
+        default=None,
+        help='model folder with reward.json (default: shipped)',
+    )
+    parser.add_argument(
+        '--data',
+        type=Path,
+        default=None,
+        help='.npz of classifier results on other items, to compare metrics on; '
+        'without it, what the fit measured on items left out is repeated',
+    )
     parser.add_argument('--items', type=int, default=100_000, help='length of a sequence')
     parser.add_argument('--sequences', type=int, default=100)
-    parser.add_argument('--part-items', type=int, default=10_000,
-                        help='items of each sequence that the slow policies play')
-    parser.add_argument('--part-sequences', type=int, default=100,
-                        help='sequences that the slow policies play')
-    parser.add_argument('--figures', nargs='*', default=None,
-                        help='only these: fig5a fig5b fig6 fig8 fig9')
+    parser.add_argument(
+        '--part-items',
+        type=int,
+        default=10_000,
+        help='items of each sequence that the slow policies play',
+    )
+    parser.add_argument(
+        '--part-sequences', type=int, default=100, help='sequences that the slow policies play'
+    )
+    parser.add_argument(
+        '--figures', nargs='*', default=None, help='only these: fig5a fig5b fig6 fig8 fig9'
+    )
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--resume', action='store_true',
-                        help='keep what a run with the same settings has measured')
+    parser.add_argument(
+        '--resume', action='store_true', help='keep what a run with the same settings has measured'
+    )
     options = parser.parse_args(arguments)
     try:
         return run(options)
@@ -172,8 +219,7 @@ def run(options: argparse.Namespace) -> int:
     if options.figures is not None:
         cells = [cell for cell in cells if cell.figure in options.figures]
     effort = Effort(
-        options.items, options.sequences, options.part_items, options.part_sequences,
-        options.seed,
+        options.items, options.sequences, options.part_items, options.part_sequences, options.seed
     )
     folder = options.networks or shipped('models/policy')
     models = options.models or shipped('models/items')
@@ -191,8 +237,11 @@ def run(options: argparse.Namespace) -> int:
         groups.setdefault(repr(cell.scenario), []).append(cell)
     rows = list(known.values())
     result = {'settings': settings, 'cells': rows, 'traces': [], 'time': {}, 'checks': {}}
-    slices = [group[first: first + SLICE] for group in groups.values()
-              for first in range(0, len(group), SLICE)]
+    slices = [
+        group[first : first + SLICE]
+        for group in groups.values()
+        for first in range(0, len(group), SLICE)
+    ]
 
     def keep():
         path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
@@ -210,8 +259,11 @@ def run(options: argparse.Namespace) -> int:
         if added:
             keep()
         if news or added:
-            print(f'{place + 1}/{len(slices)} {group[0].name} and {len(group) - 1} more: '
-                  f'{time.perf_counter() - start:.0f} s', flush=True)
+            print(
+                f'{place + 1}/{len(slices)} {group[0].name} and {len(group) - 1} more: '
+                f'{time.perf_counter() - start:.0f} s',
+                flush=True,
+            )
     result['traces'] = measure_traces(reference, pool, networks)
     result['drift'] = measure_drift(pool, networks, effort)
     result['cameras'] = measure_cameras(pool, effort)

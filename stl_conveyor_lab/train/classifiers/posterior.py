@@ -8,6 +8,7 @@ class; 1 - q of the weak model's first choice is the doubt about it. Trained on 
 learns more from an image than from whether one answer was right. It is written into the weak
 model's graph as a second output, ``posterior``; the first one stays what it is.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -22,14 +23,14 @@ from stl_conveyor.models.classifier import make_session
 from stl_conveyor_lab.train.onnx_export import halve_weights
 
 HIDDEN = 128
-MEMBERS = 2          # networks averaged in the logits
+MEMBERS = 2  # networks averaged in the logits
 EPOCHS = 40
 BATCH = 256
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
 DROPOUT = 0.3
 _PREFIX = 'posterior/'
-_FLOOR = 1e-6        # of a variance
+_FLOOR = 1e-6  # of a variance
 
 
 def without_posterior(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -55,17 +56,20 @@ def _stages(graph: onnx.GraphProto) -> list[str]:
             groups = [a.i for a in node.attribute if a.name == 'group'] or [1]
             if groups == [1]:
                 dense.add(node.output[0])
-    found = [node.output[0] for node in graph.node
-             if node.op_type in ('Relu', 'Clip') and node.input[0] in dense]
+    found = [
+        node.output[0]
+        for node in graph.node
+        if node.op_type in ('Relu', 'Clip') and node.input[0] in dense
+    ]
     if len(found) < 2:
         raise ModelFileError(
-            'the weak model has no two convolutions with activations to read a posterior from')
+            'the weak model has no two convolutions with activations to read a posterior from'
+        )
     return found[:-3:-1]
 
 
 def _node(kind: str, inputs: list[str], output: str, **attributes) -> onnx.NodeProto:
-    return helper.make_node(
-        kind, inputs, [_PREFIX + output], name=_PREFIX + output, **attributes)
+    return helper.make_node(kind, inputs, [_PREFIX + output], name=_PREFIX + output, **attributes)
 
 
 def with_features(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -76,41 +80,52 @@ def with_features(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     model = without_posterior(model)
     graph = model.graph
-    graph.initializer.append(
-        numpy_helper.from_array(np.float32([_FLOOR]), _PREFIX + 'floor'))
+    graph.initializer.append(numpy_helper.from_array(np.float32([_FLOOR]), _PREFIX + 'floor'))
     parts = []
     for place, stage in enumerate(_stages(graph)):
         name = f'stage{place}_'
         mean = _PREFIX + name + 'mean'
-        graph.node.extend([
-            _node('ReduceMean', [stage], name + 'mean', axes=[2, 3], keepdims=1),
-            _node('Sub', [stage, mean], name + 'centred'),
-            _node('Mul', [_PREFIX + name + 'centred'] * 2, name + 'squared'),
-            _node('ReduceMean', [_PREFIX + name + 'squared'], name + 'variance', axes=[2, 3],
-                  keepdims=1),
-            _node('Add', [_PREFIX + name + 'variance', _PREFIX + 'floor'], name + 'raised'),
-            _node('Sqrt', [_PREFIX + name + 'raised'], name + 'spread'),
-        ])
+        graph.node.extend(
+            [
+                _node('ReduceMean', [stage], name + 'mean', axes=[2, 3], keepdims=1),
+                _node('Sub', [stage, mean], name + 'centred'),
+                _node('Mul', [_PREFIX + name + 'centred'] * 2, name + 'squared'),
+                _node(
+                    'ReduceMean',
+                    [_PREFIX + name + 'squared'],
+                    name + 'variance',
+                    axes=[2, 3],
+                    keepdims=1,
+                ),
+                _node('Add', [_PREFIX + name + 'variance', _PREFIX + 'floor'], name + 'raised'),
+                _node('Sqrt', [_PREFIX + name + 'raised'], name + 'spread'),
+            ]
+        )
         parts += [mean, _PREFIX + name + 'spread']
         if place == 0:
             graph.node.append(_node('ReduceMax', [stage], name + 'peak', axes=[2, 3], keepdims=1))
             parts.append(_PREFIX + name + 'peak')
-    graph.node.extend([
-        _node('Concat', parts, 'joined', axis=1),
-        _node('Flatten', [_PREFIX + 'joined'], 'features'),
-    ])
-    graph.output.append(helper.make_tensor_value_info(
-        _PREFIX + 'features', TensorProto.FLOAT, None))
+    graph.node.extend(
+        [
+            _node('Concat', parts, 'joined', axis=1),
+            _node('Flatten', [_PREFIX + 'joined'], 'features'),
+        ]
+    )
+    graph.output.append(
+        helper.make_tensor_value_info(_PREFIX + 'features', TensorProto.FLOAT, None)
+    )
     return model
 
 
 def features_of(model: onnx.ModelProto, images: np.ndarray, batch: int = 64) -> np.ndarray:
     """Return the features float32 [N, F] of images uint8 [N, S, S, 3]."""
     session = make_session(with_features(model).SerializeToString())
-    return np.concatenate([
-        session.run([_PREFIX + 'features'], {'image': images[begin: begin + batch]})[0]
-        for begin in range(0, len(images), batch)
-    ])
+    return np.concatenate(
+        [
+            session.run([_PREFIX + 'features'], {'image': images[begin : begin + batch]})[0]
+            for begin in range(0, len(images), batch)
+        ]
+    )
 
 
 def fit_members(
@@ -124,14 +139,19 @@ def fit_members(
     for member in range(MEMBERS):
         torch.manual_seed(seed + member)
         net = torch.nn.Sequential(
-            torch.nn.Linear(x.shape[1], HIDDEN), torch.nn.ReLU(), torch.nn.Dropout(DROPOUT),
-            torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.ReLU(), torch.nn.Dropout(DROPOUT),
+            torch.nn.Linear(x.shape[1], HIDDEN),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(DROPOUT),
+            torch.nn.Linear(HIDDEN, HIDDEN),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(DROPOUT),
             torch.nn.Linear(HIDDEN, labels),
         )
         optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         steps = EPOCHS * max(1, len(x) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, total_steps=steps + 1)
+            optimizer, LEARNING_RATE, total_steps=steps + 1
+        )
         for _ in range(steps):
             pick = torch.randint(0, len(x), (min(BATCH, len(x)),))
             loss = torch.nn.functional.cross_entropy(net(x[pick]), y[pick])
@@ -141,7 +161,8 @@ def fit_members(
             schedule.step()
         layers = [
             (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
-            for layer in net if isinstance(layer, torch.nn.Linear)
+            for layer in net
+            if isinstance(layer, torch.nn.Linear)
         ]
         # The scaling of the features becomes part of the first layer.
         weight, bias = layers[0]
@@ -164,21 +185,31 @@ def with_posterior(model: onnx.ModelProto, members: list) -> onnx.ModelProto:
             share = 1 / len(members) if last else 1.0
             for part, array in (('weight', weight * share), ('bias', bias * share)):
                 graph.initializer.append(
-                    numpy_helper.from_array(array.astype(np.float32), _PREFIX + name + part))
-            graph.node.append(_node(
-                'Gemm', [value, _PREFIX + name + 'weight', _PREFIX + name + 'bias'],
-                name + 'sum', transB=1))
+                    numpy_helper.from_array(array.astype(np.float32), _PREFIX + name + part)
+                )
+            graph.node.append(
+                _node(
+                    'Gemm',
+                    [value, _PREFIX + name + 'weight', _PREFIX + name + 'bias'],
+                    name + 'sum',
+                    transB=1,
+                )
+            )
             value = _PREFIX + name + 'sum'
             if not last:
                 graph.node.append(_node('Relu', [value], name + 'relu'))
                 value = _PREFIX + name + 'relu'
         logits.append(value)
     graph.node.append(_node('Sum', logits, 'logits'))
-    graph.node.append(helper.make_node(
-        'Softmax', [_PREFIX + 'logits'], ['posterior'], name=_PREFIX + 'softmax', axis=1))
+    graph.node.append(
+        helper.make_node(
+            'Softmax', [_PREFIX + 'logits'], ['posterior'], name=_PREFIX + 'softmax', axis=1
+        )
+    )
     labels = len(members[0][-1][1])
     graph.output.append(
-        helper.make_tensor_value_info('posterior', TensorProto.FLOAT, ['N', labels]))
+        helper.make_tensor_value_info('posterior', TensorProto.FLOAT, ['N', labels])
+    )
     onnx.checker.check_model(model)
     return model
 

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn a classifier's weights and activations into 8-bit integers, and measure whether that pays.
 
-    python -m stl_conveyor_lab.train.classifiers.quantise MODELS --images FOLDER --out weak_int8.onnx
+    python -m stl_conveyor_lab.train.classifiers.quantise MODELS --images FOLDER --out FILE.onnx
 
 It pays on processors with 8-bit dot products (a Raspberry Pi 5 has them, a Pi 4 has not), and
 costs accuracy; so both models are run on the same pictures, one after the other in turns, on this
 machine, and the file is kept only if the quantised one is faster and loses no more than allowed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -51,8 +52,10 @@ class Comparison:
     @property
     def pays(self) -> bool:
         """Return whether the quantised model is faster and not noticeably worse."""
-        return (self.quantised_seconds < self.seconds
-                and self.accuracy - self.quantised_accuracy <= LARGEST_LOSS)
+        return (
+            self.quantised_seconds < self.seconds
+            and self.accuracy - self.quantised_accuracy <= LARGEST_LOSS
+        )
 
 
 def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) -> None:
@@ -76,12 +79,11 @@ def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) 
     except ImportError as error:
         raise MissingDependency('quantising needs onnx: pip install onnx sympy') from error
 
-    class Reader(CalibrationDataReader):    # type: ignore[misc]
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         """Hands out the images one by one."""
 
         def __init__(self) -> None:
-            self._images: Iterator[dict[str, Any]] = (
-                {'image': image[None]} for image in images)
+            self._images: Iterator[dict[str, Any]] = ({'image': image[None]} for image in images)
 
         def get_next(self) -> dict[str, Any] | None:
             """Return the next image, or None."""
@@ -91,15 +93,25 @@ def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) 
         prepared = Path(folder) / 'prepared.onnx'
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
-            str(prepared), str(target), Reader(), quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTISED), per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax)
+            str(prepared),
+            str(target),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
 
 
 def compare(
-    before: str | Path, after: str | Path, images: NDArray[np.uint8], labels: NDArray[np.int64],
-    threads: int = 1, repeats: int = 3,
+    before: str | Path,
+    after: str | Path,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    threads: int = 1,
+    repeats: int = 3,
 ) -> Comparison:
     """Run both models on images uint8 `[N, S, S, 3]` with labels `[N]`, one image at a time.
 
@@ -120,12 +132,15 @@ def compare(
     return Comparison(
         accuracy=float((first == labels).mean()),
         quantised_accuracy=float((second == labels).mean()),
-        agreement=float((first == second).mean()), seconds=float(np.median(times[0])),
-        quantised_seconds=float(np.median(times[1])), images=len(images))
+        agreement=float((first == second).mean()),
+        seconds=float(np.median(times[0])),
+        quantised_seconds=float(np.median(times[1])),
+        images=len(images),
+    )
 
 
 def read_labelled(
-    folder: Path, labels: Sequence[str], size: int,
+    folder: Path, labels: Sequence[str], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return images uint8 `[N, size, size, 3]` and labels `[N]`.
 
@@ -146,8 +161,10 @@ def read_labelled(
                 pixels.append(resize_square(read_image(path), size))
                 numbers.append(number)
     if not pixels:
-        raise ConfigError(f'{folder}: holds no picture in a folder named like a class of the '
-                          'models, and no .npz file')
+        raise ConfigError(
+            f'{folder}: holds no picture in a folder named like a class of the '
+            'models, and no .npz file'
+        )
     return np.stack(pixels), np.array(numbers, np.int64)
 
 
@@ -156,8 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n\n')[0])
     parser.add_argument('models', type=Path, help='model folder')
     parser.add_argument('--role', default='weak', help='which of its classifiers')
-    parser.add_argument('--images', type=Path, required=True,
-                        help='labelled pictures: half to calibrate with, half to compare on')
+    parser.add_argument(
+        '--images',
+        type=Path,
+        required=True,
+        help='labelled pictures: half to calibrate with, half to compare on',
+    )
     parser.add_argument('--out', type=Path, required=True, help='the quantised model')
     parser.add_argument('--calibration', type=int, default=200, help='pictures to calibrate with')
     parser.add_argument('--compare', type=int, default=2000, help='pictures to compare on')
@@ -167,18 +188,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = ModelFolder(options.models)
         images, labels = read_labelled(options.images, folder.labels, folder.image_size)
         order = np.random.default_rng(0).permutation(len(images))
-        calibration = order[:min(options.calibration, len(order) // 2)]
-        rest = order[len(calibration):][:options.compare]
+        calibration = order[: min(options.calibration, len(order) // 2)]
+        rest = order[len(calibration) :][: options.compare]
         quantise(folder.path(options.role), options.out, images[calibration])
-        seen = compare(folder.path(options.role), options.out, images[rest], labels[rest],
-                       options.threads)
+        seen = compare(
+            folder.path(options.role), options.out, images[rest], labels[rest], options.threads
+        )
     except ConveyorError as error:
         print(error, file=sys.stderr)
         return 2
     print(f'{options.role}: {seen.images} pictures, {options.threads} thread(s)')
     print(f'  float32  accuracy {seen.accuracy:.4f}  median {1000 * seen.seconds:.2f} ms')
-    print(f'  int8     accuracy {seen.quantised_accuracy:.4f}  median '
-          f'{1000 * seen.quantised_seconds:.2f} ms  agrees on {100 * seen.agreement:.1f} %')
+    print(
+        f'  int8     accuracy {seen.quantised_accuracy:.4f}  median '
+        f'{1000 * seen.quantised_seconds:.2f} ms  agrees on {100 * seen.agreement:.1f} %'
+    )
     if seen.pays:
         print(f'it pays here: put {options.out} and its SHA-256 into the manifest')
         return 0

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The edge's network: from the coefficients that arrived to calibrated probabilities."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -34,13 +35,17 @@ def _folded(convolution, norm):
     padding = getattr(getattr(convolution, 'static_padding', None), 'padding', (0, 0, 0, 0))
     left, right, top, bottom = (padding,) * 4 if isinstance(padding, int) else padding
     even = left == right == top == bottom
-    result = nn.Conv2d(convolution.in_channels, convolution.out_channels,
-                       convolution.kernel_size, convolution.stride,
-                       left if even else 0, groups=convolution.groups)
+    result = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,
+        convolution.stride,
+        left if even else 0,
+        groups=convolution.groups,
+    )
     result.weight.data = (convolution.weight * scale[:, None, None, None]).detach().clone()
     result.bias.data = (norm.bias - norm.running_mean * scale).detach().clone()
-    return result if even else nn.Sequential(
-        nn.ZeroPad2d((left, right, top, bottom)), result)
+    return result if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), result)
 
 
 class FoldedBlock(nn.Module):
@@ -48,14 +53,18 @@ class FoldedBlock(nn.Module):
 
     def __init__(self, block):
         super().__init__()
-        self.expand = _folded(block._expand_conv, block._bn0) \
-            if block._block_args.expand_ratio != 1 else None
+        self.expand = (
+            _folded(block._expand_conv, block._bn0)
+            if block._block_args.expand_ratio != 1
+            else None
+        )
         self.depthwise = _folded(block._depthwise_conv, block._bn1)
         self.project = _folded(block._project_conv, block._bn2)
         arguments = block._block_args
         stride = arguments.stride if isinstance(arguments.stride, int) else arguments.stride[0]
-        self.skip = (block.id_skip and stride == 1
-                     and arguments.input_filters == arguments.output_filters)
+        self.skip = (
+            block.id_skip and stride == 1 and arguments.input_filters == arguments.output_filters
+        )
 
     def forward(self, inputs):
         """Return the block's output."""
@@ -107,23 +116,37 @@ def load_exported(trunk, path):
     """
     import onnx
     from onnx import numpy_helper
+
     graph = onnx.load(str(path)).graph
     values = {tensor.name: tensor for tensor in graph.initializer}
-    values.update({node.output[0]: values[node.input[0]] for node in graph.node
-                   if node.op_type == 'Cast' and node.input[0] in values})
+    values.update(
+        {
+            node.output[0]: values[node.input[0]]
+            for node in graph.node
+            if node.op_type == 'Cast' and node.input[0] in values
+        }
+    )
     theirs = [node for kind in ('Conv', 'Gemm') for node in graph.node if node.op_type == kind]
-    ours = [layer for kind in (nn.Conv2d, nn.Linear) for layer in trunk.modules()
-            if isinstance(layer, kind)]
-    shapes = [[list(values[name].dims) for name in node.input[1:] if name in values]
-              for node in theirs]
+    ours = [
+        layer
+        for kind in (nn.Conv2d, nn.Linear)
+        for layer in trunk.modules()
+        if isinstance(layer, kind)
+    ]
+    shapes = [
+        [list(values[name].dims) for name in node.input[1:] if name in values] for node in theirs
+    ]
     if shapes != [[list(layer.weight.shape), list(layer.bias.shape)] for layer in ours]:
-        raise ModelFileError(f'{path} is no EfficientNet-Lite0 of these classes: give the '
-                             'strong.pt that training left, or another model folder')
+        raise ModelFileError(
+            f'{path} is no EfficientNet-Lite0 of these classes: give the '
+            'strong.pt that training left, or another model folder'
+        )
     with torch.no_grad():
         for node, layer in zip(theirs, ours):
             for name, parameter in zip(node.input[1:], (layer.weight, layer.bias)):
-                parameter.copy_(torch.from_numpy(
-                    numpy_helper.to_array(values[name]).astype(np.float32)))
+                parameter.copy_(
+                    torch.from_numpy(numpy_helper.to_array(values[name]).astype(np.float32))
+                )
     return trunk
 
 
@@ -133,13 +156,16 @@ def load_strong(path, classes, image_size):
     A checkpoint is a state dict; the weights of an exported file are rounded to half precision.
     """
     from efficientnet_lite_pytorch import EfficientNet
-    network = EfficientNet.from_name('efficientnet-lite0', num_classes=classes,
-                                     image_size=image_size)
+
+    network = EfficientNet.from_name(
+        'efficientnet-lite0', num_classes=classes, image_size=image_size
+    )
     if Path(path).suffix == '.onnx':
         return load_exported(FoldedTrunk(network.eval()), path)
     state = torch.load(path, map_location='cpu', weights_only=True)
-    state = {key.removeprefix('module.').removeprefix('trunk.'): value
-             for key, value in state.items()}
+    state = {
+        key.removeprefix('module.').removeprefix('trunk.'): value for key, value in state.items()
+    }
     network.load_state_dict(state)
     return FoldedTrunk(network.eval())
 
@@ -163,13 +189,16 @@ class Restoration(nn.Module):
         """Take the side of a patch in pixels; raises ValueError unless cells fill it."""
         super().__init__()
         if patch % CELL:
-            raise ValueError(f'patches of {patch} pixels are not whole cells of {CELL}: use '
-                             'another --patch, or --restore 0')
-        pixels = 3 * CELL ** 2
+            raise ValueError(
+                f'patches of {patch} pixels are not whole cells of {CELL}: use '
+                'another --patch, or --restore 0'
+            )
+        pixels = 3 * CELL**2
         self.first = nn.Conv2d(pixels + len(BYTE_KNOTS), width, 1)
         self.place = nn.Parameter(torch.zeros(1, width, patch // CELL, patch // CELL))
         self.layers = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=1) for _ in range(RESTORE_LAYERS))
+            nn.Conv2d(width, width, 3, padding=1) for _ in range(RESTORE_LAYERS)
+        )
         self.last = nn.Conv2d(width, pixels, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -180,14 +209,15 @@ class Restoration(nn.Module):
         rows, columns = cells.shape[2:]
         told = byte_features(received)[:, :, None, None].expand(-1, -1, rows, columns)
         x = self.first(torch.cat([cells, told], 1)) + self.place.tile(
-            1, 1, rows // self.place.shape[2], columns // self.place.shape[3])
+            1, 1, rows // self.place.shape[2], columns // self.place.shape[3]
+        )
         for layer in self.layers:
             x = x + layer(functional.relu(x))
         return image + functional.pixel_shuffle(self.last(functional.relu(x)), CELL)
 
 
 class EdgeNetwork(nn.Module):
-    """Linear synthesis, restoration, the whole strong trunk, a branch from the latents, and fusion.
+    """Linear synthesis, restoration, the strong trunk, a branch from the latents, and fusion.
 
     Branch and restoration start as nothing. The side information enters as logarithms with a
     weight that depends on the bytes received; so does the temperature of the answer. With
@@ -203,11 +233,11 @@ class EdgeNetwork(nn.Module):
         synthesis = spec.analysis.reshape(channels, patch, patch, 3).transpose(0, 3, 1, 2)
         self.patch = patch
         self.synthesis = nn.Parameter(
-            torch.from_numpy(np.ascontiguousarray(synthesis)) * (255 / 128))
+            torch.from_numpy(np.ascontiguousarray(synthesis)) * (255 / 128)
+        )
         mean = spec.mean.reshape(patch, patch, 3).transpose(2, 0, 1)
         mean = np.tile(mean, (1, spec.grid, spec.grid))[None]
-        self.register_buffer(
-            'mean', torch.from_numpy((mean * 255 - 127) / 128).float())
+        self.register_buffer('mean', torch.from_numpy((mean * 255 - 127) / 128).float())
         scale = 1 / (spec.finest_step * 15)
         self.register_buffer('scale', torch.from_numpy(scale)[None, :, None, None])
         self.restoration = Restoration(patch, restore) if restore else None
@@ -215,19 +245,22 @@ class EdgeNetwork(nn.Module):
         late = trunk.blocks[JOIN_BLOCK].project.out_channels
         stride = max(1, spec.grid * 32 // spec.image_size)
         self.branch = nn.Sequential(
-            nn.Conv2d(channels + len(BYTE_KNOTS), width, 1), nn.ReLU(),
-            nn.Conv2d(width, width, 3, stride, 1), nn.ReLU(), nn.Conv2d(width, late, 1))
+            nn.Conv2d(channels + len(BYTE_KNOTS), width, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, late, 1),
+        )
         nn.init.zeros_(self.branch[-1].weight)
         nn.init.zeros_(self.branch[-1].bias)
         knots = len(BYTE_KNOTS)
         self.temperature = nn.Parameter(torch.zeros(knots))
         self.fused_temperature = nn.Parameter(torch.zeros(knots))
-        self.side_weight = nn.Parameter(torch.full((knots,), .5))
+        self.side_weight = nn.Parameter(torch.full((knots,), 0.5))
 
     def image(self, latents):
         """Return the decoded image f32[N, 3, S, S], before it is restored."""
-        return functional.conv_transpose2d(
-            latents, self.synthesis, stride=self.patch) + self.mean
+        return functional.conv_transpose2d(latents, self.synthesis, stride=self.patch) + self.mean
 
     def restored(self, image, received):
         """Return a decoded image f32[N, 3, S, S] as it is classified."""
@@ -245,10 +278,18 @@ class EdgeNetwork(nn.Module):
             image = self.restored(self.image(latents), received)
         pixels = image.contiguous(memory_format=torch.channels_last)
         if self.mirror and not self.training:
-            both, pooled = self.trunk(torch.cat([pixels, pixels.flip(3)]),
-                                      torch.cat([late, late.flip(3)]), early_gradient)
-            halves = [half.mean(0) for half in (both.reshape(2, -1, both.shape[1]),
-                                                pooled.reshape(2, -1, pooled.shape[1]))]
+            both, pooled = self.trunk(
+                torch.cat([pixels, pixels.flip(3)]),
+                torch.cat([late, late.flip(3)]),
+                early_gradient,
+            )
+            halves = [
+                half.mean(0)
+                for half in (
+                    both.reshape(2, -1, both.shape[1]),
+                    pooled.reshape(2, -1, pooled.shape[1]),
+                )
+            ]
             return halves[0], halves[1]
         return self.trunk(pixels, late, early_gradient)
 
@@ -256,8 +297,10 @@ class EdgeNetwork(nn.Module):
         """Return calibrated logits from the network's and the side information's."""
         told = byte_features(received)
         alone = torch.exp(told @ self.temperature)[:, None] * logits
-        fused = (torch.exp(told @ self.fused_temperature)[:, None] * logits
-                 + (told @ self.side_weight)[:, None] * log_side)
+        fused = (
+            torch.exp(told @ self.fused_temperature)[:, None] * logits
+            + (told @ self.side_weight)[:, None] * log_side
+        )
         return alone + has_side[:, None] * (fused - alone)
 
     def forward(self, latents, bytes_received, side, has_side):
@@ -286,27 +329,39 @@ class PrefixSampler(nn.Module):
         register('shrink', torch.from_numpy(spec.shrink.transpose(1, 0, 2).copy()))
         rank = np.full((planes, spec.channels, grid * grid), groups, np.int64)
         for g in range(groups):
-            at = (int(spec.group_plane[g]), int(spec.group_channel[g]),
-                  spec.positions[spec.group_region[g]])
+            at = (
+                int(spec.group_plane[g]),
+                int(spec.group_channel[g]),
+                spec.positions[spec.group_region[g]],
+            )
             rank[at] = g
         register('spatial', torch.from_numpy(spec.spatial))
         register('spatial_inverse', torch.from_numpy(spec.spatial_inverse))
         register('offset', torch.from_numpy(spec.offset))
         register('scaled_offset', torch.from_numpy(spec.offset / spec.finest_step[:, None]))
         register('rank', torch.from_numpy(rank))
-        register('bits', torch.from_numpy(np.concatenate(
-            [symbol_bits, np.zeros((1, symbol_bits.shape[1]))])).float())
+        register(
+            'bits',
+            torch.from_numpy(
+                np.concatenate([symbol_bits, np.zeros((1, symbol_bits.shape[1]))])
+            ).float(),
+        )
 
     def quantise(self, images):
         """Return integers [N, K, positions] (float32) of images u8[N, S, S, 3]."""
         count = len(images)
         cut = images.reshape(count, self.grid, self.patch, self.grid, self.patch * 3)
-        patches = cut.transpose(2, 3).reshape(count, self.grid ** 2, -1).float() / 255
+        patches = cut.transpose(2, 3).reshape(count, self.grid**2, -1).float() / 255
         values = ((patches - self.mean) @ self.matrix).transpose(1, 2) - self.scaled_offset
         banded = len(self.spatial)
         if banded:
-            values = torch.cat([torch.einsum('cij,ncj->nci', self.spatial, values[:, :banded]),
-                                values[:, banded:]], 1)
+            values = torch.cat(
+                [
+                    torch.einsum('cij,ncj->nci', self.spatial, values[:, :banded]),
+                    values[:, banded:],
+                ],
+                1,
+            )
         return values.round().clamp(-self.limit, self.limit)
 
     def split(self, quantised):
@@ -326,9 +381,10 @@ class PrefixSampler(nn.Module):
         index = symbols.long() + 3
         cost = self.bits[self.rank[None].expand_as(index), index]
         total = torch.zeros(len(symbols), self.groups + 1, device=symbols.device)
-        total.scatter_add_(1, self.rank.reshape(1, -1).expand(len(symbols), -1),
-                           cost.reshape(len(symbols), -1))
-        return total[:, :self.groups].cumsum(1) / 8
+        total.scatter_add_(
+            1, self.rank.reshape(1, -1).expand(len(symbols), -1), cost.reshape(len(symbols), -1)
+        )
+        return total[:, : self.groups].cumsum(1) / 8
 
     def decode(self, joined, known):
         """Return latents [N, K, grid, grid] from joined integers and what is known."""
@@ -337,8 +393,9 @@ class PrefixSampler(nn.Module):
         for plane in range(self.planes):
             chain = chain & known[:, plane]
             here = joined[:, plane]
-            shift = torch.where(here.abs() == 1, self.shrink[plane, :, 0, None],
-                                self.shrink[plane, :, 1, None])
+            shift = torch.where(
+                here.abs() == 1, self.shrink[plane, :, 0, None], self.shrink[plane, :, 1, None]
+            )
             point = (here - here.sign() * shift) * self.step[plane][:, None]
             value = torch.where(chain, point, value)
         banded = len(self.spatial)
@@ -353,7 +410,7 @@ class PrefixSampler(nn.Module):
         `loss` f32[N] is the probability that a packet of `packet_bytes` f32[N] is lost.
         """
         if packet_bytes is None:
-            packet_bytes = torch.full_like(lengths, 512.)
+            packet_bytes = torch.full_like(lengths, 512.0)
         symbols, joined = self.split(self.quantise(images))
         total = self.cumulative_bytes(symbols)
         here = total <= lengths[:, None]

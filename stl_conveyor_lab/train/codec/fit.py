@@ -4,6 +4,7 @@
 
 NumPy alone; the neural half is in codec.py.
 """
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -29,11 +30,11 @@ from stl_conveyor.codec.wire import side_levels
 #: Bin width of the coarsest plane in deviations of the channel, at least.
 COARSE_STEP = 1.8
 #: Share of the coefficients of each channel that the coarsest plane must reach.
-REACH = .9998
+REACH = 0.9998
 #: Where the second and later bands of a spatial transform begin, as a share of its length.
-BAND_EDGES = (.08, .24, .5)
+BAND_EDGES = (0.08, 0.24, 0.5)
 #: How much finer than the mean a band may be quantised.
-FINEST_BAND = 8.
+FINEST_BAND = 8.0
 
 
 def image_patches(images: np.ndarray, patch: int) -> np.ndarray:
@@ -51,7 +52,7 @@ def _moments(patches: np.ndarray, project: np.ndarray | None = None) -> tuple:
     total = np.zeros(dimension)
     square = np.zeros((dimension, dimension), np.float32)
     for start in range(0, len(rows), 4096):
-        block = rows[start:start + 4096].astype(np.float32) / 255
+        block = rows[start : start + 4096].astype(np.float32) / 255
         if project is not None:
             block = block - (block @ project.T) @ project
         total += block.sum(0)
@@ -68,8 +69,9 @@ def _leading(covariance: np.ndarray, count: int) -> np.ndarray:
     return (basis * np.sign(basis[np.arange(len(basis)), peak])[:, None]).astype(np.float32)
 
 
-def pca_transform(images: np.ndarray, patch: int, coarse: int, fine: int,
-                  fine_patch: int) -> tuple:
+def pca_transform(
+    images: np.ndarray, patch: int, coarse: int, fine: int, fine_patch: int
+) -> tuple:
     """Return (mean f32[D], analysis f32[K, D]) from images u8[N, S, S, 3]; D = patch*patch*3.
 
     The first `coarse` rows are the principal components of whole patches; then come `fine`
@@ -98,12 +100,13 @@ def pca_transform(images: np.ndarray, patch: int, coarse: int, fine: int,
     return mean, np.concatenate([basis, rows])
 
 
-def transform(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray,
-              patch: int) -> np.ndarray:
+def transform(
+    images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, patch: int
+) -> np.ndarray:
     """Return the coefficients f32[N, K, positions] of images u8[N, S, S, 3]."""
     result = []
     for start in range(0, len(images), 256):
-        patches = image_patches(images[start:start + 256], patch)
+        patches = image_patches(images[start : start + 256], patch)
         block = patches.astype(np.float32) / 255 - mean
         result.append((block @ analysis.T).swapaxes(1, 2))
     return np.concatenate(result)
@@ -127,7 +130,7 @@ def spatial_transform(values: np.ndarray, channels: int) -> tuple:
         for band in range(int(bands.max()) + 1):
             here = bands == band
             ratio = power.mean() / np.maximum(power[here].mean(), 1e-12)
-            rows[here] *= np.sqrt(np.minimum(ratio, FINEST_BAND ** 2))
+            rows[here] *= np.sqrt(np.minimum(ratio, FINEST_BAND**2))
         spatial[channel] = rows
     return offset, spatial.astype(np.float16).astype(np.float32)
 
@@ -136,15 +139,17 @@ def apply_spatial(values: np.ndarray, offset: np.ndarray, spatial: np.ndarray) -
     """Return what is quantised, f32[N, K, positions], of coefficients of the same shape."""
     result = values - offset
     if len(spatial):
-        result[:, :len(spatial)] = np.einsum(
-            'cij,ncj->nci', spatial, result[:, :len(spatial)], optimize=True)
+        result[:, : len(spatial)] = np.einsum(
+            'cij,ncj->nci', spatial, result[:, : len(spatial)], optimize=True
+        )
     return result
 
 
 def spec_values(spec: CodecSpec, images: np.ndarray) -> np.ndarray:
     """Return what is quantised, f32[N, K, positions], of images u8[N, S, S, 3]."""
-    return apply_spatial(transform(images, spec.mean, spec.analysis, spec.patch), spec.offset,
-                         spec.spatial)
+    return apply_spatial(
+        transform(images, spec.mean, spec.analysis, spec.patch), spec.offset, spec.spatial
+    )
 
 
 def quantise(values: np.ndarray, finest_step: np.ndarray) -> np.ndarray:
@@ -177,18 +182,25 @@ def _centroids(values: np.ndarray, planes: np.ndarray, step: np.ndarray) -> np.n
     for plane in range(MAX_PLANES):
         if plane:
             joined = 3 * joined + planes[plane]
-        offset = (np.abs(joined) - np.sign(joined) * values
-                  / step[None, :, plane, None])
+        offset = np.abs(joined) - np.sign(joined) * values / step[None, :, plane, None]
         for bin_index, mask in enumerate((np.abs(joined) == 1, np.abs(joined) > 1)):
             total = mask.sum((0, 2))
-            mean = (offset * mask).sum((0, 2)) / (total + 8.)
-            shrink[:, plane, bin_index] = np.clip(mean, -.25, .45)
+            mean = (offset * mask).sum((0, 2)) / (total + 8.0)
+            shrink[:, plane, bin_index] = np.clip(mean, -0.25, 0.45)
     return shrink
 
 
-def order_groups(values: np.ndarray, planes: np.ndarray, step: np.ndarray, shrink: np.ndarray,
-                 region_map: np.ndarray, importance: np.ndarray, limit: int,
-                 band_map: np.ndarray | None = None, banded: int = 0) -> tuple:
+def order_groups(
+    values: np.ndarray,
+    planes: np.ndarray,
+    step: np.ndarray,
+    shrink: np.ndarray,
+    region_map: np.ndarray,
+    importance: np.ndarray,
+    limit: int,
+    band_map: np.ndarray | None = None,
+    banded: int = 0,
+) -> tuple:
     """Return (channel, plane, region) of up to `limit` groups, most useful per bit first.
 
     The use of a group is the squared error that it removes times importance f32[K, regions].
@@ -214,10 +226,12 @@ def order_groups(values: np.ndarray, planes: np.ndarray, step: np.ndarray, shrin
             here = (band_map if bands else region_map) == region
             which = slice(0, banded) if bands else slice(banded, None)
             score[plane, which, region] = (
-                gain[which][:, here].sum(1) * importance[which, region]
-                / (bits[which][:, here].sum(1) + .02 * here.sum()))
+                gain[which][:, here].sum(1)
+                * importance[which, region]
+                / (bits[which][:, here].sum(1) + 0.02 * here.sum())
+            )
         if plane:
-            score[plane] = np.minimum(score[plane], score[plane - 1] * .999)
+            score[plane] = np.minimum(score[plane], score[plane - 1] * 0.999)
         left = now
     ranked = np.argsort(-score, axis=None, kind='stable')
     plane, channel, region = np.unravel_index(ranked[:limit], score.shape)
@@ -229,20 +243,24 @@ def _distribution(counts: np.ndarray, legal: int) -> np.ndarray:
     """Turn counts [..., ALPHABET] into u16 rows that sum to TABLE_TOTAL."""
     low = COARSE_LIMIT - legal
     weights = np.zeros(counts.shape)
-    inner = counts[..., low:ALPHABET - low]
+    inner = counts[..., low : ALPHABET - low]
     floor = TABLE_TOTAL / 1024
     share = inner / inner.sum(-1, keepdims=True)
-    weights[..., low:ALPHABET - low] = np.floor(
-        floor + share * (TABLE_TOTAL - floor * inner.shape[-1]))
+    weights[..., low : ALPHABET - low] = np.floor(
+        floor + share * (TABLE_TOTAL - floor * inner.shape[-1])
+    )
     lost = TABLE_TOTAL - weights.sum(-1)
     peak = weights.argmax(-1)
-    np.put_along_axis(weights, peak[..., None],
-                      np.take_along_axis(weights, peak[..., None], -1) + lost[..., None], -1)
+    np.put_along_axis(
+        weights,
+        peak[..., None],
+        np.take_along_axis(weights, peak[..., None], -1) + lost[..., None],
+        -1,
+    )
     return weights.astype(np.uint16)
 
 
-def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
-           starts: np.ndarray) -> tuple:
+def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray, starts: np.ndarray) -> tuple:
     """Count symbols per group and context; packets of item n start at groups `starts[n]` (sorted).
 
     Returns (counts f64[G, CONTEXTS, ALPHABET], bits f32[N, G] under the spec's tables).
@@ -255,8 +273,10 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
     counts = np.zeros((spec.groups, CONTEXTS, ALPHABET))
     bits = np.zeros((items, spec.groups), np.float32)
     pointer = np.zeros(items, np.int64)
-    costs = (np.log2(TABLE_TOTAL) - np.log2(np.maximum(
-        spec.tables.reshape(spec.groups, -1), np.float32(2.0 ** -8)))).astype(np.float32)
+    costs = (
+        np.log2(TABLE_TOTAL)
+        - np.log2(np.maximum(spec.tables.reshape(spec.groups, -1), np.float32(2.0**-8)))
+    ).astype(np.float32)
     for group in range(spec.groups):
         fresh = starts[np.arange(items), np.minimum(pointer, starts.shape[1] - 1)] == group
         seen[fresh] = 0
@@ -277,18 +297,22 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray,
         if plane:
             known = (spec.chain_start[group] >= begin)[:, None]
             state = np.where(known, 2 + states[plane - 1, :, channel][:, place], 0)
-        index = ((state * ACTIVITY_CLASSES + classes) * ALPHABET
-                 + symbols.astype(np.int64) + COARSE_LIMIT)
+        index = (
+            (state * ACTIVITY_CLASSES + classes) * ALPHABET
+            + symbols.astype(np.int64)
+            + COARSE_LIMIT
+        )
         counts[group] = np.bincount(index.ravel(), minlength=CONTEXTS * ALPHABET).reshape(
-            CONTEXTS, ALPHABET)
+            CONTEXTS, ALPHABET
+        )
         bits[:, group] = costs[group][index].sum(1)
     return counts, bits
 
 
 def _tables(spec: CodecSpec, counts: np.ndarray) -> np.ndarray:
     """Shrink context counts to what the same group says with less context."""
-    smooth = counts + counts[..., ::-1] * .02
-    whole = smooth.sum(1, keepdims=True) + .5
+    smooth = counts + counts[..., ::-1] * 0.02
+    whole = smooth.sum(1, keepdims=True) + 0.5
     by_state = smooth.reshape(spec.groups, PARENT_STATES, ACTIVITY_CLASSES, ALPHABET)
     state = by_state.sum(2, keepdims=True)
     state = state + 24 * (whole / whole.sum(-1, keepdims=True))[:, :, None]
@@ -300,14 +324,15 @@ def _tables(spec: CodecSpec, counts: np.ndarray) -> np.ndarray:
     return tables.reshape(spec.groups, CONTEXTS, ALPHABET)
 
 
-def packet_starts(bits: np.ndarray, first_bytes: int, packet_bytes: int,
-                  rng: np.random.Generator) -> np.ndarray:
+def packet_starts(
+    bits: np.ndarray, first_bytes: int, packet_bytes: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return i64[N, packets]: where packets begin if each item draws its own packet size."""
     total = np.cumsum(bits, 1) / 8
-    count = 2 + int(total[:, -1].max() // (packet_bytes * .5))
+    count = 2 + int(total[:, -1].max() // (packet_bytes * 0.5))
     starts = np.zeros((len(bits), count + 1), np.int64)
     for n, row in enumerate(total):
-        scale = rng.uniform(.6, 2.4)
+        scale = rng.uniform(0.6, 2.4)
         edges = scale * (first_bytes + packet_bytes * np.arange(count))
         starts[n, 1:] = np.searchsorted(row, edges)
     return starts
@@ -316,17 +341,27 @@ def packet_starts(bits: np.ndarray, first_bytes: int, packet_bytes: int,
 def fit_side_table(probabilities: np.ndarray) -> np.ndarray:
     """Return the table u16[SIDE_LEVELS] for local probabilities f32[N, C]."""
     levels = np.stack([side_levels(p, SIDE_LEVELS) for p in probabilities])
-    counts = np.bincount(levels.ravel(), minlength=SIDE_LEVELS) + 1.
+    counts = np.bincount(levels.ravel(), minlength=SIDE_LEVELS) + 1.0
     weights = np.maximum(np.floor(counts / counts.sum() * (TABLE_TOTAL - 64 * SIDE_LEVELS)), 0)
     weights += 64
     weights[weights.argmax()] += TABLE_TOTAL - weights.sum()
     return weights.astype(np.uint16)
 
 
-def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labels: int,
-             rings: int = 1, max_groups: int = 1600, importance: np.ndarray | None = None,
-             side: np.ndarray | None = None, seed: int = 0, offset: np.ndarray | None = None,
-             spatial: np.ndarray | None = None) -> CodecSpec:
+def fit_spec(
+    images: np.ndarray,
+    mean: np.ndarray,
+    analysis: np.ndarray,
+    *,
+    labels: int,
+    rings: int = 1,
+    max_groups: int = 1600,
+    importance: np.ndarray | None = None,
+    side: np.ndarray | None = None,
+    seed: int = 0,
+    offset: np.ndarray | None = None,
+    spatial: np.ndarray | None = None,
+) -> CodecSpec:
     """Fit quantiser, order, contexts and tables to images u8[N, S, S, 3].
 
     `importance` f32[K, regions and bands] weighs the squared error of each channel (default:
@@ -334,7 +369,7 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
     `offset` and `spatial` come from spatial_transform (default: none).
     """
     size = images.shape[1]
-    patch = int(round((analysis.shape[1] / 3) ** .5))
+    patch = int(round((analysis.shape[1] / 3) ** 0.5))
     region_map = ring_regions(size // patch, rings)
     positions = len(region_map)
     rings = int(region_map.max()) + 1
@@ -347,7 +382,7 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
     deviation = np.maximum(values.std((0, 2)), 1e-4)
     # Where most of an image is background, what matters lies many deviations out.
     reach = np.quantile(np.abs(values).transpose(1, 0, 2).reshape(len(analysis), -1), REACH, 1)
-    coarse = np.maximum(COARSE_STEP * deviation, reach / (COARSE_LIMIT + .5))
+    coarse = np.maximum(COARSE_STEP * deviation, reach / (COARSE_LIMIT + 0.5))
     finest = (coarse / 3 ** (MAX_PLANES - 1)).astype(np.float32)
     step = finest[:, None] * 3.0 ** np.arange(MAX_PLANES - 1, -1, -1)[None]
     quantised = quantise(values, finest)
@@ -359,12 +394,14 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
         for band in range(rings, importance.shape[1]):
             importance[:banded, band] = 1 / length[:, band_map == band].mean(1)
     channel, plane, region = order_groups(
-        values, planes, step, shrink, region_map, importance, max_groups, band_map, banded)
+        values, planes, step, shrink, region_map, importance, max_groups, band_map, banded
+    )
     active = np.zeros(len(channel), np.uint16)
     for g, (c, p, r) in enumerate(zip(channel, plane, region)):
         if c >= banded:
-            active[g] = np.clip(np.rint(256 * (
-                planes[p, :, c][:, region_map == r] != 0).mean()), 1, 256)
+            active[g] = np.clip(
+                np.rint(256 * (planes[p, :, c][:, region_map == r] != 0).mean()), 1, 256
+            )
     if side is None:
         certain = np.full((16, labels), 1e-4)
         certain[:, 0] = 1
@@ -372,17 +409,32 @@ def fit_spec(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, *, labe
     flat = np.zeros((len(channel), CONTEXTS, ALPHABET), np.uint16)
     flat[:] = _distribution(np.ones(ALPHABET), COARSE_LIMIT)
     spec = CodecSpec(
-        mean=mean.astype(np.float32), analysis=analysis, finest_step=finest,
-        group_channel=channel.astype(np.int16), group_plane=plane.astype(np.uint8),
-        group_region=region.astype(np.uint8), region_map=region_map, tables=flat,
-        expected_activity=active, shrink=shrink, side_table=fit_side_table(side),
-        header=np.array([FORMAT_VERSION, size, labels], np.int32), offset=offset,
-        spatial=spatial, band_map=band_map)
+        mean=mean.astype(np.float32),
+        analysis=analysis,
+        finest_step=finest,
+        group_channel=channel.astype(np.int16),
+        group_plane=plane.astype(np.uint8),
+        group_region=region.astype(np.uint8),
+        region_map=region_map,
+        tables=flat,
+        expected_activity=active,
+        shrink=shrink,
+        side_table=fit_side_table(side),
+        header=np.array([FORMAT_VERSION, size, labels], np.int32),
+        offset=offset,
+        spatial=spatial,
+        band_map=band_map,
+    )
     return fit_tables(spec, quantised, seed)
 
 
-def fit_tables(spec: CodecSpec, quantised: np.ndarray, seed: int = 0,
-               first_bytes: int = 256, packet_bytes: int = 512) -> CodecSpec:
+def fit_tables(
+    spec: CodecSpec,
+    quantised: np.ndarray,
+    seed: int = 0,
+    first_bytes: int = 256,
+    packet_bytes: int = 512,
+) -> CodecSpec:
     """Return the spec with tables fitted to i8[N, K, positions]: without packets, then with."""
     planes = split_planes(quantised)
     states = np.sign(join_planes(planes))
@@ -392,8 +444,9 @@ def fit_tables(spec: CodecSpec, quantised: np.ndarray, seed: int = 0,
     counts, _ = _count(spec, planes[:, few], states[:, few], begin[few])
     spec = replace(spec, tables=_tables(spec, counts))
     _, bits = _count(spec, planes[:, few], states[:, few], begin[few])
-    starts = packet_starts(np.resize(bits, (len(quantised), spec.groups)), first_bytes,
-                           packet_bytes, rng)
+    starts = packet_starts(
+        np.resize(bits, (len(quantised), spec.groups)), first_bytes, packet_bytes, rng
+    )
     counts, _ = _count(spec, planes, states, starts)
     return replace(spec, tables=_tables(spec, counts))
 
@@ -416,9 +469,8 @@ def symbol_bits(spec: CodecSpec, quantised: np.ndarray) -> np.ndarray:
     for g in range(spec.groups):
         symbols = planes[spec.group_plane[g], :, spec.group_channel[g]]
         symbols = symbols[:, spec.positions[spec.group_region[g]]]
-        count = np.bincount(symbols.ravel().astype(np.int64) + COARSE_LIMIT,
-                            minlength=ALPHABET)
-        bits = -np.log2((count + .1) / (count + .1).sum())
+        count = np.bincount(symbols.ravel().astype(np.int64) + COARSE_LIMIT, minlength=ALPHABET)
+        bits = -np.log2((count + 0.1) / (count + 0.1).sum())
         plain = (count * bits).sum() / len(symbols)
         result[g] = bits * (real[g] / max(plain, 1e-3))
     return result

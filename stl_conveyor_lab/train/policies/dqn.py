@@ -11,6 +11,7 @@ published figures, from a CSV with a column "metric". The methods are those of `
 ``returns`` and ``fitted_q`` in this package. Checkpoints lie beside the networks; a run that was
 stopped goes on where it was.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -45,9 +46,7 @@ def published_cells(pool: np.ndarray) -> dict[str, Task]:
             scenario = Scenario(rewards=CorrelatedRewards(spread, reset))
             name = f'correlated_sp{spread}_rprob{reset}_r{rate}_b{depth}'
             cells[name] = Task(scenario, Fraction(rate), Fraction(depth), pool)
-    for slow, buckets in (
-        (3, (('0.05', 4), ('0.1', 4), ('0.25', 4))), (6, (('0.1', 4),)),
-    ):
+    for slow, buckets in ((3, (('0.05', 4), ('0.1', 4), ('0.25', 4))), (6, (('0.1', 4),))):
         for rate, depth in buckets:
             scenario = Scenario(arrivals=TwoStateArrivals.published(slow))
             name = f'arrivals_{slow}_r{rate}_b{depth}'
@@ -63,19 +62,61 @@ UNIVERSAL_LAYOUT = HistoryFormat(
     window=48, intervals=True, horizons=(4, 16, 64, 256, 1024), universal=True
 )
 UNIVERSAL_TOLD = ToldPlan(
-    iterations=300, rows=131072, tasks=600, fresh=2, chosen=40, sequences=2, items=5000,
+    iterations=300,
+    rows=131072,
+    tasks=600,
+    fresh=2,
+    chosen=40,
+    sequences=2,
+    items=5000,
     locations=48,
 )
 UNIVERSAL_RETURNS = TrainingPlan(
-    iterations=16, sequences=256, items=2400, tail=250, replay=4, steps=1200, batch=1024,
-    width=192, depth=3,
+    iterations=16,
+    sequences=256,
+    items=2400,
+    tail=250,
+    replay=4,
+    steps=1200,
+    batch=1024,
+    width=192,
+    depth=3,
 )
 CELL_TOLD = ToldPlan(
-    iterations=60, rows=131072, tasks=1, fresh=1, chosen=1, sequences=48, locations=100,
-    width=64, depth=5,
+    iterations=60,
+    rows=131072,
+    tasks=1,
+    fresh=1,
+    chosen=1,
+    sequences=48,
+    locations=100,
+    width=64,
+    depth=5,
 )
-_RATES = ('1/20', '1/20', '1/15', '1/12', '1/10', '1/10', '1/10', '1/8', '3/20', '1/6', '1/5',
-          '1/4', '1/4', '3/10', '1/3', '2/5', '1/2', '1/2', '2/3', '3/4', '1', '3/2')
+_RATES = (
+    '1/20',
+    '1/20',
+    '1/15',
+    '1/12',
+    '1/10',
+    '1/10',
+    '1/10',
+    '1/8',
+    '3/20',
+    '1/6',
+    '1/5',
+    '1/4',
+    '1/4',
+    '3/10',
+    '1/3',
+    '2/5',
+    '1/2',
+    '1/2',
+    '2/3',
+    '3/4',
+    '1',
+    '3/2',
+)
 _MAX_EQUATIONS = 420  # of a task with correlated rewards: it takes some seconds to solve
 
 
@@ -104,8 +145,13 @@ class UniversalTasks:
     @staticmethod
     def _bucket(generator):
         """Draw r and b; b may be half a token above a whole number, as after refunds."""
-        depth = Fraction(int(generator.choice(
-            [1, 2, 4, 4, 4, *generator.integers(1, 21, 2), generator.integers(10, 21)])))
+        depth = Fraction(
+            int(
+                generator.choice(
+                    [1, 2, 4, 4, 4, *generator.integers(1, 21, 2), generator.integers(10, 21)]
+                )
+            )
+        )
         if generator.random() < 0.2:
             depth += Fraction(1, 2)
         return Fraction(str(generator.choice(_RATES))), depth
@@ -116,8 +162,11 @@ class UniversalTasks:
         kind = generator.random()
         rewards = arrivals = None
         if kind < 0.62:
-            spread = float(generator.choice(
-                [0.0, 0.1, 0.1, 0.2, 0.5, generator.random() ** 1.5, generator.random()]))
+            spread = float(
+                generator.choice(
+                    [0.0, 0.1, 0.1, 0.2, 0.5, generator.random() ** 1.5, generator.random()]
+                )
+            )
             reset = float(10 ** -generator.uniform(0, 3))
             rewards = CorrelatedRewards(spread, float(generator.choice([0.1, 0.01, reset])))
         if 0.50 < kind < 0.93:
@@ -180,12 +229,13 @@ def make_trainer(name: str, method: str, pool: np.ndarray, task: Task | None, lo
                 UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, tasks, replace(UNIVERSAL_TOLD, **plan), log
             ), {}
         if method == 'returns':
+
             def several(generator):
                 return [tasks(generator)[0] for _ in range(64)]
 
             return Trainer(
-                UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, several, replace(UNIVERSAL_RETURNS, **plan),
-                log), {}
+                UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, several, replace(UNIVERSAL_RETURNS, **plan), log
+            ), {}
         raise ConfigError(f'{name} is trained by the methods told and returns, not {method}')
     layout = HistoryFormat(intervals=task.scenario.arrivals is not None)
     about = {'rate': str(task.rate), 'depth': str(task.depth)}
@@ -206,17 +256,35 @@ def main(arguments: list[str] | None = None) -> int:
         prog='python -m stl_conveyor_lab.train.policies.dqn',
         description='Train offloading policies that look at history.',
     )
-    parser.add_argument('--metrics', type=Path, required=True,
-                        help='CSV with a column "metric": expected rewards of items')
+    parser.add_argument(
+        '--metrics',
+        type=Path,
+        required=True,
+        help='CSV with a column "metric": expected rewards of items',
+    )
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
-    parser.add_argument('--only', nargs='*', default=None,
-                        help='names to train: adaptive, or cells (default: everything)')
-    parser.add_argument('--method', choices=('told', 'returns', 'fitted-q'), default='told',
-                        help='fitted-q is the published one')
-    parser.add_argument('--start', type=Path, default=None,
-                        help='exported network whose weights to begin with')
-    parser.add_argument('--rounds', type=int, default=None, dest='iterations',
-                        help='of training (default: as the method plans)')
+    parser.add_argument(
+        '--only',
+        nargs='*',
+        default=None,
+        help='names to train: adaptive, or cells (default: everything)',
+    )
+    parser.add_argument(
+        '--method',
+        choices=('told', 'returns', 'fitted-q'),
+        default='told',
+        help='fitted-q is the published one',
+    )
+    parser.add_argument(
+        '--start', type=Path, default=None, help='exported network whose weights to begin with'
+    )
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        default=None,
+        dest='iterations',
+        help='of training (default: as the method plans)',
+    )
     parser.add_argument('--seed', type=int, default=None)
     parser.add_argument('--learning-rate', type=float, default=None)
     parser.add_argument('--threads', type=int, default=1)
@@ -234,12 +302,14 @@ def main(arguments: list[str] | None = None) -> int:
             if name != 'adaptive' and name not in cells:
                 raise ConfigError(f'no cell {name!r}; there are adaptive, {", ".join(cells)}')
         options.out.mkdir(parents=True, exist_ok=True)
-        plan = {key: getattr(options, key) for key in ('iterations', 'seed', 'learning_rate')
-                if getattr(options, key) is not None}
+        plan = {
+            key: getattr(options, key)
+            for key in ('iterations', 'seed', 'learning_rate')
+            if getattr(options, key) is not None
+        }
         for name in names:
             log(name)
-            trainer, about = make_trainer(
-                name, options.method, pool, cells.get(name), log, **plan)
+            trainer, about = make_trainer(name, options.method, pool, cells.get(name), log, **plan)
             if options.start is not None:
                 load_weights(trainer.network, options.start)
             stem = 'adaptive' if name == 'adaptive' else f'dqn_{name}'

@@ -13,6 +13,7 @@ with n' the tokens after the decision and f the arrival of tokens until the next
 Q(h, n, keep) = U(h, n), Q(h, n, offload) = x + U(h, n - P), and the worth of a token is the
 difference. Targets come from a copy of the network that follows in steps.
 """
+
 from __future__ import annotations
 
 import time
@@ -73,8 +74,13 @@ class FittedQ:
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         torch.save(
-            {'values': self._values.state_dict(), 'targets': self._targets.state_dict(),
-             'optimizer': self._optimizer.state_dict(), 'iteration': self.iteration}, path,
+            {
+                'values': self._values.state_dict(),
+                'targets': self._targets.state_dict(),
+                'optimizer': self._optimizer.state_dict(),
+                'iteration': self.iteration,
+            },
+            path,
         )
 
     def resume(self, path: Path) -> None:
@@ -124,9 +130,7 @@ class FittedQ:
                         1, torch.clamp(filled - bucket.cost, min=0)
                     )
                     payable = filled >= bucket.cost
-                    target = plan.discount * torch.where(
-                        payable, torch.maximum(keep, spend), keep
-                    )
+                    target = plan.discount * torch.where(payable, torch.maximum(keep, spend), keep)
                 loss = torch.nn.functional.mse_loss(self._values(windows(s, t)), target)
                 self._optimizer.zero_grad()
                 loss.backward()
@@ -134,6 +138,8 @@ class FittedQ:
                 error = float(loss.detach())
             self._targets.load_state_dict(self._values.state_dict())
         self.iteration += 1
-        self._log(f'round {self.iteration}: squared error {error:.5f}, '
-                  f'{time.perf_counter() - start:.0f} s')
+        self._log(
+            f'round {self.iteration}: squared error {error:.5f}, '
+            f'{time.perf_counter() - start:.0f} s'
+        )
         return error

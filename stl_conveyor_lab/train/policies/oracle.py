@@ -13,6 +13,7 @@ A wrong worth costs nothing while it stays on the same side of the item's reward
 therefore count most where the two are close. The weight depends on what the network sees and
 says, not on the worth that is told, so that the mean stays what is learned.
 """
+
 from __future__ import annotations
 
 import time
@@ -120,8 +121,13 @@ class ToldTrainer:
     def save(self, path: Path) -> None:
         """Write a checkpoint; the solved tasks are not in it."""
         torch.save(
-            {'network': self.network.state_dict(), 'optimizer': self._optimizer.state_dict(),
-             'iteration': self.iteration, 'torch': torch.get_rng_state()}, path,
+            {
+                'network': self.network.state_dict(),
+                'optimizer': self._optimizer.state_dict(),
+                'iteration': self.iteration,
+                'torch': torch.get_rng_state(),
+            },
+            path,
         )
 
     def resume(self, path: Path) -> None:
@@ -142,15 +148,16 @@ class ToldTrainer:
             worth_at_knots(
                 told_hidden_state(
                     task.scenario, task.pool, bucket, self.plan.locations, tolerance=1e-5
-                ).marginal / unit, self.knots,
-            ) for task in tasks
+                ).marginal
+                / unit,
+                self.knots,
+            )
+            for task in tasks
         )
         constants = self.layout.constants(scale, tasks[0].rate, tasks[0].depth)
         return _Solved(tasks, worths, unit, scale, constants)
 
-    def _rows(
-        self, solved: _Solved, count: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _rows(self, solved: _Solved, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw ``count`` histories, their worths, and the rewards in the unit of the worths."""
         plan, generator = self.plan, self._generator
         parts = len(solved.tasks)

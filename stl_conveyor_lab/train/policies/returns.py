@@ -8,6 +8,7 @@ items, two buckets sooner or later hold the same level; from there on their retu
 difference is an unbiased sample of the worth of a token with little variance, needs no discount,
 and regression on it is one exact step of policy iteration.
 """
+
 from __future__ import annotations
 
 import time
@@ -112,9 +113,14 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write a checkpoint; the samples of earlier iterations are not in it."""
         torch.save(
-            {'network': self.network.state_dict(), 'optimizer': self._optimizer.state_dict(),
-             'iteration': self.iteration, 'generator': self._generator.bit_generator.state,
-             'torch': torch.get_rng_state()}, path,
+            {
+                'network': self.network.state_dict(),
+                'optimizer': self._optimizer.state_dict(),
+                'iteration': self.iteration,
+                'generator': self._generator.bit_generator.state,
+                'torch': torch.get_rng_state(),
+            },
+            path,
         )
 
     def resume(self, path: Path) -> None:
@@ -143,7 +149,7 @@ class Trainer:
             )
             if self.iteration == 0:
                 worth = np.broadcast_to(
-                    solution.thresholds[bucket.cost:].astype(np.float32),
+                    solution.thresholds[bucket.cost :].astype(np.float32),
                     (each, plan.items, len(reader)),
                 )
             else:
@@ -158,7 +164,7 @@ class Trainer:
         plan = self.plan
         start = time.perf_counter()
         fresh, each = self._collect()
-        self._replay = [*self._replay[max(0, len(self._replay) - plan.replay + 1):], fresh]
+        self._replay = [*self._replay[max(0, len(self._replay) - plan.replay + 1) :], fresh]
         groups = [group for drawn in self._replay for group in drawn]
         collected = time.perf_counter() - start
         mixed = min(len(groups), 32)
@@ -177,16 +183,19 @@ class Trainer:
                 inputs.append(windows(torch.from_numpy(s), torch.from_numpy(t)))
                 wanted.append((reader, torch.from_numpy(samples[s, t])))
             outputs = self.network(torch.cat(inputs)).split(part)
-            loss = sum(
-                ((output @ reader - target) ** 2).mean()
-                for output, (reader, target) in zip(outputs, wanted)
-            ) / mixed
+            loss = (
+                sum(
+                    ((output @ reader - target) ** 2).mean()
+                    for output, (reader, target) in zip(outputs, wanted)
+                )
+                / mixed
+            )
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
             errors.append(float(loss.detach()))
         self.iteration += 1
-        error = float(np.mean(errors[-max(1, plan.steps // 5):]))
+        error = float(np.mean(errors[-max(1, plan.steps // 5) :]))
         self._log(
             f'iteration {self.iteration}: squared error {error:.5f}, '
             f'{collected:.0f} s playing, {time.perf_counter() - start:.0f} s in all'

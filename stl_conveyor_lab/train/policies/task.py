@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""What all trainings of offloading policies share: the task, the network and its input, the export.
+"""What all trainings of offloading policies share: task, network, input, export.
 
 The network answers, from the history h of metrics (and inter-arrival times), the worth of a
 token at every bucket level at once:
@@ -10,6 +10,7 @@ token at every bucket level at once:
 which is the difference of the two Q-values of the published DQN (Qiu et al., "Adaptive Edge
 Offloading for Image Classification Under Rate Limit", IEEE TCAD 2022): offload when x >= w.
 """
+
 from __future__ import annotations
 
 import json
@@ -68,8 +69,12 @@ class Windows:
 
 
 def worth_of(
-    network: torch.nn.Module, windows: Windows, n_sequences: int, n_items: int,
-    positions: np.ndarray, chunk: int = 16384,
+    network: torch.nn.Module,
+    windows: Windows,
+    n_sequences: int,
+    n_items: int,
+    positions: np.ndarray,
+    chunk: int = 16384,
 ) -> np.ndarray:
     """Worth of a token at every item and level, float32 [S, T, levels]."""
     result = np.empty((n_sequences * n_items, len(positions)), dtype=np.float32)
@@ -78,7 +83,7 @@ def worth_of(
         for start in range(0, len(result), chunk):
             place = torch.arange(start, min(start + chunk, len(result)))
             s, t = torch.div(place, n_items, rounding_mode='floor'), place % n_items
-            result[start: start + len(place)] = (network(windows(s, t)) @ read).numpy()
+            result[start : start + len(place)] = (network(windows(s, t)) @ read).numpy()
     return result.reshape(n_sequences, n_items, -1)
 
 
@@ -95,8 +100,11 @@ def unit_of(task: Task, layout: HistoryFormat) -> float:
 
 
 def export(
-    network: torch.nn.Module, layout: HistoryFormat, knots: np.ndarray | None,
-    path: Path, about: dict | None = None,
+    network: torch.nn.Module,
+    layout: HistoryFormat,
+    knots: np.ndarray | None,
+    path: Path,
+    about: dict | None = None,
 ) -> None:
     """Write the network as ONNX, with what the node must know in its metadata."""
     import onnx
@@ -106,32 +114,40 @@ def export(
     linear = [module for module in network if isinstance(module, torch.nn.Linear)]
     for place, layer in enumerate(linear):
         for part, tensor in (('weight', layer.weight), ('bias', layer.bias)):
-            weights.append(numpy_helper.from_array(
-                tensor.detach().numpy().astype(np.float32), f'{part}{place}'
-            ))
+            weights.append(
+                numpy_helper.from_array(
+                    tensor.detach().numpy().astype(np.float32), f'{part}{place}'
+                )
+            )
         out = 'worth' if place == len(linear) - 1 else f'sum{place}'
-        nodes.append(helper.make_node(
-            'Gemm', [name, f'weight{place}', f'bias{place}'], [out], transB=1
-        ))
+        nodes.append(
+            helper.make_node('Gemm', [name, f'weight{place}', f'bias{place}'], [out], transB=1)
+        )
         name = out
         if place < len(linear) - 1:
             nodes.append(helper.make_node('Relu', [out], [f'relu{place}']))
             name = f'relu{place}'
     graph = helper.make_graph(
-        nodes, 'worth_of_a_token',
+        nodes,
+        'worth_of_a_token',
         [helper.make_tensor_value_info('history', TensorProto.FLOAT, ['N', layout.size])],
-        [helper.make_tensor_value_info(
-            'worth', TensorProto.FLOAT, ['N', linear[-1].out_features]
-        )],
+        [
+            helper.make_tensor_value_info(
+                'worth', TensorProto.FLOAT, ['N', linear[-1].out_features]
+            )
+        ],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
     model.ir_version = 8
-    helper.set_model_props(model, {
-        'layout': json.dumps(asdict(layout)),
-        'knots': json.dumps(None if knots is None else [float(k) for k in knots]),
-        'about': json.dumps(about or {}),
-    })
+    helper.set_model_props(
+        model,
+        {
+            'layout': json.dumps(asdict(layout)),
+            'knots': json.dumps(None if knots is None else [float(k) for k in knots]),
+            'about': json.dumps(about or {}),
+        },
+    )
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -146,16 +162,20 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
     from onnx import numpy_helper
 
     try:
-        arrays = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
-                  for tensor in onnx.load(str(path)).graph.initializer}
+        arrays = {
+            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+            for tensor in onnx.load(str(path)).graph.initializer
+        }
         linear = [module for module in network if isinstance(module, torch.nn.Linear)]
         for place, layer in enumerate(linear):
-            layer.load_state_dict({
-                'weight': arrays[f'weight{place}'], 'bias': arrays[f'bias{place}']})
+            layer.load_state_dict(
+                {'weight': arrays[f'weight{place}'], 'bias': arrays[f'bias{place}']}
+            )
     except Exception as error:  # of ONNX or of torch: neither has a family of its own
         raise ConfigError(
             f'{path} cannot be the start of this network ({error}); give an .onnx file of the '
-            'same layout and size') from error
+            'same layout and size'
+        ) from error
 
 
 def load_metrics(path: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """Put a trained reference codec into a reference folder."""
+
 from __future__ import annotations
 
 from pathlib import Path

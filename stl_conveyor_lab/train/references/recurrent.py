@@ -11,6 +11,7 @@ rounded at random in training, absolute error of every iteration. It is small: a
 the published widths and 8 instead of 32 bits for each position, so that an image of 224 pixels
 takes 196 bytes an iteration. Trained on blocks of 32 x 32 pixels; resumes from its checkpoint.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -40,11 +41,11 @@ class Recipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
-    minutes: float = 3.
-    blocks: int = 32           # of 32 x 32 pixels a step
+    minutes: float = 3.0
+    blocks: int = 32  # of 32 x 32 pixels a step
     trained_iterations: int = 8
-    iterations: int = 16       # that the exported codec can send
-    bits: int = 8              # per position of 16 x 16 pixels
+    iterations: int = 16  # that the exported codec can send
+    bits: int = 8  # per position of 16 x 16 pixels
     rate: float = 2e-3
 
 
@@ -78,8 +79,10 @@ class RecurrentEncoder(nn.Module):
 
     def states(self, count, side):
         """Return zero states for pixels of some side."""
-        return [torch.zeros(count, cell.channels, side >> k, side >> k)
-                for k, cell in enumerate(self.cells, 2)]
+        return [
+            torch.zeros(count, cell.channels, side >> k, side >> k)
+            for k, cell in enumerate(self.cells, 2)
+        ]
 
     def forward(self, residual, states):
         """Return (activations [N, bits, S / 16, S / 16] in -1..1, new states)."""
@@ -102,8 +105,10 @@ class RecurrentDecoder(nn.Module):
 
     def states(self, count, side):
         """Return zero states for pixels of some side."""
-        return [torch.zeros(count, cell.channels, side >> k, side >> k)
-                for k, cell in zip((4, 3, 2, 1), self.cells)]
+        return [
+            torch.zeros(count, cell.channels, side >> k, side >> k)
+            for k, cell in zip((4, 3, 2, 1), self.cells)
+        ]
 
     def forward(self, code, states):
         """Return (pixels [N, 3, S, S], new states)."""
@@ -156,7 +161,7 @@ def _blocks(images, count, rng):
     for k in range(count):
         image = images[rng.integers(len(images))]
         top, left = rng.integers(0, image.shape[0] - BLOCK + 1, 2)
-        result[k] = image[top:top + BLOCK, left:left + BLOCK]
+        result[k] = image[top : top + BLOCK, left : left + BLOCK]
     return torch.from_numpy(result).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -164,14 +169,19 @@ def train_recurrent(encoder, decoder, images, recipe, checkpoint):
     """Fit both networks to u8[N, S, S, 3]; returns the finished TimedRun."""
     torch.manual_seed(recipe.seed)
     weights = [*encoder.parameters(), *decoder.parameters()]
-    run = TimedRun(checkpoint, {'encoder': encoder, 'decoder': decoder},
-                   torch.optim.Adam(weights, lr=recipe.rate), recipe.minutes, recipe.seed,
-                   lambda step, done: min((step + 1) / 50, 1.02 - done))
+    run = TimedRun(
+        checkpoint,
+        {'encoder': encoder, 'decoder': decoder},
+        torch.optim.Adam(weights, lr=recipe.rate),
+        recipe.minutes,
+        recipe.seed,
+        lambda step, done: min((step + 1) / 50, 1.02 - done),
+    )
     while run.goes_on():
         residual = _blocks(images, recipe.blocks, run.rng)
         encoder_states = encoder.states(recipe.blocks, BLOCK)
         decoder_states = decoder.states(recipe.blocks, BLOCK)
-        loss = 0.
+        loss = 0.0
         for _ in range(recipe.trained_iterations):
             activations, encoder_states = encoder(residual, encoder_states)
             made, decoder_states = decoder(binary(activations), decoder_states)
@@ -191,19 +201,35 @@ def export_recurrent(encoder, decoder, code, references, labels):
     pixels = torch.zeros(1, 3, code.side, code.side)
     bits = torch.zeros(1, code.bits, code.grid, code.grid)
     write_reference(
-        references, 'recurrent',
-        (EncoderStep(encoder, decoder), [pixels, *encoder_states, *decoder_states],
-         ['residual', *first, *second], ['bits', 'rest', *new]),
-        (DecoderStep(decoder), [bits, *decoder_states], ['bits', *second],
-         ['pixels', *new[len(first):]]), code, labels)
+        references,
+        'recurrent',
+        (
+            EncoderStep(encoder, decoder),
+            [pixels, *encoder_states, *decoder_states],
+            ['residual', *first, *second],
+            ['bits', 'rest', *new],
+        ),
+        (
+            DecoderStep(decoder),
+            [bits, *decoder_states],
+            ['bits', *second],
+            ['pixels', *new[len(first) :]],
+        ),
+        code,
+        labels,
+    )
 
 
 def main(arguments=None):
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument('--models', type=Path, required=True,
-                        help='the model folder to compare with: its labels and image size')
+    parser.add_argument(
+        '--models',
+        type=Path,
+        required=True,
+        help='the model folder to compare with: its labels and image size',
+    )
     parser.add_argument('--work', type=Path, required=True, help='checkpoint')
     parser.add_argument('--references', type=Path, required=True, help='folder to write')
     parser.add_argument('--threads', type=int, default=2)
@@ -217,18 +243,25 @@ def main(arguments=None):
     options.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     encoder, decoder = RecurrentEncoder(recipe.bits), RecurrentDecoder(recipe.bits)
-    run = train_recurrent(encoder, decoder, train.images, recipe,
-                          options.work / 'recurrent.pt')
+    run = train_recurrent(encoder, decoder, train.images, recipe, options.work / 'recurrent.pt')
     code = RecurrentCode('recurrent', folder.image_size, recipe.iterations, recipe.bits)
     export_recurrent(encoder, decoder, code, options.references, folder.labels)
     pixels = torch.zeros(1, 3, code.side, code.side)
     states = [*encoder.states(1, code.side), *decoder.states(1, code.side)]
-    write_card(options.references, 'recurrent', {
-        'role': 'recurrent', 'recipe': asdict(recipe), 'training_images': len(train.classes),
-        'steps': run.step, 'curve_end': run.curve[-1:],
-        'parameters': sum(p.numel() for p in [*encoder.parameters(), *decoder.parameters()]),
-        'macs_per_iteration': count_macs(EncoderStep(encoder, decoder), [pixels, *states]),
-        'bytes_per_iteration': code.step_bytes})
+    write_card(
+        options.references,
+        'recurrent',
+        {
+            'role': 'recurrent',
+            'recipe': asdict(recipe),
+            'training_images': len(train.classes),
+            'steps': run.step,
+            'curve_end': run.curve[-1:],
+            'parameters': sum(p.numel() for p in [*encoder.parameters(), *decoder.parameters()]),
+            'macs_per_iteration': count_macs(EncoderStep(encoder, decoder), [pixels, *states]),
+            'bytes_per_iteration': code.step_bytes,
+        },
+    )
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ classifier's answer on the original, on whole images. `--features K` trains for 
 without tail drop instead. `--st-weights` names the folder `joint_ae` of the authors' repository,
 to start from their weights; `--only-convert` takes them as they are.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -47,15 +48,15 @@ class Recipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
-    minutes_1: float = 3.      # stage 1, squared error on crops
-    minutes_2: float = 4.      # stage 2, with the classifier, on whole images
+    minutes_1: float = 3.0  # stage 1, squared error on crops
+    minutes_2: float = 4.0  # stage 2, with the classifier, on whole images
     crop: int = 56
-    crops: int = 12            # per step of stage 1
-    batch: int = 2             # images per step of stage 2
+    crops: int = 12  # per step of stage 1
+    batch: int = 2  # images per step of stage 2
     rate_1: float = 5e-4
     rate_2: float = 1e-4
-    mse_weight: float = 10.
-    features: int = 0          # 0: tail drop over all ten; K: always the first K
+    mse_weight: float = 10.0
+    features: int = 0  # 0: tail drop over all ten; K: always the first K
 
 
 class StEncoder(nn.Module):
@@ -119,8 +120,10 @@ class ImageOf(nn.Module):
 def load_published(folder, encoder, decoder):
     """Put the weights of the authors' `joint_ae` folder into the two networks."""
     folder = Path(folder)
-    for part, layers in (('encoder', [encoder.first, encoder.second]),
-                         ('decoder', [decoder.enlarge, *decoder.layers, decoder.last])):
+    for part, layers in (
+        ('encoder', [encoder.first, encoder.second]),
+        ('decoder', [decoder.enlarge, *decoder.layers, decoder.last]),
+    ):
         values = read_tensor_bundle(folder / f'best_model_save_{part}' / 'variables' / 'variables')
         for k, layer in enumerate(layers):
             for which, target in enumerate((layer.weight, layer.bias)):
@@ -128,8 +131,10 @@ def load_published(folder, encoder, decoder):
                 if value.ndim == 4:
                     value = value.transpose(3, 2, 0, 1)
                 if value.shape != tuple(target.shape):
-                    raise ValueError(f'{folder}: layer {k} of the {part} has shape '
-                                     f'{value.shape}, not {tuple(target.shape)}')
+                    raise ValueError(
+                        f'{folder}: layer {k} of the {part} has shape '
+                        f'{value.shape}, not {tuple(target.shape)}'
+                    )
                 target.data.copy_(torch.from_numpy(np.array(value)))
 
 
@@ -143,8 +148,8 @@ def _crops(images, count, side, rng):
     for k in range(count):
         image = images[rng.integers(len(images))]
         top, left = rng.integers(0, image.shape[0] - side + 1, 2)
-        result[k] = image[top:top + side, left:left + side]
-        if rng.random() < .5:
+        result[k] = image[top : top + side, left : left + side]
+        if rng.random() < 0.5:
             result[k] = result[k][:, ::-1]
     return result
 
@@ -162,9 +167,14 @@ def train_st(encoder, decoder, train, strong, recipe, work, augment):
 
     def stage(name, rate, minutes, seed):
         weights = [p for network in networks.values() for p in network.parameters()]
-        return TimedRun(Path(work) / f'{name}.pt', networks, torch.optim.Adam(weights, lr=rate),
-                        minutes, seed,
-                        lambda step, done: min((step + 1) / 20, 1 - .98 * done))
+        return TimedRun(
+            Path(work) / f'{name}.pt',
+            networks,
+            torch.optim.Adam(weights, lr=rate),
+            minutes,
+            seed,
+            lambda step, done: min((step + 1) / 20, 1 - 0.98 * done),
+        )
 
     def keep(rng):
         return recipe.features or ST_FEATURES - int(rng.integers(0, ST_FEATURES))
@@ -172,7 +182,7 @@ def train_st(encoder, decoder, train, strong, recipe, work, augment):
     run = stage('stage_1', recipe.rate_1, recipe.minutes_1, recipe.seed)
     while run.goes_on():
         pixels = _unit(_crops(train.images, recipe.crops, recipe.crop, run.rng))
-        made = decoder(drop_tail(encoder(pixels), keep(run.rng))).clamp(-.1, 1.1)
+        made = decoder(drop_tail(encoder(pixels), keep(run.rng))).clamp(-0.1, 1.1)
         run.learn(functional.mse_loss(made, pixels))
     curves = {'stage_1': run.curve}
     run = stage('stage_2', recipe.rate_2, recipe.minutes_2, recipe.seed + 1)
@@ -183,32 +193,37 @@ def train_st(encoder, decoder, train, strong, recipe, work, augment):
         pixels = _unit(images)
         made = decoder(drop_tail(encoder(_unit(padded(images))), keep(run.rng)))
         made = made[:, :, :size, :size]
-        error = functional.mse_loss(made.clamp(-.1, 1.1), pixels)
+        error = functional.mse_loss(made.clamp(-0.1, 1.1), pixels)
         with torch.no_grad():
             target, _ = strong((pixels * 255 - 127) / 128)
         logits, _ = strong((made.clamp(0, 1) * 255 - 127) / 128)
-        divergence = functional.kl_div(functional.log_softmax(logits, 1),
-                                       functional.log_softmax(target, 1),
-                                       reduction='batchmean', log_target=True)
+        divergence = functional.kl_div(
+            functional.log_softmax(logits, 1),
+            functional.log_softmax(target, 1),
+            reduction='batchmean',
+            log_target=True,
+        )
         run.learn(recipe.mse_weight * error + divergence, error=error, divergence=divergence)
     curves['stage_2'] = run.curve
     return curves
 
 
-def fit_code(encoder, images, name, features, part=.9999):
+def fit_code(encoder, images, name, features, part=0.9999):
     """Return the StCode: 64 levels over all but the rarest values, and each feature's counts.
 
     images: u8[N, S, S, 3] of the training split. Each count is one more than what was seen, so
     that every level has a code.
     """
     with torch.no_grad():
-        values = np.concatenate([encoder(_unit(padded(images[k:k + 16]))).numpy()
-                                 for k in range(0, len(images), 16)])
+        values = np.concatenate(
+            [encoder(_unit(padded(images[k : k + 16]))).numpy() for k in range(0, len(images), 16)]
+        )
     kept = values[:, :features] if features else values
     scale = float(np.quantile(kept, part)) / (LEVELS - 1)
     levels = np.clip(np.rint(values / scale), 0, LEVELS - 1).astype(np.int64)
-    counts = np.stack([np.bincount(levels[:, k].ravel(), minlength=LEVELS) + 1
-                       for k in range(ST_FEATURES)])
+    counts = np.stack(
+        [np.bincount(levels[:, k].ravel(), minlength=LEVELS) + 1 for k in range(ST_FEATURES)]
+    )
     size = images.shape[1]
     return StCode(name, size, padded_side(size) // 7, scale, counts.tolist(), features)
 
@@ -218,24 +233,37 @@ def export_st(encoder, decoder, code, references, role, labels):
     side = padded_side(code.image_size)
     image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
     levels = torch.zeros(1, ST_FEATURES, code.grid, code.grid, dtype=torch.uint8)
-    write_reference(references, role,
-                    (LevelsOf(encoder, code.scale), [image], ['image'], ['levels']),
-                    (ImageOf(decoder, code.scale), [levels], ['levels'], ['image']), code, labels)
+    write_reference(
+        references,
+        role,
+        (LevelsOf(encoder, code.scale), [image], ['image'], ['levels']),
+        (ImageOf(decoder, code.scale), [levels], ['levels'], ['image']),
+        code,
+        labels,
+    )
 
 
 def main(arguments=None):
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument('--models', type=Path, required=True,
-                        help='the model folder to compare with: its labels and image size')
-    parser.add_argument('--strong', type=Path, help='checkpoint of the strong classifier '
-                        '(default: the one of the model folder)')
+    parser.add_argument(
+        '--models',
+        type=Path,
+        required=True,
+        help='the model folder to compare with: its labels and image size',
+    )
+    parser.add_argument(
+        '--strong',
+        type=Path,
+        help='checkpoint of the strong classifier (default: the one of the model folder)',
+    )
     parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
     parser.add_argument('--references', type=Path, required=True, help='folder to write')
     parser.add_argument('--st-weights', type=Path, help='joint_ae folder of published weights')
-    parser.add_argument('--only-convert', action='store_true',
-                        help='take the published weights as they are')
+    parser.add_argument(
+        '--only-convert', action='store_true', help='take the published weights as they are'
+    )
     parser.add_argument('--augment', choices=sorted(AUGMENT), default='photos')
     parser.add_argument('--threads', type=int, default=2)
     for field, value in asdict(Recipe()).items():
@@ -258,25 +286,37 @@ def main(arguments=None):
     elif recipe.features:
         role, name = f'st_fixed_{recipe.features}', f'ST, no tail drop, K = {recipe.features}'
     if not options.only_convert:
-        strong = load_strong(options.strong or folder.path('strong'), len(folder.labels),
-                             folder.image_size).eval()
+        strong = load_strong(
+            options.strong or folder.path('strong'), len(folder.labels), folder.image_size
+        ).eval()
         strong.requires_grad_(False)
         strong.to(memory_format=torch.channels_last)
-        curves = train_st(encoder, decoder, train, strong, recipe, options.work,
-                          AUGMENT[options.augment])
+        curves = train_st(
+            encoder, decoder, train, strong, recipe, options.work, AUGMENT[options.augment]
+        )
     code = fit_code(encoder, train.sample(400, recipe.seed).images, name, recipe.features)
     export_st(encoder, decoder, code, options.references, role, folder.labels)
     side = padded_side(folder.image_size)
-    write_card(options.references, role, {
-        'role': role, 'recipe': None if options.only_convert else asdict(recipe),
-        'training_images': 0 if options.only_convert else len(train.classes),
-        'starts_from': 'published weights (Wang et al., RTSS 2023)' if options.st_weights
-        else 'random weights',
-        'stage_1': curves.get('stage_1', [])[-1:], 'stage_2': curves.get('stage_2', [])[-1:],
-        'encoder_parameters': sum(p.numel() for p in encoder.parameters()),
-        'decoder_parameters': sum(p.numel() for p in decoder.parameters()),
-        'encoder_macs': count_macs(encoder, [torch.zeros(1, 3, side, side)]),
-        'decoder_macs': count_macs(decoder, [torch.zeros(1, ST_FEATURES, side // 7, side // 7)])})
+    write_card(
+        options.references,
+        role,
+        {
+            'role': role,
+            'recipe': None if options.only_convert else asdict(recipe),
+            'training_images': 0 if options.only_convert else len(train.classes),
+            'starts_from': 'published weights (Wang et al., RTSS 2023)'
+            if options.st_weights
+            else 'random weights',
+            'stage_1': curves.get('stage_1', [])[-1:],
+            'stage_2': curves.get('stage_2', [])[-1:],
+            'encoder_parameters': sum(p.numel() for p in encoder.parameters()),
+            'decoder_parameters': sum(p.numel() for p in decoder.parameters()),
+            'encoder_macs': count_macs(encoder, [torch.zeros(1, 3, side, side)]),
+            'decoder_macs': count_macs(
+                decoder, [torch.zeros(1, ST_FEATURES, side // 7, side // 7)]
+            ),
+        },
+    )
     (options.work / f'{role}.curves.json').write_text(json.dumps(curves, indent=1))
 
 

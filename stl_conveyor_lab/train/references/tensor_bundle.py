@@ -6,6 +6,7 @@ A checkpoint `variables` is `variables.index`, a sorted string table (the uncomp
 format of LevelDB) of BundleEntryProto messages by name, and one shard of raw values, as
 described in tensorflow/core/protobuf/tensor_bundle.proto.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the entries of a block, whose keys share prefixes with the one before."""
-    block = data[offset:offset + size]
+    block = data[offset : offset + size]
     restarts = int.from_bytes(block[-_TRAILER_BYTES:], 'little')
     end = size - _TRAILER_BYTES * (restarts + 1)
     at, key = 0, b''
@@ -39,9 +40,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         shared, at = _varint(block, at)
         rest, at = _varint(block, at)
         length, at = _varint(block, at)
-        key = key[:shared] + block[at:at + rest]
+        key = key[:shared] + block[at : at + rest]
         at += rest
-        yield key, block[at:at + length]
+        yield key, block[at : at + length]
         at += length
 
 
@@ -54,16 +55,19 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             value, at = _varint(message, at)
         elif tag & 7 == 2:
             length, at = _varint(message, at)
-            value, at = message[at:at + length], at + length
+            value, at = message[at : at + length], at + length
         else:
             length = {1: 8, 5: 4}[tag & 7]
-            value, at = message[at:at + length], at + length
+            value, at = message[at : at + length], at + length
         yield tag >> 3, value
 
 
 def _shape(message: bytes) -> tuple[int, ...]:
-    return tuple(next(value for number, value in _fields(dim) if number == 1)
-                 for number, dim in _fields(message) if number == 2)
+    return tuple(
+        next(value for number, value in _fields(dim) if number == 1)
+        for number, dim in _fields(message)
+        if number == 2
+    )
 
 
 def read_tensor_bundle(prefix: Path) -> dict[str, np.ndarray]:
@@ -92,6 +96,6 @@ def read_tensor_bundle(prefix: Path) -> dict[str, np.ndarray]:
             if not key or fields.get(1) != _FLOAT:
                 continue
             begin, length = fields.get(4, 0), fields[5]
-            array = np.frombuffer(values[begin:begin + length], '<f4')
+            array = np.frombuffer(values[begin : begin + length], '<f4')
             result[key.decode()] = array.reshape(_shape(fields.get(2, b'')))
     return result

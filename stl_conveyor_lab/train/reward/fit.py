@@ -18,6 +18,7 @@ is written to DIR/reward.json, with the measurement. Where streams were recorded
 budget brings and costs over the estimate is written to DIR/budget.json. DIR/manifest.json is
 brought up to date.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -45,13 +46,13 @@ from stl_conveyor.policy.reward import (
 from stl_conveyor_lab.data.streams import load_streams
 
 FOLDS = 5
-MEMBERS = 4         # networks averaged in the logits, written as one block-diagonal network
-HIDDEN = 16         # width of a member
+MEMBERS = 4  # networks averaged in the logits, written as one block-diagonal network
+HIDDEN = 16  # width of a member
 EPOCHS = 400
 PATIENCE = 60
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
-HELD_OUT = 0.15     # of the fit, for early stopping
+HELD_OUT = 0.15  # of the fit, for early stopping
 
 
 def _member(features, targets, generator, seed):
@@ -59,11 +60,14 @@ def _member(features, targets, generator, seed):
     torch.manual_seed(seed)
     order = generator.permutation(len(features))
     held = order[: max(1, int(HELD_OUT * len(order)))]
-    used = order[held.size:]
+    used = order[held.size :]
     x, y = torch.from_numpy(features).float(), torch.from_numpy(targets).float()
     net = torch.nn.Sequential(
-        torch.nn.Linear(x.shape[1], HIDDEN), torch.nn.ReLU(),
-        torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 2),
+        torch.nn.Linear(x.shape[1], HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Linear(HIDDEN, HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Linear(HIDDEN, 2),
     )
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     loss_of = torch.nn.functional.binary_cross_entropy_with_logits
@@ -119,8 +123,10 @@ def fit_network(
     generator = np.random.default_rng(seed)
     members = [_member(features, targets, generator, seed + k) for k in range(MEMBERS)]
     network = NetworkReward(
-        classes=probabilities.shape[1], distribution=entropy.distribution,
-        layers=_joined(members), entropy=entropy,
+        classes=probabilities.shape[1],
+        distribution=entropy.distribution,
+        layers=_joined(members),
+        entropy=entropy,
     )
     return network.with_distribution(
         distribution_of_estimates(network.expected_rewards(probabilities))
@@ -128,8 +134,11 @@ def fit_network(
 
 
 def fit(
-    probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray,
-    seed: int = 0, posteriors: np.ndarray | None = None,
+    probabilities: np.ndarray,
+    weak_correct: np.ndarray,
+    strong_correct: np.ndarray,
+    seed: int = 0,
+    posteriors: np.ndarray | None = None,
 ) -> tuple[RewardEstimator, dict, np.ndarray]:
     """Fit the estimators, compare them on items left out.
 
@@ -160,7 +169,8 @@ def fit(
                 probabilities[use], posteriors[use], weak[use], strong[use]
             ).expected_rewards(probabilities[test], posteriors[test])
     measured = {
-        'seed': seed, 'edge_accuracy': float(strong.mean()),
+        'seed': seed,
+        'edge_accuracy': float(strong.mean()),
         **compare_metrics(left_out, weak, strong, generator),
         **{
             f'squared_error_{kind}': float(np.mean((rewards - estimates) ** 2))
@@ -204,7 +214,10 @@ def main(arguments: list[str] | None = None) -> int:
             if missing:
                 raise ConfigError(f'{options.data} lacks {", ".join(sorted(missing))}')
             estimator, measured, estimates = fit(
-                data['probabilities'], data['weak_correct'], data['edge_correct'], options.seed,
+                data['probabilities'],
+                data['weak_correct'],
+                data['edge_correct'],
+                options.seed,
                 data['posteriors'] if 'posteriors' in data.files else None,
             )
             streams = load_streams(data)
