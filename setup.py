@@ -51,7 +51,7 @@ setup(
         for loop in ('coder', 'transform')
     ],
     python_requires='>=3.10',
-    install_requires=['constriction', 'numpy>=1.26', 'onnxruntime', 'pillow', 'pyyaml'],
+    install_requires=['numpy>=1.26', 'onnxruntime', 'pillow', 'pyyaml'],
     extras_require={
         'device': [
             'gpiozero',
@@ -61,6 +61,7 @@ setup(
         ],
         'sim': ['matplotlib', 'mujoco', 'rich', 'scipy'],
         'test': [
+            'constriction; platform_machine == "x86_64"',
             'gpiozero',
             'hypothesis',
             'onnx',

@@ -7,22 +7,21 @@ same packet already told. So a lost packet costs what it carries. All context ar
 integers (held in float32 where that is faster, below 2**24, hence exact).
 
 The inner loops also exist in C (src/coder.c, the module `_coder`), for speed alone: the bytes are
-those of the Python code here, which is used where the module was not built.
+those of the Python code here and in range_coder.py, which is used where the module was not built.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import constriction
 import numpy as np
 
+from stl_conveyor.codec.range_coder import RangeDecoder, RangeEncoder
 from stl_conveyor.codec.spec import (
     ACTIVITY_CLASSES,
     ALPHABET,
     COARSE_LIMIT,
     CONTEXTS,
-    SIDE_LEVELS,
     TABLE_TOTAL,
     CodecSpec,
     activity_class,
@@ -46,25 +45,6 @@ COST_OF_SHARE = np.rint(
 def symbol_cost(share: np.ndarray) -> np.ndarray:
     """Return the cost i64 of symbols in COST_UNITths of a bit, from their u16 shares."""
     return COST_OF_SHARE[share >> 3].astype(np.int64)
-
-
-_FAMILY = constriction.stream.model.Categorical(perfect=False)
-
-
-def _shortest_tail(words: np.ndarray, position: tuple) -> bytes:
-    """Return the fewest bytes that the decoder, which reads zeros past the end, accepts."""
-    whole, (lower, width) = position
-    data = words.astype('>u4').tobytes()
-    tail = int.from_bytes(data[4 * whole : 4 * whole + 8].ljust(8, b'\0'), 'big')
-    if not lower <= tail < lower + width:
-        return data
-    for size in range(9):
-        unit = 1 << (64 - 8 * size)
-        value = -(-lower // unit) * unit
-        if value < lower + width and value < 1 << 64:
-            data = data[: 4 * whole] + value.to_bytes(8, 'big')[:size]
-            break
-    return data.rstrip(b'\0')
 
 
 @dataclass(frozen=True)
@@ -174,14 +154,13 @@ class SymbolStream:
                 )
             )
         spec = self._spec
-        encoder = constriction.stream.queue.RangeEncoder()
+        encoder = RangeEncoder()
         budget = max(limit, 0) * 8 * COST_UNIT - COST_UNIT if limit > 0 else 0
         if side is not None:
-            table = np.broadcast_to(spec.side_table.astype(np.float32), (len(side), SIDE_LEVELS))
-            encoder.encode(side.astype(np.int32), _FAMILY, np.ascontiguousarray(table))
+            encoder.encode(side, spec.side_intervals)
             budget -= int(symbol_cost(spec.side_table[side]).sum())
         if first >= spec.groups:
-            return Body(0, self._finish(encoder))
+            return Body(0, encoder.finish())
         wanted = spec.usual_bits[first] + 1.2 * max(budget / COST_UNIT, 0)
         span = min(spec.groups - first, 8 + int(np.searchsorted(spec.usual_bits, wanted)) - first)
         while True:
@@ -195,19 +174,12 @@ class SymbolStream:
             span = min(spec.groups - first, 2 * span)
         while True:
             stop = int(spec.offsets[first + count] - start)
-            attempt = encoder.clone()
-            if stop:
-                attempt.encode(
-                    symbols[:stop].astype(np.int32), _FAMILY, spec.float_tables[rows[:stop]]
-                )
-            data = self._finish(attempt)
+            attempt = encoder.copy()
+            attempt.encode(symbols[:stop], spec.symbol_intervals[rows[:stop]])
+            data = attempt.finish()
             if len(data) <= limit or not count:
                 return Body(count, data)
             count -= 1
-
-    @staticmethod
-    def _finish(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
-        return _shortest_tail(encoder.get_compressed(), encoder.pos())
 
     def _contexts(self, first: int, span: int) -> tuple:
         """Return symbols (0..ALPHABET-1) and table rows of groups first..first+span-1."""
@@ -234,22 +206,13 @@ class SymbolStream:
 
 
 def _decode_body(spec: CodecSpec, first: int, groups: int, has_side: bool, data: bytes) -> tuple:
-    padded = data + bytes(-len(data) % 4)
-    decoder = constriction.stream.queue.RangeDecoder(
-        np.frombuffer(padded, '>u4').astype(np.uint32)
-    )
-    try:
-        side = None
-        if has_side:
-            table = np.broadcast_to(spec.side_table.astype(np.float32), (spec.labels, SIDE_LEVELS))
-            side = decoder.decode(_FAMILY, np.ascontiguousarray(table))
-        symbols = _decode_groups(spec, decoder, first, groups)
-        return side, np.concatenate(symbols) if symbols else np.zeros(0, np.int8)
-    except AssertionError as error:
-        raise BadPacket('packet body does not decode; drop it') from error
+    decoder = RangeDecoder(data)
+    side = np.array(decoder.decode(spec.side_intervals), np.int32) if has_side else None
+    symbols = _decode_groups(spec, decoder, first, groups)
+    return side, np.concatenate(symbols) if symbols else np.zeros(0, np.int8)
 
 
-def _decode_groups(spec: CodecSpec, decoder, first: int, groups: int) -> list:
+def _decode_groups(spec: CodecSpec, decoder: RangeDecoder, first: int, groups: int) -> list:
     seen = np.zeros(len(spec.region_map), np.float32)
     before = spec.expected_before[first]
     joined: dict[int, np.ndarray] = {}
@@ -267,7 +230,7 @@ def _decode_groups(spec: CodecSpec, decoder, first: int, groups: int) -> list:
         parent = joined.get(int(spec.parents[group])) if plane else None
         if parent is not None:
             rows += (2 + np.sign(parent)) * ACTIVITY_CLASSES
-        symbols = decoder.decode(_FAMILY, spec.float_tables[rows]) - COARSE_LIMIT
+        symbols = np.array(decoder.decode(spec.symbol_intervals[rows])) - COARSE_LIMIT
         if not plane:
             joined[group] = symbols
         elif parent is not None:

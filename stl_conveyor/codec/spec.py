@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stl_conveyor.codec.range_coder import row_intervals, TABLE_TOTAL
 from stl_conveyor.errors import ModelFileError
 
 #: The format that new codec files are made in, and all that can be read.
@@ -31,9 +32,6 @@ CONTEXTS = PARENT_STATES * ACTIVITY_CLASSES
 #: Expected activity that is added to both sides of the ratio, so that it starts at 1.
 ACTIVITY_PRIOR = np.float32(2 * 256 * 8)
 UNIT = np.float32(256)
-
-#: Sum of every row of the probability tables.
-TABLE_TOTAL = 32768
 
 SIDE_LEVELS = 16
 
@@ -194,6 +192,9 @@ class CodecSpec:
             refuse('bands and regions are mixed up')
         if len(set(self.group_keys.tolist())) != groups:
             refuse('the order of groups names a group twice')
+        if np.any(self.tables.sum(-1, dtype=np.int64) != TABLE_TOTAL) \
+                or self.side_table.sum(dtype=np.int64) != TABLE_TOTAL:
+            refuse(f'a row of its tables does not sum to {TABLE_TOTAL}')
 
     @property
     def version(self) -> int:
@@ -368,9 +369,14 @@ class CodecSpec:
         return np.cumsum(share, axis=0, dtype=np.float32) @ self.neighbours
 
     @cached_property
-    def float_tables(self) -> np.ndarray:
-        """f32[G * CONTEXTS, ALPHABET], the tables as the range coder wants them."""
-        return np.ascontiguousarray(self.tables.reshape(-1, ALPHABET).astype(np.float32))
+    def symbol_intervals(self) -> np.ndarray:
+        """u32[G * CONTEXTS, ALPHABET + 1], the tables as the range coder wants them."""
+        return row_intervals(self.tables.reshape(-1, ALPHABET))
+
+    @cached_property
+    def side_intervals(self) -> np.ndarray:
+        """u32[labels, SIDE_LEVELS + 1], the table of the side information for each label."""
+        return np.tile(row_intervals(self.side_table), (self.labels, 1))
 
     @cached_property
     def flat_tables(self) -> np.ndarray:
