@@ -174,7 +174,10 @@ class CodecSpec:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 refuse(f'{name} has shape {getattr(self, name).shape}, expected {shape}')
-        if self.grid**2 != positions or self.patch * self.grid != self.image_size:
+        for name in ('mean', 'analysis', 'finest_step', 'shrink', 'offset', 'spatial'):
+            if not np.isfinite(getattr(self, name)).all():
+                refuse(f'{name} holds a number that is not finite')
+        if self.grid ** 2 != positions or self.patch * self.grid != self.image_size:
             refuse('grid and image size do not fit')
         if (
             not 0 < groups < 1 << 14

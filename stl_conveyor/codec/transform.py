@@ -8,9 +8,16 @@ them several times as fast as in float32. The rounding moves a coefficient by le
 finest quantiser does.
 
 The sums exist in C too (src/transform.c, the module `_transform`), for speed alone.
+
+What is left of the arithmetic is in fractions, and each step of it is one operation of IEEE 754 in
+an order that is written down here, never a matrix product of a library, whose order of summation
+depends on the processor: a last bit that differs moves a coefficient by a whole step where it lies
+between two integers.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -42,6 +49,19 @@ def device_analysis(spec: CodecSpec) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(spec.analysis / scale).astype(np.int8), scale.astype(np.float32)
 
 
+def device_offset(spec: CodecSpec) -> np.ndarray:
+    """
+    Return what is taken off each coefficient, f64[K, positions], in units of the coefficient.
+
+    It is the device's analysis of the mean patch, plus `CodecSpec.offset`. A sum of each channel's
+    products (exact in double precision) is rounded once, whatever their order is.
+    """
+    weights, scale = device_analysis(spec)
+    products = weights.astype(np.float64) * spec.mean.astype(np.float64)
+    sums = np.array([math.fsum(row) for row in products.tolist()])[:, None]
+    return sums * scale.astype(np.float64) + spec.offset.astype(np.float64)
+
+
 class PatchTransform:
     """Coefficients of an image on the scale of the finest quantiser, rounded."""
 
@@ -50,12 +70,10 @@ class PatchTransform:
         self._spec = spec
         self._order = order = spec.channel_order
         weights, scale = device_analysis(spec)
-        offset = (weights * scale) @ spec.mean[:, None] + spec.offset
         self._weights = np.ascontiguousarray(weights[order])
         self._scale = (scale[:, 0] / (255 * spec.finest_step))[order].astype(np.float32)
         self._offset = np.ascontiguousarray(
-            (offset / spec.finest_step[:, None])[order].astype(np.float32)
-        )
+            (device_offset(spec) / spec.finest_step[:, None])[order].astype(np.float32))
         self._banded = np.flatnonzero(order < len(spec.spatial))
         self._compiled = None
         if _transform is not None and kernel != 'numpy':
@@ -100,10 +118,12 @@ class PatchTransform:
         values = sums * self._scale[:count, None] - self._offset[:count]
         banded = self._banded[self._banded < count]
         if len(banded):
-            values[banded] = np.matmul(
-                spec.spatial[self._order[banded]].astype(np.float64),
-                values[banded][..., None].astype(np.float64),
-            )[..., 0]
+            # Products are exact; their sums are rounded, so they are added one by one as in C.
+            matrices = spec.spatial[self._order[banded]].astype(np.float64)
+            total = np.zeros((len(banded), values.shape[1]))
+            for k, column in enumerate(values[banded].astype(np.float64).T):
+                total += matrices[:, :, k] * column[:, None]
+            values[banded] = total
         result = np.zeros((spec.channels, values.shape[1]), np.int8)
         result[self._order[:count]] = np.clip(np.rint(values), -FINEST_LIMIT, FINEST_LIMIT)
         return result

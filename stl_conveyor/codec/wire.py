@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -102,11 +103,13 @@ def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
     """
     # fmax takes the number where the other one is none.
     values = np.minimum(np.fmax(np.asarray(probabilities, np.float64), 1e-9), 1e300)
-    nearest = np.rint(2 * np.log2(values.max() / values))
+    # Level q begins at 2**((2 q - 1) / 4). IEEE 754 says what a square root is, but no logarithm.
+    begin = np.sqrt(np.sqrt(np.ldexp(1., np.arange(1, 2 * levels - 2, 2))))
+    nearest = np.searchsorted(begin, values.max() / values, side='right')
     return np.clip(nearest, values < values.max(), levels - 1).astype(np.int32)
 
 
 def side_probabilities(quantised: np.ndarray) -> np.ndarray:
     """Return the f32[C] probabilities (sum 1) that levels i32[C] stand for."""
-    values = np.exp2(-0.5 * np.asarray(quantised, np.float64))
-    return (values / values.sum()).astype(np.float32)
+    values = np.sqrt(np.ldexp(1., -np.asarray(quantised, np.int64)))
+    return (values / math.fsum(values)).astype(np.float32)
