@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Before any test imports ONNX Runtime, which is told here to keep to itself.
+import stl_conveyor  # noqa: F401
+
 # More fixtures lie in fixtures_<area>.py beside this file.
 pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtures_*.py'))
 
