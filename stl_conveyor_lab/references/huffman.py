@@ -4,38 +4,71 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
-import constriction
 import numpy as np
 
-_huffman = constriction.symbol.huffman
+
+def code_lengths(counts: Sequence[int]) -> list[int]:
+    """Return the bits of each symbol's word in a Huffman code (Huffman, 1952).
+
+    Args:
+        counts: how often each symbol was seen; of two that are equally rare, the first one is
+            joined first. Shares are taken in single precision.
+
+    Returns:
+        One length for each symbol, 0 where there is no other symbol.
+    """
+    share = (np.asarray(counts, np.float64) / np.sum(counts)).astype(np.float32)
+    heap = [(value, k) for k, value in enumerate(share)]
+    heapq.heapify(heap)
+    above: dict[int, int] = {}
+    root = len(heap) - 1
+    while len(heap) > 1:
+        root += 1
+        (rarest, first), (rarer, second) = heapq.heappop(heap), heapq.heappop(heap)
+        above[first] = above[second] = root
+        heapq.heappush(heap, (rarest + rarer, root))
+    depth = {root: 0}
+    for node in range(root - 1, -1, -1):
+        depth[node] = depth[above[node]] + 1
+    return [depth[symbol] for symbol in range(len(share))]
 
 
 class HuffmanTable:
-    """One code for symbols 0..n-1, known to both sides."""
+    """One code for symbols 0..n-1, known to both sides.
+
+    The words are those of the canonical code: shorter ones first, symbols of one length in their
+    order. Bits go from the most significant one of each byte on.
+    """
 
     def __init__(self, counts: Sequence[int]) -> None:
         """Take how often each symbol was seen in training; each at least once."""
-        share = np.asarray(counts, np.float64) / np.sum(counts)
-        self._encoder = _huffman.EncoderHuffmanTree(share.astype(np.float32))
-        self._decoder = _huffman.DecoderHuffmanTree(share.astype(np.float32))
+        self._words: dict[int, str] = {}
+        lengths = code_lengths(counts)
+        word, before = 0, 0
+        for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths)):
+            word <<= length - before
+            self._words[symbol] = f'{word:0{length}b}' if length else ''
+            word, before = word + 1, length
+        self._symbols = {bits: symbol for symbol, bits in self._words.items()}
 
     def encode(self, symbols: np.ndarray) -> bytes:
         """Return the code words of integers [n], filled up to a whole byte."""
-        queue = constriction.symbol.QueueEncoder()
-        for symbol in symbols.ravel().tolist():
-            queue.encode_symbol(symbol, self._encoder)
-        words, bits = queue.get_compressed()
-        return words.astype('<u4').tobytes()[: -(-bits // 8)]
+        bits = ''.join([self._words[symbol] for symbol in symbols.ravel().tolist()])
+        size = -(-len(bits) // 8)
+        return int(bits.ljust(8 * size, '0') or '0', 2).to_bytes(size, 'big')
 
     def decode(self, data: bytes, count: int) -> tuple[np.ndarray, int] | None:
         """Return (`count` symbols, bytes used) from the front of `data`; None if cut off."""
-        filled = data + bytes(-len(data) % 4 + 4)
-        queue = constriction.symbol.QueueDecoder(np.frombuffer(filled, '<u4').astype(np.uint32))
-        try:
-            symbols = [queue.decode_symbol(self._decoder) for _ in range(count)]
-        except (AssertionError, ValueError):
-            return None
-        used = len(self.encode(np.array(symbols, np.int64)))
-        return (np.array(symbols, np.int64), used) if used <= len(data) else None
+        bits = f'{int.from_bytes(data, "big"):0{8 * len(data)}b}' if data else ''
+        symbols, begin, end = [], 0, 0
+        for _ in range(count):
+            while bits[begin:end] not in self._symbols:
+                end += 1
+                if end > len(bits):
+                    return None
+            symbols.append(self._symbols[bits[begin:end]])
+            begin = end
+        return np.array(symbols, np.int64), -(-end // 8)

@@ -13,7 +13,7 @@ from tiny_st import make_tiny_st
 from stl_conveyor.errors import BadPacket, ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.references import StCodec, find_codec, trained_codecs
-from stl_conveyor_lab.references.huffman import HuffmanTable
+from stl_conveyor_lab.references.huffman import HuffmanTable, code_lengths
 from stl_conveyor_lab.references.st import StCode, padded, padded_side
 from stl_conveyor_lab.train.tiny import tiny_images
 
@@ -45,6 +45,18 @@ def test_huffman_gives_back_what_was_coded(counts, data):
     assert np.array_equal(found, symbols) and used == len(coded)
     if len(coded) > 1:
         assert table.decode(coded[:-1], len(symbols)) is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(counts=st.lists(st.integers(1, 10_000), min_size=1, max_size=64))
+def test_an_independent_huffman_code_has_words_as_long(counts):
+    library = pytest.importorskip('constriction', reason='has wheels for some platforms only')
+    share = np.asarray(counts, np.float64) / np.sum(counts)
+    tree = library.symbol.huffman.EncoderHuffmanTree(share.astype(np.float32))
+    for symbol, length in enumerate(code_lengths(counts)):
+        queue = library.symbol.QueueEncoder()
+        queue.encode_symbol(symbol, tree)
+        assert queue.get_compressed()[1] == length
 
 
 def test_frequent_levels_get_short_codes():
