@@ -1,7 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""
-A range coder in integers: symbols with probabilities become bytes, and bytes become symbols.
+"""A range coder in integers: symbols with probabilities become bytes, and bytes become symbols.
 
 It is the carry-propagating range coder of G. N. N. Martin ("Range encoding: an algorithm for
 removing redundancy from a digitised message", 1979) with 64 bits of state, words of 32 bits and
@@ -24,6 +23,9 @@ of share 0. Nothing else here is a fraction.
     >>> RangeDecoder(data).decode(intervals[[0, 0, 1, 1]])
     [0, 2, 1, 1]
 """
+
+from __future__ import annotations
+
 from bisect import bisect_right
 
 import numpy as np
@@ -42,8 +44,7 @@ _WHOLE = 1 << 2 * _WORD
 
 
 def row_intervals(tables: NDArray[np.uint16]) -> NDArray[np.uint32]:
-    """
-    Return where the symbols of each row begin and end, in 2**-24ths.
+    """Return where the symbols of each row begin and end, in 2**-24ths.
 
     Args:
         tables: u16[..., n], shares of n symbols; each row sums to TABLE_TOTAL.
@@ -57,8 +58,9 @@ def row_intervals(tables: NDArray[np.uint16]) -> NDArray[np.uint32]:
     scale = np.float32((1 << PRECISION) - symbols) / np.float32(TABLE_TOTAL)
     sums = np.cumsum(tables[..., :-1], axis=-1, dtype=np.uint32)
     found = np.zeros((*tables.shape[:-1], symbols + 1), np.uint32)
-    found[..., 1:-1] = ((sums.astype(np.float32) * scale).astype(np.uint32)
-                        + np.arange(1, symbols, dtype=np.uint32))
+    found[..., 1:-1] = (sums.astype(np.float32) * scale).astype(np.uint32) + np.arange(
+        1, symbols, dtype=np.uint32
+    )
     found[..., -1] = 1 << PRECISION
     return found
 
@@ -70,7 +72,7 @@ class RangeEncoder:
         self._words: list[int] = []
         self._lower, self._width = 0, _WHOLE - 1
 
-    def copy(self) -> 'RangeEncoder':
+    def copy(self) -> RangeEncoder:
         """Return an encoder that has coded the same and goes on by itself."""
         other = RangeEncoder()
         other._words = self._words.copy()
@@ -78,8 +80,7 @@ class RangeEncoder:
         return other
 
     def encode(self, symbols: NDArray[np.integer], intervals: NDArray[np.uint32]) -> None:
-        """
-        Append symbols.
+        """Append symbols.
 
         Args:
             symbols: integers [M], each from 0 to n - 1.
@@ -115,7 +116,7 @@ class RangeEncoder:
         data = b''.join(word.to_bytes(4, 'big') for word in words)
         whole = 4 * len(self._words)
         lower = self._lower % _WHOLE
-        tail = int.from_bytes(data[whole:whole + 8].ljust(8, b'\0'), 'big')
+        tail = int.from_bytes(data[whole : whole + 8].ljust(8, b'\0'), 'big')
         if not lower <= tail < lower + self._width:
             # The last word was carried into those before it, which are needed as they are.
             return data
@@ -131,8 +132,7 @@ class RangeDecoder:
     """Turns the bytes of a RangeEncoder, or any others, into symbols."""
 
     def __init__(self, data: bytes) -> None:
-        """
-        Start to read.
+        """Start to read.
 
         Args:
             data: the encoder's bytes; zeros are read past their end.
@@ -145,8 +145,7 @@ class RangeDecoder:
         self._width = _WHOLE - 1
 
     def decode(self, intervals: NDArray[np.uint32]) -> list[int]:
-        """
-        Return the next symbols, one for each row.
+        """Return the next symbols, one for each row.
 
         Args:
             intervals: u32[M, n + 1], the rows of `row_intervals` that the symbols were coded
@@ -171,7 +170,7 @@ class RangeDecoder:
             ahead -= unit * row[symbol]
             width = unit * (row[symbol + 1] - row[symbol])
             if width < _LEAST_WIDTH:
-                ahead = ahead << _WORD | int.from_bytes(data[at:at + 4].ljust(4, b'\0'), 'big')
+                ahead = ahead << _WORD | int.from_bytes(data[at : at + 4].ljust(4, b'\0'), 'big')
                 width <<= _WORD
                 at += 4
         self._at, self._ahead, self._width = at, ahead, width

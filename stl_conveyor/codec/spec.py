@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor.codec.range_coder import row_intervals, TABLE_TOTAL
+from stl_conveyor.codec.range_coder import TABLE_TOTAL, row_intervals
 from stl_conveyor.errors import ModelFileError
 
 #: The format that new codec files are made in, and all that can be read.
@@ -177,7 +177,7 @@ class CodecSpec:
         for name in ('mean', 'analysis', 'finest_step', 'shrink', 'offset', 'spatial'):
             if not np.isfinite(getattr(self, name)).all():
                 refuse(f'{name} holds a number that is not finite')
-        if self.grid ** 2 != positions or self.patch * self.grid != self.image_size:
+        if self.grid**2 != positions or self.patch * self.grid != self.image_size:
             refuse('grid and image size do not fit')
         if (
             not 0 < groups < 1 << 14
@@ -195,8 +195,10 @@ class CodecSpec:
             refuse('bands and regions are mixed up')
         if len(set(self.group_keys.tolist())) != groups:
             refuse('the order of groups names a group twice')
-        if np.any(self.tables.sum(-1, dtype=np.int64) != TABLE_TOTAL) \
-                or self.side_table.sum(dtype=np.int64) != TABLE_TOTAL:
+        if (
+            np.any(self.tables.sum(-1, dtype=np.int64) != TABLE_TOTAL)
+            or self.side_table.sum(dtype=np.int64) != TABLE_TOTAL
+        ):
             refuse(f'a row of its tables does not sum to {TABLE_TOTAL}')
 
     @property

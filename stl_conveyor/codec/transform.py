@@ -50,8 +50,7 @@ def device_analysis(spec: CodecSpec) -> tuple[np.ndarray, np.ndarray]:
 
 
 def device_offset(spec: CodecSpec) -> np.ndarray:
-    """
-    Return what is taken off each coefficient, f64[K, positions], in units of the coefficient.
+    """Return what is taken off each coefficient, f64[K, positions], in units of the coefficient.
 
     It is the device's analysis of the mean patch, plus `CodecSpec.offset`. A sum of each channel's
     products (exact in double precision) is rounded once, whatever their order is.
@@ -73,7 +72,8 @@ class PatchTransform:
         self._weights = np.ascontiguousarray(weights[order])
         self._scale = (scale[:, 0] / (255 * spec.finest_step))[order].astype(np.float32)
         self._offset = np.ascontiguousarray(
-            (device_offset(spec) / spec.finest_step[:, None])[order].astype(np.float32))
+            (device_offset(spec) / spec.finest_step[:, None])[order].astype(np.float32)
+        )
         self._banded = np.flatnonzero(order < len(spec.spatial))
         self._compiled = None
         if _transform is not None and kernel != 'numpy':

@@ -104,12 +104,12 @@ def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
     # fmax takes the number where the other one is none.
     values = np.minimum(np.fmax(np.asarray(probabilities, np.float64), 1e-9), 1e300)
     # Level q begins at 2**((2 q - 1) / 4). IEEE 754 says what a square root is, but no logarithm.
-    begin = np.sqrt(np.sqrt(np.ldexp(1., np.arange(1, 2 * levels - 2, 2))))
+    begin = np.sqrt(np.sqrt(np.ldexp(1.0, np.arange(1, 2 * levels - 2, 2))))
     nearest = np.searchsorted(begin, values.max() / values, side='right')
     return np.clip(nearest, values < values.max(), levels - 1).astype(np.int32)
 
 
 def side_probabilities(quantised: np.ndarray) -> np.ndarray:
     """Return the f32[C] probabilities (sum 1) that levels i32[C] stand for."""
-    values = np.sqrt(np.ldexp(1., -np.asarray(quantised, np.int64)))
+    values = np.sqrt(np.ldexp(1.0, -np.asarray(quantised, np.int64)))
     return (values / math.fsum(values)).astype(np.float32)

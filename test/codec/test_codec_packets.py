@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stl_conveyor.codec import Decoder, Encoder
-from stl_conveyor.codec.entropy import join_planes, split_planes
+from stl_conveyor.codec.entropy import COST_UNIT, join_planes, split_planes
+from stl_conveyor.codec.range_coder import TABLE_TOTAL
 from stl_conveyor.codec.transform import PatchTransform
 from stl_conveyor.codec.wire import (
     Packet,
@@ -367,6 +368,33 @@ def test_a_file_that_is_no_codec_is_refused(tmp_path):
         (tmp_path / 'encoder.npz').write_bytes(content)
         with pytest.raises(ModelFileError, match='export it again'):
             CodecSpec.load(tmp_path / 'encoder.npz')
+
+
+@pytest.mark.parametrize(
+    'change, reason',
+    [
+        (lambda spec: {'tables': spec.tables * np.uint16(2)}, 'does not sum to 32768'),
+        (lambda spec: {'side_table': spec.side_table + np.uint16(1)}, 'does not sum to 32768'),
+        (lambda spec: {'mean': spec.mean + np.float32('inf')}, 'mean .* not finite'),
+        (lambda spec: {'finest_step': spec.finest_step * np.float32('nan')}, 'finest_step'),
+    ],
+)
+def test_a_codec_that_cannot_code_is_refused(encoder, tmp_path, change, reason):
+    from stl_conveyor.codec.spec import CodecSpec
+
+    replace(encoder.spec, **change(encoder.spec)).save(tmp_path / 'encoder.npz')
+    with pytest.raises(ModelFileError, match=f'{reason}.*export it again'):
+        CodecSpec.load(tmp_path / 'encoder.npz')
+
+
+def test_no_cost_and_no_level_hangs_on_a_last_bit():
+    """What decides on bytes is far from the next integer, or made of square roots alone."""
+    share = np.maximum(np.arange(TABLE_TOTAL // 8 + 1), 2.0**-8)
+    cost = COST_UNIT * (np.log2(TABLE_TOTAL / 8) - np.log2(share))
+    assert np.abs(cost % 1 - 0.5).min() > 1e-4
+    ratio = 2.0 ** (np.arange(0, 8, 0.001) + 0.0001)
+    levels = np.array([side_levels(np.array([1, 1 / r]), 16)[1] for r in ratio])
+    assert np.array_equal(levels, np.clip(np.rint(2 * np.log2(ratio)), 1, 15))
 
 
 @given(value=st.lists(st.integers(-94, 94), min_size=1, max_size=50))

@@ -4,6 +4,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from codec_specs import banded_spec, shipped_spec
@@ -15,6 +22,7 @@ from stl_conveyor.codec.transform import (
     PatchTransform,
     available_kernels,
     device_analysis,
+    device_offset,
 )
 from stl_conveyor.errors import BadImage
 from stl_conveyor_lab.train.codec.fit import transform
@@ -82,6 +90,49 @@ def test_integers_are_those_of_the_real_matrix(spec, transforms):
         # The coarsest plane, which is sent first, has steps of 27 of these.
         assert np.abs(found - expected).max() <= 9
         assert np.abs(found - expected).mean() < 0.6
+
+
+def test_the_offset_is_exact_whatever_the_order_of_summation(spec):
+    weights, scale = device_analysis(spec)
+    made = device_offset(spec)
+    for k in range(0, spec.channels, 9):
+        exact = sum(Fraction(int(w)) * Fraction(float(m)) for w, m in zip(weights[k], spec.mean))
+        wanted = float(exact) * float(scale[k, 0]) + spec.offset[k].astype(np.float64)
+        assert np.array_equal(made[k], wanted)
+    turned = replace(spec, mean=spec.mean[::-1], analysis=spec.analysis[:, ::-1])
+    assert np.array_equal(device_offset(turned), made)
+
+
+#: Prints what a transform without compiled loops makes of an image.
+ONE_IMAGE = """
+import sys
+import numpy as np
+from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor.codec.transform import PatchTransform
+spec = CodecSpec.load(sys.argv[1])
+image = np.random.default_rng(8).integers(0, 256, (spec.image_size, spec.image_size, 3), np.uint8)
+transform = PatchTransform(spec, 'numpy')
+print(transform._offset.tobytes().hex(), transform.quantise(image).tobytes().hex())
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() != 'x86_64', reason='the kernels named here are those of x86-64'
+)
+def test_every_kernel_of_the_matrix_library_makes_the_same(spec, tmp_path):
+    """NumPy's OpenBLAS adds in another order for each processor; nothing may depend on it."""
+    spec.save(tmp_path / 'encoder.npz')
+    made = set()
+    for kernel in ('Prescott', 'Nehalem', 'Sandybridge', 'Haswell'):
+        done = subprocess.run(
+            [sys.executable, '-c', ONE_IMAGE, str(tmp_path / 'encoder.npz')],
+            env={**os.environ, 'OPENBLAS_CORETYPE': kernel},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        made.add(done.stdout)
+    assert len(made) == 1
 
 
 def test_images_of_another_size_or_type_are_refused(spec, transforms):

@@ -1,23 +1,30 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
 """The range coder in Python: whatever is coded comes back, in the bytes that C makes."""
+
+from __future__ import annotations
+
 import doctest
 
-from hypothesis import example, given, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from stl_conveyor.codec import range_coder
 from stl_conveyor.codec.entropy import GroupCoder, has_extension
-from stl_conveyor.codec.range_coder import (
-    RangeDecoder, RangeEncoder, row_intervals, TABLE_TOTAL)
-from stl_conveyor.codec.spec import ALPHABET, CodecSpec, CONTEXTS
+from stl_conveyor.codec.range_coder import TABLE_TOTAL, RangeDecoder, RangeEncoder, row_intervals
+from stl_conveyor.codec.spec import ALPHABET, CONTEXTS, CodecSpec
 from stl_conveyor.errors import BadPacket
 
 RELAXED = settings(deadline=None, max_examples=200)
 #: Bytes whose decoded symbols, coded again, keep a carry open from the first word to the last.
-ON_THE_EDGE = [b'\x80', b'\x7f' + b'\xff' * 60, b'\x40\0\0\0\x80',
-               b'\x3f\xff\xff\xff\xff\xff\xff\xff\xff']
+ON_THE_EDGE = [
+    b'\x80',
+    b'\x7f' + b'\xff' * 60,
+    b'\x40\0\0\0\x80',
+    b'\x3f\xff\xff\xff\xff\xff\xff\xff\xff',
+]
 NOISE = st.one_of(st.binary(max_size=60), st.sampled_from([*ON_THE_EDGE, b'\xff' * 60]))
 
 
@@ -28,9 +35,15 @@ def rows_of(draw, least_symbols=2, most_symbols=16):
     count = draw(st.integers(1, 4))
     rows = np.zeros((count, symbols), np.uint16)
     for row in rows:
-        cuts = sorted(draw(st.lists(
-            st.one_of(st.integers(0, TABLE_TOTAL), st.sampled_from([0, 1, TABLE_TOTAL])),
-            min_size=symbols - 1, max_size=symbols - 1)))
+        cuts = sorted(
+            draw(
+                st.lists(
+                    st.one_of(st.integers(0, TABLE_TOTAL), st.sampled_from([0, 1, TABLE_TOTAL])),
+                    min_size=symbols - 1,
+                    max_size=symbols - 1,
+                )
+            )
+        )
         row[:] = np.diff([0, *cuts, TABLE_TOTAL])
     return rows
 
@@ -98,8 +111,9 @@ def test_any_bytes_are_symbols_or_a_bad_packet(tables, noise, count, data):
 @pytest.mark.parametrize('share', [1, 4000, 16384, 32767])
 def test_a_carry_goes_through_all_words(noise, share):
     """An interval that keeps 2**63 inside leaves it open what the first word is."""
-    intervals = np.repeat(row_intervals(np.array([[share, TABLE_TOTAL - share]], np.uint16)),
-                          40, axis=0)
+    intervals = np.repeat(
+        row_intervals(np.array([[share, TABLE_TOTAL - share]], np.uint16)), 40, axis=0
+    )
     for count in range(1, 41):
         found = RangeDecoder(noise).decode(intervals[:count])
         assert RangeDecoder(coded(found, intervals[:count])).decode(intervals[:count]) == found
@@ -115,14 +129,19 @@ def one_channel(tables):
     """Return a codec of as many groups of 16 symbols as there are tables u16[G, ALPHABET]."""
     groups = len(tables)
     return CodecSpec(
-        mean=np.zeros(12, np.float32), analysis=np.zeros((groups, 12), np.float32),
+        mean=np.zeros(12, np.float32),
+        analysis=np.zeros((groups, 12), np.float32),
         finest_step=np.ones(groups, np.float32),
-        group_channel=np.arange(groups, dtype=np.int16), group_plane=np.zeros(groups, np.uint8),
-        group_region=np.zeros(groups, np.uint8), region_map=np.zeros(16, np.uint8),
+        group_channel=np.arange(groups, dtype=np.int16),
+        group_plane=np.zeros(groups, np.uint8),
+        group_region=np.zeros(groups, np.uint8),
+        region_map=np.zeros(16, np.uint8),
         tables=np.repeat(tables[:, None], CONTEXTS, axis=1),
         expected_activity=np.zeros(groups, np.uint16),
-        shrink=np.zeros((groups, 4, 2), np.float32), side_table=np.full(16, 2048, np.uint16),
-        header=np.array([1, 8, 3], np.int32))
+        shrink=np.zeros((groups, 4, 2), np.float32),
+        side_table=np.full(16, 2048, np.uint16),
+        header=np.array([1, 8, 3], np.int32),
+    )
 
 
 @pytest.mark.skipif(not has_extension(), reason='the compiled inner loops are not built here')
@@ -150,12 +169,12 @@ def test_c_makes_and_reads_the_same_bytes(tables, noise):
 @given(tables=rows_of(), noise=NOISE, count=st.integers(1, 60), data=st.data())
 def test_an_independent_coder_agrees(tables, noise, count, data):
     """The coder of a published library makes the same words and reads the same symbols."""
-    queue = pytest.importorskip(
-        'constriction', reason='has wheels for some platforms only').stream
+    queue = pytest.importorskip('constriction', reason='has wheels for some platforms only').stream
     family = queue.model.Categorical(perfect=False)
     rows = drawn_rows(data, tables, count)
-    theirs = queue.queue.RangeDecoder(np.frombuffer(
-        noise + bytes(-len(noise) % 4), '>u4').astype(np.uint32))
+    theirs = queue.queue.RangeDecoder(
+        np.frombuffer(noise + bytes(-len(noise) % 4), '>u4').astype(np.uint32)
+    )
     try:
         found = RangeDecoder(noise).decode(row_intervals(rows))
     except BadPacket:
