@@ -3,10 +3,9 @@
 //
 // The inner loops of the codec: contexts and range coding of the groups of one packet.
 //
-// stl_conveyor/codec/entropy.py says the same in NumPy and constriction, is used where this module
-// was not built, and is what this one is tested against, byte by byte. The arithmetic of the
-// range coder is that of constriction's queue::RangeEncoder<u32, u64> with 24-bit models made by
-// `from_floating_point_probabilities_fast`; docs/wire_format.md describes the format.
+// stl_conveyor/codec/entropy.py and range_coder.py say the same in Python, are used where this module
+// was not built, and are what this one is tested against, byte by byte. docs/wire_format.md
+// describes the format.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <float.h>
