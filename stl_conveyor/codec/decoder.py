@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.codec.entropy import GroupCoder
+from stl_conveyor.codec.group_order import MAX_PLANES
 from stl_conveyor.codec.identity import codec_identity
-from stl_conveyor.codec.spec import MAX_PLANES, CodecSpec
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_probabilities, unpack
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.models.classifier import make_session
@@ -59,8 +61,10 @@ class DecoderSession:
         )
         if side is not None:
             self._side = side_probabilities(side)
-        at = spec.flat_index[
-            spec.offsets[parsed.first_group] : spec.offsets[parsed.first_group + parsed.groups]
+        at = spec.order.flat_index[
+            spec.order.offsets[parsed.first_group] : spec.order.offsets[
+                parsed.first_group + parsed.groups
+            ]
         ]
         self._planes.reshape(-1)[at] = symbols
         self._known.reshape(-1)[at] = True
@@ -93,7 +97,8 @@ class DecoderSession:
         banded = len(spec.spatial)
         if banded:
             value[:banded] = np.matmul(value[:banded, None], spec.spatial_inverse)[:, 0]
-        return (value + spec.offset).reshape(spec.channels, spec.grid, spec.grid)
+        shape = (spec.channels, spec.grid, spec.grid)
+        return np.asarray(value + spec.offset, np.float32).reshape(shape)
 
 
 class Decoder:
@@ -150,4 +155,5 @@ class Decoder:
             'side': np.stack([uniform if s.side is None else s.side for s in sessions]),
             'has_side': np.array([s.side is not None for s in sessions], np.float32),
         }
-        return self._edge.run(['probabilities'], feeds)[0]
+        answers: NDArray[np.float32] = self._edge.run(['probabilities'], feeds)[0]
+        return answers

@@ -79,10 +79,10 @@ class Encoder:
     def _leading_channels(self, max_bytes: int) -> int:
         """Return how many channels a stream of that size reaches, as a rule; rounded up."""
         usual = 12.0 * max_bytes + 64.0
-        last = int(np.searchsorted(self._spec.usual_bits, usual))
+        last = int(np.searchsorted(self._spec.contexts.usual_bits, usual))
         if last >= self._spec.groups:
             return self._spec.channels
-        return min(self._spec.channels, -(-int(self._spec.channel_reach[last]) // 32) * 32)
+        return min(self._spec.channels, -(-int(self._spec.order.channel_reach[last]) // 32) * 32)
 
     def encode(
         self,
@@ -103,8 +103,9 @@ class Encoder:
         again, the important ones are in the result more than once.
 
         Raises:
-            BadImage: For another size or type, ValueError for probabilities of another length,
-                ConfigError for a rate that is none.
+            BadImage: The image has another size or type.
+            ConfigError: The loss rate lies outside [0, 1).
+            ValueError: There are more or fewer probabilities than labels.
         """
         spec = self._spec
         side = None
@@ -119,6 +120,7 @@ class Encoder:
         item = self._cut(self.quantise(image, channels), channels, side, *limits)
         if item is None:
             item = self._cut(self.quantise(image), self._spec.channels, side, *limits)
+            assert item is not None, 'all channels were quantised'
         if loss_rate:
             order = transmission_order([*map(len, item.packets)], loss_rate, max_bytes)
             complete = item.complete and len(set(order)) == len(item.packets)
@@ -136,7 +138,7 @@ class Encoder:
     ) -> EncodedItem | None:
         """Return the packets of i8[K, positions], or None if more than `channels` are needed."""
         spec = self._spec
-        known = int(np.searchsorted(spec.channel_reach, channels, side='right')) - 1
+        known = int(np.searchsorted(spec.order.channel_reach, channels, side='right')) - 1
         stream = self._coder.stream(quantised)
         packets: list[bytes] = []
         group, left = 0, max_bytes

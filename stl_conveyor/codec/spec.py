@@ -10,28 +10,16 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stl_conveyor.codec.contexts import ALPHABET, CONTEXTS, ContextModel
+from stl_conveyor.codec.group_order import MAX_PLANES, GroupOrder
 from stl_conveyor.codec.range_coder import TABLE_TOTAL, row_intervals
 from stl_conveyor.errors import ModelFileError
 
 #: The format that new codec files are made in, and all that can be read.
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
-
-#: Plane 0 holds -COARSE_LIMIT..COARSE_LIMIT, each finer plane splits every bin in three.
-COARSE_LIMIT = 3
-ALPHABET = 2 * COARSE_LIMIT + 1
-MAX_PLANES = 4
-
-#: Contexts: what the same packet already told about the coefficient, times the activity class.
-PARENT_STATES = 4
-#: Activity ratio (seen / expected) above which the next class begins, in 64ths.
-ACTIVITY_THRESHOLDS = np.array([22, 38, 54, 70, 90, 122], np.float32) / 64
-ACTIVITY_CLASSES = len(ACTIVITY_THRESHOLDS) + 1
-CONTEXTS = PARENT_STATES * ACTIVITY_CLASSES
-#: Expected activity that is added to both sides of the ratio, so that it starts at 1.
-ACTIVITY_PRIOR = np.float32(2 * 256 * 8)
-UNIT = np.float32(256)
 
 SIDE_LEVELS = 16
 
@@ -62,36 +50,36 @@ class CodecSpec:
     """
 
     #: f32[P*P*3], mean patch.
-    mean: np.ndarray
+    mean: NDArray[np.float32]
     #: f32[K, P*P*3].
-    analysis: np.ndarray
+    analysis: NDArray[np.float32]
     #: f32[K], width of a bin of the finest plane.
-    finest_step: np.ndarray
+    finest_step: NDArray[np.float32]
     #: i16[G], channel of each group in order of importance.
-    group_channel: np.ndarray
+    group_channel: NDArray[np.int16]
     #: u8[G], plane of each group, 0 = coarsest.
-    group_plane: np.ndarray
+    group_plane: NDArray[np.uint8]
     #: u8[G], region of each group.
-    group_region: np.ndarray
+    group_region: NDArray[np.uint8]
     #: u8[grid*grid], region of each position, row by row.
-    region_map: np.ndarray
+    region_map: NDArray[np.uint8]
     #: u16[G, CONTEXTS, ALPHABET], rows sum to TABLE_TOTAL, no zero where a symbol is legal.
-    tables: np.ndarray
+    tables: NDArray[np.uint16]
     #: u16[G], share of symbols other than zero, in 256ths.
-    expected_activity: np.ndarray
+    expected_activity: NDArray[np.uint16]
     #: f32[K, MAX_PLANES, 2], centroid shift towards zero of bins 1 and >= 2, in bins.
-    shrink: np.ndarray
+    shrink: NDArray[np.float32]
     #: u16[SIDE_LEVELS], table of the side information.
-    side_table: np.ndarray
+    side_table: NDArray[np.uint16]
     #: i32[3]: format version, image size, number of labels.
-    header: np.ndarray
+    header: NDArray[np.int32]
     #: f32[K, grid*grid], mean of each coefficient (format 2).
-    offset: np.ndarray | None = None
+    offset: NDArray[np.float32] = None  # type: ignore[assignment]  # __post_init__ fills it in
     #: f32[M, grid*grid, grid*grid], transform over positions of the first channels (format 2);
     #: rows are orthogonal, and longer where the coefficients are to be quantised finer.
-    spatial: np.ndarray | None = None
+    spatial: NDArray[np.float32] = None  # type: ignore[assignment]
     #: u8[grid*grid], region of each index of that transform (format 2).
-    band_map: np.ndarray | None = None
+    band_map: NDArray[np.uint8] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Fill in what format 1 does not have."""
@@ -184,16 +172,16 @@ class CodecSpec:
             or self.group_channel.max() >= channels
             or self.group_channel.min() < 0
             or self.group_plane.max() >= MAX_PLANES
-            or self.group_region.max() >= len(self.positions)
+            or self.group_region.max() >= len(self.order.positions)
         ):
             refuse('the order of groups names something that does not exist')
         if (
             len(self.spatial)
             and self.band_map.min() <= self.region_map.max()
-            or np.any(self.banded != (self.group_channel < len(self.spatial)))
+            or np.any(self.order.banded != (self.group_channel < len(self.spatial)))
         ):
             refuse('bands and regions are mixed up')
-        if len(set(self.group_keys.tolist())) != groups:
+        if len(set(self.order.keys.tolist())) != groups:
             refuse('the order of groups names a group twice')
         if (
             np.any(self.tables.sum(-1, dtype=np.int64) != TABLE_TOTAL)
@@ -237,168 +225,35 @@ class CodecSpec:
         return self.image_size // self.grid
 
     @cached_property
-    def group_keys(self) -> np.ndarray:
-        """i64[G], one number per (channel, plane, region)."""
-        return (
-            self.group_channel.astype(np.int64) * MAX_PLANES + self.group_plane
-        ) * 256 + self.group_region
-
-    @cached_property
-    def positions(self) -> tuple:
-        """Return for each region the i64 array of its positions; then of each band its indices."""
-        regions = int(self.region_map.max()) + 1
-        bands = range(regions, int(self.band_map.max()) + 1) if len(self.spatial) else ()
-        return (
-            *(np.flatnonzero(self.region_map == r) for r in range(regions)),
-            *(np.flatnonzero(self.band_map == r) for r in bands),
+    def order(self) -> GroupOrder:
+        """The groups in the order in which they are sent, and what follows from it."""
+        return GroupOrder(
+            self.group_channel,
+            self.group_plane,
+            self.group_region,
+            self.region_map,
+            self.band_map if len(self.spatial) else None,
+            self.channels,
         )
 
     @cached_property
-    def spatial_inverse(self) -> np.ndarray:
-        """f32[M, grid*grid, grid*grid], rows that a channel's quantised coefficients weigh."""
-        return (
-            self.spatial / np.maximum(np.square(self.spatial).sum(2, keepdims=True), 1e-12)
-        ).astype(np.float32)
+    def contexts(self) -> ContextModel:
+        """The tables of the groups, and what choosing among them needs."""
+        return ContextModel(self.order, self.grid, self.tables, self.expected_activity)
 
     @cached_property
-    def banded(self) -> np.ndarray:
-        """bool[G], whether a group's region is a band."""
-        return self.group_region > self.region_map.max()
-
-    @cached_property
-    def band_class(self) -> tuple:
-        """Return for each region None, for each band the context class i64 of its indices."""
-        regions = int(self.region_map.max()) + 1
-        return tuple(
-            None if r < regions else np.arange(len(place)) * ACTIVITY_CLASSES // len(place)
-            for r, place in enumerate(self.positions)
-        )
-
-    @cached_property
-    def offsets(self) -> np.ndarray:
-        """i64[G + 1], index of each group's first symbol in the flat stream."""
-        sizes = np.array([len(p) for p in self.positions], np.int64)[self.group_region]
-        return np.concatenate([[0], np.cumsum(sizes)])
-
-    @cached_property
-    def flat_group(self) -> np.ndarray:
-        """i64[M], group of each symbol of the flat stream."""
-        return np.repeat(np.arange(self.groups), np.diff(self.offsets))
-
-    @cached_property
-    def flat_position(self) -> np.ndarray:
-        """i64[M], position of each symbol of the flat stream."""
-        return np.concatenate([self.positions[r] for r in self.group_region])
-
-    @cached_property
-    def flat_class(self) -> np.ndarray:
-        """i64[M], context class of each symbol of a band; -1 where activity decides."""
-        none = [
-            np.full(len(place), -1) if found is None else found
-            for place, found in zip(self.positions, self.band_class)
-        ]
-        return np.concatenate([none[r] for r in self.group_region])
-
-    @cached_property
-    def parents(self) -> np.ndarray:
-        """i64[G], the group of the next coarser plane of the same coefficients.
-
-        -1 for plane 0 (it has no parent); `groups` where the parent is sent later or never.
-        """
-        index = {key: g for g, key in enumerate(self.group_keys.tolist())}
-        result = np.full(self.groups, -1, np.int64)
-        for g in range(self.groups):
-            if self.group_plane[g]:
-                parent = index.get(int(self.group_keys[g]) - 256, self.groups)
-                result[g] = parent if parent < g else self.groups
-        return result
-
-    @cached_property
-    def chain_start(self) -> np.ndarray:
-        """i64[G], the first sent of the coarser planes of a group's coefficients.
-
-        -1 where one of them is never sent or sent later; the group itself for plane 0.
-        """
-        result = np.arange(self.groups)
-        for g in range(self.groups):
-            if self.group_plane[g]:
-                parent = int(self.parents[g])
-                result[g] = -1 if parent == self.groups else result[parent]
-        return result
-
-    @cached_property
-    def flat_index(self) -> np.ndarray:
-        """i64[M], where each symbol of the flat stream lies in [MAX_PLANES, K, positions]."""
-        return (
-            self.group_plane.astype(np.int64)[self.flat_group] * self.channels
-            + self.group_channel[self.flat_group]
-        ) * len(self.region_map) + self.flat_position
-
-    @cached_property
-    def flat_chain_start(self) -> np.ndarray:
-        """i64[M], chain_start of each symbol's group; -1 for plane 0, which has no parent."""
-        start = np.where(self.group_plane > 0, self.chain_start, -1)
-        return start[self.flat_group]
-
-    @cached_property
-    def neighbours(self) -> np.ndarray:
-        """f32[grid*grid, grid*grid], integer weights of the activity around a position."""
-        size = self.grid
-        weights = np.zeros((size * size, size * size), np.float32)
-        for row in range(size):
-            for column in range(size):
-                here = row * size + column
-                weights[here, here] = 4
-                for r, c in (
-                    (row - 1, column),
-                    (row + 1, column),
-                    (row, column - 1),
-                    (row, column + 1),
-                ):
-                    if 0 <= r < size and 0 <= c < size:
-                        weights[r * size + c, here] += 1
-        return weights
-
-    @cached_property
-    def region_neighbours(self) -> tuple:
-        """Return for each region the rows of `neighbours` of its positions."""
-        return tuple(np.ascontiguousarray(self.neighbours[place]) for place in self.positions)
-
-    @cached_property
-    def expected_before(self) -> np.ndarray:
-        """f32[G + 1, grid*grid], weighted expected activity of all groups before each one."""
-        share = np.zeros((self.groups + 1, len(self.region_map)), np.float32)
-        share[1 + self.flat_group, self.flat_position] = self.expected_activity[
-            self.flat_group
-        ].astype(np.float32)
-        return np.cumsum(share, axis=0, dtype=np.float32) @ self.neighbours
-
-    @cached_property
-    def symbol_intervals(self) -> np.ndarray:
-        """u32[G * CONTEXTS, ALPHABET + 1], the tables as the range coder wants them."""
-        return row_intervals(self.tables.reshape(-1, ALPHABET))
-
-    @cached_property
-    def side_intervals(self) -> np.ndarray:
+    def side_intervals(self) -> NDArray[np.uint32]:
         """u32[labels, SIDE_LEVELS + 1], the table of the side information for each label."""
         return np.tile(row_intervals(self.side_table), (self.labels, 1))
 
     @cached_property
-    def flat_tables(self) -> np.ndarray:
-        """u16[G * CONTEXTS * ALPHABET], the tables."""
-        return self.tables.ravel()
+    def spatial_inverse(self) -> NDArray[np.float32]:
+        """f32[M, grid*grid, grid*grid], rows that a channel's quantised coefficients weigh."""
+        length = np.maximum(np.square(self.spatial).sum(2, keepdims=True), 1e-12)
+        return np.asarray(self.spatial / length, np.float32)
 
     @cached_property
-    def usual_bits(self) -> np.ndarray:
-        """f64[G + 1], bits of all groups before each one, of an item without surprises."""
-        neutral = int(np.sum(ACTIVITY_THRESHOLDS <= 1))
-        state = np.where(self.group_plane > 0, 2, 0)
-        row = self.tables[np.arange(self.groups), state * ACTIVITY_CLASSES + neutral] / TABLE_TOTAL
-        entropy = -np.sum(row * np.log2(np.maximum(row, 1e-9)), axis=1)
-        return np.concatenate([[0], np.cumsum(entropy * np.diff(self.offsets))])
-
-    @cached_property
-    def bin_points(self) -> np.ndarray:
+    def bin_points(self) -> NDArray[np.float32]:
         """f32[MAX_PLANES, K, 241], where integers -120..120 of each plane put a coefficient."""
         number = np.arange(-120, 121)
         shrink = np.where(np.abs(number) == 1, self.shrink[..., :1], self.shrink[..., 1:])
@@ -406,37 +261,7 @@ class CodecSpec:
         return np.ascontiguousarray(points.swapaxes(0, 1).astype(np.float32))
 
     @cached_property
-    def channel_order(self) -> np.ndarray:
-        """i64[K], all channels, those that the stream needs first in front."""
-        _, first = np.unique(self.group_channel, return_index=True)
-        used = self.group_channel[np.sort(first)].astype(np.int64)
-        return np.concatenate([used, np.setdiff1d(np.arange(self.channels), used)])
-
-    @cached_property
-    def channel_reach(self) -> np.ndarray:
-        """i64[G + 1], how many of `channel_order` the groups before each one come from."""
-        place = np.argsort(self.channel_order)[self.group_channel]
-        return np.concatenate([[0], 1 + np.maximum.accumulate(place)])
-
-    @cached_property
-    def plane_step(self) -> np.ndarray:
+    def plane_step(self) -> NDArray[np.float32]:
         """f32[K, MAX_PLANES], width of a bin once planes 0..p have arrived."""
         scale = 3.0 ** np.arange(MAX_PLANES - 1, -1, -1)
         return (self.finest_step[:, None] * scale[None, :]).astype(np.float32)
-
-
-def activity_class(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return the activity class (0..ACTIVITY_CLASSES-1) from weighted counts.
-
-    Both arguments are float32 arrays that hold integers below 2**24, and so is every
-    intermediate sum; the products are compared after one correctly rounded multiplication, so
-    that every IEEE 754 machine returns the same class.
-    """
-    ratio_left = seen * UNIT + ACTIVITY_PRIOR
-    ratio_right = expected + ACTIVITY_PRIOR
-    if seen.size < 256:
-        return (ratio_left[..., None] >= ratio_right[..., None] * ACTIVITY_THRESHOLDS).sum(-1)
-    result = np.zeros(seen.shape, np.uint8)
-    for threshold in ACTIVITY_THRESHOLDS:
-        result += ratio_left >= ratio_right * threshold
-    return result.astype(np.int64)

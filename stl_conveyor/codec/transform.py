@@ -20,12 +20,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stl_conveyor.codec.spec import COARSE_LIMIT, MAX_PLANES, CodecSpec
+from stl_conveyor.codec.contexts import COARSE_LIMIT
+from stl_conveyor.codec.group_order import MAX_PLANES
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import BadImage
 
 try:
-    from stl_conveyor import _transform
+    from stl_conveyor import _transform  # type: ignore[attr-defined]  # may not be built
 except ImportError:
     _transform = None
 
@@ -49,7 +52,7 @@ def device_analysis(spec: CodecSpec) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(spec.analysis / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def device_offset(spec: CodecSpec) -> np.ndarray:
+def device_offset(spec: CodecSpec) -> NDArray[np.float64]:
     """Return what is taken off each coefficient, f64[K, positions], in units of the coefficient.
 
     It is the device's analysis of the mean patch, plus `CodecSpec.offset`. A sum of each channel's
@@ -58,7 +61,7 @@ def device_offset(spec: CodecSpec) -> np.ndarray:
     weights, scale = device_analysis(spec)
     products = weights.astype(np.float64) * spec.mean.astype(np.float64)
     sums = np.array([math.fsum(row) for row in products.tolist()])[:, None]
-    return sums * scale.astype(np.float64) + spec.offset.astype(np.float64)
+    return np.asarray(sums * scale.astype(np.float64) + spec.offset.astype(np.float64))
 
 
 class PatchTransform:
@@ -67,7 +70,7 @@ class PatchTransform:
     def __init__(self, spec: CodecSpec, kernel: str | None = None) -> None:
         """Use the named kernel, 'numpy', or the best there is."""
         self._spec = spec
-        self._order = order = spec.channel_order
+        self._order = order = spec.order.channel_order
         weights, scale = device_analysis(spec)
         self._weights = np.ascontiguousarray(weights[order])
         self._scale = (scale[:, 0] / (255 * spec.finest_step))[order].astype(np.float32)

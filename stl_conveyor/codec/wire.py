@@ -9,6 +9,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from stl_conveyor.codec.spec import FORMAT_VERSION
 from stl_conveyor.errors import BadPacket, CodecMismatch
@@ -27,7 +28,7 @@ def _varint(value: int) -> bytes:
     return bytes([value]) if value < 0x80 else bytes([0x80 | value & 0x7F, value >> 7])
 
 
-def _read_varint(data: bytes, at: int) -> tuple:
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     if at >= len(data):
         raise BadPacket('packet ends inside its header; drop it')
     low = data[at]
@@ -95,7 +96,7 @@ def unpack(data: bytes, identity: int, version: int = FORMAT_VERSION) -> Packet:
     return Packet(bool(word >> 12 & 1), first_group, groups, bytes(data[at:-1]))
 
 
-def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
+def side_levels(probabilities: ArrayLike, levels: int) -> NDArray[np.int32]:
     """Quantise probabilities f32[C] to i32[C]: halves of powers of two below the largest.
 
     Level q stands for `max * 2**(-q / 2)`, the last level for all that is smaller. The largest
@@ -106,10 +107,10 @@ def side_levels(probabilities: np.ndarray, levels: int) -> np.ndarray:
     # Level q begins at 2**((2 q - 1) / 4). IEEE 754 says what a square root is, but no logarithm.
     begin = np.sqrt(np.sqrt(np.ldexp(1.0, np.arange(1, 2 * levels - 2, 2))))
     nearest = np.searchsorted(begin, values.max() / values, side='right')
-    return np.clip(nearest, values < values.max(), levels - 1).astype(np.int32)
+    return np.asarray(np.clip(nearest, values < values.max(), levels - 1), np.int32)
 
 
-def side_probabilities(quantised: np.ndarray) -> np.ndarray:
+def side_probabilities(quantised: NDArray[np.int32]) -> NDArray[np.float32]:
     """Return the f32[C] probabilities (sum 1) that levels i32[C] stand for."""
     values = np.sqrt(np.ldexp(1.0, -np.asarray(quantised, np.int64)))
-    return (values / math.fsum(values)).astype(np.float32)
+    return np.asarray(values / math.fsum(values), np.float32)

@@ -59,7 +59,10 @@ def test_both_make_the_same_bytes_and_read_them(coders, seed, scale, where, limi
     found = [decoded(coder, first, bodies[0].groups, has_side, bodies[0].data) for coder in coders]
     assert found[0] == found[1]
     assert found[0][0] == (side.tolist() if has_side else None)
-    assert len(found[0][1]) == spec.offsets[first + bodies[0].groups] - spec.offsets[first]
+    assert (
+        len(found[0][1])
+        == spec.order.offsets[first + bodies[0].groups] - spec.order.offsets[first]
+    )
 
 
 @RELAXED

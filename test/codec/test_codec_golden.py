@@ -7,8 +7,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stl_conveyor.codec.contexts import ALPHABET, CONTEXTS
 from stl_conveyor.codec.entropy import GroupCoder, has_extension, split_planes
-from stl_conveyor.codec.spec import ALPHABET, CONTEXTS, TABLE_TOTAL, CodecSpec
+from stl_conveyor.codec.range_coder import TABLE_TOTAL
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import Packet, pack
 
 CHANNELS, GRID, PATCH = 3, 4, 2
@@ -91,7 +93,7 @@ def test_decoder_still_reads_these_bytes(coder):
     side, symbols = coder.decode(0, packet[3], True, packet[4:-1])
     assert side.tolist() == [0, 3, 15, 7, 1]
     planes = split_planes(made_up_integers())
-    for group, found in enumerate(np.split(symbols, spec.offsets[1:-1])):
-        place = spec.positions[spec.group_region[group]]
+    for group, found in enumerate(np.split(symbols, spec.order.offsets[1:-1])):
+        place = spec.order.positions[spec.group_region[group]]
         wanted = planes[spec.group_plane[group], spec.group_channel[group]][place]
         assert np.array_equal(found, wanted)

@@ -124,8 +124,8 @@ def test_everything_sent_gives_back_every_integer(encoder, decoder, images, seed
     )
     complete = np.zeros(error.shape, bool)
     last = np.isin(np.arange(spec.groups), np.flatnonzero(spec.group_plane == 3))
-    for group in np.flatnonzero(last & (spec.chain_start >= 0)):
-        complete[spec.group_channel[group], spec.positions[spec.group_region[group]]] = True
+    for group in np.flatnonzero(last & (spec.order.chain_start >= 0)):
+        complete[spec.group_channel[group], spec.order.positions[spec.group_region[group]]] = True
     assert complete.any()
     assert error[complete].max() <= 0.5
 

@@ -70,9 +70,9 @@ def test_every_kernel_makes_the_same_integers(spec, transforms, seed, kind, shar
         assert integers.dtype == np.int8
         assert integers.shape == (spec.channels, spec.grid**2)
         assert np.array_equal(integers, made['numpy']), name
-    assert not made['numpy'][spec.channel_order[channels:]].any()
+    assert not made['numpy'][spec.order.channel_order[channels:]].any()
     everything = transforms['numpy'].quantise(image)
-    used = spec.channel_order[:channels]
+    used = spec.order.channel_order[:channels]
     assert np.array_equal(everything[used], made['numpy'][used])
 
 

@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stl_conveyor.codec import range_coder
+from stl_conveyor.codec.contexts import ALPHABET, CONTEXTS
 from stl_conveyor.codec.entropy import GroupCoder, has_extension
 from stl_conveyor.codec.range_coder import TABLE_TOTAL, RangeDecoder, RangeEncoder, row_intervals
-from stl_conveyor.codec.spec import ALPHABET, CONTEXTS, CodecSpec
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import BadPacket
 
 RELAXED = settings(deadline=None, max_examples=200)

@@ -54,7 +54,7 @@ def test_regions_are_rings_around_the_centre():
 
 
 def test_groups_come_coarse_before_fine_and_every_table_row_is_complete(spec):
-    assert (spec.chain_start >= 0).all()
+    assert (spec.order.chain_start >= 0).all()
     assert (spec.tables.astype(int).sum(-1) == 32768).all()
     coarse = spec.group_plane == 0
     assert (spec.tables[coarse] > 0).all()

@@ -332,7 +332,7 @@ class PrefixSampler(nn.Module):
             at = (
                 int(spec.group_plane[g]),
                 int(spec.group_channel[g]),
-                spec.positions[spec.group_region[g]],
+                spec.order.positions[spec.group_region[g]],
             )
             rank[at] = g
         register('spatial', torch.from_numpy(spec.spatial))

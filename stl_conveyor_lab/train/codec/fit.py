@@ -11,20 +11,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from stl_conveyor.codec.entropy import join_planes, split_planes
-from stl_conveyor.codec.spec import (
+from stl_conveyor.codec.contexts import (
     ACTIVITY_CLASSES,
     ALPHABET,
     COARSE_LIMIT,
     CONTEXTS,
-    FORMAT_VERSION,
-    MAX_PLANES,
     PARENT_STATES,
-    SIDE_LEVELS,
-    TABLE_TOTAL,
-    CodecSpec,
     activity_class,
 )
+from stl_conveyor.codec.entropy import join_planes, split_planes
+from stl_conveyor.codec.group_order import MAX_PLANES
+from stl_conveyor.codec.range_coder import TABLE_TOTAL
+from stl_conveyor.codec.spec import FORMAT_VERSION, SIDE_LEVELS, CodecSpec
 from stl_conveyor.codec.wire import side_levels
 
 #: Bin width of the coarsest plane in deviations of the channel, at least.
@@ -281,21 +279,21 @@ def _count(spec: CodecSpec, planes: np.ndarray, states: np.ndarray, starts: np.n
         fresh = starts[np.arange(items), np.minimum(pointer, starts.shape[1] - 1)] == group
         seen[fresh] = 0
         begin[fresh] = group
-        base[fresh] = spec.expected_before[group]
+        base[fresh] = spec.contexts.expected_before[group]
         pointer[fresh] += 1
-        place = spec.positions[spec.group_region[group]]
+        place = spec.order.positions[spec.group_region[group]]
         plane, channel = spec.group_plane[group], spec.group_channel[group]
         symbols = planes[plane, :, channel][:, place]
-        fixed = spec.band_class[spec.group_region[group]]
+        fixed = spec.contexts.band_class[spec.group_region[group]]
         if fixed is None:
-            expected = spec.expected_before[group][place] - base[:, place]
+            expected = spec.contexts.expected_before[group][place] - base[:, place]
             classes = activity_class(seen[:, place], expected)
-            seen += (symbols != 0).astype(np.float32) @ spec.neighbours[place]
+            seen += (symbols != 0).astype(np.float32) @ spec.contexts.neighbours[place]
         else:
             classes = np.broadcast_to(fixed, symbols.shape)
         state = np.zeros(symbols.shape, np.int64)
         if plane:
-            known = (spec.chain_start[group] >= begin)[:, None]
+            known = (spec.order.chain_start[group] >= begin)[:, None]
             state = np.where(known, 2 + states[plane - 1, :, channel][:, place], 0)
         index = (
             (state * ACTIVITY_CLASSES + classes) * ALPHABET
@@ -468,7 +466,7 @@ def symbol_bits(spec: CodecSpec, quantised: np.ndarray) -> np.ndarray:
     result = np.zeros((spec.groups, ALPHABET), np.float32)
     for g in range(spec.groups):
         symbols = planes[spec.group_plane[g], :, spec.group_channel[g]]
-        symbols = symbols[:, spec.positions[spec.group_region[g]]]
+        symbols = symbols[:, spec.order.positions[spec.group_region[g]]]
         count = np.bincount(symbols.ravel().astype(np.int64) + COARSE_LIMIT, minlength=ALPHABET)
         bits = -np.log2((count + 0.1) / (count + 0.1).sum())
         plain = (count * bits).sum() / len(symbols)
