@@ -25,14 +25,8 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.deploy.launching import cell_with, flag, shared
 from stl_conveyor.nodes.base.topics import DEVICE, EDGE, GAZEBO
 from stl_conveyor.resources import share_path
-from stl_conveyor.sim.gazebo_world import (
-    BEAM_FRAME,
-    BEAM_HEIGHT,
-    OPTICAL_FRAME,
-    WORLD,
-    shipped_files,
-    write_files,
-)
+from stl_conveyor.sim.gazebo.world import BEAM_FRAME, BEAM_HEIGHT, OPTICAL_FRAME, WORLD
+from stl_conveyor.sim.gazebo_world import shipped_files, write_files
 
 NODES = GAZEBO + DEVICE + EDGE + ('link_emulator', 'cell_monitor')
 SERVICES = {

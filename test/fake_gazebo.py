@@ -25,7 +25,8 @@ from std_msgs.msg import Float64
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.resources import share_path
-from stl_conveyor.sim.gazebo_world import (
+from stl_conveyor.sim.gazebo.bridges import pusher_topic
+from stl_conveyor.sim.gazebo.world import (
     BEAM_FRAME,
     BEAM_HEIGHT,
     BEAM_RAYS,
@@ -34,7 +35,6 @@ from stl_conveyor.sim.gazebo_world import (
     OPTICAL_FRAME,
     beam_angle,
     pusher_name,
-    pusher_topic,
 )
 from stl_conveyor.sim.layout import BIN_FLOOR, PUSHER_HOME, bin_extent
 

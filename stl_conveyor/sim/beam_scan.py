@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.sim.gazebo_world import BEAM_HEIGHT
+from stl_conveyor.sim.gazebo.world import BEAM_HEIGHT
 
 FAR = 1e3  # m
 

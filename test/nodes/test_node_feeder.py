@@ -25,8 +25,8 @@ from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
 from stl_conveyor.nodes.simulation.feeder import Feeder  # noqa: E402
 from stl_conveyor.nodes.simulation.gazebo_io import GazeboIo  # noqa: E402
-from stl_conveyor.sim import gazebo_world  # noqa: E402
 from stl_conveyor.sim.arrivals import plan_items  # noqa: E402
+from stl_conveyor.sim.gazebo.items import feed_pose  # noqa: E402
 from stl_conveyor.vision.image import image_to_rgb  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -200,7 +200,7 @@ def test_an_item_that_the_camera_misses_is_known_to_have_passed_it():
         (seen,) = cell.truths(ItemTruth.EVENT_CAPTURED)
         assert rested.rest_lane == CELL.reject_lane
         spawned_ns = cell.gazebo.spawned[0][0]
-        way = CELL.camera.x - gazebo_world.feed_pose(CELL, cell.plan[0], 1)[0][0]
+        way = CELL.camera.x - feed_pose(CELL, cell.plan[0], 1)[0][0]
         assert (to_ns(seen.header.stamp) - spawned_ns) / 1e9 == pytest.approx(
             way / CELL.belt.speed, abs=0.05
         )

@@ -14,7 +14,7 @@ from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import plan_items
 from stl_conveyor.sim.beam_scan import something_in_beam
-from stl_conveyor.sim.gazebo_world import BEAM_HEIGHT, BEAM_RAYS, beam_angle
+from stl_conveyor.sim.gazebo.world import BEAM_HEIGHT, BEAM_RAYS, beam_angle
 from stl_conveyor.sim.layout import bin_extent, lane_at
 from stl_conveyor.sim.pose_truth import ItemRested, ItemSeen, PoseTruth
 from stl_conveyor.sim.rest import GIVE_UP_TIME, REST_TIME, RestWatch

@@ -18,6 +18,8 @@ import yaml
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.sim import gazebo_world
 from stl_conveyor.sim.arrivals import plan_items
+from stl_conveyor.sim.gazebo.items import SLOTS, collision_shapes, feed_pose, item_sdf
+from stl_conveyor.sim.gazebo.world import world_sdf
 from stl_conveyor.sim.mesh import mass_properties, mesh_path, read_stl
 from stl_conveyor.sim.parts import CLASS_IDS, PARTS
 
@@ -139,9 +141,9 @@ def parser_command():
 def test_the_parser_accepts_world_and_items(what, tmp_path):
     path = tmp_path / 'checked.sdf'
     if what == 'world':
-        path.write_text(gazebo_world.world_sdf(CELL), encoding='utf-8')
+        path.write_text(world_sdf(CELL), encoding='utf-8')
     else:
-        path.write_text(gazebo_world.item_sdf(item_of(what), 1, 0), encoding='utf-8')
+        path.write_text(item_sdf(item_of(what), 1, 0), encoding='utf-8')
     done = subprocess.run(
         [parser_command(), 'sdf', '--check', str(path)], capture_output=True, text=True, timeout=60
     )
@@ -254,7 +256,7 @@ def test_break_beam():
 
 
 def test_items_touch_everything_and_pushers_touch_items_alone():
-    item = ElementTree.fromstring(gazebo_world.item_sdf(item_of('hex_nut_m8'), 1, 0))
+    item = ElementTree.fromstring(item_sdf(item_of('hex_nut_m8'), 1, 0))
 
     def groups(element):
         return {int(mask.text, 0) for mask in element.iter('collide_bitmask')}
@@ -308,10 +310,8 @@ def test_gazebo_topics_of_the_bridge_are_those_of_the_world():
         assert f'/world/{world}/model/{pusher}/joint_state' in gz('joint_states')
     assert len(gz('joint_states')) == len(CELL.lanes)
     names = {
-        ElementTree.fromstring(gazebo_world.item_sdf(item_of('hex_nut_m8'), 1, slot))
-        .find('model')
-        .get('name')
-        for slot in range(gazebo_world.SLOTS)
+        ElementTree.fromstring(item_sdf(item_of('hex_nut_m8'), 1, slot)).find('model').get('name')
+        for slot in range(SLOTS)
     }
     assert gz('item_poses') == {f'/model/{name}/pose' for name in names}
 
@@ -352,9 +352,7 @@ def test_item_weighs_what_its_mesh_weighs(part):
         '<worldbody><body name="b"><freejoint/><geom type="mesh" mesh="m" density="7850"/></body>'
         '</worldbody></mujoco>'
     ).body('b')
-    link = ElementTree.fromstring(gazebo_world.item_sdf(item_of(part.name), 1, 3)).find(
-        'model/link'
-    )
+    link = ElementTree.fromstring(item_sdf(item_of(part.name), 1, 3)).find('model/link')
     inertia = {
         name: float(link.findtext(f'inertial/inertia/{name}'))
         for name in ('ixx', 'ixy', 'ixz', 'iyy', 'iyz', 'izz')
@@ -376,7 +374,7 @@ def test_item_weighs_what_its_mesh_weighs(part):
 @pytest.mark.parametrize('part', PARTS, ids=lambda part: part.name)
 def test_collision_shapes_hold_the_mesh_and_little_more(part):
     points = read_stl(mesh_path(part.name)).reshape(-1, 3)
-    shapes = gazebo_world.collision_shapes(part.name)
+    shapes = collision_shapes(part.name)
     corners = np.concatenate([shape.corners() for shape in shapes])
     assert corners.min(axis=0) == pytest.approx(points.min(axis=0), abs=1.1e-3)
     assert corners.max(axis=0) == pytest.approx(points.max(axis=0), abs=1.1e-3)
@@ -389,9 +387,9 @@ def test_meshes_are_named_by_uri_and_a_folder_elsewhere_can_be_given():
         return [uri.text for uri in ElementTree.fromstring(text).iter('uri')]
 
     item = item_of('lock_nut_m8')
-    for uri in uris(gazebo_world.item_sdf(item, 1, 0)):
+    for uri in uris(item_sdf(item, 1, 0)):
         assert uri.startswith('file:///') and Path(uri[7:]).is_file()
-    assert uris(gazebo_world.item_sdf(item, 1, 0, 'model://stl_conveyor/meshes/')) == [
+    assert uris(item_sdf(item, 1, 0, 'model://stl_conveyor/meshes/')) == [
         'model://stl_conveyor/meshes/lock_nut_m8.stl',
         'model://stl_conveyor/meshes/lock_nut_m8_insert.stl',
     ]
@@ -399,15 +397,13 @@ def test_meshes_are_named_by_uri_and_a_folder_elsewhere_can_be_given():
 
 def test_items_are_let_go_just_above_the_belt_where_the_embedded_feeder_lets_go():
     for item in plan_items(64, 3, CLASS_IDS):
-        position, quaternion = gazebo_world.feed_pose(CELL, item, 3)
+        position, quaternion = feed_pose(CELL, item, 3)
         assert np.linalg.norm(quaternion) == pytest.approx(1)
         assert position[0] == pytest.approx(CELL.belt.start + 0.05)
         assert position[1] == item.lateral_offset
         x, y, z, w = quaternion
         turn = np.array([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)])
-        corners = np.concatenate(
-            [shape.corners() for shape in gazebo_world.collision_shapes(item.class_id)]
-        )
+        corners = np.concatenate([shape.corners() for shape in collision_shapes(item.class_id)])
         assert position[2] + (corners @ turn).min() == pytest.approx(0.0015)
         flat = next(part for part in PARTS if part.name == item.class_id).rest == 'flat'
         assert (abs(turn[2]) > 0.99) == flat and (flat or abs(turn[2]) < 0.1)
@@ -417,7 +413,7 @@ def test_the_finish_is_that_of_the_embedded_cell():
     from stl_conveyor.sim.parts import finish_of
 
     item = item_of('hex_nut_m8')
-    visual = ElementTree.fromstring(gazebo_world.item_sdf(item, 9, 0)).find('model/link/visual')
+    visual = ElementTree.fromstring(item_sdf(item, 9, 0)).find('model/link/visual')
     assert numbers(visual, 'material/diffuse')[:3] == pytest.approx(
         list(finish_of(item, 9).rgb), abs=1e-5
     )

@@ -23,7 +23,7 @@ from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, PeerWatch, arrival_settings
 from stl_conveyor.nodes.simulation.gazebo_entities import BridgedEntities, Entities
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
-from stl_conveyor.sim.gazebo_world import SLOTS, feed_pose, item_name, item_sdf
+from stl_conveyor.sim.gazebo.items import SLOTS, feed_pose, item_name, item_sdf
 from stl_conveyor.sim.pose_truth import Event, ItemSeen, PoseTruth
 
 FEED_PERIOD = 0.02  # s between looks at what is due, by the clock of the simulation

@@ -24,7 +24,7 @@ from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.device.actuator_outputs import Push, StrokeOutput
 from stl_conveyor.sim.beam_scan import something_in_beam
-from stl_conveyor.sim.gazebo_world import pusher_name
+from stl_conveyor.sim.gazebo.world import pusher_name
 from stl_conveyor.sim.layout import HOLD_TIME, PUSH_TIME, PUSHER_HOME, PUSHER_OUT
 
 

@@ -14,7 +14,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from stl_conveyor.assess.scoring import ItemRecord
 from stl_conveyor.cell.description import CellDescription, Lane
 from stl_conveyor.msg import SortOutcome
-from stl_conveyor.sim.gazebo_world import WORLD
+from stl_conveyor.sim.gazebo.world import WORLD
 from stl_conveyor.sim.layout import bin_extent
 
 FRAME = WORLD
