@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from stl_conveyor.sim.gazebo.sdf import (
     ITEMS,
     box_geometry,
     cylinder_geometry,
+    document,
     element,
     inertial,
     material,
@@ -197,14 +198,14 @@ def item_sdf(item: ItemPlan, seed: int, slot: int, meshes: str = '') -> str:
         ),
         name=item_name(slot),
     )
-    return f'<?xml version="1.0"?>\n{element("sdf", model, version="1.9")}\n'
+    return document(model)
 
 
-def _mesh_visual(uri: str, name: str, finish: Finish) -> str:
+def _mesh_visual(uri: str, name: str, finish: Finish) -> Element:
     colour = numbers(*np.clip(finish.rgb, 0, 1))
     return element(
         'visual',
-        element('geometry', element('mesh', element('uri', escape(uri)))),
+        element('geometry', element('mesh', element('uri', uri))),
         material(colour, numbers(*[finish.specular] * 3), 128 * finish.shininess),
         name=name,
     )

@@ -8,7 +8,8 @@ Metres, seconds, radians; the names are those of Gazebo Harmonic and later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,40 +24,59 @@ def numbers(*values: float) -> str:
     return ' '.join(f'{value:.6g}' for value in values)
 
 
-def element(tag: str, *content: str, **attributes: str) -> str:
-    """Return an element; content that begins with '<' goes on lines of its own, indented."""
-    start = tag + ''.join(f' {key}="{escape(value)}"' for key, value in attributes.items())
-    content = tuple(part for part in content if part)
-    if not content:
-        return f'<{start}/>'
-    if not content[0].startswith('<'):
-        return f'<{start}>{content[0]}</{tag}>'
-    inside = '\n'.join('  ' + line for part in content for line in part.split('\n'))
-    return f'<{start}>\n{inside}\n</{tag}>'
+def element(tag: str, *content: Element | str | None, **attributes: str) -> Element:
+    """Return an element with its attributes.
+
+    Args:
+        content: Its text, or the elements in it; None stands for one that is left out.
+    """
+    made = Element(tag, attributes)
+    for part in content:
+        if isinstance(part, str):
+            made.text = part
+        elif part is not None:
+            made.append(part)
+    return made
 
 
-def pose(*values: float) -> str:
+def document(content: Element, comment: str = '') -> str:
+    """Return an SDFormat file with one element in it.
+
+    Args:
+        content: A world or a model.
+        comment: Stands above everything; it may have several lines.
+    """
+    root = element('sdf', content, version='1.9')
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding='unicode')
+    # In text and attributes a '>' is escaped, so this is the end of an empty element.
+    text = text.replace(' />', '/>')
+    above = f'<!-- {comment} -->\n' if comment else ''
+    return f'<?xml version="1.0"?>\n{above}{text}\n'
+
+
+def pose(*values: float) -> Element:
     """Return a pose: x, y, z in metres, then roll, pitch, yaw in radians."""
     return element('pose', numbers(*values))
 
 
-def material(colour: str, specular: str = '0.1 0.1 0.1', shininess: float = 0.0) -> str:
+def material(colour: str, specular: str = '0.1 0.1 0.1', shininess: float = 0.0) -> Element:
     """Return a material; colours are three numbers within 0..1, as text."""
     return element(
         'material',
         element('ambient', f'{colour} 1'),
         element('diffuse', f'{colour} 1'),
         element('specular', f'{specular} 1'),
-        element('shininess', numbers(shininess)) if shininess else '',
+        element('shininess', numbers(shininess)) if shininess else None,
     )
 
 
-def box_geometry(size: Sequence[float]) -> str:
+def box_geometry(size: Sequence[float]) -> Element:
     """Return the geometry of a box with edges in metres."""
     return element('geometry', element('box', element('size', numbers(*size))))
 
 
-def cylinder_geometry(radius: float, length: float) -> str:
+def cylinder_geometry(radius: float, length: float) -> Element:
     """Return the geometry of a cylinder along z; metres."""
     return element(
         'geometry',
@@ -66,7 +86,7 @@ def cylinder_geometry(radius: float, length: float) -> str:
     )
 
 
-def surface(friction: Sequence[float], group: int) -> str:
+def surface(friction: Sequence[float], group: int) -> Element:
     """Return how a collision rubs, and what it touches.
 
     Args:
@@ -83,14 +103,14 @@ def surface(friction: Sequence[float], group: int) -> str:
     )
 
 
-def plugin(system: str, name: str, *content: str) -> str:
+def plugin(system: str, name: str, *content: Element) -> Element:
     """Return a system of Gazebo, such as ('contact', 'Contact'), with its parameters."""
     return element(
         'plugin', *content, filename=f'gz-sim-{system}-system', name=f'gz::sim::systems::{name}'
     )
 
 
-def inertial(mass: float, inertia: NDArray[np.float64], centre: Sequence[float] = ()) -> str:
+def inertial(mass: float, inertia: NDArray[np.float64], centre: Sequence[float] = ()) -> Element:
     """Return the inertia of a link.
 
     Args:
@@ -108,7 +128,7 @@ def inertial(mass: float, inertia: NDArray[np.float64], centre: Sequence[float] 
     )
     return element(
         'inertial',
-        pose(*centre, 0, 0, 0) if centre else '',
+        pose(*centre, 0, 0, 0) if centre else None,
         element('mass', f'{mass:.9g}'),
         element('inertia', *(element(name, f'{inertia[i, j]:.9g}') for name, i, j in entries)),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from xml.etree.ElementTree import Element
 
 from stl_conveyor.cell.description import CellDescription, Lane
 from stl_conveyor.sim.gazebo.sdf import (
@@ -18,6 +19,7 @@ from stl_conveyor.sim.gazebo.sdf import (
     box_geometry,
     box_inertia,
     cylinder_geometry,
+    document,
     element,
     inertial,
     material,
@@ -60,7 +62,7 @@ def pusher_name(lane: str) -> str:
     return f'pusher_{lane}'
 
 
-def _fixed_model(name: str, boxes: Sequence[Box], friction: Sequence[float]) -> str:
+def _fixed_model(name: str, boxes: Sequence[Box], friction: Sequence[float]) -> Element:
     parts = []
     for box in boxes:
         parts += [
@@ -84,7 +86,7 @@ def _fixed_model(name: str, boxes: Sequence[Box], friction: Sequence[float]) -> 
     )
 
 
-def _belt(cell: CellDescription) -> str:
+def _belt(cell: CellDescription) -> Element:
     belt = cell.belt
     size = (belt.end - belt.start, belt.width, BELT_THICKNESS)
     fastest = max(1.0, 2 * belt.speed)
@@ -116,7 +118,7 @@ def _belt(cell: CellDescription) -> str:
     )
 
 
-def _pusher(cell: CellDescription, lane: Lane) -> str:
+def _pusher(cell: CellDescription, lane: Lane) -> Element:
     """Return a pusher: a slide across the belt whose position 0 is at rest beside the belt."""
     name, colour = pusher_name(lane.name), lane_colour(cell, lane)
     width, stroke = cell.diverter.paddle_width, cell.diverter.stroke
@@ -205,7 +207,7 @@ def _pusher(cell: CellDescription, lane: Lane) -> str:
     )
 
 
-def _camera(cell: CellDescription) -> str:
+def _camera(cell: CellDescription) -> Element:
     """Return the camera: its x axis down, its z axis (the image's top) along the belt."""
     camera = cell.camera
     return _sensor_above(
@@ -250,14 +252,14 @@ def _sensor_above(
     kind: str,
     x: float,
     height: float,
-    visual: str,
-    content: str,
+    visual: Element,
+    content: Element,
     *,
     topic: str,
     rate: float,
     frame: str,
     link: str,
-) -> str:
+) -> Element:
     """Return a sensor that stands above the middle of the belt and looks down, its x axis."""
     return element(
         'model',
@@ -287,7 +289,7 @@ def beam_angle(cell: CellDescription) -> float:
     return math.atan((cell.belt.width / 2 - BEAM_MARGIN) / BEAM_HEIGHT)
 
 
-def _break_beam(cell: CellDescription) -> str:
+def _break_beam(cell: CellDescription) -> Element:
     """Return the light barrier: a fan of rays across the belt, seen from above.
 
     x of the sensor looks down, its angles turn about the belt's axis. One ray along the surface
@@ -340,7 +342,7 @@ def _light(
     diffuse: str,
     specular: str,
     shadows: bool = False,
-) -> str:
+) -> Element:
     spot = kind == 'spot'
     return element(
         'light',
@@ -356,7 +358,7 @@ def _light(
             element('quadratic', '0'),
         )
         if spot
-        else '',
+        else None,
         element('direction', numbers(*direction)),
         element(
             'spot',
@@ -365,13 +367,13 @@ def _light(
             element('falloff', '1'),
         )
         if spot
-        else '',
+        else None,
         type=kind,
         name=name,
     )
 
 
-def _lights(cell: CellDescription) -> tuple[str, ...]:
+def _lights(cell: CellDescription) -> tuple[Element, ...]:
     x = cell.camera.x
     return (
         _light(
@@ -402,7 +404,7 @@ def _lights(cell: CellDescription) -> tuple[str, ...]:
     )
 
 
-def _floor(cell: CellDescription) -> str:
+def _floor(cell: CellDescription) -> Element:
     plane = element(
         'geometry', element('plane', element('normal', '0 0 1'), element('size', '8 8'))
     )
@@ -460,9 +462,8 @@ def world_sdf(cell: CellDescription) -> str:
         _break_beam(cell),
         name=WORLD,
     )
-    return (
-        '<?xml version="1.0"?>\n<!-- Made from the description of the cell by\n     '
-        'python -m stl_conveyor.sim.gazebo_world; do not edit. -->\n'
-        + element('sdf', world, version='1.9')
-        + '\n'
+    return document(
+        world,
+        'Made from the description of the cell by\n     '
+        'python -m stl_conveyor.sim.gazebo_world; do not edit.',
     )
