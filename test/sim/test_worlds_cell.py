@@ -439,3 +439,33 @@ def test_volume_and_inertia_of_a_known_body():
     assert found.mass == pytest.approx(12.0)
     assert found.centre == pytest.approx((1.0, 0.5, 1.5))
     assert found.inertia == pytest.approx(np.diag([1 + 9, 4 + 9, 4 + 1]) * 12.0 / 12)
+
+
+def publishes_model_pose(parameters, version):
+    """Return whether PosePublisher of a gz-sim version publishes the pose of a model.
+
+    Before 8.10, and in 9.0, the pose of every model goes out with those of the nested ones or not
+    at all; since then the two have parameters of their own.
+    """
+    model_pose = parameters.findtext('publish_model_pose') == 'true'
+    nested_pose = parameters.findtext('publish_nested_model_pose') == 'true'
+    together = version < (8, 10) or (9, 0) <= version < (9, 1)
+    return model_pose and (nested_pose or not together)
+
+
+@pytest.mark.parametrize('version', [(8, 0), (8, 9), (8, 10), (8, 14), (9, 0), (9, 5), (10, 4)])
+def test_items_tell_their_pose_in_every_version_of_gazebo(version):
+    described = ElementTree.fromstring(item_sdf(item_of('hex_nut_m8'), 1, 0)).find('model')
+    parameters = plugin(described, 'PosePublisher')
+    assert publishes_model_pose(parameters, version)
+    assert parameters.findtext('publish_link_pose') == 'false'
+
+
+def test_the_rule_of_the_pose_publisher_refuses_what_old_versions_do_not_publish():
+    parameters = ElementTree.fromstring(
+        '<plugin><publish_model_pose>true</publish_model_pose>'
+        '<publish_nested_model_pose>false</publish_nested_model_pose></plugin>'
+    )
+    assert not publishes_model_pose(parameters, (8, 9))
+    assert not publishes_model_pose(parameters, (9, 0))
+    assert publishes_model_pose(parameters, (8, 10))

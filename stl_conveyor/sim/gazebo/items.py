@@ -192,7 +192,8 @@ def item_sdf(item: ItemPlan, seed: int, slot: int, meshes: str = '') -> str:
             'PosePublisher',
             element('publish_model_pose', 'true'),
             element('publish_link_pose', 'false'),
-            element('publish_nested_model_pose', 'false'),
+            # Before gz-sim 8.10, and in 9.0, nothing at all is published without it.
+            element('publish_nested_model_pose', 'true'),
             element('use_pose_vector_msg', 'false'),
             element('update_frequency', numbers(POSE_RATE)),
         ),
