@@ -16,8 +16,9 @@ from stl_conveyor.assess.scoring import (
     score,
     slack_ms,
 )
-from stl_conveyor.assess.summary import RunSettings, Summary
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.run.settings import RunSettings
+from stl_conveyor.run.summary import Summary
 
 CELL = CellDescription.load(Path(__file__).parents[1] / 'config' / 'cell.yaml')
 FULL = ItemRecord(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 
-from stl_conveyor.run.cell_run import main
+from stl_conveyor.run.console import main
 
 if __name__ == '__main__':
     sys.exit(main())

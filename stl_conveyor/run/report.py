@@ -12,8 +12,8 @@ import numpy as np
 
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.scoring import ItemRecord, confusion
-from stl_conveyor.assess.summary import Summary
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.run.summary import Summary
 
 Pictures = list[tuple[str, str]]  # (file name, caption)
 

@@ -32,7 +32,8 @@ from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
 from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
 from stl_conveyor.nodes.simulation.cell_simulator import CellSimulator  # noqa: E402
-from stl_conveyor.run.cell_run import READERS, read_passages, read_readout  # noqa: E402
+from stl_conveyor.run.assess import read_passages, read_readout  # noqa: E402
+from stl_conveyor.run.plan import READERS  # noqa: E402
 from stl_conveyor_lab.train.tiny import class_colours  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -21,21 +21,15 @@ pytest.importorskip('stl_conveyor.msg')
 
 from ros_domains import own_domain_id, own_environment  # noqa: E402
 
-from stl_conveyor.assess.summary import RunSettings  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
-from stl_conveyor.run.cell_run import (  # noqa: E402
-    Sources,
-    main,
-    node_arguments,
-    parse_override,
-    process_plan,
-    read_passages,
-    read_readout,
-)
+from stl_conveyor.run.assess import read_passages, read_readout  # noqa: E402
+from stl_conveyor.run.console import main  # noqa: E402
 from stl_conveyor.run.faults import named_fault  # noqa: E402
+from stl_conveyor.run.plan import node_arguments, process_plan  # noqa: E402
+from stl_conveyor.run.settings import RunSettings, Sources, parse_override
 
 pytestmark = pytest.mark.ros
 

@@ -21,11 +21,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stl_conveyor.assess.summary import RunSettings
 from stl_conveyor.deploy import fastdds_profiles
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.nodes.base import topics
 from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
+from stl_conveyor.run.settings import RunSettings
 from stl_conveyor_lab.bench.network.shaped_link import (
     ADDRESSES,
     DEVICE,
@@ -138,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     profiles = write_profiles(options.out, domain)
     # The monitor is in this process, and must take its profile before rclpy is there.
     os.environ.update(fastdds_profiles.environment(profiles['local']))
-    from stl_conveyor.run.cell_run import NODES, READERS, SIMULATOR, Deployment, run_cell
+    from stl_conveyor.run.cell_run import run_cell
+    from stl_conveyor.run.plan import READERS, Deployment
+    from stl_conveyor.run.settings import NODES, SIMULATOR
 
     counter = PacketCounter(domain)
     nodes = tuple(node for node in (SIMULATOR, *NODES) if node != 'link_emulator')

@@ -12,24 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.assess.scoring import Quantiles, Score
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What a run was asked to be."""
-
-    items: int = 200
-    seed: int = 1
-    policy: str = 'adaptive'
-    rate: float = 0.25  # tokens per time unit
-    bucket: float = 4.0  # tokens
-    link: str = 'light'
-    fault: str = 'none'
-    arrivals: str = 'periodic'
-    time_unit: float = 0.5  # s
-    models: str = ''
-    cell: str = ''
-    overrides: tuple[str, ...] = ()  # NODE.PARAMETER=VALUE, beyond the shipped parameter file
+from stl_conveyor.run.settings import RunSettings
 
 
 @dataclass(frozen=True)

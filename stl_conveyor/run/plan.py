@@ -1,0 +1,148 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Which nodes a run starts, each as a process with its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from stl_conveyor.nodes.base.topics import node_module
+from stl_conveyor.resources import share_path
+from stl_conveyor.run.faults import Fault, with_other_codec
+from stl_conveyor.run.processes import ProcessPlan
+from stl_conveyor.run.settings import NODES, SIMULATOR, RunSettings, Sources, parse_override
+from stl_conveyor.sim.arrivals import ArrivalSettings
+
+# Who must have found whom before the belt starts: readers of each topic, the monitor included.
+READERS = {
+    SIMULATOR: {'camera/image_raw': 1, 'item_truth': 1},
+    'camera': {'capture': 4},
+    'local_classifier': {'classification': 3},
+    'offload_policy': {'offload_decision': 3, 'token_bucket': 1},
+    'encoder': {'features_tx': 1, 'transfer': 2},
+    'link_emulator': {'features_rx': 1, 'feedback_rx': 2, 'edge_classification': 2},
+    'edge_classifier': {'feedback_tx': 1, 'edge_classification_tx': 1},
+    'actuator': {'sort_outcome': 2},
+}
+REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Which nodes a run starts, where each runs, and how it is known that they are ready.
+
+    Attributes:
+        readers: Node → topic → how many must listen before the belt starts.
+        remappings: Node → topic names, old → new.
+        prefixes: Node → command that runs its process.
+        environments: Node → variables of its process.
+        out_of_sight: Nodes whose reports do not reach the monitor; that the edge among them is
+            ready is known from offload_policy.
+        is_settled: Whether what the run depends on beside its nodes is ready, too.
+    """
+
+    nodes: tuple[str, ...] = (SIMULATOR, *NODES)
+    readers: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: READERS)
+    remappings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    out_of_sight: tuple[str, ...] = ()
+    is_settled: Callable[[], bool] = lambda: True
+
+    def process_plan(self, node: str, parameters: Mapping[str, object]) -> ProcessPlan:
+        """Return how to start a node."""
+        plan = process_plan(node, parameters)
+        words = [
+            word
+            for old, new in self.remappings.get(node, {}).items()
+            for word in ('-r', f'{old}:={new}')
+        ]
+        return replace(
+            plan,
+            arguments=(*plan.arguments, *words),
+            prefix=self.prefixes.get(node, ()),
+            environment=self.environments.get(node, {}),
+        )
+
+
+def node_arguments(
+    settings: RunSettings, sources: Sources, fault: Fault
+) -> dict[str, dict[str, object]]:
+    """Return the parameters of every node by its name."""
+    models = {'models_dir': str(sources.models)}
+    cell = {'cell_file': str(sources.cell)}
+    edge_models = sources.models
+    if fault.other_codec:
+        edge_models = with_other_codec(sources.models, sources.out / 'logs' / 'other_codec')
+    arrivals = ArrivalSettings(process=settings.arrivals)
+    intervals = {
+        'markov': tuple(float(i) for i in arrivals.intervals),
+        'poisson': _geometric_quantiles(arrivals.mean_interval),
+    }.get(settings.arrivals, (float(arrivals.period),))
+    parameters = {
+        SIMULATOR: {
+            **cell,
+            'items': settings.items,
+            'seed': settings.seed,
+            'arrivals': settings.arrivals,
+            'time_unit': settings.time_unit,
+            'belt_running': False,
+            'log_path': str(sources.camera_log),
+        },
+        'camera': {**cell},
+        'local_classifier': {**models},
+        'offload_policy': {
+            **models,
+            'policy': settings.policy,
+            'rate': settings.rate,
+            'depth': settings.bucket,
+            'time_unit': settings.time_unit,
+            'intervals': intervals,
+            'seed': settings.seed,
+        },
+        'encoder': {**models},
+        'link_emulator': {
+            'link': settings.link,
+            'seed': settings.seed,
+            'log_path': str(sources.link_log),
+        },
+        'edge_classifier': {'models_dir': str(edge_models)},
+        'actuator': {**cell},
+    }
+    for override in settings.overrides:
+        node, name, value = parse_override(override)
+        parameters[node][name] = value
+    return parameters
+
+
+def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:
+    """Return equally likely values that stand for geometric intervals with a mean."""
+    shares = (np.arange(count) + 0.5) / count
+    if mean == 1:
+        return (1.0,)
+    return tuple(float(v) for v in np.ceil(np.log(1 - shares) / np.log(1 - 1 / mean)))
+
+
+def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
+    """Return how to start a node with the shipped parameter file and what differs from it."""
+
+    def text(value: object) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, tuple):
+            return '[' + ', '.join(map(text, value)) + ']'
+        return repr(value) if isinstance(value, (int, float)) else f"'{value}'"
+
+    arguments = [
+        '-m',
+        node_module(node),
+        '--ros-args',
+        '--params-file',
+        str(share_path('config/sim.yaml')),
+    ]
+    for name, value in parameters.items():
+        arguments += ['-p', f'{name}:={text(value)}']
+    return ProcessPlan(node, tuple(arguments))

@@ -1,0 +1,80 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is asked to be, and where its files are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from stl_conveyor.errors import ConfigError
+
+SIMULATOR = 'cell_simulator'
+NODES = (
+    'camera',
+    'local_classifier',
+    'offload_policy',
+    'encoder',
+    'link_emulator',
+    'edge_classifier',
+    'actuator',
+)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was asked to be."""
+
+    items: int = 200
+    seed: int = 1
+    policy: str = 'adaptive'
+    rate: float = 0.25  # tokens per time unit
+    bucket: float = 4.0  # tokens
+    link: str = 'light'
+    fault: str = 'none'
+    arrivals: str = 'periodic'
+    time_unit: float = 0.5  # s
+    models: str = ''
+    cell: str = ''
+    overrides: tuple[str, ...] = ()  # NODE.PARAMETER=VALUE, beyond the shipped parameter file
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a run's files are."""
+
+    out: Path
+    models: Path
+    cell: Path
+
+    @property
+    def link_log(self) -> Path:
+        """Return where link_emulator writes about every message."""
+        return self.out / 'logs' / 'link.csv'
+
+    @property
+    def camera_log(self) -> Path:
+        """Return where cell_simulator writes about every picture."""
+        return self.out / 'logs' / 'camera.csv'
+
+
+def parse_override(text: str) -> tuple[str, str, object]:
+    """Return node, parameter and value of NODE.PARAMETER=VALUE; the value is YAML.
+
+    Raises:
+        ConfigError: If it is something else, or there is no such node.
+    """
+    target, equals, value = text.partition('=')
+    node, dot, name = target.partition('.')
+    if not (equals and dot and name) or node not in (SIMULATOR, *NODES):
+        raise ConfigError(
+            f'--set {text}: write NODE.PARAMETER=VALUE with a node of '
+            + ', '.join((SIMULATOR, *NODES))
+        )
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f'--set {text}: {value!r} is not YAML') from error
+    return node, name, tuple(parsed) if isinstance(parsed, list) else parsed
