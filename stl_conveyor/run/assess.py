@@ -6,22 +6,156 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import stl_conveyor
-from stl_conveyor.assess.latency import Passage
-from stl_conveyor.assess.scoring import ItemRecord
+from stl_conveyor.assess.latency import (
+    EDGE_CLASSIFICATION,
+    FEATURES,
+    FEEDBACK,
+    Passage,
+    stage_latencies,
+)
+from stl_conveyor.assess.scoring import ItemRecord, score, slack_ms
+from stl_conveyor.assess.table import csv_row, write_csv
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.run.settings import RunSettings
+from stl_conveyor.run.plan import items_of
+from stl_conveyor.run.report import write_report
+from stl_conveyor.run.settings import RunSettings, Sources
+from stl_conveyor.run.summary import Summary
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.vision.image import resize_square
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen of a run while it lasted.
+
+    Attributes:
+        records: Everything heard about each item, in the order of the capture stamps.
+        crops: What the camera saw, uint8[S, S, 3] by capture stamp.
+        tokens_spent: By the bucket's account; None if no bucket was heard of.
+        cpu: CPU seconds by process.
+        troubles: What nodes complained of.
+        deaths: Processes that ended when nobody asked them to.
+        complete: Whether every item came to rest.
+        began_ns: When the run began, by the system's clock.
+        ended_ns: When its last process had ended.
+        versions: Of everything that the numbers depend on.
+    """
+
+    records: tuple[ItemRecord, ...]
+    crops: Mapping[int, NDArray[np.uint8]]
+    tokens_spent: float | None
+    cpu: Mapping[str, float]
+    troubles: tuple[str, ...]
+    deaths: tuple[str, ...]
+    complete: bool
+    began_ns: int
+    ended_ns: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves behind in memory."""
+
+    summary: Summary
+    records: tuple[ItemRecord, ...]
+    crops: Mapping[int, NDArray[np.uint8]]
+    strong: Mapping[int, tuple[str, float]]
+
+
+def summarise(
+    settings: RunSettings,
+    sources: Sources,
+    cell: CellDescription,
+    observed: Observed,
+    strong: Mapping[int, tuple[str, float]],
+) -> Summary:
+    """Return the result of a run from what was seen of it and from its logs.
+
+    Args:
+        strong: The strong model's class and score by capture stamp; empty if it was not asked.
+    """
+    readout, passages = read_readout(sources.camera_log), read_passages(sources.link_log)
+    shown = [r for r in observed.records if r.serial]
+    asked = {r.stamp_ns: strong[r.stamp_ns][0] for r in shown if r.stamp_ns in strong}
+    n = max(len(shown), 1)
+    return Summary(
+        settings=settings,
+        score=score(observed.records, cell),
+        strong_correct=sum(
+            cell.lane_of(asked[r.stamp_ns]) == r.lane for r in shown if r.stamp_ns in asked
+        )
+        if strong
+        else None,
+        strong_class_correct=sum(
+            asked[r.stamp_ns] == r.class_id for r in shown if r.stamp_ns in asked
+        )
+        if strong
+        else None,
+        link_bytes={
+            channel: sum(p.wire_bytes for p in passages if p.channel == channel)
+            for channel in (FEATURES, FEEDBACK, EDGE_CLASSIFICATION)
+        }
+        if passages
+        else {},
+        tokens_spent=observed.tokens_spent,
+        slack_ms=slack_ms(observed.records),
+        latency_ms=stage_latencies(observed.records, readout, passages),
+        cpu_seconds_per_item={
+            **{name: used / n for name, used in observed.cpu.items()},
+            'total': sum(observed.cpu.values()) / n,
+        },
+        seconds_to_first_item=(shown[0].stamp_ns - observed.began_ns) / 1e9
+        if shown
+        else float('nan'),
+        seconds=(observed.ended_ns - observed.began_ns) / 1e9,
+        simulation_lag_ms=max(readout.values(), default=0) / 1e6,
+        troubles=observed.troubles,
+        deaths=observed.deaths,
+        complete=observed.complete,
+        versions=observed.versions,
+    )
+
+
+def write_results(
+    settings: RunSettings,
+    sources: Sources,
+    cell: CellDescription,
+    observed: Observed,
+    say: Callable[[str], None],
+) -> RunResult:
+    """Write summary.json, items.csv and report.html of a run.
+
+    Args:
+        say: Takes lines for people.
+    """
+    records, crops = observed.records, observed.crops
+    try:
+        strong = ask_strong(sources.models, crops)
+    except ConveyorError as error:
+        say(f'the strong model could not be asked: {error}')
+        strong = {}
+    summary = summarise(settings, sources, cell, observed, strong)
+    summary.write(sources.out / 'summary.json')
+    write_csv(
+        sources.out / 'items.csv',
+        [csv_row(r, cell, strong.get(r.stamp_ns), crops.get(r.stamp_ns)) for r in records],
+    )
+    overview = picture_of_cell(cell, settings, items_of(settings, cell), records)
+    write_report(sources.out, summary, records, cell, crops, overview)
+    return RunResult(summary, records, crops, strong)
 
 
 def ask_strong(models: Path, crops: Mapping[int, np.ndarray]) -> Mapping[int, tuple[str, float]]:

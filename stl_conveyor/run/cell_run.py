@@ -7,36 +7,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 
-from stl_conveyor.assess.latency import EDGE_CLASSIFICATION, FEATURES, FEEDBACK, stage_latencies
-from stl_conveyor.assess.scoring import ItemRecord, score, slack_ms
-from stl_conveyor.assess.table import csv_row, plain_heading, write_csv
+from stl_conveyor.assess.table import plain_heading
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
+from stl_conveyor.nodes.link.link_emulator import LinkEmulatorSettings
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor
 from stl_conveyor.resources import share_path
-from stl_conveyor.run.assess import (
-    ask_strong,
-    picture_of_cell,
-    read_passages,
-    read_readout,
-    versions,
-)
-from stl_conveyor.run.faults import named_fault
-from stl_conveyor.run.plan import REPORT_PERIOD, Deployment, node_arguments
+from stl_conveyor.run.assess import Observed, RunResult, versions, write_results
+from stl_conveyor.run.faults import FaultStep, fault_steps, named_fault
+from stl_conveyor.run.plan import REPORT_PERIOD, Deployment, items_of, node_arguments
 from stl_conveyor.run.processes import Supervisor, signal_text
-from stl_conveyor.run.report import write_report
 from stl_conveyor.run.settings import SIMULATOR, RunSettings, Sources
-from stl_conveyor.run.summary import Summary
-from stl_conveyor.sim.arrivals import ArrivalSettings, plan_items
 
 START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
@@ -50,16 +39,6 @@ Found = TypeVar('Found')
 
 class StartError(ConveyorError):
     """The cell did not come up; the message says which node, and what it said."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run leaves behind in memory."""
-
-    summary: Summary
-    records: tuple[ItemRecord, ...]
-    crops: Mapping[int, np.ndarray]
-    strong: Mapping[int, tuple[str, float]]
 
 
 class CellRun:
@@ -128,12 +107,7 @@ class CellRun:
     def follow(self) -> bool:
         """Follow the run to its end; return whether every item came to rest."""
         board, items = self._monitor.board, self._settings.items
-        arrivals = plan_items(
-            items,
-            self._settings.seed,
-            self._monitor.cell.classes,
-            ArrivalSettings(process=self._settings.arrivals),
-        )
+        arrivals = items_of(self._settings, self._monitor.cell)
         end = time.monotonic() + arrivals[-1].arrival * self._settings.time_unit + LONGEST_STAY
         steps = self._fault_steps()
         while self._look(lambda: board.rested < items):
@@ -142,8 +116,8 @@ class CellRun:
                 break
             if self._revive():
                 break
-            while steps and board.exposed >= steps[0][0] * items:
-                steps.pop(0)[1]()
+            while steps and board.exposed >= steps[0].share * items:
+                self._do(steps.pop(0))
             self._monitor.news.wait(PATIENCE)
         complete = board.rested >= items
         cpu = self._supervisor.cpu()
@@ -218,37 +192,22 @@ class CellRun:
                 self._supervisor.restart(name)
         return False
 
-    def _fault_steps(self) -> list[tuple[float, Callable[[], None]]]:
-        fault = self._fault
+    def _fault_steps(self) -> list[FaultStep]:
+        """Return what the fault of this run does, in the order of time."""
+        undisturbed = asdict(LinkEmulatorSettings(link=self._settings.link))
+        return fault_steps(self._fault, undisturbed)
 
-        def kill() -> None:
-            self._killed = fault.kill
-            self._supervisor.kill(fault.kill)
-            self._say(f'fault: {fault.kill} killed')
-
-        def restart() -> None:
-            self._supervisor.restart(fault.kill)
+    def _do(self, step: FaultStep) -> None:
+        """Do to the cell what belongs to a fault."""
+        if step.kill:
+            self._killed = step.kill
+            self._supervisor.kill(step.kill)
+        if step.restart:
+            self._supervisor.restart(step.restart)
             self._killed = ''
-            self._say(f'fault over: {fault.kill} started again')
-
-        def set_link(values: Mapping[str, object], text: str) -> None:
-            self._set_parameters('link_emulator', values)
-            self._say(text)
-
-        if fault.kill:
-            return [(fault.begin, kill), (fault.end, restart)]
-        if fault.link:
-            from stl_conveyor.nodes.link.link_emulator import LinkEmulatorSettings
-
-            before = {
-                k: self._settings.link if k == 'link' else getattr(LinkEmulatorSettings(), k)
-                for k in fault.link
-            }
-            return [
-                (fault.begin, lambda: set_link(fault.link, f'fault: {fault.name}')),
-                (fault.end, lambda: set_link(before, f'fault over: {fault.name}')),
-            ]
-        return []
+        if step.link:
+            self._set_parameters('link_emulator', step.link)
+        self._say(step.text)
 
 
 def run_cell(
@@ -308,58 +267,16 @@ def run_cell(
             troubles = tuple(f'{node}: {text}' for node, text in sorted(monitor.troubles))
     finally:
         supervisor.stop_all()
-    seconds = (time.time_ns() - began) / 1e9
-    try:
-        strong = ask_strong(sources.models, crops)
-    except ConveyorError as error:
-        say(f'the strong model could not be asked: {error}')
-        strong = {}
-    readout, passages = read_readout(sources.camera_log), read_passages(sources.link_log)
-    shown = [r for r in records if r.serial]
-    n = max(len(shown), 1)
-    summary = Summary(
-        settings=settings,
-        score=score(records, cell),
-        strong_correct=sum(
-            r.stamp_ns in strong and cell.lane_of(strong[r.stamp_ns][0]) == r.lane for r in shown
-        )
-        if strong
-        else None,
-        strong_class_correct=sum(
-            r.stamp_ns in strong and strong[r.stamp_ns][0] == r.class_id for r in shown
-        )
-        if strong
-        else None,
-        link_bytes={
-            channel: sum(p.wire_bytes for p in passages if p.channel == channel)
-            for channel in (FEATURES, FEEDBACK, EDGE_CLASSIFICATION)
-        }
-        if passages
-        else {},
+    observed = Observed(
+        records=records,
+        crops=crops,
         tokens_spent=None if bucket is None else bucket.spent_numerator / bucket.denominator,
-        slack_ms=slack_ms(records),
-        latency_ms=stage_latencies(records, readout, passages),
-        cpu_seconds_per_item={
-            **{name: used / n for name, used in run.cpu.items()},
-            'total': sum(run.cpu.values()) / n,
-        },
-        seconds_to_first_item=(shown[0].stamp_ns - began) / 1e9 if shown else float('nan'),
-        seconds=seconds,
-        simulation_lag_ms=max(readout.values(), default=0) / 1e6,
+        cpu=run.cpu,
         troubles=troubles,
         deaths=tuple(run.deaths),
         complete=complete,
+        began_ns=began,
+        ended_ns=time.time_ns(),
         versions=installed,
     )
-    summary.write(out / 'summary.json')
-    write_csv(
-        out / 'items.csv',
-        [csv_row(r, cell, strong.get(r.stamp_ns), crops.get(r.stamp_ns)) for r in records],
-    )
-    plan = plan_items(
-        settings.items, settings.seed, cell.classes, ArrivalSettings(process=settings.arrivals)
-    )
-    write_report(
-        out, summary, records, cell, crops, picture_of_cell(cell, settings, plan, records)
-    )
-    return RunResult(summary, records, crops, strong)
+    return write_results(settings, sources, cell, observed, say)

@@ -47,6 +47,25 @@ class Fault:
     other_codec: bool = False
 
 
+@dataclass(frozen=True)
+class FaultStep:
+    """What is done to the cell at a moment of the run.
+
+    Attributes:
+        share: Part of the items that have been shown to the camera by then.
+        text: What a person is told about it.
+        kill: The process that is killed, if any.
+        restart: The process that is started again, if any.
+        link: Parameters that link_emulator gets.
+    """
+
+    share: float
+    text: str
+    kill: str = ''
+    restart: str = ''
+    link: Mapping[str, object] = field(default_factory=dict)
+
+
 _FAULTS = (
     Fault('none'),
     Fault('outage', link={'outage': True}),
@@ -78,6 +97,27 @@ def named_fault(name: str) -> Fault:
     if name.endswith('_killed') and process in KILLABLE:
         return Fault(name, 0.3, 0.5, kill=_PROCESS.get(process, process))
     raise ConfigError(f"fault '{name}' is unknown: choose one of {fault_names()}")
+
+
+def fault_steps(fault: Fault, link: Mapping[str, object]) -> list[FaultStep]:
+    """Return what a fault does to the cell, in the order of time.
+
+    Args:
+        fault: What goes wrong.
+        link: The parameters of link_emulator without the fault.
+    """
+    if fault.kill:
+        return [
+            FaultStep(fault.begin, f'fault: {fault.kill} killed', kill=fault.kill),
+            FaultStep(fault.end, f'fault over: {fault.kill} started again', restart=fault.kill),
+        ]
+    if fault.link:
+        before = {name: link[name] for name in fault.link}
+        return [
+            FaultStep(fault.begin, f'fault: {fault.name}', link=fault.link),
+            FaultStep(fault.end, f'fault over: {fault.name}', link=before),
+        ]
+    return []
 
 
 def with_other_codec(models: Path, folder: Path) -> Path:

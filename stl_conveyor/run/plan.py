@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.base.topics import node_module
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.faults import Fault, with_other_codec
 from stl_conveyor.run.processes import ProcessPlan
 from stl_conveyor.run.settings import NODES, SIMULATOR, RunSettings, Sources, parse_override
-from stl_conveyor.sim.arrivals import ArrivalSettings
+from stl_conveyor.sim.arrivals import ArrivalSettings, ItemPlan, plan_items
 
 # Who must have found whom before the belt starts: readers of each topic, the monitor included.
 READERS = {
@@ -68,6 +69,13 @@ class Deployment:
         )
 
 
+def items_of(settings: RunSettings, cell: CellDescription) -> tuple[ItemPlan, ...]:
+    """Return the items of a run, in the order in which they arrive."""
+    return plan_items(
+        settings.items, settings.seed, cell.classes, ArrivalSettings(process=settings.arrivals)
+    )
+
+
 def node_arguments(
     settings: RunSettings, sources: Sources, fault: Fault
 ) -> dict[str, dict[str, object]]:
@@ -82,7 +90,7 @@ def node_arguments(
         'markov': tuple(float(i) for i in arrivals.intervals),
         'poisson': _geometric_quantiles(arrivals.mean_interval),
     }.get(settings.arrivals, (float(arrivals.period),))
-    parameters = {
+    parameters: dict[str, dict[str, object]] = {
         SIMULATOR: {
             **cell,
             'items': settings.items,

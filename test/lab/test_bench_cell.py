@@ -19,7 +19,7 @@ from run_examples import CELL, FULL, summary_of  # noqa: E402
 
 from stl_conveyor.assess.scoring import Quantiles, slack_ms  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
-from stl_conveyor.run.cell_run import RunResult  # noqa: E402
+from stl_conveyor.run.assess import RunResult  # noqa: E402
 from stl_conveyor.run.settings import RunSettings  # noqa: E402
 from stl_conveyor_lab.bench.cell.sorting import (  # noqa: E402
     ItemOutcomes,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.run.faults import fault_names, named_fault, with_other_codec
+from stl_conveyor.run.faults import fault_names, fault_steps, named_fault, with_other_codec
 
 
 def test_every_name_that_is_offered_exists():
@@ -40,3 +40,13 @@ def test_another_codec_that_works(tiny_models, tmp_path):
     assert decoder.classify([session]).shape[0] == 1
     with pytest.raises(CodecMismatch):
         decoder.start().add(ours.encode(image).packets[0])
+
+
+def test_what_a_fault_does_it_undoes():
+    link = {'outage': False, 'loss': 0.01, 'link': 'light'}
+    begin, end = fault_steps(named_fault('jamming'), link)
+    assert begin.link == {'link': 'heavy'} and end.link == {'link': 'light'}
+    assert begin.share < end.share
+    begin, end = fault_steps(named_fault('edge_killed'), link)
+    assert begin.kill == end.restart == 'edge_classifier' and not begin.restart
+    assert fault_steps(named_fault('none'), link) == []

@@ -36,7 +36,8 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import PolicyInput, PolicySettings
 from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 from stl_conveyor.resources import share_path
-from stl_conveyor.run.cell_run import RunResult, run_cell
+from stl_conveyor.run.assess import RunResult
+from stl_conveyor.run.cell_run import run_cell
 from stl_conveyor.run.settings import RunSettings
 from stl_conveyor.run.summary import Summary, finite
 from stl_conveyor.sim.arrivals import ARRIVALS
