@@ -9,10 +9,10 @@ link are taken away: middleware, Python, scheduling, the pacing of the stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stl_conveyor.assess.scoring import ItemRecord, Quantiles
+from stl_conveyor.assess.scoring import CompleteRecord, ItemRecord, Quantiles, complete_records
 
 FEATURES = 'features'
 FEEDBACK = 'feedback'
@@ -29,6 +29,18 @@ class Passage:
     wire_bytes: int
     sent_ns: int
     delivered_ns: int | None  # None: dropped or lost
+
+
+@dataclass(frozen=True)
+class _Delivered:
+    """A passage that came to its end."""
+
+    passage: Passage
+    delivered_ns: int
+
+    @property
+    def sent_ns(self) -> int:
+        return self.passage.sent_ns
 
 
 @dataclass(frozen=True)
@@ -67,9 +79,9 @@ def covered(intervals: Iterable[tuple[int, int]], first: int, last: int) -> int:
 
 
 def item_timing(
-    record: ItemRecord, readout_ns: int, passages: Sequence[Passage]
+    complete: CompleteRecord, readout_ns: int, passages: Sequence[Passage]
 ) -> ItemTiming | None:
-    """Split up the time of one item; None if the actuator had no answer.
+    """Split up the time of one item; None if the way of the answer that was used is not known.
 
     With an answer of the edge, the path is: readout, local model, encoder, then link and edge
     model in turn, once for each answer that the encoder waited for, and the way of the answer
@@ -81,40 +93,34 @@ def item_timing(
         readout_ns: From the capture stamp until the camera driver handed the frame over.
         passages: The item's messages on the link.
     """
-    action = record.action
-    if action is None or record.local is None or action.local_delay < 0:
-        return None
-    camera, local = readout_ns / 1e6, 1e3 * record.local.compute_time
-    if action.edge_delay < 0 or record.edge is None:
+    record, action = complete.item, complete.action
+    camera, local = readout_ns / 1e6, 1e3 * complete.local.compute_time
+    if complete.edge is None:
         return ItemTiming(1e3 * action.local_delay, camera, local, 0.0, 0.0, 0.0)
     arrived = record.stamp_ns + round(action.edge_delay * 1e9)
+    delivered = [_Delivered(p, p.delivered_ns) for p in passages if p.delivered_ns is not None]
     answers = [
-        p
-        for p in passages
-        if p.channel == EDGE_CLASSIFICATION
-        and p.delivered_ns is not None
-        and p.delivered_ns <= arrived
+        d
+        for d in delivered
+        if d.passage.channel == EDGE_CLASSIFICATION and d.delivered_ns <= arrived
     ]
     if not answers:  # no emulator in between: the link cannot be told from the rest
         return None
-    answers.sort(key=lambda p: p.delivered_ns)
+    answers.sort(key=lambda d: d.delivered_ns)
     times = record.edge_compute_times
     if len(times) < len(answers):  # the monitor missed some
-        answers, times = answers[-1:], (record.edge.compute_time,)
+        answers, times = answers[-1:], (complete.edge.compute_time,)
     used = answers[-1]
     computing = [
-        (p.sent_ns - round(1e9 * seconds), p.sent_ns) for p, seconds in zip(answers, times)
+        (d.sent_ns - round(1e9 * seconds), d.sent_ns) for d, seconds in zip(answers, times)
     ]
     last_begun = computing[-1][0]
     waited_for = [
-        (p.sent_ns, p.delivered_ns)
-        for p in passages
-        if p.delivered_ns is not None
-        and (
-            p.channel == FEATURES
-            or p.channel == FEEDBACK
-            and any(abs(p.sent_ns - answer.sent_ns) < VERDICT_NS for answer in answers)
-        )
+        (d.sent_ns, d.delivered_ns)
+        for d in delivered
+        if d.passage.channel == FEATURES
+        or d.passage.channel == FEEDBACK
+        and any(abs(d.sent_ns - answer.sent_ns) < VERDICT_NS for answer in answers)
     ]
     model = covered(computing[:-1], record.stamp_ns, last_begun)
     on_link = covered(waited_for + computing[:-1], record.stamp_ns, last_begun) - model
@@ -125,7 +131,7 @@ def item_timing(
 
 
 def stage_latencies(
-    records: Sequence[ItemRecord], readout_ns: dict[int, int], passages: Sequence[Passage]
+    records: Sequence[ItemRecord], readout_ns: Mapping[int, int], passages: Sequence[Passage]
 ) -> dict[str, Quantiles]:
     """Return the quantiles of every stage in ms, by name.
 
@@ -136,26 +142,26 @@ def stage_latencies(
     by_item: dict[int, list[Passage]] = {}
     for passage in passages:
         by_item.setdefault(passage.stamp_ns, []).append(passage)
+    complete = complete_records(records)
     pairs = [
-        (r, item_timing(r, readout_ns.get(r.stamp_ns, 0), by_item.get(r.stamp_ns, ())))
-        for r in records
+        (c, item_timing(c, readout_ns.get(c.item.stamp_ns, 0), by_item.get(c.item.stamp_ns, ())))
+        for c in complete
     ]
     timed = [timing for _, timing in pairs if timing is not None]
-    edge = [t for r, t in pairs if t is not None and r.action.edge_delay >= 0]
-    heard = [r for r in records if r.local is not None]
-    decided = [r for r in heard if r.decision is not None]
+    device = [t for c, t in pairs if t is not None and c.action.edge_delay < 0]
+    edge = [t for c, t in pairs if t is not None and c.action.edge_delay >= 0]
     return {
         'camera': Quantiles.of([t.camera for t in timed]),
-        'capture_to_local': Quantiles.of(
-            [
-                1e3 * r.action.local_delay
-                for r in heard
-                if r.action is not None and r.action.local_delay >= 0
-            ]
+        'capture_to_local': Quantiles.of([1e3 * c.action.local_delay for c in complete]),
+        'local_model': Quantiles.of(
+            [1e3 * r.local.compute_time for r in records if r.local is not None]
         ),
-        'local_model': Quantiles.of([1e3 * r.local.compute_time for r in heard]),
         'decision': Quantiles.of(
-            [(r.decision.received_ns - r.local.received_ns) / 1e6 for r in decided]
+            [
+                (r.decision.received_ns - r.local.received_ns) / 1e6
+                for r in records
+                if r.local is not None and r.decision is not None
+            ]
         ),
         'encode': Quantiles.of(
             [1e3 * r.transfer.compute_time for r in records if r.transfer is not None]
@@ -164,8 +170,6 @@ def stage_latencies(
         'edge_model': Quantiles.of([t.edge_model for t in edge]),
         'capture_to_edge': Quantiles.of([t.total for t in edge]),
         'overhead': Quantiles.of([t.overhead for t in timed]),
-        'overhead_local': Quantiles.of(
-            [t.overhead for r, t in pairs if t is not None and r.action.edge_delay < 0]
-        ),
+        'overhead_local': Quantiles.of([t.overhead for t in device]),
         'overhead_edge': Quantiles.of([t.overhead for t in edge]),
     }

@@ -9,7 +9,7 @@ real cell has no truth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,6 +104,33 @@ class ItemRecord:
     def correct(self) -> bool:
         """Whether the item lies in the lane it belongs in."""
         return self.rested and self.rest_lane == self.lane
+
+
+@dataclass(frozen=True)
+class CompleteRecord:
+    """What is known about an item on which the actuator acted with the local answer at hand.
+
+    Attributes:
+        item: Everything else, which may still lack pieces.
+    """
+
+    item: ItemRecord
+    local: Answer
+    action: Action
+
+    @property
+    def edge(self) -> Answer | None:
+        """The answer of the edge, if one reached the actuator."""
+        return self.item.edge if self.action.edge_delay >= 0 else None
+
+
+def complete_records(records: Iterable[ItemRecord]) -> list[CompleteRecord]:
+    """Return the items whose way from the capture to the action is known, in their order."""
+    return [
+        CompleteRecord(r, r.local, r.action)
+        for r in records
+        if r.local is not None and r.action is not None and r.action.local_delay >= 0
+    ]
 
 
 class ScoreBoard:
@@ -257,7 +284,7 @@ def score(records: Sequence[ItemRecord], cell: CellDescription) -> Score:
     ``correct`` looks at where an item lies and at nothing that a node said.
     """
     shown = [r for r in records if r.serial]
-    acted = [r for r in records if r.action is not None]
+    actions = [r.action for r in records if r.action is not None]
 
     def local_lane(record: ItemRecord) -> str:
         return cell.reject_lane if record.local is None else cell.lane_of(record.local.class_id)
@@ -265,13 +292,13 @@ def score(records: Sequence[ItemRecord], cell: CellDescription) -> Score:
     return Score(
         items=len(shown),
         captures=sum(r.captured_ns is not None for r in records),
-        outcomes=len(acted),
+        outcomes=len(actions),
         unacted=sum(r.action is None for r in shown),
-        repeated_outcomes=sum(r.actions - 1 for r in acted),
-        missed_deadlines=sum(r.action.missed for r in acted),
+        repeated_outcomes=sum(r.actions - 1 for r in records if r.action is not None),
+        missed_deadlines=sum(action.missed for action in actions),
         correct=sum(r.correct for r in shown),
         lost=sum(r.rest_lane == LOST for r in shown),
-        rejected=sum(r.action.lane == cell.reject_lane for r in acted),
+        rejected=sum(action.lane == cell.reject_lane for action in actions),
         outcome_correct=sum(r.action is not None and r.action.lane == r.lane for r in shown),
         local_correct=sum(local_lane(r) == r.lane for r in shown),
         local_class_correct=sum(

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from stl_conveyor.assess.scoring import ItemRecord
+from stl_conveyor.assess.scoring import Action, Answer, Decision, ItemRecord, Transfer
 from stl_conveyor.cell.description import CellDescription
 
 # OffloadDecision.REASON_*, SortOutcome.SOURCE_* and FeatureFeedback.STOP_* in words.
@@ -53,7 +54,7 @@ WIDTHS = (4, 24, 30, 7, 15, 5, 30, 6, 16, 8, 6)
 def display_row(record: ItemRecord) -> tuple[str, ...]:
     """Return one text per column of COLUMNS; a dash where nothing is known."""
 
-    def answer(given) -> str:
+    def answer(given: Answer | None) -> str:
         return '-' if given is None else f'{given.class_id} {given.score:.2f}'
 
     decision, action = record.decision, record.action
@@ -102,8 +103,6 @@ def csv_row(
         strong: The strong model's class and score on the uncompressed crop, if it was asked.
         crop: uint8[S, S, 3]; its hash tells whether another run showed the same picture.
     """
-    local, edge, decision = record.local, record.edge, record.decision
-    transfer, action = record.transfer, record.action
     return {
         'serial': record.serial,
         'item_id': record.item_id,
@@ -112,40 +111,73 @@ def csv_row(
         'class_id': record.class_id,
         'lane': record.lane,
         'difficulty': record.difficulty,
-        'local_class': local and local.class_id,
-        'local_score': local and local.score,
-        'local_lane': local and cell.lane_of(local.class_id),
-        'local_compute_s': local and local.compute_time,
-        'offload': decision and int(decision.offload),
-        'decision_reason': decision and REASONS.get(decision.reason, decision.reason),
-        'expected_reward': decision and decision.expected_reward,
-        'threshold': decision and decision.threshold,
-        'tokens': decision and decision.tokens,
-        'byte_budget': decision and decision.byte_budget,
-        'bytes_sent': transfer and transfer.bytes,
-        'packets_sent': transfer and transfer.packets,
-        'stop_reason': transfer and STOPS.get(transfer.stop_reason, transfer.stop_reason),
-        'encode_s': transfer and transfer.compute_time,
-        'edge_class': edge and edge.class_id,
-        'edge_score': edge and edge.score,
-        'edge_lane': edge and cell.lane_of(edge.class_id),
-        'edge_bytes': edge and edge.bytes_used,
-        'edge_compute_s': edge and edge.compute_time,
-        'strong_class': strong and strong[0],
-        'strong_score': strong and strong[1],
-        'strong_lane': strong and cell.lane_of(strong[0]),
-        'outcome_lane': action and action.lane,
-        'outcome_class': action and action.class_id,
-        'outcome_source': action and SOURCES.get(action.source, action.source),
-        'outcome_reason': action and action.reason,
-        'slack_s': action and action.slack,
-        'missed': action and int(action.missed),
+        **_cells(_LOCAL, record.local, cell),
+        **_cells(_DECISION, record.decision, cell),
+        **_cells(_TRANSFER, record.transfer, cell),
+        **_cells(_EDGE, record.edge, cell),
+        **_cells(_STRONG, strong, cell),
+        **_cells(_ACTION, record.action, cell),
         'outcomes': record.actions,
-        'local_delay_s': action and action.local_delay,
-        'edge_delay_s': action and action.edge_delay,
+        **_cells(_DELAYS, record.action, cell),
         'rest_lane': record.rest_lane,
         'correct': int(record.correct),
     }
+
+
+Piece = TypeVar('Piece')
+Columns = Mapping[str, Callable[[Piece, CellDescription], object]]
+
+_LOCAL: Columns[Answer] = {
+    'local_class': lambda local, _: local.class_id,
+    'local_score': lambda local, _: local.score,
+    'local_lane': lambda local, cell: cell.lane_of(local.class_id),
+    'local_compute_s': lambda local, _: local.compute_time,
+}
+_DECISION: Columns[Decision] = {
+    'offload': lambda decision, _: int(decision.offload),
+    'decision_reason': lambda decision, _: REASONS.get(decision.reason, decision.reason),
+    'expected_reward': lambda decision, _: decision.expected_reward,
+    'threshold': lambda decision, _: decision.threshold,
+    'tokens': lambda decision, _: decision.tokens,
+    'byte_budget': lambda decision, _: decision.byte_budget,
+}
+_TRANSFER: Columns[Transfer] = {
+    'bytes_sent': lambda transfer, _: transfer.bytes,
+    'packets_sent': lambda transfer, _: transfer.packets,
+    'stop_reason': lambda transfer, _: STOPS.get(transfer.stop_reason, transfer.stop_reason),
+    'encode_s': lambda transfer, _: transfer.compute_time,
+}
+_EDGE: Columns[Answer] = {
+    'edge_class': lambda edge, _: edge.class_id,
+    'edge_score': lambda edge, _: edge.score,
+    'edge_lane': lambda edge, cell: cell.lane_of(edge.class_id),
+    'edge_bytes': lambda edge, _: edge.bytes_used,
+    'edge_compute_s': lambda edge, _: edge.compute_time,
+}
+_STRONG: Columns[tuple[str, float]] = {
+    'strong_class': lambda strong, _: strong[0],
+    'strong_score': lambda strong, _: strong[1],
+    'strong_lane': lambda strong, cell: cell.lane_of(strong[0]),
+}
+_ACTION: Columns[Action] = {
+    'outcome_lane': lambda action, _: action.lane,
+    'outcome_class': lambda action, _: action.class_id,
+    'outcome_source': lambda action, _: SOURCES.get(action.source, action.source),
+    'outcome_reason': lambda action, _: action.reason,
+    'slack_s': lambda action, _: action.slack,
+    'missed': lambda action, _: int(action.missed),
+}
+_DELAYS: Columns[Action] = {
+    'local_delay_s': lambda action, _: action.local_delay,
+    'edge_delay_s': lambda action, _: action.edge_delay,
+}
+
+
+def _cells(
+    columns: Columns[Piece], piece: Piece | None, cell: CellDescription
+) -> dict[str, object]:
+    """Return a piece's cells by column; all empty if the piece was never heard."""
+    return {name: None if piece is None else value(piece, cell) for name, value in columns.items()}
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

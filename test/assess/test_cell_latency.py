@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,14 @@ from stl_conveyor.assess.latency import (
     item_timing,
     stage_latencies,
 )
-from stl_conveyor.assess.scoring import Action, Answer, Decision, ItemRecord, Transfer
+from stl_conveyor.assess.scoring import (
+    Action,
+    Answer,
+    Decision,
+    ItemRecord,
+    Transfer,
+    complete_records,
+)
 
 MS = 1_000_000
 
@@ -50,6 +59,11 @@ def record(edge=True, **changes):
     return ItemRecord(**values)
 
 
+def complete(known):
+    (found,) = complete_records([known])
+    return found
+
+
 def passage(channel, sent, delivered, stamp=1000):
     return Passage(
         stamp * MS, channel, 400, sent * MS, None if delivered is None else delivered * MS
@@ -76,13 +90,13 @@ def test_covered_counts_each_moment_once(intervals, first, last):
 
 
 def test_an_item_decided_on_the_device():
-    timing = item_timing(record(edge=False), 4 * MS, [])
+    timing = item_timing(complete(record(edge=False)), 4 * MS, [])
     assert (timing.total, timing.camera, timing.local_model, timing.link) == (20, 4, 10, 0)
     assert timing.overhead == pytest.approx(6)
 
 
 def test_an_item_decided_by_the_edge():
-    timing = item_timing(record(), 4 * MS, PASSAGES)
+    timing = item_timing(complete(record()), 4 * MS, PASSAGES)
     assert timing.link == pytest.approx(100 + 42)
     assert timing.edge_model == pytest.approx(12)
     # 200 - 4 camera - 10 local - 5 encoder - 142 link - 12 edge
@@ -91,7 +105,7 @@ def test_an_item_decided_by_the_edge():
 
 def test_a_late_packet_beside_the_last_computation_hides_no_overhead():
     busy = PASSAGES + [passage(FEATURES, 1139, 1190)]
-    assert item_timing(record(), 0, busy).link == pytest.approx(100 + 4 + 42)
+    assert item_timing(complete(record()), 0, busy).link == pytest.approx(100 + 4 + 42)
 
 
 def test_a_stream_that_waited_for_a_verdict():
@@ -103,16 +117,17 @@ def test_a_stream_that_waited_for_a_verdict():
         passage(FEATURES, 1106, 1136),
         passage(EDGE_CLASSIFICATION, 1150, 1195),
     ]
-    timing = item_timing(record(edge_compute_times=(0.010, 0.012)), 0, passages)
+    timing = item_timing(complete(record(edge_compute_times=(0.010, 0.012))), 0, passages)
     assert timing.edge_model == pytest.approx(10 + 12)
     # stream, verdict, stream, answer
     assert timing.link == pytest.approx(30 + 30 + 30 + 45)
 
 
 def test_without_a_link_log_an_edge_item_has_no_timing():
-    assert item_timing(record(), 0, []) is None
-    assert item_timing(record(local=None), 0, PASSAGES) is None
-    assert item_timing(record(action=None), 0, PASSAGES) is None
+    assert item_timing(complete(record()), 0, []) is None
+    never = replace(record().action, local_delay=-1.0)
+    for missing in ({'local': None}, {'action': None}, {'action': never}):
+        assert complete_records([record(**missing)]) == []
 
 
 def test_stages():
