@@ -59,12 +59,14 @@ class Box:
     @property
     def centre(self) -> tuple[float, float, float]:
         """Return the box's middle, m."""
-        return tuple((low + high) / 2 for low, high in (self.x, self.y, self.z))
+        x, y, z = ((low + high) / 2 for low, high in (self.x, self.y, self.z))
+        return x, y, z
 
     @property
     def size(self) -> tuple[float, float, float]:
         """Return the lengths of the box's edges, m."""
-        return tuple(high - low for low, high in (self.x, self.y, self.z))
+        x, y, z = (high - low for low, high in (self.x, self.y, self.z))
+        return x, y, z
 
 
 def bin_extent(cell: CellDescription, lane: Lane | None) -> tuple[Interval, Interval]:

@@ -73,4 +73,5 @@ def mass_properties(triangles: NDArray[np.float64], density: float = STEEL) -> M
     ) / 20
     moments -= volume * np.outer(centre, centre)
     inertia = density * (np.trace(moments) * np.eye(3) - moments)
-    return MassProperties(float(density * volume), tuple(map(float, centre)), inertia)
+    x, y, z = map(float, centre)
+    return MassProperties(float(density * volume), (x, y, z), inertia)

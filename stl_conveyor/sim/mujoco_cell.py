@@ -71,7 +71,7 @@ class MujocoCell:
         self.data = mujoco.MjData(self.model)
         self._id = lambda kind, name: mujoco.mj_name2id(self.model, kind, name)
         self._slots = [self._slot(i) for i in range(slots)]
-        self._serials = {}
+        self._serials: dict[int, int] = {}
         belt = self._id(mujoco.mjtObj.mjOBJ_JOINT, 'belt')
         self._belt_qpos = self.model.jnt_qposadr[belt]
         self._belt_dof = self.model.jnt_dofadr[belt]
@@ -86,16 +86,16 @@ class MujocoCell:
             name: self.model.jnt_qposadr[self.model.actuator_trnid[pusher, 0]]
             for name, pusher in self._pushers.items()
         }
-        self._pushes = {lane.name: [] for lane in cell.lanes}
-        self._out = set()
+        self._pushes: dict[str, list[float]] = {lane.name: [] for lane in cell.lanes}
+        self._out: set[str] = set()
         self._next = 0
         self._steps = 0
-        self._active = []
+        self._active: list[_Slot] = []
         self._rested = 0
         self._beam = LightBarrier(cell.belt.speed)
-        self._exposures = []  # times, s
-        self._captured = set()
-        self._renderer = None
+        self._exposures: list[float] = []  # times, s
+        self._captured: set[int] = set()
+        self._renderer: dict[tuple[int, int], mujoco.Renderer] | None = None
         self._beam_to_camera = (cell.camera.x - cell.break_beam.x) / cell.belt.speed
         self._vertices = [self._hull(part.name) for part in PARTS]
         self._set_run_appearance()

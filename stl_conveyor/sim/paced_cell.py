@@ -20,12 +20,15 @@ import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.sim.cell_events import PusherOut
+from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 
 SECOND = 1_000_000_000
 
 # A clock that is off by more than this was set; below, stamps keep to the physics.
 CLOCK_JUMP_NS = 5_000_000
+
+
+CellEvent = Exposed | Rested | PusherOut
 
 
 class Cell(Protocol):
@@ -34,7 +37,7 @@ class Cell(Protocol):
     time: float
     finished: bool
 
-    def step_until(self, time: float) -> Sequence[object]:
+    def step_until(self, time: float) -> Sequence[CellEvent]:
         """Simulate up to a time in seconds; return the events on the way."""
 
     def fire(self, lane_name: str, time: float) -> None:
@@ -251,8 +254,8 @@ class PacedCell:
                 return None
         return max(0.0, (self._reached + self._chunk - self._target()) / self._factor)
 
-    def _report(self, event: object) -> None:
-        if hasattr(event, 'image'):
+    def _report(self, event: CellEvent) -> None:
+        if isinstance(event, Exposed):
             stamp = self._stamp(event.time)
             exposure = Exposure(stamp, event.serial, event.class_id, event.difficulty, event.image)
             self._exposures[stamp] = (event.time, exposure)
@@ -260,14 +263,15 @@ class PacedCell:
             self._on_exposure(exposure)
         elif isinstance(event, PusherOut):
             # One stroke may serve two items that lie close together.
-            fired = self._fired.get(event.lane_name, ())
+            fired = self._fired.get(event.lane_name, deque())
             while fired and fired[0].time < event.time:
                 each = fired.popleft()
                 self._on_push(
                     Pushed(each.stamp_ns, event.lane_name, each.lateness, event.time - each.time)
                 )
         else:
-            known = self._exposures.pop(self._stamps.pop(event.serial, None), None)
+            stamp_of_item = self._stamps.pop(event.serial, None)
+            known = None if stamp_of_item is None else self._exposures.pop(stamp_of_item, None)
             self._on_rest(Rest(event.serial, event.lane_name, known and known[1]))
 
     def _stamp(self, simulated: float) -> int:

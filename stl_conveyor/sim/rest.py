@@ -31,5 +31,5 @@ class RestWatch:
     def at_rest(self, now: float, place: Sequence[float]) -> bool:
         """Take in where the item is (m) at a time (s); return whether it is at rest."""
         if place[2] > ON_BELT or math.dist(place, self._place) > REST_RADIUS:
-            self._place, self._since = tuple(place), now
+            self._place, self._since = (place[0], place[1], place[2]), now
         return now - self._since > REST_TIME or now > self._latest or place[2] < FALLEN

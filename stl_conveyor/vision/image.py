@@ -9,6 +9,7 @@ cameras send in 8 bits, and works with every NumPy.
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise BadImage(f'{path}: cannot be read as an image ({error})') from error
 
 
-def _pillow():  # type: ignore[no-untyped-def]
+def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -213,7 +213,7 @@ def _from_table(
     return tuple(found)
 
 
-def _check_names(folder: Path, names: Sequence[str]) -> None:
+def _check_names(folder: Path, names: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if not name.strip():

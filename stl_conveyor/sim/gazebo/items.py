@@ -121,9 +121,9 @@ def feed_pose(
 
 
 def _turn(axis: int, angle: float) -> tuple[float, float, float, float]:
-    parts = [0.0, 0.0, 0.0, math.cos(angle / 2)]
-    parts[axis] = math.sin(angle / 2)
-    return tuple(parts)
+    along = [0.0, 0.0, 0.0]
+    along[axis] = math.sin(angle / 2)
+    return (along[0], along[1], along[2], math.cos(angle / 2))
 
 
 def _product(a, b):
