@@ -14,6 +14,7 @@ import numpy as np
 
 from stl_conveyor.assess.scoring import Action, Answer, Decision, ItemRecord, Transfer
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.resources import writing
 
 # OffloadDecision.REASON_*, SortOutcome.SOURCE_* and FeatureFeedback.STOP_* in words.
 REASONS = {
@@ -182,7 +183,7 @@ def _cells(
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows that share their keys, one line each, under a heading."""
-    with open(path, 'w', newline='', encoding='utf-8') as file:
+    with writing(path), open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)

@@ -31,7 +31,7 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.run.plan import items_of
 from stl_conveyor.run.report import write_report
 from stl_conveyor.run.settings import RunSettings, Sources
-from stl_conveyor.run.summary import Summary
+from stl_conveyor.run.summary import LATE_PICTURE_MS, Summary
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.vision.image import resize_square
 
@@ -126,6 +126,7 @@ def summarise(
         deaths=observed.deaths,
         complete=observed.complete,
         versions=observed.versions,
+        late_pictures=sum(delay > LATE_PICTURE_MS * 1e6 for delay in readout.values()),
     )
 
 

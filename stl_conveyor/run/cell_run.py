@@ -23,14 +23,17 @@ from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.assess import Observed, RunResult, versions, write_results
 from stl_conveyor.run.faults import FaultStep, fault_steps, named_fault
+from stl_conveyor.run.output_folder import output_folder
 from stl_conveyor.run.plan import REPORT_PERIOD, Deployment, items_of, node_arguments
 from stl_conveyor.run.processes import Supervisor, signal_text
 from stl_conveyor.run.settings import SIMULATOR, RunSettings, Sources
+from stl_conveyor.run.summary import LATE_PICTURE_MS
 
 START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
 RETRY_PATIENCE = 5.0  # s for a node that cannot configure; it tries again every 3 s
 PATIENCE = 0.1  # s without a message after which the processes are looked at all the same
+LAG_PERIOD = 5.0  # s between two words about a simulation that lags
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
 
 
@@ -65,6 +68,7 @@ class CellRun:
         self.deaths: list[str] = []
         self.cpu: dict[str, float] = {}
         self._killed = ''
+        self._lag_said = float('-inf')
         self._first_seen: dict[tuple[str, str], float] = {}
 
     def start(self) -> None:
@@ -110,20 +114,33 @@ class CellRun:
         arrivals = items_of(self._settings, self._monitor.cell)
         end = time.monotonic() + arrivals[-1].arrival * self._settings.time_unit + LONGEST_STAY
         steps = self._fault_steps()
-        while self._look(lambda: board.rested < items):
-            if time.monotonic() > end:
-                self._say('gave up waiting: not every item came to rest')
-                break
-            if self._revive():
-                break
-            while steps and board.exposed >= steps[0].share * items:
-                self._do(steps.pop(0))
-            self._monitor.news.wait(PATIENCE)
-        complete = board.rested >= items
-        cpu = self._supervisor.cpu()
-        self.cpu = {name: cpu[name] - self._cpu_before.get(name, 0.0) for name in cpu}
+        try:
+            while self._look(lambda: board.rested < items):
+                if time.monotonic() > end:
+                    self._say('gave up waiting: not every item came to rest')
+                    break
+                if self._revive():
+                    break
+                while steps and board.exposed >= steps[0].share * items:
+                    self._do(steps.pop(0))
+                self._say_lag()
+                self._monitor.news.wait(PATIENCE)
+            complete = board.rested >= items
+        finally:
+            cpu = self._supervisor.cpu()
+            self.cpu = {name: cpu[name] - self._cpu_before.get(name, 0.0) for name in cpu}
         time.sleep(SETTLING)
         return complete
+
+    def _say_lag(self) -> None:
+        """Say, once in a while, how far the simulation lies behind the clock."""
+        lag = float(self._monitor.reports.get(SIMULATOR, {}).get('lag') or 0)
+        now = time.monotonic()
+        if 1e3 * lag > LATE_PICTURE_MS and now - self._lag_said > LAG_PERIOD:
+            self._lag_said = now
+            self._say(
+                f'the simulation is {lag:.1f} s behind: this machine is too slow or too busy'
+            )
 
     def _look(self, look: Callable[[], Found]) -> Found:
         """Return what is found; what is heard from now on is news."""
@@ -210,6 +227,18 @@ class CellRun:
         self._say(step.text)
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """Somebody ended the run; what was known by then is written.
+
+    Attributes:
+        result: Of the items so far.
+    """
+
+    def __init__(self, result: RunResult) -> None:
+        super().__init__()
+        self.result = result
+
+
 def run_cell(
     settings: RunSettings,
     out: Path,
@@ -228,9 +257,21 @@ def run_cell(
 
     Raises:
         ConveyorError: If the cell cannot start.
+        RunInterrupted: After Ctrl-C on a belt in motion, once everything is written.
     """
+    with output_folder(out) as folder:
+        return _run_into(folder, settings, display, say, deployment, at_phase)
+
+
+def _run_into(
+    out: Path,
+    settings: RunSettings,
+    display: str,
+    say: Callable[[str], None],
+    deployment: Deployment,
+    at_phase: Callable[[str], None],
+) -> RunResult:
     began = time.time_ns()
-    out = out.resolve()
     sources = Sources(
         out,
         Path(settings.models).resolve() if settings.models else Path(share_path('models/items')),
@@ -238,9 +279,6 @@ def run_cell(
     )
     cell = CellDescription.load(sources.cell)
     installed = versions(sources.models)
-    (out / 'logs').mkdir(parents=True, exist_ok=True)
-    for old in (out / 'logs').glob('*.*'):
-        old.unlink()
     supervisor = Supervisor(out / 'logs')
     runner = NodeRunner(
         [
@@ -250,9 +288,10 @@ def run_cell(
             )
         ]
     )
-    monitor = runner.nodes[0]
+    (monitor,) = runner.nodes
+    assert isinstance(monitor, CellMonitor)
     run = CellRun(settings, sources, monitor, supervisor, say, deployment)
-    complete = False
+    complete = interrupted = False
     try:
         with runner, supervisor:
             at_phase('starting')
@@ -260,7 +299,11 @@ def run_cell(
             at_phase('ready')
             if display == 'lines' or (display == 'auto' and not sys.stdout.isatty()):
                 say(plain_heading())
-            complete = run.follow()
+            try:
+                complete = run.follow()
+            except KeyboardInterrupt:
+                interrupted = True
+                say('stopped: the results so far are written; once more Ctrl-C leaves them')
             at_phase('done')
             supervisor.stop_all()
             records, crops, bucket = monitor.board.records, dict(monitor.crops), monitor.bucket
@@ -279,4 +322,7 @@ def run_cell(
         ended_ns=time.time_ns(),
         versions=installed,
     )
-    return write_results(settings, sources, cell, observed, say)
+    result = write_results(settings, sources, cell, observed, say)
+    if interrupted:
+        raise RunInterrupted(result)
+    return result

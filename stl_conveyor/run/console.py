@@ -4,7 +4,8 @@
 
 ``python -m stl_conveyor.run --items 200 --seed 1 --out out`` shows a live table and ends with a
 summary, OUT/summary.json, OUT/items.csv and OUT/report.html. Exit code 0 if every item came to
-rest, 1 if not, 2 if the cell could not start, 130 after Ctrl-C.
+rest, 1 if not or if the machine was too slow to simulate the cell, 2 if the cell could not start,
+130 after Ctrl-C, which writes the results so far and marks them incomplete.
 """
 
 from __future__ import annotations
@@ -13,27 +14,24 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from stl_conveyor.errors import ConfigError, exit_code
-from stl_conveyor.run.cell_run import run_cell
+from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
 from stl_conveyor.run.faults import fault_names, named_fault
 from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor.run.settings import RunSettings, parse_override
+from stl_conveyor.run.summary import Summary
 from stl_conveyor.sim.arrivals import ARRIVALS
 from stl_conveyor.sim.link import LINKS
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the command line."""
-    parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor.run', description='Run the simulated cell over real DDS.'
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run to a parser."""
     defaults = RunSettings()
     parser.add_argument('--items', type=int, default=defaults.items, help='number of items')
     parser.add_argument(
         '--seed',
         type=int,
         default=defaults.seed,
-        help='of everything random; the same seed gives the same items',
+        help='seeds all randomness: the same seed gives the same items',
     )
     parser.add_argument('--out', type=Path, default=Path('out'), help='folder for the results')
     parser.add_argument('--policy', default=defaults.policy, help='which policy decides')
@@ -81,40 +79,78 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--plain', action='store_true', help='one line per item instead of a live table'
     )
-    return parser.parse_args(arguments)
+
+
+def settings_of(options: argparse.Namespace) -> RunSettings:
+    """Return what a command line asks for.
+
+    Raises:
+        ConfigError: Naming the option that cannot be used.
+    """
+    if options.items < 1:
+        raise ConfigError(f'--items {options.items}: a run needs at least one')
+    named_fault(options.fault)
+    for override in options.overrides:
+        parse_override(override)
+    return RunSettings(
+        items=options.items,
+        seed=options.seed,
+        policy=options.policy,
+        rate=options.rate,
+        bucket=options.bucket,
+        link=options.link,
+        fault=options.fault,
+        arrivals=options.arrivals,
+        time_unit=options.time_unit,
+        models=options.models,
+        cell=options.cell,
+        overrides=tuple(options.overrides),
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the cell as a command line asks for; return the exit code.
+
+    Raises:
+        ConveyorError: If the cell cannot start.
+        MissingDependency: If there is no ROS 2 or no simulator.
+    """
+    settings = settings_of(options)
+    take_sigterm_like_ctrl_c()
+    try:
+        from stl_conveyor.run.cell_run import RunInterrupted, run_cell
+    except ImportError as error:
+        raise MissingDependency(
+            f'a run needs ROS 2 and the built messages ({error}): source the setup file of your '
+            'workspace, or use make run in a checkout'
+        ) from error
+    try:
+        result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
+    except RunInterrupted as interrupted:
+        print_result(interrupted.result.summary, options.out)
+        raise
+    print_result(result.summary, options.out)
+    return 0 if result.summary.complete and not result.summary.too_slow else 1
+
+
+def print_result(summary: Summary, out: Path) -> None:
+    """Print the result of a run for people."""
+    rows = summary.rows()
+    width = max(len(name) for name, _ in rows)
+    print()
+    for name, value in rows:
+        print(f'{name.ljust(width)}  {value}')
+    for warning in (summary.incomplete, summary.too_slow):
+        if warning:
+            print(f'\n{warning}')
+    print(f'\nreport: {out / "report.html"}')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cell from the command line and return the exit code."""
-    options = parse(arguments)
-    take_sigterm_like_ctrl_c()
-
-    def work() -> int:
-        if options.items < 1:
-            raise ConfigError(f'--items {options.items}: a run needs at least one')
-        named_fault(options.fault)
-        settings = RunSettings(
-            items=options.items,
-            seed=options.seed,
-            policy=options.policy,
-            rate=options.rate,
-            bucket=options.bucket,
-            link=options.link,
-            fault=options.fault,
-            arrivals=options.arrivals,
-            time_unit=options.time_unit,
-            models=options.models,
-            cell=options.cell,
-            overrides=tuple(options.overrides),
-        )
-        for override in settings.overrides:
-            parse_override(override)
-        result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
-        width = max(len(name) for name, _ in result.summary.rows())
-        print()
-        for name, value in result.summary.rows():
-            print(f'{name.ljust(width)}  {value}')
-        print(f'\nreport: {options.out / "report.html"}')
-        return 0 if result.summary.complete else 1
-
-    return exit_code('run', work)
+    parser = argparse.ArgumentParser(
+        prog='python -m stl_conveyor.run', description='Run the simulated cell over real DDS.'
+    )
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    return exit_code('run', lambda: run(options))

@@ -13,6 +13,7 @@ import numpy as np
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.scoring import ItemRecord, confusion
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.resources import writing
 from stl_conveyor.run.summary import Summary
 
 Pictures = list[tuple[str, str]]  # (file name, caption)
@@ -55,12 +56,14 @@ def write_report(
     pictures: Pictures = []
 
     def save(figure, name: str, caption: str) -> None:
-        figure.savefig(folder / name, dpi=110, bbox_inches='tight')
+        with writing(folder / name):
+            figure.savefig(folder / name, dpi=110, bbox_inches='tight')
         pyplot.close(figure)
         pictures.append((name, caption))
 
     if overview is not None:
-        pyplot.imsave(folder / 'cell.png', overview)
+        with writing(folder / 'cell.png'):
+            pyplot.imsave(folder / 'cell.png', overview)
         pictures.append(
             (
                 'cell.png',
@@ -98,7 +101,8 @@ def write_report(
             'What the camera saw, the true class, the local answer and that of the edge.',
         )
     page = folder / 'report.html'
-    page.write_text(_page(summary, pictures), encoding='utf-8')
+    with writing(page):
+        page.write_text(_page(summary, pictures), encoding='utf-8')
     return page
 
 
@@ -118,6 +122,7 @@ def _page(summary: Summary, pictures: Pictures) -> str:
             f'b = {settings.bucket:g}, link {settings.link}, fault {settings.fault}, '
             f'arrivals {settings.arrivals}.'
             + ('' if summary.complete else ' The run ended before every item was at rest.')
+            + (f' Note: {summary.too_slow}.' if summary.too_slow else '')
         ),
         rows=''.join(
             f'<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>'

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.assess.scoring import Quantiles, Score
+from stl_conveyor.resources import writing
 from stl_conveyor.run.settings import RunSettings
+
+# Behind by more than this, the simulated camera does not deliver as a real one would.
+LATE_PICTURE_MS = 300
+TOLERABLE_SHARE = 0.25  # of late pictures, in a run that still says something
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,29 @@ class Summary:
     deaths: tuple[str, ...]  # processes that ended when nobody asked them to
     complete: bool  # every item came to rest
     versions: Mapping[str, str]
+    late_pictures: int = 0  # that came more than LATE_PICTURE_MS after their exposure
+
+    @property
+    def too_slow(self) -> str:
+        """Say that this machine could not simulate the cell in real time; empty if it could."""
+        if self.late_pictures <= self.score.items * TOLERABLE_SHARE:
+            return ''
+        return (
+            f'this machine is too slow to simulate the cell now: {self.late_pictures} of '
+            f'{self.score.items} pictures came more than {LATE_PICTURE_MS} ms late, the latest '
+            f'{self.simulation_lag_ms / 1e3:.1f} s, so the result says nothing about the cell; '
+            'end other programs, or take a longer --time-unit'
+        )
+
+    @property
+    def incomplete(self) -> str:
+        """Say how far a run came that ended early; empty if every item came to rest."""
+        if self.complete:
+            return ''
+        return (
+            f'incomplete: the run ended when {self.score.items} of {self.settings.items} items '
+            'had passed the camera'
+        )
 
     def as_json(self) -> Mapping[str, Any]:
         """Return the content of summary.json; what was not measured is null."""
@@ -53,7 +81,9 @@ class Summary:
             'simulation_lag_ms': self.simulation_lag_ms,
             'troubles': list(self.troubles),
             'deaths': list(self.deaths),
+            'late_pictures': self.late_pictures,
             'complete': self.complete,
+            'planned': self.settings.items,
             'seed': settings.pop('seed'),
             'versions': dict(self.versions),
         }
@@ -62,7 +92,8 @@ class Summary:
 
     def write(self, path: Path) -> None:
         """Write summary.json."""
-        path.write_text(json.dumps(finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
+        with writing(path):
+            path.write_text(json.dumps(finite(self.as_json()), indent=1) + '\n', encoding='utf-8')
 
     def rows(self) -> list[tuple[str, str]]:
         """Return names and values for people."""

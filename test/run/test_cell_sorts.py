@@ -51,6 +51,8 @@ def run(tmp_path_factory):
         text=True,
         timeout=200,
     )
+    if done.returncode == 1 and 'too slow to simulate' in done.stdout:
+        pytest.skip('this machine was too busy to simulate')
     assert done.returncode == 0, done.stdout + done.stderr
     with open(folder / 'items.csv') as file:
         return json.loads((folder / 'summary.json').read_text()), list(csv.DictReader(file))

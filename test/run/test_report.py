@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
+import pytest
 from run_examples import CELL, EMPTY, FULL, summary_of
 
 from stl_conveyor.assess.live_table import table_of
@@ -106,3 +110,19 @@ def test_a_run_without_items_has_a_report_too(tmp_path):
     summary = summary_of((), strong_correct=None, tokens_spent=None, complete=False)
     text = write_report(tmp_path, summary, (), CELL, {}, None).read_text()
     assert 'not measured' in text and 'ended before' in text
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full on this system')
+def test_a_full_disk_is_named_with_its_file():
+    full = Path('/dev/full')
+    with pytest.raises(OSError, match='/dev/full') as error:
+        summary_of((FULL,)).write(full)
+    assert error.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match='/dev/full'):
+        write_csv(full, [csv_row(FULL, CELL)])
+
+
+def test_a_machine_that_is_too_slow_is_named():
+    assert not summary_of((FULL,)).too_slow
+    slow = summary_of((FULL,), late_pictures=1, simulation_lag_ms=4684)
+    assert '1 of 1 pictures' in slow.too_slow and '4.7 s' in slow.too_slow
