@@ -1,7 +1,8 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The command `stl-conveyor`: from items on a belt to a model folder for the cell.
+"""The command `stl-conveyor`: run a cell, and bring it your own items and belt.
 
+    stl-conveyor run       the simulated cell: a live table, a summary and a report
     stl-conveyor collect   pictures of one class, from a cell, a camera or a folder
     stl-conveyor evaluate  what the models know, and what offloading buys
     stl-conveyor export    a verified folder or zip file for `models_dir:=`, and back
@@ -24,6 +25,7 @@ from stl_conveyor.calibration.command import add_calibrate
 from stl_conveyor.cli.collect import add_collect
 from stl_conveyor.cli.evaluate import add_evaluate
 from stl_conveyor.cli.export import add_export
+from stl_conveyor.cli.run import add_run
 from stl_conveyor.errors import MissingDependency, exit_code
 
 #: Installed packages add commands here: each entry is a function that adds one to the parsers.
@@ -42,11 +44,11 @@ def _needs_laboratory(options: argparse.Namespace) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='stl-conveyor',
-        description='Your own items: collect pictures, train, evaluate and '
+        description='See the cell: run. Your own items: collect pictures, train, evaluate and '
         'export models for the cell. Your own belt: calibrate.',
     )
     commands: Any = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (add_collect, add_evaluate, add_export, add_calibrate):
+    for add in (add_run, add_collect, add_evaluate, add_export, add_calibrate):
         add(commands)
     for entry in entry_points(group=COMMANDS):
         entry.load()(commands)
