@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
+from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.faults import fault_names, named_fault
 from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor.run.settings import RunSettings, parse_override
@@ -125,7 +126,8 @@ def run(options: argparse.Namespace) -> int:
             'workspace, or use make run in a checkout'
         ) from error
     try:
-        result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
+        with domain_of_its_own(print):
+            result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
     except RunInterrupted as interrupted:
         print_result(interrupted.result.summary, options.out)
         raise
