@@ -49,7 +49,8 @@ COLUMNS = (
     'slack ms',
     'tokens',
 )
-WIDTHS = (4, 24, 30, 7, 15, 5, 30, 6, 16, 8, 6)
+WIDTHS = (4, 24, 30, 7, 15, 5, 30, 6, 16, 12, 6)
+NUMBERS = ('item', 'bytes', 'slack ms', 'tokens')  # stand at the right of their columns
 
 
 def display_row(record: ItemRecord) -> tuple[str, ...]:
@@ -75,21 +76,26 @@ def display_row(record: ItemRecord) -> tuple[str, ...]:
         answer(record.edge),
         '-' if action is None else action.lane,
         rest,
-        '-' if action is None else f'{1e3 * action.slack:.1f}' + ' MISS' * action.missed,
+        '-' if action is None else 'MISS ' * action.missed + f'{1e3 * action.slack:.1f}',
         '-' if decision is None else f'{decision.tokens:.2f}',
     )
 
 
 def plain_line(record: ItemRecord) -> str:
     """Return an item's row as one line of text in columns."""
-    return '  '.join(
-        text.ljust(width) for text, width in zip(display_row(record), WIDTHS)
-    ).rstrip()
+    return _in_columns(display_row(record))
 
 
 def plain_heading() -> str:
     """Return the line that goes above those of :func:`plain_line`."""
-    return '  '.join(text.ljust(width) for text, width in zip(COLUMNS, WIDTHS)).rstrip()
+    return _in_columns(COLUMNS)
+
+
+def _in_columns(texts: Sequence[str]) -> str:
+    return '  '.join(
+        text.rjust(width) if column in NUMBERS else text.ljust(width)
+        for column, text, width in zip(COLUMNS, texts, WIDTHS)
+    ).rstrip()
 
 
 def csv_row(

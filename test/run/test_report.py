@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from run_examples import CELL, EMPTY, FULL, summary_of
 
-from stl_conveyor.assess.live_table import table_of
-from stl_conveyor.assess.scoring import ScoreBoard
+from stl_conveyor.assess.live_table import LiveTable, columns_within, shortened, table_of
+from stl_conveyor.assess.scoring import Action, Answer, Decision, ScoreBoard
 from stl_conveyor.assess.table import (
     COLUMNS,
     csv_row,
@@ -39,13 +41,72 @@ def test_missed_deadlines_are_marked():
     from dataclasses import replace
 
     late = replace(FULL, action=replace(FULL.action, slack=-0.01, missed=True))
-    assert '-10.0 MISS' in plain_line(late)
+    assert 'MISS -10.0' in plain_line(late)
 
 
 def test_the_table_shows_totals():
     board = ScoreBoard()
     board.add_rest(1, 1, 'hex_nut_m8', 'A', 0.5, 'A')
-    assert '1 at rest, 1 where they belong' in table_of(board).title
+    assert '1 at rest, 1 where they belong' in table_of(board, 160).title
+
+
+def drawn(width):
+    """Return the lines of the table on a terminal of some width."""
+    board = ScoreBoard()
+    board.add_exposure(7, 1234, 'countersunk_screw_m8x40', 'C', 0.5, 1)
+    board.add_local(7, 1234, Answer('countersunk_screw_m8x35', 0.52, 2))
+    board.add_edge(7, 1234, Answer('countersunk_screw_m8x40', 0.97, 3))
+    board.add_decision(7, 1234, Decision(True, 1, 0.5, 0.1, 3.21, 512, 4))
+    board.add_action(7, 1234, Action('C', 'x', 0.97, 2, -0.5423, True, '', 5))
+    board.add_rest(7, 1234, 'countersunk_screw_m8x40', 'C', 0.5, 'reject')
+    output = io.StringIO()
+    Console(file=output, width=width, force_terminal=False).print(table_of(board, width))
+    return [line.rstrip() for line in output.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize('width', [80, 110, 160, 200])
+def test_class_and_right_or_wrong_can_be_read_at_any_width(width):
+    lines = drawn(width)
+    assert all(len(line) <= width for line in lines)
+    row = lines[-1]
+    assert row.startswith('1234 count')
+    assert 'reject WRONG (C)' in row and '0.52' in row and '0.97' in row
+    assert row.count('8x40') >= 2 - (width < 100)  # the class by its end, too
+
+
+def test_a_narrow_terminal_goes_without_the_least_of_the_columns():
+    assert list(columns_within(160)) == list(COLUMNS)
+    assert columns_within(200) == columns_within(300)
+    assert list(columns_within(110)) == [
+        'item', 'true class', 'local answer', 'edge answer', 'lane', 'came to rest', 'slack ms',
+    ]  # fmt: skip
+    assert 'slack ms' not in columns_within(80) and 'came to rest' in columns_within(80)
+
+
+def test_the_live_table_follows_the_width_of_its_terminal():
+    board, output = ScoreBoard(), io.StringIO()
+    board.add_rest(1, 1, 'hex_nut_m8', 'A', 0.5, 'A')
+    console = Console(file=output, width=80, force_terminal=True)
+    table = LiveTable(board, console)
+    table.start()
+    assert 'why' not in output.getvalue() and 'A right' in output.getvalue()
+    console.width = 160
+    table.stop()
+    assert 'why' in output.getvalue()
+
+
+def test_names_are_shortened_in_the_middle():
+    assert shortened('hex_screw_m8x35 0.98', 13) == 'hex_sc\u20265 0.98'
+    assert shortened('short', 5) == 'short' and len(shortened('a' * 30, 12)) == 12
+
+
+def test_numbers_stand_at_the_right_of_their_columns():
+    heading, *_, row = drawn(200)[1:]
+    for column, number in (('item', '1234'), ('slack ms', 'MISS -542.3'), ('tokens', '3.21')):
+        assert heading.index(column) + len(column) == row.index(number) + len(number), column
+    for column, number in (('item', '4'), ('bytes', '512'), ('slack ms', '20.0')):
+        line, where = plain_line(FULL), plain_heading().index(column) + len(column)
+        assert line[:where].endswith(number)
 
 
 def test_csv_has_one_row_per_item(tmp_path):
