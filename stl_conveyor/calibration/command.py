@@ -34,7 +34,7 @@ from stl_conveyor.calibration.parameter_file import (
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.errors import CalibrationError, ConfigError
-from stl_conveyor.hardware.gpio import GpioBreakBeam, GpioEncoder
+from stl_conveyor.hardware.inputs import GpioBreakBeam, GpioEncoder
 from stl_conveyor.hardware.selection import open_diverters
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import read_image

@@ -9,8 +9,8 @@ from typing import Any
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
-from stl_conveyor.hardware.gpio import GpioDiverters, GpioLane
-from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane
+from stl_conveyor.hardware.outputs.gpio import GpioDiverters, GpioLane
+from stl_conveyor.hardware.outputs.modbus import ModbusDiverters, ModbusLane
 
 
 def open_diverters(

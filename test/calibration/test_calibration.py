@@ -406,7 +406,7 @@ def test_diverter_behind_a_plc_is_measured():
     pytest.importorskip('pymodbus.simulator')
     from modbus_plc import Plc
 
-    from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane
+    from stl_conveyor.hardware.outputs.modbus import ModbusDiverters, ModbusLane
 
     plc = Plc()
     try:

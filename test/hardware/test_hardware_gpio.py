@@ -15,7 +15,9 @@ from gpiozero.pins.mock import MockFactory  # noqa: E402
 
 from stl_conveyor.errors import HardwareError, MissingDependency  # noqa: E402
 from stl_conveyor.hardware.diverter import DiverterEvents  # noqa: E402
-from stl_conveyor.hardware.gpio import NO_PIN, GpioBreakBeam, GpioDiverters, GpioEncoder, GpioLane  # noqa: E402
+from stl_conveyor.hardware.inputs import GpioBreakBeam, GpioEncoder  # noqa: E402
+from stl_conveyor.hardware.outputs.gpio import GpioDiverters, GpioLane  # noqa: E402
+from stl_conveyor.hardware.pins import NO_PIN  # noqa: E402
 
 
 @pytest.fixture

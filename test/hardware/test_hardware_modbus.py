@@ -19,7 +19,7 @@ from modbus_plc import Plc  # noqa: E402
 
 from stl_conveyor.errors import HardwareError, MissingDependency  # noqa: E402
 from stl_conveyor.hardware.diverter import DiverterEvents  # noqa: E402
-from stl_conveyor.hardware.modbus import ModbusDiverters, ModbusLane, register_value  # noqa: E402
+from stl_conveyor.hardware.outputs.modbus import ModbusDiverters, ModbusLane, register_value  # noqa: E402
 
 COILS = {'A': ModbusLane(0, 0), 'B': ModbusLane(1, 1), 'C': ModbusLane(2, -1)}
 REGISTERS = {'A': ModbusLane(4, 36, True), 'B': ModbusLane(5, 37, True)}

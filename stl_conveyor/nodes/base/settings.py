@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -14,38 +14,12 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.parameters import ParameterRule, parameter
 
 SettingsT = TypeVar('SettingsT', bound='NodeSettings')
 
 # Overrides that rclpy itself reads.
 _FRAMEWORK_PREFIXES = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
-
-
-@dataclass(frozen=True)
-class ParameterRule:
-    """What a parameter means and which values it takes; `tunable` ones may change at run time."""
-
-    description: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    tunable: bool = False
-
-
-def parameter(
-    default: Any,
-    description: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: Iterable[str] = (),
-    tunable: bool = False,
-) -> Any:
-    """Return a dataclass field that is a ROS parameter."""
-    rule = ParameterRule(description, minimum, maximum, tuple(choices), tunable)
-    if isinstance(default, (list, tuple)):
-        return field(default_factory=lambda: tuple(default), metadata={'rule': rule})
-    return field(default=default, metadata={'rule': rule})
 
 
 @dataclass(frozen=True)

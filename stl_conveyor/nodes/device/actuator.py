@@ -19,7 +19,7 @@ from stl_conveyor.cell.ledger import Admission, Answer, AnswerSource, Decision, 
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
-from stl_conveyor.hardware.gpio import LARGEST_PIN, NO_PIN
+from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN
 from stl_conveyor.hardware.selection import open_diverters
 from stl_conveyor.msg import Classification, ItemCapture, OffloadDecision, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp

@@ -21,7 +21,8 @@ from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
 from stl_conveyor.cell.odometry import Belt, BeltState, EncoderBelt, SteadyBelt
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource, FrameSource
-from stl_conveyor.hardware.gpio import LARGEST_PIN, NO_PIN, GpioBreakBeam, GpioEncoder
+from stl_conveyor.hardware.inputs import GpioBreakBeam, GpioEncoder
+from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN
 from stl_conveyor.msg import BeltState as BeltStateMessage
 from stl_conveyor.msg import ItemCapture
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp

@@ -1,0 +1,130 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Diverters on the GPIO pins of a Raspberry Pi."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stl_conveyor.errors import HardwareError
+from stl_conveyor.hardware.diverter import DiverterEvents
+from stl_conveyor.hardware.pins import NO_PIN, open_pin, without_arguments
+
+
+@dataclass(frozen=True)
+class GpioLane:
+    """The pins (BCM numbers) of a lane's diverter.
+
+    Attributes:
+        output: Drives the valve or solenoid, through an opto-coupler or a relay.
+        feedback: End switch that is active while the diverter is out; NO_PIN = there is none, and
+            reading the output back is all the confirmation there is.
+    """
+
+    output: int
+    feedback: int = NO_PIN
+
+
+class GpioDiverters:
+    """One output per lane, and an end switch for those that have one."""
+
+    connects = False
+
+    def __init__(
+        self,
+        lanes: Mapping[str, GpioLane],
+        events: DiverterEvents,
+        *,
+        active_high: bool = True,
+        feedback_pull_up: bool = True,
+        bounce_time: float = 0.0,
+    ) -> None:
+        """Open the pins, with all diverters back.
+
+        Args:
+            active_high: Whether the output's high level moves a diverter out.
+            feedback_pull_up: The end switch connects its pin to ground; else to 3.3 V.
+            bounce_time: Seconds for which an end switch may bounce.
+
+        Raises:
+            HardwareError: Naming the pin that cannot be had.
+            MissingDependency: If gpiozero is not installed.
+        """
+        self._lanes = dict(lanes)
+        self._events = events
+        self._outputs: dict[str, Any] = {}
+        self._feedback: dict[str, Any] = {}
+        try:
+            for name, pins in self._lanes.items():
+                self._outputs[name] = open_pin(
+                    'DigitalOutputDevice',
+                    pins.output,
+                    active_high=active_high,
+                    initial_value=False,
+                )
+                if pins.feedback != NO_PIN:
+                    switch = open_pin(
+                        'DigitalInputDevice',
+                        pins.feedback,
+                        pull_up=feedback_pull_up,
+                        bounce_time=bounce_time or None,
+                    )
+                    switch.when_activated = without_arguments(self._on_switch, name)
+                    self._feedback[name] = switch
+        except BaseException:
+            self.close()
+            raise
+
+    def _on_switch(self, lane: str) -> None:
+        self._events.confirmed(lane, None)
+
+    def extend(self, lane: str, serial: int) -> None:
+        """Move a diverter out.
+
+        Raises:
+            HardwareError: If the output does not take the level.
+        """
+        output = self._outputs[lane]
+        try:
+            output.on()
+            is_on = bool(output.value)
+        except Exception as error:  # the pin library's and the kernel's errors
+            raise HardwareError(
+                f'GPIO {self._lanes[lane].output} cannot be set ({type(error).__name__}: '
+                f'{error}); is another program using it?'
+            ) from error
+        if not is_on:
+            raise HardwareError(
+                f'GPIO {self._lanes[lane].output} was set and reads back unset; check the wiring '
+                'for a short circuit'
+            )
+        switch = self._feedback.get(lane)
+        if switch is None or switch.value:  # out already, so there comes no edge
+            self._events.confirmed(lane, serial)
+
+    def retract(self, lane: str) -> None:
+        """Move a diverter back."""
+        self._outputs[lane].off()
+
+    def is_out(self, lane: str) -> bool | None:
+        """Return whether the end switch of a lane is active; None without one."""
+        switch = self._feedback.get(lane)
+        return None if switch is None else bool(switch.value)
+
+    def remedy(self, lane: str) -> str:
+        """Return what to check when the diverter of a lane stays silent."""
+        pins = self._lanes[lane]
+        return (
+            f'check the supply and air of the valve on GPIO {pins.output}, and the end switch '
+            f'on GPIO {pins.feedback}'
+        )
+
+    def close(self) -> None:
+        """Move everything back and let go of the pins."""
+        for output in self._outputs.values():
+            output.off()
+        for device in (*self._outputs.values(), *self._feedback.values()):
+            device.close()
+        self._outputs, self._feedback = {}, {}
