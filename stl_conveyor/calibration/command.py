@@ -35,10 +35,18 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.errors import CalibrationError, ConfigError
 from stl_conveyor.hardware.inputs import GpioBreakBeam, GpioEncoder
-from stl_conveyor.hardware.selection import open_diverters
+from stl_conveyor.hardware.output import DirectOutput, Output, Site
+from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import read_image
 from stl_conveyor.vision.item_detector import Travel
+
+# What can be opened without a node.
+_OUTPUTS = tuple(
+    name
+    for name, output in OUTPUTS.items()
+    if isinstance(output, DirectOutput) and not output.needs_graph
+)
 
 
 def add_calibrate(commands: Any) -> None:
@@ -134,9 +142,7 @@ def _add_camera(parser: argparse.ArgumentParser) -> None:
 
 def _add_diverter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--lane', action='append', default=[], help='default: every lane in turn')
-    parser.add_argument(
-        '--output', choices=('gpio', 'modbus'), help='default: that of the parameters'
-    )
+    parser.add_argument('--output', choices=_OUTPUTS, help='default: that of the parameters')
     parser.add_argument('--repeats', type=int, default=20)
     parser.add_argument('--rest', type=float, default=0.4, help='seconds between strokes')
     parser.add_argument(
@@ -212,19 +218,18 @@ def calibrate_diverter(options: argparse.Namespace) -> None:
     """Measure the delay of the diverters from command to confirmed motion; the belt is clear."""
     parameters = node_parameters('actuator', options.params)
     cell = _cell(options)
+    lanes = tuple(lane.name for lane in cell.lanes)
+    output = _output_to_open(options.output or parameters['output'])
+    settings = output.read(parameters)
+    output.verify(settings, lanes)
     results: dict[str, DelayMeasurement] = {}
-    for lane in options.lane or [lane.name for lane in cell.lanes]:
+    for lane in options.lane or lanes:
         cell.lane(lane)
         print(f'lane {lane}: ', end='', flush=True)
         results[lane] = measure_diverter(
             lane,
-            lambda events: open_diverters(
-                options.output or parameters['output'],
-                parameters,
-                [lane.name for lane in cell.lanes],
-                events,
-                confirm_time=options.timeout,
-                useful_time=options.timeout,
+            lambda events: output.open(
+                settings, Site(lanes, events, options.timeout, options.timeout)
             ),
             repeats=options.repeats,
             hold=float(parameters['stroke_time']),
@@ -258,6 +263,17 @@ def calibrate_diverter(options: argparse.Namespace) -> None:
         {'diverter.lead_time': round(lead, 4)},
         {'actuator': {'confirm_timeout': math.ceil(20 * (2 * slowest + 0.05)) / 20}},
     )
+
+
+def _output_to_open(name: str) -> DirectOutput[Any]:
+    output: Output[Any] | None = OUTPUTS.get(name)
+    if not isinstance(output, DirectOutput) or name not in _OUTPUTS:
+        raise ConfigError(
+            f'output {name!r} is driven elsewhere: choose {" or ".join(_OUTPUTS)}. Where a '
+            'controller or a driver moves the diverters, the actuator measures them: see '
+            'confirm_delay in its diagnostics'
+        )
+    return output
 
 
 def _cell(options: argparse.Namespace) -> CellDescription:
@@ -312,7 +328,8 @@ class _Marks:
 
 
 def _encoder(parameters: Mapping[str, Any]) -> GpioEncoder:
-    return GpioEncoder(*parameters['encoder_pins'], lambda count, time_ns: None, time.monotonic_ns)
+    pin_a, pin_b = parameters['encoder_pins']
+    return GpioEncoder(pin_a, pin_b, lambda count, time_ns: None, time.monotonic_ns)
 
 
 def _marks_in_beam(
@@ -391,7 +408,7 @@ def _picture(options: argparse.Namespace, parameters: Mapping[str, Any]) -> Any:
     device = options.device or parameters['device']
     capture = cv2.VideoCapture(int(device) if device.isdigit() else device)
     try:
-        frame = None
+        frame: Any = None
         for _ in range(10):  # the first ones are taken before exposure has settled
             good, frame = capture.read()
             if not good:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> No
     for name, value in values.items():
         changed, count = re.subn(
             rf'^(\s+{re.escape(name)}: *)[^\n#]*?( *#[^\n]*)?$',
-            lambda found, value=value: f'{found[1]}{_text(value)}{found[2] or ""}',
+            _put(value),
             changed,
             count=1,
             flags=re.MULTILINE,
@@ -103,13 +103,7 @@ def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
             )
         else:
             pattern = rf'(^{section}:[^\n]*\n(?:(?:[ #][^\n]*)?\n)*?\s+{rest[0]}: *)[-+.\deE]+'
-        text, count = re.subn(
-            pattern,
-            lambda found, value=value: f'{found[1]}{_text(value)}',
-            text,
-            count=1,
-            flags=re.MULTILINE,
-        )
+        text, count = re.subn(pattern, _put(value), text, count=1, flags=re.MULTILINE)
         if not count:
             raise ConfigError(f'{path}: has no line for {key}; write {key}: {_text(value)} there')
     try:
@@ -119,6 +113,16 @@ def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
             f'{path}: is not changed, because of what was measured: {error}'
         ) from error
     path.write_text(text, encoding='utf-8')
+
+
+def _put(value: Any) -> Callable[[re.Match[str]], str]:
+    """Return what replaces a value between the first group of a match and the second, if any."""
+
+    def replace(found: re.Match[str]) -> str:
+        rest = found[2] if found.re.groups > 1 else None
+        return f'{found[1]}{_text(value)}{rest or ""}'
+
+    return replace
 
 
 def _read_or(path: Path, shipped: str) -> str:

@@ -270,11 +270,11 @@ class ItemLedger:
 
 
 def _with_answer(item: _Open, answer: Answer) -> _Open:
-    field = 'local' if answer.source is AnswerSource.LOCAL else 'edge'
-    kept = getattr(item, field)
+    local = answer.source is AnswerSource.LOCAL
+    kept = item.local if local else item.edge
     if kept is not None and not _is_better(answer, kept):
         return item
-    return replace(item, **{field: answer})
+    return replace(item, local=answer) if local else replace(item, edge=answer)
 
 
 def _is_better(answer: Answer, kept: Answer) -> bool:

@@ -67,7 +67,7 @@ class Confirmation(Generic[ItemT]):
     delay_ns: int
 
 
-Action = Extend | Retract | Silent | TooLate
+Action = Extend[ItemT] | Retract | Silent[ItemT] | TooLate[ItemT]
 
 
 @dataclass
@@ -138,7 +138,7 @@ class StrokeSchedule(Generic[ItemT]):
             times += [each.commanded_ns + self._confirm_ns for each in lane.open]
         return min(times, default=None)
 
-    def step(self, now_ns: int) -> Action | None:
+    def step(self, now_ns: int) -> Action[ItemT] | None:
         """Return the most urgent action that is due, or None; call it until it returns None.
 
         A stroke goes first, then what moves back, then what stayed silent.

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,31 @@ class Diverters(Protocol):
 
     def close(self) -> None:
         """Move everything back and let go of the hardware."""
+
+
+class StrokeResult(enum.Enum):
+    """What became of a stroke."""
+
+    CONFIRMED = 'confirmed'  # the diverter was seen out
+    SILENT = 'silent'  # commanded, and not confirmed in time
+    FAILED = 'failed'  # it could not be commanded
+
+
+@dataclass(frozen=True)
+class StrokeReport:
+    """What a driver that makes the strokes itself says about one.
+
+    Attributes:
+        header: std_msgs/Header of the capture; with `item_id` it says who the item is.
+        lateness_ns: From the stroke's time to its command; None = not told.
+        delay_ns: From the command to the confirmation; None = not told.
+        detail: The reason, where there is one.
+    """
+
+    header: Any
+    item_id: int
+    lane: str
+    result: StrokeResult
+    lateness_ns: int | None
+    delay_ns: int | None
+    detail: str

@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,14 +21,18 @@ from cell_harness import CELL, WATCHED, CellHarness, NodeSpec, make_capture, mak
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray, Header  # noqa: E402
 
+from stl_conveyor.errors import ConfigError  # noqa: E402
+from stl_conveyor.hardware.outputs import OUTPUTS  # noqa: E402
 from stl_conveyor.msg import Actuation, BeltState, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.device.actuator_settings import actuator_settings  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
 SECOND = 10**9
+HOW_TO = Path(__file__).resolve().parents[2] / 'docs' / 'howto' / 'add_an_actuator.md'
 IMAGE = tiny_images(1, len(CELL.classes))[0][0]
 PERIOD = 0.1  # s between diagnostics
 # A loaded machine lets Python stand still for a moment; see test_cell_strokes for exactness.
@@ -423,3 +431,45 @@ def test_deadline_that_tells_no_place_moves_nothing(pins):
         cell.wait(cell.outcomes)
         cell.wait_diagnostic('actuator', 'no_stroke')
         assert cell.outcomes()[0].lane == 'A' and machine.changes == []
+
+
+@pytest.fixture
+def relay(tmp_path, monkeypatch):
+    """Register the output of the how-to page, as its line in the registry does."""
+    (code,) = re.findall(r'```python\n(.*?)```', HOW_TO.read_text(encoding='utf-8'), re.DOTALL)
+    file = tmp_path / 'relay.py'
+    file.write_text(code, encoding='utf-8')
+    spec = importlib.util.spec_from_file_location('stl_conveyor.hardware.outputs.relay', file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(OUTPUTS, 'relay', module.OUTPUT)
+    # What the module of the actuator does when it is imported.
+    monkeypatch.setattr(Actuator, 'SETTINGS', actuator_settings())
+
+
+def test_output_of_the_how_to_page_is_one_file_and_one_registration(relay, tmp_path):
+    port = tmp_path / 'port'
+    with Cell(output='relay', relay_port=str(port), relay_numbers=[4, 5, 6]) as cell:
+        item_id, stamp_ns = cell.feed('B')
+        told = cell.actuation(item_id)
+        assert (told.status, told.lane) == (Actuation.STATUS_CONFIRMED, 'B'), told.detail
+        assert cell.now_ns() >= CELL.fire_time_ns(stamp_ns, 'B')
+        cell.wait(lambda: port.read_text() == '5 on\n5 off\n', 5, 'that the diverter went back')
+    assert port.read_text() == '5 on\n5 off\n4 off\n5 off\n6 off\n'
+
+
+def test_registered_output_is_checked_and_explained(relay, tmp_path):
+    with pytest.raises(ConfigError, match='relay_numbers: .4. must name one for each of the 3'):
+        Cell(output='relay', relay_numbers=[4])
+    with CellHarness(
+        [NodeSpec(Actuator, {'output': 'relay', 'relay_port': str(tmp_path / 'no' / 'port')})],
+        watched=('/diagnostics',),
+    ) as cell:
+        cell.wait_diagnostic('actuator', 'is the board plugged in', level=2)
+
+
+def test_two_outputs_cannot_have_a_parameter_of_one_name(monkeypatch):
+    monkeypatch.setitem(OUTPUTS, 'other', OUTPUTS['gpio'])
+    with pytest.raises(ValueError, match='gpio_pins of output other is one of output gpio'):
+        actuator_settings()

@@ -8,9 +8,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stl_conveyor.errors import HardwareError
+from stl_conveyor.errors import ConfigError, HardwareError
 from stl_conveyor.hardware.diverter import DiverterEvents
-from stl_conveyor.hardware.pins import NO_PIN, open_pin, without_arguments
+from stl_conveyor.hardware.output import DirectOutput, Site
+from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN, open_pin, without_arguments
+from stl_conveyor.parameters import parameter
+
+
+@dataclass(frozen=True)
+class GpioSettings:
+    """Parameters of the output gpio."""
+
+    gpio_pins: tuple[int, ...] = parameter(
+        (17, 27, 22),
+        "Output of each lane's diverter, in the order of the cell description (BCM "
+        'numbers), with output gpio.',
+    )
+    gpio_feedback_pins: tuple[int, ...] = parameter(
+        (5, 6, 13),
+        "Input of each lane's end switch, active while the diverter is out; -1: "
+        'there is none, and only the output is read back.',
+    )
+    gpio_active_high: bool = parameter(
+        True, 'Whether the high level of an output moves the diverter out.'
+    )
+    gpio_feedback_pull_up: bool = parameter(
+        True, 'Whether an end switch connects its input to ground (with a pull-up), else to 3.3 V.'
+    )
+    gpio_bounce_time: float = parameter(
+        0.005, 'Seconds for which an end switch may bounce.', minimum=0.0, maximum=0.1
+    )
 
 
 @dataclass(frozen=True)
@@ -128,3 +155,44 @@ class GpioDiverters:
         for device in (*self._outputs.values(), *self._feedback.values()):
             device.close()
         self._outputs, self._feedback = {}, {}
+
+
+def check(settings: GpioSettings) -> None:
+    """Refuse pins that do not exist or have two uses.
+
+    Raises:
+        ConfigError: Naming the parameter.
+    """
+    used: list[int] = []
+    for name, pins in (
+        ('gpio_pins', settings.gpio_pins),
+        ('gpio_feedback_pins', settings.gpio_feedback_pins),
+    ):
+        for pin in pins:
+            if pin == NO_PIN and name == 'gpio_feedback_pins':
+                continue
+            if not 0 <= pin <= LARGEST_PIN:
+                raise ConfigError(f'{name}: {pin} is no BCM number of 0..{LARGEST_PIN}')
+            if pin in used:
+                raise ConfigError(f'{name}: GPIO {pin} is used twice')
+            used.append(pin)
+
+
+def open_diverters(settings: GpioSettings, site: Site) -> GpioDiverters:
+    """Open the pins of every lane."""
+    pins = zip(site.lanes, settings.gpio_pins, settings.gpio_feedback_pins)
+    return GpioDiverters(
+        {lane: GpioLane(output, feedback) for lane, output, feedback in pins},
+        site.events,
+        active_high=settings.gpio_active_high,
+        feedback_pull_up=settings.gpio_feedback_pull_up,
+        bounce_time=settings.gpio_bounce_time,
+    )
+
+
+OUTPUT = DirectOutput(
+    settings=GpioSettings,
+    check=check,
+    open=open_diverters,
+    per_lane=('gpio_pins', 'gpio_feedback_pins'),
+)

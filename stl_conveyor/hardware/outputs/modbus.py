@@ -12,12 +12,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stl_conveyor.errors import HardwareError, MissingDependency
+from stl_conveyor.errors import ConfigError, HardwareError, MissingDependency
 from stl_conveyor.hardware.diverter import DiverterEvents
+from stl_conveyor.hardware.output import DirectOutput, Site
+from stl_conveyor.parameters import parameter
 
 SETTLE = 1.0  # s after which a diverter that was commanded back must be back
 POLL = 0.01  # s between two looks at the feedback while a confirmation is awaited
 SMALLEST_SERIAL, LARGEST_SERIAL = 1, 65535  # 0 is what a PLC starts with
+
+
+@dataclass(frozen=True)
+class ModbusSettings:
+    """Parameters of the output modbus."""
+
+    modbus_host: str = parameter('192.168.0.10', 'Address of the PLC, with output modbus.')
+    modbus_port: int = parameter(502, 'TCP port of the PLC.', minimum=1, maximum=65535)
+    modbus_unit: int = parameter(1, 'Unit (device) number of the PLC.', minimum=0, maximum=255)
+    modbus_kind: str = parameter(
+        'coil',
+        'coil: a coil per lane is set and cleared. register: the number of the stroke is '
+        'written to a holding register per lane, and the PLC makes the stroke.',
+        choices=('coil', 'register'),
+    )
+    modbus_addresses: tuple[int, ...] = parameter(
+        (0, 1, 2), 'Coil or register of each lane, counted from 0.'
+    )
+    modbus_feedback: tuple[int, ...] = parameter(
+        (0, 1, 2),
+        'Where each lane confirms: with coils the discrete input of the end switch '
+        '(-1: read the coil back); with registers the holding register to which the PLC copies '
+        'the number.',
+    )
+    modbus_timeout: float = parameter(
+        0.2, 'Seconds for which a request to the PLC may take.', minimum=0.01, maximum=10.0
+    )
 
 
 @dataclass(frozen=True)
@@ -102,8 +131,8 @@ class ModbusDiverters:
             if 'device_id' in inspect.signature(ModbusTcpClient.write_coil).parameters
             else 'slave'
         )
-        self._unit = {unit_name: unit}
-        self._client = ModbusTcpClient(host, port=port, timeout=timeout, retries=0)
+        self._unit: dict[str, Any] = {unit_name: unit}
+        self._client: Any = ModbusTcpClient(host, port=port, timeout=timeout, retries=0)
         self._queue: queue.Queue[_Command | None] = queue.Queue()
         self._back_since = dict.fromkeys(self._lanes, 0.0)  # monotonic s, by command
         self._stuck: set[str] = set()
@@ -244,7 +273,7 @@ class ModbusDiverters:
         if place.register:
             reply = self._client.read_holding_registers(place.feedback, count=1, **self._unit)
             self._check(reply, 'register', place.feedback)
-            return reply.registers[0]
+            return int(reply.registers[0])
         if place.feedback >= 0:
             reply = self._client.read_discrete_inputs(place.feedback, count=1, **self._unit)
             self._check(reply, 'input', place.feedback)
@@ -282,3 +311,51 @@ class ModbusDiverters:
 def register_value(serial: int) -> int:
     """Return the number of a stroke as a register holds it: 1..65535, going round."""
     return (serial - SMALLEST_SERIAL) % LARGEST_SERIAL + SMALLEST_SERIAL
+
+
+def check(settings: ModbusSettings) -> None:
+    """Refuse addresses that cannot be.
+
+    Raises:
+        ConfigError: Naming the parameter.
+    """
+    for name, values, least in (
+        ('modbus_addresses', settings.modbus_addresses, 0),
+        ('modbus_feedback', settings.modbus_feedback, 0 if _registers(settings) else -1),
+    ):
+        for address in values:
+            if not least <= address <= 65535:
+                raise ConfigError(f'{name}: {address} is not within {least}..65535')
+        real = [address for address in values if address >= 0]
+        if len(set(real)) < len(real):
+            raise ConfigError(f'{name}: {list(values)} has an address twice')
+
+
+def open_diverters(settings: ModbusSettings, site: Site) -> ModbusDiverters:
+    """Begin to talk to the PLC."""
+    places = zip(site.lanes, settings.modbus_addresses, settings.modbus_feedback)
+    return ModbusDiverters(
+        {
+            lane: ModbusLane(address, feedback, _registers(settings))
+            for lane, address, feedback in places
+        },
+        site.events,
+        host=settings.modbus_host,
+        port=settings.modbus_port,
+        unit=settings.modbus_unit,
+        timeout=settings.modbus_timeout,
+        confirm_time=site.confirm_time,
+        useful_time=site.useful_time,
+    )
+
+
+def _registers(settings: ModbusSettings) -> bool:
+    return settings.modbus_kind == 'register'
+
+
+OUTPUT = DirectOutput(
+    settings=ModbusSettings,
+    check=check,
+    open=open_diverters,
+    per_lane=('modbus_addresses', 'modbus_feedback'),
+)

@@ -18,23 +18,20 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import Admission, Answer, AnswerSource, Decision, ItemLedger, Verdict
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
-from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN
-from stl_conveyor.hardware.selection import open_diverters
-from stl_conveyor.msg import Classification, ItemCapture, OffloadDecision, SortOutcome
+from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
+from stl_conveyor.hardware.outputs import OUTPUTS
+from stl_conveyor.msg import BeltState, Classification, ItemCapture, OffloadDecision, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key
 from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.device.actuator_outputs import (
     ActuatorOutput,
-    ControllerDiverters,
-    ControllerJoints,
     Push,
+    ReportedStrokes,
     StrokeOutput,
-    TopicOutput,
 )
+from stl_conveyor.nodes.device.actuator_settings import actuator_settings
 
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
@@ -45,137 +42,6 @@ REASONS = {
     OffloadDecision.REASON_TOO_LATE: 'too late to offload',
     OffloadDecision.REASON_BAD_INPUT: 'bad input to the policy',
 }
-# The parameters of each output that name something for every lane.
-OUTPUTS = {
-    'topic': (),
-    'gpio': ('gpio_pins', 'gpio_feedback_pins'),
-    'ros2_control': ('joints',),
-    'modbus': ('modbus_addresses', 'modbus_feedback'),
-}
-
-
-@dataclass(frozen=True)
-class ActuatorSettings(NodeSettings):
-    """Parameters of the actuator."""
-
-    cell_file: str = parameter(
-        '', 'Cell description (YAML). Empty: the one that the package ships.'
-    )
-    niceness: int = parameter(
-        -10,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
-        'not wait for models. What the system does not permit is reported and otherwise left '
-        'out.',
-        minimum=-20,
-        maximum=19,
-    )
-    guard: float = parameter(
-        0.04,
-        'Seconds before the deadline at which the diverter is commanded.',
-        minimum=0.0,
-        maximum=1.0,
-    )
-    output: str = parameter(
-        'topic',
-        'Who commands the diverters: topic leaves it to a driver that listens to '
-        'sort_outcome and answers on actuation; with the others this node does so itself, at '
-        "each diverter's time.",
-        choices=tuple(OUTPUTS),
-    )
-    confirm_timeout: float = parameter(
-        0.5,
-        'Seconds after its time within which a diverter must confirm that it moved, else it '
-        'is reported; 0 = no confirmation is awaited.',
-        minimum=0.0,
-        maximum=10.0,
-    )
-    stroke_time: float = parameter(
-        0.2,
-        'Seconds for which a diverter is held out; not with Modbus registers, where the PLC '
-        'knows.',
-        minimum=0.01,
-        maximum=10.0,
-    )
-    belt_speed_tolerance: float = parameter(
-        0.25,
-        'How much slower than in the cell description the belt may run, as a fraction, '
-        'before a deadline counts as absurd.',
-        minimum=0.0,
-        maximum=0.9,
-    )
-    gpio_pins: tuple[int, ...] = parameter(
-        (17, 27, 22),
-        "Output of each lane's diverter, in the order of the cell description (BCM "
-        'numbers), with output gpio.',
-    )
-    gpio_feedback_pins: tuple[int, ...] = parameter(
-        (5, 6, 13),
-        "Input of each lane's end switch, active while the diverter is out; -1: "
-        'there is none, and only the output is read back.',
-    )
-    gpio_active_high: bool = parameter(
-        True, 'Whether the high level of an output moves the diverter out.'
-    )
-    gpio_feedback_pull_up: bool = parameter(
-        True, 'Whether an end switch connects its input to ground (with a pull-up), else to 3.3 V.'
-    )
-    gpio_bounce_time: float = parameter(
-        0.005, 'Seconds for which an end switch may bounce.', minimum=0.0, maximum=0.1
-    )
-    modbus_host: str = parameter('192.168.0.10', 'Address of the PLC, with output modbus.')
-    modbus_port: int = parameter(502, 'TCP port of the PLC.', minimum=1, maximum=65535)
-    modbus_unit: int = parameter(1, 'Unit (device) number of the PLC.', minimum=0, maximum=255)
-    modbus_kind: str = parameter(
-        'coil',
-        'coil: a coil per lane is set and cleared. register: the number of the stroke is '
-        'written to a holding register per lane, and the PLC makes the stroke.',
-        choices=('coil', 'register'),
-    )
-    modbus_addresses: tuple[int, ...] = parameter(
-        (0, 1, 2), 'Coil or register of each lane, counted from 0.'
-    )
-    modbus_feedback: tuple[int, ...] = parameter(
-        (0, 1, 2),
-        'Where each lane confirms: with coils the discrete input of the end switch '
-        '(-1: read the coil back); with registers the holding register to which the PLC copies '
-        'the number.',
-    )
-    modbus_timeout: float = parameter(
-        0.2, 'Seconds for which a request to the PLC may take.', minimum=0.01, maximum=10.0
-    )
-    controller_kind: str = parameter(
-        'forward',
-        'What the ros2_control controller is: a forward command controller (positions '
-        'on diverter_controller/commands) or a joint trajectory controller, with output '
-        'ros2_control.',
-        choices=('forward', 'trajectory'),
-    )
-    joints: tuple[str, ...] = parameter(
-        ('diverter_a', 'diverter_b', 'diverter_c'),
-        "Joint of each lane's diverter, in the order of the controller.",
-    )
-    joint_extended: float = parameter(
-        0.15, 'Position (m or rad) of a joint that is out.', minimum=-10.0, maximum=10.0
-    )
-    joint_retracted: float = parameter(
-        0.0, 'Position (m or rad) of a joint that is back.', minimum=-10.0, maximum=10.0
-    )
-    joint_tolerance: float = parameter(
-        0.01,
-        'How near to joint_extended (m or rad) a joint counts as out.',
-        minimum=0.0001,
-        maximum=1.0,
-    )
-    joint_travel_time: float = parameter(
-        0.1, 'Seconds that a trajectory gives a joint for its way.', minimum=0.001, maximum=10.0
-    )
-    max_open_items: int = parameter(
-        256,
-        'Most items that wait for their time; beyond, the one with the most time is '
-        'decided at once.',
-        minimum=1,
-        maximum=100_000,
-    )
 
 
 @dataclass
@@ -189,29 +55,17 @@ class Actuator(ConveyorNode):
     """See the module."""
 
     NAME = 'actuator'
-    SETTINGS = ActuatorSettings
+    SETTINGS = actuator_settings()
 
-    def check_settings(self, settings: ActuatorSettings) -> None:
-        """Refuse a guard that leaves no time."""
+    def check_settings(self, settings: Any) -> None:
+        """Refuse a guard that leaves no time, and what the output cannot have."""
         cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
         if settings.guard * 1e9 >= cell.decision_time_ns:
             raise ConfigError(
                 f'guard: {settings.guard} s is not less than the {cell.decision_time_ns / 1e9} s '
                 'between camera and diverter'
             )
-        for name in OUTPUTS[settings.output]:
-            values = getattr(settings, name)
-            if len(values) != len(cell.lanes):
-                raise ConfigError(
-                    f'{name}: {list(values)} must name one for each of the {len(cell.lanes)} '
-                    f'lanes {", ".join(lane.name for lane in cell.lanes)}'
-                )
-        if settings.output == 'gpio':
-            check_pins(settings)
-        if settings.output == 'modbus':
-            check_addresses(settings)
-        if settings.output == 'ros2_control' and len(set(settings.joints)) < len(settings.joints):
-            raise ConfigError(f'joints: {list(settings.joints)} names a joint twice')
+        OUTPUTS[settings.output].verify(settings, [lane.name for lane in cell.lanes])
 
     def configure(self) -> None:
         """Read the cell and start an empty ledger."""
@@ -332,29 +186,40 @@ class Actuator(ConveyorNode):
 
     def _make_output(self) -> ActuatorOutput:
         settings = self.settings
-        if settings.output == 'topic':
-            return TopicOutput(self, settings.confirm_timeout)
+        output = OUTPUTS[settings.output]
+        if isinstance(output, DriverOutput):
+            return ReportedStrokes(
+                self,
+                settings.confirm_timeout,
+                lambda reported: output.listen(settings, self, reported),
+            )
+        assert isinstance(output, DirectOutput)
         to_edge = self.cell.diverter.paddle_width / 2 / self.cell.belt.speed
         schedule: StrokeSchedule[Push] = StrokeSchedule(
             hold_ns=round(settings.stroke_time * 1e9),
             confirm_ns=round(settings.confirm_timeout * 1e9),
             max_late_ns=round(to_edge * 1e9),
         )
-        output = StrokeOutput(
-            self, schedule, lambda events: make_diverters(self, events, self.cell, to_edge)
-        )
-        self.listen(
-            'belt_state',
-            lambda message: output.belt_reported(
-                self.schedule_clock.from_ros_ns(to_ns(message.header.stamp)),
-                message.position,
-                message.speed,
+        lanes = tuple(lane.name for lane in self.cell.lanes)
+        self.listen('belt_state', self._on_belt_state)
+        return StrokeOutput(
+            self,
+            schedule,
+            lambda events: output.open(
+                settings, Site(lanes, events, settings.confirm_timeout, to_edge, self)
             ),
         )
-        return output
+
+    def _on_belt_state(self, message: BeltState) -> None:
+        self._output.belt_reported(
+            self.schedule_clock.from_ros_ns(to_ns(message.header.stamp)),
+            message.position,
+            message.speed,
+        )
 
     def _command(self, decision: Decision, why: str) -> None:
         capture = self._captures.pop(decision.key)
+        assert capture is not None  # kept for as long as the ledger keeps the item
         outcome = self._outcome(decision, capture, why)
         self._outcomes.publish(outcome)
         self._push(outcome, decision, capture)
@@ -429,80 +294,6 @@ class Actuator(ConveyorNode):
         if decision.local is None:
             parts.append('no local answer in time')
         return '; '.join(parts)
-
-
-def check_pins(settings: ActuatorSettings) -> None:
-    """Refuse pins that do not exist or have two uses.
-
-    Raises:
-        ConfigError: Naming the parameter.
-    """
-    used: list[int] = []
-    for name in OUTPUTS['gpio']:
-        for pin in getattr(settings, name):
-            if pin == NO_PIN and name == 'gpio_feedback_pins':
-                continue
-            if not 0 <= pin <= LARGEST_PIN:
-                raise ConfigError(f'{name}: {pin} is no BCM number of 0..{LARGEST_PIN}')
-            if pin in used:
-                raise ConfigError(f'{name}: GPIO {pin} is used twice')
-            used.append(pin)
-
-
-def check_addresses(settings: ActuatorSettings) -> None:
-    """Refuse Modbus addresses that cannot be.
-
-    Raises:
-        ConfigError: Naming the parameter.
-    """
-    least = {
-        'modbus_addresses': 0,
-        'modbus_feedback': 0 if settings.modbus_kind == 'register' else -1,
-    }
-    for name in OUTPUTS['modbus']:
-        values = getattr(settings, name)
-        for address in values:
-            if not least[name] <= address <= 65535:
-                raise ConfigError(f'{name}: {address} is not within {least[name]}..65535')
-        real = [address for address in values if address >= 0]
-        if len(set(real)) < len(real):
-            raise ConfigError(f'{name}: {list(values)} has an address twice')
-
-
-def make_diverters(
-    node: ConveyorNode, events: DiverterEvents, cell: CellDescription, useful_time: float
-) -> Diverters:
-    """Open what the parameters of the actuator name.
-
-    Args:
-        useful_time: Seconds by which a command may be late and still hit its item.
-
-    Raises:
-        ConveyorError: If it cannot be had.
-    """
-    settings: Any = node.settings
-    lanes = [lane.name for lane in cell.lanes]
-    if settings.output != 'ros2_control':
-        return open_diverters(
-            settings.output,
-            vars(settings),
-            lanes,
-            events,
-            confirm_time=settings.confirm_timeout,
-            useful_time=useful_time,
-        )
-    return ControllerDiverters(
-        node,
-        events,
-        ControllerJoints(
-            dict(zip(lanes, settings.joints)),
-            settings.joint_extended,
-            settings.joint_retracted,
-            settings.joint_tolerance,
-            settings.joint_travel_time,
-        ),
-        trajectory=settings.controller_kind == 'trajectory',
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,19 +5,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rclpy.duration import Duration
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, Header
+from std_msgs.msg import Header
 
 from stl_conveyor.cell.belt_history import BeltHistory
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.strokes import Extend, Retract, Silent, Stroke, StrokeSchedule, TooLate
-from stl_conveyor.errors import HardwareError, MissingDependency
-from stl_conveyor.hardware.diverter import DiverterEvents, Diverters
+from stl_conveyor.errors import HardwareError
+from stl_conveyor.hardware.diverter import DiverterEvents, Diverters, StrokeReport, StrokeResult
 from stl_conveyor.msg import Actuation
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
@@ -53,6 +51,9 @@ class ActuatorOutput(Protocol):
     def push(self, push: Push) -> None:
         """Have a diverter move at its time."""
 
+    def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
+        """Take in where the belt was (m) at a time (schedule's clock), and its speed (m/s)."""
+
     def finish(self) -> None:
         """Make what is waiting, and let go of the hardware."""
 
@@ -79,14 +80,24 @@ class DiverterHealth:
         self._node.set_condition(f'diverter.{lane}', Level.ERROR, f'{name}: {message}')
 
 
-class TopicOutput:
-    """A driver that listens to `sort_outcome` and answers on `actuation`.
+class ReportedStrokes:
+    """Strokes that a driver of its own makes and reports.
 
-    The outcome has been published when an item is handed in; here the answer is awaited.
+    The outcome has been published when an item is handed in; here the driver's report is awaited.
     """
 
-    def __init__(self, node: ConveyorNode, confirm_time: float) -> None:
-        """Wait until `confirm_time` seconds after a diverter's time; 0 = do not wait."""
+    def __init__(
+        self,
+        node: ConveyorNode,
+        confirm_time: float,
+        listen: Callable[[Callable[[StrokeReport], None]], None],
+    ) -> None:
+        """Listen to the driver.
+
+        Args:
+            confirm_time: Seconds after a diverter's time until which is waited; 0 = not at all.
+            listen: Has every report handed to a function.
+        """
         self._node = node
         self._confirm_ns = round(confirm_time * 1e9)
         self._health = DiverterHealth(node)
@@ -94,7 +105,7 @@ class TopicOutput:
         if self._confirm_ns:
             self._timer = node.every(3600.0, self._expire, clock=node.schedule_clock.timer_clock)
             self._timer.cancel()
-            node.listen('actuation', self._on_actuation)
+            listen(self._on_report)
 
     def push(self, push: Push) -> None:
         """Await the driver's answer."""
@@ -102,23 +113,22 @@ class TopicOutput:
             self._awaited[push.key] = push.due_ns + self._confirm_ns, push.lane
             self._expire()
 
+    def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
+        """Leave it to the driver to follow the belt."""
+
     def finish(self) -> None:
         """Nothing is held."""
 
-    def _on_actuation(self, message: Actuation) -> None:
-        _, lane = self._awaited.pop(item_key(message), (0, message.lane))
-        if message.status == Actuation.STATUS_CONFIRMED:
-            self._health.confirmed(
-                lane,
-                round(message.lateness * 1e9) if message.lateness >= 0 else None,
-                round(message.delay * 1e9) if message.delay >= 0 else None,
-            )
+    def _on_report(self, report: StrokeReport) -> None:
+        _, lane = self._awaited.pop(item_key(report), (0, report.lane))
+        if report.result is StrokeResult.CONFIRMED:
+            self._health.confirmed(lane, report.lateness_ns, report.delay_ns)
         else:
-            silent = message.status == Actuation.STATUS_SILENT
+            silent = report.result is StrokeResult.SILENT
             self._health.trouble(
                 'diverter_silent' if silent else 'diverter_failed',
                 lane,
-                f'lane {lane}: {message.detail[:200] or "the driver gave no reason"}',
+                f'lane {lane}: {report.detail}',
             )
 
     def _expire(self) -> None:
@@ -339,126 +349,3 @@ class StrokeOutput:
                 detail=detail,
             )
         )
-
-
-@dataclass(frozen=True)
-class ControllerJoints:
-    """Joints of a ros2_control controller, by lane, with their positions (m or rad).
-
-    Attributes:
-        tolerance: How near to `extended` a joint counts as out.
-        travel: Seconds that a trajectory gives the joint for its way.
-    """
-
-    joints: Mapping[str, str]
-    extended: float
-    retracted: float
-    tolerance: float
-    travel: float
-
-
-class ControllerDiverters:
-    """Joints that a ros2_control controller moves; `joint_states` tells where they are.
-
-    A forward command controller takes the positions of all its joints on
-    `diverter_controller/commands`, a joint trajectory controller a trajectory on
-    `diverter_controller/joint_trajectory`; remap these names for a controller of another name.
-    """
-
-    connects = False
-
-    def __init__(
-        self,
-        node: ConveyorNode,
-        events: DiverterEvents,
-        joints: ControllerJoints,
-        *,
-        trajectory: bool,
-    ) -> None:
-        """Join the graph.
-
-        Raises:
-            MissingDependency: If trajectory_msgs is not installed.
-        """
-        self._events = events
-        self._joints = joints
-        self._targets = dict.fromkeys(joints.joints, joints.retracted)
-        self._positions: dict[str, float] = {}
-        self._make_message = self._positions_message
-        self._topic = 'diverter_controller/commands'
-        if trajectory:
-            try:
-                from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
-            except ImportError as error:
-                raise MissingDependency(
-                    'trajectories need trajectory_msgs: apt install '
-                    'ros-$ROS_DISTRO-trajectory-msgs'
-                ) from error
-            self._topic = 'diverter_controller/joint_trajectory'
-            travel = Duration(nanoseconds=round(joints.travel * 1e9)).to_msg()
-
-            def trajectory_message() -> JointTrajectory:
-                return JointTrajectory(
-                    joint_names=list(joints.joints.values()),
-                    points=[
-                        JointTrajectoryPoint(
-                            positions=list(self._targets.values()), time_from_start=travel
-                        )
-                    ],
-                )
-
-            self._make_message = trajectory_message
-        self._publisher = node.publish_on(self._topic)
-        self._lanes = {joint: lane for lane, joint in joints.joints.items()}
-        node.listen('joint_states', self._on_state)
-
-    def extend(self, lane: str, serial: int) -> None:
-        """Command the joint of a lane out.
-
-        Raises:
-            HardwareError: If no controller listens.
-        """
-        self._targets[lane] = self._joints.extended
-        if not self._publisher.get_subscription_count():
-            raise HardwareError(f'no controller listens on {self._topic}; {self.remedy(lane)}')
-        self._publisher.publish(self._make_message())
-        if self.is_out(lane):  # held from the stroke before, so nothing will change
-            self._events.confirmed(lane, serial)
-
-    def retract(self, lane: str) -> None:
-        """Command the joint of a lane back."""
-        self._targets[lane] = self._joints.retracted
-        self._publisher.publish(self._make_message())
-
-    def is_out(self, lane: str) -> bool | None:
-        """Return whether the joint was out when it last said where it is; None before."""
-        position = self._positions.get(lane)
-        return None if position is None else self._is_extended(position)
-
-    def remedy(self, lane: str) -> str:
-        """Return what to check when the joint of a lane does not get there."""
-        return (
-            f'check with `ros2 control list_controllers` that the controller is active, and '
-            f'that joint {self._joints.joints[lane]} is in joint_states'
-        )
-
-    def close(self) -> None:
-        """Command all joints back."""
-        self._targets = dict.fromkeys(self._targets, self._joints.retracted)
-        self._publisher.publish(self._make_message())
-
-    def _is_extended(self, position: float) -> bool:
-        return abs(position - self._joints.extended) <= self._joints.tolerance
-
-    def _positions_message(self) -> Float64MultiArray:
-        return Float64MultiArray(data=list(self._targets.values()))
-
-    def _on_state(self, message: JointState) -> None:
-        for joint, position in zip(message.name, message.position):
-            lane = self._lanes.get(joint)
-            if lane is None:
-                continue
-            was_out, self._positions[lane] = self.is_out(lane), position
-            commanded = self._targets[lane] == self._joints.extended
-            if commanded and self._is_extended(position) and not was_out:
-                self._events.confirmed(lane, None)

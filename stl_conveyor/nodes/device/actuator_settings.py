@@ -1,0 +1,90 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the actuator: its own, and those of every output in the registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, make_dataclass
+from typing import Any
+
+from stl_conveyor.hardware.outputs import OUTPUTS
+from stl_conveyor.nodes.base.settings import NodeSettings
+from stl_conveyor.parameters import parameter
+
+
+@dataclass(frozen=True)
+class ActuatorSettings(NodeSettings):
+    """Parameters of the actuator, whatever its output."""
+
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
+    niceness: int = parameter(
+        -10,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
+        'not wait for models. What the system does not permit is reported and otherwise left '
+        'out.',
+        minimum=-20,
+        maximum=19,
+    )
+    guard: float = parameter(
+        0.04,
+        'Seconds before the deadline at which the diverter is commanded.',
+        minimum=0.0,
+        maximum=1.0,
+    )
+    confirm_timeout: float = parameter(
+        0.5,
+        'Seconds after its time within which a diverter must confirm that it moved, else it '
+        'is reported; 0 = no confirmation is awaited.',
+        minimum=0.0,
+        maximum=10.0,
+    )
+    stroke_time: float = parameter(
+        0.2,
+        'Seconds for which a diverter is held out; not with Modbus registers, where the PLC '
+        'knows.',
+        minimum=0.01,
+        maximum=10.0,
+    )
+    belt_speed_tolerance: float = parameter(
+        0.25,
+        'How much slower than in the cell description the belt may run, as a fraction, '
+        'before a deadline counts as absurd.',
+        minimum=0.0,
+        maximum=0.9,
+    )
+    max_open_items: int = parameter(
+        256,
+        'Most items that wait for their time; beyond, the one with the most time is '
+        'decided at once.',
+        minimum=1,
+        maximum=100_000,
+    )
+
+
+def actuator_settings() -> type[ActuatorSettings]:
+    """Return ActuatorSettings with the parameter `output` and those of all outputs.
+
+    Raises:
+        ValueError: If two outputs have a parameter of the same name.
+    """
+    owners = {item.name: 'the actuator' for item in fields(ActuatorSettings)}
+    for name, output in OUTPUTS.items():
+        for item in fields(output.settings):
+            if item.name in owners:
+                raise ValueError(
+                    f'parameter {item.name} of output {name} is one of {owners[item.name]}'
+                )
+            owners[item.name] = f'output {name}'
+    choice = parameter(
+        'topic',
+        'Who commands the diverters: topic leaves it to a driver that listens to '
+        'sort_outcome and answers on actuation; with the others this node does so itself, at '
+        "each diverter's time.",
+        choices=OUTPUTS,
+    )
+    bases: tuple[Any, ...] = (ActuatorSettings, *(each.settings for each in OUTPUTS.values()))
+    return make_dataclass(
+        'AllActuatorSettings', [('output', str, choice)], bases=bases, frozen=True
+    )
