@@ -32,7 +32,17 @@ NODES = EVERY_NODE + GAZEBO
 # Which nodes take which launch argument as a parameter.
 PARAMETERS = {
     'models_dir': ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier'),
-    'cell_file': ('cell_simulator', 'camera', 'actuator', 'cell_monitor', 'feeder', 'gazebo_io'),
+    'cell_file': (
+        'cell_simulator',
+        'camera',
+        'offload_policy',
+        'encoder',
+        'link_emulator',
+        'actuator',
+        'cell_monitor',
+        'feeder',
+        'gazebo_io',
+    ),
     'items': ('cell_simulator', 'feeder'),
     'seed': ('cell_simulator', 'feeder', 'link_emulator'),
     'cells': ('edge_classifier',),

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from ros_domains import give_back, own_domain_id
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import (
@@ -59,6 +61,17 @@ WATCHED = {
 }
 # So early that a loaded machine, on which Python stands still for a moment, is not a failure.
 GUARD = 0.25
+_FILES = tempfile.TemporaryDirectory(prefix='cells_')
+
+
+def described(**values):
+    """Return the parameter of a node for the shipped cell with other values, such as guard=0.3."""
+    path = Path(_FILES.name) / f'{"_".join(map(str, values.values()))}.yaml'
+    set_cell_values(path, {key.replace('__', '.'): value for key, value in values.items()})
+    return {'cell_file': str(path)}
+
+
+GUARDED = described(guard=GUARD)
 BEST_EFFORT = ('features_tx', 'features_rx', 'feedback_tx', 'feedback_rx', 'camera/image_raw')
 
 
@@ -262,7 +275,7 @@ def device_specs(models, *, group='device', edge=True, **changes):
     from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier
 
     plan = [
-        (Actuator, {'guard': GUARD}, {}, 'act'),
+        (Actuator, GUARDED, {}, 'act'),
         (LocalClassifier, {'models_dir': str(models)}, {}, group),
         (
             OffloadPolicy,
@@ -272,14 +285,14 @@ def device_specs(models, *, group='device', edge=True, **changes):
                 'rate': 1000.0,
                 'depth': 1000.0,
                 'time_unit': 1.0,
-                'guard': GUARD,
+                **GUARDED,
             },
             {},
             group,
         ),
         (
             EncoderNode,
-            {'models_dir': str(models), 'guard': GUARD},
+            {'models_dir': str(models), **GUARDED},
             {'features_tx': 'features_rx'},
             group,
         ),

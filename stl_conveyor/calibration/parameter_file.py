@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.description import SHARED, CellDescription
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.resources import share_path
 
@@ -83,10 +83,10 @@ def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> No
 
 
 def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
-    """Change values of a cell description, such as 'belt.speed' or 'lanes.A.diverter_x'.
+    """Change values of a cell description: 'guard', 'belt.speed' or 'lanes.A.diverter_x'.
 
     A file that is not there starts as the shipped description; it is written only if the result
-    is a valid one.
+    is a valid one. What has a default and no line yet gets one.
 
     Raises:
         ConfigError: If the file has no line for a value, or the result contradicts itself.
@@ -95,7 +95,9 @@ def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
     text = _read_or(path, 'config/cell.yaml')
     for key, value in values.items():
         section, *rest = key.split('.')
-        if section == 'lanes':
+        if not rest:
+            pattern = rf'(^{section}: *)[-+.\deE]+'
+        elif section == 'lanes':
             lane, name = rest
             pattern = (
                 rf'(- *\{{[^}}\n]*\bname: *{re.escape(lane)}\b[^}}\n]*\b{name}: *)'
@@ -104,15 +106,25 @@ def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
         else:
             pattern = rf'(^{section}:[^\n]*\n(?:(?:[ #][^\n]*)?\n)*?\s+{rest[0]}: *)[-+.\deE]+'
         text, count = re.subn(pattern, _put(value), text, count=1, flags=re.MULTILINE)
+        if not count and key in SHARED:
+            text, count = _with_line(text, section, *rest, value=_text(value)), 1
         if not count:
             raise ConfigError(f'{path}: has no line for {key}; write {key}: {_text(value)} there')
     try:
         CellDescription.from_mapping(yaml.safe_load(text))
-    except ConfigError as error:
-        raise ConfigError(
-            f'{path}: is not changed, because of what was measured: {error}'
-        ) from error
+    except (ConfigError, yaml.YAMLError) as error:
+        raise ConfigError(f'{path}: is not changed, because of the new values: {error}') from error
     path.write_text(text, encoding='utf-8')
+
+
+def _with_line(text: str, section: str, name: str = '', *, value: str) -> str:
+    """Return a cell description with a line for a value that it does not have."""
+    if not name:
+        return f'{text.rstrip()}\n{section}: {value}\n'
+    head = re.search(rf'^{section}:[^\n]*\n(?=( +))', text, re.MULTILINE)
+    if head is None:
+        return f'{text.rstrip()}\n{section}:\n  {name}: {value}\n'
+    return f'{text[: head.end()]}{head[1]}{name}: {value}\n{text[head.end() :]}'
 
 
 def _put(value: Any) -> Callable[[re.Match[str]], str]:

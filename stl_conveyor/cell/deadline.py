@@ -27,13 +27,9 @@ def sorting_deadline(
     return capture_ns + round((travel - cell.diverter.lead_time) * NS_PER_SECOND)
 
 
-def longest_decision_ns(cell: CellDescription, speed_tolerance: float) -> int:
-    """Return the most time (ns) from capture to deadline that an honest deadline leaves.
-
-    Args:
-        speed_tolerance: How much slower than described the belt may run, as a fraction.
-    """
-    return sorting_deadline(0, cell, cell.belt.speed * (1.0 - speed_tolerance))
+def longest_decision_ns(cell: CellDescription) -> int:
+    """Return the most time (ns) from capture to deadline that an honest deadline leaves."""
+    return sorting_deadline(0, cell, cell.belt.speed * (1.0 - cell.belt.speed_tolerance))
 
 
 def stroke_time_ns(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,31 @@ from typing import Any
 from stl_conveyor.errors import ConfigError
 
 NS_PER_SECOND = 1_000_000_000
+# What several nodes of a cell work with, and the range of each; a description that says nothing
+# of it has the default.
+SHARED: Mapping[str, tuple[float, float]] = {
+    'guard': (0, 1),
+    'belt.speed_tolerance': (0, 0.9),
+    'edge.timeout': (0.1, 60),
+    'edge.overhead_bytes': (0, 10_000),
+}
+OVERHEAD_BYTES = 150  # of RTPS, UDP and IP, beside the payload of a message
 
 
 @dataclass(frozen=True)
 class Belt:
-    """The conveyor's moving surface; metres and metres per second."""
+    """The conveyor's moving surface; metres and metres per second.
+
+    Attributes:
+        speed_tolerance: Fraction by which the measured speed may differ from `speed` before that
+            is reported; deadlines keep to what is tolerated.
+    """
 
     speed: float
     width: float
     start: float
     end: float
+    speed_tolerance: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,19 @@ class Lane:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """The machine with the strong classifier, as the device and the link see it.
+
+    Attributes:
+        timeout: Seconds without a sign of life after which the edge counts as gone.
+        overhead_bytes: What a message costs on the wire beside its payload.
+    """
+
+    timeout: float = 1.6
+    overhead_bytes: int = OVERHEAD_BYTES
+
+
+@dataclass(frozen=True)
 class CellDescription:
     """A conveyor cell.
 
@@ -83,6 +111,8 @@ class CellDescription:
     diverter: Diverter
     lanes: tuple[Lane, ...]
     reject_lane: str
+    guard: float = 0.04  # s before the deadline at which the actuator acts
+    edge: Edge = Edge()
 
     @classmethod
     def load(cls, path: str | Path) -> CellDescription:
@@ -127,8 +157,11 @@ class CellDescription:
             diverter=_section(Diverter, content['diverter'], 'diverter'),
             lanes=tuple(_lane(lane, f'lanes[{i}]') for i, lane in enumerate(lanes)),
             reject_lane=reject_lane,
+            guard=_number(content.get('guard', cls.guard), 'guard'),
+            edge=_section(Edge, content.get('edge', {}), 'edge'),
         )
         cell._check_geometry()
+        cell._check_shared()
         return cell
 
     @cached_property
@@ -168,6 +201,11 @@ class CellDescription:
         return self._travel_ns(self.first_diverter_x) - round(
             self.diverter.lead_time * NS_PER_SECOND
         )
+
+    @property
+    def guard_ns(self) -> int:
+        """Return how long (ns) before its deadline an item is decided."""
+        return round(self.guard * NS_PER_SECOND)
 
     def fire_time_ns(self, capture_ns: int, lane_name: str) -> int:
         """Return when (ns, clock of the capture) the diverter of a lane must be fired.
@@ -230,6 +268,23 @@ class CellDescription:
                 'seen; move it away from the camera or slow the belt'
             )
 
+    def shared(self, key: str) -> float:
+        """Return one of the values of SHARED by its key."""
+        section, dot, name = key.partition('.')
+        value = getattr(self, section)
+        return float(getattr(value, name) if dot else value)
+
+    def _check_shared(self) -> None:
+        for key, (least, most) in SHARED.items():
+            value = self.shared(key)
+            if not least <= value <= most:
+                raise ConfigError(f'{key}: {value} is not within {least}..{most}')
+        if self.guard_ns >= self.decision_time_ns:
+            raise ConfigError(
+                f'guard: {self.guard} s is not less than the '
+                f'{self.decision_time_ns / NS_PER_SECOND} s between camera and diverter'
+            )
+
 
 def _check_keys(content: Any, cls: type, where: str) -> None:
     if not isinstance(content, Mapping):
@@ -238,15 +293,17 @@ def _check_keys(content: Any, cls: type, where: str) -> None:
     for key in content:
         if key not in known:
             raise ConfigError(f'{where}: unknown key {key!r}; known are {", ".join(known)}')
-    for key in known:
-        if key not in content:
-            raise ConfigError(f'{where}: key {key!r} is missing')
+    for field in fields(cls):
+        if field.name not in content and field.default is MISSING:
+            raise ConfigError(f'{where}: key {field.name!r} is missing')
 
 
 def _section(cls: type, content: Any, where: str) -> Any:
     _check_keys(content, cls, where)
     values = {}
     for field in fields(cls):
+        if field.name not in content:
+            continue  # it has a default
         key = f'{where}.{field.name}'
         values[field.name] = (_integer if field.type == 'int' else _number)(
             content[field.name], key

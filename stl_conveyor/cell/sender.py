@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stl_conveyor.cell.deadline import latest_send_ns
+from stl_conveyor.cell.description import OVERHEAD_BYTES
 
 
 class StopReason(enum.IntEnum):
@@ -39,7 +40,7 @@ class PacingSettings:
     """
 
     window_bytes: int = 1200
-    overhead_bytes: int = 150
+    overhead_bytes: int = OVERHEAD_BYTES
     guard_ns: int = 20_000_000
     loss_timeout_ns: int = 250_000_000
     max_resends: int = 1

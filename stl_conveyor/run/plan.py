@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.base.topics import node_module
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.faults import Fault, with_other_codec
 from stl_conveyor.run.processes import ProcessPlan
-from stl_conveyor.run.settings import NODES, SIMULATOR, RunSettings, Sources, parse_override
+from stl_conveyor.run.settings import CELL, NODES, SIMULATOR, RunSettings, Sources, parse_override
 from stl_conveyor.sim.arrivals import ArrivalSettings, ItemPlan, plan_items
 
 # Who must have found whom before the belt starts: readers of each topic, the monitor included.
@@ -80,8 +83,10 @@ def node_arguments(
     settings: RunSettings, sources: Sources, fault: Fault
 ) -> dict[str, dict[str, object]]:
     """Return the parameters of every node by its name."""
+    overrides = [parse_override(override) for override in settings.overrides]
+    shared = {name: value for node, name, value in overrides if node == CELL}
     models = {'models_dir': str(sources.models)}
-    cell = {'cell_file': str(sources.cell)}
+    cell = {'cell_file': str(changed_cell(sources, shared) if shared else sources.cell)}
     edge_models = sources.models
     if fault.other_codec:
         edge_models = with_other_codec(sources.models, sources.out / 'logs' / 'other_codec')
@@ -103,6 +108,7 @@ def node_arguments(
         'camera': {**cell},
         'local_classifier': {**models},
         'offload_policy': {
+            **cell,
             **models,
             'policy': settings.policy,
             'rate': settings.rate,
@@ -111,8 +117,9 @@ def node_arguments(
             'intervals': intervals,
             'seed': settings.seed,
         },
-        'encoder': {**models},
+        'encoder': {**cell, **models},
         'link_emulator': {
+            **cell,
             'link': settings.link,
             'seed': settings.seed,
             'log_path': str(sources.link_log),
@@ -120,10 +127,22 @@ def node_arguments(
         'edge_classifier': {'models_dir': str(edge_models)},
         'actuator': {**cell},
     }
-    for override in settings.overrides:
-        node, name, value = parse_override(override)
-        parameters[node][name] = value
+    for node, name, value in overrides:
+        if node != CELL:
+            parameters[node][name] = value
     return parameters
+
+
+def changed_cell(sources: Sources, shared: Mapping[str, Any]) -> Path:
+    """Write the cell description with other shared values into the logs; return its path.
+
+    Raises:
+        ConfigError: If a value cannot be.
+    """
+    path = sources.out / 'logs' / 'cell.yaml'
+    path.write_text(sources.cell.read_text(encoding='utf-8'), encoding='utf-8')
+    set_cell_values(path, shared)
+    return path
 
 
 def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:

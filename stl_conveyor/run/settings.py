@@ -9,9 +9,12 @@ from pathlib import Path
 
 import yaml
 
+from stl_conveyor.cell.description import SHARED
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.nodes.base.cell_values import cell_key
 
 SIMULATOR = 'cell_simulator'
+CELL = 'cell'  # stands for what the nodes share, where a node is named
 NODES = (
     'camera',
     'local_classifier',
@@ -63,15 +66,23 @@ class Sources:
 def parse_override(text: str) -> tuple[str, str, object]:
     """Return node, parameter and value of NODE.PARAMETER=VALUE; the value is YAML.
 
+    What the nodes of a cell share is set as `cell.guard=0.06`; a node that had it as a parameter
+    of its own may stand in place of `cell`.
+
     Raises:
         ConfigError: If it is something else, or there is no such node.
     """
     target, equals, value = text.partition('=')
     node, dot, name = target.partition('.')
-    if not (equals and dot and name) or node not in (SIMULATOR, *NODES):
+    if key := cell_key(node, name):
+        node, name = CELL, key
+    known = name in SHARED if node == CELL else node in (SIMULATOR, *NODES)
+    if not (equals and dot and name and known):
         raise ConfigError(
             f'--set {text}: write NODE.PARAMETER=VALUE with a node of '
             + ', '.join((SIMULATOR, *NODES))
+            + ', or cell.KEY=VALUE with a key of '
+            + ', '.join(SHARED)
         )
     try:
         parsed = yaml.safe_load(value)

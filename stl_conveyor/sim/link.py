@@ -24,13 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from stl_conveyor.cell.description import OVERHEAD_BYTES
 from stl_conveyor.errors import ConfigError
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
-
-# RTPS, UDP and IP headers of one small message, beside its serialised payload.
-OVERHEAD_BYTES = 150
 
 TRACE_FILE = Path(__file__).parent / 'data' / 'nrf52840_throughput_kbps.csv'
 

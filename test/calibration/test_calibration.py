@@ -453,6 +453,27 @@ def test_values_change_and_comments_stay(tmp_path):
     assert CellDescription.load(path) == cell
 
 
+def test_shared_value_gets_a_line_in_a_description_of_before(tmp_path):
+    path = tmp_path / 'cell.yaml'
+    old = yaml.safe_load(share_path('config/cell.yaml').read_text())
+    for key in ('guard', 'edge'):
+        del old[key]
+    del old['belt']['speed_tolerance']
+    path.write_text(yaml.safe_dump(old))
+    values = {
+        'guard': 0.06,
+        'belt.speed_tolerance': 0.1,
+        'edge.timeout': 2.5,
+        'edge.overhead_bytes': 80,
+    }
+    for _ in range(2):  # the second time there are lines
+        set_cell_values(path, values)
+        cell = CellDescription.load(path)
+        assert {key: cell.shared(key) for key in values} == values
+        values = {key: 2 * value for key, value in values.items()}
+    assert cell.belt.speed == CELL.belt.speed and cell.edge.overhead_bytes == 160
+
+
 def test_parameters_of_the_right_node_change(tmp_path):
     path = tmp_path / 'device.yaml'
     set_parameters(path, 'actuator', {'confirm_timeout': 0.25, 'niceness': -3})

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stl_conveyor.cell.deadline import sorting_deadline
-from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.description import SHARED, CellDescription
 from stl_conveyor.errors import ConfigError
 
 CELL_FILE = Path(__file__).parents[2] / 'config' / 'cell.yaml'
@@ -59,12 +59,37 @@ def test_deadline_is_travel_to_the_first_diverter_less_lead_time():
         (lambda c: c['lanes'][0].update(classes=[]), r'lanes\[0\].classes'),
         (lambda c: c['diverter'].update(lead_time=5.0), 'diverter.lead_time'),
         (lambda c: c['break_beam'].update(x=0.5), 'break_beam.x'),
+        (lambda c: c.update(guard=-1.0), 'guard: -1.0 is not within 0..1'),
+        (lambda c: c.update(guard=0.9), 'guard: 0.9 s is not less than the 0.78 s'),
+        (lambda c: c.update(guard='soon'), "guard: 'soon'"),
+        (lambda c: c.update(guard=float('nan')), 'guard'),
+        (lambda c: c['belt'].update(speed_tolerance=1.0), 'belt.speed_tolerance'),
+        (lambda c: c['edge'].update(timeout=0), 'edge.timeout'),
+        (lambda c: c['edge'].update(overhead_bytes=1.5), 'edge.overhead_bytes'),
+        (lambda c: c['edge'].update(colour=1), "edge: unknown key 'colour'"),
     ],
 )
 def test_wrong_descriptions_are_refused_by_name(content, change, named):
     change(content)
     with pytest.raises(ConfigError, match=named):
         CellDescription.from_mapping(content)
+
+
+def test_description_without_the_shared_values_has_their_defaults(content):
+    for key in ('guard', 'edge'):
+        del content[key]
+    del content['belt']['speed_tolerance']
+    cell = CellDescription.from_mapping(content)
+    assert cell == CellDescription.load(CELL_FILE)
+    assert {key: cell.shared(key) for key in SHARED} == {
+        'guard': 0.04,
+        'belt.speed_tolerance': 0.25,
+        'edge.timeout': 1.6,
+        'edge.overhead_bytes': 150,
+    }
+    content['edge'] = {'timeout': 3}
+    cell = CellDescription.from_mapping(content)
+    assert (cell.edge.timeout, cell.edge.overhead_bytes) == (3.0, 150)
 
 
 @pytest.mark.parametrize('content', [None, 3, [], 'belt'])

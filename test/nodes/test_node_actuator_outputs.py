@@ -17,7 +17,15 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, WATCHED, CellHarness, NodeSpec, make_capture, make_classification  # noqa: E402
+from cell_harness import (  # noqa: E402
+    CELL,
+    WATCHED,
+    CellHarness,
+    NodeSpec,
+    described,
+    make_capture,
+    make_classification,
+)
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray, Header  # noqa: E402
 
@@ -45,7 +53,11 @@ class Cell(CellHarness):
     def __init__(self, **parameters):
         WATCHED.setdefault('actuation', Actuation)
         super().__init__(
-            [NodeSpec(Actuator, {'diagnostics_period': PERIOD, 'guard': 0.3, **parameters})],
+            [
+                NodeSpec(
+                    Actuator, {'diagnostics_period': PERIOD, **described(guard=0.3), **parameters}
+                )
+            ],
             watched=('sort_outcome', 'actuation', '/diagnostics'),
         )
         self.items = 0

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
+from cell_harness import GUARDED  # noqa: E402
 from fake_cell import FakeCell  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from ros_domains import own_domain_id  # noqa: E402
@@ -42,7 +43,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CELL = CellDescription.load(ROOT / 'config' / 'cell.yaml')
 ITEMS = 6
 # So early that a loaded machine is not a failure.
-GUARD = 0.25
 
 
 class ColouredCell(FakeCell):
@@ -93,18 +93,18 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
                 'rate': 100.0,
                 'depth': 100.0,
                 'time_unit': 0.5,
-                'guard': GUARD,
+                **GUARDED,
             },
             group='device',
         ),
-        NodeSpec(EncoderNode, {**common, 'guard': GUARD}, group='device'),
+        NodeSpec(EncoderNode, {**common, **GUARDED}, group='device'),
         NodeSpec(
             LinkEmulator,
             {'link': 'none', 'seed': seed, 'log_path': str(folder / 'link.csv')},
             group='link',
         ),
         NodeSpec(EdgeClassifier, common, group='edge'),
-        NodeSpec(Actuator, {'guard': GUARD}, group='actuator'),
+        NodeSpec(Actuator, GUARDED, group='actuator'),
         NodeSpec(CellMonitor, {'display': 'none', 'keep_crops': True}, group='monitor'),
     ]
     if simulated_time:

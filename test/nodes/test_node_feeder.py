@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, GUARD, CellHarness, make_classification  # noqa: E402
+from cell_harness import CELL, GUARDED, CellHarness, make_classification  # noqa: E402
 from fake_cell import class_colour  # noqa: E402
 from fake_gazebo import FakeEntities, FakeGazebo, Item  # noqa: E402
 
@@ -52,7 +52,7 @@ class GazeboCell:
                 kind, {'use_sim_time': True, 'diagnostics_period': 0.3, **settings}, group=group
             )
             for kind, settings, group in (
-                (Actuator, {'guard': GUARD}, 'actuator'),
+                (Actuator, GUARDED, 'actuator'),
                 (Camera, {'trigger': 'beam'}, 'camera'),
                 (CellMonitor, {'display': 'none'}, 'monitor'),
                 (GazeboIo, {}, 'io'),

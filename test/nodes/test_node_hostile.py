@@ -17,6 +17,7 @@ from cell_harness import (  # noqa: E402
     CELL,
     CellHarness,
     NodeSpec,
+    described,
     device_specs,
     make_capture,
     make_classification,
@@ -264,7 +265,7 @@ def test_cell_survives_hostile_messages(tiny_models):
 
 def test_duplicates_and_conflicts_at_the_actuator():
     image = tiny_images(1, LABELS)[0][0]
-    with CellHarness([NodeSpec(Actuator, {'guard': 0.3})]) as cell:
+    with CellHarness([NodeSpec(Actuator, described(guard=0.3))]) as cell:
         cell.wait_active()
         captures = cell.publisher('capture', readers=2)
         answers = cell.publisher('classification', readers=2)

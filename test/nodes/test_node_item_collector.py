@@ -16,7 +16,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 import yaml  # noqa: E402
-from cell_harness import ROOT, CellHarness, device_specs, make_capture  # noqa: E402
+from cell_harness import GUARD, ROOT, CellHarness, device_specs, make_capture  # noqa: E402
 
 from stl_conveyor.cli.main import main  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
@@ -101,12 +101,13 @@ def test_own_models_and_a_folder_of_pictures_give_answers(tmp_path, capsys):
     content = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text(encoding='utf-8'))
     content['belt']['speed'] = 0.1
     content['camera']['crop_size'] = SIZE
+    content['guard'] = GUARD
     for lane, name in zip(content['lanes'], LABELS):
         lane['classes'] = [name]
     (tmp_path / 'cell.yaml').write_text(yaml.safe_dump(content), encoding='utf-8')
     cell_file = {'cell_file': str(tmp_path / 'cell.yaml')}
     specs = [
-        *device_specs(models, actuator=cell_file),
+        *device_specs(models, actuator=cell_file, offload_policy=cell_file, encoder=cell_file),
         NodeSpec(
             Camera,
             {

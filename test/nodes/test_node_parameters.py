@@ -20,6 +20,7 @@ from rcl_interfaces.msg import ParameterType  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
+from stl_conveyor.calibration.parameter_file import set_cell_values  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.base.topics import node_module  # noqa: E402
@@ -200,3 +201,40 @@ def test_process_names_the_wrong_parameter_and_exits():
     )
     assert done.returncode == 2
     assert "unknown parameter 'gaurd'" in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+    'name, parameter, value, key',
+    [
+        (node, parameter, value, key)
+        for parameter, value, key, nodes in (
+            ('guard', 0.04, 'guard', ('actuator', 'offload_policy', 'encoder')),
+            ('belt_speed_tolerance', 0.25, 'belt.speed_tolerance', ('actuator', 'camera')),
+            ('edge_timeout', 1.6, 'edge.timeout', ('offload_policy', 'encoder')),
+            ('overhead_bytes', 150, 'edge.overhead_bytes', ('encoder', 'link_emulator')),
+        )
+        for node in nodes
+    ],
+)
+def test_parameter_that_moved_to_the_cell_must_agree_with_it(
+    context, name, parameter, value, key, tmp_path, capfd
+):
+    node = make_node(context, name, **{parameter: value})
+    try:
+        assert parameter not in declared(node)
+    finally:
+        node.destroy_node()
+    told = capfd.readouterr().err
+    assert f'{parameter} stands in the cell description' in told and f'as {key};' in told
+    with pytest.raises(ConfigError, match=f'{parameter}: .*: write it there as {key}'):
+        make_node(context, name, **{parameter: value + 0.5})
+    cell = tmp_path / 'cell.yaml'
+    set_cell_values(cell, {key: 2 * value})
+    make_node(context, name, cell_file=str(cell), **{parameter: 2 * value}).destroy_node()
+    with pytest.raises(ConfigError, match=f'{parameter}: .*{cell}'):
+        make_node(context, name, cell_file=str(cell), **{parameter: value})
+
+
+def test_parameter_moves_for_the_nodes_only_that_had_it(context):
+    with pytest.raises(ConfigError, match="unknown parameter 'guard'"):
+        make_node(context, 'local_classifier', guard=0.04)

@@ -18,7 +18,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('onnxruntime')
 
-from cell_harness import CELL, ROOT, CellHarness, make_classification  # noqa: E402
+from cell_harness import CELL, ROOT, CellHarness, described, make_classification  # noqa: E402
 
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.msg import FeatureFeedback, OffloadDecision  # noqa: E402
@@ -109,7 +109,7 @@ def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
         'rate': float(RATE),
         'depth': float(DEPTH),
         'time_unit': UNIT,
-        'edge_timeout': 60.0,
+        **described(edge__timeout=60.0),
         'byte_budgets': byte_budgets,
         'answer_time': 0.0,
         'policy_model': str(DQN) if name == 'dqn' else '',

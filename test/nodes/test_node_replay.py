@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, GUARD, CellHarness, device_specs, make_capture, qos  # noqa: E402
+from cell_harness import CELL, GUARDED, CellHarness, device_specs, make_capture, qos  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
@@ -110,7 +110,7 @@ def test_a_recorded_run_is_acted_on_again_in_its_own_time(tiny_models):
         NodeSpec(
             kind, {'use_sim_time': True, 'diagnostics_period': 0.3, **settings}, group=kind.NAME
         )
-        for kind, settings in ((Actuator, {'guard': GUARD}), (CellMonitor, {'display': 'none'}))
+        for kind, settings in ((Actuator, GUARDED), (CellMonitor, {'display': 'none'}))
     ]
     with CellHarness(specs, watched=('sort_outcome', '/diagnostics')) as cell:
         cell.wait_active()

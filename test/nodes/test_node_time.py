@@ -15,6 +15,7 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import (  # noqa: E402
     CELL,
     GUARD,
+    GUARDED,
     CellHarness,
     NodeSpec,
     device_specs,
@@ -147,7 +148,7 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
 @pytest.mark.parametrize('step', [3600, -3600])
 def test_step_of_the_system_clock_moves_no_deadline(step):
     image = tiny_images(1, LABELS)[0][0]
-    with CellHarness([NodeSpec(Actuator, {'guard': GUARD})]) as cell:
+    with CellHarness([NodeSpec(Actuator, GUARDED)]) as cell:
         cell.wait_active()
         actuator = cell.runner.node('actuator')
         captures = cell.publisher('capture', readers=2)

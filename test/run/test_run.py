@@ -22,6 +22,7 @@ pytest.importorskip('stl_conveyor.msg')
 from ros_domains import own_domain_id, own_environment  # noqa: E402
 from run_examples import FULL, summary_of  # noqa: E402
 
+from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.link.link_emulator import LinkEmulator  # noqa: E402
@@ -161,6 +162,9 @@ def test_interrupt_writes_what_is_known_and_leaves_no_process(tiny_models, tmp_p
         (['--items', '0'], '--items'),
         (['--set', 'oven.heat=3'], 'oven.heat'),
         (['--set', 'encoder.packet_bytes'], 'NODE.PARAM'),
+        (['--set', 'cell.colour=1'], 'cell.colour'),
+        (['--set', 'actuator.guard=soon'], "guard: 'soon'"),
+        (['--set', 'actuator.guard=0.9'], 'guard: 0.9'),
         (['--models', '/nowhere'], '/nowhere'),
         (['--cell', '/nowhere.yaml'], '/nowhere.yaml'),
     ],
@@ -277,6 +281,26 @@ def test_overrides_are_yaml():
     assert parse_override('encoder.packet_bytes=300') == ('encoder', 'packet_bytes', 300)
     assert parse_override('offload_policy.costs=[0.5, 1.0]')[2] == (0.5, 1.0)
     assert parse_override('link_emulator.outage=true')[2] is True
+
+
+@pytest.mark.parametrize(
+    'text, key, value',
+    [
+        ('cell.guard=0.06', 'guard', 0.06),
+        ('actuator.guard=0.06', 'guard', 0.06),
+        ('encoder.overhead_bytes=80', 'edge.overhead_bytes', 80),
+        ('camera.belt_speed_tolerance=0.1', 'belt.speed_tolerance', 0.1),
+        ('cell.edge.timeout=2', 'edge.timeout', 2),
+    ],
+)
+def test_what_the_nodes_share_is_set_for_all_of_them(text, key, value, tiny_models, tmp_path):
+    sources = Sources(tmp_path, tiny_models, Path(share_path('config/cell.yaml')))
+    (tmp_path / 'logs').mkdir()
+    parameters = node_arguments(RunSettings(overrides=(text,)), sources, named_fault('none'))
+    files = {given['cell_file'] for given in parameters.values() if 'cell_file' in given}
+    assert len(files) == 1 and CellDescription.load(files.pop()).shared(key) == value
+    takers = ('cell_simulator', 'camera', 'offload_policy', 'encoder', 'link_emulator', 'actuator')
+    assert {name for name, given in parameters.items() if 'cell_file' in given} == set(takers)
 
 
 def test_parameters_survive_the_command_line():

@@ -14,6 +14,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.nodes.base.cell_values import cell_key, check_moved
 from stl_conveyor.parameters import ParameterRule, parameter
 
 SettingsT = TypeVar('SettingsT', bound='NodeSettings')
@@ -79,6 +80,8 @@ def declare_settings(
         ConfigError: Naming the parameter that is unknown or has a wrong value.
     """
     overrides = _overrides(node)
+    kind = getattr(node, 'NAME', '')
+    moved = {name: overrides.pop(name).value for name in list(overrides) if cell_key(kind, name)}
     known = {item.name for item in fields(cls)}
     for name in overrides:
         if name not in known and not name.startswith(_FRAMEWORK_PREFIXES):
@@ -90,6 +93,7 @@ def declare_settings(
         _declare(node, item)
     settings = read_settings(node, cls)
     check(settings)
+    check_moved(kind, moved, getattr(settings, 'cell_file', ''), node.get_logger().warning)
     return settings
 
 

@@ -17,7 +17,6 @@ from stl_conveyor.cell.deadline import longest_decision_ns, stroke_time_ns
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import Admission, Answer, AnswerSource, Decision, ItemLedger, Verdict
 from stl_conveyor.cell.strokes import StrokeSchedule
-from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.msg import BeltState, Classification, ItemCapture, OffloadDecision, SortOutcome
@@ -58,13 +57,8 @@ class Actuator(ConveyorNode):
     SETTINGS = actuator_settings()
 
     def check_settings(self, settings: Any) -> None:
-        """Refuse a guard that leaves no time, and what the output cannot have."""
+        """Refuse what the output cannot have."""
         cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
-        if settings.guard * 1e9 >= cell.decision_time_ns:
-            raise ConfigError(
-                f'guard: {settings.guard} s is not less than the {cell.decision_time_ns / 1e9} s '
-                'between camera and diverter'
-            )
         OUTPUTS[settings.output].verify(settings, [lane.name for lane in cell.lanes])
 
     def configure(self) -> None:
@@ -73,9 +67,8 @@ class Actuator(ConveyorNode):
             configured_path(self.settings.cell_file, 'config/cell.yaml')
         )
         self.ledger = ItemLedger(
-            guard_ns=round(self.settings.guard * 1e9),
-            longest_ns=longest_decision_ns(self.cell, self.settings.belt_speed_tolerance)
-            + CLOCK_TOLERANCE_NS,
+            guard_ns=self.cell.guard_ns,
+            longest_ns=longest_decision_ns(self.cell) + CLOCK_TOLERANCE_NS,
             max_open=self.settings.max_open_items,
         )
         self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
@@ -126,7 +119,7 @@ class Actuator(ConveyorNode):
         if admission is Admission.ACT_AT_ONCE:
             left = (to_ns(message.deadline) - ros_ns) / 1e9
             self.warn(
-                'absurd_deadline' if left > self.settings.guard else 'late_capture',
+                'absurd_deadline' if left > self.cell.guard else 'late_capture',
                 f'item {key.item_id}: deadline is {left:.3f} s away',
             )
         self._act()
@@ -232,9 +225,7 @@ class Actuator(ConveyorNode):
         if outcome.lane == self.cell.reject_lane:
             return
         budget_ns = to_ns(capture.deadline) - decision.key.stamp_ns
-        if decision.absurd and not 0 <= budget_ns <= longest_decision_ns(
-            self.cell, self.settings.belt_speed_tolerance
-        ):
+        if decision.absurd and not 0 <= budget_ns <= longest_decision_ns(self.cell):
             self.warn(
                 'no_stroke',
                 f'item {outcome.item_id}: its deadline does not tell when it reaches a diverter',

@@ -27,12 +27,6 @@ class ActuatorSettings(NodeSettings):
         minimum=-20,
         maximum=19,
     )
-    guard: float = parameter(
-        0.04,
-        'Seconds before the deadline at which the diverter is commanded.',
-        minimum=0.0,
-        maximum=1.0,
-    )
     confirm_timeout: float = parameter(
         0.5,
         'Seconds after its time within which a diverter must confirm that it moved, else it '
@@ -46,13 +40,6 @@ class ActuatorSettings(NodeSettings):
         'knows.',
         minimum=0.01,
         maximum=10.0,
-    )
-    belt_speed_tolerance: float = parameter(
-        0.25,
-        'How much slower than in the cell description the belt may run, as a fraction, '
-        'before a deadline counts as absurd.',
-        minimum=0.0,
-        maximum=0.9,
     )
     max_open_items: int = parameter(
         256,

@@ -89,14 +89,6 @@ class CameraSettings(NodeSettings):
         minimum=1.0,
         maximum=100_000.0,
     )
-    belt_speed_tolerance: float = parameter(
-        0.25,
-        'By how much the measured speed may differ from the cell description, as a '
-        'fraction, before it is reported; deadlines keep to what is tolerated. Use the value of '
-        'the actuator.',
-        minimum=0.0,
-        maximum=0.9,
-    )
     travel: str = parameter(
         'up',
         'Where the belt carries things in the image.',
@@ -179,7 +171,7 @@ class Camera(ConveyorNode):
             self._belt = EncoderBelt(
                 1.0 / settings.encoder_steps_per_metre,
                 expected_speed=self.cell.belt.speed,
-                tolerance=settings.belt_speed_tolerance,
+                tolerance=self.cell.belt.speed_tolerance,
             )
         self.detector = ItemDetector(
             self.travel, threshold=settings.threshold, min_area=settings.min_area
@@ -443,7 +435,7 @@ class Camera(ConveyorNode):
         motion = self._belt.motion(self._now_ns())
         if not isinstance(self._belt, EncoderBelt) or motion.speed <= 0:
             return None
-        tolerance, described = self.settings.belt_speed_tolerance, self.cell.belt.speed
+        tolerance, described = self.cell.belt.speed_tolerance, self.cell.belt.speed
         return min(max(motion.speed, described * (1 - tolerance)), described * (1 + tolerance))
 
 

@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from stl_conveyor.cell.clock_offset import ClockOffsetEstimator
 from stl_conveyor.cell.deadline import DelayEstimator
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.sender import (
     PacingSettings,
@@ -44,6 +45,9 @@ ASSUMED_ROUND_TRIP_NS = 250_000_000
 class EncoderSettings(NodeSettings):
     """Parameters of the encoder."""
 
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     threads: int = parameter(1, 'Threads of the encoder.', minimum=1, maximum=64)
     packet_bytes: int = parameter(
@@ -57,15 +61,6 @@ class EncoderSettings(NodeSettings):
         'Bytes on the way that the edge has not acknowledged, overhead included.',
         minimum=1,
         maximum=10_000_000,
-    )
-    overhead_bytes: int = parameter(
-        150,
-        'What a message costs on the wire beside its payload (RTPS, UDP, IP).',
-        minimum=0,
-        maximum=10_000,
-    )
-    guard: float = parameter(
-        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0
     )
     answer_time: float = parameter(
         0.1,
@@ -86,12 +81,6 @@ class EncoderSettings(NodeSettings):
         True,
         'Wait for the answer of the edge to what it has before sending more, as long as '
         'time allows: it may be satisfied, and tokens come back.',
-    )
-    edge_timeout: float = parameter(
-        1.6,
-        'Seconds without a sign of life after which a transfer is given up.',
-        minimum=0.1,
-        maximum=60.0,
     )
     clock_tolerance: float = parameter(
         0.1,
@@ -120,13 +109,14 @@ class EncoderNode(ConveyorNode):
     def configure(self) -> None:
         """Load and check the codec."""
         settings = self.settings
+        self.cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
         folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.encoder = Encoder(folder, settings.threads)
         self.labels, self.image_size = folder.labels, folder.image_size
         self.pacing = PacingSettings(
             window_bytes=settings.window_bytes,
-            overhead_bytes=settings.overhead_bytes,
-            guard_ns=round(settings.guard * 1e9),
+            overhead_bytes=self.cell.edge.overhead_bytes,
+            guard_ns=self.cell.guard_ns,
             loss_timeout_ns=round(settings.loss_timeout * 1e9),
             max_resends=settings.max_resends,
             patient=settings.patient,
@@ -333,7 +323,7 @@ class EncoderNode(ConveyorNode):
         if self._edge_seen_ns is None:
             return False
         silence_ns = self.steady_clock.now().nanoseconds - self._edge_seen_ns
-        return silence_ns > self.settings.edge_timeout * 1e9
+        return silence_ns > self.cell.edge.timeout * 1e9
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
         self._edge_seen_ns = self.steady_clock.now().nanoseconds

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.errors import BadProbabilities
@@ -39,6 +40,9 @@ LONGEST_TRANSFER_NS = 10_000_000_000
 class OffloadPolicySettings(NodeSettings):
     """Parameters of the offload policy."""
 
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     policy: str = parameter('adaptive', 'Which policy decides.', choices=tuple(POLICIES))
     policy_model: str = parameter(
@@ -83,21 +87,12 @@ class OffloadPolicySettings(NodeSettings):
         'policies that plan.',
     )
     seed: int = parameter(0, 'Seed of the random policy.', minimum=0, maximum=2**31 - 1)
-    guard: float = parameter(
-        0.04, 'Seconds before the deadline at which the actuator acts.', minimum=0.0, maximum=1.0
-    )
     answer_time: float = parameter(
         0.1,
         'Seconds from a decision to the first possible answer of the edge, until it has been '
         'measured.',
         minimum=0.0,
         maximum=10.0,
-    )
-    edge_timeout: float = parameter(
-        1.6,
-        'Seconds without a sign of life after which the edge counts as gone.',
-        minimum=0.1,
-        maximum=60.0,
     )
     settle_grace: float = parameter(
         0.5,
@@ -154,6 +149,7 @@ class OffloadPolicy(ConveyorNode):
     def configure(self) -> None:
         """Load the reward estimate and solve the policy."""
         settings = self.settings
+        self.cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
         folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.labels = folder.labels
         self.codec_id = codec_identity(folder)
@@ -212,7 +208,7 @@ class OffloadPolicy(ConveyorNode):
         if self._edge_seen_ns is None:
             return False
         silence_ns = self.steady_clock.now().nanoseconds - self._edge_seen_ns
-        return silence_ns <= self.settings.edge_timeout * 1e9
+        return silence_ns <= self.cell.edge.timeout * 1e9
 
     def refresh_health(self) -> None:
         """Report the level of the bucket."""
@@ -279,9 +275,7 @@ class OffloadPolicy(ConveyorNode):
             return
         if (
             not 0
-            <= latest_send_ns(
-                left_ns, round(self.settings.guard * 1e9), self.answer_time.estimate_ns(now_ns)
-            )
+            <= latest_send_ns(left_ns, self.cell.guard_ns, self.answer_time.estimate_ns(now_ns))
             <= LONGEST_TRANSFER_NS
         ):
             decision.reason = OffloadDecision.REASON_TOO_LATE

@@ -15,7 +15,9 @@ from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message
 
 from stl_conveyor.assess.latency import EDGE_CLASSIFICATION, FEATURES, FEEDBACK
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.run_log import open_log
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -36,6 +38,9 @@ from stl_conveyor.sim.link_damage import damaged
 class LinkEmulatorSettings(NodeSettings):
     """Parameters of link_emulator; times in seconds, probabilities per message."""
 
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
     link: str = parameter(
         'light',
         'Bandwidth: none, light and heavy jamming (67.5, 52.0, 34.3 kbit/s), the '
@@ -87,13 +92,6 @@ class LinkEmulatorSettings(NodeSettings):
         0.0, 'Probability of bytes being changed.', minimum=0.0, maximum=1.0, tunable=True
     )
     outage: bool = parameter(False, 'Nothing gets through.', tunable=True)
-    overhead_bytes: int = parameter(
-        150,
-        'Bytes of RTPS, UDP and IP headers on the wire beside each message.',
-        minimum=0,
-        maximum=65535,
-        tunable=True,
-    )
     queue_bytes: int = parameter(
         8192,
         'Bytes that may wait in each direction; what does not fit is dropped.',
@@ -122,18 +120,24 @@ class LinkEmulator(ConveyorNode):
         """Refuse what makes no link."""
         link_settings(settings)
 
+    def configure(self) -> None:
+        """Read the cell."""
+        self.cell = CellDescription.load(
+            configured_path(self.settings.cell_file, 'config/cell.yaml')
+        )
+
     def settings_changed(self) -> None:
         """Put changed parameters into force at once."""
         if self.is_active:
             for model in (self._up, self._down):
-                model.configure(self.schedule_clock.now_ns(), link_settings(self.settings))
+                model.configure(self.schedule_clock.now_ns(), self._link())
             self._arm()
 
     def activate(self) -> None:
         """Join both ends of the link."""
         seeds = np.random.SeedSequence(self.settings.seed).generate_state(3)
         now_ns = self.schedule_clock.now_ns()
-        link = link_settings(self.settings)
+        link = self._link()
         self._up = LinkModel(link, int(seeds[0]), now_ns)
         self._down = LinkModel(link, int(seeds[1]), now_ns)
         self._damage = np.random.default_rng(seeds[2])
@@ -147,6 +151,10 @@ class LinkEmulator(ConveyorNode):
         self._connect(
             self._down, EDGE_CLASSIFICATION, 'edge_classification_tx', 'edge_classification'
         )
+
+    def _link(self) -> LinkSettings:
+        overhead = self.cell.edge.overhead_bytes
+        return replace(link_settings(self.settings), overhead_bytes=overhead)
 
     def deactivate(self) -> None:
         """Close the log; what is still on the link is lost."""
@@ -231,7 +239,7 @@ class LinkEmulator(ConveyorNode):
 
 
 def link_settings(settings: LinkEmulatorSettings) -> LinkSettings:
-    """Return the link that the parameters describe.
+    """Return the link that the parameters describe; its overhead is that of the cell.
 
     Raises:
         ConfigError: If the trace cannot be read.
@@ -256,7 +264,6 @@ def link_settings(settings: LinkEmulatorSettings) -> LinkSettings:
         duplicate=settings.duplicate,
         corrupt=settings.corrupt,
         outage=settings.outage,
-        overhead_bytes=settings.overhead_bytes,
         queue_bytes=settings.queue_bytes,
     )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stl_conveyor.cell.description import OVERHEAD_BYTES
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import (
@@ -36,7 +37,6 @@ from stl_conveyor_lab.papers.scenarios import TwoStateArrivals
 
 RATES = ('0.05', '0.1', '0.25')
 DEPTH = Fraction(4)
-OVERHEAD_BYTES = 150  # of RTPS, UDP and IP on the wire, for each message
 ARRIVALS = {'steady': None, 'intervals 1 and 3': TwoStateArrivals.published(3, 0.01)}
 CONTENDERS = (
     # name in the tables, policy, byte budgets
