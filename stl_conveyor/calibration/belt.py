@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The belt's speed and its encoder's scale, from a mark that goes round or along."""
+"""The belt's speed and the belt encoder's scale, from a mark that goes round or along."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stl_conveyor.errors import CalibrationError
 
 @dataclass(frozen=True)
 class Mark:
-    """The mark was seen: time (ns), and the encoder's count then (None without an encoder)."""
+    """The mark was seen: time (ns), and the belt encoder's count then (None without one)."""
 
     time_ns: int
     count: int | None = None
@@ -62,8 +62,8 @@ def measure_belt(marks: Sequence[Mark], length: float) -> BeltMeasurement:
         counts = [abs((after.count or 0) - (before.count or 0)) for before, after in pairs]
         if min(counts) == 0:
             raise CalibrationError(
-                'the encoder did not count while the belt moved; check its wheel, its wiring and '
-                'encoder_pins'
+                'the belt encoder did not count while the belt moved; check its wheel, its wiring '
+                'and encoder_pins'
             )
         steps, steps_deviation = _mean([count / length for count in counts])
     return BeltMeasurement(speed, speed_deviation, steps, steps_deviation, len(pairs))

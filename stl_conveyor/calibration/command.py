@@ -34,7 +34,7 @@ from stl_conveyor.calibration.parameter_file import (
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.light_barrier import LightBarrier
 from stl_conveyor.errors import CalibrationError, ConfigError
-from stl_conveyor.hardware.inputs import GpioBreakBeam, GpioEncoder
+from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam
 from stl_conveyor.hardware.output import DirectOutput, Output, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.resources import share_path
@@ -58,7 +58,7 @@ def add_calibrate(commands: Any) -> None:
     )
     kinds = calibrate.add_subparsers(dest='kind', required=True, metavar='WHAT')
     for name, run, summary, add in (
-        ('belt', calibrate_belt, 'speed, and steps of the encoder per metre', _add_belt),
+        ('belt', calibrate_belt, 'speed, and steps of the belt encoder per metre', _add_belt),
         ('camera', calibrate_camera, 'scale, and distance to the diverters', _add_camera),
         ('diverter', calibrate_diverter, 'delay from command to motion', _add_diverter),
     ):
@@ -100,7 +100,7 @@ def _add_belt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--encoder',
         action='store_true',
-        help='count the encoder, too (default: if the parameters say so)',
+        help='count the belt encoder, too (default: if the parameters say so)',
     )
     parser.add_argument('--timeout', type=float, default=120.0, help='seconds for all marks')
 
@@ -158,7 +158,7 @@ def _add_diverter(parser: argparse.ArgumentParser) -> None:
 
 
 def calibrate_belt(options: argparse.Namespace) -> None:
-    """Measure the speed of the belt and the scale of its encoder from a mark that passes."""
+    """Measure the speed of the belt and the scale of the belt encoder from a mark that passes."""
     parameters = node_parameters('camera', options.params)
     cell = _cell(options)
     use_encoder = options.encoder or parameters['belt_speed_source'] == 'encoder'
@@ -174,7 +174,7 @@ def calibrate_belt(options: argparse.Namespace) -> None:
     if result.steps_per_metre is not None:
         changes['encoder_steps_per_metre'] = round(result.steps_per_metre, 2)
         print(
-            f'encoder: {result.steps_per_metre:.2f} steps per metre (deviation '
+            f'belt encoder: {result.steps_per_metre:.2f} steps per metre (deviation '
             f'{result.steps_deviation:.2f})'
         )
     _finish(options, {'belt.speed': round(result.speed, 4)}, {'camera': changes})
@@ -327,9 +327,9 @@ class _Marks:
             return self._changed.wait_for(lambda: len(self.seen) >= self._wanted, timeout)
 
 
-def _encoder(parameters: Mapping[str, Any]) -> GpioEncoder:
+def _belt_encoder(parameters: Mapping[str, Any]) -> GpioBeltEncoder:
     pin_a, pin_b = parameters['encoder_pins']
-    return GpioEncoder(pin_a, pin_b, lambda count, time_ns: None, time.monotonic_ns)
+    return GpioBeltEncoder(pin_a, pin_b, lambda count, time_ns: None, time.monotonic_ns)
 
 
 def _marks_in_beam(
@@ -338,7 +338,7 @@ def _marks_in_beam(
     cell: CellDescription,
     use_encoder: bool,
 ) -> Sequence[Mark]:
-    encoder = _encoder(parameters) if use_encoder else None
+    encoder = _belt_encoder(parameters) if use_encoder else None
     marks = _Marks(options.repeats + 1)
     barrier = LightBarrier(cell.belt.speed)
     lock = threading.Lock()
@@ -386,7 +386,7 @@ def _marks_by_hand(
     cell: CellDescription,
     use_encoder: bool,
 ) -> Sequence[Mark]:
-    encoder = _encoder(parameters) if use_encoder else None
+    encoder = _belt_encoder(parameters) if use_encoder else None
     marks = _Marks(options.repeats + 1)
     print(f'press Enter at the first mark, and each time the belt has moved {options.length} m')
     try:

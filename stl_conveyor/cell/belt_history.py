@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Where the belt was, from reports of an encoder that somebody else reads."""
+"""Where the belt was, from reports of a belt encoder that somebody else reads."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""How far the belt has moved, and how fast it runs: by description, or by an encoder."""
+"""How far the belt has moved, and how fast it runs: by description, or by a belt encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class BeltState(enum.Enum):
-    """What an encoder says about a belt."""
+    """What a belt encoder says about a belt."""
 
     UNKNOWN = 'unknown'  # no step yet, and not long enough without one
     RUNNING = 'running'
@@ -67,8 +67,8 @@ class SteadyBelt:
         return self._origin_ns + round(position / self._speed * 1e9)
 
 
-class EncoderBelt:
-    """A belt whose movement an incremental encoder counts.
+class MeasuredBelt:
+    """A belt whose movement a belt encoder (incremental) counts.
 
     The speed is that over the newest steps within `window_ns`; while no step comes, it is at most
     one step in the time since the last one, so that it falls to nothing when the belt stops.
@@ -108,7 +108,7 @@ class EncoderBelt:
         self._lock = threading.Lock()
 
     def step(self, count: int, time_ns: int) -> None:
-        """Take in that the encoder stands at `count` since `time_ns`."""
+        """Take in that the belt encoder stands at `count` since `time_ns`."""
         with self._lock:
             steps = self._steps
             if steps and time_ns < steps[-1][0]:

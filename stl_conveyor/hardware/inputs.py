@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Light barrier and encoder of the belt on the GPIO pins of a Raspberry Pi."""
+"""Light barrier and belt encoder on the GPIO pins of a Raspberry Pi."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class GpioBreakBeam:
         self._device.close()
 
 
-class GpioEncoder:
-    """An incremental encoder on the belt; counts steps, both ways with two channels.
+class GpioBeltEncoder:
+    """An incremental (rotary) encoder on the belt; counts steps, both ways with two channels.
 
     With two channels a step is a whole cycle of both (gpiozero's RotaryEncoder); with one, a
     rising edge.
@@ -89,7 +89,7 @@ class GpioEncoder:
                 self._device = gpiozero.RotaryEncoder(pin_a, pin_b, max_steps=0)
             except Exception as error:  # as in open_pin
                 raise HardwareError(
-                    f'encoder on GPIO {pin_a} and {pin_b} cannot be opened '
+                    f'belt encoder on GPIO {pin_a} and {pin_b} cannot be opened '
                     f'({type(error).__name__}: {error}); check that no other program holds the '
                     'pins'
                 ) from error

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The belt's movement from an encoder's steps: speed, place, stop, slip, and clocks set back."""
+"""Movement of a belt from its encoder's steps: speed, place, stop, slip, and clocks set back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stl_conveyor.cell.odometry import BeltState, EncoderBelt, SteadyBelt
+from stl_conveyor.cell.odometry import BeltState, MeasuredBelt, SteadyBelt
 
 SECOND = 10**9
 SCALE = 0.001  # m per step
@@ -16,7 +16,7 @@ START = 1_700_000_000 * SECOND
 
 
 def make_belt(**changes):
-    return EncoderBelt(SCALE, **{'expected_speed': 0.4, 'tolerance': 0.25, **changes})
+    return MeasuredBelt(SCALE, **{'expected_speed': 0.4, 'tolerance': 0.25, **changes})
 
 
 def turn(belt, speed, seconds, count=0, start_ns=START, jitter=lambda i: 0):

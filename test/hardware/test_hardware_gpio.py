@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Diverters, light barrier and encoder on the mock pins of gpiozero."""
+"""Diverters, light barrier and belt encoder on the mock pins of gpiozero."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpiozero.pins.mock import MockFactory  # noqa: E402
 
 from stl_conveyor.errors import HardwareError, MissingDependency  # noqa: E402
 from stl_conveyor.hardware.diverter import DiverterEvents  # noqa: E402
-from stl_conveyor.hardware.inputs import GpioBreakBeam, GpioEncoder  # noqa: E402
+from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam  # noqa: E402
 from stl_conveyor.hardware.outputs.gpio import GpioDiverters, GpioLane  # noqa: E402
 from stl_conveyor.hardware.pins import NO_PIN  # noqa: E402
 
@@ -125,7 +125,7 @@ def turn(pins, a, b, forwards):
 
 def test_encoder_counts_both_ways(pins):
     now, steps = [0], []
-    encoder = GpioEncoder(20, 21, lambda *a: steps.append(a), lambda: now[0])
+    encoder = GpioBeltEncoder(20, 21, lambda *a: steps.append(a), lambda: now[0])
     for index in range(5):
         now[0] = index
         turn(pins, 20, 21, True)
@@ -138,7 +138,7 @@ def test_encoder_counts_both_ways(pins):
 
 def test_single_channel_counts_edges(pins):
     steps = []
-    encoder = GpioEncoder(20, NO_PIN, lambda *a: steps.append(a), lambda: 7)
+    encoder = GpioBeltEncoder(20, NO_PIN, lambda *a: steps.append(a), lambda: 7)
     for _ in range(3):
         pins.pin(20).drive_low()
         pins.pin(20).drive_high()

@@ -18,10 +18,10 @@ from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
-from stl_conveyor.cell.odometry import Belt, BeltState, EncoderBelt, SteadyBelt
+from stl_conveyor.cell.odometry import Belt, BeltState, MeasuredBelt, SteadyBelt
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource, FrameSource
-from stl_conveyor.hardware.inputs import GpioBreakBeam, GpioEncoder
+from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam
 from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN
 from stl_conveyor.msg import BeltState as BeltStateMessage
 from stl_conveyor.msg import ItemCapture
@@ -73,18 +73,18 @@ class CameraSettings(NodeSettings):
     )
     belt_speed_source: str = parameter(
         'description',
-        'Where the speed of the belt comes from: the cell description, or an '
-        'encoder on encoder_pins.',
+        'Where the speed of the belt comes from: the cell description, or a '
+        'belt encoder on encoder_pins.',
         choices=('description', 'encoder'),
     )
     encoder_pins: tuple[int, ...] = parameter(
         (20, 21),
-        "Inputs of the encoder's channels (BCM numbers); -1 as the second one: it has "
+        "Inputs of the belt encoder's channels (BCM numbers); -1 as the second one: it has "
         'one channel.',
     )
     encoder_steps_per_metre: float = parameter(
         1000.0,
-        'Steps of the encoder per metre of belt: whole cycles of both channels, or rising '
+        'Steps of the belt encoder per metre of belt: whole cycles of both channels, or rising '
         'edges of one.',
         minimum=1.0,
         maximum=100_000.0,
@@ -157,7 +157,7 @@ class Camera(ConveyorNode):
             )
         used = list(pins) if settings.belt_speed_source == 'encoder' else []
         if settings.trigger == 'gpio' and settings.beam_pin in used:
-            raise ConfigError(f"beam_pin: GPIO {settings.beam_pin} is the encoder's")
+            raise ConfigError(f"beam_pin: GPIO {settings.beam_pin} is the belt encoder's")
 
     def configure(self) -> None:
         """Read the cell and prepare the source."""
@@ -168,7 +168,7 @@ class Camera(ConveyorNode):
         self._scale = camera.pixels_per_metre
         self._belt: Belt = SteadyBelt(self.cell.belt.speed, self._now_ns())
         if settings.belt_speed_source == 'encoder':
-            self._belt = EncoderBelt(
+            self._belt = MeasuredBelt(
                 1.0 / settings.encoder_steps_per_metre,
                 expected_speed=self.cell.belt.speed,
                 tolerance=self.cell.belt.speed_tolerance,
@@ -199,7 +199,7 @@ class Camera(ConveyorNode):
     def activate(self) -> None:
         """Look."""
         self._captures = self.publish_on('capture')
-        self._pins: list[GpioBreakBeam | GpioEncoder] = []
+        self._pins: list[GpioBreakBeam | GpioBeltEncoder] = []
         self._inbox = Inbox(self)
         try:
             self._open_pins()
@@ -263,8 +263,9 @@ class Camera(ConveyorNode):
                     broken_high=settings.beam_broken_high,
                 )
             )
-        if isinstance(self._belt, EncoderBelt):
-            self._pins.append(GpioEncoder(*settings.encoder_pins, self._belt.step, self._now_ns))
+        if isinstance(self._belt, MeasuredBelt):
+            pin_a, pin_b = settings.encoder_pins
+            self._pins.append(GpioBeltEncoder(pin_a, pin_b, self._belt.step, self._now_ns))
             self._belt_states = self.publish_on('belt_state')
             self._off_speed_for = 0.0
             self.every(WATCH_BELT_S, self._watch_belt)
@@ -299,8 +300,8 @@ class Camera(ConveyorNode):
             self.set_condition(
                 'belt',
                 Level.WARN,
-                f'the belt stands: no step of the encoder (GPIO {pins}). If '
-                "it runs, check the encoder's wheel and wiring",
+                f'the belt stands: no step of the belt encoder (GPIO {pins}). If '
+                "it runs, check the belt encoder's wheel and wiring",
             )
         elif motion.state is BeltState.REVERSED:
             self.set_condition(
@@ -433,7 +434,7 @@ class Camera(ConveyorNode):
     def _tolerated_speed(self) -> float | None:
         """Return the measured speed (m/s) for deadlines, within what is tolerated."""
         motion = self._belt.motion(self._now_ns())
-        if not isinstance(self._belt, EncoderBelt) or motion.speed <= 0:
+        if not isinstance(self._belt, MeasuredBelt) or motion.speed <= 0:
             return None
         tolerance, described = self.cell.belt.speed_tolerance, self.cell.belt.speed
         return min(max(motion.speed, described * (1 - tolerance)), described * (1 + tolerance))
