@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stl_conveyor.assess.scoring import (
     Action,
-    Answer,
+    AnswerRecord,
     Decision,
     ItemRecord,
     Quantiles,
@@ -32,10 +32,10 @@ FULL = ItemRecord(
     rest_lane='B',
     exposed_ns=10**9,
     captured_ns=10**9,
-    local=Answer('lock_nut_m8', 0.6, 10**9 + 5),
+    local=AnswerRecord('lock_nut_m8', 0.6, 10**9 + 5),
     decision=Decision(True, 1, 0.3, 0.2, 3.5, 900, 10**9 + 9),
     transfer=Transfer(512, 2, 2, 0.004, 10**9),
-    edge=Answer('lock_nut_m8', 0.9, 10**9, bytes_used=512),
+    edge=AnswerRecord('lock_nut_m8', 0.9, 10**9, bytes_used=512),
     action=Action('B', 'lock_nut_m8', 0.9, 2, 0.02, False, '', 10**9),
     actions=1,
 )

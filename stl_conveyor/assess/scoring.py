@@ -21,7 +21,7 @@ LOST = 'lost'  # where an item lies that is in no bin
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerRecord:
     """What a classifier said about an item, and when that was heard."""
 
     class_id: str
@@ -87,10 +87,10 @@ class ItemRecord:
     rest_lane: str = ''
     exposed_ns: int | None = None  # when the truth of the capture was heard
     captured_ns: int | None = None  # when the capture was heard
-    local: Answer | None = None
+    local: AnswerRecord | None = None
     decision: Decision | None = None
     transfer: Transfer | None = None
-    edge: Answer | None = None  # the latest
+    edge: AnswerRecord | None = None  # the latest
     edge_compute_times: tuple[float, ...] = ()  # s, of every answer of the edge, as heard
     action: Action | None = None
     actions: int = 0
@@ -204,11 +204,11 @@ class ScoreBoard:
         """Take the capture of an item."""
         self._update(stamp_ns, item_id=item_id, deadline_ns=deadline_ns, captured_ns=now_ns)
 
-    def add_local(self, stamp_ns: int, item_id: int, answer: Answer) -> None:
+    def add_local(self, stamp_ns: int, item_id: int, answer: AnswerRecord) -> None:
         """Take the local classifier's answer."""
         self._update(stamp_ns, item_id=item_id, local=answer)
 
-    def add_edge(self, stamp_ns: int, item_id: int, answer: Answer) -> None:
+    def add_edge(self, stamp_ns: int, item_id: int, answer: AnswerRecord) -> None:
         """Take an answer of the edge; the one that rests on most bytes stands."""
         known = self._records.get(stamp_ns)
         times = () if known is None else known.edge_compute_times

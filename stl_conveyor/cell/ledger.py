@@ -63,7 +63,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Decision:
+class ItemOutcome:
     """The one outcome of an item.
 
     Attributes:
@@ -216,7 +216,7 @@ class ItemLedger:
             heapq.heappop(self._queue)
         return None
 
-    def decide_due(self, now_ns: int) -> tuple[Decision, ...]:
+    def decide_due(self, now_ns: int) -> tuple[ItemOutcome, ...]:
         """Decide every item whose time has come, in the order of their times."""
         decisions = []
         while (due_ns := self.next_due_ns()) is not None and due_ns <= now_ns:
@@ -224,7 +224,7 @@ class ItemLedger:
             decisions.append(self._decide(key, now_ns))
         return tuple(decisions)
 
-    def decide_all(self, now_ns: int) -> tuple[Decision, ...]:
+    def decide_all(self, now_ns: int) -> tuple[ItemOutcome, ...]:
         """Decide every open item now: the node stops, or its clock was set back."""
         decisions = []
         while self.next_due_ns() is not None:
@@ -233,7 +233,7 @@ class ItemLedger:
         self._early.clear()
         return tuple(decisions)
 
-    def _decide(self, key: ItemKey, now_ns: int) -> Decision:
+    def _decide(self, key: ItemKey, now_ns: int) -> ItemOutcome:
         item = self._open.pop(key.item_id)
         self._decided[key] = None
         self._stamps[key.item_id] = key.stamp_ns
@@ -241,7 +241,7 @@ class ItemLedger:
             oldest, _ = self._decided.popitem(last=False)
             if self._stamps[oldest.item_id] == oldest.stamp_ns:
                 del self._stamps[oldest.item_id]
-        return Decision(
+        return ItemOutcome(
             key=key,
             answer=item.edge or item.local,
             local=item.local,

@@ -45,7 +45,7 @@ class Cell(Protocol):
 
 
 @dataclass(frozen=True)
-class Exposure:
+class Photograph:
     """The camera took a picture; ``image`` is uint8[H, W, 3]."""
 
     stamp_ns: int
@@ -61,7 +61,7 @@ class Rest:
 
     serial: int
     lane: str
-    exposure: Exposure | None
+    exposure: Photograph | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class PacedCell:
         cell: Cell,
         description: CellDescription,
         *,
-        on_exposure: Callable[[Exposure], None],
+        on_exposure: Callable[[Photograph], None],
         on_rest: Callable[[Rest], None],
         now_ns: Callable[[], int] | None,
         on_time: Callable[[int], None] | None = None,
@@ -160,7 +160,7 @@ class PacedCell:
         self._factor = real_time_factor
         self._steady_ns = steady_ns
         self._commands: deque[_Command] = deque()
-        self._exposures: dict[int, tuple[float, Exposure]] = {}  # by stamp, with simulated time
+        self._exposures: dict[int, tuple[float, Photograph]] = {}  # by stamp, with simulated time
         self._stamps: dict[int, int] = {}  # by serial
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -257,7 +257,9 @@ class PacedCell:
     def _report(self, event: CellEvent) -> None:
         if isinstance(event, Exposed):
             stamp = self._stamp(event.time)
-            exposure = Exposure(stamp, event.serial, event.class_id, event.difficulty, event.image)
+            exposure = Photograph(
+                stamp, event.serial, event.class_id, event.difficulty, event.image
+            )
             self._exposures[stamp] = (event.time, exposure)
             self._stamps[event.serial] = stamp
             self._on_exposure(exposure)

@@ -21,7 +21,7 @@ from stl_conveyor.assess.latency import (
 )
 from stl_conveyor.assess.scoring import (
     Action,
-    Answer,
+    AnswerRecord,
     Decision,
     ItemRecord,
     Transfer,
@@ -36,7 +36,7 @@ def record(edge=True, **changes):
         'stamp_ns': 1000 * MS,
         'item_id': 1,
         'serial': 1,
-        'local': Answer('a', 0.6, 1022 * MS, compute_time=0.010),
+        'local': AnswerRecord('a', 0.6, 1022 * MS, compute_time=0.010),
         'decision': Decision(edge, 1, 0.3, 0.1, 4.0, 600, 1024 * MS),
         'action': Action(
             'A',
@@ -53,7 +53,7 @@ def record(edge=True, **changes):
     }
     if edge:
         values['transfer'] = Transfer(600, 2, 1, 0.005, 1150 * MS)
-        values['edge'] = Answer('b', 0.9, 1201 * MS, compute_time=0.012, bytes_used=600)
+        values['edge'] = AnswerRecord('b', 0.9, 1201 * MS, compute_time=0.012, bytes_used=600)
         values['edge_compute_times'] = (0.012,)
     values.update(changes)
     return ItemRecord(**values)

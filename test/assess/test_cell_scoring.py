@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stl_conveyor.assess.scoring import (
     Action,
-    Answer,
+    AnswerRecord,
     Decision,
     Quantiles,
     ScoreBoard,
@@ -30,7 +30,7 @@ LANE = {NUT: 'A', LOCK_NUT: 'B', FLANGE_NUT: 'C'}
 
 
 def answer(class_id, bytes_used=0):
-    return Answer(class_id, 0.8, received_ns=1, bytes_used=bytes_used)
+    return AnswerRecord(class_id, 0.8, received_ns=1, bytes_used=bytes_used)
 
 
 def action(lane, class_id='', slack=0.03, missed=False):

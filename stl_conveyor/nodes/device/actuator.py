@@ -15,7 +15,14 @@ from std_msgs.msg import Header
 
 from stl_conveyor.cell.deadline import longest_decision_ns, stroke_time_ns
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.ledger import Admission, Answer, AnswerSource, Decision, ItemLedger, Verdict
+from stl_conveyor.cell.ledger import (
+    Admission,
+    Answer,
+    AnswerSource,
+    ItemLedger,
+    ItemOutcome,
+    Verdict,
+)
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
@@ -173,7 +180,7 @@ class Actuator(ConveyorNode):
             self._timer.timer_period_ns = max(0, due_ns - self.schedule_clock.now_ns())
             self._timer.reset()
 
-    def _publish(self, decisions: tuple[Decision, ...], why: str) -> None:
+    def _publish(self, decisions: tuple[ItemOutcome, ...], why: str) -> None:
         for decision in decisions:
             self.guarded(self._command)(decision, why)  # one that fails takes no other with it
 
@@ -210,7 +217,7 @@ class Actuator(ConveyorNode):
             message.speed,
         )
 
-    def _command(self, decision: Decision, why: str) -> None:
+    def _command(self, decision: ItemOutcome, why: str) -> None:
         capture = self._captures.pop(decision.key)
         assert capture is not None  # kept for as long as the ledger keeps the item
         outcome = self._outcome(decision, capture, why)
@@ -221,7 +228,7 @@ class Actuator(ConveyorNode):
         if outcome.missed:
             self.warn('missed_deadline', f'item {outcome.item_id}: {-outcome.slack:.3f} s')
 
-    def _push(self, outcome: SortOutcome, decision: Decision, capture: _Capture) -> None:
+    def _push(self, outcome: SortOutcome, decision: ItemOutcome, capture: _Capture) -> None:
         if outcome.lane == self.cell.reject_lane:
             return
         budget_ns = to_ns(capture.deadline) - decision.key.stamp_ns
@@ -245,7 +252,7 @@ class Actuator(ConveyorNode):
             )
         )
 
-    def _outcome(self, decision: Decision, capture: _Capture, why: str) -> SortOutcome:
+    def _outcome(self, decision: ItemOutcome, capture: _Capture, why: str) -> SortOutcome:
         answer = decision.answer
         slack_ns = decision.slack_ns
 
@@ -269,7 +276,7 @@ class Actuator(ConveyorNode):
             edge_bytes=0 if decision.edge is None else decision.edge.bytes_used,
         )
 
-    def _reason(self, decision: Decision, why: str) -> str:
+    def _reason(self, decision: ItemOutcome, why: str) -> str:
         policy_reason = self._reasons.get(decision.key)
         if decision.edge is not None:
             return why

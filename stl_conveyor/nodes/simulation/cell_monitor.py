@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from stl_conveyor.assess.live_table import LiveTable
 from stl_conveyor.assess.scoring import (
     Action,
-    Answer,
+    AnswerRecord,
     Decision,
     ItemRecord,
     ScoreBoard,
@@ -196,8 +196,8 @@ class CellMonitor(ConveyorNode):
     def _on_edge(self, message: Classification) -> None:
         self.board.add_edge(to_ns(message.header.stamp), message.item_id, self._answer(message))
 
-    def _answer(self, message: Classification) -> Answer:
-        return Answer(
+    def _answer(self, message: Classification) -> AnswerRecord:
+        return AnswerRecord(
             message.class_id,
             message.score,
             self.now_ns(),

@@ -28,7 +28,7 @@ from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, PeerWatch, arrival_settings
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
-from stl_conveyor.sim.paced_cell import Cell, Exposure, PacedCell, Pushed, Rest
+from stl_conveyor.sim.paced_cell import Cell, PacedCell, Photograph, Pushed, Rest
 
 # Behind the clock by more than this (s), pictures come too late for the deadlines.
 TOLERABLE_LAG = 0.1
@@ -210,7 +210,7 @@ class CellSimulator(ConveyorNode):
         self._prepared.set()
         self._belt_released.wait()
 
-    def _expose(self, exposure: Exposure) -> None:
+    def _expose(self, exposure: Photograph) -> None:
         stamp = to_stamp(exposure.stamp_ns)
         height, width, _ = exposure.image.shape
         message = Image(height=height, width=width, encoding='rgb8', step=3 * width)
