@@ -119,7 +119,7 @@ class CompleteRecord:
     action: Action
 
     @property
-    def edge(self) -> Answer | None:
+    def edge(self) -> AnswerRecord | None:
         """The answer of the edge, if one reached the actuator."""
         return self.item.edge if self.action.edge_delay >= 0 else None
 

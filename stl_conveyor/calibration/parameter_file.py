@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from stl_conveyor.cell.description import SHARED, CellDescription
+from stl_conveyor.cell.moved_parameters import cell_key
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.resources import share_path
 
@@ -25,6 +26,8 @@ def node_parameters(node: str, path: str | Path | None) -> dict[str, Any]:
     values = _read_node(node, share_path('config/device.yaml'))
     if path is not None:
         given = _read_node(node, path)
+        for name in [name for name in given if cell_key(node, name)]:
+            del given[name]  # of the cell description now, with which the node compares it
         unknown = sorted(set(given) - set(values))
         if unknown:
             raise ConfigError(f'{path}: {node} has no parameter {unknown[0]!r}')

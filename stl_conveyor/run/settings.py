@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from stl_conveyor.cell.description import SHARED
+from stl_conveyor.cell.moved_parameters import cell_key
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.nodes.base.cell_values import cell_key
 
 SIMULATOR = 'cell_simulator'
 CELL = 'cell'  # stands for what the nodes share, where a node is named

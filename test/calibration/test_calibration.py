@@ -482,6 +482,9 @@ def test_parameters_of_the_right_node_change(tmp_path):
     assert node_parameters('camera', path) == node_parameters('camera', None)
     with pytest.raises(ConfigError, match='no line for hope'):
         set_parameters(path, 'actuator', {'hope': 1})
+    path.write_text('/cell_1/actuator:\n  ros__parameters:\n    guard: 0.04\n    output: gpio\n')
+    assert node_parameters('actuator', path)['output'] == 'gpio'
+    assert 'guard' not in node_parameters('actuator', path)
     path.write_text('/cell_1/actuator:\n  ros__parameters:\n    gaurd: 1.0\n')
     with pytest.raises(ConfigError, match="'gaurd'"):
         node_parameters('actuator', path)

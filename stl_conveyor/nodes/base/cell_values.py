@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values that several nodes work with stand in the cell description, so they cannot disagree.
 
-Nodes had some of them as parameters of their own. A parameter file that still sets one works with
-a warning where it agrees with the description, and is refused where it does not.
+A parameter file that still sets one works with a warning where it agrees with the description, and
+is refused where it does not.
 """
 
 from __future__ import annotations
@@ -12,22 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.moved_parameters import cell_key
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.items import configured_path
-
-# Parameter -> its key in the cell description, and the nodes that had it.
-MOVED = {
-    'guard': ('guard', ('actuator', 'offload_policy', 'encoder')),
-    'belt_speed_tolerance': ('belt.speed_tolerance', ('actuator', 'camera')),
-    'edge_timeout': ('edge.timeout', ('offload_policy', 'encoder')),
-    'overhead_bytes': ('edge.overhead_bytes', ('encoder', 'link_emulator')),
-}
-
-
-def cell_key(node: str, name: str) -> str:
-    """Return the key of the cell description for a parameter that a node had; '' = none."""
-    key, nodes = MOVED.get(name, ('', ()))
-    return key if node in nodes else ''
 
 
 def check_moved(

@@ -13,8 +13,9 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
+from stl_conveyor.cell.moved_parameters import cell_key
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.nodes.base.cell_values import cell_key, check_moved
+from stl_conveyor.nodes.base.cell_values import check_moved
 from stl_conveyor.parameters import ParameterRule, parameter
 
 SettingsT = TypeVar('SettingsT', bound='NodeSettings')
