@@ -115,7 +115,7 @@ class CompleteRecord:
     """
 
     item: ItemRecord
-    local: Answer
+    local: AnswerRecord
     action: Action
 
     @property
