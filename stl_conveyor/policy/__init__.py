@@ -15,7 +15,7 @@ from stl_conveyor.policy.base import (
 )
 from stl_conveyor.policy.byte_budget import BudgetMdpPolicy, BudgetTable, PricedBudgets
 from stl_conveyor.policy.mdp import MdpPolicy
-from stl_conveyor.policy.network import AdaptivePolicy, DqnPolicy
+from stl_conveyor.policy.learned import AdaptivePolicy, DqnPolicy
 from stl_conveyor.policy.reward import RewardEstimator
 from stl_conveyor.policy.thresholds import (
     AlwaysPolicy,

@@ -38,7 +38,7 @@ from stl_conveyor_lab.papers.bounds import (
     unlimited_burst,
 )
 from stl_conveyor_lab.papers.cameras import ARRANGEMENTS, merged, play_cameras
-from stl_conveyor_lab.papers.network import play_network
+from stl_conveyor_lab.papers.learned import play_network
 from stl_conveyor_lab.papers.scenarios import (
     CorrelatedRewards,
     Scenario,

@@ -29,7 +29,7 @@ from stl_conveyor_lab.papers.bounds import told_hidden_state
 from stl_conveyor_lab.papers.histories import history_of
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.train.policies.task import Task, make_network
+from stl_conveyor_lab.train.policies.windows import Task, make_network
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from stl_conveyor.policy.history import HistoryFormat
 from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket, level_positions
-from stl_conveyor_lab.train.policies.task import make_network, unit_of, windows_of, worth_of
+from stl_conveyor_lab.train.policies.windows import make_network, unit_of, windows_of, worth_of
 
 
 @dataclass(frozen=True)

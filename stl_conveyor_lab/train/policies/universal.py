@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train offloading policies that look at history: the DQN of one bucket, and one for all buckets.
 
-    python -m stl_conveyor_lab.train.policies.dqn --metrics FILE.csv --out DIR [--only NAME ...]
+    python -m stl_conveyor_lab.train.policies --metrics FILE.csv --out DIR [--only NAME ...]
         [--method told|returns|fitted-q] [--start FILE.onnx] [--rounds N] [--seed N]
         [--learning-rate RATE]
 
@@ -28,10 +28,10 @@ from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.history import HistoryFormat
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.train.policies.fitted_q import FittedQ, FittedQPlan
+from stl_conveyor_lab.papers.dqn import FittedQ, FittedQPlan
 from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer
 from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan
-from stl_conveyor_lab.train.policies.task import Task, export, load_metrics, load_weights
+from stl_conveyor_lab.train.policies.windows import Task, export, load_metrics, load_weights
 
 
 def published_cells(pool: np.ndarray) -> dict[str, Task]:
@@ -253,7 +253,7 @@ def make_trainer(name: str, method: str, pool: np.ndarray, task: Task | None, lo
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor_lab.train.policies.dqn',
+        prog='python -m stl_conveyor_lab.train.policies',
         description='Train offloading policies that look at history.',
     )
     parser.add_argument(

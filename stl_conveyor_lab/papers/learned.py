@@ -11,7 +11,7 @@ import numpy as np
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat, RewardScale
-from stl_conveyor.policy.network import load_network
+from stl_conveyor.policy.learned import load_network
 from stl_conveyor_lab.papers.histories import history_of
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket, KnotReader, level_positions

@@ -14,7 +14,7 @@ pytest.importorskip('onnxruntime')
 
 from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
-from stl_conveyor_lab.papers.network import play_network, worth_along  # noqa: E402
+from stl_conveyor_lab.papers.learned import play_network, worth_along  # noqa: E402
 from stl_conveyor_lab.papers.scenarios import (  # noqa: E402
     CorrelatedRewards,
     Scenario,

@@ -25,7 +25,7 @@ import torch
 
 from stl_conveyor.policy.history import HistoryFormat
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.train.policies.task import Task, make_network, windows_of
+from stl_conveyor_lab.train.policies.windows import Task, make_network, windows_of
 
 
 @dataclass(frozen=True)

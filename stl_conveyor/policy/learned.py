@@ -4,7 +4,7 @@
 
 ``dqn`` serves the one bucket that it was trained for; ``adaptive`` serves every bucket, reward
 distribution and arrival process: it reads them from its input. Both are ONNX files written by
-``stl_conveyor_lab.train.policies.dqn``, run by ONNX Runtime.
+``stl_conveyor_lab.train.policies``, run by ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -154,5 +154,5 @@ def load_network(path: str):
     except Exception as error:  # ONNX Runtime raises its own family, without a common base
         raise ModelFileError(
             f'{path} is no policy network ({error}); export it with '
-            'stl_conveyor_lab.train.policies.dqn'
+            'stl_conveyor_lab.train.policies'
         ) from error
