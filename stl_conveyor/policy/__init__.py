@@ -14,8 +14,8 @@ from stl_conveyor.policy.base import (
     Reason,
 )
 from stl_conveyor.policy.byte_budget import BudgetMdpPolicy, BudgetTable, PricedBudgets
-from stl_conveyor.policy.mdp import MdpPolicy
 from stl_conveyor.policy.learned import AdaptivePolicy, DqnPolicy
+from stl_conveyor.policy.mdp import MdpPolicy
 from stl_conveyor.policy.reward import RewardEstimator
 from stl_conveyor.policy.thresholds import (
     AlwaysPolicy,

@@ -26,7 +26,6 @@ budget.json, arrays in row-major order::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
@@ -44,7 +43,6 @@ from stl_conveyor.policy.base import (
     Reason,
 )
 from stl_conveyor.policy.mdp import interpolation
-from stl_conveyor.policy.reward import kernel_regression
 
 _FORMAT = 1
 _DISCOUNT = 1.0 - 1e-7
@@ -53,38 +51,6 @@ _MAX_SWEEPS = 200
 _MAX_STATES = 2001
 _STEPS_PER_TOKEN = 24
 STOP_SCORE = 0.97  # confidence at which the edge ends a stream, as its node has it by default
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedStreams:
-    """What the edge answered after each packet of N items' streams.
-
-    Attributes:
-        bytes: Int [N, K], payload bytes up to and with each packet, rising; after the end of a
-            stream the last value repeats.
-        correct: Bool [N, K], whether the answer after each packet is right.
-        score: Float [N, K], the edge's confidence after each packet.
-    """
-
-    bytes: np.ndarray
-    correct: np.ndarray
-    score: np.ndarray
-
-    def stop(self, budget: int, stop_score: float) -> tuple[np.ndarray, np.ndarray]:
-        """End each stream at a byte budget, or earlier when the edge is sure.
-
-        Returns the bytes used [N] and whether the last answer is right [N]; an item without a
-        packet that fits uses nothing and is never right.
-        """
-        fits = self.bytes <= budget
-        sure = self.score >= stop_score
-        # The first packet at which the edge is sure, else the last that fits.
-        last = np.where(
-            (sure & fits).any(axis=1), (sure & fits).argmax(axis=1), fits.sum(axis=1) - 1
-        )
-        each = np.arange(len(self.bytes))
-        used = np.where(last >= 0, self.bytes[each, last], 0)
-        return used, np.where(last >= 0, self.correct[each, last], False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,50 +76,6 @@ class BudgetTable:
             raise ConfigError('byte budgets must rise, above 0 and at most one token')
         if (self.costs < 0).any() or (self.costs > self.shares + 1e-9).any():
             raise ConfigError('an offload costs between nothing and its budget')
-
-    @classmethod
-    def fit(
-        cls,
-        rewards: np.ndarray,
-        weak_correct: np.ndarray,
-        streams: Mapping[int, RecordedStreams],
-        stop_score: float = STOP_SCORE,
-        points: int = 48,
-    ) -> BudgetTable:
-        """Fit the curves.
-
-        Args:
-            rewards: Expected rewards of the items [N], from the reward estimator.
-            weak_correct: Whether the weak classifier is right [N].
-            streams: Of the N items by budget in bytes, rising; the last is what a token buys. A
-                budget has streams of its own because packets are cut to fit it.
-            stop_score: Confidence at which the edge ends a stream; above 1 it never does.
-        """
-        rewards = np.asarray(rewards, dtype=float)
-        weak = np.asarray(weak_correct, dtype=float)
-        parts = np.array_split(np.sort(rewards), points)
-        at = np.unique([part.mean() for part in parts if part.size])
-        place = np.abs(rewards[:, None] - at[None]).argmin(axis=1)
-        weights = np.bincount(place, minlength=at.size) / rewards.size
-        at, weights = at[weights > 0], weights[weights > 0]
-        gains, costs = [], []
-        nominal = max(streams)
-        for budget, recorded in streams.items():
-            used, correct = recorded.stop(budget, stop_score)
-            # Without an answer of the edge the weak classifier's stands.
-            gain = np.where(used > 0, correct - weak, 0.0)
-            gains.append(kernel_regression(rewards, gain, at)[0])
-            costs.append(kernel_regression(rewards, used / nominal, at)[0])
-        shares = np.array(list(streams), dtype=float) / nominal
-        return cls(
-            nominal_bytes=int(nominal),
-            stop_score=float(stop_score),
-            shares=shares,
-            rewards=at,
-            weights=weights,
-            gains=np.stack(gains, axis=1),
-            costs=np.clip(np.stack(costs, axis=1), 0.0, shares),
-        )
 
     def for_token(self, nominal_bytes: int) -> BudgetTable:
         """Return the table where a token buys another number of bytes.

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,6 @@ from stl_conveyor.policy.base import Distribution
 
 _FORMAT = 1
 _SMALLEST = 1e-7
-_DISTRIBUTION_SIZE = 256
 
 
 def checked_probabilities(probabilities: np.ndarray, classes: int | None = None) -> np.ndarray:
@@ -74,70 +73,6 @@ def tempered_entropy(probabilities: np.ndarray, temperature: float) -> np.ndarra
     weights = np.exp(logits)
     total = weights.sum(axis=-1)
     return np.log(total) - (weights * logits).sum(axis=-1) / total
-
-
-def fit_temperature(probabilities: np.ndarray, correct: np.ndarray) -> float:
-    """Find the temperature at which the top probability best predicts being right.
-
-    probabilities [N, C], correct [N]; minimises the log loss of the top-1 probability.
-    """
-    logits = np.log(np.maximum(probabilities, _SMALLEST))
-    correct = np.asarray(correct, dtype=bool)
-
-    def log_loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        scaled = scaled - scaled.max(axis=1, keepdims=True)
-        top = np.clip(1.0 / np.exp(scaled).sum(axis=1), 1e-6, 1 - 1e-6)
-        return -float(np.where(correct, np.log(top), np.log1p(-top)).mean())
-
-    grid = np.linspace(-2.5, 2.5, 41)
-    for _ in range(3):
-        best = int(np.argmin([log_loss(point) for point in grid]))
-        step = grid[1] - grid[0]
-        grid = np.linspace(grid[best] - step, grid[best] + step, 21)
-    best = int(np.argmin([log_loss(point) for point in grid]))
-    return float(np.exp(grid[best]))
-
-
-def kernel_regression(
-    x: np.ndarray, y: np.ndarray, at: np.ndarray, bandwidth: float | None = None
-) -> tuple[np.ndarray, float]:
-    """Nadaraya-Watson regression with a Gaussian kernel, of y [N] on x [N], at points [K].
-
-    Without a bandwidth the one with the least leave-one-out error is taken. Returns the values
-    [K] and the bandwidth.
-    """
-    edges = np.linspace(x.min(), x.max() + 1e-9, 401)
-    place = np.clip(np.searchsorted(edges, x, side='right') - 1, 0, 399)
-    count = np.bincount(place, minlength=400).astype(float)
-    total = np.bincount(place, weights=y, minlength=400)
-    square = np.bincount(place, weights=y * y, minlength=400)
-    centre = np.bincount(place, weights=x, minlength=400) / np.maximum(count, 1)
-    used = count > 0
-    count, total, square, centre = count[used], total[used], square[used], centre[used]
-
-    def smooth(points, width):
-        distance = ((points[:, None] - centre[None, :]) / width) ** 2
-        # The nearest sample always has weight one, so that gaps in x are bridged.
-        return np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)))
-
-    if bandwidth is None:
-        span = max(float(np.ptp(x)), 1e-6)
-        best = np.inf
-        for width in span * np.geomspace(0.005, 0.3, 15):
-            kernel = np.exp(-0.5 * ((centre[:, None] - centre[None, :]) / width) ** 2)
-            weight, moment = kernel @ count - 1.0, kernel @ total
-            lonely = weight < 1e-9
-            weight = np.where(lonely, 1.0, weight)
-            # Sum over the samples of a bin of (y - (moment - y) / weight)^2.
-            scale = 1.0 + 1.0 / weight
-            mean = moment / weight
-            error = scale**2 * square - 2 * scale * mean * total + count * mean**2
-            error = float(np.where(lonely, square, error).sum())
-            if error < best:
-                best, bandwidth = error, float(width)
-    kernel = smooth(np.asarray(at, dtype=float), bandwidth)
-    return (kernel @ total) / (kernel @ count), bandwidth
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,17 +117,6 @@ class RewardEstimator(ABC):
     @abstractmethod
     def _estimate(self, probabilities: np.ndarray, posteriors: np.ndarray | None) -> np.ndarray:
         """Estimate for checked, normalised probabilities [N, C]."""
-
-    @staticmethod
-    def fit(
-        probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray
-    ) -> EntropyReward:
-        """Fit the published estimator.
-
-        probabilities [N, C] of the weak classifier, and whether the weak and the strong
-        classifier were right [N].
-        """
-        return EntropyReward.fit(probabilities, weak_correct, strong_correct)
 
     @staticmethod
     def load(path: str | Path) -> RewardEstimator:
@@ -271,14 +195,6 @@ def _rounded(values: np.ndarray) -> list:
     return [float(f'{value:.9g}') for value in values]
 
 
-def distribution_of_estimates(estimates: np.ndarray) -> Distribution:
-    """Summarise estimates [N] by at most 256 equally likely values."""
-    ordered = np.sort(np.asarray(estimates, dtype=np.float64))
-    if ordered.size > _DISTRIBUTION_SIZE:
-        ordered = np.array([part.mean() for part in np.array_split(ordered, _DISTRIBUTION_SIZE)])
-    return Distribution.of(ordered)
-
-
 @dataclass(frozen=True, eq=False)
 class EntropyReward(RewardEstimator):
     """Kernel regression of the reward on the calibrated entropy, as published.
@@ -297,27 +213,6 @@ class EntropyReward(RewardEstimator):
     def kind(self) -> str:
         """Name of the kind in reward.json."""
         return 'entropy'
-
-    @classmethod
-    def fit(
-        cls, probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray
-    ) -> EntropyReward:
-        """Fit temperature, then the curve; see ``RewardEstimator.fit``."""
-        probabilities = checked_probabilities(probabilities)
-        weak = np.asarray(weak_correct, dtype=bool)
-        reward = np.asarray(strong_correct, dtype=float) - weak
-        temperature = fit_temperature(probabilities, weak)
-        entropy = tempered_entropy(probabilities, temperature)
-        knots = np.linspace(entropy.min(), entropy.max() + 1e-9, 65)
-        values, _ = kernel_regression(entropy, reward, knots)
-        estimates = np.interp(entropy, knots, values)
-        return cls(
-            classes=probabilities.shape[1],
-            distribution=distribution_of_estimates(estimates),
-            temperature=temperature,
-            knots=knots,
-            values=values,
-        )
 
     def _estimate(self, probabilities, posteriors):
         del posteriors
@@ -389,10 +284,6 @@ class NetworkReward(RewardEstimator):
         ]
         return {**self.entropy._parameters(), 'network': {'layers': layers}}
 
-    def with_distribution(self, distribution: Distribution) -> NetworkReward:
-        """Return this estimator with another distribution of expected rewards."""
-        return replace(self, distribution=distribution)
-
 
 @dataclass(frozen=True, eq=False)
 class PosteriorReward(RewardEstimator):
@@ -418,33 +309,6 @@ class PosteriorReward(RewardEstimator):
         """Name of the kind in reward.json."""
         return 'posterior'
 
-    @classmethod
-    def fit_posterior(
-        cls,
-        probabilities: np.ndarray,
-        posteriors: np.ndarray,
-        weak_correct: np.ndarray,
-        strong_correct: np.ndarray,
-    ) -> PosteriorReward:
-        """Fit both curves.
-
-        probabilities, posteriors [N, C] of the weak model; weak_correct, strong_correct [N].
-        """
-        entropy = EntropyReward.fit(probabilities, weak_correct, strong_correct)
-        reward = np.asarray(strong_correct, dtype=float) - np.asarray(weak_correct, dtype=bool)
-        doubt = doubts(checked_probabilities(probabilities), checked_probabilities(posteriors))
-        knots = np.linspace(doubt.min(), doubt.max() + 1e-9, 65)
-        values, _ = kernel_regression(doubt, reward, knots)
-        # More doubt never means less to gain; what falls is noise.
-        values = np.maximum.accumulate(values) + 1e-6 * np.arange(values.size)
-        return cls(
-            classes=probabilities.shape[1],
-            distribution=distribution_of_estimates(np.interp(doubt, knots, values)),
-            entropy=entropy,
-            knots=knots,
-            values=values,
-        )
-
     def _estimate(self, probabilities, posteriors):
         if posteriors is None:
             return self.entropy._estimate(probabilities, None)
@@ -459,67 +323,3 @@ def doubts(probabilities: np.ndarray, posteriors: np.ndarray) -> np.ndarray:
     """Return 1 - q [N] of the first choices by probabilities [N, C] in posteriors [N, C]."""
     first = probabilities.argmax(axis=-1)
     return 1.0 - np.take_along_axis(posteriors, first[..., None], axis=-1)[..., 0]
-
-
-def compare_metrics(
-    estimates: dict[str, np.ndarray],
-    weak_correct: np.ndarray,
-    strong_correct: np.ndarray,
-    generator: np.random.Generator,
-    shares: tuple[float, ...] = (0.05, 0.1, 0.25),
-    resamples: int = 1000,
-) -> dict:
-    """Measure how well estimates choose the items to offload.
-
-    Returns, as plain numbers for a JSON file: the loss of the weak classifier; for each share and
-    each metric, perfect knowledge among them, the gain in accuracy and the loss, with 95 %
-    bootstrap intervals over items; and the part of the gap between entropy and perfect knowledge
-    that each of the others closes. Equal estimates are ordered at random.
-
-    Args:
-        estimates: By name, [N] each: 'entropy' and those to be compared with it.
-        shares: Of the items that are offloaded, those with the best estimates.
-    """
-    weak = np.asarray(weak_correct, dtype=bool)
-    rewards = np.asarray(strong_correct, dtype=float) - weak
-    count = rewards.size
-    tie = generator.random(count)
-    metrics = {**estimates, 'perfect': rewards}
-    counts = [max(1, round(share * count)) for share in shares]
-
-    def gains(pick: np.ndarray) -> dict[str, np.ndarray]:
-        result = {}
-        for name, metric in metrics.items():
-            order = np.lexsort((tie[pick], -metric[pick]))
-            result[name] = np.cumsum(rewards[pick][order])[np.array(counts) - 1] / count
-        return result
-
-    whole = gains(np.arange(count))
-    samples = [gains(generator.integers(0, count, count)) for _ in range(resamples)]
-
-    def interval(values: np.ndarray) -> list[float]:
-        return [float(value) for value in np.quantile(values, [0.025, 0.975])]
-
-    weak_loss = float(1 - weak.mean())
-    result = {'items': count, 'weak_loss': weak_loss, 'shares': []}
-    for place, share in enumerate(shares):
-        row = {'share': share}
-        for name in metrics:
-            drawn = np.array([sample[name][place] for sample in samples])
-            gain = float(whole[name][place])
-            row[name] = {'gain': gain, 'gain_95': interval(drawn), 'loss': weak_loss - gain}
-        for name in estimates:
-            if name == 'entropy':
-                continue
-
-            def closed(gain, name=name):
-                gap = gain['perfect'] - gain['entropy']
-                won = gain[name] - gain['entropy']
-                return np.divide(won, gap, out=np.zeros_like(won), where=gap > 1e-12)
-
-            row[name]['gap_closed'] = float(closed(whole)[place])
-            row[name]['gap_closed_95'] = interval(
-                np.array([closed(sample)[place] for sample in samples])
-            )
-        result['shares'].append(row)
-    return result

@@ -22,7 +22,7 @@ from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.policy.byte_budget import RecordedStreams
+from stl_conveyor_lab.data.recorded_streams import RecordedStreams
 
 SHARES = (0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0)  # byte budgets, in tokens
 PACKET_BYTES = 256  # largest packet, as the encoder's node has it by default

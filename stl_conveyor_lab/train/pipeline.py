@@ -20,7 +20,6 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.policy.reward import EntropyReward
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.data.dataset import Dataset, prepare
 from stl_conveyor_lab.data.streams import record_file
@@ -36,6 +35,7 @@ from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.report import write_report
 from stl_conveyor_lab.train.reward import fit as policy
+from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
 
 STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'report')
 #: What a stage leaves in the model folder.
@@ -296,7 +296,7 @@ def fit_reward(
             raise ConfigError('the reward estimate cannot be fitted; see the message above')
         return
     with np.load(work / 'reward.npz') as data:
-        EntropyReward.fit(data['probabilities'], data['weak_correct'], data['edge_correct']).save(
+        fit_entropy_reward(data['probabilities'], data['weak_correct'], data['edge_correct']).save(
             models / 'reward.json',
             {
                 'items': len(images.classes),

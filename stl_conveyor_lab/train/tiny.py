@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from stl_conveyor.policy.reward import EntropyReward
 from stl_conveyor_lab.train.codec.fit import fit_spec, image_patches
+from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
 
 _OPSET = 17
 _IR_VERSION = 8
@@ -224,7 +224,7 @@ def make_tiny_model_folder(
     weak, strong = (
         Classifier(folder / f'{role}.onnx').classify_batch(images) for role in ('weak', 'strong')
     )
-    EntropyReward.fit(weak, weak.argmax(1) == classes, strong.argmax(1) == classes).save(
+    fit_entropy_reward(weak, weak.argmax(1) == classes, strong.argmax(1) == classes).save(
         folder / 'reward.json'
     )
     write_manifest(

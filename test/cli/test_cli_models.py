@@ -24,8 +24,8 @@ from stl_conveyor.assess.reliability import calibration_error, reliability
 from stl_conveyor.cli.main import main
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.policy.reward import EntropyReward
 from stl_conveyor_lab.train.manifest import register_model, write_card, write_readme
+from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +130,7 @@ def test_offloading_is_bounded_by_chance_and_hindsight():
     probabilities = np.concatenate([probabilities, 1 - probabilities.sum(1, keepdims=True)], 1)
     weak = rng.random(count) < sure
     edge = rng.random(count) < 0.93
-    estimator = EntropyReward.fit(probabilities, weak, edge)
+    estimator = fit_entropy_reward(probabilities, weak, edge)
     rates = (Fraction(0), Fraction(1, 5), Fraction(1, 2), Fraction(1))
     rows = play_offloading(estimator, estimator.expected_rewards(probabilities), weak, edge, rates)
     assert abs(rows[0]['mdp']['accuracy'] - weak.mean()) < 0.002  # what the full bucket buys

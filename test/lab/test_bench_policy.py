@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.policy import BudgetTable
-from stl_conveyor.policy.byte_budget import RecordedStreams
-from stl_conveyor.policy.reward import PosteriorReward
 from stl_conveyor_lab.bench.policy import cells as cells
 from stl_conveyor_lab.bench.policy import comparison as bench
 from stl_conveyor_lab.bench.policy import items as items
 from stl_conveyor_lab.bench.policy import plots as plots
+from stl_conveyor_lab.data.recorded_streams import RecordedStreams
 from stl_conveyor_lab.data.streams import stream_arrays
+from stl_conveyor_lab.train.reward.budgets import fit_budgets
+from stl_conveyor_lab.train.reward.estimators import fit_posterior_reward
 from stl_conveyor_lab.train.tiny import write_manifest
 
 pytest.importorskip('scipy')
@@ -171,9 +171,9 @@ def recorded(tmp_path):
         return probabilities, posteriors, weak, edge, streams
 
     probabilities, posteriors, weak, edge, streams = draw(1500, 0)
-    reward = PosteriorReward.fit_posterior(probabilities, posteriors, weak, edge)
+    reward = fit_posterior_reward(probabilities, posteriors, weak, edge)
     reward.save(folder / 'reward.json')
-    BudgetTable.fit(reward.expected_rewards(probabilities, posteriors), weak, streams).save(
+    fit_budgets(reward.expected_rewards(probabilities, posteriors), weak, streams).save(
         folder / 'budget.json'
     )
     write_manifest(

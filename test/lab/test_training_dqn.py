@@ -19,6 +19,7 @@ from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.history import History, HistoryFormat, RewardScale  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
+from stl_conveyor_lab.papers.dqn import FittedQ, FittedQPlan  # noqa: E402
 from stl_conveyor_lab.papers.histories import history_of  # noqa: E402
 from stl_conveyor_lab.papers.learned import worth_along  # noqa: E402
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals  # noqa: E402
@@ -29,16 +30,21 @@ from stl_conveyor_lab.papers.simulate import (  # noqa: E402
     play_tables,
     play_thresholds,
 )
+from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer, worth_at_knots  # noqa: E402
+from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan, coupled_returns  # noqa: E402
 from stl_conveyor_lab.train.policies.universal import (  # noqa: E402
     UNIVERSAL_KNOTS,
     UNIVERSAL_LAYOUT,
     UniversalTasks,
     make_trainer,
 )
-from stl_conveyor_lab.papers.dqn import FittedQ, FittedQPlan  # noqa: E402
-from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer, worth_at_knots  # noqa: E402
-from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan, coupled_returns  # noqa: E402
-from stl_conveyor_lab.train.policies.windows import Task, export, make_network, windows_of, worth_of  # noqa: E402
+from stl_conveyor_lab.train.policies.windows import (  # noqa: E402
+    Task,
+    export,
+    make_network,
+    windows_of,
+    worth_of,
+)
 
 POOL = np.sort(np.random.default_rng(9).beta(0.4, 1.2, 800))
 REWARDS = Distribution.of(POOL)

@@ -24,11 +24,12 @@ from stl_conveyor.policy.byte_budget import (
     BudgetMdpPolicy,
     BudgetTable,
     PricedBudgets,
-    RecordedStreams,
     reference_price,
     solve_budgets,
 )
 from stl_conveyor.policy.mdp import MdpPolicy, solve_mdp
+from stl_conveyor_lab.data.recorded_streams import RecordedStreams
+from stl_conveyor_lab.train.reward.budgets import fit_budgets
 
 UNIT = Distribution.of([1.0])
 BUDGETS = (200, 400, 800, 1600)
@@ -86,8 +87,8 @@ def test_one_budget_is_the_plain_process():
 def test_curves_are_those_of_the_items():
     """More bytes bring more and cost more, and the edge's stop makes them cheaper."""
     reward, weak, streams = recorded(6000)
-    never = BudgetTable.fit(reward, weak, cut(streams), stop_score=1.1)
-    stops = BudgetTable.fit(reward, weak, cut(streams), stop_score=0.9)
+    never = fit_budgets(reward, weak, cut(streams), stop_score=1.1)
+    stops = fit_budgets(reward, weak, cut(streams), stop_score=0.9)
     assert (np.diff(never.gains @ np.ones(4) / 4) > -0.05).all()
     assert (np.diff(never.weights @ never.gains) > 0).all()
     np.testing.assert_allclose(never.costs, np.broadcast_to(never.shares, never.costs.shape))
@@ -142,7 +143,7 @@ def test_budgets_win_over_all_or_nothing():
         ('both, priced', BUDGETS, 0.9, priced),
     ):
         reward, weak, streams = fitted
-        table = BudgetTable.fit(reward, weak, cut(streams, budgets), stop_score=stop)
+        table = fit_budgets(reward, weak, cut(streams, budgets), stop_score=stop)
         policy = make(rate, depth, table)
         gained[name], spent = play(policy, *tested, rate, depth, stop)
         if make is exact:
@@ -158,7 +159,7 @@ def test_budgets_win_over_all_or_nothing():
 def test_reasons(make):
     """A poor item is below the threshold; a good one without tokens is told apart."""
     reward, weak, streams = recorded(4000)
-    table = BudgetTable.fit(reward, weak, cut(streams), stop_score=0.9)
+    table = fit_budgets(reward, weak, cut(streams), stop_score=0.9)
     policy = make(Fraction(1, 10), Fraction(4), table)
     assert policy.name == 'mdp'
     rich = policy.decide(PolicyInput(0.95, 4, 1))
@@ -174,7 +175,7 @@ def test_reasons(make):
 def test_reference_price():
     """At the price the cost per item is the rate; it is 0 where all can be paid for."""
     reward, weak, streams = recorded(6000)
-    table = BudgetTable.fit(reward, weak, cut(streams), stop_score=0.9)
+    table = fit_budgets(reward, weak, cut(streams), stop_score=0.9)
     previous = np.inf
     for rate in (0.02, 0.1, 0.3):
         price, cost = reference_price(table, rate)
@@ -190,7 +191,7 @@ def test_reference_price():
 def test_a_token_of_another_size():
     """The budgets stay what they are in bytes, and what does not fit a token is left out."""
     reward, weak, streams = recorded(2000)
-    table = BudgetTable.fit(reward, weak, cut(streams))
+    table = fit_budgets(reward, weak, cut(streams))
     assert table.nominal_bytes == 1600
     for nominal, budgets in ((3200, [200, 400, 800, 1600]), (800, [200, 400, 800])):
         other = table.for_token(nominal)
@@ -205,7 +206,7 @@ def test_a_token_of_another_size():
 def test_policies_by_name():
     """With a table, only the policies that put a price on a token choose bytes."""
     reward, weak, streams = recorded(2000)
-    table = BudgetTable.fit(reward, weak, cut(streams))
+    table = fit_budgets(reward, weak, cut(streams))
     settings = {'rate': '1/10', 'depth': 4, 'rewards': Distribution.of(reward), 'budgets': table}
     for name in ('never', 'always', 'random', 'threshold', 'mdp'):
         policy = make_policy(name, **settings)
@@ -221,7 +222,7 @@ def test_bad_tables_are_refused(tmp_path):
     """A file that is not what it should be is refused by name."""
     path = tmp_path / 'budget.json'
     reward, weak, streams = recorded(500)
-    BudgetTable.fit(reward, weak, cut(streams)).save(path)
+    fit_budgets(reward, weak, cut(streams)).save(path)
     content = json.loads(path.read_text())
     for change in ({'format': 9}, {'shares': [0.5, 0.2, 0.7, 1.0]}, {'gains': [[1.0]]}):
         path.write_text(json.dumps({**content, **change}))

@@ -11,14 +11,13 @@ import pytest
 
 from stl_conveyor.errors import BadProbabilities, ModelFileError
 from stl_conveyor.policy import Distribution, RewardEstimator
-from stl_conveyor.policy.reward import (
-    EntropyReward,
-    NetworkReward,
-    PosteriorReward,
-    compare_metrics,
-    fit_temperature,
+from stl_conveyor.policy.reward import NetworkReward, tempered_entropy
+from stl_conveyor_lab.train.reward.comparison import compare_metrics
+from stl_conveyor_lab.train.reward.estimators import (
+    fit_entropy_reward,
+    fit_posterior_reward,
+    fit_top_choice_temperature,
     kernel_regression,
-    tempered_entropy,
 )
 
 
@@ -38,7 +37,7 @@ def classifier(count, classes=6, seed=0, temperature=1.0):
 def test_temperature_is_recovered():
     """Probabilities sharpened by 0.5 are calibrated again by 2."""
     probabilities, weak, _ = classifier(20000, temperature=0.5)
-    assert fit_temperature(probabilities, weak) == pytest.approx(2.0, rel=0.1)
+    assert fit_top_choice_temperature(probabilities, weak) == pytest.approx(2.0, rel=0.1)
 
 
 def test_entropy_of_known_vectors():
@@ -63,7 +62,7 @@ def test_kernel_regression_finds_the_curve():
 def test_expected_reward_is_calibrated():
     """In each tenth of the items the mean estimate is the mean reward."""
     probabilities, weak, strong = classifier(20000, seed=1)
-    estimator = RewardEstimator.fit(probabilities[:10000], weak[:10000], strong[:10000])
+    estimator = fit_entropy_reward(probabilities[:10000], weak[:10000], strong[:10000])
     estimates = estimator.expected_rewards(probabilities[10000:])
     rewards = strong[10000:].astype(float) - weak[10000:]
     for part in np.array_split(np.argsort(estimates), 10):
@@ -78,7 +77,7 @@ def network(classes=6, seed=0):
     return NetworkReward(
         classes=classes,
         distribution=Distribution.of(generator.random(50)),
-        entropy=EntropyReward.fit(probabilities, weak, strong),
+        entropy=fit_entropy_reward(probabilities, weak, strong),
         layers=(
             (generator.normal(size=(8, 3 * classes)), generator.normal(size=8)),
             (generator.normal(size=(2, 8)), generator.normal(size=2)),
@@ -101,7 +100,7 @@ def test_save_and_load(tmp_path, kind):
     estimator = network() if kind == 'network' else network().entropy
     if kind == 'posterior':
         many, weak, strong = classifier(500, seed=5)
-        estimator = PosteriorReward.fit_posterior(many, posterior_of(many), weak, strong)
+        estimator = fit_posterior_reward(many, posterior_of(many), weak, strong)
     estimator.save(tmp_path / 'reward.json', {'items': 50})
     loaded = RewardEstimator.load(tmp_path / 'reward.json')
     assert loaded.kind == kind
@@ -167,9 +166,7 @@ def test_posterior_knows_better():
     blurred = 0.3 * posteriors + 0.7 * generator.dirichlet(np.ones(5), 8000)
     weak = blurred.argmax(1) == truth
     strong = np.ones(8000, bool)
-    fitted = PosteriorReward.fit_posterior(
-        blurred[:4000], posteriors[:4000], weak[:4000], strong[:4000]
-    )
+    fitted = fit_posterior_reward(blurred[:4000], posteriors[:4000], weak[:4000], strong[:4000])
     told = fitted.expected_rewards(blurred[4000:], posteriors[4000:])
     untold = fitted.expected_rewards(blurred[4000:])
     np.testing.assert_allclose(untold, fitted.entropy.expected_rewards(blurred[4000:]))

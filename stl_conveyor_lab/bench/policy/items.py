@@ -29,11 +29,11 @@ from stl_conveyor.policy import (
     RewardEstimator,
     TokenBucket,
 )
-from stl_conveyor.policy.byte_budget import RecordedStreams
 from stl_conveyor.policy.for_cell import load_budgets, make_cell_policy
-from stl_conveyor.policy.reward import compare_metrics
+from stl_conveyor_lab.data.recorded_streams import RecordedStreams
 from stl_conveyor_lab.data.streams import PACKET_BYTES, load_streams
 from stl_conveyor_lab.papers.scenarios import TwoStateArrivals
+from stl_conveyor_lab.train.reward.comparison import compare_metrics
 
 RATES = ('0.05', '0.1', '0.25')
 DEPTH = Fraction(4)

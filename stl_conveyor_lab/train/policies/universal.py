@@ -26,9 +26,9 @@ import torch
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.history import HistoryFormat
+from stl_conveyor_lab.papers.dqn import FittedQ, FittedQPlan
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.papers.dqn import FittedQ, FittedQPlan
 from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer
 from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan
 from stl_conveyor_lab.train.policies.windows import Task, export, load_metrics, load_weights

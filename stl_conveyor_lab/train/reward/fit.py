@@ -32,18 +32,20 @@ import numpy as np
 import torch
 
 from stl_conveyor.errors import ConfigError, ConveyorError
-from stl_conveyor.policy.byte_budget import BudgetTable
 from stl_conveyor.policy.reward import (
-    EntropyReward,
     NetworkReward,
-    PosteriorReward,
     RewardEstimator,
     checked_probabilities,
-    compare_metrics,
-    distribution_of_estimates,
     network_features,
 )
 from stl_conveyor_lab.data.streams import load_streams
+from stl_conveyor_lab.train.reward.budgets import fit_budgets
+from stl_conveyor_lab.train.reward.comparison import compare_metrics
+from stl_conveyor_lab.train.reward.estimators import (
+    distribution_of_estimates,
+    fit_entropy_reward,
+    fit_posterior_reward,
+)
 
 FOLDS = 5
 MEMBERS = 4  # networks averaged in the logits, written as one block-diagonal network
@@ -117,7 +119,7 @@ def fit_network(
     the items fitted on; replace it by that of items left out.
     """
     probabilities = checked_probabilities(probabilities)
-    entropy = EntropyReward.fit(probabilities, weak_correct, strong_correct)
+    entropy = fit_entropy_reward(probabilities, weak_correct, strong_correct)
     features = network_features(probabilities)
     targets = np.stack([strong_correct, weak_correct], axis=1).astype(float)
     generator = np.random.default_rng(seed)
@@ -128,8 +130,8 @@ def fit_network(
         layers=_joined(members),
         entropy=entropy,
     )
-    return network.with_distribution(
-        distribution_of_estimates(network.expected_rewards(probabilities))
+    return replace(
+        network, distribution=distribution_of_estimates(network.expected_rewards(probabilities))
     )
 
 
@@ -165,7 +167,7 @@ def fit(
         left_out['network'][test] = network.expected_rewards(probabilities[test])
         left_out['entropy'][test] = network.entropy.expected_rewards(probabilities[test])
         if posteriors is not None:
-            left_out['posterior'][test] = PosteriorReward.fit_posterior(
+            left_out['posterior'][test] = fit_posterior_reward(
                 probabilities[use], posteriors[use], weak[use], strong[use]
             ).expected_rewards(probabilities[test], posteriors[test])
     measured = {
@@ -179,7 +181,7 @@ def fit(
     }
     chosen = max(left_out, key=lambda kind: sum(row[kind]['gain'] for row in measured['shares']))
     if chosen == 'posterior':
-        estimator = PosteriorReward.fit_posterior(probabilities, posteriors, weak, strong)
+        estimator = fit_posterior_reward(probabilities, posteriors, weak, strong)
     else:
         network = fit_network(probabilities, weak, strong, seed)
         estimator = network if chosen == 'network' else network.entropy
@@ -222,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             streams = load_streams(data)
             if streams:
-                table = BudgetTable.fit(estimates, data['weak_correct'], streams)
+                table = fit_budgets(estimates, data['weak_correct'], streams)
     except ConveyorError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
