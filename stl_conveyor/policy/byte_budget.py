@@ -9,7 +9,8 @@ curves for each budget, fitted on items whose streams were recorded packet by pa
 
 Two policies choose. ``BudgetMdpPolicy`` solves the Markov decision process over the bucket level
 with one action for each budget. ``PricedBudgets`` asks another policy, which need not know of
-budgets, what a token is worth now, and takes the budget that brings most after paying for it.
+budgets, for the present value of a token, and takes the budget that brings most after paying for
+it.
 
 budget.json, arrays in row-major order::
 
@@ -26,12 +27,14 @@ budget.json, arrays in row-major order::
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.policy.base import (
@@ -42,12 +45,9 @@ from stl_conveyor.policy.base import (
     PolicySettings,
     Reason,
 )
-from stl_conveyor.policy.mdp import interpolation
+from stl_conveyor.policy.mdp import DISCOUNT, BucketGrid, GreedyStep, policy_iteration
 
 _FORMAT = 1
-_DISCOUNT = 1.0 - 1e-7
-_TOLERANCE = 1e-9
-_MAX_SWEEPS = 200
 _MAX_STATES = 2001
 _STEPS_PER_TOKEN = 24
 STOP_SCORE = 0.97  # confidence at which the edge ends a stream, as its node has it by default
@@ -57,18 +57,42 @@ STOP_SCORE = 0.97  # confidence at which the edge ends a stream, as its node has
 class BudgetTable:
     """What each budget brings and costs; the fields are those of budget.json.
 
-    shares [K], rewards [J], weights [J], gains [J, K], costs [J, K]
+    Attributes:
+        nominal_bytes: Bytes that one token buys, and the largest budget.
+        stop_score: Confidence at which the edge ends a stream; above 1 it never does.
+        shares: float64 [K], budgets in tokens, rising.
+        rewards: float64 [J], expected rewards, rising.
+        weights: float64 [J], share of items at each expected reward.
+        gains: float64 [J, K], expected gain in accuracy with each budget.
+        costs: float64 [J, K], expected cost in tokens after the refund.
+
+    Raises:
+        ConfigError: For arrays that do not fit each other.
+
+    Example:
+        >>> import numpy as np
+        >>> table = BudgetTable(
+        ...     nominal_bytes=512,
+        ...     stop_score=0.97,
+        ...     shares=np.array([0.25, 1.0]),
+        ...     rewards=np.array([0.1, 0.6]),
+        ...     weights=np.array([0.7, 0.3]),
+        ...     gains=np.array([[0.05, 0.1], [0.2, 0.6]]),
+        ...     costs=np.array([[0.25, 0.9], [0.25, 0.8]]),
+        ... )
+        >>> (table.for_token(1024).shares * 1024).tolist()
+        [128.0, 512.0]
     """
 
     nominal_bytes: int
     stop_score: float
-    shares: np.ndarray
-    rewards: np.ndarray
-    weights: np.ndarray
-    gains: np.ndarray
-    costs: np.ndarray
+    shares: NDArray[np.float64]
+    rewards: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    costs: NDArray[np.float64]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = (self.rewards.size, self.shares.size)
         if self.gains.shape != size or self.costs.shape != size or min(size) < 1:
             raise ConfigError(f'gains and costs must be {size[0]} x {size[1]}')
@@ -79,6 +103,12 @@ class BudgetTable:
 
     def for_token(self, nominal_bytes: int) -> BudgetTable:
         """Return the table where a token buys another number of bytes.
+
+        Args:
+            nominal_bytes: What a token buys.
+
+        Returns:
+            The table with the same budgets in bytes; those that exceed a token are left out.
 
         Raises:
             ConfigError: When a token buys less than the smallest budget.
@@ -114,7 +144,17 @@ class BudgetTable:
 
     @classmethod
     def load(cls, path: str | Path) -> BudgetTable:
-        """Read budget.json; raises ModelFileError when it cannot be used."""
+        """Read budget.json.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The table.
+
+        Raises:
+            ModelFileError: When the file cannot be used.
+        """
         try:
             content = json.loads(Path(path).read_text(encoding='utf-8'))
             if content['format'] != _FORMAT:
@@ -139,14 +179,14 @@ class BudgetSolution:
 
     Attributes:
         steps_per_token: Resolution of the levels.
-        choice: Int [J, M + 1], index of the budget; -1 for no offload.
-        worth: Float [M + 1], worth of each level over an empty bucket.
+        choice: int64 [J, M + 1], index of the budget; -1 for no offload.
+        values: float64 [M + 1], value of each level over an empty bucket.
         gain: Expected gain in accuracy per item.
     """
 
     steps_per_token: int
-    choice: np.ndarray
-    worth: np.ndarray
+    choice: NDArray[np.int64]
+    values: NDArray[np.float64]
     gain: float
 
 
@@ -155,86 +195,103 @@ def solve_budgets(
 ) -> BudgetSolution:
     """Solve for the budgets that gain the most accuracy in the long run, items i.i.d.
 
-    Policy iteration as in ``mdp.solve_mdp``.
+    Args:
+        rate: Tokens per time unit, r.
+        depth: Most tokens kept, b.
+        table: What each budget brings and costs.
+        intervals: Distribution of the inter-arrival time, in time units.
+
+    Returns:
+        The budget to choose by row of the table and level.
 
     Raises:
-        ConfigError: For too fine a grid.
+        ConfigError: When the grid would have more than 2,001 levels.
     """
-    steps = lcm(rate.denominator, depth.denominator)
-    steps *= -(-_STEPS_PER_TOKEN // steps)
-    n_states = int(depth * steps) + 1
-    if n_states > _MAX_STATES:
-        raise ConfigError(
-            f'rate {rate} and depth {depth} make {n_states} bucket levels (limit '
-            f'{_MAX_STATES}); use rounder numbers or a shallower bucket'
-        )
-    levels = np.arange(n_states)
-    arrive = sum(
-        weight * interpolation(levels + float(rate * steps) * interval, n_states)
-        for interval, weight in zip(intervals.values, intervals.weights)
-    )
+    grid = BucketGrid.of(rate, depth, intervals, _STEPS_PER_TOKEN, _MAX_STATES)
+    steps, levels, arrive = grid.steps_per_token, grid.levels, grid.arrive
     payable = levels[None, None, :] >= np.ceil(table.shares * steps - 1e-9)[None, :, None]
     # Levels after each offload [J, K, M + 1], read between the steps.
     after = np.clip(levels[None, None, :] - table.costs[:, :, None] * steps, 0, None)
     low = np.floor(after).astype(int)
-    high = np.minimum(low + 1, n_states - 1)
+    high = np.minimum(low + 1, levels.size - 1)
     part = after - low
     weights = table.weights[:, None]
-    worth, gain = np.zeros(n_states), 0.0
-    for _ in range(_MAX_SWEEPS):
-        keep = _DISCOUNT * (arrive @ worth)
+
+    def choose(
+        values: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Return the value of keeping [M + 1], that of the best budget and which it is [J, M + 1]."""
+        keep = DISCOUNT * (arrive @ values)
         options = table.gains[:, :, None] + (1 - part) * keep[low] + part * keep[high]
         options = np.where(payable, options, -np.inf)
         best = options.max(axis=1)
-        choice = np.where(best > keep, options.argmax(axis=1), -1)
-        swept = table.weights @ np.maximum(best, keep)
-        if np.abs(swept - gain - worth).max() < _TOLERANCE:
-            break
+        return keep, best, np.where(best > keep, options.argmax(axis=1), -1)
+
+    def greedy(values: NDArray[np.float64]) -> GreedyStep:
+        keep, best, choice = choose(values)
         taken = np.maximum(choice, 0)[:, None, :]
 
-        def chosen(array, taken=taken):
+        def chosen(array: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.take_along_axis(array, taken, axis=1)[:, 0]
 
         offload = choice >= 0
-        step = np.zeros((n_states, n_states))
+        step = np.zeros((levels.size, levels.size))
         rows = np.broadcast_to(levels, choice.shape)
         for target, share in (
             (np.where(offload, chosen(low), levels), np.where(offload, 1 - chosen(part), 1.0)),
             (np.where(offload, chosen(high), levels), np.where(offload, chosen(part), 0.0)),
         ):
             np.add.at(step, (rows, target), weights * share)
-        gains = np.broadcast_to(table.gains[:, :, None], options.shape)
-        earned = (weights * np.where(offload, chosen(gains), 0.0)).sum(axis=0)
-        equations = np.eye(n_states) - _DISCOUNT * (step @ arrive)
-        equations[:, 0] = 1.0
-        worth = np.linalg.solve(equations, earned)
-        gain, worth[0] = float(worth[0]), 0.0
-    return BudgetSolution(steps, choice, worth, gain)
+        gains = np.broadcast_to(table.gains[:, :, None], after.shape)
+        return GreedyStep(
+            swept=table.weights @ np.maximum(best, keep),
+            earned=(weights * np.where(offload, chosen(gains), 0.0)).sum(axis=0),
+            transition=step @ arrive,
+        )
+
+    values, gain, _ = policy_iteration(greedy, levels.size)
+    return BudgetSolution(steps, choose(values)[2], values, gain)
 
 
 class _Chooser:
     """What both policies do: find the item's row of the table, and say what was asked for."""
 
-    def __init__(self, table: BudgetTable):
+    def __init__(self, table: BudgetTable) -> None:
         self.table = table
         self._middle = (table.rewards[1:] + table.rewards[:-1]) / 2
         self._least = np.concatenate([[-np.inf], self._middle])
 
     def place(self, expected_reward: float) -> int:
-        """Row of the table that counts for an expected reward."""
+        """Return the row of the table that counts for an expected reward."""
         return int(np.searchsorted(self._middle, expected_reward))
 
-    def asked(self, accepted: np.ndarray) -> float:
-        """Least expected reward that is offloaded, from the accepted rows, bool [J]."""
+    def asked(self, accepted: NDArray[np.bool_]) -> float:
+        """Return the least expected reward that is offloaded, from the accepted rows, bool [J]."""
         return float(self._least[accepted.argmax()]) if accepted.any() else np.inf
 
 
 class BudgetMdpPolicy(Policy):
-    """The optimal budget for i.i.d. items; ``share`` of the decision is the budget in tokens."""
+    """The optimal budget for i.i.d. items; ``share`` of the decision is the budget in tokens.
+
+    Example:
+        >>> import numpy as np
+        >>> table = BudgetTable(
+        ...     nominal_bytes=512,
+        ...     stop_score=0.97,
+        ...     shares=np.array([0.25, 1.0]),
+        ...     rewards=np.array([0.1, 0.6]),
+        ...     weights=np.array([0.7, 0.3]),
+        ...     gains=np.array([[0.05, 0.1], [0.2, 0.6]]),
+        ...     costs=np.array([[0.25, 0.9], [0.25, 0.8]]),
+        ... )
+        >>> policy = BudgetMdpPolicy(PolicySettings(rate='1/4', depth=2), table)
+        >>> [policy.decide(PolicyInput(x, level=2)).share for x in (0.1, 0.6)]
+        [0.25, 1.0]
+    """
 
     name = 'mdp'
 
-    def __init__(self, settings: PolicySettings, table: BudgetTable):
+    def __init__(self, settings: PolicySettings, table: BudgetTable) -> None:
         self.table = table
         self.solution = solve_budgets(
             settings.rate, settings.depth, self.table, settings.intervals
@@ -261,6 +318,27 @@ class BudgetMdpPolicy(Policy):
         return PolicyDecision(False, asked, Reason.NO_TOKENS if wanted else Reason.BELOW_THRESHOLD)
 
 
+class PricingPolicy(Protocol):
+    """A policy whose threshold is the value of a known number of tokens."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the policy."""
+
+    @property
+    def cost(self) -> float:
+        """Return what the threshold is the value of, in tokens."""
+
+    def decide(self, state: PolicyInput) -> PolicyDecision:
+        """Decide about one item."""
+
+    def reset(self) -> None:
+        """Forget the items seen so far."""
+
+    def settled(self, cost: float) -> None:
+        """Learn what an offload cost after its refund, in tokens."""
+
+
 class PricedBudgets(Policy):
     """Choose the budget by the price that another policy puts on a token.
 
@@ -269,29 +347,50 @@ class PricedBudgets(Policy):
 
         m(x) = max_k gain_k(x) - p (cost_k(x) - mean cost),
 
-    and the threshold t that it answers is the worth of its average cost c. The budget is the one
+    and the threshold t that it answers is the value of its average cost c. The budget is the one
     with the most gain_k(x) - t / c cost_k(x), if that is above 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from stl_conveyor.policy.mdp import MdpPolicy
+        >>> table = BudgetTable(
+        ...     nominal_bytes=512,
+        ...     stop_score=0.97,
+        ...     shares=np.array([0.25, 1.0]),
+        ...     rewards=np.array([0.1, 0.6]),
+        ...     weights=np.array([0.7, 0.3]),
+        ...     gains=np.array([[0.05, 0.1], [0.2, 0.6]]),
+        ...     costs=np.array([[0.25, 0.9], [0.25, 0.8]]),
+        ... )
+        >>> policy = PricedBudgets(MdpPolicy, PolicySettings(rate='1/4', depth=2), table)
+        >>> policy.name, policy.decide(PolicyInput(0.6, level=2)).share
+        ('mdp', 1.0)
     """
 
-    def __init__(self, make_inner, settings: PolicySettings, table: BudgetTable):
+    def __init__(
+        self,
+        make_inner: Callable[[PolicySettings], PricingPolicy],
+        settings: PolicySettings,
+        table: BudgetTable,
+    ) -> None:
         self.table = table
         self._chooser = _Chooser(table)
         price, cost = reference_price(table, float(settings.rate) * settings.intervals.mean)
-        worth = (table.gains - price * (table.costs - cost)).max(axis=1)
-        # Equal worths, or a fall by noise, would hide the order of the items.
-        self._worth = np.maximum.accumulate(worth) + 1e-7 * np.arange(worth.size)
+        metrics = (table.gains - price * (table.costs - cost)).max(axis=1)
+        # Equal metrics, or a fall by noise, would hide the order of the items.
+        self._metrics = np.maximum.accumulate(metrics) + 1e-7 * np.arange(metrics.size)
         self.inner = make_inner(
             replace(
                 settings,
-                rewards=Distribution.of(self._worth, table.weights),
+                rewards=Distribution.of(self._metrics, table.weights),
                 costs=Distribution.of([cost]),
             )
         )
         self._rows = table.rewards
 
     @property
-    def name(self) -> str:
-        """Name of the policy that sets the price."""
+    def name(self) -> str:  # type: ignore[override]  # read only here
+        """Return the name of the policy that sets the price."""
         return self.inner.name
 
     def reset(self) -> None:
@@ -306,8 +405,8 @@ class PricedBudgets(Policy):
         """Pay for as many bytes as bring more than they cost at the present price."""
         table, x = self.table, state.expected_reward
         known = x == x
-        worth = float(np.interp(x, self._rows, self._worth)) if known else float(self._worth[0])
-        inner = self.inner.decide(replace(state, expected_reward=worth))
+        metric = np.interp(x, self._rows, self._metrics) if known else self._metrics[0]
+        inner = self.inner.decide(replace(state, expected_reward=float(metric)))
         price = max(inner.threshold, 0.0) / self.inner.cost
         surplus = table.gains - price * table.costs
         asked = self._chooser.asked(surplus.max(axis=1) > 0)
@@ -325,12 +424,18 @@ class PricedBudgets(Policy):
 
 
 def reference_price(table: BudgetTable, tokens_per_item: float) -> tuple[float, float]:
-    """Return the price of a token at which the cost per item is what the rate brings.
+    """Find the price of a token at which the cost per item is what the rate brings.
 
-    0 where everything that helps can be paid for. With it, the mean cost of an offload in tokens.
+    Args:
+        table: What each budget brings and costs.
+        tokens_per_item: What the rate brings from one item to the next.
+
+    Returns:
+        The price in expected reward per token, 0 where everything that helps can be paid for; and
+        the mean cost of an offload at that price, in tokens.
     """
 
-    def bought(price):
+    def bought(price: float) -> tuple[float, float]:
         surplus = table.gains - price * table.costs
         best = surplus.argmax(axis=1)
         taken = table.weights * (surplus.max(axis=1) > 0)

@@ -33,7 +33,7 @@ class RewardScale:
     95th percentile.
     """
 
-    def __init__(self, rewards: Distribution):
+    def __init__(self, rewards: Distribution) -> None:
         middle = np.cumsum(rewards.weights) - rewards.weights / 2
         self._ranks = np.linspace(0, 1, _RANKS)
         self._metrics = np.interp(self._ranks, middle, rewards.values)

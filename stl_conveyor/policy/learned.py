@@ -38,7 +38,7 @@ class LearnedPolicy(Policy):
 
     universal: bool
 
-    def __init__(self, settings: PolicySettings):
+    def __init__(self, settings: PolicySettings) -> None:
         if settings.model is None:
             raise ConfigError(
                 f'policy {self.name!r} needs the path of its network: set the model parameter'

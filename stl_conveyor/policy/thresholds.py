@@ -23,7 +23,7 @@ class NeverPolicy(Policy):
 
     name = 'never'
 
-    def __init__(self, settings: PolicySettings):
+    def __init__(self, settings: PolicySettings) -> None:
         del settings
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
@@ -36,7 +36,7 @@ class AlwaysPolicy(Policy):
 
     name = 'always'
 
-    def __init__(self, settings: PolicySettings):
+    def __init__(self, settings: PolicySettings) -> None:
         del settings
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
@@ -49,7 +49,7 @@ class RandomPolicy(Policy):
 
     name = 'random'
 
-    def __init__(self, settings: PolicySettings):
+    def __init__(self, settings: PolicySettings) -> None:
         probability = settings.probability
         if probability is None:
             probability = min(1.0, float(settings.rate) * settings.intervals.mean)
@@ -78,7 +78,7 @@ class ConstantThresholdPolicy(Policy):
 
     name = 'threshold'
 
-    def __init__(self, settings: PolicySettings):
+    def __init__(self, settings: PolicySettings) -> None:
         threshold = settings.threshold
         if threshold is None:
             share = min(1.0, float(settings.rate) * settings.intervals.mean)
