@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The one interface of all offloading policies, and what they are told."""
+"""The one interface of all offloading policies, and what they know."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.token_bucket import exact_fraction
+
+if TYPE_CHECKING:
+    from stl_conveyor.policy.byte_budget import BudgetTable
 
 
 class Reason(IntEnum):
@@ -34,6 +39,10 @@ class PolicyInput:
         denominator: Of the level.
         time: Of the arrival, in time units.
         interarrival: Time units since the previous item; nan for the first one.
+
+    Example:
+        >>> PolicyInput(expected_reward=0.3, level=3, denominator=4).can_pay
+        False
     """
 
     expected_reward: float
@@ -53,7 +62,14 @@ class PolicyDecision:
     """Offload or not, the reward that was asked for in this state, and why.
 
     Attributes:
+        offload: Whether the item is to be offloaded.
+        threshold: Expected reward that was asked for, -inf to inf.
+        reason: Why the policy decided so.
         share: Byte budget of the offload, in tokens.
+
+    Example:
+        >>> decide_by_threshold(PolicyInput(expected_reward=0.3, level=1), threshold=0.2)
+        PolicyDecision(offload=True, threshold=0.2, reason=<Reason.WORTH_IT: 1>, share=1.0)
     """
 
     offload: bool
@@ -63,7 +79,15 @@ class PolicyDecision:
 
 
 def decide_by_threshold(state: PolicyInput, threshold: float) -> PolicyDecision:
-    """Offload when the expected reward reaches the threshold and the bucket can pay."""
+    """Offload when the expected reward reaches the threshold and the bucket can pay.
+
+    Args:
+        state: What is known of the item and the bucket.
+        threshold: Expected reward that is asked for; a reward of nan never reaches it.
+
+    Returns:
+        The decision, about a whole token.
+    """
     if not state.expected_reward >= threshold:
         return PolicyDecision(False, threshold, Reason.BELOW_THRESHOLD)
     if not state.can_pay:
@@ -78,17 +102,31 @@ class Distribution:
     Attributes:
         values: float64 [K], ascending.
         weights: float64 [K], above 0, sum 1.
+
+    Example:
+        >>> rewards = Distribution.of([0.5, 0.0, 0.0, 0.1])
+        >>> rewards.values.tolist(), rewards.weights.tolist()
+        ([0.0, 0.1, 0.5], [0.5, 0.25, 0.25])
+        >>> rewards.mean, rewards.upper_quantile(0.25)
+        (0.15, 0.5)
     """
 
-    values: np.ndarray
-    weights: np.ndarray
+    values: NDArray[np.float64]
+    weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, values, weights=None) -> Distribution:
-        """Make a distribution from samples, or from values with weights; equal values are merged.
+    def of(cls, values: ArrayLike, weights: ArrayLike | None = None) -> Distribution:
+        """Make a distribution from samples, or from values with weights; merge equal values.
+
+        Args:
+            values: Numbers, of any shape.
+            weights: As many numbers, 0 or more; None weighs all values alike.
+
+        Returns:
+            The distribution.
 
         Raises:
-            ConfigError: When there is nothing to make one of.
+            ConfigError: When there is nothing to make a distribution of.
         """
         values = np.asarray(values, dtype=np.float64).ravel()
         weights = np.ones(values.shape) if weights is None else np.asarray(weights, float).ravel()
@@ -129,11 +167,11 @@ def _whole_token() -> Distribution:
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """What policies are made of; each takes what it needs.
+    """Settings from which every policy takes what it needs.
 
     Attributes:
-        rate: Tokens per time unit, r.
-        depth: Most tokens kept, b.
+        rate: Tokens per time unit, r; a number or a ratio such as '1/4'.
+        depth: Most tokens kept, b; likewise.
         rewards: Distribution of the expected rewards of items.
         intervals: Distribution of the inter-arrival time, in time units.
         costs: Distribution of what an offload costs after its refund, in tokens, 0..1.
@@ -141,7 +179,14 @@ class PolicySettings:
         probability: Of offloading, for the random policy; None takes the rate.
         seed: Of the random policy.
         model: Path of the exported network, for the learned policies.
-        budgets: What byte budgets bring and cost (BudgetTable); None is all or nothing.
+        budgets: What byte budgets bring and cost; None is all or nothing.
+
+    Raises:
+        ConfigError: For a value out of range.
+
+    Example:
+        >>> PolicySettings(rate='0.1', depth=4).rate
+        Fraction(1, 10)
     """
 
     rate: Fraction = Fraction(1, 4)
@@ -153,9 +198,9 @@ class PolicySettings:
     probability: float | None = None
     seed: int = 0
     model: str | None = None
-    budgets: object | None = None
+    budgets: BudgetTable | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, 'rate', exact_fraction(self.rate))
         object.__setattr__(self, 'depth', exact_fraction(self.depth))
         if self.rate < 0 or self.depth < 1:
@@ -169,7 +214,17 @@ class PolicySettings:
             raise ConfigError('the cost of an offload lies between 0 and 1 token')
 
     def need_rewards(self, policy: str) -> Distribution:
-        """Return the reward distribution; raises ConfigError, naming the policy, if missing."""
+        """Return the distribution of the expected rewards.
+
+        Args:
+            policy: Name of the policy that needs it.
+
+        Returns:
+            The distribution.
+
+        Raises:
+            ConfigError: When there is none.
+        """
         if self.rewards is None:
             raise ConfigError(
                 f'policy {policy!r} needs the distribution of expected rewards: '
@@ -179,7 +234,7 @@ class PolicySettings:
 
 
 class Policy(ABC):
-    """Decides, item by item, whether an item is worth a token.
+    """A policy decides, item by item, whether an item deserves a token.
 
     Call ``decide`` once for each item, in order of arrival: some policies remember what they saw.
     A policy never sees the outcome; the caller charges the bucket.
@@ -189,10 +244,21 @@ class Policy(ABC):
 
     @abstractmethod
     def decide(self, state: PolicyInput) -> PolicyDecision:
-        """Decide about one item."""
+        """Decide about one item.
+
+        Args:
+            state: What is known of the item and the bucket.
+
+        Returns:
+            The decision.
+        """
 
     def reset(self) -> None:
         """Forget the items seen so far."""
 
     def settled(self, cost: float) -> None:
-        """Learn what an offload cost after its refund, in tokens; most policies need not know."""
+        """Learn what an offload cost after its refund; most policies need not know.
+
+        Args:
+            cost: Tokens.
+        """

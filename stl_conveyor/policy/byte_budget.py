@@ -220,7 +220,7 @@ def solve_budgets(
     def choose(
         values: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Return the value of keeping [M + 1], that of the best budget and which it is [J, M + 1]."""
+        """Return the value of keeping [M + 1], of the best budget, and which it is [J, M + 1]."""
         keep = DISCOUNT * (arrive @ values)
         options = table.gains[:, :, None] + (1 - part) * keep[low] + part * keep[high]
         options = np.where(payable, options, -np.inf)

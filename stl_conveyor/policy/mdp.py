@@ -161,7 +161,7 @@ def policy_iteration(
         change of a value by the last sweep.
     """
     # The values are relative to the empty bucket; the gain takes the place of that constant.
-    values = np.zeros(n_levels)
+    values: NDArray[np.float64] = np.zeros(n_levels)
     gain, residual = 0.0, np.inf
     for _ in range(_MAX_SWEEPS):
         step = greedy(values)

@@ -10,6 +10,7 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
+    Distribution,
     Policy,
     PolicyDecision,
     PolicyInput,
@@ -19,7 +20,12 @@ from stl_conveyor.policy.base import (
 
 
 class NeverPolicy(Policy):
-    """Offload nothing."""
+    """Offload nothing.
+
+    Example:
+        >>> NeverPolicy(PolicySettings()).decide(PolicyInput(0.9, level=4)).offload
+        False
+    """
 
     name = 'never'
 
@@ -32,7 +38,15 @@ class NeverPolicy(Policy):
 
 
 class AlwaysPolicy(Policy):
-    """Offload whatever the bucket can pay for."""
+    """Offload whatever the bucket can pay for.
+
+    Example:
+        >>> policy = AlwaysPolicy(PolicySettings())
+        >>> policy.decide(PolicyInput(-0.2, level=1)).offload
+        True
+        >>> policy.decide(PolicyInput(0.9, level=0)).reason.name
+        'NO_TOKENS'
+    """
 
     name = 'always'
 
@@ -45,7 +59,16 @@ class AlwaysPolicy(Policy):
 
 
 class RandomPolicy(Policy):
-    """Offload with a fixed probability, by default the token rate times the mean interval."""
+    """Offload with a fixed probability, by default the token rate times the mean interval.
+
+    Raises:
+        ConfigError: For a probability outside 0..1.
+
+    Example:
+        >>> policy = RandomPolicy(PolicySettings(probability=0.5, seed=1))
+        >>> [policy.decide(PolicyInput(0.3, level=4)).offload for _ in range(4)]
+        [False, False, True, False]
+    """
 
     name = 'random'
 
@@ -74,6 +97,14 @@ class ConstantThresholdPolicy(Policy):
 
     The published baseline: the threshold is the (1 - r E[I]) quantile of the metric, where I is
     the inter-arrival time, whatever the bucket holds. Items expected to lose are never sent.
+
+    Raises:
+        ConfigError: Without a distribution of rewards or a threshold.
+
+    Example:
+        >>> rewards = Distribution.of([0.0, 0.1, 0.4, 0.9])
+        >>> ConstantThresholdPolicy(PolicySettings(rate='1/4', rewards=rewards)).threshold
+        0.9
     """
 
     name = 'threshold'

@@ -40,6 +40,12 @@ def exact_fraction(value: float | int | str | Fraction) -> Fraction:
     A float is read as its shortest decimal form (0.1 is 1/10, not the nearest binary number);
     a string may be a decimal or a ratio such as '1/3'.
 
+    Args:
+        value: The parameter.
+
+    Returns:
+        The fraction.
+
     Raises:
         ConfigError: When the value is not a finite number.
     """
@@ -55,7 +61,17 @@ def exact_fraction(value: float | int | str | Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class Reservation:
-    """Tokens set aside for one stream: its key, the bytes it may use and their cost in grains."""
+    """Tokens set aside for one stream.
+
+    Attributes:
+        key: Number of the reservation.
+        bytes: Bytes that the stream may use.
+        cost: What they cost, in grains.
+
+    Example:
+        >>> TokenBucket('1/4', 4, time_unit_ns=1, nominal_bytes=512).reserve(256)
+        Reservation(key=1, bytes=256, cost=256)
+    """
 
     key: int
     bytes: int
@@ -66,8 +82,19 @@ class Reservation:
 class BucketState:
     """Snapshot of a bucket; all counts are grains, ``denominator`` of which make one token.
 
-    ``level`` includes ``reserved``, the part promised to streams under way;
-    ``level - reserved`` can be spent now. ``spent`` and ``refunded`` are sums since the start.
+    Attributes:
+        level: Grains in the bucket, those reserved included.
+        reserved: Grains promised to streams under way.
+        spent: Grains spent since the start.
+        refunded: Grains reserved and given back since the start.
+        denominator: Grains per token.
+        time_ns: Time of the last ``TokenBucket.advance``, in nanoseconds.
+
+    Example:
+        >>> bucket = TokenBucket('1/4', 4, time_unit_ns=1, nominal_bytes=512)
+        >>> reservation = bucket.reserve(256)
+        >>> bucket.state.tokens, bucket.state.available / bucket.state.denominator
+        (4.0, 3.5)
     """
 
     level: int
@@ -79,7 +106,7 @@ class BucketState:
 
     @property
     def available(self) -> int:
-        """Grains that a new stream could reserve."""
+        """Return the grains that a new stream could reserve."""
         return self.level - self.reserved
 
     @property
@@ -93,7 +120,7 @@ class _Open:
 
     __slots__ = ('cost', 'overflow')
 
-    def __init__(self, cost: int):
+    def __init__(self, cost: int) -> None:
         self.cost = cost
         self.overflow = 0
 
@@ -110,16 +137,29 @@ class TokenBucket:
 
     Raises:
         ConfigError: For values that make no bucket.
+
+    Example:
+        A bucket that gains a quarter token each millisecond and holds two; a token buys 512 bytes.
+
+        >>> bucket = TokenBucket('1/4', 2, time_unit_ns=1_000_000, nominal_bytes=512)
+        >>> bucket.advance(0)
+        >>> reservation = bucket.reserve(512)
+        >>> bucket.settle(reservation, bytes_used=128)
+        >>> bucket.state.tokens
+        1.75
+        >>> bucket.advance(500_000)
+        >>> bucket.affordable_bytes
+        960
     """
 
     def __init__(
         self,
-        rate: Fraction,
-        depth: Fraction,
+        rate: Fraction | float | str,
+        depth: Fraction | float | str,
         time_unit_ns: int,
         nominal_bytes: int,
         start_ns: int | None = None,
-    ):
+    ) -> None:
         rate, depth = exact_fraction(rate), exact_fraction(depth)
         if rate < 0:
             raise ConfigError(f'token rate {rate} is negative; use 0 for a bucket without income')
@@ -152,27 +192,27 @@ class TokenBucket:
 
     @property
     def rate(self) -> Fraction:
-        """Tokens per time unit."""
+        """Return the tokens per time unit."""
         return self._rate
 
     @property
     def depth(self) -> Fraction:
-        """Most tokens kept."""
+        """Return how many tokens are kept at most."""
         return self._depth
 
     @property
     def denominator(self) -> int:
-        """Grains per token."""
+        """Return the grains per token."""
         return self._denominator
 
     @property
     def level(self) -> int:
-        """Grains in the bucket, those that are promised included."""
+        """Return the grains in the bucket, those that are promised included."""
         return self._level
 
     @property
     def reserved(self) -> int:
-        """Grains of the level that the open streams take if each uses all of its budget.
+        """Return the grains of the level that the open streams take if each uses its budget.
 
         Less than the sum of the budgets where tokens overflowed meanwhile, see the module.
         """
@@ -183,27 +223,27 @@ class TokenBucket:
 
     @property
     def available(self) -> int:
-        """Grains that a new stream could reserve."""
+        """Return the grains that a new stream could reserve."""
         return self._level - self.reserved
 
     @property
     def affordable_bytes(self) -> int:
-        """Largest number of bytes that could be reserved now."""
+        """Return the largest number of bytes that could be reserved now."""
         return self.available // self._grains_per_byte
 
     @property
     def spent(self) -> int:
-        """Grains spent since the start."""
+        """Return the grains spent since the start."""
         return self._spent
 
     @property
     def refunded(self) -> int:
-        """Grains that were reserved and not used, since the start."""
+        """Return the grains that were reserved and not used, since the start."""
         return self._refunded
 
     @property
     def state(self) -> BucketState:
-        """Snapshot of the bucket."""
+        """Return a snapshot of the bucket."""
         return BucketState(
             level=self._level,
             reserved=self.reserved,
@@ -217,6 +257,9 @@ class TokenBucket:
         """Let time pass until ``now_ns``.
 
         A clock that went back adds nothing; from then on time counts from the new reading.
+
+        Args:
+            now_ns: Time in nanoseconds.
         """
         if self._now is not None and now_ns > self._now:
             level = self._level + (now_ns - self._now) * self._grains_per_ns
@@ -229,7 +272,13 @@ class TokenBucket:
         self._now = now_ns
 
     def reserve(self, n_bytes: int) -> Reservation | None:
-        """Set aside the cost of ``n_bytes``; None when the bucket cannot pay for them.
+        """Set aside the cost of a stream.
+
+        Args:
+            n_bytes: Bytes that it may use.
+
+        Returns:
+            The reservation; None when the bucket cannot pay.
 
         Raises:
             BucketError: When ``n_bytes`` is negative.
@@ -246,6 +295,10 @@ class TokenBucket:
 
     def settle(self, reservation: Reservation, bytes_used: int) -> None:
         """Close a reservation: spend what the stream used and give back the rest.
+
+        Args:
+            reservation: An open one.
+            bytes_used: What the stream used of it.
 
         Raises:
             BucketError: When the reservation is not open, or when more was used than reserved (the
@@ -277,7 +330,14 @@ class TokenBucket:
             self._open[keys[place - 1]].overflow += closed.overflow
 
     def spend(self, n_bytes: int) -> bool:
-        """Reserve and settle at once; False when the bucket cannot pay."""
+        """Reserve and settle at once.
+
+        Args:
+            n_bytes: Bytes to pay for.
+
+        Returns:
+            Whether the bucket could pay.
+        """
         reservation = self.reserve(n_bytes)
         if reservation is None:
             return False
