@@ -10,7 +10,6 @@ import numpy as np
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
-    Distribution,
     Policy,
     PolicyDecision,
     PolicyInput,

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A policy that knows how the items come about, and infers the state that it cannot see.
 
-It is told the scenario (spread and reset of the location, arrival states), not the location nor
-the state. A Bayes filter keeps their probabilities; the worth of a token is the mean, under them,
-of its worth to a policy that is told (``bounds.told_hidden_state``). Items do not depend on
+It knows the scenario (spread and reset of the location, arrival states), not the location nor
+the state. A Bayes filter keeps their probabilities, the belief state; the value of a token is the
+mean, under them, of its value to the oracle (``bounds.solve_oracle``). Items do not depend on
 decisions, so nothing is lost by not exploring; what is lost is that the mean forgets that doubt
 will last. This is the yardstick between the learned policies, which must find the scenario out,
 and the bound.
@@ -49,7 +49,7 @@ class _Location:
 
 
 class BeliefFilter:
-    """Probabilities of the hidden state along S sequences.
+    """Belief state along S sequences: probabilities of the hidden state.
 
     Attributes:
         pool: [K] sorted metrics that the items are drawn from.
@@ -92,7 +92,7 @@ def play_belief(
     solutions: list[HiddenStateSolution],
     skip: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Play the policy over all sequences, one solution of ``told_hidden_state`` for each bucket.
+    """Play the policy over all sequences, one solution of ``solve_oracle`` for each bucket.
 
     The first ``skip`` items are played and not counted.
     Returns the mean reward per item [C, S] and the decisions, bool [C, T, S].

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""What no policy can pass: unlimited burst, clairvoyance, and knowledge of the hidden state.
+"""What no policy can pass: unlimited burst, clairvoyance, and an oracle of the hidden state.
 
 In a known scenario, what a table of thresholds earns in the long run needs no sampling either:
 ``exact_gain`` solves for it.
@@ -66,11 +66,11 @@ _MAX_POLICIES = 60
 
 @dataclass(frozen=True, eq=False)
 class HiddenStateSolution:
-    """Optimum of a policy that is told the hidden state.
+    """Optimum of the oracle, a policy that knows the hidden state.
 
     Attributes:
         gain: Reward per item; ``gain_bounds`` enclose it.
-        marginal: float64 [K, A, M + 1 - P]: worth of a token, after an offload at level P + j,
+        marginal: float64 [K, A, M + 1 - P]: value of a token, after an offload at level P + j,
             with the location in bin k (of K, in rank) and the arrivals in state a.
     """
 
@@ -141,7 +141,7 @@ class _HiddenStateProcess:
         return mass / self._length, moment / self._length
 
     def after(self, worth: np.ndarray) -> np.ndarray:
-        """Return the expected worth when an item has been kept, [K, A, M + 1]."""
+        """Return the expected value when an item has been kept, [K, A, M + 1]."""
         mixed = (1 - self._reset) * worth + self._reset * worth.mean(axis=0, keepdims=True)
         moved = np.einsum('ab,kbn->kan', self._change, mixed)
         return self._discount * np.stack(
@@ -153,7 +153,7 @@ class _HiddenStateProcess:
 
         Args:
             mass, moment: [K, A, M + 1 - P], share and reward of the items that it offloads, from
-                one token upwards. Returns the gain per item and the worths [K, A, M + 1].
+                one token upwards. Returns the gain per item and the values [K, A, M + 1].
         """
         cost, n_levels = self._cost, self._full + 1
         size = self.states * n_levels
@@ -214,7 +214,7 @@ def exact_gain(
     return process.evaluate(*process.tail(asked))[0]
 
 
-def told_hidden_state(
+def solve_oracle(
     scenario: Scenario,
     pool: np.ndarray,
     bucket: IntegerBucket,

@@ -18,7 +18,7 @@ from stl_conveyor_lab.papers.simulate import IntegerBucket, KnotReader, level_po
 
 
 class NetworkAlong:
-    """A policy network along whole sequences: what a policy of the node is told item by item.
+    """A policy network along whole sequences: what a policy of the node sees item by item.
 
     ``chunk`` histories are asked about at a time.
 
@@ -48,18 +48,18 @@ class NetworkAlong:
             last = min(first + self._step, self._n_items)
             rows = self._arrays.block(first, last, described[0])
             flat = rows.reshape(-1, rows.shape[2])
-            told = []
+            answers = []
             for constants in described:
                 flat[:, flat.shape[1] - constants.size :] = constants
-                told.append(
+                answers.append(
                     self._session.run(None, {'history': flat})[0].reshape(
                         last - first, self._n_sequences, -1
                     )
                 )
-            yield first, told
+            yield first, answers
 
 
-def worth_along(
+def token_values_along(
     model: str,
     sequences: Sequences,
     rate: Fraction,
@@ -67,12 +67,12 @@ def worth_along(
     rewards: Distribution,
     chunk: int = 4096,
 ) -> np.ndarray:
-    """Return the worth of a token that a network tells, float32 [T, S, M + 1 - P]."""
+    """Return the value of a token that a network gives, float32 [T, S, M + 1 - P]."""
     along = NetworkAlong(model, sequences, rewards, chunk)
     read = level_positions(IntegerBucket.of(rate, depth), along.knots) * along.unit
     result = np.empty((*sequences.rewards.shape, len(read)), dtype=np.float32)
-    for first, (told,) in along.blocks([(rate, depth)]):
-        result[first : first + len(told)] = told @ read.T
+    for first, (answers,) in along.blocks([(rate, depth)]):
+        result[first : first + len(answers)] = answers @ read.T
     return result
 
 
@@ -98,9 +98,9 @@ def play_network(
     levels = [np.full(n_sequences, bucket.full) for bucket in whole]
     total = np.zeros((len(buckets), n_sequences))
     decisions = np.zeros((len(buckets), n_items, n_sequences), dtype=bool)
-    for first, told in along.blocks(buckets):
+    for first, answers in along.blocks(buckets):
         for c, (bucket, reader, level) in enumerate(zip(whole, readers, levels)):
-            for t, outputs in enumerate(told[c], start=first):
+            for t, outputs in enumerate(answers[c], start=first):
                 rewards_now = sequences.rewards[t]
                 asked = along.unit * reader.at(outputs, np.maximum(level - bucket.cost, 0))
                 decisions[c, t] = bucket.offer(level, rewards_now, asked, sequences.intervals[t])

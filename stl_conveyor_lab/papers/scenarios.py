@@ -147,12 +147,12 @@ class Scenario:
         self, pool: np.ndarray, n_items: int, n_sequences: int, generator: np.random.Generator
     ) -> Sequences:
         """Draw sequences of items from a pool of metrics [K], sorted in rising order."""
-        return self.draw_told(pool, n_items, n_sequences, generator)[0]
+        return self.draw_with_states(pool, n_items, n_sequences, generator)[0]
 
-    def draw_told(
+    def draw_with_states(
         self, pool: np.ndarray, n_items: int, n_sequences: int, generator: np.random.Generator
     ) -> tuple[Sequences, HiddenStates]:
-        """Draw the same sequences and tell the hidden states behind them."""
+        """Draw the same sequences, and return with them the hidden states that drove them."""
         source = self.rewards or CorrelatedRewards(spread=1.0, reset=0.0)
         place, locations = source.ranks(n_items, n_sequences, generator)
         index = np.minimum((place * pool.size).astype(np.int32), pool.size - 1)

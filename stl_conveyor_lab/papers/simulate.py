@@ -50,9 +50,10 @@ class IntegerBucket:
 
 
 def level_positions(bucket: IntegerBucket, knots: np.ndarray | None) -> np.ndarray:
-    """Read the worth at the levels P..M from the network's outputs: matrix [M + 1 - P, outputs].
+    """Read the value of a token at the levels P..M from the outputs.
 
-    knots [K] lie on the relative level (n - P) / (M - P); None is one output for each level.
+    The result is a matrix [M + 1 - P, outputs]. knots [K] lie on the relative level
+    (n - P) / (M - P); None is one output for each level.
     """
     n_levels = bucket.full + 1 - bucket.cost
     if knots is None:
@@ -77,7 +78,7 @@ class KnotReader:
         self._part = 1 - positions[np.arange(len(positions)), self._low]
 
     def at(self, outputs: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Return the worth [S] at row ``place`` [S] of the positions, from outputs [S, K]."""
+        """Return token values [S] at row ``place`` [S] of the positions, from outputs [S, K]."""
         flat, begin = outputs.ravel(), np.arange(0, outputs.size, outputs.shape[1])
         part = self._part[place]
         return (1 - part) * flat[begin + self._low[place]] + part * flat[begin + self._high[place]]

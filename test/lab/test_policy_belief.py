@@ -12,7 +12,7 @@ import pytest
 from stl_conveyor.policy import Distribution
 from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.belief import BeliefFilter, play_belief
-from stl_conveyor_lab.papers.bounds import clairvoyant, told_hidden_state
+from stl_conveyor_lab.papers.bounds import clairvoyant, solve_oracle
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 from stl_conveyor_lab.papers.simulate import IntegerBucket, play_tables
 
@@ -64,7 +64,7 @@ def test_belief_lies_between_the_mdp_and_the_bounds(scenario):
     sequences = scenario.draw(POOL, 2500, 24, np.random.default_rng(3))
     solution = solve_mdp(rate, depth, Distribution.of(POOL), scenario.intervals)
     mdp = play_tables(sequences, [bucket], [solution.thresholds])[0][0]
-    told = told_hidden_state(scenario, POOL, bucket, locations=50, tolerance=1e-4)
+    told = solve_oracle(scenario, POOL, bucket, locations=50, tolerance=1e-4)
     earned, decisions = play_belief(scenario, POOL, sequences, [bucket], [told])
     gain = earned[0] - mdp
     assert gain.mean() - 2 * gain.std() / np.sqrt(len(gain)) > 0.002

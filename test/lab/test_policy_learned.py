@@ -14,7 +14,7 @@ pytest.importorskip('onnxruntime')
 
 from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
-from stl_conveyor_lab.papers.learned import play_network, worth_along  # noqa: E402
+from stl_conveyor_lab.papers.learned import play_network, token_values_along  # noqa: E402
 from stl_conveyor_lab.papers.scenarios import (  # noqa: E402
     CorrelatedRewards,
     Scenario,
@@ -48,7 +48,7 @@ def test_one_network_beats_each_bucket_s_own_mdp(scenario, rate, depth):
     sequences = scenario.draw(POOL, 4000, 12, np.random.default_rng(1))
     bucket = IntegerBucket.of(rate, depth)
     total, _ = play_thresholds(
-        sequences, bucket, worth_along(NETWORK, sequences, rate, depth, REWARDS)
+        sequences, bucket, token_values_along(NETWORK, sequences, rate, depth, REWARDS)
     )
     solution = solve_mdp(rate, depth, REWARDS, scenario.intervals)
     mdp, _ = play_tables(sequences, [bucket], [solution.thresholds])
@@ -61,7 +61,7 @@ def test_the_shipped_network_in_the_node_s_form():
     scenario = Scenario(CorrelatedRewards(0.1, 0.05), TwoStateArrivals.published(3, 0.05))
     sequences = scenario.draw(POOL, 500, 1, np.random.default_rng(2))
     rate, depth = Fraction(1, 4), Fraction(4)
-    worth = worth_along(NETWORK, sequences, rate, depth, REWARDS)
+    worth = token_values_along(NETWORK, sequences, rate, depth, REWARDS)
     _, decisions = play_thresholds(sequences, IntegerBucket.of(rate, depth), worth)
     policy = make_policy('adaptive', rate=rate, depth=depth, rewards=REWARDS, model=NETWORK)
     played = play_policy(sequences, rate, depth, policy)
@@ -89,7 +89,7 @@ def test_many_sequences_and_buckets_at_once():
         total, same = play_thresholds(
             sequences,
             IntegerBucket.of(rate, depth),
-            worth_along(NETWORK, sequences, rate, depth, REWARDS),
+            token_values_along(NETWORK, sequences, rate, depth, REWARDS),
         )
         np.testing.assert_array_equal(same, decided)
         np.testing.assert_allclose(total / 240, gain)
@@ -114,7 +114,7 @@ def test_the_shipped_network_follows_a_process_that_changes():
         np.concatenate([one.intervals for one in drawn]),
     )
     bucket = IntegerBucket.of(rate, depth)
-    worth = worth_along(NETWORK, sequences, rate, depth, REWARDS)
+    worth = token_values_along(NETWORK, sequences, rate, depth, REWARDS)
     _, adaptive = play_thresholds(sequences, bucket, worth)
     intervals = Distribution.of(sequences.intervals.ravel())
     table = solve_mdp(rate, depth, REWARDS, intervals).thresholds[bucket.cost :]

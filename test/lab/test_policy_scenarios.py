@@ -24,7 +24,7 @@ def test_same_seed_same_sequences():
     one, two = (scenario.draw(POOL, 50, 3, np.random.default_rng(4)) for _ in range(2))
     np.testing.assert_array_equal(one.rewards, two.rewards)
     np.testing.assert_array_equal(one.intervals, two.intervals)
-    told, hidden = scenario.draw_told(POOL, 50, 3, np.random.default_rng(4))
+    told, hidden = scenario.draw_with_states(POOL, 50, 3, np.random.default_rng(4))
     np.testing.assert_array_equal(told.rewards, one.rewards)
     np.testing.assert_array_equal(hidden.arrivals == 0, told.intervals == 1)
 

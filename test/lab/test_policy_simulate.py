@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 
 from stl_conveyor.policy import Distribution, make_policy
 from stl_conveyor.policy.mdp import solve_mdp
-from stl_conveyor_lab.papers.bounds import (
-    clairvoyant,
-    exact_gain,
-    told_hidden_state,
-    unlimited_burst,
-)
+from stl_conveyor_lab.papers.bounds import clairvoyant, exact_gain, solve_oracle, unlimited_burst
 from stl_conveyor_lab.papers.scenarios import (
     CorrelatedRewards,
     Scenario,
@@ -112,7 +107,7 @@ def test_order_of_the_bounds(scenario):
     sequences = scenario.draw(POOL, 8000, 30, np.random.default_rng(3))
     solution = solve_mdp(rate, depth, Distribution.of(POOL), scenario.intervals)
     mdp = play_tables(sequences, [bucket], [solution.thresholds])[0].mean()
-    told = told_hidden_state(scenario, POOL, bucket, locations=40, tolerance=1e-5)
+    told = solve_oracle(scenario, POOL, bucket, locations=40, tolerance=1e-5)
     known = clairvoyant(sequences, bucket).mean()
     burst = unlimited_burst(sequences, rate, depth).mean()
     noise = 0.01
@@ -122,12 +117,12 @@ def test_order_of_the_bounds(scenario):
     assert told.gain_bounds[1] - told.gain_bounds[0] <= 1e-5
 
 
-def test_told_hidden_state_without_a_hidden_state():
+def test_solve_oracle_without_a_hidden_state():
     """For i.i.d. items nothing is hidden: the optimum is the MDP's."""
     bucket = IntegerBucket.of(Fraction(1, 5), Fraction(3))
     unit = Distribution.of([1.0])
     solution = solve_mdp(Fraction(1, 5), Fraction(3), Distribution.of(POOL), unit)
-    told = told_hidden_state(Scenario(), POOL, bucket)
+    told = solve_oracle(Scenario(), POOL, bucket)
     assert told.gain == pytest.approx(solution.gain, abs=1e-5)
     np.testing.assert_allclose(told.marginal[0, 0], solution.thresholds[bucket.cost :], atol=1e-3)
 
@@ -150,7 +145,7 @@ def test_exact_gain_is_what_sequences_give(scenario):
     played = play_tables(sequences, [bucket], [solution.thresholds])[0][0]
     assert abs(played.mean() - exact) < 3 * played.std() / np.sqrt(played.size) + 2e-4
     # The optimum is at its own fixed point: no threshold does better when the state is told.
-    assert exact <= told_hidden_state(scenario, POOL, bucket, locations=200).gain + 1e-7
+    assert exact <= solve_oracle(scenario, POOL, bucket, locations=200).gain + 1e-7
 
 
 def test_exact_gain_of_independent_items_is_that_of_the_mdp():
@@ -171,6 +166,6 @@ def test_told_the_location_against_brute_force():
     # Redrawn before each item, the location tells only the present window, which the reward
     # tells too: the optimum is that of i.i.d. items.
     bucket = IntegerBucket.of(Fraction(1, 3), Fraction(2))
-    told = told_hidden_state(scenario, pool, bucket, locations=10, tolerance=1e-7)
+    told = solve_oracle(scenario, pool, bucket, locations=10, tolerance=1e-7)
     iid = solve_mdp(Fraction(1, 3), Fraction(2), Distribution.of(pool), Distribution.of([1.0]))
     assert told.gain == pytest.approx(iid.gain, abs=1e-5)

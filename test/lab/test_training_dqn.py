@@ -19,9 +19,11 @@ from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.policy import Distribution, make_policy  # noqa: E402
 from stl_conveyor.policy.history import History, HistoryFormat, RewardScale  # noqa: E402
 from stl_conveyor.policy.mdp import solve_mdp  # noqa: E402
-from stl_conveyor_lab.papers.dqn import FittedQ, FittedQPlan  # noqa: E402
+from stl_conveyor_lab.papers import dqn  # noqa: E402
+from stl_conveyor_lab.papers.dqn import DqnSettings, make_network  # noqa: E402
 from stl_conveyor_lab.papers.histories import history_of  # noqa: E402
-from stl_conveyor_lab.papers.learned import worth_along  # noqa: E402
+from stl_conveyor_lab.papers.learned import token_values_along  # noqa: E402
+from stl_conveyor_lab.papers.policy_file import export  # noqa: E402
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals  # noqa: E402
 from stl_conveyor_lab.papers.simulate import (  # noqa: E402
     IntegerBucket,
@@ -30,7 +32,8 @@ from stl_conveyor_lab.papers.simulate import (  # noqa: E402
     play_tables,
     play_thresholds,
 )
-from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer, worth_at_knots  # noqa: E402
+from stl_conveyor_lab.papers.tasks import Task  # noqa: E402
+from stl_conveyor_lab.train.policies.oracle import OraclePlan, OracleTrainer, values_at_knots  # noqa: E402
 from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan, coupled_returns  # noqa: E402
 from stl_conveyor_lab.train.policies.universal import (  # noqa: E402
     UNIVERSAL_KNOTS,
@@ -38,13 +41,7 @@ from stl_conveyor_lab.train.policies.universal import (  # noqa: E402
     UniversalTasks,
     make_trainer,
 )
-from stl_conveyor_lab.train.policies.windows import (  # noqa: E402
-    Task,
-    export,
-    make_network,
-    windows_of,
-    worth_of,
-)
+from stl_conveyor_lab.train.policies.windows import token_values, windows_of  # noqa: E402
 
 POOL = np.sort(np.random.default_rng(9).beta(0.4, 1.2, 800))
 REWARDS = Distribution.of(POOL)
@@ -129,9 +126,9 @@ def trained(tmp_path_factory):
     return path, task, trainer
 
 
-def told_trainer(task, knots=None, layout=HistoryFormat(window=16), changes=1):
-    """Make a small trainer by told worth."""
-    plan = ToldPlan(
+def oracle_trainer(task, knots=None, layout=HistoryFormat(window=16), changes=1):
+    """Make a small trainer by the values of the oracle."""
+    plan = OraclePlan(
         iterations=6,
         rows=16384,
         batch=512,
@@ -144,12 +141,15 @@ def told_trainer(task, knots=None, layout=HistoryFormat(window=16), changes=1):
         width=32,
         depth=2,
     )
-    return ToldTrainer(layout, knots, lambda generator: [task] * changes, plan, lambda line: None)
+    return OracleTrainer(
+        layout, knots, lambda generator: [task] * changes, plan, lambda line: None
+    )
 
 
-def fitted_q(task):
-    """Make a small trainer by the published fitted Q."""
-    plan = FittedQPlan(
+def published_dqn(task, **changes):
+    """Train a small network as published."""
+    settings = DqnSettings(
+        window=16,
         iterations=4,
         sequences=32,
         items=700,
@@ -160,21 +160,25 @@ def fitted_q(task):
         width=32,
         depth=2,
     )
-    return FittedQ(HistoryFormat(window=16), task, plan, lambda line: None)
+    return dqn.train(replace(settings, **changes), task, log=lambda line: None)
 
 
-@pytest.mark.parametrize('method', ['returns', 'told', 'fitted-q'])
+@pytest.mark.parametrize('method', ['returns', 'oracle', 'fitted-q'])
 def test_learning_beats_the_mdp(trained, method):
     """After a few seconds of training the network earns more than the i.i.d. optimum."""
     _, task, trainer = trained
-    if method != 'returns':
-        trainer = told_trainer(task) if method == 'told' else fitted_q(task)
+    network = trainer.network
+    if method == 'fitted-q':
+        network = published_dqn(task)
+    if method == 'oracle':
+        trainer = oracle_trainer(task)
         for _ in range(trainer.plan.iterations):
             trainer.iterate()
+        network = trainer.network
     sequences = task.scenario.draw(POOL, 4000, 20, np.random.default_rng(7))
     bucket = IntegerBucket.of(task.rate, task.depth)
     windows = windows_of(sequences, trainer.layout, task)
-    worth = worth_of(trainer.network, windows, 20, 4000, level_positions(bucket, None))
+    worth = token_values(network, windows, 20, 4000, level_positions(bucket, None))
     total, _ = play_thresholds(sequences, bucket, worth.transpose(1, 0, 2))
     solution = solve_mdp(task.rate, task.depth, REWARDS, Distribution.of([1.0]))
     mdp, _ = play_tables(sequences, [bucket], [solution.thresholds])
@@ -188,9 +192,9 @@ def test_the_node_plays_what_was_trained(trained):
     sequences = task.scenario.draw(POOL, 400, 1, np.random.default_rng(8))
     bucket = IntegerBucket.of(task.rate, task.depth)
     windows = windows_of(sequences, trainer.layout, task)
-    worth = worth_of(trainer.network, windows, 1, 400, level_positions(bucket, None))
+    worth = token_values(trainer.network, windows, 1, 400, level_positions(bucket, None))
     _, decisions = play_thresholds(sequences, bucket, worth.transpose(1, 0, 2))
-    told = worth_along(str(path), sequences, task.rate, task.depth, REWARDS, chunk=150)
+    told = token_values_along(str(path), sequences, task.rate, task.depth, REWARDS, chunk=150)
     np.testing.assert_allclose(told, worth.transpose(1, 0, 2), atol=1e-5)
     policy = make_policy('dqn', rate='1/4', depth=2, rewards=REWARDS, model=str(path))
     played = play_policy(sequences, task.rate, task.depth, policy)
@@ -238,7 +242,7 @@ def test_adaptive_policy_all_at_once(universal):
     sequences = SCENARIO.draw(POOL, 300, 1, np.random.default_rng(1))
     rate, depth = Fraction(1, 4), Fraction(4)
     policy = make_policy('adaptive', rate=rate, depth=depth, rewards=REWARDS, model=str(universal))
-    told = worth_along(str(universal), sequences, rate, depth, REWARDS)
+    told = token_values_along(str(universal), sequences, rate, depth, REWARDS)
     _, decisions = play_thresholds(sequences, IntegerBucket.of(rate, depth), told)
     played = play_policy(sequences, rate, depth, policy)
     assert (played != decisions[:, 0]).sum() <= 1
@@ -262,32 +266,32 @@ def test_universal_tasks_are_many_kinds():
         assert 0 <= first.pool[0] and first.pool[-1] <= 1
 
 
-def test_worth_at_knots():
+def test_values_at_knots():
     """Knots lie on the relative level; a single level is every knot's."""
     marginal = np.arange(5.0)[None, None]
-    np.testing.assert_allclose(worth_at_knots(marginal, np.array([0, 0.125, 1])), [[[0, 0.5, 4]]])
-    np.testing.assert_array_equal(worth_at_knots(marginal, None), marginal)
+    np.testing.assert_allclose(values_at_knots(marginal, np.array([0, 0.125, 1])), [[[0, 0.5, 4]]])
+    np.testing.assert_array_equal(values_at_knots(marginal, None), marginal)
     np.testing.assert_array_equal(
-        worth_at_knots(marginal[..., :1], np.array([0, 0.5, 1])), np.zeros((1, 1, 3))
+        values_at_knots(marginal[..., :1], np.array([0, 0.5, 1])), np.zeros((1, 1, 3))
     )
 
 
-def test_told_training_resumes_and_follows_a_change(tmp_path):
+def test_oracle_training_resumes_and_follows_a_change(tmp_path):
     """A checkpoint brings the network back; sequences may hold one scenario after another."""
     task = Task(SCENARIO, Fraction(1, 4), Fraction(2), POOL)
-    trainer = told_trainer(task, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, changes=2)
+    trainer = oracle_trainer(task, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT, changes=2)
     first = trainer.iterate()
     assert trainer.iterate() < first
-    trainer.save(tmp_path / 'told.pt')
-    again = told_trainer(task, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT)
-    again.resume(tmp_path / 'told.pt')
+    trainer.save(tmp_path / 'oracle.pt')
+    again = oracle_trainer(task, UNIVERSAL_KNOTS, UNIVERSAL_LAYOUT)
+    again.resume(tmp_path / 'oracle.pt')
     assert again.iteration == 2
     for one, two in zip(trainer.network.parameters(), again.network.parameters()):
         torch.testing.assert_close(one, two)
 
 
 @pytest.mark.parametrize('cell', [False, True])
-@pytest.mark.parametrize('method', ['told', 'returns', 'fitted-q'])
+@pytest.mark.parametrize('method', ['oracle', 'returns', 'fitted-q'])
 def test_a_plan_can_be_changed(method, cell):
     """Rounds, seed and learning rate of every method are those that were asked for."""
     task = Task(SCENARIO, Fraction(1, 4), Fraction(2), POOL) if cell else None
@@ -297,12 +301,42 @@ def test_a_plan_can_be_changed(method, cell):
             'any', method, POOL, task, print, iterations=3, seed=5, learning_rate=2e-4
         )
 
-    if method == 'fitted-q' and not cell:
-        with pytest.raises(ConfigError, match='told and returns'):
+    if method == 'fitted-q':
+        with pytest.raises(ConfigError, match='oracle and returns'):
             make()
     else:
         plan = make()[0].plan
         assert (plan.iterations, plan.seed, plan.learning_rate) == (3, 5, 2e-4)
+
+
+def test_the_published_dqn_by_command(tmp_path, capsys):
+    """The command trains the cells asked for with the hyper-parameters given, and goes on."""
+    metrics = tmp_path / 'metrics.csv'
+    metrics.write_text('metric\n' + '\n'.join(f'{metric:.6f}' for metric in POOL))
+    small = ['--sequences', '4', '--items', '60', '--copies', '2', '--steps', '2', '--batch', '16']
+    small += ['--metrics', str(metrics), '--width', '8', '--depth', '1', '--iterations', '2']
+    cell = 'arrivals_3_r0.1_b4'
+
+    def weights(folder, *changes):
+        out = tmp_path / folder
+        assert dqn.main([*small, '--out', str(out), '--only', cell, *changes]) == 0
+        model = onnx.load(str(out / f'dqn_{cell}.onnx'))
+        about = {p.key: p.value for p in model.metadata_props}['about']
+        assert json.loads(about)['method'] == 'fitted-q'
+        return [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+
+    first = weights('one')
+    assert 'round 2' in capsys.readouterr().out
+    for one, two in zip(first, weights('two')):
+        np.testing.assert_array_equal(one, two)
+    assert (first[0] != weights('seed', '--seed', '5')[0]).any()
+    assert (first[0] != weights('rate', '--learning-rate', '2e-4')[0]).any()
+    capsys.readouterr()
+    for one, two in zip(first, weights('one')):
+        np.testing.assert_array_equal(one, two)
+    assert 'round' not in capsys.readouterr().out  # all rounds were in the checkpoint
+    assert dqn.main([*small, '--out', str(tmp_path), '--only', 'none']) == 2
+    assert "no cell 'none'" in capsys.readouterr().err
 
 
 def test_attention_goes_where_decisions_are_close():
@@ -310,7 +344,7 @@ def test_attention_goes_where_decisions_are_close():
     task = Task(SCENARIO, Fraction(1, 4), Fraction(2), POOL)
     errors = {}
     for elsewhere in (0.0, 1.0):
-        trainer = told_trainer(task)
+        trainer = oracle_trainer(task)
         trainer.plan = replace(trainer.plan, focus=0.1, elsewhere=elsewhere)
         for _ in range(4):
             trainer.iterate()

@@ -31,12 +31,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy import Distribution, PolicyInput, make_policy
 from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor_lab.papers.belief import play_belief
-from stl_conveyor_lab.papers.bounds import (
-    clairvoyant,
-    exact_gain,
-    told_hidden_state,
-    unlimited_burst,
-)
+from stl_conveyor_lab.papers.bounds import clairvoyant, exact_gain, solve_oracle, unlimited_burst
 from stl_conveyor_lab.papers.cameras import ARRANGEMENTS, merged, play_cameras
 from stl_conveyor_lab.papers.learned import play_network
 from stl_conveyor_lab.papers.scenarios import (
@@ -291,7 +286,7 @@ def measure_cells(cells: list[Cell], pool: np.ndarray, effort: Effort) -> list[d
     baseline, _ = play_tables(sequences, buckets, baselines)
     mdp_part, _ = play_tables(part, buckets, solutions, WARM_UP)
     mdp_whole, _ = play_tables(part, buckets, solutions)
-    told = [told_hidden_state(scenario, pool, bucket, LOCATIONS, 1e-6) for bucket in buckets]
+    told = [solve_oracle(scenario, pool, bucket, LOCATIONS, 1e-6) for bucket in buckets]
     belief, _ = play_belief(scenario, pool, part, buckets, told, WARM_UP)
     rows = []
     for c, cell in enumerate(cells):
@@ -383,7 +378,7 @@ def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> lis
         sums['mdp'] = float(
             play_tables(sequences, [bucket], [solution.thresholds])[0][0, 0] * n_items
         )
-        told = told_hidden_state(scenario, pool, bucket, TRACE_LOCATIONS)
+        told = solve_oracle(scenario, pool, bucket, TRACE_LOCATIONS)
         earned, decisions = play_belief(scenario, pool, sequences, [bucket], [told])
         sums['belief'] = float(earned[0, 0] * n_items)
         played = {'belief': decisions[0]}

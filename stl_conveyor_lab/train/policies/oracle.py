@@ -1,17 +1,17 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Learn the worth of a token from the optimum that is told the hidden state.
+"""Learn the value of a token from the oracle, the optimum that knows the hidden state.
 
 In the simulator the hidden state of each item is known (location, state of the arrivals), and
-what a token is worth to a policy that is told it has been solved for exactly
-(``policy.bounds.told_hidden_state``). Regression of that worth on the history gives its mean over
+the value of a token to a policy that knows it is solved for exactly
+(``papers.bounds.solve_oracle``). Regression of that value on the history gives its mean over
 all that the history leaves open: which scenario it is, and in what state. The samples carry no
 noise of future items, need no play of the present policy, and let the process change in the
 middle of a sequence: the history must tell.
 
-A wrong worth costs nothing while it stays on the same side of the item's reward. Errors
+A wrong value costs nothing while it stays on the same side of the item's reward. Errors
 therefore count most where the two are close. The weight depends on what the network sees and
-says, not on the worth that is told, so that the mean stays what is learned.
+says, not on the oracle's value, so that the mean stays what is learned.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ import torch
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat, RewardScale
-from stl_conveyor_lab.papers.bounds import told_hidden_state
+from stl_conveyor_lab.papers.bounds import solve_oracle
+from stl_conveyor_lab.papers.dqn import make_network
 from stl_conveyor_lab.papers.histories import history_of
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.train.policies.windows import Task, make_network
+from stl_conveyor_lab.papers.tasks import Task
 
 
 @dataclass(frozen=True)
-class ToldPlan:
+class OraclePlan:
     """How long and how wide to train.
 
     width, depth of the network
@@ -47,7 +48,7 @@ class ToldPlan:
         sequences: Of each task in a round.
         items: Length of a sequence.
         locations: Bins of the location.
-        focus: Distance of reward and worth within which errors count most, in rewards (in their
+        focus: Distance of reward and value within which errors count most, in rewards (in their
             95th percentiles for the universal network).
         elsewhere: How much other errors count, 0..1.
     """
@@ -71,17 +72,17 @@ class ToldPlan:
 
 @dataclass(frozen=True, eq=False)
 class _Solved:
-    """Scenarios that follow each other at one bucket, and the worths [K, A, outputs] in each."""
+    """Scenarios that follow each other at one bucket, and the values [K, A, outputs] in each."""
 
     tasks: tuple[Task, ...]
-    worths: tuple[np.ndarray, ...]
+    values: tuple[np.ndarray, ...]
     unit: float
     scale: RewardScale
     constants: np.ndarray
 
 
-def worth_at_knots(marginal: np.ndarray, knots: np.ndarray | None) -> np.ndarray:
-    """Read worths [K, A, levels] at relative levels, float32 [K, A, outputs]; None keeps all."""
+def values_at_knots(marginal: np.ndarray, knots: np.ndarray | None) -> np.ndarray:
+    """Read values [K, A, levels] at relative levels, float32 [K, A, outputs]; None keeps all."""
     levels = marginal.shape[2]
     if knots is None:
         return marginal.astype(np.float32)
@@ -92,8 +93,8 @@ def worth_at_knots(marginal: np.ndarray, knots: np.ndarray | None) -> np.ndarray
     return ((1 - part) * marginal[..., low] + part * marginal[..., high]).astype(np.float32)
 
 
-class ToldTrainer:
-    """Regression on the worth that is told.
+class OracleTrainer:
+    """Regression on the value that the oracle gives a token.
 
     Attributes:
         layout: What the network sees.
@@ -102,7 +103,7 @@ class ToldTrainer:
             scenarios follow each other in a sequence.
     """
 
-    def __init__(self, layout: HistoryFormat, knots, draw, plan: ToldPlan, log=print):
+    def __init__(self, layout: HistoryFormat, knots, draw, plan: OraclePlan, log=print):
         self.layout, self.knots, self.plan = layout, knots, plan
         self._draw, self._log = draw, log
         torch.manual_seed(plan.seed)
@@ -144,9 +145,9 @@ class ToldTrainer:
         scale = RewardScale(Distribution.of(tasks[0].pool))
         unit = scale.unit if self.layout.universal else 1.0
         bucket = IntegerBucket.of(tasks[0].rate, tasks[0].depth)
-        worths = tuple(
-            worth_at_knots(
-                told_hidden_state(
+        values = tuple(
+            values_at_knots(
+                solve_oracle(
                     task.scenario, task.pool, bucket, self.plan.locations, tolerance=1e-5
                 ).marginal
                 / unit,
@@ -155,31 +156,31 @@ class ToldTrainer:
             for task in tasks
         )
         constants = self.layout.constants(scale, tasks[0].rate, tasks[0].depth)
-        return _Solved(tasks, worths, unit, scale, constants)
+        return _Solved(tasks, values, unit, scale, constants)
 
     def _rows(self, solved: _Solved, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw ``count`` histories, their worths, and the rewards in the unit of the worths."""
+        """Draw ``count`` histories, their values, and the rewards in the unit of the values."""
         plan, generator = self.plan, self._generator
         parts = len(solved.tasks)
         ends = np.sort(generator.uniform(0.1, 0.9, parts - 1)) * plan.items
         lengths = np.diff([0, *ends.astype(int), plan.items])
-        rewards, intervals, worths = [], [], []
-        for task, worth, length in zip(solved.tasks, solved.worths, lengths):
-            sequences, hidden = task.scenario.draw_told(
+        rewards, intervals, values = [], [], []
+        for task, value, length in zip(solved.tasks, solved.values, lengths):
+            sequences, hidden = task.scenario.draw_with_states(
                 task.pool, int(length), plan.sequences, generator
             )
-            bins = len(worth)
+            bins = len(value)
             location = np.minimum((hidden.locations * bins).astype(int), bins - 1)
             rewards.append(sequences.rewards)
             intervals.append(sequences.intervals)
-            worths.append(worth[location, hidden.arrivals])
+            values.append(value[location, hidden.arrivals])
         whole = Sequences(np.concatenate(rewards), np.concatenate(intervals))
         arrays = history_of(whole, self.layout, solved.scale)
         s = generator.integers(0, plan.sequences, count)
         t = generator.integers(0, plan.items, count)
         return (
             arrays.pick(s, t, solved.constants),
-            np.concatenate(worths)[t, s],
+            np.concatenate(values)[t, s],
             (whole.rewards[t, s] / solved.unit).astype(np.float32),
         )
 
@@ -206,10 +207,10 @@ class ToldTrainer:
                 parameters['lr'] = plan.learning_rate * (
                     0.5 * (1 + np.cos(np.pi * min(1.0, done))) + 0.002
                 )
-            worth = self.network(inputs[batch])
-            squared = (worth - wanted[batch]) ** 2
+            value = self.network(inputs[batch])
+            squared = (value - wanted[batch]) ** 2
             with torch.no_grad():
-                apart = (rewards[batch][:, None] - worth) / plan.focus
+                apart = (rewards[batch][:, None] - value) / plan.focus
                 weight = plan.elsewhere + (1 - plan.elsewhere) * torch.exp(-apart * apart)
             loss = (weight * squared).sum() / weight.sum()
             self._optimizer.zero_grad()

@@ -5,7 +5,7 @@
 Items do not depend on decisions, so along one sequence the return of the present policy is known
 for *every* starting level by one backward recursion. Started from n' and n'' and fed the same
 items, two buckets sooner or later hold the same level; from there on their returns cancel. The
-difference is an unbiased sample of the worth of a token with little variance, needs no discount,
+difference is an unbiased sample of the value of a token with little variance, needs no discount,
 and regression on it is one exact step of policy iteration.
 """
 
@@ -21,9 +21,10 @@ import torch
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat
 from stl_conveyor.policy.mdp import solve_mdp
+from stl_conveyor_lab.papers.dqn import make_network
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket, level_positions
-from stl_conveyor_lab.train.policies.windows import make_network, unit_of, windows_of, worth_of
+from stl_conveyor_lab.train.policies.windows import token_values, unit_of, windows_of
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,18 @@ class TrainingPlan:
 
 
 def coupled_returns(
-    sequences: Sequences, bucket: IntegerBucket, worth: np.ndarray, final: np.ndarray
+    sequences: Sequences, bucket: IntegerBucket, values: np.ndarray, final: np.ndarray
 ) -> np.ndarray:
-    """Return samples of the worth of a token, float32 [S, T, M + 1 - P], at the levels P..M.
+    """Return samples of the value of a token, float32 [S, T, M + 1 - P], at the levels P..M.
 
     Args:
-        worth: The policy that is followed, [S, T, M + 1 - P]: offload when the reward reaches it.
-        final: What a level is worth after the last item, [M + 1].
+        values: The policy that is followed, [S, T, M + 1 - P]: offload when the reward reaches it.
+        final: Value of a level after the last item, [M + 1].
     """
     cost, gain, full = bucket.cost, bucket.gain, bucket.full
     n_items, n_sequences = sequences.rewards.shape
     returns = np.broadcast_to(final.astype(np.float32), (n_sequences, full + 1))
-    samples = np.empty(worth.shape, dtype=np.float32)
+    samples = np.empty(values.shape, dtype=np.float32)
     levels = np.arange(full + 1)
     for t in range(n_items - 1, -1, -1):
         interval = sequences.intervals[t].astype(np.int32)
@@ -80,7 +81,7 @@ def coupled_returns(
         samples[:, t] = high - low
         reward = sequences.rewards[t][:, None]
         returns = filled.copy()
-        returns[:, cost:] = np.where(reward >= worth[:, t], reward + low, high)
+        returns[:, cost:] = np.where(reward >= values[:, t], reward + low, high)
         returns -= returns[:, :1].copy()  # keep float32 exact: only differences matter
     return samples
 
@@ -148,13 +149,13 @@ class Trainer:
                 task.rate, task.depth, Distribution.of(task.pool), task.scenario.intervals
             )
             if self.iteration == 0:
-                worth = np.broadcast_to(
+                values = np.broadcast_to(
                     solution.thresholds[bucket.cost :].astype(np.float32),
                     (each, plan.items, len(reader)),
                 )
             else:
-                worth = worth_of(self.network, windows, each, plan.items, reader * unit)
-            samples = coupled_returns(sequences, bucket, worth, solution.values)
+                values = token_values(self.network, windows, each, plan.items, reader * unit)
+            samples = coupled_returns(sequences, bucket, values, solution.values)
             samples = samples[:, : plan.items - plan.tail] / np.float32(unit)
             groups.append((windows, torch.from_numpy(reader.T.copy()), samples))
         return groups, each

@@ -1,15 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Train offloading policies that look at history: the DQN of one bucket, and one for all buckets.
+"""Train offloading policies that look at history: one network for all buckets, or for one.
 
     python -m stl_conveyor_lab.train.policies --metrics FILE.csv --out DIR [--only NAME ...]
-        [--method told|returns|fitted-q] [--start FILE.onnx] [--rounds N] [--seed N]
+        [--method oracle|returns] [--start FILE.onnx] [--rounds N] [--seed N]
         [--learning-rate RATE]
 
 trains ``adaptive.onnx`` (one network for all buckets) and ``dqn_<cell>.onnx`` for the cells of the
-published figures, from a CSV with a column "metric". The methods are those of ``told``,
-``returns`` and ``fitted_q`` in this package. Checkpoints lie beside the networks; a run that was
-stopped goes on where it was.
+published figures, from a CSV with a column "metric". The methods are those of the modules
+``oracle`` and ``returns``; ``stl_conveyor_lab.papers.dqn`` trains the cells as published.
+Checkpoints lie beside the networks; a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,33 +26,12 @@ import torch
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.history import HistoryFormat
-from stl_conveyor_lab.papers.dqn import FittedQ, FittedQPlan
+from stl_conveyor_lab.papers.policy_file import export, load_weights
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 from stl_conveyor_lab.papers.simulate import IntegerBucket
-from stl_conveyor_lab.train.policies.oracle import ToldPlan, ToldTrainer
+from stl_conveyor_lab.papers.tasks import Task, load_metrics, published_tasks
+from stl_conveyor_lab.train.policies.oracle import OraclePlan, OracleTrainer
 from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan
-from stl_conveyor_lab.train.policies.windows import Task, export, load_metrics, load_weights
-
-
-def published_cells(pool: np.ndarray) -> dict[str, Task]:
-    """Return the cells of the published figures for which a DQN is trained."""
-    cells = {}
-    for spread, reset, buckets in (
-        (0.1, 0.1, (('0.05', 4), ('0.1', 1), ('0.1', 4), ('0.1', 20), ('0.25', 4))),
-        (0.1, 0.01, (('0.1', 4),)),
-        (0.5, 0.01, (('0.1', 4),)),
-    ):
-        for rate, depth in buckets:
-            scenario = Scenario(rewards=CorrelatedRewards(spread, reset))
-            name = f'correlated_sp{spread}_rprob{reset}_r{rate}_b{depth}'
-            cells[name] = Task(scenario, Fraction(rate), Fraction(depth), pool)
-    for slow, buckets in ((3, (('0.05', 4), ('0.1', 4), ('0.25', 4))), (6, (('0.1', 4),))):
-        for rate, depth in buckets:
-            scenario = Scenario(arrivals=TwoStateArrivals.published(slow))
-            name = f'arrivals_{slow}_r{rate}_b{depth}'
-            cells[name] = Task(scenario, Fraction(rate), Fraction(depth), pool)
-    return cells
-
 
 # Relative levels of the universal network's outputs: tokens matter most when few are left.
 UNIVERSAL_KNOTS = np.array(
@@ -61,7 +40,7 @@ UNIVERSAL_KNOTS = np.array(
 UNIVERSAL_LAYOUT = HistoryFormat(
     window=48, intervals=True, horizons=(4, 16, 64, 256, 1024), universal=True
 )
-UNIVERSAL_TOLD = ToldPlan(
+UNIVERSAL_ORACLE = OraclePlan(
     iterations=300,
     rows=131072,
     tasks=600,
@@ -82,7 +61,7 @@ UNIVERSAL_RETURNS = TrainingPlan(
     width=192,
     depth=3,
 )
-CELL_TOLD = ToldPlan(
+CELL_ORACLE = OraclePlan(
     iterations=60,
     rows=131072,
     tasks=1,
@@ -224,9 +203,9 @@ def make_trainer(name: str, method: str, pool: np.ndarray, task: Task | None, lo
     """
     if task is None:
         tasks = UniversalTasks(pool)
-        if method == 'told':
-            return ToldTrainer(
-                UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, tasks, replace(UNIVERSAL_TOLD, **plan), log
+        if method == 'oracle':
+            return OracleTrainer(
+                UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, tasks, replace(UNIVERSAL_ORACLE, **plan), log
             ), {}
         if method == 'returns':
 
@@ -236,18 +215,18 @@ def make_trainer(name: str, method: str, pool: np.ndarray, task: Task | None, lo
             return Trainer(
                 UNIVERSAL_LAYOUT, UNIVERSAL_KNOTS, several, replace(UNIVERSAL_RETURNS, **plan), log
             ), {}
-        raise ConfigError(f'{name} is trained by the methods told and returns, not {method}')
+        raise ConfigError(f'{name} is trained by the methods oracle and returns, not {method}')
     layout = HistoryFormat(intervals=task.scenario.arrivals is not None)
     about = {'rate': str(task.rate), 'depth': str(task.depth)}
 
     def only(_):
         return [task]
 
-    if method == 'told':
-        return ToldTrainer(layout, None, only, replace(CELL_TOLD, **plan), log), about
+    if method == 'oracle':
+        return OracleTrainer(layout, None, only, replace(CELL_ORACLE, **plan), log), about
     if method == 'returns':
         return Trainer(layout, None, only, TrainingPlan(**plan), log), about
-    return FittedQ(layout, task, FittedQPlan(**plan), log), about
+    raise ConfigError(f'{name} is trained by the methods oracle and returns, not {method}')
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -271,9 +250,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         '--method',
-        choices=('told', 'returns', 'fitted-q'),
-        default='told',
-        help='fitted-q is the published one',
+        choices=('oracle', 'returns'),
+        default='oracle',
+        help='see the modules of these names; the published one is stl_conveyor_lab.papers.dqn',
     )
     parser.add_argument(
         '--start', type=Path, default=None, help='exported network whose weights to begin with'
@@ -296,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         pool = load_metrics(options.metrics)
-        cells = published_cells(pool)
+        cells = published_tasks(pool)
         names = options.only if options.only is not None else ['adaptive', *cells]
         for name in names:
             if name != 'adaptive' and name not in cells:
