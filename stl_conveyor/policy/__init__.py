@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
     Distribution,
@@ -44,31 +47,41 @@ __all__ = [
     'TokenBucket',
 ]
 
-POLICIES = {
-    policy.name: policy
-    for policy in (
-        NeverPolicy,
-        AlwaysPolicy,
-        RandomPolicy,
-        ConstantThresholdPolicy,
-        MdpPolicy,
-        DqnPolicy,
-        AdaptivePolicy,
-    )
+POLICIES: dict[str, Callable[[PolicySettings], Policy]] = {
+    NeverPolicy.name: NeverPolicy,
+    AlwaysPolicy.name: AlwaysPolicy,
+    RandomPolicy.name: RandomPolicy,
+    ConstantThresholdPolicy.name: ConstantThresholdPolicy,
+    MdpPolicy.name: MdpPolicy,
+    DqnPolicy.name: DqnPolicy,
+    AdaptivePolicy.name: AdaptivePolicy,
 }
 
 LEARNED_POLICIES = (DqnPolicy.name, AdaptivePolicy.name)  # they need a network
 BUDGET_POLICIES = (MdpPolicy.name, AdaptivePolicy.name)  # they choose how many bytes
 
 
-def make_policy(name: str, **settings) -> Policy:
-    """Make the policy with this name; settings are the fields of PolicySettings.
+def make_policy(name: str, **settings: Any) -> Policy:
+    """Make the policy with this name.
 
     With ``budgets``, those of BUDGET_POLICIES choose how many bytes; the others offload a whole
-    token's worth or nothing.
+    token or nothing.
+
+    Args:
+        name: One of POLICIES.
+        **settings: Fields of PolicySettings.
+
+    Returns:
+        The policy.
 
     Raises:
         ConfigError: For a name or a setting that does not exist, or a value out of range.
+
+    Example:
+        >>> rewards = Distribution.of([0.0, 0.1, 0.4, 0.9])
+        >>> policy = make_policy('threshold', rate='1/4', depth=4, rewards=rewards)
+        >>> policy.decide(PolicyInput(expected_reward=0.4, level=4)).reason.name
+        'BELOW_THRESHOLD'
     """
     if name not in POLICIES:
         raise ConfigError(f'no policy {name!r}; choose one of {", ".join(POLICIES)}')
@@ -81,4 +94,4 @@ def make_policy(name: str, **settings) -> Policy:
         return POLICIES[name](chosen)
     if name == MdpPolicy.name:
         return BudgetMdpPolicy(chosen, chosen.budgets)
-    return PricedBudgets(POLICIES[name], chosen, chosen.budgets)
+    return PricedBudgets(AdaptivePolicy, chosen, chosen.budgets)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from stl_conveyor.policy.base import Distribution
 
@@ -31,6 +33,11 @@ class RewardScale:
 
     Seen through it, items of different cells look alike: ranks 0..1, and metrics in units of the
     95th percentile.
+
+    Example:
+        >>> scale = RewardScale(Distribution.of([0.0, 0.2, 0.4, 0.6, 0.8]))
+        >>> round(float(scale.rank(0.4)), 2)
+        0.5
     """
 
     def __init__(self, rewards: Distribution) -> None:
@@ -44,9 +51,17 @@ class RewardScale:
             np.float32
         )
 
-    def rank(self, metrics: np.ndarray) -> np.ndarray:
-        """Return the places of metrics in the distribution, 0..1."""
-        return np.interp(metrics, self._metrics, self._ranks)
+    def rank(self, metrics: ArrayLike) -> NDArray[np.float64]:
+        """Return the places of metrics in the distribution.
+
+        Args:
+            metrics: Expected rewards, of any shape.
+
+        Returns:
+            float64 of the same shape, 0..1.
+        """
+        ranks: NDArray[np.float64] = np.interp(np.asarray(metrics), self._metrics, self._ranks)
+        return ranks
 
 
 @dataclass(frozen=True)
@@ -68,36 +83,62 @@ class HistoryFormat:
 
     @property
     def size(self) -> int:
-        """Length of the input."""
+        """Return the length of the input."""
         size = self.window * (2 if self.intervals else 1) + _AVERAGED * len(self.horizons)
         return size + (_PRESENT + len(_DESCRIBED) + _BUCKET if self.universal else 0)
 
-    def series(self, metrics: np.ndarray, scale: RewardScale) -> np.ndarray:
+    def series(self, metrics: ArrayLike, scale: RewardScale) -> NDArray[np.float32]:
         """Scale the series of the window, from metrics of any shape, to about -1..1."""
         if self.universal:
-            return (2 * scale.rank(metrics) - 1).astype(np.float32)
+            return np.asarray(2 * scale.rank(metrics) - 1, dtype=np.float32)
         return np.asarray(2 * np.asarray(metrics) - 0.5, dtype=np.float32)
 
-    def constants(self, scale: RewardScale, rate: Fraction, depth: Fraction) -> np.ndarray:
-        """Describe the rewards and the bucket, float32 [13]; empty for one bucket only."""
+    def constants(
+        self, scale: RewardScale | None, rate: Fraction | float, depth: Fraction | float
+    ) -> NDArray[np.float32]:
+        """Describe the rewards and the bucket.
+
+        Args:
+            scale: Of the rewards; only a universal network needs it.
+            rate: Tokens per time unit, r.
+            depth: Most tokens kept, b.
+
+        Returns:
+            float32 [13]; empty for a network of one bucket.
+        """
         if not self.universal:
             return np.zeros(0, dtype=np.float32)
-        rate, depth = max(float(rate), 1e-3), float(depth)
-        bucket = [np.log(rate) / 2, rate * 2, np.log(depth) / 2, 1 / depth]
+        assert scale is not None
+        r, b = max(float(rate), 1e-3), float(depth)
+        bucket = [np.log(r) / 2, r * 2, np.log(b) / 2, 1 / b]
         return np.concatenate([scale.description, bucket]).astype(np.float32)
 
-    def decay(self) -> np.ndarray:
-        """Weights of the newest item in each average, float32 [horizons]."""
+    def decay(self) -> NDArray[np.float32]:
+        """Return the weights of the newest item in each average, float32 [horizons]."""
         return (1 / np.asarray(self.horizons, dtype=np.float32)).astype(np.float32)
 
 
-def scale_intervals(intervals: np.ndarray) -> np.ndarray:
+def scale_intervals(intervals: ArrayLike) -> NDArray[np.float32]:
     """Scale inter-arrival times in time units for the network."""
-    return np.log(np.maximum(np.asarray(intervals, dtype=np.float32), _SHORTEST))
+    scaled: NDArray[np.float32] = np.log(
+        np.maximum(np.asarray(intervals, dtype=np.float32), _SHORTEST)
+    )
+    return scaled
 
 
-def averaged_features(rank, last, interval) -> np.ndarray:
-    """Return what is averaged, [..., 5]; each has mean about 0 for independent items."""
+def averaged_features(
+    rank: NDArray[Any], last: NDArray[Any], interval: NDArray[Any]
+) -> NDArray[Any]:
+    """Return what is averaged; each feature has mean about 0 for independent items.
+
+    Args:
+        rank: [...], ranks of items.
+        last: [...], rank of the item before each.
+        interval: [...], scaled inter-arrival time before each.
+
+    Returns:
+        [..., 5].
+    """
     change = np.abs(rank - last)
     return np.stack(
         [
@@ -112,18 +153,27 @@ def averaged_features(rank, last, interval) -> np.ndarray:
 
 
 class History:
-    """The same, item by item, in one array that ``push`` brings up to date.
+    """The input of a network item by item, in one array that ``push`` brings up to date.
 
     Attributes:
         input: float32 [1, size], what the network sees.
+
+    Example:
+        >>> layout = HistoryFormat(window=3)
+        >>> history = History(layout, scale=None)
+        >>> for metric in (0.25, 0.75):
+        ...     _ = history.push(metric, 1.0, layout.constants(None, 1, 1))
+        >>> history.input.tolist()
+        [[0.0, 0.0, 1.0]]
     """
 
-    def __init__(self, layout: HistoryFormat, scale: RewardScale | None):
+    def __init__(self, layout: HistoryFormat, scale: RewardScale | None) -> None:
         self._layout = layout
         self._scale = scale
         self.input = np.zeros((1, layout.size), dtype=np.float32)
         flat, place = self.input[0], layout.window
-        self._series, self._gaps = flat[:place], None
+        self._series = flat[:place]
+        self._gaps = flat[:0]
         if layout.intervals:
             self._gaps = flat[place : 2 * place]
             place *= 2
@@ -140,17 +190,24 @@ class History:
         self.input[:] = 0
         self._last = 0.5
 
-    def push(self, metric: float, interarrival: float, constants: np.ndarray) -> np.ndarray:
-        """Take in an item and return ``input``.
+    def push(
+        self, metric: float, interarrival: float, constants: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Take in an item.
 
         Args:
+            metric: Expected reward of the item.
             interarrival: Time units since the item before; nan if there was none.
             constants: From ``HistoryFormat.constants``.
+
+        Returns:
+            ``input``.
         """
-        layout = self._layout
+        layout, scale = self._layout, self._scale
         rank = 0.0
         if layout.universal or layout.horizons:
-            rank = float(self._scale.rank(metric))
+            assert scale is not None
+            rank = float(scale.rank(metric))
         self._series[:-1] = self._series[1:]
         self._series[-1] = 2 * rank - 1 if layout.universal else 2 * metric - 0.5
         gap = 0.0
@@ -171,6 +228,7 @@ class History:
             self._averages += self._decay * (self._fresh - self._averages)
             self._last = rank
         if layout.universal:
-            self.input[0, self._present] = metric / self._scale.unit
+            assert scale is not None
+            self.input[0, self._present] = metric / scale.unit
             self._constants[:] = constants
         return self.input

@@ -1,16 +1,18 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Learned policies: a network tells the worth of a token from what was seen so far.
+"""Learned policies: a network gives the value of a token from what was seen so far.
 
 ``dqn`` serves the one bucket that it was trained for; ``adaptive`` serves every bucket, reward
 distribution and arrival process: it reads them from its input. Both are ONNX files written by
-``stl_conveyor_lab.train.policies``, run by ONNX Runtime.
+``stl_conveyor_lab.train.policies`` and ``stl_conveyor_lab.papers.dqn``, run by ONNX Runtime;
+their output is called ``worth``.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +32,7 @@ _LEAST_COST = 0.05
 
 
 class LearnedPolicy(Policy):
-    """Offload when the reward reaches the worth of a token that the network tells.
+    """Offload when the reward reaches the value that the network gives a token.
 
     With refunds an offload costs less than a token; the policy follows the average cost c and
     counts in units of it: a bucket (r, b) with offloads of c tokens is one of (r/c, b/c).
@@ -51,12 +53,14 @@ class LearnedPolicy(Policy):
                 'dqn serves one bucket, adaptive serves all'
             )
         self._rate, self._depth = settings.rate, settings.depth
+        self._scale: RewardScale | None = None
+        self._unit = 1.0
         if self.universal:
             self._scale = RewardScale(settings.need_rewards(self.name))
             self._unit = self._scale.unit
         else:
-            self._scale = RewardScale(settings.rewards) if settings.rewards else None
-            self._unit = 1.0
+            if settings.rewards:
+                self._scale = RewardScale(settings.rewards)
             trained = (exact_fraction(about['rate']), exact_fraction(about['depth']))
             if trained != (settings.rate, settings.depth):
                 raise ConfigError(
@@ -67,11 +71,11 @@ class LearnedPolicy(Policy):
         outputs = self._knots.size
         self._history = History(self._layout, self._scale)
         # Input and output stay where they are: nothing is allocated for a decision.
-        self._worth = np.zeros((1, outputs), dtype=np.float32)
+        self._values = np.zeros((1, outputs), dtype=np.float32)
         self._binding = self._session.io_binding()
         for bind, name, array in (
             (self._binding.bind_input, 'history', self._history.input),
-            (self._binding.bind_output, 'worth', self._worth),
+            (self._binding.bind_output, 'worth', self._values),
         ):
             bind(name, 'cpu', 0, np.float32, array.shape, array.ctypes.data)
         self._first_cost = settings.costs.mean
@@ -85,7 +89,7 @@ class LearnedPolicy(Policy):
 
     @property
     def cost(self) -> float:
-        """Return what the threshold is the worth of, in tokens."""
+        """Return what the threshold is the value of, in tokens."""
         return max(self._cost, _LEAST_COST) if self.universal else 1.0
 
     def _describe(self) -> None:
@@ -101,33 +105,65 @@ class LearnedPolicy(Policy):
             self._describe()
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
-        """Ask the network what a token is worth now."""
+        """Ask the network for the present value of a token."""
         self._history.push(state.expected_reward, state.interarrival, self._constants)
         self._session.run_with_iobinding(self._binding)
         cost = self.cost
         spare = state.level / state.denominator - cost
         room = float(self._depth) - cost
         relative = min(max(spare / room, 0.0), 1.0) if room > 0 else 0.0
-        threshold = float(np.interp(relative, self._knots, self._worth[0])) * self._unit
+        threshold = float(np.interp(relative, self._knots, self._values[0])) * self._unit
         return decide_by_threshold(state, threshold)
 
 
 class DqnPolicy(LearnedPolicy):
-    """The published DQN: a history of 96 metrics, one output for each level of one bucket."""
+    """The published DQN: a history of 96 metrics, one output for each level of one bucket.
+
+    Example:
+        >>> from stl_conveyor.resources import share_path
+        >>> network = share_path('models/policy/dqn_correlated_sp0.1_rprob0.1_r0.1_b4.onnx')
+        >>> policy = DqnPolicy(PolicySettings(rate='0.1', depth=4, model=str(network)))
+        >>> [policy.decide(PolicyInput(x, level=4, interarrival=1.0)).offload for x in (0.0, 0.9)]
+        [False, True]
+    """
 
     name = 'dqn'
     universal = False
 
 
 class AdaptivePolicy(LearnedPolicy):
-    """One network for all buckets, which adapts to the process that it sees."""
+    """One network for all buckets, which adapts to the process that it sees.
+
+    Example:
+        >>> from stl_conveyor.policy.base import Distribution
+        >>> from stl_conveyor.resources import share_path
+        >>> network = share_path('models/policy/adaptive.onnx')
+        >>> rewards = Distribution.of([0.0, 0.0, 0.1, 0.4, 0.9])
+        >>> policy = AdaptivePolicy(
+        ...     PolicySettings(rate='1/4', depth=3, rewards=rewards, model=str(network))
+        ... )
+        >>> [policy.decide(PolicyInput(x, level=3, interarrival=1.0)).offload for x in (0.0, 0.9)]
+        [False, True]
+    """
 
     name = 'adaptive'
     universal = True
 
 
-def load_network(path: str):
-    """Open the network and read what was written with it."""
+def load_network(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """Open a network and read what was written with it.
+
+    Args:
+        path: The ONNX file.
+
+    Returns:
+        The session of ONNX Runtime; and what the file says: ``layout`` (fields of
+        ``HistoryFormat``), ``knots``, and for one bucket ``rate`` and ``depth``.
+
+    Raises:
+        MissingDependency: Without ONNX Runtime.
+        ModelFileError: For a file that is no policy network.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -154,5 +190,5 @@ def load_network(path: str):
     except Exception as error:  # ONNX Runtime raises its own family, without a common base
         raise ModelFileError(
             f'{path} is no policy network ({error}); export it with '
-            'stl_conveyor_lab.train.policies'
+            'python -m stl_conveyor_lab.train.policies'
         ) from error

@@ -170,7 +170,7 @@ def policy_iteration(
             break
         equations = np.eye(n_levels) - discount * step.transition
         equations[:, 0] = 1.0
-        values = np.linalg.solve(equations, step.earned)
+        values = np.asarray(np.linalg.solve(equations, step.earned), dtype=np.float64)
         gain, values[0] = float(values[0]), 0.0
     return values, gain, residual
 

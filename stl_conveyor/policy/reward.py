@@ -35,8 +35,10 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from stl_conveyor.errors import BadProbabilities, ConfigError, ModelFileError
 from stl_conveyor.policy.base import Distribution
@@ -45,8 +47,17 @@ _FORMAT = 1
 _SMALLEST = 1e-7
 
 
-def checked_probabilities(probabilities: np.ndarray, classes: int | None = None) -> np.ndarray:
-    """Return probabilities [..., C] as float64, normalised.
+def checked_probabilities(
+    probabilities: ArrayLike, classes: int | None = None
+) -> NDArray[np.float64]:
+    """Return probabilities as float64, normalised.
+
+    Args:
+        probabilities: [..., C], those of one item along the last axis.
+        classes: How many there must be, C.
+
+    Returns:
+        float64 [..., C] with sum 1 along the last axis.
 
     Raises:
         BadProbabilities: When they are not finite, negative, all 0 or not one per class.
@@ -63,16 +74,28 @@ def checked_probabilities(probabilities: np.ndarray, classes: int | None = None)
     # A NaN or an infinity fails the comparison of its row's sum.
     if result.size and not (result.min() >= 0 and total.min() > 0 and total.max() < np.inf):
         raise BadProbabilities('probabilities must be finite, 0 or more, and not all 0')
-    return result / total
+    normalised: NDArray[np.float64] = result / total
+    return normalised
 
 
-def tempered_entropy(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Entropy in nats [...] of probabilities [..., C] after calibration by a temperature."""
+def tempered_entropy(
+    probabilities: NDArray[np.float64], temperature: float
+) -> NDArray[np.float64]:
+    """Return the entropy of probabilities after calibration by a temperature.
+
+    Args:
+        probabilities: float64 [..., C].
+        temperature: T of p ** (1/T).
+
+    Returns:
+        float64 [...], nats.
+    """
     logits = np.log(np.maximum(probabilities, _SMALLEST)) / temperature
     logits -= logits.max(axis=-1, keepdims=True)
     weights = np.exp(logits)
     total = weights.sum(axis=-1)
-    return np.log(total) - (weights * logits).sum(axis=-1) / total
+    entropy: NDArray[np.float64] = np.log(total) - (weights * logits).sum(axis=-1) / total
+    return entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +105,32 @@ class RewardEstimator(ABC):
     Attributes:
         classes: Number of classes C.
         distribution: Expected rewards over items that were not fitted on.
+
+    Example:
+        The shipped estimator expects less of the edge where the shipped weak model is sure.
+
+        >>> from stl_conveyor.resources import share_path
+        >>> estimator = RewardEstimator.load(share_path('models/items/reward.json'))
+        >>> sure = np.eye(estimator.classes)[0]
+        >>> doubtful = np.full(estimator.classes, 1 / estimator.classes)
+        >>> estimator.expected_reward(sure) < estimator.expected_reward(doubtful)
+        True
     """
 
     classes: int
     distribution: Distribution
 
     def expected_reward(
-        self, probabilities: np.ndarray, posterior: np.ndarray | None = None
+        self, probabilities: ArrayLike, posterior: ArrayLike | None = None
     ) -> float:
-        """Return the expected gain in accuracy, -1..1, of offloading the item with these [C].
+        """Return the expected gain in accuracy of offloading an item.
 
         Args:
-            posterior: [C] of a weak model that tells one, or None.
+            probabilities: [C] of the weak model.
+            posterior: [C] of a weak model that has one, or None.
+
+        Returns:
+            The expected gain, -1..1.
 
         Raises:
             BadProbabilities: For a vector that no classifier can have sent.
@@ -106,21 +143,40 @@ class RewardEstimator(ABC):
         )
 
     def expected_rewards(
-        self, probabilities: np.ndarray, posteriors: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the expected gains [N] of items with probabilities and posteriors [N, C]."""
+        self, probabilities: ArrayLike, posteriors: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Return the expected gains in accuracy of offloading items.
+
+        Args:
+            probabilities: [N, C] of the weak model.
+            posteriors: [N, C] of a weak model that has them, or None.
+
+        Returns:
+            float64 [N], -1..1.
+
+        Raises:
+            BadProbabilities: For vectors that no classifier can have sent.
+        """
         checked = checked_probabilities(probabilities, self.classes)
-        if posteriors is not None:
-            posteriors = checked_probabilities(posteriors, self.classes)
-        return self._estimate(checked, posteriors)
+        if posteriors is None:
+            return self._estimate(checked, None)
+        return self._estimate(checked, checked_probabilities(posteriors, self.classes))
 
     @abstractmethod
-    def _estimate(self, probabilities: np.ndarray, posteriors: np.ndarray | None) -> np.ndarray:
+    def _estimate(
+        self, probabilities: NDArray[np.float64], posteriors: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
         """Estimate for checked, normalised probabilities [N, C]."""
 
     @staticmethod
     def load(path: str | Path) -> RewardEstimator:
         """Read reward.json.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The estimator of the kind that the file names.
 
         Raises:
             ModelFileError: When the file is missing or is not of this format.
@@ -129,7 +185,7 @@ class RewardEstimator(ABC):
             content = json.loads(Path(path).read_text(encoding='utf-8'))
             if content['format'] != _FORMAT:
                 raise ValueError(f'format {content["format"]!r}, not {_FORMAT}')
-            common = {
+            common: dict[str, Any] = {
                 'classes': int(content['classes']),
                 'distribution': Distribution.of(**content['distribution']),
             }
@@ -166,8 +222,13 @@ class RewardEstimator(ABC):
                 'python -m stl_conveyor_lab.train.reward.fit'
             ) from error
 
-    def save(self, path: str | Path, measured: dict | None = None) -> None:
-        """Write reward.json; ``measured`` is kept in it for people."""
+    def save(self, path: str | Path, measured: dict[str, Any] | None = None) -> None:
+        """Write reward.json.
+
+        Args:
+            path: The file.
+            measured: How the kinds compared; kept in the file for people.
+        """
         content = {
             'format': _FORMAT,
             'kind': self.kind,
@@ -184,14 +245,14 @@ class RewardEstimator(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """Name of the kind in reward.json."""
+        """Return the name of the kind in reward.json."""
 
     @abstractmethod
-    def _parameters(self) -> dict:
+    def _parameters(self) -> dict[str, Any]:
         """Return the part of reward.json that belongs to this kind."""
 
 
-def _rounded(values: np.ndarray) -> list:
+def _rounded(values: NDArray[np.float64]) -> list[float]:
     return [float(f'{value:.9g}') for value in values]
 
 
@@ -203,24 +264,37 @@ class EntropyReward(RewardEstimator):
         temperature: Calibration of the weak classifier.
         knots: float64 [n], entropies in nats, ascending.
         values: float64 [n], expected reward at the knots.
+
+    Example:
+        >>> estimator = EntropyReward(
+        ...     classes=2,
+        ...     distribution=Distribution.of([0.0, 0.4]),
+        ...     temperature=1.0,
+        ...     knots=np.array([0.0, np.log(2)]),
+        ...     values=np.array([0.0, 0.4]),
+        ... )
+        >>> [round(estimator.expected_reward(p), 3) for p in ([1.0, 0.0], [0.5, 0.5])]
+        [0.0, 0.4]
     """
 
     temperature: float
-    knots: np.ndarray
-    values: np.ndarray
+    knots: NDArray[np.float64]
+    values: NDArray[np.float64]
 
     @property
     def kind(self) -> str:
-        """Name of the kind in reward.json."""
+        """Return the name of the kind in reward.json."""
         return 'entropy'
 
-    def _estimate(self, probabilities, posteriors):
+    def _estimate(
+        self, probabilities: NDArray[np.float64], posteriors: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
         del posteriors
         return np.interp(
             tempered_entropy(probabilities, self.temperature), self.knots, self.values
         )
 
-    def _parameters(self) -> dict:
+    def _parameters(self) -> dict[str, Any]:
         return {
             'entropy': {
                 'temperature': self.temperature,
@@ -230,7 +304,7 @@ class EntropyReward(RewardEstimator):
         }
 
 
-def network_features(probabilities: np.ndarray) -> np.ndarray:
+def network_features(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn probabilities [N, C] into the network's input [N, 3 C].
 
     The probabilities in falling order, their logarithms (scaled to about 0..1), and the
@@ -249,12 +323,30 @@ class NetworkReward(RewardEstimator):
         layers: Weights [out, in] and biases [out]; ReLU between them. The two outputs are the
             logits of 'the strong classifier is right' and 'the weak classifier is right'.
         entropy: The published estimator, fitted on the same items.
+
+    Raises:
+        ConfigError: For layers that do not fit each other.
+
+    Example:
+        Logits from the first probability: the weak model is the better, the surer it is.
+
+        >>> curve = np.array([0.0, np.log(2)]), np.array([0.0, 0.4])
+        >>> everywhere = Distribution.of([0.0, 0.4])
+        >>> weights = np.array([[0.0] * 6, [9.0, 0, 0, 0, 0, 0]])
+        >>> estimator = NetworkReward(
+        ...     classes=2,
+        ...     distribution=everywhere,
+        ...     layers=((weights, np.array([3.0, -5.0])),),
+        ...     entropy=EntropyReward(2, everywhere, 1.0, *curve),
+        ... )
+        >>> [round(estimator.expected_reward(p), 3) for p in ([1.0, 0.0], [0.5, 0.5])]
+        [-0.029, 0.575]
     """
 
-    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    layers: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
     entropy: EntropyReward
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = 3 * self.classes
         for weight, bias in self.layers:
             if weight.ndim != 2 or weight.shape != (bias.size, size):
@@ -265,19 +357,21 @@ class NetworkReward(RewardEstimator):
 
     @property
     def kind(self) -> str:
-        """Name of the kind in reward.json."""
+        """Return the name of the kind in reward.json."""
         return 'network'
 
-    def _estimate(self, probabilities, posteriors):
+    def _estimate(
+        self, probabilities: NDArray[np.float64], posteriors: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
         del posteriors
         x = network_features(probabilities)
         for weight, bias in self.layers[:-1]:
             x = np.maximum(x @ weight.T + bias, 0.0)
         weight, bias = self.layers[-1]
-        right = 1.0 / (1.0 + np.exp(-np.clip(x @ weight.T + bias, -40, 40)))
+        right: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-np.clip(x @ weight.T + bias, -40, 40)))
         return right[:, 0] - right[:, 1]
 
-    def _parameters(self) -> dict:
+    def _parameters(self) -> dict[str, Any]:
         layers = [
             {'weight': [_rounded(row) for row in weight], 'bias': _rounded(bias)}
             for weight, bias in self.layers
@@ -294,32 +388,51 @@ class PosteriorReward(RewardEstimator):
             without a posterior.
         knots: float64 [n], doubts, ascending.
         values: float64 [n], expected reward at the knots.
+
+    Raises:
+        ConfigError: For knots and values that are not as many.
+
+    Example:
+        >>> everywhere = Distribution.of([0.0, 0.8])
+        >>> estimator = PosteriorReward(
+        ...     classes=2,
+        ...     distribution=everywhere,
+        ...     entropy=EntropyReward(2, everywhere, 1.0, np.array([0.0, 1.0]), np.zeros(2)),
+        ...     knots=np.array([0.0, 1.0]),
+        ...     values=np.array([0.0, 0.8]),
+        ... )
+        >>> round(estimator.expected_reward([0.9, 0.1], posterior=[0.5, 0.5]), 3)
+        0.4
     """
 
     entropy: EntropyReward
-    knots: np.ndarray
-    values: np.ndarray
+    knots: NDArray[np.float64]
+    values: NDArray[np.float64]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.knots.ndim != 1 or self.knots.shape != self.values.shape or not self.knots.size:
             raise ConfigError('knots and values of the posterior must be as many')
 
     @property
     def kind(self) -> str:
-        """Name of the kind in reward.json."""
+        """Return the name of the kind in reward.json."""
         return 'posterior'
 
-    def _estimate(self, probabilities, posteriors):
+    def _estimate(
+        self, probabilities: NDArray[np.float64], posteriors: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
         if posteriors is None:
             return self.entropy._estimate(probabilities, None)
         return np.interp(doubts(probabilities, posteriors), self.knots, self.values)
 
-    def _parameters(self) -> dict:
+    def _parameters(self) -> dict[str, Any]:
         curve = {'knots': _rounded(self.knots), 'values': _rounded(self.values)}
         return {**self.entropy._parameters(), 'posterior': curve}
 
 
-def doubts(probabilities: np.ndarray, posteriors: np.ndarray) -> np.ndarray:
+def doubts(
+    probabilities: NDArray[np.float64], posteriors: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return 1 - q [N] of the first choices by probabilities [N, C] in posteriors [N, C]."""
     first = probabilities.argmax(axis=-1)
     return 1.0 - np.take_along_axis(posteriors, first[..., None], axis=-1)[..., 0]

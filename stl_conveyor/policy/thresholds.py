@@ -101,6 +101,7 @@ class ConstantThresholdPolicy(Policy):
         ConfigError: Without a distribution of rewards or a threshold.
 
     Example:
+        >>> from stl_conveyor.policy.base import Distribution
         >>> rewards = Distribution.of([0.0, 0.1, 0.4, 0.9])
         >>> ConstantThresholdPolicy(PolicySettings(rate='1/4', rewards=rewards)).threshold
         0.9

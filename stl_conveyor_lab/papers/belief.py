@@ -67,7 +67,9 @@ class BeliefFilter:
             leave, back = scenario.arrivals.leave_per_item
             share = scenario.arrivals.fast_share
             self._change = np.array([[1 - leave, leave], [back, 1 - back]], dtype=np.float32)
-            self.arrivals = np.repeat(np.float32([[share], [1 - share]]), n_sequences, axis=1)
+            self.arrivals = np.repeat(
+                np.array([[share], [1 - share]], dtype=np.float32), n_sequences, axis=1
+            )
 
     def see(self, rewards: np.ndarray, intervals: np.ndarray | None) -> None:
         """Take in the next items: their metrics [S], and the intervals before them [S]."""

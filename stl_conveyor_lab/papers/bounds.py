@@ -102,9 +102,9 @@ class _HiddenStateProcess:
         self._reset = 1.0 if locations == 1 else max(source.reset, _LEAST_RESET)
         arrivals = scenario.arrivals
         if arrivals is None:
-            intervals, self._change = (1,), np.ones((1, 1))
+            intervals, self._change = [1], np.ones((1, 1))
         else:
-            intervals = (1, arrivals.slow_interval)
+            intervals = [1, arrivals.slow_interval]
             leave, back = arrivals.leave_per_item
             self._change = np.array([[1 - leave, leave], [back, 1 - back]])
         self._discount = discount
@@ -158,13 +158,13 @@ class _HiddenStateProcess:
         cost, n_levels = self._cost, self._full + 1
         size = self.states * n_levels
         # Where each state (a, n) goes when the item is kept: [A (M + 1), A (M + 1)].
-        keep = np.zeros((self.states, n_levels, self.states, n_levels))
+        stay_at = np.zeros((self.states, n_levels, self.states, n_levels))
         for a, target in enumerate(self._targets):
             for b in range(self.states):
-                keep[a, np.arange(n_levels), b, target] = self._change[a, b]
-        spend = np.zeros_like(keep)
-        spend[:, cost:] = keep[:, : n_levels - cost]
-        keep, spend = keep.reshape(size, size), spend.reshape(size, size)
+                stay_at[a, np.arange(n_levels), b, target] = self._change[a, b]
+        spend_at = np.zeros_like(stay_at)
+        spend_at[:, cost:] = stay_at[:, : n_levels - cost]
+        keep, spend = stay_at.reshape(size, size), spend_at.reshape(size, size)
         offloaded = np.zeros(self.shape)
         offloaded[:, :, cost:] = mass
         earned = np.zeros(self.shape)

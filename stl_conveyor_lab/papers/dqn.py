@@ -90,7 +90,7 @@ def token_values(levels: torch.nn.Sequential, cost: int) -> torch.nn.Sequential:
     with torch.no_grad():
         differences.weight.copy_(last.weight[cost:] - last.weight[:-cost])
         differences.bias.copy_(last.bias[cost:] - last.bias[:-cost])
-    return torch.nn.Sequential(*levels[:-1], differences)
+    return torch.nn.Sequential(*list(levels)[:-1], differences)
 
 
 def layout_of(settings: DqnSettings, task: Task) -> HistoryFormat:

@@ -14,6 +14,19 @@ from numpy.typing import NDArray
 from stl_conveyor.errors import ConfigError
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 
+# Spread and reset of the location, r, b.
+CORRELATED = (
+    (0.1, 0.1, '0.05', 4),
+    (0.1, 0.1, '0.1', 1),
+    (0.1, 0.1, '0.1', 4),
+    (0.1, 0.1, '0.1', 20),
+    (0.1, 0.1, '0.25', 4),
+    (0.1, 0.01, '0.1', 4),
+    (0.5, 0.01, '0.1', 4),
+)
+# Slow interval, r, b.
+ARRIVALS = ((3, '0.05', 4), (3, '0.1', 4), (3, '0.25', 4), (6, '0.1', 4))
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -42,20 +55,14 @@ def published_tasks(pool: NDArray[np.float64]) -> dict[str, Task]:
         The tasks by the names that their networks bear.
     """
     tasks = {}
-    for spread, reset, buckets in (
-        (0.1, 0.1, (('0.05', 4), ('0.1', 1), ('0.1', 4), ('0.1', 20), ('0.25', 4))),
-        (0.1, 0.01, (('0.1', 4),)),
-        (0.5, 0.01, (('0.1', 4),)),
-    ):
-        for rate, depth in buckets:
-            scenario = Scenario(rewards=CorrelatedRewards(spread, reset))
-            name = f'correlated_sp{spread}_rprob{reset}_r{rate}_b{depth}'
-            tasks[name] = Task(scenario, Fraction(rate), Fraction(depth), pool)
-    for slow, buckets in ((3, (('0.05', 4), ('0.1', 4), ('0.25', 4))), (6, (('0.1', 4),))):
-        for rate, depth in buckets:
-            scenario = Scenario(arrivals=TwoStateArrivals.published(slow))
-            name = f'arrivals_{slow}_r{rate}_b{depth}'
-            tasks[name] = Task(scenario, Fraction(rate), Fraction(depth), pool)
+    for spread, reset, rate, depth in CORRELATED:
+        scenario = Scenario(rewards=CorrelatedRewards(spread, reset))
+        name = f'correlated_sp{spread}_rprob{reset}_r{rate}_b{depth}'
+        tasks[name] = Task(scenario, Fraction(rate), Fraction(depth), pool)
+    for slow, rate, depth in ARRIVALS:
+        scenario = Scenario(arrivals=TwoStateArrivals.published(slow))
+        name = f'arrivals_{slow}_r{rate}_b{depth}'
+        tasks[name] = Task(scenario, Fraction(rate), Fraction(depth), pool)
     return tasks
 
 

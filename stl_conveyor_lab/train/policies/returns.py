@@ -109,7 +109,7 @@ class Trainer:
         self.network = make_network(layout.size, outputs, plan.width, plan.depth)
         self._optimizer = torch.optim.Adam(self.network.parameters(), plan.learning_rate)
         self.iteration = 0
-        self._replay = []
+        self._replay: list[list[tuple]] = []
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the samples of earlier iterations are not in it."""

@@ -164,7 +164,7 @@ class UniversalTasks:
         """Draw scenarios for one bucket and one pool."""
         rate, depth = self._bucket(generator)
         pool = self._rewards(generator)
-        tasks = []
+        tasks: list[Task] = []
         while len(tasks) < self._changes:
             scenario = self._scenario(generator)
             bucket = IntegerBucket.of(rate, depth)

@@ -20,14 +20,18 @@ def fit_budgets(
     stop_score: float = STOP_SCORE,
     points: int = 48,
 ) -> BudgetTable:
-    """Fit the curves.
+    """Fit what each budget brings and costs over the expected reward.
 
     Args:
-        rewards: Expected rewards of the items [N], from the reward estimator.
-        weak_correct: Whether the weak classifier is right [N].
+        rewards: float64 [N], expected rewards of the items, from the reward estimator.
+        weak_correct: bool [N], whether the weak classifier is right.
         streams: Of the N items by budget in bytes, rising; the last is what a token buys. A
             budget has streams of its own because packets are cut to fit it.
         stop_score: Confidence at which the edge ends a stream; above 1 it never does.
+        points: Most expected rewards in the table.
+
+    Returns:
+        The table.
     """
     rewards = np.asarray(rewards, dtype=float)
     weak = np.asarray(weak_correct, dtype=float)

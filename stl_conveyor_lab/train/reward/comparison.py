@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -47,9 +49,9 @@ def compare_metrics(
         return [float(value) for value in np.quantile(values, [0.025, 0.975])]
 
     weak_loss = float(1 - weak.mean())
-    result = {'items': count, 'weak_loss': weak_loss, 'shares': []}
+    rows: list[dict[str, Any]] = []
     for place, share in enumerate(shares):
-        row = {'share': share}
+        row: dict[str, Any] = {'share': share}
         for name in metrics:
             drawn = np.array([sample[name][place] for sample in samples])
             gain = float(whole[name][place])
@@ -67,5 +69,5 @@ def compare_metrics(
             row[name]['gap_closed_95'] = interval(
                 np.array([closed(sample)[place] for sample in samples])
             )
-        result['shares'].append(row)
-    return result
+        rows.append(row)
+    return {'items': count, 'weak_loss': weak_loss, 'shares': rows}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.reward import (
@@ -19,10 +20,17 @@ _SMALLEST = 1e-7
 _DISTRIBUTION_SIZE = 256
 
 
-def fit_top_choice_temperature(probabilities: np.ndarray, correct: np.ndarray) -> float:
+def fit_top_choice_temperature(
+    probabilities: NDArray[np.float64], correct: NDArray[np.bool_]
+) -> float:
     """Find the temperature at which the top probability best predicts being right.
 
-    probabilities [N, C], correct [N]; minimises the log loss of the top-1 probability.
+    Args:
+        probabilities: float64 [N, C].
+        correct: bool [N], whether the first choice is right.
+
+    Returns:
+        The temperature with the least log loss of the top-1 probability.
     """
     logits = np.log(np.maximum(probabilities, _SMALLEST))
     correct = np.asarray(correct, dtype=bool)
@@ -43,12 +51,21 @@ def fit_top_choice_temperature(probabilities: np.ndarray, correct: np.ndarray) -
 
 
 def kernel_regression(
-    x: np.ndarray, y: np.ndarray, at: np.ndarray, bandwidth: float | None = None
-) -> tuple[np.ndarray, float]:
-    """Nadaraya-Watson regression with a Gaussian kernel, of y [N] on x [N], at points [K].
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    at: NDArray[np.float64],
+    bandwidth: float | None = None,
+) -> tuple[NDArray[np.float64], float]:
+    """Regress by Nadaraya-Watson with a Gaussian kernel.
 
-    Without a bandwidth the one with the least leave-one-out error is taken. Returns the values
-    [K] and the bandwidth.
+    Args:
+        x: float64 [N], places of the samples.
+        y: float64 [N], their values.
+        at: float64 [K], where to regress.
+        bandwidth: Of the kernel; None takes the one with the least leave-one-out error.
+
+    Returns:
+        The values float64 [K] and the bandwidth.
     """
     edges = np.linspace(x.min(), x.max() + 1e-9, 401)
     place = np.clip(np.searchsorted(edges, x, side='right') - 1, 0, 399)
@@ -59,16 +76,17 @@ def kernel_regression(
     used = count > 0
     count, total, square, centre = count[used], total[used], square[used], centre[used]
 
-    def smooth(points, width):
+    def smooth(points: NDArray[np.float64], width: float) -> NDArray[np.float64]:
         distance = ((points[:, None] - centre[None, :]) / width) ** 2
         # The nearest sample always has weight one, so that gaps in x are bridged.
         return np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)))
 
+    width = bandwidth or 0.0
     if bandwidth is None:
         span = max(float(np.ptp(x)), 1e-6)
         best = np.inf
-        for width in span * np.geomspace(0.005, 0.3, 15):
-            kernel = np.exp(-0.5 * ((centre[:, None] - centre[None, :]) / width) ** 2)
+        for tried in span * np.geomspace(0.005, 0.3, 15):
+            kernel = np.exp(-0.5 * ((centre[:, None] - centre[None, :]) / tried) ** 2)
             weight, moment = kernel @ count - 1.0, kernel @ total
             lonely = weight < 1e-9
             weight = np.where(lonely, 1.0, weight)
@@ -78,12 +96,12 @@ def kernel_regression(
             error = scale**2 * square - 2 * scale * mean * total + count * mean**2
             error = float(np.where(lonely, square, error).sum())
             if error < best:
-                best, bandwidth = error, float(width)
-    kernel = smooth(np.asarray(at, dtype=float), bandwidth)
-    return (kernel @ total) / (kernel @ count), bandwidth
+                best, width = error, float(tried)
+    kernel = smooth(np.asarray(at, dtype=float), width)
+    return (kernel @ total) / (kernel @ count), width
 
 
-def distribution_of_estimates(estimates: np.ndarray) -> Distribution:
+def distribution_of_estimates(estimates: NDArray[np.float64]) -> Distribution:
     """Summarise estimates [N] by at most 256 equally likely values."""
     ordered = np.sort(np.asarray(estimates, dtype=np.float64))
     if ordered.size > _DISTRIBUTION_SIZE:
@@ -92,9 +110,20 @@ def distribution_of_estimates(estimates: np.ndarray) -> Distribution:
 
 
 def fit_entropy_reward(
-    probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray
+    probabilities: NDArray[np.float64],
+    weak_correct: NDArray[np.bool_],
+    strong_correct: NDArray[np.bool_],
 ) -> EntropyReward:
-    """Fit temperature, then the curve; as published."""
+    """Fit the published estimator: the temperature, then the curve.
+
+    Args:
+        probabilities: float64 [N, C] of the weak classifier.
+        weak_correct: bool [N], whether the weak classifier is right.
+        strong_correct: bool [N], whether the strong one is.
+
+    Returns:
+        The estimator; its distribution is that of the items fitted on.
+    """
     probabilities = checked_probabilities(probabilities)
     weak = np.asarray(weak_correct, dtype=bool)
     reward = np.asarray(strong_correct, dtype=float) - weak
@@ -113,14 +142,21 @@ def fit_entropy_reward(
 
 
 def fit_posterior_reward(
-    probabilities: np.ndarray,
-    posteriors: np.ndarray,
-    weak_correct: np.ndarray,
-    strong_correct: np.ndarray,
+    probabilities: NDArray[np.float64],
+    posteriors: NDArray[np.float64],
+    weak_correct: NDArray[np.bool_],
+    strong_correct: NDArray[np.bool_],
 ) -> PosteriorReward:
-    """Fit both curves.
+    """Fit the curves of entropy and of doubt.
 
-    probabilities, posteriors [N, C] of the weak model; weak_correct, strong_correct [N].
+    Args:
+        probabilities: float64 [N, C] of the weak model.
+        posteriors: float64 [N, C] of the weak model.
+        weak_correct: bool [N], whether the weak model's first choice is right.
+        strong_correct: bool [N], whether the strong one's is.
+
+    Returns:
+        The estimator; its distribution is that of the items fitted on.
     """
     entropy = fit_entropy_reward(probabilities, weak_correct, strong_correct)
     reward = np.asarray(strong_correct, dtype=float) - np.asarray(weak_correct, dtype=bool)

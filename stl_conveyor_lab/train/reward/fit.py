@@ -27,6 +27,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,17 +171,19 @@ def fit(
             left_out['posterior'][test] = fit_posterior_reward(
                 probabilities[use], posteriors[use], weak[use], strong[use]
             ).expected_rewards(probabilities[test], posteriors[test])
-    measured = {
+    compared = compare_metrics(left_out, weak, strong, generator)
+    measured: dict[str, Any] = {
         'seed': seed,
         'edge_accuracy': float(strong.mean()),
-        **compare_metrics(left_out, weak, strong, generator),
+        **compared,
         **{
             f'squared_error_{kind}': float(np.mean((rewards - estimates) ** 2))
             for kind, estimates in left_out.items()
         },
     }
-    chosen = max(left_out, key=lambda kind: sum(row[kind]['gain'] for row in measured['shares']))
-    if chosen == 'posterior':
+    chosen = max(left_out, key=lambda kind: sum(row[kind]['gain'] for row in compared['shares']))
+    estimator: RewardEstimator
+    if chosen == 'posterior' and posteriors is not None:
         estimator = fit_posterior_reward(probabilities, posteriors, weak, strong)
     else:
         network = fit_network(probabilities, weak, strong, seed)
