@@ -13,7 +13,9 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor_lab.bench.policy import cells as cells
 from stl_conveyor_lab.bench.policy import comparison as bench
 from stl_conveyor_lab.bench.policy import items as items
+from stl_conveyor_lab.bench.policy import marks as marks
 from stl_conveyor_lab.bench.policy import plots as plots
+from stl_conveyor_lab.bench.policy.rows import Loss, PointRow
 from stl_conveyor_lab.data.recorded_streams import RecordedStreams
 from stl_conveyor_lab.data.streams import stream_arrays
 from stl_conveyor_lab.train.reward.budgets import fit_budgets
@@ -108,17 +110,16 @@ def test_misses_are_told_from_what_is_out_of_reach():
     """Where the published loss lies below the told optimum, the distance to that one counts."""
 
     def row(name, loss, told):
-        return {
-            'figure': 'fig6',
-            'panel': 0.1,
-            'x': 1,
-            'name': name,
-            'published': {'dqn': 0.2},
-            'measured': {
-                'adaptive': {'loss': loss, 'difference_ci95': 0.0003},
-                'told': {'loss': told},
-            },
-        }
+        return PointRow(
+            figure='fig6',
+            panel=0.1,
+            x=1,
+            name=name,
+            rate='1/10',
+            depth='4',
+            published={'dqn': 0.2},
+            measured={'adaptive': Loss(loss, difference_ci95=0.0003), 'told': Loss(told)},
+        )
 
     rows = [
         row('near', 0.2008, 0.199),
@@ -127,7 +128,7 @@ def test_misses_are_told_from_what_is_out_of_reach():
         row('bound', 0.2014, 0.201),
         row('wide', 0.2034, 0.2006),
     ]
-    against = cells.check(rows, [])['within_0.001_of_published_dqn']
+    against = marks.check(rows, [])['within_0.001_of_published_dqn']
     assert set(against) == {'adaptive'}
     against = against['adaptive']
     assert against['cells'] == 4 and against['published_below_told'] == 2

@@ -13,23 +13,19 @@ Intervals are 95 %, over sequences.
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import json
-import os
-import resource
-import time
 import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor.errors import ConfigError
-from stl_conveyor.policy import Distribution, PolicyInput, make_policy
+from stl_conveyor.policy import Distribution, PolicySettings
 from stl_conveyor.policy.mdp import solve_mdp
+from stl_conveyor.policy.thresholds import ConstantThresholdPolicy
+from stl_conveyor_lab.bench.policy.points import FigurePoint
+from stl_conveyor_lab.bench.policy.rows import CamerasRow, Loss, PointRow, SharedLoss, TraceRow
 from stl_conveyor_lab.papers.belief import play_belief
 from stl_conveyor_lab.papers.bounds import clairvoyant, exact_gain, solve_oracle, unlimited_burst
 from stl_conveyor_lab.papers.cameras import ARRANGEMENTS, merged, play_cameras
@@ -44,8 +40,6 @@ from stl_conveyor_lab.papers.scenarios import (
 from stl_conveyor_lab.papers.simulate import IntegerBucket, play_tables
 
 WEAK_LOSS = 0.2985  # the one fitted constant of the published curves
-TOLERANCE = 0.002  # of the surrogate check
-DQN_TOLERANCE = 0.001
 WARM_UP = 1000  # items that the slow policies play before counting begins
 LOCATIONS = 60  # bins of the hidden location
 TRACE_LOCATIONS = 500  # the same for a single sequence, which is cheap
@@ -64,108 +58,11 @@ LABELS = {
     'dqn': 'DQN (one per cell)',
     'adaptive': 'one network for all',
 }
-PUBLISHED = {'lower_bound': 'LB', 'baseline': 'BASE', 'mdp': 'MDP', 'dqn': 'DQN'}
 BOUNDS = ('lower_bound', 'clairvoyant', 'told')
 
 
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One point of a published figure."""
-
-    figure: str
-    panel: float
-    x: float
-    scenario: Scenario
-    rate: Fraction
-    depth: Fraction
-    published: dict[str, float]
-
-    @property
-    def name(self) -> str:
-        """Name the scenario and the bucket, as the files of trained networks do."""
-        rewards, arrivals = self.scenario.rewards, self.scenario.arrivals
-        parts = []
-        if rewards is not None:
-            parts.append(f'correlated_sp{rewards.spread:g}_rprob{rewards.reset:.4g}')
-        if arrivals is not None:
-            parts.append(f'arrivals_{arrivals.slow_interval}')
-            if abs(arrivals.leave_fast - 0.001) > 1e-9:
-                parts.append(f'tprob{arrivals.leave_fast:.4g}')
-        return '_'.join([*parts, f'r{float(self.rate):g}', f'b{float(self.depth):g}'])
-
-
-def published_cells(path: Path) -> list[Cell]:
-    """Read the points of the published figures 5, 6, 8 and 9.
-
-    Raises:
-        ConfigError: When the file is not what it should be.
-    """
-    try:
-        figures = json.loads(path.read_text(encoding='utf-8'))
-        by_name = {key.split('_')[0]: value for key, value in figures.items()}
-        cells = []
-        plan = (
-            (
-                'fig5a',
-                (0.1, 0.01, 0.001),
-                lambda panel, x: (CorrelatedRewards(x, panel), None, '0.1', 4),
-            ),
-            (
-                'fig5b',
-                (0.1, 0.2, 0.5),
-                lambda panel, x: (CorrelatedRewards(panel, 10**x), None, '0.1', 4),
-            ),
-            (
-                'fig6',
-                (0.05, 0.1, 0.25),
-                lambda panel, x: (CorrelatedRewards(0.1, 0.1), None, str(panel), int(x)),
-            ),
-            (
-                'fig8',
-                (3, 6),
-                lambda panel, x: (None, TwoStateArrivals.published(panel, 10**x), '0.1', 4),
-            ),
-            (
-                'fig9',
-                (0.05, 0.1, 0.25),
-                lambda panel, x: (None, TwoStateArrivals.published(3), str(panel), int(x)),
-            ),
-        )
-        for figure, panels, make in plan:
-            curves = by_name[figure]
-            for panel, lines in zip(panels, curves['panels']):
-                for place, x in enumerate(curves['x']):
-                    rewards, arrivals, rate, depth = make(panel, x)
-                    cells.append(
-                        Cell(
-                            figure,
-                            panel,
-                            x,
-                            Scenario(rewards, arrivals),
-                            Fraction(rate),
-                            Fraction(depth),
-                            {ours: lines[theirs][place] for ours, theirs in PUBLISHED.items()},
-                        )
-                    )
-        return cells
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ConfigError(
-            f'{path} does not hold the published figures ({error!r}); REFERENCE names the folder '
-            'with dqn_paper_figures.json'
-        ) from error
-
-
-def load_pool(path: Path) -> np.ndarray:
-    """Read the published metrics, sorted; raises ConfigError when they are not there."""
-    try:
-        header, *lines = path.read_text(encoding='utf-8').splitlines()
-        return np.sort(np.loadtxt(lines, delimiter=',', usecols=header.split(',').index('metric')))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'{path} does not hold the published metrics ({error})') from error
-
-
 def half_interval(values: np.ndarray) -> float:
-    """Half the 95 % interval of the mean of independent values."""
+    """Return half the 95 % interval of the mean of independent values."""
     from scipy import stats
 
     if len(values) < 2:
@@ -187,12 +84,12 @@ class Effort:
 class Networks:
     """Trained networks of the model folder, by what they serve."""
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def dqn(self, cell: Cell) -> str | None:
-        """Return the path of the DQN of a cell, if one was trained."""
-        return self._find(f'dqn_{cell.name}.onnx')
+    def dqn(self, point: FigurePoint) -> str | None:
+        """Return the path of the DQN of a point, if one was trained."""
+        return self._find(f'dqn_{point.name}.onnx')
 
     @property
     def adaptive(self) -> str | None:
@@ -221,28 +118,42 @@ def _seed(scenario: Scenario, effort: Effort) -> int:
     return zlib.crc32(repr(scenario).encode()) ^ effort.seed
 
 
-def enter(row: dict, policy: str, gains: np.ndarray, mdp: np.ndarray) -> None:
-    """Enter the reward per item of a policy [S], played on the part like the MDP's, into a row.
+def compared(mdp_loss: float, gains: np.ndarray, mdp: np.ndarray) -> Loss:
+    """Return the loss of a policy by its paired difference to the MDP.
 
-    The MDP's loss, which is exact, gives the level.
+    Args:
+        mdp_loss: Loss of the MDP, exact.
+        gains: float64 [S], reward per item of the policy.
+        mdp: float64 [S], reward per item of the MDP on the same sequences.
+
+    Returns:
+        The loss and the difference, with their intervals.
     """
     difference = gains - mdp
-    row['measured'][policy] = {
-        'loss': row['measured']['mdp']['loss'] - float(difference.mean()),
-        'ci95': half_interval(difference),
-        'difference': -float(difference.mean()),
-        'difference_ci95': half_interval(difference),
-    }
+    return Loss(
+        loss=mdp_loss - float(difference.mean()),
+        ci95=half_interval(difference),
+        difference=-float(difference.mean()),
+        difference_ci95=half_interval(difference),
+    )
 
 
-def enter_exact(row: dict, policy: str, gain: float, played: np.ndarray) -> None:
-    """Enter a gain per item that was solved for, and what sequences gave when played [S]."""
-    row['measured'][policy] = {
-        'loss': WEAK_LOSS - gain,
-        'ci95': 0.0,
-        'played': WEAK_LOSS - float(played.mean()),
-        'played_ci95': half_interval(played),
-    }
+def solved(gain: float, played: np.ndarray) -> Loss:
+    """Return the loss that was solved for, beside that of sequences that were played.
+
+    Args:
+        gain: Reward per item, exact.
+        played: float64 [S], reward per item of the sequences.
+
+    Returns:
+        Both losses.
+    """
+    return Loss(
+        loss=WEAK_LOSS - gain,
+        ci95=0.0,
+        played=WEAK_LOSS - float(played.mean()),
+        played_ci95=half_interval(played),
+    )
 
 
 def best_share(pool: np.ndarray, share: float) -> float:
@@ -255,93 +166,113 @@ def best_share(pool: np.ndarray, share: float) -> float:
     return float((pool[whole:].sum() + partly) / pool.size)
 
 
-def measure_cells(cells: list[Cell], pool: np.ndarray, effort: Effort) -> list[dict]:
-    """Measure cells of one scenario on the same sequences, all but the networks.
+def measure_points(points: list[FigurePoint], pool: np.ndarray, effort: Effort) -> list[PointRow]:
+    """Measure points of one scenario on the same sequences, all but the networks.
 
-    Returns for each cell a row: its place in the figures, published losses, and for each policy
-    and bound {loss, ci95, ...}: what was played where it was solved for, else the difference to
-    the MDP.
+    Args:
+        points: Of one scenario.
+        pool: float64 [K], metrics of items, sorted.
+        effort: How much to play.
+
+    Returns:
+        A row for each point: what was played beside what was solved for, else the difference to
+        the MDP.
     """
-    scenario = cells[0].scenario
+    scenario = points[0].scenario
     sequences, part = (draw(scenario, pool, effort) for draw in (draw_sequences, draw_part))
     rewards = Distribution.of(pool)
-    buckets = [IntegerBucket.of(cell.rate, cell.depth) for cell in cells]
+    buckets = [IntegerBucket.of(point.rate, point.depth) for point in points]
     solutions = [
-        solve_mdp(cell.rate, cell.depth, rewards, scenario.intervals).thresholds for cell in cells
+        solve_mdp(point.rate, point.depth, rewards, scenario.intervals).thresholds
+        for point in points
     ]
     baselines = [
         np.full(
             bucket.full + 1,
-            make_policy(
-                'threshold',
-                rate=cell.rate,
-                depth=cell.depth,
-                rewards=rewards,
-                intervals=scenario.intervals,
+            ConstantThresholdPolicy(
+                PolicySettings(
+                    rate=point.rate,
+                    depth=point.depth,
+                    rewards=rewards,
+                    intervals=scenario.intervals,
+                )
             ).threshold,
         )
-        for bucket, cell in zip(buckets, cells)
+        for bucket, point in zip(buckets, points)
     ]
     mdp, _ = play_tables(sequences, buckets, solutions)
     baseline, _ = play_tables(sequences, buckets, baselines)
     mdp_part, _ = play_tables(part, buckets, solutions, WARM_UP)
     mdp_whole, _ = play_tables(part, buckets, solutions)
-    told = [solve_oracle(scenario, pool, bucket, LOCATIONS, 1e-6) for bucket in buckets]
-    belief, _ = play_belief(scenario, pool, part, buckets, told, WARM_UP)
+    oracles = [solve_oracle(scenario, pool, bucket, LOCATIONS, 1e-6) for bucket in buckets]
+    belief, _ = play_belief(scenario, pool, part, buckets, oracles, WARM_UP)
     rows = []
-    for c, cell in enumerate(cells):
-        row = {
-            'figure': cell.figure,
-            'panel': cell.panel,
-            'x': cell.x,
-            'name': cell.name,
-            'rate': str(cell.rate),
-            'depth': str(cell.depth),
-            'published': cell.published,
-            'measured': {},
-            'networks': {},
+    for c, point in enumerate(points):
+        exact = {
+            name: exact_gain(scenario, pool, buckets[c], tables[c], LOCATIONS)
+            for name, tables in (('mdp', solutions), ('baseline', baselines))
         }
-        for policy, tables, played in (('mdp', solutions, mdp), ('baseline', baselines, baseline)):
-            enter_exact(
-                row,
-                policy,
-                exact_gain(scenario, pool, buckets[c], tables[c], LOCATIONS),
-                played[c],
+        mdp_loss = WEAK_LOSS - exact['mdp']
+        measured = {
+            'mdp': solved(exact['mdp'], mdp[c]),
+            'baseline': solved(exact['baseline'], baseline[c]),
+            'lower_bound': solved(
+                best_share(pool, float(point.rate) * scenario.intervals.mean),
+                unlimited_burst(sequences, point.rate, point.depth),
+            ),
+            'belief': compared(mdp_loss, belief[c], mdp_part[c]),
+            'clairvoyant': compared(mdp_loss, clairvoyant(part, buckets[c]), mdp_whole[c]),
+            'told': Loss(WEAK_LOSS - oracles[c].gain),
+        }
+        rows.append(
+            PointRow(
+                figure=point.figure,
+                panel=point.panel,
+                x=point.x,
+                name=point.name,
+                rate=str(point.rate),
+                depth=str(point.depth),
+                published=point.published,
+                measured=measured,
             )
-        enter_exact(
-            row,
-            'lower_bound',
-            best_share(pool, float(cell.rate) * scenario.intervals.mean),
-            unlimited_burst(sequences, cell.rate, cell.depth),
         )
-        enter(row, 'belief', belief[c], mdp_part[c])
-        enter(row, 'clairvoyant', clairvoyant(part, buckets[c]), mdp_whole[c])
-        row['measured']['told'] = {'loss': WEAK_LOSS - told[c].gain}
-        rows.append(row)
     return rows
 
 
 def measure_networks(
-    rows: list[dict], cells: list[Cell], pool: np.ndarray, networks: Networks, effort: Effort
-) -> bool:
-    """Add the networks to the rows of cells of one scenario, where a file is new.
+    rows: list[PointRow],
+    points: list[FigurePoint],
+    pool: np.ndarray,
+    networks: Networks,
+    effort: Effort,
+) -> list[PointRow]:
+    """Measure networks at points of one scenario, where a file is new.
 
-    Returns whether there was anything to add.
+    Args:
+        rows: What has been measured at the points.
+        points: Of one scenario.
+        pool: float64 [K], metrics of items, sorted.
+        networks: What was trained.
+        effort: How much to play.
+
+    Returns:
+        The rows with what is new in them; ``rows`` itself where nothing is.
     """
-    wanted = {}
-    for row, cell in zip(rows, cells):
-        for policy, path in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
+    wanted: dict[tuple[str, str, str], list[int]] = {}
+    for place, (row, point) in enumerate(zip(rows, points)):
+        for policy, path in (('dqn', networks.dqn(point)), ('adaptive', networks.adaptive)):
             if path is not None:
                 digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-                if row['networks'].get(policy) != digest:
-                    wanted.setdefault((policy, path, digest), []).append((row, cell))
+                if row.networks.get(policy) != digest:
+                    wanted.setdefault((policy, path, digest), []).append(place)
     if not wanted:
-        return False
-    scenario = cells[0].scenario
+        return rows
+    rows = list(rows)
+    scenario = points[0].scenario
     part = draw_part(scenario, pool, effort)
     rewards = Distribution.of(pool)
     for (policy, path, digest), places in wanted.items():
-        buckets = [(cell.rate, cell.depth) for _, cell in places]
+        buckets = [(points[place].rate, points[place].depth) for place in places]
         gains, _ = play_network(path, part, buckets, rewards, WARM_UP)
         mdp, _ = play_tables(
             part,
@@ -349,13 +280,14 @@ def measure_networks(
             [solve_mdp(*bucket, rewards, scenario.intervals).thresholds for bucket in buckets],
             WARM_UP,
         )
-        for (row, _), gain, reference in zip(places, gains, mdp):
-            enter(row, policy, gain, reference)
-            row['networks'][policy] = digest
-    return True
+        for place, gain, reference in zip(places, gains, mdp):
+            row = rows[place]
+            loss = compared(row.measured['mdp'].loss, gain, reference)
+            rows[place] = row.with_loss(policy, loss).with_network(policy, digest)
+    return rows
 
 
-def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> list[dict]:
+def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> list[TraceRow]:
     """Sum the metrics that each policy offloads on the published sequences, at (0.1, 4)."""
     rate, depth = Fraction(1, 10), Fraction(4)
     bucket = IntegerBucket.of(rate, depth)
@@ -378,38 +310,38 @@ def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> lis
         sums['mdp'] = float(
             play_tables(sequences, [bucket], [solution.thresholds])[0][0, 0] * n_items
         )
-        told = solve_oracle(scenario, pool, bucket, TRACE_LOCATIONS)
-        earned, decisions = play_belief(scenario, pool, sequences, [bucket], [told])
+        oracle = solve_oracle(scenario, pool, bucket, TRACE_LOCATIONS)
+        earned, decisions = play_belief(scenario, pool, sequences, [bucket], [oracle])
         sums['belief'] = float(earned[0, 0] * n_items)
         played = {'belief': decisions[0]}
-        cell = Cell('trace', 0, 0, scenario, rate, depth, {})
-        for policy, network in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
+        point = FigurePoint('trace', 0, 0, scenario, rate, depth, {})
+        for policy, network in (('dqn', networks.dqn(point)), ('adaptive', networks.adaptive)):
             if network is not None:
                 earned, (played[policy],) = play_network(
                     network, sequences, [(rate, depth)], rewards
                 )
                 sums[policy] = float(earned[0, 0] * n_items)
         rows.append(
-            {
-                'trace': name,
-                'items': n_items,
-                'mean_interval': intervals.mean,
-                'sums': sums,
-                'offloads': {policy: int(done.sum()) for policy, done in played.items()},
-                'bucket_kept': {
+            TraceRow(
+                trace=name,
+                items=n_items,
+                mean_interval=intervals.mean,
+                sums=sums,
+                offloads={policy: int(done.sum()) for policy, done in played.items()},
+                bucket_kept={
                     policy: within_bucket(done[:, 0], sequences.intervals[:, 0], bucket)
                     for policy, done in played.items()
                 },
-            }
+            )
         )
     return rows
 
 
-def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
+def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict[str, Loss]:
     """Let the process change every quarter of a sequence, at (0.1, 4).
 
     The quarters are correlated (0.1, 0.1), i.i.d., correlated (0.1, 0.01), two-state arrivals
-    (1 and 6). No policy is told; the DQN was trained for the first quarter.
+    (1 and 6). No policy knows; the DQN was trained for the first quarter.
     """
     quarters = (
         Scenario(rewards=CorrelatedRewards(0.1, 0.1)),
@@ -433,25 +365,20 @@ def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict:
     mdp, _ = play_tables(
         sequences, [bucket], [solve_mdp(rate, depth, rewards, intervals).thresholds]
     )
-    row = {
-        'measured': {
-            'mdp': {
-                'loss': WEAK_LOSS - float(mdp.mean()),
-                'difference': 0.0,
-                'difference_ci95': 0.0,
-            }
-        }
+    mdp_loss = WEAK_LOSS - float(mdp.mean())
+    measured = {
+        'mdp': Loss(mdp_loss, difference=0.0, difference_ci95=0.0),
+        'clairvoyant': compared(mdp_loss, clairvoyant(sequences, bucket), mdp[0]),
     }
-    enter(row, 'clairvoyant', clairvoyant(sequences, bucket), mdp[0])
-    cell = Cell('drift', 0, 0, quarters[0], rate, depth, {})
-    for policy, path in (('dqn', networks.dqn(cell)), ('adaptive', networks.adaptive)):
+    point = FigurePoint('drift', 0, 0, quarters[0], rate, depth, {})
+    for policy, path in (('dqn', networks.dqn(point)), ('adaptive', networks.adaptive)):
         if path is not None:
             gains, _ = play_network(path, sequences, [(rate, depth)], rewards)
-            enter(row, policy, gains[0], mdp[0])
-    return row['measured']
+            measured[policy] = compared(mdp_loss, gains[0], mdp[0])
+    return measured
 
 
-def measure_cameras(pool: np.ndarray, effort: Effort) -> list[dict]:
+def measure_cameras(pool: np.ndarray, effort: Effort) -> list[CamerasRow]:
     """Share the network between 1 to 8 cameras with correlated rewards, at (0.1, 4) each."""
     rate, depth = Fraction(1, 10), Fraction(4)
     scenario = Scenario(rewards=CorrelatedRewards(0.1, 0.1))
@@ -474,17 +401,17 @@ def measure_cameras(pool: np.ndarray, effort: Effort) -> list[dict]:
         }
         bound = clairvoyant(merged(items), IntegerBucket.of(rate, depth * count))
         rows.append(
-            {
-                'cameras': count,
-                **{
-                    name: {
-                        'loss': WEAK_LOSS - float(gain.mean()),
-                        'difference_to_isolated': -float((gain - gains['isolated']).mean()),
-                        'difference_ci95': half_interval(gain - gains['isolated']),
-                    }
+            CamerasRow(
+                count,
+                {
+                    name: SharedLoss(
+                        loss=WEAK_LOSS - float(gain.mean()),
+                        difference_to_isolated=-float((gain - gains['isolated']).mean()),
+                        difference_ci95=half_interval(gain - gains['isolated']),
+                    )
                     for name, gain in {**gains, 'clairvoyant, shared': bound}.items()
                 },
-            }
+            )
         )
     return rows
 
@@ -498,171 +425,3 @@ def within_bucket(decisions: np.ndarray, intervals: np.ndarray, bucket: IntegerB
             return False
         level = min(bucket.full, level + bucket.gain * int(interval))
     return True
-
-
-def measure_time(
-    pool: np.ndarray, networks: Networks, repeat: int = 20_000, runs: int = 5
-) -> dict[str, dict]:
-    """Time single decisions as the node makes them, on one core: microseconds, median and 99 %.
-
-    With garbage collection as it is and without it. Of several runs, that counts in which the
-    process was least often put aside for others; how often that was is told, and the load of the
-    machine.
-    """
-    rewards = Distribution.of(pool)
-    metrics = np.random.default_rng(0).choice(pool, repeat).tolist()
-    candidates = {'mdp': {}}
-    if networks.adaptive is not None:
-        candidates['adaptive'] = {'model': networks.adaptive}
-    dqn = networks.dqn(
-        Cell('', 0, 0, Scenario(CorrelatedRewards(0.1, 0.1)), Fraction(1, 10), Fraction(4), {})
-    )
-    if dqn is not None:
-        candidates['dqn'] = {'model': dqn}
-    result = {}
-    with on_one_core():
-        for name, extra in candidates.items():
-            policy = make_policy(name, rate='1/10', depth=4, rewards=rewards, **extra)
-            plain = min((_time_decisions(policy, metrics) for _ in range(runs)), key=_disturbance)
-            gc.disable()
-            try:
-                without = min(
-                    (_time_decisions(policy, metrics) for _ in range(runs)), key=_disturbance
-                )
-            finally:
-                gc.enable()
-            result[name] = {**plain, 'without_gc': without}
-        start = time.perf_counter()
-        make_policy('mdp', rate='1/10', depth=4, rewards=rewards)
-        result['mdp']['solve_ms'] = (time.perf_counter() - start) * 1e3
-    return result
-
-
-@contextmanager
-def on_one_core():
-    """Keep this thread on one core, where the system can do that."""
-    if not hasattr(os, 'sched_setaffinity'):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _time_decisions(policy, metrics: list[float]) -> dict:
-    policy.reset()
-    spent = np.empty(len(metrics))
-    aside = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    for t, metric in enumerate(metrics):
-        state = PolicyInput(metric, 23, 10, t, 1.0)
-        start = time.perf_counter_ns()
-        policy.decide(state)
-        spent[t] = time.perf_counter_ns() - start
-    median, high = np.quantile(spent / 1e3, (0.5, 0.99))
-    return {
-        'median_us': float(median),
-        'p99_us': float(high),
-        'decisions': len(metrics),
-        'put_aside': resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - aside,
-        'load': os.getloadavg()[0],
-    }
-
-
-def _disturbance(run: dict) -> tuple[int, float]:
-    return run['put_aside'], run['p99_us']
-
-
-def check(rows: list[dict], traces: list[dict]) -> dict[str, dict]:
-    """Hold the measurements against the published marks."""
-
-    def misses(policy, excess_of, limit):
-        found, largest = [], 0.0
-        for row in rows:
-            if policy in row['measured'] and policy in row['published']:
-                excess = excess_of(row['measured'][policy]['loss'], row['published'][policy])
-                largest = max(largest, excess)
-                if excess > limit:
-                    found.append(
-                        {
-                            'cell': f'{row["figure"]} {row["panel"]:g} {row["x"]:g}',
-                            'name': row['name'],
-                            'excess': excess,
-                            # Below this no policy comes that does not know the future.
-                            'published_below_told': row['measured']['told']['loss']
-                            - row['published'][policy],
-                        }
-                    )
-        return {'largest': largest, 'missed': found}
-
-    def distance(ours, theirs):
-        return abs(ours - theirs)
-
-    def above(ours, theirs):
-        return ours - theirs
-
-    mdp = misses('mdp', above, 0.0)
-    networks = {policy: _against_dqn(rows, policy) for policy in ('belief', 'dqn', 'adaptive')}
-    return {
-        'surrogate': {
-            'tolerance': TOLERANCE,
-            'lower_bound': misses('lower_bound', distance, TOLERANCE),
-            'baseline': misses('baseline', distance, TOLERANCE),
-            'mdp_above_published': mdp,
-            # Of these, the published MDP earns more than the optimum that is told the state.
-            'mdp_out_of_reach': sum(miss['published_below_told'] > 0 for miss in mdp['missed']),
-        },
-        'within_0.001_of_published_dqn': {
-            policy: compared for policy, compared in networks.items() if compared
-        },
-        'traces': {
-            row['trace']: {
-                policy: row['sums'][policy] >= row['sums']['published_dqn']
-                for policy in ('belief', 'dqn', 'adaptive')
-                if policy in row['sums']
-            }
-            for row in traces
-        },
-    }
-
-
-def _against_dqn(rows: list[dict], policy: str) -> dict:
-    """Compare a policy with the published DQN, cell by cell; {} where it was not measured.
-
-    ``missed`` is by more than the tolerance; ``missed_within_reach`` the same, measured from the
-    optimum that is told the hidden state where the published loss lies below that: no policy
-    that does not know the future comes so far.
-    """
-    worst = {}
-    for row in rows:
-        if policy in row['measured']:
-            measured, published = row['measured'][policy], row['published']['dqn']
-            excess = measured['loss'] - published
-            reachable = measured['loss'] - max(published, row['measured']['told']['loss'])
-            if row['name'] not in worst or excess > worst[row['name']][0]:
-                worst[row['name']] = excess, reachable, measured['difference_ci95']
-    if not worst:
-        return {}
-
-    def over(place):
-        ordered = sorted(worst.items(), key=lambda entry: -entry[1][place])
-        return [
-            f'{name} {values[place]:+.4f} ± {values[2]:.4f}'
-            for name, values in ordered
-            if values[place] > DQN_TOLERANCE
-        ]
-
-    return {
-        'cells': len(worst),
-        'largest': max(values[0] for values in worst.values()),
-        'missed': over(0),
-        'published_below_told': sum(values[0] > values[1] for values in worst.values()),
-        'largest_within_reach': max(values[1] for values in worst.values()),
-        'missed_within_reach': over(1),
-        # Where the whole interval lies beyond the tolerance.
-        'missed_for_certain': sum(
-            values[1] - values[2] > DQN_TOLERANCE for values in worst.values()
-        ),
-    }

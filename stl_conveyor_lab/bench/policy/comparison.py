@@ -20,6 +20,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.resources import share_path
@@ -27,23 +28,23 @@ from stl_conveyor_lab.bench.policy.cells import (
     BOUNDS,
     LABELS,
     WEAK_LOSS,
-    Cell,
     Effort,
     Networks,
-    check,
-    load_pool,
     measure_cameras,
-    measure_cells,
     measure_drift,
     measure_networks,
-    measure_time,
+    measure_points,
     measure_traces,
-    published_cells,
 )
 from stl_conveyor_lab.bench.policy.items import REFERENCE, measure_items
+from stl_conveyor_lab.bench.policy.marks import check
 from stl_conveyor_lab.bench.policy.plots import plot_figures, plot_items
+from stl_conveyor_lab.bench.policy.points import FigurePoint, published_points
+from stl_conveyor_lab.bench.policy.rows import PointRow, as_json
+from stl_conveyor_lab.bench.policy.timing import measure_time
+from stl_conveyor_lab.papers.tasks import load_metrics
 
-SLICE = 10  # cells that are measured between two writings of the results
+SLICE = 10  # points that are measured between two writings of the results
 
 
 def shipped(folder: str) -> Path | None:
@@ -54,8 +55,8 @@ def shipped(folder: str) -> Path | None:
         return None
 
 
-def table(result: dict) -> str:
-    """Write the measurements as Markdown."""
+def table(result: dict[str, Any]) -> str:
+    """Write the measurements, as they stand in policy.json, as Markdown."""
     lines = [
         '# Offloading policies',
         '',
@@ -110,9 +111,9 @@ def table(result: dict) -> str:
     return '\n'.join(lines)
 
 
-def items_table(items: dict) -> list[str]:
+def items_table(items: dict[str, Any]) -> list[str]:
     """Write what was measured on the cell's own models as lines of Markdown."""
-    lines = []
+    lines: list[str] = []
     if items.get('metrics'):
         metrics = items['metrics']
         lines += [
@@ -214,10 +215,10 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Measure everything that the options ask for and write it."""
     reference = options.reference
-    pool = load_pool(reference / 'dqn_fig3_entropy_reward_metric.csv')
-    cells = published_cells(reference / 'dqn_paper_figures.json')
+    pool = load_metrics(reference / 'dqn_fig3_entropy_reward_metric.csv')
+    points = published_points(reference / 'dqn_paper_figures.json')
     if options.figures is not None:
-        cells = [cell for cell in cells if cell.figure in options.figures]
+        points = [point for point in points if point.figure in options.figures]
     effort = Effort(
         options.items, options.sequences, options.part_items, options.part_sequences, options.seed
     )
@@ -227,38 +228,44 @@ def run(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     settings = {**asdict(effort), 'weak_loss': WEAK_LOSS}
     path = options.out / 'policy.json'
-    known = {}
+    rows: dict[tuple[str, float, float], PointRow] = {}
     if options.resume and path.is_file():
         before = json.loads(path.read_text(encoding='utf-8'))
         if before['settings'] == settings:
-            known = {(row['figure'], row['panel'], row['x']): row for row in before['cells']}
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(repr(cell.scenario), []).append(cell)
-    rows = list(known.values())
-    result = {'settings': settings, 'cells': rows, 'traces': [], 'time': {}, 'checks': {}}
+            rows = {row.key: row for row in map(PointRow.of_json, before['cells'])}
+    groups: dict[str, list[FigurePoint]] = {}
+    for point in points:
+        groups.setdefault(repr(point.scenario), []).append(point)
+    result: dict[str, Any] = {
+        'settings': settings,
+        'cells': [],
+        'traces': [],
+        'time': {},
+        'checks': {},
+    }
     slices = [
         group[first : first + SLICE]
         for group in groups.values()
         for first in range(0, len(group), SLICE)
     ]
 
-    def keep():
-        path.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    def keep() -> None:
+        result['cells'] = list(rows.values())
+        path.write_text(json.dumps(as_json(result), indent=1) + '\n', encoding='utf-8')
 
     for place, group in enumerate(slices):
         start = time.perf_counter()
-        keys = [(cell.figure, cell.panel, cell.x) for cell in group]
-        news = [cell for key, cell in zip(keys, group) if key not in known]
+        keys = [(point.figure, point.panel, point.x) for point in group]
+        news = [point for key, point in zip(keys, group) if key not in rows]
         if news:
-            fresh = measure_cells(news, pool, effort)
-            rows += fresh
-            known.update(((row['figure'], row['panel'], row['x']), row) for row in fresh)
+            rows.update((row.key, row) for row in measure_points(news, pool, effort))
             keep()
-        added = measure_networks([known[key] for key in keys], group, pool, networks, effort)
-        if added:
+        before_networks = [rows[key] for key in keys]
+        measured = measure_networks(before_networks, group, pool, networks, effort)
+        if measured is not before_networks:
+            rows.update((row.key, row) for row in measured)
             keep()
-        if news or added:
+        if news or measured is not before_networks:
             print(
                 f'{place + 1}/{len(slices)} {group[0].name} and {len(group) - 1} more: '
                 f'{time.perf_counter() - start:.0f} s',
@@ -269,12 +276,13 @@ def run(options: argparse.Namespace) -> int:
     result['cameras'] = measure_cameras(pool, effort)
     result['items'] = measure_items(models, options.data, seed=options.seed)
     result['time'] = measure_time(pool, networks)
-    result['checks'] = check(rows, result['traces'])
+    result['checks'] = check(list(rows.values()), result['traces'])
     keep()
-    (options.out / 'policy.md').write_text(table(result), encoding='utf-8')
-    plot_figures(rows, options.out)
-    plot_items(result['items'], options.out)
-    print(json.dumps({key: result[key] for key in ('checks', 'traces', 'time')}, indent=1))
+    written = as_json(result)
+    (options.out / 'policy.md').write_text(table(written), encoding='utf-8')
+    plot_figures(list(rows.values()), options.out)
+    plot_items(written['items'], options.out)
+    print(json.dumps({key: written[key] for key in ('checks', 'traces', 'time')}, indent=1))
     return 0
 
 

@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stl_conveyor.assess.plotting import file_pyplot
-from stl_conveyor_lab.bench.policy.cells import BOUNDS, LABELS, PUBLISHED
+from stl_conveyor_lab.bench.policy.cells import BOUNDS, LABELS
+from stl_conveyor_lab.bench.policy.points import PUBLISHED
+from stl_conveyor_lab.bench.policy.rows import PointRow
 
 
-def plot_figures(rows: list[dict], out: Path) -> list[Path]:
+def plot_figures(rows: list[PointRow], out: Path) -> list[Path]:
     """Redraw the published figures with our curves in them."""
     pyplot = file_pyplot()
     colours = {
@@ -34,27 +37,23 @@ def plot_figures(rows: list[dict], out: Path) -> list[Path]:
     }
     paths = []
     for figure, (x_label, title) in axes_of.items():
-        chosen = [row for row in rows if row['figure'] == figure]
-        panels = sorted({row['panel'] for row in chosen}, reverse=figure == 'fig5a')
+        chosen = [row for row in rows if row.figure == figure]
+        panels = sorted({row.panel for row in chosen}, reverse=figure == 'fig5a')
         if not panels:
             continue
         canvas, axes = pyplot.subplots(
             1, len(panels), figsize=(5.2 * len(panels), 4.4), squeeze=False
         )
         for axis, panel in zip(axes[0], panels):
-            points = sorted(
-                (row for row in chosen if row['panel'] == panel), key=lambda row: row['x']
-            )
+            points = sorted((row for row in chosen if row.panel == panel), key=lambda row: row.x)
             for policy, colour in colours.items():
                 measured = [
-                    (row['x'], row['measured'][policy])
-                    for row in points
-                    if policy in row['measured']
+                    (row.x, row.measured[policy]) for row in points if policy in row.measured
                 ]
                 if measured:
                     x = [at for at, _ in measured]
-                    y = [value['loss'] for _, value in measured]
-                    error = [value.get('ci95', 0.0) for _, value in measured]
+                    y = [value.loss for _, value in measured]
+                    error = [value.ci95 or 0.0 for _, value in measured]
                     axis.errorbar(
                         x,
                         y,
@@ -68,9 +67,7 @@ def plot_figures(rows: list[dict], out: Path) -> list[Path]:
                         ls='none' if policy == 'dqn' else '--' if policy in BOUNDS else '-',
                     )
                 theirs = [
-                    (row['x'], row['published'][policy])
-                    for row in points
-                    if policy in row['published']
+                    (row.x, row.published[policy]) for row in points if policy in row.published
                 ]
                 if theirs:
                     axis.plot(
@@ -84,7 +81,7 @@ def plot_figures(rows: list[dict], out: Path) -> list[Path]:
             axis.set_title(title.format(panel), fontsize=10)
             axis.grid(alpha=0.3)
         axes[0][0].set_ylabel('top-5 loss')
-        entries = {}
+        entries: dict[str, Any] = {}
         for axis in axes[0]:
             for handle, label in zip(*axis.get_legend_handles_labels()):
                 entries.setdefault(label, handle)
