@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +21,22 @@ class RecordedStreams:
         score: Float [N, K], the edge's confidence after each packet.
     """
 
-    bytes: np.ndarray
-    correct: np.ndarray
-    score: np.ndarray
+    bytes: NDArray[np.integer]
+    correct: NDArray[np.bool_]
+    score: NDArray[np.floating]
 
-    def stop(self, budget: int, stop_score: float) -> tuple[np.ndarray, np.ndarray]:
+    def stop(
+        self, budget: int, stop_score: float
+    ) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
         """End each stream at a byte budget, or earlier when the edge is sure.
 
-        Returns the bytes used [N] and whether the last answer is right [N]; an item without a
-        packet that fits uses nothing and is never right.
+        Args:
+            budget: Bytes.
+            stop_score: Confidence at which the edge ends a stream; above 1 it never does.
+
+        Returns:
+            The bytes used int [N] and whether the last answer is right bool [N]; an item without
+            a packet that fits uses nothing and is never right.
         """
         fits = self.bytes <= budget
         sure = self.score >= stop_score

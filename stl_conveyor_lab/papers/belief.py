@@ -12,7 +12,10 @@ and the bound.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor_lab.papers.bounds import HiddenStateSolution
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, Sequences
@@ -38,10 +41,10 @@ class _Location:
         inside += np.clip((ahead - 1.0) / (2 * half) + 0.5, 0.0, 1.0)
         self._likelihood = np.maximum(inside, 1e-9).T.copy()
 
-    def start(self, n_sequences: int) -> np.ndarray:
+    def start(self, n_sequences: int) -> NDArray[Any]:
         return np.full((self.count, n_sequences), 1.0 / self.count, dtype=np.float32)
 
-    def update(self, belief: np.ndarray, place: np.ndarray) -> np.ndarray:
+    def update(self, belief: NDArray[Any], place: NDArray[Any]) -> NDArray[Any]:
         """Move on by one item at this place in the pool [S]; belief [K, S]."""
         belief = (1 - self.reset) * belief + self.reset / self.count
         belief *= self._likelihood[place].T
@@ -56,7 +59,7 @@ class BeliefFilter:
         locations: Bins of the location; 1 where the rewards are i.i.d.
     """
 
-    def __init__(self, scenario: Scenario, pool: np.ndarray, locations: int, n_sequences: int):
+    def __init__(self, scenario: Scenario, pool: NDArray[Any], locations: int, n_sequences: int):
         source = scenario.rewards or CorrelatedRewards(1.0, 0.0)
         self._pool = pool
         self._where = _Location(source.spread, source.reset, locations, pool.size)
@@ -71,7 +74,7 @@ class BeliefFilter:
                 np.array([[share], [1 - share]], dtype=np.float32), n_sequences, axis=1
             )
 
-    def see(self, rewards: np.ndarray, intervals: np.ndarray | None) -> None:
+    def see(self, rewards: NDArray[Any], intervals: NDArray[Any] | None) -> None:
         """Take in the next items: their metrics [S], and the intervals before them [S]."""
         if len(self.location) > 1:
             place = np.searchsorted(self._pool, rewards.astype(np.float64) - 1e-7)
@@ -80,7 +83,7 @@ class BeliefFilter:
         if self._change is not None and intervals is not None:
             self.arrivals = self._change[(intervals != 1).astype(int)].T
 
-    def mean(self, marginal: np.ndarray, level: np.ndarray) -> np.ndarray:
+    def mean(self, marginal: NDArray[Any], level: NDArray[Any]) -> NDArray[Any]:
         """Mean [S] of a table [K, A, levels] at the levels [S]."""
         at = marginal[:, :, level]
         return np.einsum('ks,as,kas->s', self.location, self.arrivals, at)
@@ -88,12 +91,12 @@ class BeliefFilter:
 
 def play_belief(
     scenario: Scenario,
-    pool: np.ndarray,
+    pool: NDArray[Any],
     sequences: Sequences,
     buckets: list[IntegerBucket],
     solutions: list[HiddenStateSolution],
     skip: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Play the policy over all sequences, one solution of ``solve_oracle`` for each bucket.
 
     The first ``skip`` items are played and not counted.

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.mdp import solve_mdp
@@ -19,7 +21,7 @@ from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, Seque
 from stl_conveyor_lab.papers.simulate import IntegerBucket
 
 
-def unlimited_burst(sequences: Sequences, rate: Fraction, depth: Fraction) -> np.ndarray:
+def unlimited_burst(sequences: Sequences, rate: Fraction, depth: Fraction) -> NDArray[Any]:
     """Return the reward per item [S] of spending all tokens of a sequence on its best items.
 
     The published lower bound of the loss: the rate binds, the order does not.
@@ -34,27 +36,27 @@ def unlimited_burst(sequences: Sequences, rate: Fraction, depth: Fraction) -> np
     return result
 
 
-def clairvoyant(sequences: Sequences, bucket: IntegerBucket) -> np.ndarray:
+def clairvoyant(sequences: Sequences, bucket: IntegerBucket) -> NDArray[Any]:
     """Return the most reward per item [S] that fits the bucket, the whole sequence known."""
     n_items, n_sequences = sequences.rewards.shape
     cost, gain, full = bucket.cost, bucket.gain, bucket.full
-    worth = np.zeros((full + 1, n_sequences))
-    filled = np.empty_like(worth)
+    values = np.zeros((full + 1, n_sequences))
+    filled = np.empty_like(values)
     levels = np.arange(full + 1)[:, None]
     for t in range(n_items - 1, -1, -1):
         interval = sequences.intervals[t]
         if (interval == interval[0]).all():
             gained = min(gain * int(interval[0]), full)
-            filled[: full + 1 - gained] = worth[gained:]
-            filled[full + 1 - gained :] = worth[full]
+            filled[: full + 1 - gained] = values[gained:]
+            filled[full + 1 - gained :] = values[full]
         else:
             target = np.minimum(levels + gain * interval.astype(np.int32), full)
-            filled = np.take_along_axis(worth, target, axis=0)
-        worth = filled.copy()
+            filled = np.take_along_axis(values, target, axis=0)
+        values = filled.copy()
         np.maximum(
-            worth[cost:], sequences.rewards[t] + filled[: full + 1 - cost], out=worth[cost:]
+            values[cost:], sequences.rewards[t] + filled[: full + 1 - cost], out=values[cost:]
         )
-    return worth[full] / n_items
+    return values[full] / n_items
 
 
 # The criterion is the long-run average; so close to one it changes no gain within 1e-9, and the
@@ -76,7 +78,7 @@ class HiddenStateSolution:
 
     gain: float
     gain_bounds: tuple[float, float]
-    marginal: np.ndarray
+    marginal: NDArray[Any]
 
 
 class _HiddenStateProcess:
@@ -90,7 +92,7 @@ class _HiddenStateProcess:
     def __init__(
         self,
         scenario: Scenario,
-        pool: np.ndarray,
+        pool: NDArray[Any],
         bucket: IntegerBucket,
         locations: int,
         discount: float = _DISCOUNT,
@@ -125,7 +127,7 @@ class _HiddenStateProcess:
         self.states = len(intervals)
         self.shape = (locations, self.states, bucket.full + 1)
 
-    def tail(self, threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def tail(self, threshold: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return P(x >= threshold) and E[x; x >= threshold] at each location, [K, A, levels]."""
         size, sums = self._pool.size, self._sums
         place = np.searchsorted(self._pool, threshold)
@@ -140,15 +142,15 @@ class _HiddenStateProcess:
         moment += np.where(wrapped, sums[top] - sums[begin], 0.0)
         return mass / self._length, moment / self._length
 
-    def after(self, worth: np.ndarray) -> np.ndarray:
+    def after(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the expected value when an item has been kept, [K, A, M + 1]."""
-        mixed = (1 - self._reset) * worth + self._reset * worth.mean(axis=0, keepdims=True)
+        mixed = (1 - self._reset) * values + self._reset * values.mean(axis=0, keepdims=True)
         moved = np.einsum('ab,kbn->kan', self._change, mixed)
         return self._discount * np.stack(
             [moved[:, a, target] for a, target in enumerate(self._targets)], axis=1
         )
 
-    def evaluate(self, mass: np.ndarray, moment: np.ndarray) -> tuple[float, np.ndarray]:
+    def evaluate(self, mass: NDArray[Any], moment: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """Solve for what a policy earns.
 
         Args:
@@ -191,20 +193,28 @@ class _HiddenStateProcess:
         equations[:, 0] = per_draw
         mean = np.linalg.solve(equations, alone.mean(axis=0))
         gain, mean[0] = float(mean[0]), 0.0
-        worth = alone - gain * per_draw + through @ mean
-        return gain, worth.reshape(self.shape)
+        values = alone - gain * per_draw + through @ mean
+        return gain, values.reshape(self.shape)
 
 
 def exact_gain(
     scenario: Scenario,
-    pool: np.ndarray,
+    pool: NDArray[Any],
     bucket: IntegerBucket,
-    thresholds: np.ndarray,
+    thresholds: NDArray[Any],
     locations: int = 200,
 ) -> float:
-    """Return what thresholds by level earn per item in the long run, without sampling.
+    """Solve for what thresholds by level earn per item in the long run, without sampling.
 
-    pool [K] sorted metrics; thresholds [M + 1]; the location is one of ``locations`` ranks.
+    Args:
+        scenario: What drives the items.
+        pool: float64 [K], metrics of items, sorted.
+        bucket: The bucket.
+        thresholds: float64 [M + 1].
+        locations: Equally spaced ranks that the location is one of.
+
+    Returns:
+        The reward per item.
     """
     process = _HiddenStateProcess(scenario, pool, bucket, locations)
     asked = np.broadcast_to(
@@ -216,7 +226,7 @@ def exact_gain(
 
 def solve_oracle(
     scenario: Scenario,
-    pool: np.ndarray,
+    pool: NDArray[Any],
     bucket: IntegerBucket,
     locations: int = 100,
     tolerance: float = 1e-7,
@@ -224,9 +234,18 @@ def solve_oracle(
 ) -> HiddenStateSolution:
     """Solve for the policy that knows the location L and the state of the arrivals.
 
-    pool [K] sorted metrics. L is one of ``locations`` equally spaced ranks. Policy iteration from
-    the thresholds for i.i.d. items; stops when the bounds on the gain are ``tolerance`` apart.
-    A ``discount`` below one is the chance that there is another item.
+    Policy iteration starts from the thresholds for i.i.d. items.
+
+    Args:
+        scenario: What drives the items.
+        pool: float64 [K], metrics of items, sorted.
+        bucket: The bucket.
+        locations: Equally spaced ranks that L is one of.
+        tolerance: The iteration stops when the bounds on the gain are so close.
+        discount: Below one, the chance that there is another item.
+
+    Returns:
+        The gain and the value of a token by hidden state and level.
     """
     process = _HiddenStateProcess(scenario, pool, bucket, locations, discount)
     cost, full = bucket.cost, bucket.full
@@ -240,13 +259,13 @@ def solve_oracle(
     marginal = np.broadcast_to(first, (process.locations, process.states, full + 1 - cost))
     low = high = 0.0
     for _ in range(_MAX_POLICIES):
-        gain, worth = process.evaluate(*process.tail(marginal))
-        keep = process.after(worth)
+        gain, values = process.evaluate(*process.tail(marginal))
+        keep = process.after(values)
         marginal = keep[:, :, cost:] - keep[:, :, : full + 1 - cost]
         mass, moment = process.tail(marginal)
         swept = keep
         swept[:, :, cost:] += moment - mass * marginal
-        difference = swept - worth
+        difference = swept - values
         low, high = float(difference.min()), float(difference.max())
         if high - low < tolerance:
             break

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import Distribution
@@ -35,7 +37,7 @@ class _Level:
     """One level of the hierarchy: the integer bucket and its thresholds."""
 
     bucket: IntegerBucket
-    thresholds: np.ndarray
+    thresholds: NDArray[Any]
 
 
 def _level(rate: Fraction, depth: Fraction, rewards: Distribution) -> _Level:
@@ -47,13 +49,13 @@ def _level(rate: Fraction, depth: Fraction, rewards: Distribution) -> _Level:
 
 
 def play_cameras(
-    rewards_of_items: np.ndarray,
+    rewards_of_items: NDArray[Any],
     rate: Fraction,
     depth: Fraction,
     rewards: Distribution,
     arrangement: str,
     share: Fraction = Fraction(2),
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Play N cameras.
 
     Returns the mean reward per item [N, S] and the share of items offloaded [N, S].
@@ -108,7 +110,7 @@ def play_cameras(
     return total / n_items, count / n_items
 
 
-def merged(rewards_of_items: np.ndarray) -> Sequences:
+def merged(rewards_of_items: NDArray[Any]) -> Sequences:
     """Merge the items of N cameras [T, N, S] into one sequence, in turn.
 
     One interval is the time between items of any two cameras; with a bucket of (r, N·b), r per

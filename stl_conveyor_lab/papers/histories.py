@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.history import (
     HistoryFormat,
@@ -27,11 +29,11 @@ class HistoryArrays:
         others: float32 [S, T, extra]: averages, the present metric.
     """
 
-    series: np.ndarray
-    intervals: np.ndarray | None
-    others: np.ndarray
+    series: NDArray[Any]
+    intervals: NDArray[Any] | None
+    others: NDArray[Any]
 
-    def block(self, first: int, last: int, constants: np.ndarray) -> np.ndarray:
+    def block(self, first: int, last: int, constants: NDArray[Any]) -> NDArray[Any]:
         """Return the inputs of items first..last-1 of all sequences, float32 [items, S, size]."""
         window = self.series.shape[1] - self.others.shape[1] + 1
         span = slice(first, last + window - 1)
@@ -46,7 +48,7 @@ class HistoryArrays:
         np.concatenate(parts, axis=2, out=rows.swapaxes(0, 1))
         return rows
 
-    def pick(self, s: np.ndarray, t: np.ndarray, constants: np.ndarray) -> np.ndarray:
+    def pick(self, s: NDArray[Any], t: NDArray[Any], constants: NDArray[Any]) -> NDArray[Any]:
         """Return the inputs of items t [B] of sequences s [B], float32 [B, size]."""
         window = self.series.shape[1] - self.others.shape[1] + 1
         view = np.lib.stride_tricks.sliding_window_view

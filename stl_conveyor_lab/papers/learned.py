@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat, RewardScale
@@ -38,7 +40,7 @@ class NetworkAlong:
 
     def blocks(
         self, buckets: list[tuple[Fraction, Fraction]]
-    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+    ) -> Iterator[tuple[int, list[NDArray[Any]]]]:
         """Yield the place of an item and the outputs from there on, float32 [items, S, outputs].
 
         One array for each bucket (r, b); the histories are laid out once for all of them.
@@ -66,7 +68,7 @@ def token_values_along(
     depth: Fraction,
     rewards: Distribution,
     chunk: int = 4096,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Return the value of a token that a network gives, float32 [T, S, M + 1 - P]."""
     along = NetworkAlong(model, sequences, rewards, chunk)
     read = level_positions(IntegerBucket.of(rate, depth), along.knots) * along.unit
@@ -83,7 +85,7 @@ def play_network(
     rewards: Distribution,
     skip: int = 0,
     chunk: int = 4096,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Play a network over all sequences and buckets (r, b).
 
     The history does not depend on decisions, so that the network is asked about whole blocks of

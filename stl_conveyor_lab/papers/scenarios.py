@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import Distribution
@@ -33,8 +35,8 @@ class Sequences:
         intervals: int16 [T, S], time units from each item to the next.
     """
 
-    rewards: np.ndarray
-    intervals: np.ndarray
+    rewards: NDArray[Any]
+    intervals: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,8 @@ class HiddenStates:
         arrivals: int8 [T, S], 0 where the interval after the item is the short one.
     """
 
-    locations: np.ndarray
-    arrivals: np.ndarray
+    locations: NDArray[Any]
+    arrivals: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class CorrelatedRewards:
 
     def ranks(
         self, n_items: int, n_sequences: int, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the places in the sorted pool and the locations, float32 [T, S] in 0..1."""
         shape = (n_items, n_sequences)
         fresh = generator.random(shape) < self.reset
@@ -120,7 +122,7 @@ class TwoStateArrivals:
 
     def intervals(
         self, n_items: int, n_sequences: int, generator: np.random.Generator
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """Return the intervals after each item, int16 [T, S]."""
         leave = np.array(self.leave_per_item)
         state = (generator.random(n_sequences) >= self.fast_share).astype(np.int8)
@@ -144,15 +146,35 @@ class Scenario:
         return Distribution.of([1.0]) if self.arrivals is None else self.arrivals.distribution
 
     def draw(
-        self, pool: np.ndarray, n_items: int, n_sequences: int, generator: np.random.Generator
+        self, pool: NDArray[Any], n_items: int, n_sequences: int, generator: np.random.Generator
     ) -> Sequences:
-        """Draw sequences of items from a pool of metrics [K], sorted in rising order."""
+        """Draw sequences of items.
+
+        Args:
+            pool: float64 [K], metrics of items, sorted.
+            n_items: Length of a sequence, T.
+            n_sequences: Number of sequences, S.
+            generator: Source of all randomness.
+
+        Returns:
+            The sequences.
+        """
         return self.draw_with_states(pool, n_items, n_sequences, generator)[0]
 
     def draw_with_states(
-        self, pool: np.ndarray, n_items: int, n_sequences: int, generator: np.random.Generator
+        self, pool: NDArray[Any], n_items: int, n_sequences: int, generator: np.random.Generator
     ) -> tuple[Sequences, HiddenStates]:
-        """Draw the same sequences, and return with them the hidden states that drove them."""
+        """Draw the sequences of ``draw``, and return with them the hidden states behind them.
+
+        Args:
+            pool: float64 [K], metrics of items, sorted.
+            n_items: Length of a sequence, T.
+            n_sequences: Number of sequences, S.
+            generator: Source of all randomness.
+
+        Returns:
+            The sequences and their hidden states.
+        """
         source = self.rewards or CorrelatedRewards(spread=1.0, reset=0.0)
         place, locations = source.ranks(n_items, n_sequences, generator)
         index = np.minimum((place * pool.size).astype(np.int32), pool.size - 1)
@@ -166,7 +188,7 @@ class Scenario:
         )
 
 
-def load_trace(path: str | Path) -> tuple[Sequences, np.ndarray]:
+def load_trace(path: str | Path) -> tuple[Sequences, NDArray[Any]]:
     """Read a recorded sequence: CSV with columns time, metric and the decisions of policies.
 
     Returns the sequence (S = 1; the interval after the last item is taken as 1) and the recorded

@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Policy
 from stl_conveyor.policy.play import play
@@ -36,8 +38,12 @@ class IntegerBucket:
         return cls(cost=steps, gain=int(rate * steps), full=int(depth * steps))
 
     def offer(
-        self, level: np.ndarray, reward: np.ndarray, asked: np.ndarray, interval: np.ndarray
-    ) -> np.ndarray:
+        self,
+        level: NDArray[Any],
+        reward: NDArray[Any],
+        asked: NDArray[Any],
+        interval: NDArray[Any],
+    ) -> NDArray[Any]:
         """Offload where the reward is what is asked for and a token is there, all [S]; bool [S].
 
         Moves ``level`` on, in place, to the next item.
@@ -49,7 +55,7 @@ class IntegerBucket:
         return offload
 
 
-def level_positions(bucket: IntegerBucket, knots: np.ndarray | None) -> np.ndarray:
+def level_positions(bucket: IntegerBucket, knots: NDArray[Any] | None) -> NDArray[Any]:
     """Read the value of a token at the levels P..M from the outputs.
 
     The result is a matrix [M + 1 - P, outputs]. knots [K] lie on the relative level
@@ -72,12 +78,12 @@ class KnotReader:
             other.
     """
 
-    def __init__(self, positions: np.ndarray):
+    def __init__(self, positions: NDArray[Any]):
         self._low = (positions > 0).argmax(axis=1)
         self._high = np.minimum(self._low + 1, positions.shape[1] - 1)
         self._part = 1 - positions[np.arange(len(positions)), self._low]
 
-    def at(self, outputs: np.ndarray, place: np.ndarray) -> np.ndarray:
+    def at(self, outputs: NDArray[Any], place: NDArray[Any]) -> NDArray[Any]:
         """Return token values [S] at row ``place`` [S] of the positions, from outputs [S, K]."""
         flat, begin = outputs.ravel(), np.arange(0, outputs.size, outputs.shape[1])
         part = self._part[place]
@@ -85,15 +91,18 @@ class KnotReader:
 
 
 def play_tables(
-    sequences: Sequences, buckets: list[IntegerBucket], tables: list[np.ndarray], skip: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+    sequences: Sequences, buckets: list[IntegerBucket], tables: list[NDArray[Any]], skip: int = 0
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Play threshold tables, one for each bucket, over all sequences.
 
-    Returns the mean reward per item and the share offloaded, each float64 [C, S].
-
     Args:
-        tables[c]: Thresholds by level, [M + 1] of bucket c.
+        sequences: What is played.
+        buckets: C of them.
+        tables: Thresholds by level of each bucket, float64 [M + 1] each.
         skip: Items at the beginning that are not counted.
+
+    Returns:
+        The mean reward per item and the share offloaded, each float64 [C, S].
     """
     n_items, n_sequences = sequences.rewards.shape
     cost = np.array([[bucket.cost] for bucket in buckets], dtype=np.int32)
@@ -124,11 +133,17 @@ def play_tables(
 
 
 def play_thresholds(
-    sequences: Sequences, bucket: IntegerBucket, thresholds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Play thresholds [T, S, M + 1 - P] that may differ for each item, from one token upwards.
+    sequences: Sequences, bucket: IntegerBucket, thresholds: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Play thresholds that may differ for each item.
 
-    Returns total reward [S] and the decisions bool [T, S].
+    Args:
+        sequences: What is played.
+        bucket: The bucket of all of them.
+        thresholds: [T, S, M + 1 - P], from one token upwards.
+
+    Returns:
+        The total reward float64 [S] and the decisions bool [T, S].
     """
     n_items, n_sequences = sequences.rewards.shape
     level = np.full(n_sequences, bucket.full)
@@ -144,6 +159,6 @@ def play_thresholds(
 
 def play_policy(
     sequences: Sequences, rate: Fraction, depth: Fraction, policy: Policy, column: int = 0
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Play a policy of the node over one of the sequences; returns the decisions, bool [T]."""
     return play(sequences.rewards[:, column], sequences.intervals[:, column], rate, depth, policy)

@@ -18,14 +18,23 @@ import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy import Distribution, PolicySettings
 from stl_conveyor.policy.mdp import solve_mdp
 from stl_conveyor.policy.thresholds import ConstantThresholdPolicy
 from stl_conveyor_lab.bench.policy.points import FigurePoint
-from stl_conveyor_lab.bench.policy.rows import CamerasRow, Loss, PointRow, SharedLoss, TraceRow
+from stl_conveyor_lab.bench.policy.rows import (
+    ORACLE,
+    CamerasRow,
+    Loss,
+    PointRow,
+    SharedLoss,
+    TraceRow,
+)
 from stl_conveyor_lab.papers.belief import play_belief
 from stl_conveyor_lab.papers.bounds import clairvoyant, exact_gain, solve_oracle, unlimited_burst
 from stl_conveyor_lab.papers.cameras import ARRANGEMENTS, merged, play_cameras
@@ -51,17 +60,17 @@ TRACES = (
 LABELS = {
     'lower_bound': 'unlimited burst',
     'clairvoyant': 'clairvoyant',
-    'told': 'told hidden state',
+    ORACLE: 'told hidden state',
     'baseline': 'constant threshold',
     'mdp': 'MDP (i.i.d.)',
     'belief': 'belief filter + DP',
     'dqn': 'DQN (one per cell)',
     'adaptive': 'one network for all',
 }
-BOUNDS = ('lower_bound', 'clairvoyant', 'told')
+BOUNDS = ('lower_bound', 'clairvoyant', ORACLE)
 
 
-def half_interval(values: np.ndarray) -> float:
+def half_interval(values: NDArray[Any]) -> float:
     """Return half the 95 % interval of the mean of independent values."""
     from scipy import stats
 
@@ -101,14 +110,14 @@ class Networks:
         return str(path) if path is not None and path.is_file() else None
 
 
-def draw_sequences(scenario: Scenario, pool: np.ndarray, effort: Effort) -> Sequences:
+def draw_sequences(scenario: Scenario, pool: NDArray[Any], effort: Effort) -> Sequences:
     """Draw the sequences of a scenario that policies with an exact solution play."""
     return scenario.draw(
         pool, effort.items, effort.sequences, np.random.default_rng(_seed(scenario, effort))
     )
 
 
-def draw_part(scenario: Scenario, pool: np.ndarray, effort: Effort) -> Sequences:
+def draw_part(scenario: Scenario, pool: NDArray[Any], effort: Effort) -> Sequences:
     """Draw the sequences of a scenario that the slow policies play, warm-up and all."""
     generator = np.random.default_rng([_seed(scenario, effort), 1])
     return scenario.draw(pool, WARM_UP + effort.part_items, effort.part_sequences, generator)
@@ -118,7 +127,7 @@ def _seed(scenario: Scenario, effort: Effort) -> int:
     return zlib.crc32(repr(scenario).encode()) ^ effort.seed
 
 
-def compared(mdp_loss: float, gains: np.ndarray, mdp: np.ndarray) -> Loss:
+def compared(mdp_loss: float, gains: NDArray[Any], mdp: NDArray[Any]) -> Loss:
     """Return the loss of a policy by its paired difference to the MDP.
 
     Args:
@@ -138,7 +147,7 @@ def compared(mdp_loss: float, gains: np.ndarray, mdp: np.ndarray) -> Loss:
     )
 
 
-def solved(gain: float, played: np.ndarray) -> Loss:
+def solved(gain: float, played: NDArray[Any]) -> Loss:
     """Return the loss that was solved for, beside that of sequences that were played.
 
     Args:
@@ -156,7 +165,7 @@ def solved(gain: float, played: np.ndarray) -> Loss:
     )
 
 
-def best_share(pool: np.ndarray, share: float) -> float:
+def best_share(pool: NDArray[Any], share: float) -> float:
     """Return the mean, over all items, of what the best ``share`` of a sorted pool brings."""
     if share >= 1:
         return float(np.maximum(pool, 0).mean())
@@ -166,7 +175,9 @@ def best_share(pool: np.ndarray, share: float) -> float:
     return float((pool[whole:].sum() + partly) / pool.size)
 
 
-def measure_points(points: list[FigurePoint], pool: np.ndarray, effort: Effort) -> list[PointRow]:
+def measure_points(
+    points: list[FigurePoint], pool: NDArray[Any], effort: Effort
+) -> list[PointRow]:
     """Measure points of one scenario on the same sequences, all but the networks.
 
     Args:
@@ -222,7 +233,7 @@ def measure_points(points: list[FigurePoint], pool: np.ndarray, effort: Effort) 
             ),
             'belief': compared(mdp_loss, belief[c], mdp_part[c]),
             'clairvoyant': compared(mdp_loss, clairvoyant(part, buckets[c]), mdp_whole[c]),
-            'told': Loss(WEAK_LOSS - oracles[c].gain),
+            ORACLE: Loss(WEAK_LOSS - oracles[c].gain),
         }
         rows.append(
             PointRow(
@@ -242,7 +253,7 @@ def measure_points(points: list[FigurePoint], pool: np.ndarray, effort: Effort) 
 def measure_networks(
     rows: list[PointRow],
     points: list[FigurePoint],
-    pool: np.ndarray,
+    pool: NDArray[Any],
     networks: Networks,
     effort: Effort,
 ) -> list[PointRow]:
@@ -287,7 +298,7 @@ def measure_networks(
     return rows
 
 
-def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> list[TraceRow]:
+def measure_traces(reference: Path, pool: NDArray[Any], networks: Networks) -> list[TraceRow]:
     """Sum the metrics that each policy offloads on the published sequences, at (0.1, 4)."""
     rate, depth = Fraction(1, 10), Fraction(4)
     bucket = IntegerBucket.of(rate, depth)
@@ -337,7 +348,7 @@ def measure_traces(reference: Path, pool: np.ndarray, networks: Networks) -> lis
     return rows
 
 
-def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict[str, Loss]:
+def measure_drift(pool: NDArray[Any], networks: Networks, effort: Effort) -> dict[str, Loss]:
     """Let the process change every quarter of a sequence, at (0.1, 4).
 
     The quarters are correlated (0.1, 0.1), i.i.d., correlated (0.1, 0.01), two-state arrivals
@@ -378,7 +389,7 @@ def measure_drift(pool: np.ndarray, networks: Networks, effort: Effort) -> dict[
     return measured
 
 
-def measure_cameras(pool: np.ndarray, effort: Effort) -> list[CamerasRow]:
+def measure_cameras(pool: NDArray[Any], effort: Effort) -> list[CamerasRow]:
     """Share the network between 1 to 8 cameras with correlated rewards, at (0.1, 4) each."""
     rate, depth = Fraction(1, 10), Fraction(4)
     scenario = Scenario(rewards=CorrelatedRewards(0.1, 0.1))
@@ -416,7 +427,7 @@ def measure_cameras(pool: np.ndarray, effort: Effort) -> list[CamerasRow]:
     return rows
 
 
-def within_bucket(decisions: np.ndarray, intervals: np.ndarray, bucket: IntegerBucket) -> bool:
+def within_bucket(decisions: NDArray[Any], intervals: NDArray[Any], bucket: IntegerBucket) -> bool:
     """Return whether decisions never overdraw the bucket."""
     level = bucket.full
     for offload, interval in zip(decisions, intervals):

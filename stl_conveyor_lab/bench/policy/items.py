@@ -15,8 +15,10 @@ import json
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import OVERHEAD_BYTES
 from stl_conveyor.errors import ConfigError
@@ -49,7 +51,7 @@ CONTENDERS = (
 REFERENCE = 'one for all, all or nothing'
 
 
-def interval_over_items(values: np.ndarray) -> tuple[float, float]:
+def interval_over_items(values: NDArray[Any]) -> tuple[float, float]:
     """Return the mean of values [N], one for each item, and half its 95 % interval."""
     return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(values.size))
 
@@ -97,14 +99,14 @@ def calibration(items: RecordedItems, parts: int = 10) -> dict[str, list[dict]]:
 
 def play(
     policy: Policy,
-    expected: np.ndarray,
-    order: np.ndarray,
-    intervals: np.ndarray,
+    expected: NDArray[Any],
+    order: NDArray[Any],
+    intervals: NDArray[Any],
     rate: Fraction,
     nominal_bytes: int,
-    outcomes: Mapping[int, tuple[np.ndarray, np.ndarray]],
-    weak: np.ndarray,
-) -> tuple[np.ndarray, dict]:
+    outcomes: Mapping[int, tuple[NDArray[Any], NDArray[Any]]],
+    weak: NDArray[Any],
+) -> tuple[NDArray[Any], dict]:
     """Play the items once, in an order [N], through the node's bucket.
 
     Returns the gain in accuracy of each item [N], and what was sent.

@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stl_conveyor_lab.bench.policy.rows import PointRow, TraceRow
+from stl_conveyor_lab.bench.policy.rows import ORACLE, PointRow, TraceRow
 
 TOLERANCE = 0.002  # of the surrogate check
 DQN_TOLERANCE = 0.001
-ORACLE = 'told'  # as policy.json calls it
 
 
 def check(rows: list[PointRow], traces: list[TraceRow]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor_lab.bench.policy.cells import BOUNDS, LABELS
 from stl_conveyor_lab.bench.policy.points import PUBLISHED
-from stl_conveyor_lab.bench.policy.rows import PointRow
+from stl_conveyor_lab.bench.policy.rows import ORACLE, PointRow
 
 
 def plot_figures(rows: list[PointRow], out: Path) -> list[Path]:
@@ -21,7 +21,7 @@ def plot_figures(rows: list[PointRow], out: Path) -> list[Path]:
     colours = {
         'lower_bound': 'black',
         'clairvoyant': 'dimgray',
-        'told': 'darkgray',
+        ORACLE: 'darkgray',
         'baseline': 'tab:orange',
         'mdp': 'tab:blue',
         'belief': 'tab:green',

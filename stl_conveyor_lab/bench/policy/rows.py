@@ -3,13 +3,15 @@
 """What the benchmark of the policies writes: one frozen row for each thing measured.
 
 ``as_json`` turns a row into the object of policy.json, ``PointRow.of_json`` reads one back. The
-names in policy.json stay what they were in earlier results: ``told`` is the oracle.
+names in policy.json stay what they were in earlier results.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
+
+ORACLE = 'told'  # what policy.json calls the oracle
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy import Distribution, Policy, PolicyInput, make_policy
 from stl_conveyor_lab.bench.policy.cells import Networks
@@ -23,7 +25,7 @@ from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario
 
 
 def measure_time(
-    pool: np.ndarray, networks: Networks, repeat: int = 20_000, runs: int = 5
+    pool: NDArray[Any], networks: Networks, repeat: int = 20_000, runs: int = 5
 ) -> dict[str, DecisionTimes]:
     """Time single decisions as the node makes them, on one core: microseconds, median and 99 %.
 

@@ -19,9 +19,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat, RewardScale
@@ -75,13 +77,13 @@ class _Solved:
     """Scenarios that follow each other at one bucket, and the values [K, A, outputs] in each."""
 
     tasks: tuple[Task, ...]
-    values: tuple[np.ndarray, ...]
+    values: tuple[NDArray[Any], ...]
     unit: float
     scale: RewardScale
-    constants: np.ndarray
+    constants: NDArray[Any]
 
 
-def values_at_knots(marginal: np.ndarray, knots: np.ndarray | None) -> np.ndarray:
+def values_at_knots(marginal: NDArray[Any], knots: NDArray[Any] | None) -> NDArray[Any]:
     """Read values [K, A, levels] at relative levels, float32 [K, A, outputs]; None keeps all."""
     levels = marginal.shape[2]
     if knots is None:
@@ -158,7 +160,9 @@ class OracleTrainer:
         constants = self.layout.constants(scale, tasks[0].rate, tasks[0].depth)
         return _Solved(tasks, values, unit, scale, constants)
 
-    def _rows(self, solved: _Solved, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _rows(
+        self, solved: _Solved, count: int
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Draw ``count`` histories, their values, and the rewards in the unit of the values."""
         plan, generator = self.plan, self._generator
         parts = len(solved.tasks)

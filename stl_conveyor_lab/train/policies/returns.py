@@ -14,9 +14,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat
@@ -57,8 +59,8 @@ class TrainingPlan:
 
 
 def coupled_returns(
-    sequences: Sequences, bucket: IntegerBucket, values: np.ndarray, final: np.ndarray
-) -> np.ndarray:
+    sequences: Sequences, bucket: IntegerBucket, values: NDArray[Any], final: NDArray[Any]
+) -> NDArray[Any]:
     """Return samples of the value of a token, float32 [S, T, M + 1 - P], at the levels P..M.
 
     Args:

@@ -20,9 +20,11 @@ import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.history import HistoryFormat
@@ -107,7 +109,7 @@ class UniversalTasks:
         changes: Scenarios that follow each other at one bucket.
     """
 
-    def __init__(self, pool: np.ndarray, changes: int = 2):
+    def __init__(self, pool: NDArray[Any], changes: int = 2):
         self._pool = np.sort(pool)
         self._changes = changes
 
@@ -191,7 +193,7 @@ def train(trainer, checkpoint: Path, keep_every: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def make_trainer(name: str, method: str, pool: np.ndarray, task: Task | None, log, **plan):
+def make_trainer(name: str, method: str, pool: NDArray[Any], task: Task | None, log, **plan):
     """Make the trainer of a network, and what is to be written with it.
 
     Args:

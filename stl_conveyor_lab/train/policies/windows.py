@@ -13,8 +13,11 @@ Offloading for Image Classification Under Rate Limit", IEEE TCAD 2022): offload 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
 from stl_conveyor.policy.history import HistoryFormat, RewardScale
@@ -26,7 +29,7 @@ from stl_conveyor_lab.papers.tasks import Task
 class Windows:
     """Histories of many sequences as batches of network input."""
 
-    def __init__(self, arrays: HistoryArrays, constants: np.ndarray, window: int):
+    def __init__(self, arrays: HistoryArrays, constants: NDArray[Any], window: int):
         self._series = torch.from_numpy(arrays.series).unfold(1, window, 1)
         self._gaps = None
         if arrays.intervals is not None:
@@ -49,9 +52,9 @@ def token_values(
     windows: Windows,
     n_sequences: int,
     n_items: int,
-    positions: np.ndarray,
+    positions: NDArray[Any],
     chunk: int = 16384,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Return the value of a token at every item and level, float32 [S, T, levels]."""
     result = np.empty((n_sequences * n_items, len(positions)), dtype=np.float32)
     read = torch.from_numpy(positions.T.copy())

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.policy.byte_budget import STOP_SCORE, BudgetTable
 from stl_conveyor_lab.data.recorded_streams import RecordedStreams
@@ -14,8 +16,8 @@ from stl_conveyor_lab.train.reward.estimators import kernel_regression
 
 
 def fit_budgets(
-    rewards: np.ndarray,
-    weak_correct: np.ndarray,
+    rewards: NDArray[Any],
+    weak_correct: NDArray[Any],
     streams: Mapping[int, RecordedStreams],
     stop_score: float = STOP_SCORE,
     points: int = 48,

@@ -7,12 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def compare_metrics(
-    estimates: dict[str, np.ndarray],
-    weak_correct: np.ndarray,
-    strong_correct: np.ndarray,
+    estimates: dict[str, NDArray[Any]],
+    weak_correct: NDArray[Any],
+    strong_correct: NDArray[Any],
     generator: np.random.Generator,
     shares: tuple[float, ...] = (0.05, 0.1, 0.25),
     resamples: int = 1000,
@@ -35,7 +36,7 @@ def compare_metrics(
     metrics = {**estimates, 'perfect': rewards}
     counts = [max(1, round(share * count)) for share in shares]
 
-    def gains(pick: np.ndarray) -> dict[str, np.ndarray]:
+    def gains(pick: NDArray[Any]) -> dict[str, NDArray[Any]]:
         result = {}
         for name, metric in metrics.items():
             order = np.lexsort((tie[pick], -metric[pick]))
@@ -45,7 +46,7 @@ def compare_metrics(
     whole = gains(np.arange(count))
     samples = [gains(generator.integers(0, count, count)) for _ in range(resamples)]
 
-    def interval(values: np.ndarray) -> list[float]:
+    def interval(values: NDArray[Any]) -> list[float]:
         return [float(value) for value in np.quantile(values, [0.025, 0.975])]
 
     weak_loss = float(1 - weak.mean())

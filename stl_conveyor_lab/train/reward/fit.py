@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.reward import (
@@ -112,7 +113,10 @@ def _joined(members):
 
 
 def fit_network(
-    probabilities: np.ndarray, weak_correct: np.ndarray, strong_correct: np.ndarray, seed: int
+    probabilities: NDArray[Any],
+    weak_correct: NDArray[Any],
+    strong_correct: NDArray[Any],
+    seed: int,
 ) -> NetworkReward:
     """Fit the learned estimator.
 
@@ -137,12 +141,12 @@ def fit_network(
 
 
 def fit(
-    probabilities: np.ndarray,
-    weak_correct: np.ndarray,
-    strong_correct: np.ndarray,
+    probabilities: NDArray[Any],
+    weak_correct: NDArray[Any],
+    strong_correct: NDArray[Any],
     seed: int = 0,
-    posteriors: np.ndarray | None = None,
-) -> tuple[RewardEstimator, dict, np.ndarray]:
+    posteriors: NDArray[Any] | None = None,
+) -> tuple[RewardEstimator, dict, NDArray[Any]]:
     """Fit the estimators, compare them on items left out.
 
     Returns the best, the measurement, and the best one's estimates [N] of items left out.
