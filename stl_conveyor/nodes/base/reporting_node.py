@@ -1,0 +1,160 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A node with declared parameters that reports on itself, and whose callbacks cannot end it."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
+
+from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.nodes.base.health import Level, NodeHealth
+from stl_conveyor.nodes.base.qos import make_profile, overriding_options
+from stl_conveyor.nodes.base.settings import NodeSettings, changed_settings, declare_settings
+from stl_conveyor.nodes.base.topics import Profile
+
+
+class ReportingNode(LifecycleNode):
+    """Holds the parameters in `settings`, and publishes `health` on /diagnostics."""
+
+    NAME: ClassVar[str]
+    SETTINGS: ClassVar[type[NodeSettings]] = NodeSettings
+
+    def __init__(self, **arguments: Any) -> None:
+        """Declare the parameters; `arguments` are those of rclpy's Node but the name.
+
+        Raises:
+            ConfigError: Naming the parameter that is unknown or has a wrong value.
+        """
+        super().__init__(arguments.pop('node_name', self.NAME), **arguments)
+        self.health = NodeHealth()
+        self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        try:
+            self.settings: Any = declare_settings(self, self.SETTINGS, self.check_settings)
+        except ConfigError:
+            self.destroy_node()
+            raise
+        self._last_report_ns = 0
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray,
+            '/diagnostics',
+            make_profile(Profile.DIAGNOSTICS),
+            qos_overriding_options=overriding_options(),
+        )
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.create_timer(
+            self.settings.diagnostics_period, self.guarded(self.report), clock=self.steady_clock
+        )
+
+    # What a subclass overrides.
+
+    def check_settings(self, settings: Any) -> None:
+        """Raise ConfigError, naming the parameter, if the values do not fit together."""
+
+    def settings_changed(self) -> None:
+        """Take in the new values of tunable parameters, which are in `settings`."""
+
+    def refresh_health(self) -> None:
+        """Put present values into `health`, just before it is reported."""
+
+    def node_values(self) -> Iterable[tuple[str, str]]:
+        """Return what is reported of every node, beside its health: names and values."""
+        return ()
+
+    # What a subclass uses.
+
+    def tick(self, name: str) -> None:
+        """Take in one occurrence of something whose rate is reported."""
+        self.health.tick(name, self.steady_clock.now().nanoseconds)
+
+    def warn(self, name: str, message: str) -> None:
+        """Report and count an event that the node coped with."""
+        self._event(name, Level.WARN, message)
+
+    def error(self, name: str, message: str) -> None:
+        """Report and count an event that kept the node from doing its work."""
+        self._event(name, Level.ERROR, message)
+
+    def set_condition(self, name: str, level: Level, message: str) -> None:
+        """Report a lasting condition, at once if it is new."""
+        if self.health.set_condition(name, level, message):
+            self._log(level, message)
+            self._report_soon()
+
+    def clear_condition(self, name: str, message: str) -> None:
+        """End a lasting condition, and say so."""
+        if self.health.clear_condition(name):
+            self.get_logger().info(message)
+            self._report_soon()
+
+    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Return the callback with every exception turned into a diagnostic and a log line."""
+
+        @functools.wraps(callback)
+        def call(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except ConveyorError as error:
+                self.warn(type(error).__name__, str(error))
+            except Exception as error:  # nothing that a message contains may stop the cell
+                self.error('exception', f'{type(error).__name__} in {callback.__name__}: {error}')
+                self.get_logger().debug(traceback.format_exc())
+
+        return call
+
+    def report(self) -> None:
+        """Publish the node's health."""
+        self.refresh_health()
+        self._last_report_ns = self.steady_clock.now().nanoseconds
+        health = self.health.report(self._last_report_ns)
+        status = DiagnosticStatus(
+            level=bytes([health.level]),
+            name=self.get_fully_qualified_name().lstrip('/'),
+            message=health.message,
+            hardware_id='stl_conveyor',
+            values=[
+                KeyValue(key=key, value=value)
+                for key, value in (*self.node_values(), *health.values)
+            ],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    # Details.
+
+    def _event(self, name: str, level: Level, message: str) -> None:
+        now_ns = self.steady_clock.now().nanoseconds
+        if self.health.event(name, level, message, now_ns):
+            self._log(level, f'{name}: {message}')
+            self._report_soon()
+
+    def _log(self, level: Level, message: str) -> None:
+        # rclpy lets each line of code log with one severity only.
+        if level is Level.ERROR:
+            self.get_logger().error(message)
+        else:
+            self.get_logger().warning(message)
+
+    def _report_soon(self) -> None:
+        # A flood of bad messages must not become a flood of reports.
+        if self.steady_clock.now().nanoseconds - self._last_report_ns > 100_000_000:
+            self.report()
+
+    def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        try:
+            self.settings = changed_settings(
+                self.settings, {item.name: item.value for item in parameters}, self.check_settings
+            )
+            self.settings_changed()
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
