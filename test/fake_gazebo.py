@@ -296,9 +296,6 @@ class FakeEntities:
     def remove(self, name, done):
         done(self._gazebo.remove(name))
 
-    def close(self):
-        pass
-
 
 def main():
     """Be Gazebo and its bridge until a signal comes."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stl_conveyor.errors import ConfigError, Level, MissingDependency
 from stl_conveyor.vision.image import read_image
 
+RETRY_S = 1.0  # before a camera is opened again
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 # RGB uint8 [H, W, 3], stamp (ns, ROS time), frame_id
@@ -44,7 +45,7 @@ class FrameHost(Protocol):
 
 
 class FrameSource(Protocol):
-    """Calls back with frames from its start until it is stopped."""
+    """Calls back with frames from its start until it is stopped; it may be started again."""
 
     def start(self) -> None:
         """Begin."""
@@ -80,38 +81,57 @@ class DeviceSource:
         self._device: str | int = int(device) if device.isdigit() else device
         self._latency_ns = round(latency * 1e9)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='camera device', daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Read in a thread of its own, because a read blocks."""
-        self._thread.start()
+        # Each thread has its event: one that was stopped in a long read stays stopped.
+        self._stop = threading.Event()
+        thread = threading.Thread(
+            target=self._run, args=(self._stop,), name='camera device', daemon=True
+        )
+        thread.start()
+        self._thread = thread
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Let the thread end, at the latest with the read that it is in."""
         self._stop.set()
-        self._thread.join(timeout=2.0)
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+            self._thread = None
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            capture = self._cv2.VideoCapture(self._device)
-            # With a longer queue the frames are older than they look.
-            capture.set(self._cv2.CAP_PROP_BUFFERSIZE, 1)
-            while not self._stop.is_set():
-                good, frame = capture.read()
-                if not good:
-                    break
-                stamp_ns = self._node.get_clock().now().nanoseconds - self._latency_ns
-                self._node.clear_condition('device', f'camera {self._device} delivers')
-                self._callback(np.ascontiguousarray(frame[:, :, ::-1]), stamp_ns, '')
-            capture.release()
-            if not self._stop.is_set():
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self._deliver(stop)
+                reason = 'delivers no frame'
+            except Exception as error:  # OpenCV's and NumPy's; the thread must not end by one
+                reason = f'fails ({type(error).__name__}: {error})'
+            if not stop.is_set():
                 self._node.set_condition(
                     'device',
                     Level.ERROR,
-                    f'camera {self._device} delivers no frame; check '
-                    'that it is plugged in and that no other program holds it',
+                    f'camera {self._device} {reason}; check that it is plugged in and that no '
+                    'other program holds it',
                 )
-                self._stop.wait(1.0)
+                stop.wait(RETRY_S)
+
+    def _deliver(self, stop: threading.Event) -> None:
+        """Open the camera and hand over its frames until there come no more."""
+        capture = self._cv2.VideoCapture(self._device)
+        try:
+            # With a longer queue the frames are older than they look.
+            capture.set(self._cv2.CAP_PROP_BUFFERSIZE, 1)
+            while not stop.is_set():
+                good, frame = capture.read()
+                if not good or stop.is_set():
+                    return
+                stamp_ns = self._node.get_clock().now().nanoseconds - self._latency_ns
+                image = np.ascontiguousarray(frame[:, :, ::-1])
+                self._node.clear_condition('device', f'camera {self._device} delivers')
+                self._callback(image, stamp_ns, '')
+        finally:
+            capture.release()
 
 
 class FolderSource:
@@ -144,6 +164,7 @@ class FolderSource:
 
     def start(self) -> None:
         """Show the first image after one period."""
+        self._next = 0
         self._timer = self._node.every(1.0 / self._rate, self._show)
 
     def stop(self) -> None:

@@ -34,8 +34,13 @@ CellEvent = Exposed | Rested | PusherOut
 class Cell(Protocol):
     """What is paced; :class:`stl_conveyor.sim.mujoco_cell.MujocoCell` is one."""
 
-    time: float
-    finished: bool
+    @property
+    def time(self) -> float:
+        """Return the simulated time in seconds."""
+
+    @property
+    def finished(self) -> bool:
+        """Return whether every item is at rest."""
 
     def step_until(self, time: float) -> Sequence[CellEvent]:
         """Simulate up to a time in seconds; return the events on the way."""

@@ -127,7 +127,7 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
                 all(n.is_active for n in runner.nodes)
                 # while the belt is held, simulated time stands still, and so does the link
                 and (simulated_time or runner.node('offload_policy').edge_alive)
-                and all(connected(n, p) for n in runner.nodes[:-1] for p in n._publishers_made)
+                and all(connected(n, p) for n in runner.nodes[:-1] for p in n.open_publishers)
             ),
             30,
             'connection',

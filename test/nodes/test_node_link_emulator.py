@@ -75,7 +75,7 @@ class Ends:
                 )
                 and all(
                     publisher.get_subscription_count()
-                    for publisher in self.emulator._publishers_made
+                    for publisher in self.emulator.open_publishers
                 )
             )
         )

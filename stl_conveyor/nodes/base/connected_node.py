@@ -1,9 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""A node that joins the graph by the table of topics, while it is active."""
+"""A node that joins the graph by the table of topics, and owns what it opens for that."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -30,7 +31,14 @@ from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of,
 
 
 class ConnectedNode(ReportingNode):
-    """Makes publishers, subscriptions and timers; `topics` says which, and with which QoS."""
+    """Makes publishers, subscriptions and timers; `topics` says which, and with which QoS.
+
+    Whatever is opened for an activation is put on the stack `resources`: publishers,
+    subscriptions and timers by the methods below, and files, threads and devices by who opens
+    them, with `resources.callback(device.close)` or `resources.enter_context(file)` in the next
+    line. The stack is closed, the newest first, when the node is deactivated, and also when its
+    activation fails halfway; so the next activation finds everything free.
+    """
 
     topics: ClassVar[Sequence[Topic]] = TOPICS
 
@@ -42,9 +50,8 @@ class ConnectedNode(ReportingNode):
         """
         super().__init__(**arguments)
         self.schedule_clock = ScheduleClock(self)
-        self._publishers_made: list[Publisher] = []
-        self._subscriptions_made: list[Subscription] = []
-        self._timers_made: list[Timer] = []
+        self.resources = contextlib.ExitStack()
+        self.open_publishers: list[Publisher] = []
 
     def publish_on(
         self, topic: str | type, name: str = '', profile: Profile | None = None, *, cell: str = ''
@@ -93,7 +100,8 @@ class ConnectedNode(ReportingNode):
                 qos_overriding_options=overriding_options(),
                 event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
             )
-        self._publishers_made.append(publisher)
+        self.open_publishers.append(publisher)
+        self.resources.callback(self._close_publisher, publisher)
         return publisher
 
     def listen(
@@ -159,7 +167,7 @@ class ConnectedNode(ReportingNode):
                 qos_overriding_options=overriding_options(),
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             )
-        self._subscriptions_made.append(subscription)
+        self.resources.callback(self.destroy_subscription, subscription)
         return subscription
 
     def every(
@@ -167,17 +175,12 @@ class ConnectedNode(ReportingNode):
     ) -> Timer:
         """Return a guarded timer (s, steady clock by default) of the active node."""
         timer = self.create_timer(period, self.guarded(callback), clock=clock or self.steady_clock)
-        self._timers_made.append(timer)
+        self.resources.callback(self.destroy_timer, timer)
         return timer
 
-    def _destroy_made(self) -> None:
-        for timer in self._timers_made:
-            self.destroy_timer(timer)
-        for subscription in self._subscriptions_made:
-            self.destroy_subscription(subscription)
-        for publisher in self._publishers_made:
-            self.destroy_publisher(publisher)
-        self._timers_made, self._subscriptions_made, self._publishers_made = [], [], []
+    def _close_publisher(self, publisher: Publisher) -> None:
+        self.open_publishers.remove(publisher)
+        self.destroy_publisher(publisher)
 
     def _watchdogs(self) -> Watchdogs:
         if self.schedule_clock.simulated:

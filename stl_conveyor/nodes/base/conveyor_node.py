@@ -20,9 +20,9 @@ class ConveyorNode(ConnectedNode):
     """A lifecycle node that reports on itself and that no message and no missing file can kill.
 
     A subclass names its parameters in `SETTINGS` and overrides `configure` (load and check
-    models), `activate` (make publishers, subscriptions and timers with the methods below),
-    `deactivate` (finish what is open) and `cleanup` (let go of models). What `activate` made is
-    destroyed by the base when the node is deactivated.
+    models), `activate` (open publishers, subscriptions, timers, threads, files and devices),
+    `deactivate` (finish the work that is under way) and `cleanup` (let go of models). What
+    `activate` opened stands on the stack `resources`, which the base closes.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -46,10 +46,10 @@ class ConveyorNode(ConnectedNode):
         """Load and check what the node needs; raise ConveyorError if it is not to be had."""
 
     def activate(self) -> None:
-        """Make publishers, subscriptions and timers."""
+        """Open what the node works with, and put each thing on `resources`."""
 
     def deactivate(self) -> None:
-        """Finish what is open; publishers are still there."""
+        """Finish the work under way, while everything is still open."""
 
     def cleanup(self) -> None:
         """Let go of what `configure` loaded."""
@@ -60,6 +60,11 @@ class ConveyorNode(ConnectedNode):
     def is_active(self) -> bool:
         """Return whether the node is in the lifecycle state active."""
         return self._active
+
+    def forget(self, *names: str) -> None:
+        """Drop attributes that `configure` set, such as models, if it came so far."""
+        for name in names:
+            vars(self).pop(name, None)
 
     # Life cycle.
 
@@ -76,14 +81,14 @@ class ConveyorNode(ConnectedNode):
             self._active = True
             self.get_logger().info('active')
         else:
-            self._destroy_made()
+            self._close_resources()
         return result
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
         """Leave the graph."""
         self._active = False
         self.guarded(self.deactivate)()
-        self._destroy_made()
+        self._close_resources()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
@@ -134,6 +139,10 @@ class ConveyorNode(ConnectedNode):
         self.clear_condition(name, f'can {name} again')
         return inherited(state)
 
+    def _close_resources(self) -> None:
+        # One that cannot be closed is reported, and keeps none of the others open.
+        self.guarded(self.resources.close)()
+
     def _set_priority(self) -> None:
         self._prioritiser.cancel()
         try:
@@ -146,5 +155,5 @@ class ConveyorNode(ConnectedNode):
     def node_values(self) -> Iterable[tuple[str, str]]:
         """Return the state, and how many listen to what the node publishes."""
         yield 'state', 'active' if self._active else 'not active'
-        for publisher in self._publishers_made:
+        for publisher in self.open_publishers:
             yield f'{publisher.topic_name}.subscribers', str(publisher.get_subscription_count())

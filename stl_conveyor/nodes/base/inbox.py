@@ -14,10 +14,11 @@ class Inbox:
     """Calls that wait for the node's executor; each is guarded."""
 
     def __init__(self, node: ConveyorNode) -> None:
-        """Belong to the node until closed."""
+        """Take calls until the node's resources are closed, or `close`."""
         self._node = node
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closed = False
+        node.resources.callback(self.close)
 
     def brings(self, function: Callable[..., None]) -> Callable[..., None]:
         """Return a function that any thread may call, which has `function` called later."""

@@ -149,14 +149,15 @@ def _declare(node: Node, item: Any) -> None:
     descriptor = ParameterDescriptor(description=rule.description, read_only=not rule.tunable)
     if rule.choices:
         descriptor.additional_constraints = 'one of ' + ', '.join(rule.choices)
-    if rule.minimum is not None and isinstance(default, float):
-        descriptor.floating_point_range = [
-            FloatingPointRange(from_value=float(rule.minimum), to_value=float(rule.maximum))
-        ]
-    elif rule.minimum is not None:
-        descriptor.integer_range = [
-            IntegerRange(from_value=int(rule.minimum), to_value=int(rule.maximum))
-        ]
+    if rule.minimum is not None and rule.maximum is not None:
+        if isinstance(default, float):
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(rule.minimum), to_value=float(rule.maximum))
+            ]
+        else:
+            descriptor.integer_range = [
+                IntegerRange(from_value=int(rule.minimum), to_value=int(rule.maximum))
+            ]
     overrides = _overrides(node)
     override = overrides.get(item.name)
     if (

@@ -84,16 +84,19 @@ class Actuator(ConveyorNode):
     def activate(self) -> None:
         """Listen, and be ready to act."""
         self._outcomes = self.publish_on('sort_outcome')
+        # A writer that goes takes what is under way with it.
+        self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
         self._output = self._make_output()
         # Period and start are set whenever an item becomes the next.
         self._timer = self.every(3600.0, self._act, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
-        self._jump = self.get_clock().create_jump_callback(
+        jump = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
             ),
             post_callback=self.guarded(self._on_clock_set_back),
         )
+        self.resources.callback(jump.unregister)
         self.listen('capture', self._on_capture)
         self.listen('classification', self._on_local)
         self.listen('edge_classification', self._on_edge)
@@ -101,11 +104,8 @@ class Actuator(ConveyorNode):
 
     def deactivate(self) -> None:
         """Give what is open its outcome now."""
-        self._jump.unregister()
         self._publish(self.ledger.decide_all(self.schedule_clock.now_ns()), 'actuator stopped')
         self._output.finish()
-        # A writer that goes takes what is under way with it.
-        self._outcomes.wait_for_all_acked(Duration(nanoseconds=FLUSH_NS))
 
     def refresh_health(self) -> None:
         """Report how many items wait."""

@@ -55,7 +55,7 @@ class ActuatorOutput(Protocol):
         """Take in where the belt was (m) at a time (schedule's clock), and its speed (m/s)."""
 
     def finish(self) -> None:
-        """Make what is waiting, and let go of the hardware."""
+        """Make what is waiting."""
 
 
 class DiverterHealth:
@@ -178,17 +178,14 @@ class StrokeOutput:
         self._timer.cancel()
         self._inbox = Inbox(node)
         self._commanded: dict[int, tuple[Stroke[Push], int]] = {}  # until their end, by serial
-        try:
-            self._diverters = make_diverters(
-                DiverterEvents(
-                    confirmed=self._from_any_thread(self._on_confirmed),
-                    failed=self._from_any_thread(self._on_failed),
-                    connected=self._from_any_thread(self._on_connected),
-                )
+        self._diverters = make_diverters(
+            DiverterEvents(
+                confirmed=self._from_any_thread(self._on_confirmed),
+                failed=self._from_any_thread(self._on_failed),
+                connected=self._from_any_thread(self._on_connected),
             )
-        except BaseException:
-            self._inbox.close()
-            raise
+        )
+        node.resources.callback(self._diverters.close)
 
     def push(self, push: Push) -> None:
         """Plan the stroke."""
@@ -217,7 +214,7 @@ class StrokeOutput:
         self._step()
 
     def finish(self) -> None:
-        """Make the strokes that are waiting, each at its time, and move everything back."""
+        """Make the strokes that are waiting, each at its time."""
         end = time.monotonic() + FINISH_S
         clock = self._node.schedule_clock
         while self._schedule.next_ns() is not None and not clock.simulated:
@@ -234,8 +231,6 @@ class StrokeOutput:
                 f'{self._schedule.waiting} items were on their '
                 'way to a diverter when the node stopped',
             )
-        self._diverters.close()
-        self._inbox.close()
 
     def _from_any_thread(self, function: Callable[..., None]) -> Callable[..., None]:
         later = self._inbox.brings(function)

@@ -199,13 +199,7 @@ class Camera(ConveyorNode):
     def activate(self) -> None:
         """Look."""
         self._captures = self.publish_on('capture')
-        self._pins: list[GpioBreakBeam | GpioBeltEncoder] = []
-        self._inbox = Inbox(self)
-        try:
-            self._open_pins()
-        except BaseException:
-            self._close_pins()
-            raise
+        self._open_pins()
         if self.settings.trigger == 'beam':
             self.listen('break_beam', lambda message: self._item_in_beam(to_ns(message.stamp)))
         self._frame_ns = self.steady_clock.now().nanoseconds
@@ -215,11 +209,7 @@ class Camera(ConveyorNode):
         if self.settings.frame_timeout and steady:
             self.every(min(0.5, self.settings.frame_timeout), self._watch_frames)
         self._source.start()
-
-    def deactivate(self) -> None:
-        """Look away."""
-        self._source.stop()
-        self._close_pins()
+        self.resources.callback(self._source.stop)
 
     def refresh_health(self) -> None:
         """Report how the belt moves."""
@@ -255,26 +245,22 @@ class Camera(ConveyorNode):
             self._light.cancel()
             self._blocked = self.every(BEAM_BLOCKED_S, self._on_blocked)
             self._blocked.cancel()
-            self._pins.append(
-                GpioBreakBeam(
-                    settings.beam_pin,
-                    self._inbox.brings(self._on_beam_change),
-                    self._now_ns,
-                    broken_high=settings.beam_broken_high,
-                )
+            # After the timers, which the last calls that it makes still use.
+            self._inbox = Inbox(self)
+            beam = GpioBreakBeam(
+                settings.beam_pin,
+                self._inbox.brings(self._on_beam_change),
+                self._now_ns,
+                broken_high=settings.beam_broken_high,
             )
+            self.resources.callback(beam.close)
         if isinstance(self._belt, MeasuredBelt):
             pin_a, pin_b = settings.encoder_pins
-            self._pins.append(GpioBeltEncoder(pin_a, pin_b, self._belt.step, self._now_ns))
+            encoder = GpioBeltEncoder(pin_a, pin_b, self._belt.step, self._now_ns)
+            self.resources.callback(encoder.close)
             self._belt_states = self.publish_on('belt_state')
             self._off_speed_for = 0.0
             self.every(WATCH_BELT_S, self._watch_belt)
-
-    def _close_pins(self) -> None:
-        for device in self._pins:
-            device.close()
-        self._pins = []
-        self._inbox.close()
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -149,7 +149,7 @@ class EncoderNode(ConveyorNode):
 
     def cleanup(self) -> None:
         """Drop the codec."""
-        self.encoder = None
+        self.forget('encoder')
 
     def _on_capture(self, message: ItemCapture) -> None:
         key = item_key(message)

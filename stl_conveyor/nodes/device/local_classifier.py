@@ -20,6 +20,8 @@ from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 
+NO_DOUBT = np.empty(0, np.float32)
+
 
 @dataclass(frozen=True)
 class LocalClassifierSettings(NodeSettings):
@@ -59,7 +61,7 @@ class LocalClassifier(ConveyorNode):
 
     def cleanup(self) -> None:
         """Drop the model."""
-        self.classifier = None
+        self.forget('classifier')
 
     def _on_capture(self, message: ItemCapture) -> None:
         key = item_key(message)
@@ -81,7 +83,7 @@ class LocalClassifier(ConveyorNode):
                 class_id=self.labels[best],
                 score=min(1.0, float(probabilities[best])),
                 probabilities=float_array(probabilities),
-                posterior=float_array(() if doubts is None else doubts[0]),
+                posterior=float_array(NO_DOUBT if doubts is None else doubts[0]),
                 model_id=self.model_id,
                 final=True,
                 compute_time=compute_time,

@@ -196,7 +196,7 @@ class OffloadPolicy(ConveyorNode):
 
     def cleanup(self) -> None:
         """Drop the models; the bucket stays."""
-        self.policy = self.rewards = None
+        self.forget('policy', 'rewards')
 
     @property
     def edge_alive(self) -> bool:

@@ -121,20 +121,14 @@ class EdgeClassifier(ConveyorNode):
                 cell=cell,
             )
         self.every(self.settings.heartbeat_period, self._heartbeat)
-        self._worker = threading.Thread(target=self._work, name='edge batches', daemon=True)
-        self._worker.start()
+        worker = threading.Thread(target=self._work, name='edge batches', daemon=True)
+        worker.start()
+        self.resources.callback(self._stop, worker)
         self._heartbeat()
-
-    def deactivate(self) -> None:
-        """Finish the batch under way."""
-        with self._lock:
-            self._stopping = True
-            self._lock.notify()
-        self._worker.join(timeout=2.0)
 
     def cleanup(self) -> None:
         """Drop the models."""
-        self.decoder = None
+        self.forget('decoder')
 
     def _heartbeat(self) -> None:
         message = FeatureFeedback(
@@ -236,6 +230,13 @@ class EdgeClassifier(ConveyorNode):
                     waiting, stream.waiting = stream.waiting, []
                     for message in waiting:
                         self.guarded(self._take)(stream, message)
+
+    def _stop(self, worker: threading.Thread) -> None:
+        """Finish the batch under way; the next activation's worker must be the only one."""
+        with self._lock:
+            self._stopping = True
+            self._lock.notify()
+        worker.join()
 
     def _next_batch(self) -> list[_Stream]:
         with self._lock:

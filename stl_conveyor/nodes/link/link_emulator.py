@@ -111,7 +111,10 @@ class _Message:
 
 
 class LinkEmulator(ConveyorNode):
-    """Two link models, towards the edge and back; every message waits for its release time."""
+    """Two link models, towards the edge and back; every message waits for its release time.
+
+    What is still on the link when the node is deactivated is lost.
+    """
 
     NAME = 'link_emulator'
     SETTINGS = LinkEmulatorSettings
@@ -142,7 +145,9 @@ class LinkEmulator(ConveyorNode):
         self._down = LinkModel(link, int(seeds[1]), now_ns)
         self._damage = np.random.default_rng(seeds[2])
         self._log_file = open_log(
-            self.settings.log_path, 'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns'
+            self.resources,
+            self.settings.log_path,
+            'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns',
         )
         self._timer = self.every(1.0, self._release, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
@@ -155,11 +160,6 @@ class LinkEmulator(ConveyorNode):
     def _link(self) -> LinkSettings:
         overhead = self.cell.edge.overhead_bytes
         return replace(link_settings(self.settings), overhead_bytes=overhead)
-
-    def deactivate(self) -> None:
-        """Close the log; what is still on the link is lost."""
-        if self._log_file is not None:
-            self._log_file.close()
 
     def refresh_health(self) -> None:
         """Report both directions, and that faults are switched on."""

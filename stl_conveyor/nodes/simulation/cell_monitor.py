@@ -103,6 +103,7 @@ class CellMonitor(ConveyorNode):
         self._table = LiveTable(self.board) if display == 'table' else None
         self._lines = display == 'lines'
         if self._table is not None:
+            self.resources.callback(self._table.stop)  # leaves the terminal in order in any case
             self._table.start()
         for topic, callback in (
             ('item_truth', self._on_truth),
@@ -119,11 +120,6 @@ class CellMonitor(ConveyorNode):
         self._markers = self.publish_on('outcome_markers')
         self._watchers, self._outcomes_shown = 0, -1
         self.every(MARKER_PERIOD, self._show_outcomes)
-
-    def deactivate(self) -> None:
-        """Leave the terminal in order."""
-        if self._table is not None:
-            self._table.stop()
 
     def refresh_health(self) -> None:
         """Report the score so far."""
@@ -178,8 +174,9 @@ class CellMonitor(ConveyorNode):
             self.board.add_exposure(*about, self.now_ns())
         elif message.event == ItemTruth.EVENT_RESTED:
             self.board.add_rest(*about, message.rest_lane)
-            if self._lines:
-                LiveTable.print_line(self.board.get(stamp))
+            record = self.board.get(stamp)
+            if self._lines and record is not None:
+                LiveTable.print_line(record)
 
     def _on_capture(self, message: ItemCapture) -> None:
         stamp = to_ns(message.header.stamp)

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from builtin_interfaces.msg import Time
 from rosgraph_msgs.msg import Clock
@@ -65,6 +65,16 @@ class CellSimulatorSettings(ArrivalParameters):
     chunk: float = parameter(0.004, 'Seconds of physics at a time.', minimum=0.002, maximum=0.1)
 
 
+class SimulatedCell(Cell, Protocol):
+    """A cell that can be looked at; :class:`stl_conveyor.sim.mujoco_cell.MujocoCell` is one."""
+
+    def render_overview(self, height: int, width: int) -> object:
+        """Return a picture of the whole cell."""
+
+    def close(self) -> None:
+        """Free the renderer."""
+
+
 class CellSimulator(ConveyorNode):
     """Shows items to the camera, moves diverters when told, and tells where items come to rest.
 
@@ -79,7 +89,7 @@ class CellSimulator(ConveyorNode):
         """Begin with the belt held."""
         self._belt_released = threading.Event()
         self._prepared = threading.Event()
-        self._paced: PacedCell | None = None
+        self._cell: SimulatedCell | None = None
         super().__init__(**arguments)
 
     def check_settings(self, settings: CellSimulatorSettings) -> None:
@@ -91,7 +101,7 @@ class CellSimulator(ConveyorNode):
                 'other nodes must follow simulated time'
             )
 
-    def make_cell(self, description: CellDescription, plan: Sequence[ItemPlan]) -> Cell:
+    def make_cell(self, description: CellDescription, plan: Sequence[ItemPlan]) -> SimulatedCell:
         """Return the simulated cell."""
         try:
             from stl_conveyor.sim.mujoco_cell import MujocoCell
@@ -111,30 +121,31 @@ class CellSimulator(ConveyorNode):
         self._plan = plan_items(
             settings.items, settings.seed, self._description.classes, arrival_settings(settings)
         )
-        self._cell: Cell | None = self.make_cell(self._description, self._plan)
+        self._cell = self.make_cell(self._description, self._plan)
 
     def activate(self) -> None:
         """Set the belt in motion."""
         settings = self.settings
         if self._cell is None:
             self._cell = self.make_cell(self._description, self._plan)
+        cell = self._cell
         self._image = self.publish_on('camera/image_raw')
-        self._log_file = open_log(settings.log_path, 'stamp_ns,published_ns')
+        self._log_file = open_log(self.resources, settings.log_path, 'stamp_ns,published_ns')
         self._truth = self.publish_on('item_truth')
         self._actuations = self.publish_on('actuation')
         self._commanded: RecentItems[SortOutcome] = RecentItems(64)
         if settings.publish_clock:
             clock = self.publish_on('/clock')
         self._paced = PacedCell(
-            self._cell,
+            cell,
             self._description,
             on_exposure=self._expose,
             on_rest=self._rest,
             now_ns=None if settings.publish_clock else self.schedule_clock.ros_now_ns,
             on_time=lambda ns: clock.publish(Clock(clock=to_stamp(ns))),
             on_push=self._pushed,
-            prepare=self._prepare,
-            finish=self._cell.close,
+            prepare=lambda: self._prepare(cell),
+            finish=cell.close,
             chunk=settings.chunk,
             real_time_factor=settings.real_time_factor,
         )
@@ -145,6 +156,7 @@ class CellSimulator(ConveyorNode):
         self._peer_timer = self.every(0.1, self._look_for_peers)
         self._look_for_peers()
         self._paced.start()
+        self.resources.callback(self._stop_physics)
         # Until then nothing can be shown, and nothing can end: a renderer in the making cannot be
         # interrupted, which on a busy machine takes seconds.
         while not self._prepared.wait(0.05) and self._paced.error is None:
@@ -160,22 +172,17 @@ class CellSimulator(ConveyorNode):
             self._peer_timer.cancel()
             self._belt_released.set()
 
-    def deactivate(self) -> None:
+    def _stop_physics(self) -> None:
         """Stop the belt for good; the next activation starts a new run."""
         self._belt_released.set()
         self._paced.stop()
-        if self._log_file is not None:
-            self._log_file.close()
         self.cleanup()
 
     def cleanup(self) -> None:
-        """Free the renderer, once nothing renders any more."""
-        self._belt_released.set()
-        if self._paced is not None:
-            self._paced.stop()
-        cell, self._cell = getattr(self, '_cell', None), None
-        if cell is not None:
-            cell.close()
+        """Free the renderer; nothing renders any more."""
+        if self._cell is not None:
+            self._cell.close()
+            self._cell = None
 
     def refresh_health(self) -> None:
         """Report how well physics keeps up with the clock."""
@@ -203,10 +210,10 @@ class CellSimulator(ConveyorNode):
                 'machine is too slow or busy',
             )
 
-    def _prepare(self) -> None:
+    def _prepare(self, cell: SimulatedCell) -> None:
         # The first picture makes the renderer, which takes long and must not delay an exposure.
         camera = self._description.camera
-        self._cell.render_overview(camera.image_height, camera.image_width)
+        cell.render_overview(camera.image_height, camera.image_width)
         self._prepared.set()
         self._belt_released.wait()
 

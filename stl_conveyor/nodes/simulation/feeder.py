@@ -103,7 +103,7 @@ class Feeder(ConveyorNode):
         self._spawning: dict[int, _Spawn] = {}
         self._removing: dict[int, int] = {}  # slot -> when it was asked for, steady clock
         self._rested = 0
-        self._begin_ns: int | None = None  # ROS time of the first item's arrival
+        self._begin_ns = 0  # ROS time of the first item's arrival; 0 = it is not known yet
         self._peers = PeerWatch(self)
         self._belt = self.publish_on('belt/cmd_vel')
         self._truths = self.publish_on('item_truth')
@@ -118,7 +118,6 @@ class Feeder(ConveyorNode):
         if self._entities.ready():
             for slot in set(range(SLOTS)) - set(self._free):
                 self._entities.remove(item_name(slot), lambda good: None)
-        self._entities.close()
 
     def refresh_health(self) -> None:
         """Report how far the run is."""
@@ -144,7 +143,7 @@ class Feeder(ConveyorNode):
     def _ready(self) -> bool:
         """Return whether items may come, and note from when on."""
         now_ns = self.get_clock().now().nanoseconds
-        if self._begin_ns is not None:
+        if self._begin_ns:
             return now_ns >= self._begin_ns
         if not self._entities.ready():
             self.set_condition(
@@ -221,7 +220,9 @@ class Feeder(ConveyorNode):
     def _on_pose(self, message: TransformStamped) -> None:
         name, place = message.child_frame_id.rsplit('/', 1)[-1], message.transform.translation
         slot = self._slots.get(name)
-        if slot in self._free:  # left by a feeder that ended before its items did
+        if (
+            slot is not None and slot in self._free
+        ):  # left by a feeder that ended before its items did
             self._free.remove(slot)
             self._remove(slot)
             return

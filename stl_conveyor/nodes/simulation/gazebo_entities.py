@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from geometry_msgs.msg import Point, Pose, Quaternion
+from rclpy.client import Client
 
 from stl_conveyor.errors import MissingDependency
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
@@ -35,15 +36,12 @@ class Entities(Protocol):
     def remove(self, name: str, done: Done) -> None:
         """Take out a model."""
 
-    def close(self) -> None:
-        """Let go of the services."""
-
 
 class BridgedEntities:
     """The services `spawn_entity` and `delete_entity` of ros_gz_interfaces."""
 
     def __init__(self, node: ConveyorNode) -> None:
-        """Make the clients.
+        """Make the clients, which are among the node's resources.
 
         Raises:
             MissingDependency: If ros_gz_interfaces is not installed.
@@ -58,8 +56,8 @@ class BridgedEntities:
         self._entity, self._factory = Entity, EntityFactory
         self._spawn_type, self._delete_type = SpawnEntity, DeleteEntity
         self._node = node
-        self._spawn = node.create_client(SpawnEntity, 'spawn_entity')
-        self._delete = node.create_client(DeleteEntity, 'delete_entity')
+        self._spawn = self._client(SpawnEntity, 'spawn_entity')
+        self._delete = self._client(DeleteEntity, 'delete_entity')
 
     def ready(self) -> bool:
         """Return whether both services are there."""
@@ -90,10 +88,10 @@ class BridgedEntities:
         entity = self._entity(name=name, type=self._entity.MODEL)
         self._ask(self._delete, self._delete_type.Request(entity=entity), done)
 
-    def close(self) -> None:
-        """Destroy the clients."""
-        self._node.destroy_client(self._spawn)
-        self._node.destroy_client(self._delete)
+    def _client(self, kind: type, name: str) -> Client:
+        client: Client = self._node.create_client(kind, name)
+        self._node.resources.callback(self._node.destroy_client, client)
+        return client
 
     def _ask(self, client: Any, request: Any, done: Done) -> None:
         answered = self._node.guarded(lambda future: done(bool(future.result().success)))

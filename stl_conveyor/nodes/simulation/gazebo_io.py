@@ -70,6 +70,8 @@ class GazeboIoSettings(NodeSettings):
 class GazeboPushers:
     """The cell's pushers as joints in Gazebo; see stl_conveyor.hardware.diverter."""
 
+    connects = False
+
     def __init__(
         self,
         node: ConveyorNode,
