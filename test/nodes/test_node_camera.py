@@ -191,6 +191,50 @@ def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
         assert FakeCapture.opened >= 2
 
 
+def test_exception_in_the_thread_of_a_device_is_reported_and_the_camera_opened_again(monkeypatch):
+    class FakeCapture:
+        trouble = threading.Event()
+        opened = released = 0
+
+        def __init__(self, device):
+            FakeCapture.opened += 1
+            if FakeCapture.opened == 3:
+                raise RuntimeError('no such device')
+
+        def set(self, *_):  # noqa: A003
+            pass
+
+        def read(self):
+            if FakeCapture.trouble.wait(0.01):
+                FakeCapture.trouble.clear()
+                raise ValueError('a bad frame')
+            return True, np.zeros((240, 320, 3), np.uint8)
+
+        def release(self):
+            FakeCapture.released += 1
+
+    fake = type(sys)('cv2')
+    fake.VideoCapture, fake.CAP_PROP_BUFFERSIZE = FakeCapture, 38
+    monkeypatch.setitem(sys.modules, 'cv2', fake)
+    monkeypatch.setattr('stl_conveyor.hardware.frame_sources.RETRY_S', 0.1)
+    with CellHarness(
+        [NodeSpec(Camera, {'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
+        watched=WATCHED,
+    ) as cell:
+        cell.wait_active()
+        for opened, reason in (
+            (2, 'camera 3 fails (ValueError: a bad frame)'),
+            (4, 'camera 3 fails (RuntimeError: no such device)'),
+        ):
+            cell.wait(lambda: cell.heard.of('capture'))
+            FakeCapture.trouble.set()
+            cell.wait_diagnostic('camera', reason, level=2)
+            cell.wait(lambda opened=opened: FakeCapture.opened == opened)
+            before = len(cell.heard.of('capture'))
+            cell.wait(lambda before=before: len(cell.heard.of('capture')) > before)
+    assert FakeCapture.released == FakeCapture.opened - 1
+
+
 @pytest.fixture
 def pins(monkeypatch):
     gpiozero = pytest.importorskip('gpiozero')
