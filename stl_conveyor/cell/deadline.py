@@ -64,8 +64,8 @@ class DelayEstimator:
 
     Only the newest `capacity` samples no older than `horizon_ns` count. Forgetting by age keeps
     an estimate that grew so large that nothing is sent any more, and so nothing is measured,
-    from lasting for ever. Samples that are negative or above `maximum_ns` are left out of the
-    count or clipped: they come from clock jumps.
+    from lasting for ever. Samples that are negative or above `maximum_ns` are left out: they come
+    from clock jumps. One alone would keep everything from being sent until it is forgotten.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class DelayEstimator:
         self._samples: deque[tuple[int, int]] = deque(maxlen=capacity)
 
     def add(self, delay_ns: int, now_ns: int) -> None:
-        """Take in one measured delay."""
-        if delay_ns >= 0:
-            self._samples.append((now_ns, min(delay_ns, self._maximum_ns)))
+        """Take in one measured delay, if it can be one."""
+        if 0 <= delay_ns <= self._maximum_ns:
+            self._samples.append((now_ns, delay_ns))
 
     def estimate_ns(self, now_ns: int) -> int:
         """Return the quantile of the samples that still count, or the initial value."""

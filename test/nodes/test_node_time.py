@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -33,15 +34,19 @@ pytestmark = pytest.mark.ros
 
 SECOND = 10**9
 LABELS = len(CELL.classes)
+LONG = 60  # s, for what takes a moment unless the machine is very busy
 
 
 class SimulatedClock:
-    """Publishes /clock from a thread, as fast as real time."""
+    """Publishes /clock from a thread; it runs slowly, so that a busy machine keeps up with it."""
+
+    RATE = 0.25  # simulated seconds per second
 
     def __init__(self, cell):
         self.publisher = cell.probe.create_publisher(Clock, '/clock', 10)
         self.now_ns = 100 * SECOND
         self.lock = threading.Lock()
+        self.held = False
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -51,7 +56,7 @@ class SimulatedClock:
         while not self.stopped.wait(0.005):
             with self.lock:
                 now = time.monotonic_ns()
-                self.now_ns += now - before
+                self.now_ns += 0 if self.held else round(self.RATE * (now - before))
                 before = now
                 self.publisher.publish(Clock(clock=to_stamp(self.now_ns)))
 
@@ -59,9 +64,37 @@ class SimulatedClock:
         with self.lock:
             self.now_ns += step_ns
 
+    @contextmanager
+    def standing(self):
+        """Let no time pass: what is open stays open, however long the machine takes."""
+        with self.lock:
+            self.held = True
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.held = False
+
     def stop(self):
         self.stopped.set()
         self.thread.join()
+
+
+@contextmanager
+def busy(executor):
+    """Have an executor do nothing but this block; what comes meanwhile comes at once after it."""
+    began, done = threading.Event(), threading.Event()
+
+    def wait():
+        began.set()
+        assert done.wait(LONG)
+
+    executor.create_task(wait)
+    assert began.wait(LONG)
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def test_simulated_clock_jumps_forward_and_back(tiny_models):
@@ -72,15 +105,22 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
             group=s.group,
             remappings=s.remappings,
         )
-        for s in device_specs(tiny_models)
+        for s in device_specs(
+            tiny_models,
+            # A busy machine may be silent for long.
+            encoder={'edge_timeout': float(LONG)},
+            offload_policy={'edge_timeout': float(LONG)},
+        )
     ]
     image = tiny_images(1, LABELS)[0][0]
     with CellHarness(specs) as cell:
         clock = SimulatedClock(cell)
         try:
-            cell.wait_active()
+            cell.wait_active(LONG)
             nodes = cell.runner.nodes
-            captures = cell.publisher('capture', readers=4)
+            actuator, policy = (cell.runner.node(n) for n in ('actuator', 'offload_policy'))
+            encoder, edge = (cell.runner.node(n) for n in ('encoder', 'edge_classifier'))
+            captures = cell.publisher('capture', readers=4, timeout=LONG)
             for topic, publishers, readers in (
                 ('feedback_rx', 1, 3),
                 ('offload_decision', 1, 3),
@@ -89,7 +129,6 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
                 ('classification', 1, 3),
             ):
                 cell.connect(topic, publishers, readers)
-            cell.wait(lambda: cell.runner.node('offload_policy').edge_alive)
             fed = []
 
             def synchronised():
@@ -98,43 +137,69 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
                         abs(n.get_clock().now().nanoseconds - clock.now_ns) < SECOND // 4
                         for n in nodes
                     ),
-                    10,
+                    LONG,
                     'that all nodes follow /clock',
                 )
 
+            def answers(source):
+                return actuator.health.counted(f'{source}.accepted')
+
             def feed():
+                """Feed an item; return the decision about it, once the actuator has an answer."""
+                cell.wait(lambda: policy.edge_alive, LONG, 'a sign of life of the edge')
+                before = answers('local')
                 fed.append(len(fed) + 1)
                 captures.publish(make_capture(fed[-1], clock.now_ns, image))
+                cell.wait(lambda: answers('local') > before, LONG, 'a local answer')
+                return cell.wait(lambda: cell.heard.of('offload_decision', item_id=fed[-1]), LONG)[
+                    0
+                ]
 
             def outcome():
-                return cell.wait(lambda: cell.heard.of('sort_outcome', item_id=fed[-1]), 5)[0]
+                return cell.wait(lambda: cell.heard.of('sort_outcome', item_id=fed[-1]), LONG)[0]
 
-            def feed_until_edge():
-                for _ in range(25):
-                    feed()
+            def feed_until_edge(tries):
+                for _ in range(tries):
+                    with clock.standing():
+                        before = answers('edge')
+                        if feed().offload:
+                            cell.wait(
+                                lambda before=before: (
+                                    answers('edge') > before
+                                    or cell.heard.of('transfer', item_id=fed[-1], packets=0)
+                                ),
+                                LONG,
+                                'an edge answer, or word that nothing was sent',
+                            )
                     if outcome().source == SortOutcome.SOURCE_EDGE:
                         return
-                raise AssertionError(cell.complaints())
+                stops = [t.stop_reason for t in cell.heard.of('transfer', packets=0)]
+                raise AssertionError(f'nothing sent, for {stops}; {cell.complaints()}')
 
             synchronised()
-            feed_until_edge()
-
-            feed()
-            cell.wait(lambda: cell.heard.of('classification', item_id=fed[-1]))
-            clock.jump(3600 * SECOND)
-            assert outcome().item_id == fed[-1]
+            # A packet under way over which the clock jumps says nothing about how long one takes.
+            with clock.standing(), ExitStack() as until_jumped:
+                with busy(edge.executor):
+                    assert feed().offload
+                    cell.wait(lambda: encoder.health.counted('packets'), LONG, 'a packet')
+                    until_jumped.enter_context(busy(encoder.executor))
+                cell.wait(
+                    lambda: cell.heard.of('feedback_rx', item_id=fed[-1], answered=True), LONG
+                )
+                clock.jump(3600 * SECOND)
+                assert outcome().item_id == fed[-1]
             synchronised()
-            feed_until_edge()
+            feed_until_edge(5)
 
-            feed()
-            cell.wait(lambda: cell.heard.of('classification', item_id=fed[-1]))
-            clock.jump(-1800 * SECOND)
-            interrupted = outcome()
+            with clock.standing():
+                feed()
+                clock.jump(-1800 * SECOND)
+                interrupted = outcome()
             assert 'clock set back' in interrupted.reason
             assert interrupted.source != SortOutcome.SOURCE_NONE
             cell.wait_diagnostic('actuator', 'clock_set_back')
             synchronised()
-            feed_until_edge()
+            feed_until_edge(60)  # a slow moment of the edge is forgotten after 30 s
 
             assert sorted(o.item_id for o in cell.outcomes()) == fed
             late = [o.item_id for o in cell.outcomes() if o.missed]

@@ -270,6 +270,8 @@ class EncoderNode(ConveyorNode):
         return deadline if offset_ns is None else to_stamp(to_ns(deadline) + offset_ns)
 
     def _watch_edge_clock(self, message: FeatureFeedback) -> None:
+        if self.schedule_clock.simulated:
+            return  # one clock for all; a stamp from before it jumped tells of no other
         steady_ns = self.steady_clock.now().nanoseconds
         self.edge_clock.add(
             to_ns(message.header.stamp), self.schedule_clock.ros_now_ns(), steady_ns
