@@ -21,7 +21,16 @@ class Level(enum.IntEnum):
 
 
 class ConveyorError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Example:
+        >>> from stl_conveyor import ConveyorError, ModelFolder
+        >>> try:
+        ...     ModelFolder('nowhere')
+        ... except ConveyorError as error:
+        ...     print(f'{type(error).__name__}: {str(error)[:60]} ...')
+        ModelFileError: nowhere/manifest.json: cannot be read (No such file or direc ...
+    """
 
 
 class ConfigError(ConveyorError):

@@ -18,6 +18,14 @@ def sorting_deadline(
     One deadline per item, that of the first diverter, because until the answer is there the
     item may belong to any lane.
 
+    Example:
+        >>> from stl_conveyor import CellDescription, share_path, sorting_deadline
+        >>> cell = CellDescription.load(share_path('config/cell.yaml'))
+        >>> sorting_deadline(1_000_000_000, cell)
+        1780000000
+        >>> sorting_deadline(1_000_000_000, cell, belt_speed=0.2)
+        2680000000
+
     Args:
         belt_speed: As measured (m/s); None = that of the description.
     """

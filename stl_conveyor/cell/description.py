@@ -101,6 +101,14 @@ class Edge:
 class CellDescription:
     """A conveyor cell.
 
+    Example:
+        >>> from stl_conveyor import CellDescription, share_path
+        >>> cell = CellDescription.load(share_path('config/cell.yaml'))
+        >>> cell.lane_of('hex_nut_m8'), cell.lane_of('a thing that no lane lists')
+        ('A', 'reject')
+        >>> cell.decision_time_ns / 1e9  # seconds from the capture to the deadline
+        0.78
+
     Frame: x along the belt, y to its left, z up, the origin on the belt's top surface below the
     camera (REP-103). Metres, seconds.
     """

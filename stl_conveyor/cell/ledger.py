@@ -98,6 +98,25 @@ class _Open:
 class ItemLedger:
     """Keeps items from capture to outcome.
 
+    Example:
+        >>> from stl_conveyor import ItemLedger
+        >>> from stl_conveyor.cell.ledger import Answer, AnswerSource, ItemKey
+        >>> ledger = ItemLedger(guard_ns=40_000_000, longest_ns=2_000_000_000)
+        >>> item = ItemKey(item_id=1, stamp_ns=0)
+        >>> ledger.capture(item, time_left_ns=780_000_000, now_ns=0).value
+        'accepted'
+        >>> local = Answer(AnswerSource.LOCAL, 'hex_nut_m8', 0.47, received_ns=9_000_000)
+        >>> ledger.answer(item, local, now_ns=9_000_000).value
+        'accepted'
+        >>> edge = Answer(AnswerSource.EDGE, 'spring_washer_m8', 0.97, 95_000_000, bytes_used=128)
+        >>> ledger.answer(item, edge, now_ns=95_000_000).value
+        'accepted'
+        >>> ledger.next_due_ns()  # the guard before the deadline
+        740000000
+        >>> [outcome] = ledger.decide_due(now_ns=740_000_000)
+        >>> outcome.answer.class_id, outcome.slack_ns
+        ('spring_washer_m8', 40000000)
+
     The ledger has a clock of its own choosing, in ns, that must not run backwards: the caller
     hands in `now_ns` and, for a capture, the time left to its deadline. So a jump of the system's
     clock between capture and outcome changes nothing. Memory is bounded by `max_open`,

@@ -102,7 +102,21 @@ class DecoderSession:
 
 
 class Decoder:
-    """Classify what arrived of one or many items."""
+    """Classify what arrived of one or many items.
+
+    Example:
+        >>> from stl_conveyor import Decoder, Encoder, ModelFolder, read_image, share_path
+        >>> folder = ModelFolder(share_path('models/items'))
+        >>> encoder, decoder = Encoder(folder), Decoder(folder)
+        >>> image = read_image(share_path('models/items/sample.png'))  # a spring washer
+        >>> first, lost, last = encoder.encode(image, packet_bytes=100, max_bytes=250).packets
+        >>> session = decoder.start()
+        >>> for packet in (last, first):  # in any order, and not all of them
+        ...     session.add(packet)
+        >>> probabilities = decoder.classify([session])[0]
+        >>> folder.labels[probabilities.argmax()], session.bytes_received
+        ('spring_washer_m8', 150)
+    """
 
     def __init__(self, model_folder: ModelFolder, threads: int = 1) -> None:
         """Load codec file and edge model; raise ModelFileError when they cannot be used."""

@@ -35,6 +35,16 @@ class EncodedItem:
 class Encoder:
     """Encode images with the codec of a model folder.
 
+    Example:
+        >>> from stl_conveyor import Encoder, ModelFolder, read_image, share_path
+        >>> encoder = Encoder(ModelFolder(share_path('models/items')))
+        >>> image = read_image(share_path('models/items/sample.png'))
+        >>> item = encoder.encode(image, packet_bytes=100, max_bytes=250)
+        >>> [len(packet) for packet in item.packets]  # most important first
+        [93, 98, 57]
+        >>> item.total_bytes, item.complete
+        (248, False)
+
     The transform and all that the decoder must repeat are sums of integers, so that device and
     edge may be different machines.
     """

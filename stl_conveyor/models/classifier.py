@@ -67,6 +67,16 @@ def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
 class Classifier:
     """An ONNX image classifier with its preprocessing inside the graph.
 
+    Example:
+        >>> from stl_conveyor import Classifier, ModelFolder, read_image, share_path
+        >>> folder = ModelFolder(share_path('models/items'))
+        >>> image = read_image(share_path('models/items/sample.png'))  # a spring washer
+        >>> for role in ('weak', 'strong'):
+        ...     probabilities = Classifier(folder.path(role)).classify(image)
+        ...     print(role, folder.labels[probabilities.argmax()], f'{probabilities.max():.1f}')
+        weak hex_nut_m8 0.5
+        strong spring_washer_m8 0.9
+
     Input `image` uint8 `[N, S, S, 3]` RGB, output `probabilities` float32 `[N, C]`. A weak model
     may have a second output of the same shape, `posterior`: sharper probabilities that say how
     far its answer is to be trusted.

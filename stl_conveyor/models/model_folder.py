@@ -29,6 +29,14 @@ class ModelFile:
 class ModelFolder:
     """A models folder, described by its `manifest.json` (docs/architecture.md).
 
+    Example:
+        >>> from stl_conveyor import ModelFolder, share_path
+        >>> folder = ModelFolder(share_path('models/items'))
+        >>> folder.name, len(folder.labels), folder.image_size
+        ('items', 16, 160)
+        >>> folder.path('weak').name  # the file is what the manifest says, or this raises
+        'weak.onnx'
+
     The manifest is checked when the folder is opened, a file when its path is asked for.
     """
 
