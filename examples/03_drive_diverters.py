@@ -33,7 +33,6 @@ def main() -> None:
     lanes = {'A': GpioLane(17), 'B': GpioLane(27), 'C': GpioLane(22)}
     diverters = GpioDiverters(lanes, DiverterEvents(confirmed, failed=print, connected=print))
     ledger = ItemLedger(guard_ns=40 * MS, longest_ns=2000 * MS)
-
     for number in (1, 2, 3):
         captured = number * 1000 * MS
         deadline, item = sorting_deadline(captured, cell), ItemKey(number, captured)

@@ -127,7 +127,8 @@ def test_the_product_never_imports_torch_and_what_lies_below_the_nodes_never_imp
 
 
 def test_every_python_file_states_its_license():
-    for folder in ('stl_conveyor', 'stl_conveyor_lab', 'test', 'scripts', 'launch', 'worlds'):
+    folders = 'stl_conveyor', 'stl_conveyor_lab', 'test', 'scripts', 'launch', 'worlds', 'examples'
+    for folder in folders:
         for path in (ROOT / folder).rglob('*.py'):
             head = path.read_text(encoding='utf-8').splitlines()[:3]
             assert '# SPDX-License-Identifier: Apache-2.0' in head, path
