@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Progressive compression for classification: encode, decode, wire format, reference codecs."""
+"""Progressive compression for classification: encode, decode, wire format."""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ def crop_square(
     """Return uint8 `[size, size, 3]` around a point, with the border repeated beyond the image.
 
     Args:
-        row, column: The point in pixels; pixel centres are whole numbers.
+        row: Of the point, in pixels; pixel centres are whole numbers.
+        column: The same.
     """
     height, width = image.shape[:2]
     first_row = round(row - (size - 1) / 2)

@@ -132,7 +132,7 @@ def _encode_some(codec, images, numbers, variant, recipe, augment, scales):
 
 
 def encoded_copies(codec, images, recipe, augment, work, jobs):
-    """Return [variants][N] byte strings, empty where nothing fits; kept under `work`."""
+    """Return byte strings `[variants][N]`, empty where nothing fits; kept under `work`."""
     paths = [Path(work) / f'{codec.key}-{variant}.npz' for variant in range(recipe.variants)]
     scales = None
     if (
