@@ -83,11 +83,22 @@ train-items:  ## train models on the pictures in DATA: work in OUT, model folder
 	@$(env) scripts/stl-conveyor train '$(DATA)' --out '$(OUT)' --models '$(MODELS)' \
 	    $(call given,MINUTES,minutes) $(call given,DEVICE,device)
 
+# The site's tools know nothing of ROS, and live apart from what everything else runs in.
+.venv-docs/bin/mkdocs: requirements/docs.txt
+	@$(PYTHON) -m venv --clear .venv-docs && touch .venv-docs/COLCON_IGNORE
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.PHONY: docs
+docs: .venv-docs/bin/mkdocs  ## build the documentation as a site in build/site
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs --quiet build --strict
+	@echo 'documentation: build/site/index.html'
+
 .PHONY: world
 world: setup  ## make the Gazebo world and its bridges from config/cell.yaml
 	@$(env) python -m stl_conveyor.sim.gazebo_world
 
 .PHONY: clean
 clean:  ## remove what was made here: environment, build, results of runs
-	rm -rf .venv build install log out .pytest_cache .hypothesis
+	rm -rf .venv .venv-docs build install log out .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
