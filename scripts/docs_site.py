@@ -115,7 +115,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return text
         # A picture in a link's text has its own target.
         text = _LINK.sub(relink, text)
-        return f'{image}[{text}]({posixpath.relpath(place, posixpath.dirname(here) or ".")}{mark}{fragment})'
+        way = posixpath.relpath(place, posixpath.dirname(here) or '.')
+        return f'{image}[{text}]({way}{mark}{fragment})'
 
     parts = _FENCE.split(markdown)
     return ''.join(part if _FENCE.match(part) else _LINK.sub(relink, part) for part in parts)
