@@ -18,7 +18,8 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.sim.parts import CLASS_IDS
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.data import render
-from stl_conveyor_lab.train.classifiers.pair import SEED, recipe_for, train_classifier
+from stl_conveyor_lab.train.classifiers.pair import train_classifier
+from stl_conveyor_lab.train.classifiers.recipe import SEED, recipe_for
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.pipeline import fit_reward

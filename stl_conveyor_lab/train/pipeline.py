@@ -23,16 +23,12 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.data.dataset import Dataset, prepare
 from stl_conveyor_lab.data.streams import record_file
-from stl_conveyor_lab.train.classifiers.pair import (
-    check_device,
-    check_size,
-    recipe_for,
-    train_classifier,
-)
+from stl_conveyor_lab.train.classifiers.pair import train_classifier
 from stl_conveyor_lab.train.classifiers.posterior import add_posterior
+from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.manifest import write_readme
-from stl_conveyor_lab.train.processor import set_up_processor
+from stl_conveyor_lab.train.processor import check_device, set_up_processor
 from stl_conveyor_lab.train.report import write_report
 from stl_conveyor_lab.train.reward import fit as policy
 from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward

@@ -8,6 +8,8 @@ import ctypes
 
 import torch
 
+from stl_conveyor.errors import ConfigError
+
 # From glibc's malloc.h: parameter and value.
 _KEEP_FREED = (
     (-4, 0),  # M_MMAP_MAX: no mapping of its own for a large tensor
@@ -35,3 +37,15 @@ def set_up_processor(threads: int) -> None:
     """Train with so many threads, and keep memory from step to step."""
     torch.set_num_threads(threads)
     keep_freed_memory()
+
+
+def check_device(device: str) -> str:
+    """Return 'cpu' or a CUDA device that is there; raises ConfigError without one."""
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise ConfigError(
+            f'device {device}: torch {torch.__version__} finds no CUDA GPU; install '
+            'a build of torch with CUDA and the driver, or use --device cpu'
+        )
+    if device != 'cpu' and not device.startswith('cuda'):
+        raise ConfigError(f'device {device!r}: use cpu or cuda')
+    return device

@@ -16,23 +16,21 @@ pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extr
 from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.vision.image_folder import load_images  # noqa: E402
 from stl_conveyor_lab.train.averaging import blend, running_average  # noqa: E402
-from stl_conveyor_lab.train.classifiers import pair as classifiers  # noqa: E402
-from stl_conveyor_lab.train.classifiers.pair import (  # noqa: E402
-    RECIPES,
-    Calibrated,
+from stl_conveyor_lab.train.classifiers import training  # noqa: E402
+from stl_conveyor_lab.train.classifiers.networks import (
     FoldedStrongNet,
     FrontNet,
     StrongNet,
     WeakNet,
-    check_device,
-    check_size,
-    fit_temperature,
-    recipe_for,
-    train_classifier,
 )
-from stl_conveyor_lab.train.codec.edge_network import load_strong  # noqa: E402
+from stl_conveyor_lab.train.classifiers.pair import train_classifier
+from stl_conveyor_lab.train.classifiers.recipe import RECIPES, check_size, recipe_for
+from stl_conveyor_lab.train.lite0 import load_strong  # noqa: E402
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx  # noqa: E402
+from stl_conveyor_lab.train.processor import check_device
+from stl_conveyor_lab.train.temperature import Calibrated, fit_temperature
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 LABELS = ('red', 'green', 'blue')
@@ -198,7 +196,7 @@ def test_the_exported_file_answers_as_the_network_does(weak, data):
 def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys, monkeypatch):
     def killed(network, recipe, train_images, val_images, checkpoint, seed):
         calls = []
-        original = classifiers.augment
+        original = training.augment
 
         def augment(pixels, recipe, rng):
             calls.append(len(pixels))
@@ -207,27 +205,27 @@ def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys, monkeypatch)
             return original(pixels, recipe, rng)
 
         with monkeypatch.context() as patch:
-            patch.setattr(classifiers, 'augment', augment)
-            patch.setattr(classifiers.time, 'monotonic', iter(range(0, 10**9, 61)).__next__)
-            classifiers.train(network, recipe, train_images, val_images, checkpoint, seed)
+            patch.setattr(training, 'augment', augment)
+            patch.setattr(training.time, 'monotonic', iter(range(0, 10**9, 61)).__next__)
+            training.train(network, recipe, train_images, val_images, checkpoint, seed)
 
     recipe = short('weak', batch=16, average=0.9)
-    labelled = classifiers.load_images(data, 'train', LABELS, SIZE)
+    labelled = load_images(data, 'train', LABELS, SIZE)
     with pytest.raises(KeyboardInterrupt):
         killed(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
     assert torch.load(tmp_path / 'c.pt', weights_only=False)['step'] == 6
     capsys.readouterr()
-    _, curve, _ = classifiers.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
+    _, curve, _ = training.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
     assert 'resumed at step 6' in capsys.readouterr().out
     assert curve[-1][0] == 60
     # And what is finished is not trained again.
-    classifiers.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
+    training.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
     assert torch.load(tmp_path / 'c.pt', weights_only=False)['step'] == 60
 
 
 def test_minutes_end_a_training_early(data, tmp_path):
-    labelled = classifiers.load_images(data, 'train', LABELS, SIZE)
-    classifiers.train(
+    labelled = load_images(data, 'train', LABELS, SIZE)
+    training.train(
         WeakNet(3), short('weak', batch=8, minutes=1e-4), labelled, labelled, tmp_path / 'c.pt', 1
     )
     assert 1 <= torch.load(tmp_path / 'c.pt', weights_only=False)['step'] < 20
@@ -237,14 +235,14 @@ def test_the_last_layer_is_fitted_to_the_features_there_are(data, capsys):
     torch.manual_seed(2)
     network = FoldedStrongNet(3, pretrained=False)
     network.freeze(5)
-    train, val = (classifiers.load_images(data, split, LABELS, SIZE) for split in ('train', 'val'))
+    train, val = (load_images(data, split, LABELS, SIZE) for split in ('train', 'val'))
     before = {
         name: value.clone()
         for name, value in network.state_dict().items()
         if 'classifier' not in name
     }
-    classifiers.fit_last_layer(network, train, decay=1e-3)
-    answers = classifiers.predict(network, val.images).argmax(1)
+    training.fit_last_layer(network, train, decay=1e-3)
+    answers = training.predict(network, val.images).argmax(1)
     # Even the features of random weights tell the colours apart.
     assert (answers == val.classes).mean() > 0.6
     assert 'last layer fitted' in capsys.readouterr().out
@@ -252,7 +250,7 @@ def test_the_last_layer_is_fitted_to_the_features_there_are(data, capsys):
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     again = FoldedStrongNet(3, pretrained=False)
     again.load_state_dict(after)
-    classifiers.fit_last_layer(again, train, decay=1e-3)
+    training.fit_last_layer(again, train, decay=1e-3)
     assert torch.allclose(
         again.trunk.classifier.weight, network.trunk.classifier.weight, atol=1e-3
     )

@@ -105,7 +105,7 @@ def torch():
 
 
 def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
-    from stl_conveyor_lab.train.codec.edge_network import PrefixSampler
+    from stl_conveyor_lab.train.codec.prefixes import PrefixSampler
 
     folder = ModelFolder(make_tiny_model_folder(tmp_path, LABELS))
     encoder, decoder = Encoder(folder), Decoder(folder)
@@ -143,12 +143,9 @@ def strong(torch, tmp_path):
 
 def test_edge_network_starts_as_the_strong_one_and_exports(torch, strong, spec, images, tmp_path):
     from stl_conveyor.models.classifier import make_session
-    from stl_conveyor_lab.train.codec.edge_network import (
-        EDGE_INPUTS,
-        EdgeNetwork,
-        PrefixSampler,
-        load_strong,
-    )
+    from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork
+    from stl_conveyor_lab.train.codec.prefixes import PrefixSampler
+    from stl_conveyor_lab.train.lite0 import load_strong
     from stl_conveyor_lab.train.onnx_export import export_onnx
 
     network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec).eval()
@@ -179,19 +176,18 @@ def test_edge_network_starts_as_the_strong_one_and_exports(torch, strong, spec, 
 
 def test_restoration_starts_as_nothing_and_takes_error_away(torch, strong, tmp_path, monkeypatch):
     from stl_conveyor.vision.image_folder import LabelledImages
-    from stl_conveyor_lab.train.codec import codec
-    from stl_conveyor_lab.train.codec.edge_network import (
-        EdgeNetwork,
-        PrefixSampler,
-        Restoration,
-        load_strong,
-    )
+    from stl_conveyor_lab.train.augment import AUGMENT
+    from stl_conveyor_lab.train.codec import training
+    from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork, Restoration
+    from stl_conveyor_lab.train.codec.prefixes import PrefixSampler
+    from stl_conveyor_lab.train.codec.recipe import Recipe
+    from stl_conveyor_lab.train.lite0 import load_strong
 
-    class StepRun(codec.TimedRun):
+    class StepRun(training.TimedRun):
         def _seconds(self):
             return self.step / 80
 
-    monkeypatch.setattr(codec, 'TimedRun', StepRun)
+    monkeypatch.setattr(training, 'TimedRun', StepRun)
     # What goes on across the edges of patches can be told from the patches beside.
     rng = np.random.default_rng(0)
     axis = np.arange(160)
@@ -210,17 +206,17 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, strong, tmp_p
         latents, received = sampler(torch.from_numpy(images), torch.full((len(images),), 400.0))
         decoded = network.image(latents)
         assert torch.equal(network.restored(decoded, received), decoded)
-    codec.train_restoration(
+    training.train_restoration(
         network,
         sampler,
         LabelledImages(images, np.zeros(len(images), np.int64)),
-        codec.Recipe(restore_minutes=1 / 60),
-        codec.AUGMENT['none'],
+        Recipe(restore_minutes=1 / 60),
+        AUGMENT['none'],
         tmp_path / 'restoration.pt',
     )
     with torch.no_grad():
         restored = network.restored(decoded, received)
-    assert float(codec.restoration_error(restored, decoded, original)) < 0.9
+    assert float(training.restoration_error(restored, decoded, original)) < 0.9
     with pytest.raises(ValueError, match='12 pixels'):
         Restoration(12, 16)
 
@@ -228,8 +224,8 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, strong, tmp_p
 def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torch):
     from types import SimpleNamespace
 
-    from stl_conveyor_lab.train.codec.codec import keep_to_the_local_answer
     from stl_conveyor_lab.train.codec.edge_network import BYTE_KNOTS, byte_features
+    from stl_conveyor_lab.train.codec.temperature import keep_to_the_local_answer
 
     rng = np.random.default_rng(4)
     classes = torch.from_numpy(rng.integers(0, 3, 600))
@@ -254,7 +250,8 @@ def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torc
 
 
 def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
-    from stl_conveyor_lab.train.codec.codec import Recipe, draw_lengths
+    from stl_conveyor_lab.train.codec.prefixes import draw_lengths
+    from stl_conveyor_lab.train.codec.recipe import Recipe
 
     level, rising = (
         draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))

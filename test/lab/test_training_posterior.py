@@ -24,7 +24,7 @@ from stl_conveyor.policy.byte_budget import BudgetTable  # noqa: E402
 from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
 from stl_conveyor_lab.data.streams import byte_budgets, load_streams  # noqa: E402
 from stl_conveyor_lab.train.classifiers import posterior  # noqa: E402
-from stl_conveyor_lab.train.classifiers.pair import WeakNet  # noqa: E402
+from stl_conveyor_lab.train.classifiers.networks import WeakNet  # noqa: E402
 from stl_conveyor_lab.train.onnx_export import export_onnx  # noqa: E402
 from stl_conveyor_lab.train.pipeline import fit_reward  # noqa: E402
 from stl_conveyor_lab.train.reward import fit as training  # noqa: E402

@@ -296,7 +296,7 @@ def test_a_codec_is_made_for_a_classifier_that_stays_as_it_is(torch, tmp_path):
 
     from stl_conveyor.codec import Decoder, Encoder
     from stl_conveyor.vision.image_folder import LabelledImages
-    from stl_conveyor_lab.train.codec.codec import Recipe
+    from stl_conveyor_lab.train.codec.recipe import Recipe
     from stl_conveyor_lab.train.references.untuned import make_untuned
 
     torch.manual_seed(0)
@@ -330,7 +330,7 @@ def test_a_codec_is_made_for_a_classifier_that_stays_as_it_is(torch, tmp_path):
 
 
 def test_a_mirrored_classifier_answers_alike_for_mirror_images(torch, setting):
-    from stl_conveyor_lab.train.codec.edge_network import load_strong
+    from stl_conveyor_lab.train.lite0 import load_strong
     from stl_conveyor_lab.train.references.tune import TunedClassifier
 
     strong = load_strong(setting[2] / 'strong.pt', 3, SIZE).eval()

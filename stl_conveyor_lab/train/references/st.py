@@ -31,8 +31,8 @@ from torch.nn import functional
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import load_pictures
 from stl_conveyor_lab.references.st import ST_FEATURES, StCode, padded, padded_side
-from stl_conveyor_lab.train.codec.codec import AUGMENT
-from stl_conveyor_lab.train.codec.edge_network import load_strong
+from stl_conveyor_lab.train.augment import AUGMENT
+from stl_conveyor_lab.train.lite0 import load_strong
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor

@@ -35,19 +35,15 @@ from stl_conveyor_lab.measure.cache import BenchCache
 from stl_conveyor_lab.measure.scores import right_answers
 from stl_conveyor_lab.references import ReferenceCodec, find_codec
 from stl_conveyor_lab.references.image_files import SCALES, BestQuality, shrink
+from stl_conveyor_lab.train.augment import AUGMENT
 from stl_conveyor_lab.train.averaging import blend
-from stl_conveyor_lab.train.classifiers.pair import fit_temperature
-from stl_conveyor_lab.train.codec.codec import (
-    AUGMENT,
-    draw_lengths,
-    loss_with_teacher,
-    normalised,
-    rate_factor,
-)
-from stl_conveyor_lab.train.codec.edge_network import load_strong
+from stl_conveyor_lab.train.codec.prefixes import draw_lengths
+from stl_conveyor_lab.train.codec.training import loss_with_teacher, rate_factor
+from stl_conveyor_lab.train.lite0 import load_strong, normalised
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor
+from stl_conveyor_lab.train.temperature import fit_temperature
 from stl_conveyor_lab.train.timed_run import TimedRun
 
 #: Sizes at which the best scale is sought; between them the nearest counts.

@@ -24,14 +24,13 @@ import numpy as np
 import torch
 
 from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
-from stl_conveyor_lab.train.codec.codec import (
-    Recipe,
-    augment_photos,
-    fit_codec,
-    prefix_sampler,
-    train_restoration,
-)
-from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork, load_strong
+from stl_conveyor_lab.train.augment import augment_photos
+from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork
+from stl_conveyor_lab.train.codec.importance import fit_codec
+from stl_conveyor_lab.train.codec.prefixes import prefix_sampler
+from stl_conveyor_lab.train.codec.recipe import Recipe
+from stl_conveyor_lab.train.codec.training import train_restoration
+from stl_conveyor_lab.train.lite0 import load_strong
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor

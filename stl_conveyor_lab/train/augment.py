@@ -1,0 +1,41 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Random changes of training images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def augment_parts(images, rng, shift=6):
+    """Turn, mirror and shift u8[N, S, S, 3]: a part lies on the belt in any direction."""
+    size, result = images.shape[1], np.empty_like(images)
+    for number, image in enumerate(images):
+        image = np.rot90(image, rng.integers(4))
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        down, right = rng.integers(0, 2 * shift + 1, 2)
+        padded = np.pad(image, ((shift, shift), (shift, shift), (0, 0)), mode='reflect')
+        result[number] = padded[down : down + size, right : right + size]
+    return result
+
+
+def augment_photos(images, rng):
+    """Mirror, crop (down to 75 % of the side) and brighten or darken u8[N, S, S, 3]."""
+    from PIL import Image
+
+    size, result = images.shape[1], np.empty_like(images)
+    for number, image in enumerate(images):
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        side = int(size * rng.uniform(0.75, 1))
+        top, left = rng.integers(0, size - side + 1, 2)
+        picture = Image.fromarray(
+            np.ascontiguousarray(image[top : top + side, left : left + side])
+        )
+        bright = np.asarray(picture.resize((size, size)), np.float32) * rng.uniform(0.85, 1.15)
+        result[number] = np.clip(bright, 0, 255)
+    return result
+
+
+AUGMENT = {'parts': augment_parts, 'photos': augment_photos, 'none': lambda images, rng: images}

@@ -1,0 +1,91 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Fit the codec to images, its groups ordered by what they tell the strong classifier."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor_lab.train.codec.fit import (
+    apply_spatial,
+    band_regions,
+    fit_spec,
+    image_patches,
+    pca_transform,
+    ring_regions,
+    spatial_transform,
+    transform,
+)
+from stl_conveyor_lab.train.lite0 import normalised
+
+
+def feature_importance(strong, images, analysis, spatial, recipe):
+    """Return f32[K, regions and bands]: how much the strong classifier's features move with each.
+
+    The mean square of the gradient of random projections of the pooled features with respect to
+    the coefficients, relative to its mean.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    device = next(strong.parameters()).device
+    grid = images.shape[1] // recipe.patch
+    regions = ring_regions(grid, recipe.rings)
+    rings = int(regions.max()) + 1
+    bands = band_regions(grid**2, rings)
+    inverse = spatial / np.square(spatial).sum(2, keepdims=True)
+    total = np.zeros((len(analysis), int(bands.max()) + 1))
+    for start in range(0, len(images), 16):
+        pixels = normalised(torch.from_numpy(images[start : start + 16]).to(device))
+        pixels = pixels.requires_grad_(True)
+        _, pooled = strong(pixels)
+        direction = torch.randn(pooled.shape, generator=generator).to(device)
+        (gradient,) = torch.autograd.grad((pooled * direction).sum(), pixels)
+        patches = image_patches(gradient.permute(0, 2, 3, 1).cpu().numpy(), recipe.patch)
+        moved = (patches @ analysis.T).swapaxes(1, 2)
+        square = np.square(apply_spatial(moved, np.float32(0), inverse)).sum(0)
+        for region in range(total.shape[1]):
+            total[:, region] += square[:, (bands if region >= rings else regions) == region].mean(
+                1
+            )
+    used = total[len(spatial) :, :rings]
+    return ((total / used.mean()) ** recipe.importance_power).astype(np.float32)
+
+
+def fit_codec(train, strong, labels, side, recipe, path):
+    """Fit the codec to training images and write it; returns the CodecSpec."""
+    rng = np.random.default_rng(recipe.seed)
+    pick = rng.permutation(len(train.images))[: recipe.fit_images]
+    images = train.images[np.sort(pick)]
+    begun = time.monotonic()
+    mean, analysis = pca_transform(
+        images, recipe.patch, recipe.coarse, recipe.fine, recipe.fine_patch
+    )
+    print(f'transform: {len(analysis)} channels in {time.monotonic() - begun:.0f} s', flush=True)
+    offset, spatial = spatial_transform(
+        transform(images, mean, analysis, recipe.patch), recipe.banded
+    )
+    weight = (
+        feature_importance(strong, images[: recipe.importance_images], analysis, spatial, recipe)
+        if recipe.importance_power
+        else None
+    )
+    print(f'importance after {time.monotonic() - begun:.0f} s', flush=True)
+    spec = fit_spec(
+        images,
+        mean,
+        analysis,
+        labels=labels,
+        rings=recipe.rings,
+        max_groups=recipe.groups,
+        importance=weight,
+        seed=recipe.seed,
+        side=None if side is None else side[np.sort(pick)],
+        offset=offset,
+        spatial=spatial,
+    )
+    spec.save(path)
+    print(f'codec: {spec.groups} groups in {time.monotonic() - begun:.0f} s', flush=True)
+    return CodecSpec.load(path)

@@ -1,0 +1,69 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What the codec and the edge's network can do, measured on the exported files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor_lab.measure.codec_time import measure_times
+from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE
+
+
+def draw_curves(curve, rows, strong_accuracy, path):
+    """Draw the training curve, and accuracy against bytes."""
+    pyplot = file_pyplot()
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
+    if curve:
+        step, loss, entropy, _ = zip(*curve)
+        axes[0].plot(step, loss, label='loss')
+        axes[0].plot(step, entropy, label='cross-entropy')
+    axes[0].set(xlabel='step', yscale='log')
+    axes[0].legend()
+    for name in dict.fromkeys(row.codec for row in rows):
+        part = [row for row in rows if row.codec == name]
+        sizes = [row.mean_bytes for row in part]
+        axes[1].plot(sizes, [row.accuracy for row in part], 'o-', label=name)
+        axes[1].fill_between(
+            sizes, [row.low for row in part], [row.high for row in part], alpha=0.2
+        )
+    axes[1].axhline(strong_accuracy, color='k', ls=':', label='strong, original image')
+    axes[1].set(xlabel='bytes', ylabel='accuracy', xscale='log')
+    axes[1].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def accuracy_facts(rows):
+    """Return what the model card says of the accuracy at each size."""
+    names = {OURS: 'accuracy_by_bytes', OURS_WITH_SIDE: 'accuracy_by_bytes_with_local_answer'}
+    facts = {}
+    for row in rows:
+        facts.setdefault(names[row.codec], {})[str(row.budget)] = (
+            f'{row.accuracy:.3f} [{row.low:.3f}, {row.high:.3f}]'
+        )
+    return facts
+
+
+def one_thread_times(models, images):
+    """Return measure_times of a model folder, from a process in which NumPy has one thread.
+
+    The libraries read that number when they are loaded, here long ago.
+    """
+    names = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, '1'))
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+            return pool.submit(measure_times, ModelFolder(models), images).result()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,37 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Temperature scaling (Guo et al., ICML 2017): a score becomes how often it is right."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def fit_temperature(logits, labels):
+    """Return the temperature with the least cross-entropy, by golden-section search."""
+    logits, labels = torch.from_numpy(logits), torch.from_numpy(labels)
+
+    def loss(log_temperature):
+        return float(functional.cross_entropy(logits / math.exp(log_temperature), labels))
+
+    low, high, ratio = -2.5, 2.5, (math.sqrt(5) - 1) / 2
+    for _ in range(40):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return math.exp((low + high) / 2)
+
+
+class Calibrated(nn.Module):
+    """A classifier with its softmax at the temperature that fits the validation images."""
+
+    def __init__(self, network, temperature):
+        super().__init__()
+        self.network, self.temperature = network, float(temperature)
+
+    def forward(self, image):
+        """Return probabilities [N, C]."""
+        return torch.softmax(self.network(image) / self.temperature, 1)
