@@ -26,7 +26,7 @@ import numpy as np
 from stl_conveyor.assess.intervals import wilson
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.received import BATCH, receive
-from stl_conveyor.assess.reliability import calibration_error, reliability
+from stl_conveyor.assess.reliability import expected_calibration_error, reliability
 from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.classifier import Classifier
@@ -271,7 +271,7 @@ def evaluate(
                     'mean_bytes': round(received, 1),
                     'local_answer': with_side,
                     **asdict(share),
-                    'calibration_error': round(calibration_error(found, test.classes), 4),
+                    'calibration_error': round(expected_calibration_error(found, test.classes), 4),
                 }
             )
             show(f'{size:5d} B {"with local answer" if with_side else "codec alone":17s} {share}')
@@ -298,7 +298,7 @@ def evaluate(
         'outcomes': {name: round(float(value.mean()), 4) for name, value in both.items()},
         'by_bytes': curve,
         'calibration_error': {
-            role: round(calibration_error(found, test.classes), 4)
+            role: round(expected_calibration_error(found, test.classes), 4)
             for role, found in answers.items()
         },
         'confusions': {

@@ -25,7 +25,9 @@ def reliability(
     ]
 
 
-def calibration_error(probabilities: np.ndarray, classes: np.ndarray, bins: int = BINS) -> float:
+def expected_calibration_error(
+    probabilities: np.ndarray, classes: np.ndarray, bins: int = BINS
+) -> float:
     """Return the expected calibration error of the top class (Guo et al. 2017)."""
     return float(
         sum(

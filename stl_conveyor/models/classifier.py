@@ -38,7 +38,8 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
             providers=['CPUExecutionProvider'],
         )
     except Exception as error:  # onnxruntime's errors have no common base but Exception
-        raise ModelFileError(f'{path}: onnxruntime cannot load it: {error}') from error
+        name = 'the model in memory' if isinstance(path, bytes) else path
+        raise ModelFileError(f'{name}: onnxruntime cannot load it: {error}') from error
 
 
 def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
@@ -160,7 +161,8 @@ class Classifier:
             BadImage: If the image has another shape or type.
             BadProbabilities: If the model's answer is no distribution.
         """
-        return self.classify_batch(image[np.newaxis])[0]
+        probabilities: NDArray[np.float32] = self.classify_batch(image[np.newaxis])[0]
+        return probabilities
 
     def classify_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probabilities float32 `[N, C]` of images uint8 `[N, S, S, 3]` RGB.
@@ -192,7 +194,9 @@ class Classifier:
                 f'the classifier takes uint8 [N, {size}, {size}, 3], not {images.dtype} '
                 f'{list(images.shape)}'
             )
-        answers = self._session.run(self._names[:outputs], {'image': np.ascontiguousarray(images)})
+        answers: list[NDArray[np.float32]] = self._session.run(
+            self._names[:outputs], {'image': np.ascontiguousarray(images)}
+        )
         for rows in answers:
             for row in rows:
                 check_probabilities(row, self._labels)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +65,13 @@ class Dataset:
     key: str
 
     def load(self, split: str) -> LabelledImages:
-        """Return the images of a split."""
-        return load_images(self.folder, split, self.labels, self.image_size)
+        """Return the images of a split; raises ConfigError if they are gone."""
+        found = load_images(self.folder, split, self.labels, self.image_size)
+        if found is None:
+            raise ConfigError(
+                f'{self.folder}: lacks its {split} images; remove the folder to prepare them anew'
+            )
+        return found
 
     @classmethod
     def read(cls, folder: str | Path) -> Dataset:
@@ -131,8 +136,8 @@ def near_duplicates(hashes: np.ndarray, names: Sequence[str]) -> np.ndarray:
         ):
             rows.append(np.array([first]))
             columns.append(np.array([second]))
-    rows, columns = np.concatenate(rows), np.concatenate(columns)
-    graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), (count, count))
+    places = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_matrix((np.ones(len(places[0]), bool), places), (count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
@@ -212,7 +217,9 @@ def prepare(
     total = sum(map(len, listing.splits.values()))
     done = 0
     for split, files in listing.splits.items():
-        images, classes, kept = [], [], []
+        images: list[np.ndarray] = []
+        classes: list[int] = []
+        kept: list[str] = []
         for path, label in files:
             done += 1
             if done % 500 == 0:
@@ -299,7 +306,9 @@ def _relative(path: Path, source: Path) -> str:
     return str(path.relative_to(source) if path.is_relative_to(source) else path)
 
 
-def _check_counts(source, labels, found) -> None:
+def _check_counts(
+    source: Path, labels: Sequence[str], found: Mapping[str, LabelledImages]
+) -> None:
     first = found.get('all') or found['train']
     least = LEAST_IMAGES if 'all' in found else 3
     counts = np.bincount(first.classes, minlength=len(labels))
@@ -312,7 +321,13 @@ def _check_counts(source, labels, found) -> None:
         )
 
 
-def _complete(found, names, labels, seed, notes) -> dict[str, LabelledImages]:
+def _complete(
+    found: dict[str, LabelledImages],
+    names: dict[str, list[str]],
+    labels: Sequence[str],
+    seed: int,
+    notes: list[str],
+) -> dict[str, LabelledImages]:
     """Draw the splits that the folder does not have."""
     rng = np.random.default_rng(seed)
     if 'all' in found:
@@ -335,7 +350,7 @@ def _complete(found, names, labels, seed, notes) -> dict[str, LabelledImages]:
     missing = [split for split in ('val', 'test') if split not in found]
     shares = {'val': VALIDATION_SHARE, 'test': TEST_SHARE}
     if missing:
-        rest = {split: found[split] for split in ('val', 'test') if split in found}
+        rest = {split: images for split, images in found.items() if split != 'train'}
         found = {
             **_deal(
                 found['train'],
@@ -352,13 +367,23 @@ def _complete(found, names, labels, seed, notes) -> dict[str, LabelledImages]:
     return found
 
 
-def _deal(images, names, splits, shares, labels, rng, notes) -> dict[str, LabelledImages]:
+def _deal(
+    images: LabelledImages,
+    names: Sequence[str],
+    splits: Sequence[str],
+    shares: Sequence[float],
+    labels: Sequence[str],
+    rng: np.random.Generator,
+    notes: list[str],
+) -> dict[str, LabelledImages]:
     part = np.zeros(len(images.classes), np.int64)
     together = 0
     for k in range(len(labels)):
         mine = np.flatnonzero(images.classes == k)
-        mine = mine[np.argsort([names[i] for i in mine], kind='stable')]
-        groups = near_duplicates(difference_hash(images.images[mine]), [names[i] for i in mine])
+        mine = mine[np.argsort([names[i] for i in mine.tolist()], kind='stable')]
+        groups = near_duplicates(
+            difference_hash(images.images[mine]), [names[i] for i in mine.tolist()]
+        )
         together += len(mine) - len(np.unique(groups))
         part[mine] = draw_split(groups, shares, rng)
     notes.append(
@@ -371,7 +396,7 @@ def _deal(images, names, splits, shares, labels, rng, notes) -> dict[str, Labell
     }
 
 
-def _note_leaks(found, notes) -> None:
+def _note_leaks(found: Mapping[str, LabelledImages], notes: list[str]) -> None:
     """Say how many test images have a near-duplicate of their class in the other splits."""
     leaks = 0
     hashes = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +39,13 @@ class Images:
     difficulty: np.ndarray
 
 
-def crop_centre(image, size):
+def crop_centre(image: np.ndarray, size: int) -> np.ndarray:
     """Cut the central square out of a frame, uint8 [size, size, 3]."""
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
 
 
-def render_shard(cell, seed, items, looks=LOOKS):
+def render_shard(cell: CellDescription, seed: int, items: int, looks: int = LOOKS) -> Images:
     """Run a cell with `items` items, balanced over the classes, and return its Images."""
     rng = np.random.default_rng(seed)
     classes = np.resize(np.arange(len(CLASS_IDS)), items)
@@ -82,7 +83,7 @@ def render_shard(cell, seed, items, looks=LOOKS):
     return Images(np.stack(pixels), np.array(labels), np.array(difficulty, dtype=np.float32))
 
 
-def render_splits(folder, items, seeds):
+def render_splits(folder: Path, items: int, seeds: Sequence[int]) -> None:
     """Render every missing shard into folder/<split>/<seed>.npz, with progress."""
     cell = CellDescription.load(share_path('config/cell.yaml'))
     wanted = [
@@ -107,7 +108,7 @@ def render_splits(folder, items, seeds):
         )
 
 
-def load_split(folder, split):
+def load_split(folder: Path, split: str) -> Images:
     """Read all shards of a split; raises FileNotFoundError with the command that makes them."""
     paths = sorted(p for p in (Path(folder) / split).glob('*.npz') if '.part' not in p.name)
     if not paths:
@@ -123,7 +124,7 @@ def load_split(folder, split):
     )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and render."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('folder', type=Path)

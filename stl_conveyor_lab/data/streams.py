@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def record_streams(
     probabilities: np.ndarray,
     nominal_bytes: int,
     threads: int = 1,
-    show=print,
+    show: Callable[[str], None] = print,
 ) -> dict[int, RecordedStreams]:
     """Send images through the codec at each byte budget, packet by packet.
 
@@ -132,7 +133,7 @@ def record_file(
     nominal_bytes: int,
     path: Path,
     threads: int = 1,
-    show=print,
+    show: Callable[[str], None] = print,
 ) -> None:
     """Write what the reward estimate and the byte budgets are fitted on, or judged by, to .npz.
 
@@ -142,14 +143,16 @@ def record_file(
     probabilities, posteriors = weak_answers(folder, images, threads)
     streams = record_streams(folder, images, classes, probabilities, nominal_bytes, threads, show)
     whole = streams[nominal_bytes]
+    arrays: dict[str, Any] = stream_arrays(streams)
+    if posteriors is not None:
+        arrays = {'posteriors': posteriors, **arrays}
     np.savez(
         path,
         probabilities=probabilities,
         classes=classes,
         weak_correct=probabilities.argmax(1) == classes,
         edge_correct=whole.correct[:, -1],
-        **({} if posteriors is None else {'posteriors': posteriors}),
-        **stream_arrays(streams),
+        **arrays,
     )
 
 

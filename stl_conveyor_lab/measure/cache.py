@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from stl_conveyor.models.classifier import Classifier
 from stl_conveyor_lab.references import ReferenceCodec
 
 #: Images in one part.
@@ -33,7 +35,7 @@ def parts(count: int) -> list[slice]:
     return [slice(at, min(at + PART, count)) for at in range(0, count, PART)]
 
 
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+def save_arrays(path: Path, **arrays: Any) -> None:
     """Write arrays so that a reader sees all of them or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + '.part')
@@ -50,7 +52,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def kept_json(path: Path, measure: Callable[[], object]) -> object:
+def kept_json(path: Path, measure: Callable[[], Any]) -> Any:
     """Return what `measure` returns, from the file at `path` if an earlier run wrote it."""
     if path.exists():
         return json.loads(path.read_text(encoding='utf-8'))
@@ -151,7 +153,7 @@ class BenchCache:
     def answers(
         self,
         codec: ReferenceCodec,
-        classifiers: dict[str, object],
+        classifiers: Mapping[str, Classifier],
         strings: dict[int, list[bytes | None]],
         show: Callable[[str], None] = print,
         what: str = 'sizes',
@@ -202,7 +204,16 @@ class BenchCache:
         }
 
     @staticmethod
-    def _answer(codec, classifier, part, strings, missing, side, pixels, have) -> None:
+    def _answer(
+        codec: ReferenceCodec,
+        classifier: Classifier,
+        part: slice,
+        strings: Mapping[int, Sequence[bytes | None]],
+        missing: Sequence[int],
+        side: int,
+        pixels: dict[tuple[int, bytes], np.ndarray],
+        have: dict[int, np.ndarray],
+    ) -> None:
         """Add the rows f32[n, C] of the missing sizes to `have`; share decoded pixels."""
         wanted = list(
             dict.fromkeys(
@@ -215,7 +226,7 @@ class BenchCache:
         for key in wanted:
             if key not in pixels:
                 pixels[key] = codec.decode(key[1], side)
-        answers = {}
+        answers: dict[tuple[int, bytes], np.ndarray] = {}
         for at in range(0, len(wanted), PART):
             some = wanted[at : at + PART]
             rows = classifier.classify_batch(np.stack([pixels[key] for key in some]))
@@ -223,5 +234,8 @@ class BenchCache:
         nothing = np.full(classifier.labels, np.nan, np.float32)
         for size in missing:
             have[size] = np.stack(
-                [answers.get((k, data), nothing) for k, data in enumerate(strings[size][part])]
+                [
+                    nothing if data is None else answers[k, data]
+                    for k, data in enumerate(strings[size][part])
+                ]
             )

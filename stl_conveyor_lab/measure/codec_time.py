@@ -7,13 +7,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from PIL import Image
 
-from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.references import BestQuality, ReferenceCodec
@@ -30,7 +32,7 @@ SENDING = {'JPEG': 6.0, 'WEBP': 20.0}
 _DEVICE = """
 import sys
 import numpy as np
-from stl_conveyor.codec import Encoder
+from stl_conveyor.codec import DecoderSession, EncodedItem, Encoder
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 folder = ModelFolder(sys.argv[1])
@@ -55,14 +57,13 @@ def median_milliseconds(call: Callable[[int], object], count: int, runs: int = 3
     return float(np.median(times))
 
 
-def st_encoder_shape(size: int):
+def st_encoder_shape(size: int) -> onnxruntime.InferenceSession:
     """Return an onnxruntime session of the published ST encoder's shape, with random weights.
 
     It takes `image` u8[1, S, S, 3] and returns `levels`: two convolutions and their
     quantisation, without entropy coding.
     """
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
@@ -122,7 +123,7 @@ def measure_times(folder: ModelFolder, images: np.ndarray, runs: int = 3) -> dic
     known = np.full(len(folder.labels), 1 / len(folder.labels), np.float32)
     count, size = len(images), images.shape[1]
 
-    def decode(item):
+    def decode(item: EncodedItem) -> DecoderSession:
         session = decoder.start()
         for packet in item.packets:
             session.add(packet)
@@ -138,26 +139,25 @@ def measure_times(folder: ModelFolder, images: np.ndarray, runs: int = 3) -> dic
     def measure(name: str, call: Callable[[int], object], share: int = 1) -> None:
         result[name] = round(median_milliseconds(call, count, runs) / share, 3)
 
+    def encode(budget: int, k: int) -> object:
+        return encoder.encode(images[k], known, max_bytes=budget)
+
+    def classify(batch: int, k: int) -> object:
+        return decoder.classify([sessions[k]] * batch)
+
     for budget in (256, 1024, 4096):
-        measure(
-            f'encode_{budget}',
-            lambda k, budget=budget: encoder.encode(images[k], known, max_bytes=budget),
-        )
+        measure(f'encode_{budget}', partial(encode, budget))
     measure('progressive_jpeg', lambda k: progressive.compress(Image.fromarray(images[k]), 30))
     measure('webp_4', lambda k: webp.compress(Image.fromarray(images[k]), 30))
     measure('st_convolutions', lambda k: st.run(['levels'], {'image': st_image}))
     measure('decode_1024', lambda k: decode(items[k]))
     measure('classify', lambda k: decoder.classify([sessions[k]]))
     for batch in BATCHES[1:]:
-        measure(
-            f'classify_each_of_{batch}',
-            lambda k, batch=batch: decoder.classify([sessions[k]] * batch),
-            batch,
-        )
+        measure(f'classify_each_of_{batch}', partial(classify, batch), batch)
     return result
 
 
-def encode_milliseconds(codec: ReferenceCodec, images: Sequence[np.ndarray]) -> float:
+def encode_milliseconds(codec: ReferenceCodec, images: np.ndarray) -> float:
     """Return the median time of encoding one image once.
 
     The search for the quality that fits is not counted: a sender could know it from the image

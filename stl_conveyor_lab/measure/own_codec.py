@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.measure.cache import images_key, load_arrays, save_arrays
-from stl_conveyor_lab.measure.scores import Row, score
+from stl_conveyor_lab.measure.scores import Row, accuracy_row
 
 OURS, OURS_WITH_SIDE = 'this codec', 'this codec, with local answer'
 SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -26,7 +26,7 @@ def codec_rows(
     test: LabelledImages,
     sizes: Sequence[int] = SIZES,
     packet_bytes: int = 512,
-    show=lambda row: None,
+    show: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """Measure the codec of a model folder, alone and with the local answer."""
     encoder, decoder = Encoder(folder), Decoder(folder)
@@ -46,7 +46,7 @@ def codec_rows(
                 for k, image in enumerate(test.images)
             ]
             answers, received = receive(decoder, items)
-            rows.append(score(name, size, received, answers, test.classes))
+            rows.append(accuracy_row(name, size, received, answers, test.classes))
             show(rows[-1])
     return rows
 
@@ -58,7 +58,7 @@ def loss_rows(
     max_bytes: int = 1024,
     packet_bytes: int = 128,
     seed: int = 0,
-    show=lambda row: None,
+    show: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """Measure what random packet loss costs.
 
@@ -80,17 +80,17 @@ def loss_rows(
                 )
                 for image in test.images
             ]
-            arrives = [rng.random(len(item.packets)) >= rate for item in items]
+            arrives = [(rng.random(len(item.packets)) >= rate).tolist() for item in items]
             answers, received = receive(decoder, items, arrives)
             name = f'{rate:.0%} of packets lost' + (', protected' if protect else '')
-            rows.append(score(name, max_bytes, received, answers, test.classes))
+            rows.append(accuracy_row(name, max_bytes, received, answers, test.classes))
             size = round(received)
             prefix = [
                 encoder.encode(image, packet_bytes=packet_bytes, max_bytes=size)
                 for image in test.images
             ]
             answers, received = receive(decoder, prefix)
-            rows.append(score('prefix of that size', size, received, answers, test.classes))
+            rows.append(accuracy_row('prefix of that size', size, received, answers, test.classes))
             for row in rows[-2:]:
                 show(row)
     return rows
@@ -122,7 +122,7 @@ class OwnCodec:
         return [
             self._encoder.encode(
                 image,
-                self._local[k] if side else None,
+                self._local[k] if side and self._local is not None else None,
                 packet_bytes=packet_bytes,
                 max_bytes=max_bytes,
             )

@@ -48,7 +48,7 @@ def right_answers(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return (known.argmax(1) == classes) & (known.max(1) >= 0)
 
 
-def score(
+def accuracy_row(
     codec: str, budget: int, mean_bytes: float, probabilities: np.ndarray, classes: np.ndarray
 ) -> Row:
     """Return the row of answers f32[N, C]; a row of NaN is no answer."""

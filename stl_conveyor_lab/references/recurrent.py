@@ -14,6 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
+from onnxruntime import InferenceSession
 
 from stl_conveyor.errors import BadPacket
 from stl_conveyor.models.model_folder import ModelFolder
@@ -61,7 +62,9 @@ class RecurrentCodec(TrainedCodec):
         """Load `role` of a reference folder; raises ModelFileError."""
         self._code = RecurrentCode.load(folder.path(f'{role}_code'))
         super().__init__(folder, role, self._code.name, threads)
-        self._prefixes: OrderedDict[bytes, list] = OrderedDict()
+        self._prefixes: OrderedDict[bytes, tuple[np.ndarray, dict[str, np.ndarray]]] = (
+            OrderedDict()
+        )
 
     @property
     def code(self) -> RecurrentCode:
@@ -69,7 +72,7 @@ class RecurrentCodec(TrainedCodec):
         return self._code
 
     @staticmethod
-    def _states(session, first: str) -> dict[str, np.ndarray]:
+    def _states(session: InferenceSession, first: str) -> dict[str, np.ndarray]:
         """Return the zero states that a network begins with."""
         return {
             value.name: np.zeros([1, *value.shape[1:]], np.float32)
@@ -78,7 +81,9 @@ class RecurrentCodec(TrainedCodec):
         }
 
     @staticmethod
-    def _step(session, feeds: dict) -> tuple[list, dict]:
+    def _step(
+        session: InferenceSession, feeds: dict[str, np.ndarray]
+    ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         """Run one iteration; returns what is no state, and the new states."""
         names = [value.name for value in session.get_outputs()]
         made = dict(zip(names, session.run(names, feeds)))
@@ -109,9 +114,9 @@ class RecurrentCodec(TrainedCodec):
             self._prefixes.move_to_end(data)
             return self._prefixes[data]
         pixels, states = self._prefix(data[: -code.step_bytes])
-        bits = np.unpackbits(np.frombuffer(data[-code.step_bytes :], np.uint8))
+        unpacked = np.unpackbits(np.frombuffer(data[-code.step_bytes :], np.uint8))
         shape = (1, code.bits, code.grid, code.grid)
-        bits = bits[: int(np.prod(shape))].reshape(shape).astype(np.float32)
+        bits = unpacked[: int(np.prod(shape))].reshape(shape).astype(np.float32)
         (made,), states = self._step(self._decoder, {'bits': bits, **states})
         self._prefixes[data] = found = (pixels + made, states)
         if len(self._prefixes) > _KEPT:

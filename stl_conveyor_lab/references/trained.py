@@ -27,6 +27,9 @@ class TrainedCode:
     #: The module that trains it.
     trainer: ClassVar[str]
 
+    #: Side of the images in pixels.
+    image_size: int
+
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         path.write_text(json.dumps(asdict(self)) + '\n', encoding='utf-8')  # type: ignore

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from stl_conveyor.assess.evaluation import play_offloading, top_confusions
-from stl_conveyor.assess.reliability import calibration_error, reliability
+from stl_conveyor.assess.reliability import expected_calibration_error, reliability
 from stl_conveyor.cli.main import main
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.models.model_folder import ModelFolder
@@ -146,7 +146,9 @@ def test_calibration_error_is_that_of_the_definition():
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.6, 0.4]])
     classes = np.array([0, 1, 0, 0])
     assert np.allclose(reliability(probabilities, classes, 10), [(0.6, 1, 2), (0.95, 0.5, 2)])
-    assert np.isclose(calibration_error(probabilities, classes, 10), 0.5 * 0.4 + 0.5 * 0.45)
+    assert np.isclose(
+        expected_calibration_error(probabilities, classes, 10), 0.5 * 0.4 + 0.5 * 0.45
+    )
 
 
 def test_confusions_count_wrong_answers_alone():

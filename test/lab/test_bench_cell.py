@@ -28,11 +28,11 @@ from stl_conveyor_lab.bench.cell.sorting import (  # noqa: E402
     hindsight_share,
     marks,
     outcomes,
+    plot_shares,
     print_table,
     recovered,
     share,
     sorting_rows,
-    write_plot,
 )
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
@@ -138,7 +138,7 @@ def test_everything_is_measured_and_written(tiny_models, tmp_path, capsys):
     print_table(result, rows, device)
     text = capsys.readouterr().out
     assert 'hindsight' in text and 'missed deadlines' in text and 'encoder' in text
-    write_plot(tmp_path / 'sorting.png', rows)
+    plot_shares(tmp_path / 'sorting.png', rows)
     assert (tmp_path / 'sorting.png').stat().st_size > 1000
 
 

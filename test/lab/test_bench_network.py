@@ -170,7 +170,7 @@ pytest.importorskip('stl_conveyor.msg')
 
 from stl_conveyor.deploy.fastdds_profiles import GATEWAY, discovery_port, user_port  # noqa: E402
 from stl_conveyor_lab.bench.network import link as network  # noqa: E402
-from stl_conveyor_lab.bench.network.link import Comparison, LinkUse, Outcome, table  # noqa: E402
+from stl_conveyor_lab.bench.network.link import LinkComparison, LinkUse, Outcome, comparison_table  # noqa: E402
 from stl_conveyor_lab.bench.network.run import traffic_class  # noqa: E402
 
 
@@ -209,7 +209,7 @@ def write_traffic(folder):
 @pytest.fixture
 def comparison(tmp_path):
     network_folder = write_traffic(write_run(tmp_path / 'n', [True] * 96 + [False] * 4))
-    return Comparison(
+    return LinkComparison(
         'light',
         52.0,
         Outcome.of(network_folder),
@@ -246,7 +246,7 @@ def test_what_is_not_met_is_said(tmp_path, comparison):
     worse = Outcome.of(
         write_run(tmp_path / 'w', [True] * 90 + [False] * 10, missed_deadlines=2, unacted=1)
     )
-    marks = Comparison('light', 52.0, worse, comparison.emulator, comparison.use).marks()
+    marks = LinkComparison('light', 52.0, worse, comparison.emulator, comparison.use).marks()
     assert [(mark.met, mark.measured) for mark in marks] == [
         (False, pytest.approx(-0.07)),
         (False, 2),
@@ -255,7 +255,7 @@ def test_what_is_not_met_is_said(tmp_path, comparison):
 
 
 def test_the_table_has_every_rate_and_number(comparison):
-    lines = table([comparison, comparison]).splitlines()
+    lines = comparison_table([comparison, comparison]).splitlines()
     assert lines[0] == '| | 52 kbit/s | 52 kbit/s |'
     assert '| right lane, network | 0.960' in lines[3]
     assert '| frames dropped by the queue, up / down | 1 / 2 | 1 / 2 |' in lines
@@ -271,7 +271,7 @@ def test_ports_tell_topics_from_discovery():
 
 
 def test_a_plot_is_drawn(comparison, tmp_path):
-    network.write_plot(tmp_path / 'network.png', [comparison, comparison])
+    network.plot_link(tmp_path / 'network.png', [comparison, comparison])
     assert (tmp_path / 'network.png').stat().st_size > 5000
 
 
@@ -286,7 +286,7 @@ def test_without_root_it_is_skipped_with_the_reason(monkeypatch, capsys, tmp_pat
 @pytest.mark.ros
 def test_a_cell_sorts_over_the_link(tiny_models, tmp_path):
     with ShapedLink(67.5) as link:
-        network.run(
+        network.run_command(
             [
                 *link.prefix(DEVICE),
                 sys.executable,

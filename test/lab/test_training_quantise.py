@@ -17,7 +17,12 @@ from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
 from stl_conveyor.vision.image import resize_square  # noqa: E402
 from stl_conveyor_lab.train.classifiers import quantise as module  # noqa: E402
-from stl_conveyor_lab.train.classifiers.quantise import Comparison, main, quantise, read_labelled  # noqa: E402
+from stl_conveyor_lab.train.classifiers.quantise import (
+    ModelComparison,
+    main,
+    quantise_model,
+    read_labelled,
+)  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 
@@ -40,12 +45,12 @@ def test_quantised_model_is_a_classifier_of_8_bit_that_agrees(tmp_path):
     images, labels = tiny_images(120, len(folder.labels), seed=5)
     images = np.stack([resize_square(image, folder.image_size) for image in images])
     target = tmp_path / 'weak_int8.onnx'
-    quantise(folder.path('weak'), target, images[:40])
+    quantise_model(folder.path('weak'), target, images[:40])
     kinds = {node.op_type for node in onnx.load(target).graph.node}
     assert {'QuantizeLinear', 'DequantizeLinear'} <= kinds
     probabilities = Classifier(target).classify(images[0])
     assert probabilities.shape == (len(folder.labels),)
-    seen = module.compare(folder.path('weak'), target, images[40:], labels[40:], repeats=1)
+    seen = module.compare_models(folder.path('weak'), target, images[40:], labels[40:], repeats=1)
     assert seen.images == 80 and 0.8 < seen.agreement
     assert seen.seconds > 0 and seen.quantised_seconds > 0
 
@@ -61,12 +66,12 @@ def test_labelled_pictures_are_read(tiny_models, pictures):
     [(0.0, 2.0, True), (0.004, 1.1, True), (0.006, 2.0, False), (0.0, 0.9, False)],
 )
 def test_it_pays_only_if_faster_and_no_worse(loss, speedup, pays):
-    assert Comparison(0.9, 0.9 - loss, 0.99, 0.01, 0.01 / speedup, 100).pays is pays
+    assert ModelComparison(0.9, 0.9 - loss, 0.99, 0.01, 0.01 / speedup, 100).pays is pays
 
 
 @pytest.mark.parametrize('pays', [True, False])
 def test_command_keeps_what_pays(tiny_models, pictures, tmp_path, monkeypatch, capsys, pays):
-    monkeypatch.setattr(Comparison, 'pays', property(lambda self: pays))
+    monkeypatch.setattr(ModelComparison, 'pays', property(lambda self: pays))
     target = tmp_path / 'weak_int8.onnx'
     code = main(
         [

@@ -19,9 +19,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -35,6 +36,7 @@ from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import PolicyInput, PolicySettings
 from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
+from stl_conveyor.policy.token_bucket import exact_fraction
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.assess import RunResult
 from stl_conveyor.run.cell_run import run_cell
@@ -84,7 +86,7 @@ def outcomes(
     """Return what became of the items, in order; an answer that is missing is a wrong one."""
     shown = [r for r in records if r.serial]
 
-    def array(values) -> np.ndarray:
+    def array(values: Iterable[object]) -> np.ndarray:
         return np.array(list(values), dtype=bool)
 
     return ItemOutcomes(
@@ -129,7 +131,7 @@ def recovered(
         return np.where(gain > 0, (ours.mean(axis) - base) / gain, np.nan)
 
 
-def bootstrap(statistic, *samples: np.ndarray) -> Estimate:
+def bootstrap(statistic: Callable[..., Any], *samples: np.ndarray) -> Estimate:
     """Return a statistic of paired samples with its percentile interval over items."""
     rng = np.random.default_rng(SEED)
     size = len(samples[0])
@@ -180,7 +182,7 @@ def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSetting
     rewards = load_rewards(folder)
     policy = make_cell_policy(
         settings.policy,
-        PolicySettings(rate=settings.rate, depth=settings.bucket),
+        PolicySettings(rate=exact_fraction(settings.rate), depth=exact_fraction(settings.bucket)),
         rewards,
         load_budgets(folder, settings.policy),
     )
@@ -204,13 +206,12 @@ def device_times(models: Path, crops: Sequence[np.ndarray], settings: RunSetting
         encoded = time.perf_counter()
         rows.append((classified - begin, decided - classified, encoded - decided))
     times = 1e3 * np.array(rows[WARM_UP:] or rows)
-    return DeviceTimes(
-        *(Quantiles.of(column) for column in times.T), Quantiles.of(times.sum(axis=1))
-    )
+    weak, decide, encode = (Quantiles.of(column) for column in times.T)
+    return DeviceTimes(weak, decide, encode, Quantiles.of(times.sum(axis=1)))
 
 
 @dataclass(frozen=True)
-class Mark:
+class Promise:
     """A number that this package promises, and what was measured."""
 
     name: str
@@ -219,18 +220,18 @@ class Mark:
     met: bool
 
 
-def marks(summary: Summary, rows: Mapping[str, Estimate], device: DeviceTimes) -> list[Mark]:
+def marks(summary: Summary, rows: Mapping[str, Estimate], device: DeviceTimes) -> list[Promise]:
     """Return every promise with what was measured; what could not be measured is not met."""
     part = rows['part of hindsight recovered'].value
     overhead = summary.latency_ms['overhead'].p99
     score, slack = summary.score, summary.slack_ms.p01
     return [
-        Mark('part of hindsight recovered', part, 'at least 0.60', part >= 0.60),
-        Mark('missed deadlines', score.missed_deadlines, '0', score.missed_deadlines == 0),
-        Mark('unacted', score.unacted, '0', score.unacted == 0),
-        Mark('slack p01, ms', slack, 'above 0', slack > 0),
-        Mark('middleware and Python p99, ms', overhead, 'under 20', overhead < 20),
-        Mark(
+        Promise('part of hindsight recovered', part, 'at least 0.60', part >= 0.60),
+        Promise('missed deadlines', score.missed_deadlines, '0', score.missed_deadlines == 0),
+        Promise('unacted', score.unacted, '0', score.unacted == 0),
+        Promise('slack p01, ms', slack, 'above 0', slack > 0),
+        Promise('middleware and Python p99, ms', overhead, 'under 20', overhead < 20),
+        Promise(
             'weak model, policy and encoder, ms',
             device.total.p50,
             'under 25',
@@ -278,7 +279,7 @@ def print_table(result: RunResult, rows: Mapping[str, Estimate], device: DeviceT
         )
 
 
-def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
+def plot_shares(path: Path, rows: Mapping[str, Estimate]) -> None:
     """Draw the shares with their intervals.
 
     Raises:
@@ -312,7 +313,7 @@ def write_plot(path: Path, rows: Mapping[str, Estimate]) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor_lab.bench.cell', description='Measure the whole cell.'
+        prog='stl-conveyor bench cell', description='Measure the whole cell.'
     )
     parser.add_argument('--items', type=int, default=500, help='number of items')
     parser.add_argument('--out', type=Path, default=Path('out'), help='folder for the results')
@@ -373,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             + '\n',
             encoding='utf-8',
         )
-        write_plot(options.out / 'sorting.png', rows)
+        plot_shares(options.out / 'sorting.png', rows)
         return 0 if result.summary.complete else 1
 
     return exit_code('bench-cell', work)

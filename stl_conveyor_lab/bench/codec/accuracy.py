@@ -20,11 +20,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
@@ -63,7 +64,7 @@ from stl_conveyor_lab.measure.own_codec import (
     codec_rows,
     loss_rows,
 )
-from stl_conveyor_lab.measure.scores import Row, score, wilson
+from stl_conveyor_lab.measure.scores import Row, accuracy_row, wilson
 from stl_conveyor_lab.references import BestQuality, ReferenceCodec, image_codecs, trained_codecs
 
 __all__ = [
@@ -74,7 +75,7 @@ __all__ = [
     'OURS',
     'OURS_WITH_SIDE',
     'rendered_items',
-    'score',
+    'accuracy_row',
     'wilson',
 ]
 
@@ -100,7 +101,7 @@ def classifier_row(name: str, path: Path, test: LabelledImages) -> Row:
             for k in range(0, len(test.images), BATCH)
         ]
     )
-    return score(name, 0, 0, answers, test.classes)
+    return accuracy_row(name, 0, 0, answers, test.classes)
 
 
 def _progress(line: str) -> None:
@@ -187,6 +188,11 @@ def _time_all(
     }
 
 
+def _ready_after(milliseconds: float, steps: bool, packet: int) -> float:
+    """Return when a packet is encoded: one more step for each, or all of them at once."""
+    return milliseconds * (packet + 1) if steps else milliseconds
+
+
 def _deadlines(series: Sequence[Series], times: dict) -> dict[str, dict]:
     """Return {title: {codec: cells}} with encode times as here and as on a Raspberry Pi 4."""
     progressive = times['milliseconds']['progressive_jpeg']
@@ -202,14 +208,7 @@ def _deadlines(series: Sequence[Series], times: dict) -> dict[str, dict]:
             if steps and not on_pi:
                 ready /= max(1, max(len(row) for row in one.plans[0].packets))
             streams = one.codec is None or one.codec.streams
-            sender = Sender(
-                one.name,
-                one.plans,
-                (lambda k, ready=ready: ready * (k + 1))
-                if steps
-                else (lambda k, ready=ready: ready),
-                streams,
-            )
+            sender = Sender(one.name, one.plans, partial(_ready_after, ready, steps), streams)
             result[title][one.name] = deadline_cells(sender)
     return result
 
@@ -243,7 +242,7 @@ def bench_codec(
     only: slugs of the references to measure, all if empty.
 
     Raises:
-        ConveyorError: .
+        ConfigError: If models, images and references do not belong together.
     """
     out.mkdir(parents=True, exist_ok=True)
     folder = ModelFolder(models)
@@ -332,7 +331,9 @@ def bench_codec(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.strip().split('\n')[0])
+    parser = argparse.ArgumentParser(
+        prog='stl-conveyor bench codec', description=__doc__.strip().split('\n')[0]
+    )
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument(
         '--data', type=Path, help='folder with test/ or validation/, or of INDEX_wnid_name.jpg'
@@ -352,7 +353,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     models = options.models or Path(share_path('models/items'))
-    try:
+
+    def work() -> None:
         bench_codec(
             models,
             options.data,
@@ -362,10 +364,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs=options.jobs,
             only=options.only,
         )
-    except ConveyorError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code('bench-codec', work)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stl_conveyor.sim.link import MILLISECOND, SECOND, LinkModel, LinkSettings, named_link
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.sim.link import (
+    MILLISECOND,
+    SECOND,
+    Bandwidth,
+    LinkModel,
+    LinkSettings,
+    named_link,
+)
 
 DEADLINES_MS = (300, 500, 700)
 LINK_NAMES = ('none', 'light', 'heavy', 'trace')
@@ -47,7 +55,7 @@ class Sender:
 
 
 @dataclass(frozen=True)
-class Cell:
+class DeadlineScore:
     """Accuracy of one codec over one link at one deadline."""
 
     codec: str
@@ -61,9 +69,20 @@ class Cell:
     mean_bytes: float
 
 
+def shaping(settings: LinkSettings) -> Bandwidth:
+    """Return what limits a link.
+
+    Raises:
+        ConfigError: If nothing does: then every size arrives.
+    """
+    if settings.bandwidth is None:
+        raise ConfigError('a link without limit has no deadline to miss; choose light or heavy')
+    return settings.bandwidth
+
+
 def starts_ns(count: int, link: str) -> list[int]:
     """Return when each item is captured: along the whole trace, evenly; else at 0."""
-    bandwidth = named_link(link).bandwidth
+    bandwidth = shaping(named_link(link))
     lap = bandwidth.hold_ns * len(bandwidth.rates)
     return [lap * k // count if len(bandwidth.rates) > 1 else 0 for k in range(count)]
 
@@ -73,7 +92,7 @@ def byte_budget(settings: LinkSettings, deadline_ms: float, ready_ms: float) -> 
     first = round(ready_ms * MILLISECOND)
     last = round(deadline_ms * MILLISECOND) - settings.delay_ns - settings.jitter_ns
     return max(
-        0, settings.bandwidth.capacity(first, last) // (8 * SECOND) - settings.overhead_bytes
+        0, shaping(settings).capacity(first, last) // (8 * SECOND) - settings.overhead_bytes
     )
 
 
@@ -114,7 +133,7 @@ def delivered(
 def deadline_cells(
     sender: Sender, links: Sequence[str] = LINK_NAMES, deadlines_ms: Sequence[int] = DEADLINES_MS
 ) -> dict[tuple, tuple]:
-    """Return {(link, deadline): (Cell, right bool[N])} of one codec."""
+    """Return {(link, deadline): (DeadlineScore, right bool[N])} of one codec."""
     count = len(sender.plans[0].packets)
     items = np.arange(count)
     result = {}
@@ -128,7 +147,7 @@ def deadline_cells(
                         delivered(
                             plan.packets[k], sender.ready_ms, settings, starts[k], deadline, seed=k
                         )
-                        for k in items
+                        for k in range(count)
                     ]
                     for plan in sender.plans
                 ]
@@ -141,7 +160,7 @@ def deadline_cells(
                 ]
             )
             chosen = np.zeros(count, np.int64)
-            choices = []
+            choices: list[int] = []
             for half in (0, 1):
                 best = int(right[:, items % 2 != half].mean(1).argmax())
                 chosen[items % 2 == half] = best
@@ -152,12 +171,12 @@ def deadline_cells(
                 largest = sent.argmax(0)
                 clairvoyant = round(float(right[largest, items].mean()), 4)
             result[link, deadline] = (
-                Cell(
+                DeadlineScore(
                     sender.name,
                     link,
                     deadline,
                     round(float(answers.mean()), 4),
-                    tuple(choices),
+                    (choices[0], choices[1]),
                     clairvoyant,
                     round(float(sent[chosen, items].mean()), 1),
                 ),

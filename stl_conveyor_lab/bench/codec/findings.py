@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from stl_conveyor_lab.bench.codec.deadline import LINK_NAMES, Cell
+from stl_conveyor_lab.bench.codec.deadline import LINK_NAMES, DeadlineScore
 from stl_conveyor_lab.bench.codec.plot import CLEAN_KIND, OURS_KIND, SIDE_KIND, TUNED_KIND
 from stl_conveyor_lab.bench.codec.series import Series
 from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE
@@ -22,6 +23,8 @@ from stl_conveyor_lab.measure.scores import (
     reached,
 )
 
+#: Of one codec, by link and deadline: its score, and whether each answer was right.
+Scores = Mapping[tuple, tuple[DeadlineScore, np.ndarray]]
 #: The reference that counts once its classifier is tuned, too.
 RESCALED_WEBP = 'webp_6_may_downscale'
 #: Accuracies to reach on data sets of these names; 'clean' is the strong model's own less .01.
@@ -86,9 +89,7 @@ def _against_st(ours: Series, series: Sequence[Series]) -> list[Finding]:
     return result
 
 
-def deadline_findings(
-    cells: Mapping[str, Mapping[tuple, tuple[Cell, np.ndarray]]], ours: str, title: str
-) -> list[Finding]:
+def deadline_findings(cells: Mapping[str, Scores], ours: str, title: str) -> list[Finding]:
     """Return in how many cells our codec comes first, for the nine of constant rate and the trace.
 
     Once against sizes that were chosen beforehand, once against those of a clairvoyant sender.
@@ -102,7 +103,7 @@ def deadline_findings(
             for key in keys:
                 cell, right = cells[ours][key]
 
-                def value(other, key=key):
+                def value(other: Scores, key: Any = key) -> float:
                     found = other[key][0]
                     return (
                         max(found.accuracy, found.clairvoyant or 0.0)
@@ -110,7 +111,7 @@ def deadline_findings(
                         else found.accuracy
                     )
 
-                best = max(others, key=value)
+                best = max(others, key=lambda other: value(other))
                 margin = cell.accuracy - value(best)
                 if margin > 0:
                     continue

@@ -28,10 +28,11 @@ def rendered_items(count: int) -> LabelledImages:
     """
     from stl_conveyor.cell.description import CellDescription
     from stl_conveyor.sim.parts import CLASS_IDS
-    from stl_conveyor_lab.data.render import render_shard
+    from stl_conveyor_lab.data.render import Images, render_shard
 
     cell = CellDescription.load(share_path('config/cell.yaml'))
-    found, seed = [], TEST_SEED
+    found: list[Images] = []
+    seed = TEST_SEED
     while sum(len(part.labels) for part in found) < count:
         found.append(render_shard(cell, seed, len(CLASS_IDS)))
         seed += 1

@@ -94,9 +94,9 @@ def draw_accuracy(
 
     figure, axes = pyplot.subplots(figsize=(11, 5.6))
     sizes = sorted({row.budget for curve in curves for row in curve.rows})
-    for row, style, colour in zip(fixed, ('-', '-.'), ('#222222', '#777777')):
+    for row, line, colour in zip(fixed, ('-', '-.'), ('#222222', '#777777')):
         value = row.top5 if top5 else row.accuracy
-        axes.axhline(value, color=colour, ls=style, lw=1, label=f'{row.codec}: {value:.3f}')
+        axes.axhline(value, color=colour, ls=line, lw=1, label=f'{row.codec}: {value:.3f}')
     lowest = 1.0
     for curve in curves:
         style = _style(curve)

@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.bench.codec.deadline import Plan
 from stl_conveyor_lab.bench.codec.plot import CLEAN_KIND, OURS_KIND, SIDE_KIND, TUNED_KIND
 from stl_conveyor_lab.measure.cache import BenchCache
 from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, OwnCodec
-from stl_conveyor_lab.measure.scores import Row, right_answers, score
+from stl_conveyor_lab.measure.scores import Row, accuracy_row, right_answers
 from stl_conveyor_lab.references import ReferenceCodec
 
 #: Most bytes of a stream that is sent packet by packet.
@@ -53,7 +54,7 @@ def own_series(
         series = Series(name, 'ours', SIDE_KIND if side else OURS_KIND)
         for size in sizes:
             answers, received = own.answers(size, side)
-            series.rows.append(score(name, size, received, answers, test.classes))
+            series.rows.append(accuracy_row(name, size, received, answers, test.classes))
             series.right[size] = right_answers(answers, test.classes)
             show(series.rows[-1])
         for packet_bytes in packet_sizes:
@@ -73,7 +74,7 @@ def _plan(choice: int, sent: list[list[int]], answers: np.ndarray, classes: np.n
 def _by_packets(
     codec: ReferenceCodec,
     cache: BenchCache,
-    readers: dict,
+    readers: Mapping[str, Classifier],
     packet_bytes: int,
     show: Callable[[str], None],
 ) -> tuple[list, dict[str, np.ndarray]]:
@@ -91,7 +92,7 @@ def reference_series(
     codec: ReferenceCodec,
     cache: BenchCache,
     test: LabelledImages,
-    readers: dict[str, tuple[str, object]],
+    readers: Mapping[str, tuple[str, Classifier]],
     sizes: Sequence[int],
     exact_sizes: Sequence[int],
     packet_sizes: Sequence[int],
@@ -106,12 +107,13 @@ def reference_series(
     classifiers = dict(readers.values())
     count = len(test.classes)
     plans: dict[str, list[Plan]] = {name: [] for name in classifiers}
+    answers: dict[str, dict[int, np.ndarray]] = {name: {} for name in classifiers}
     if codec.has_parts:
         pieces, by_parts = _by_packets(codec, cache, classifiers, 0, show)
         lengths = [[len(data) for data in piece] for piece in pieces]
-        for name, answers in by_parts.items():
-            plans[name].append(_plan(0, lengths, answers, test.classes))
-        strings, answers = {}, {name: {} for name in classifiers}
+        for name, rows in by_parts.items():
+            plans[name].append(_plan(0, lengths, rows, test.classes))
+        strings = {}
         for size in sizes:
             fits = [int((np.cumsum(row) <= size).sum()) for row in lengths]
             strings[size] = [b''.join(piece[:n]) or None for piece, n in zip(pieces, fits)]
@@ -144,7 +146,13 @@ def reference_series(
             if size in sizes:
                 spent = [len(data) for data in strings[size] if data]
                 series.rows.append(
-                    score(series.name, size, np.mean(spent) if spent else 0, found, test.classes)
+                    accuracy_row(
+                        series.name,
+                        size,
+                        float(np.mean(spent)) if spent else 0,
+                        found,
+                        test.classes,
+                    )
                 )
                 show_row(series.rows[-1])
             if not codec.streams:

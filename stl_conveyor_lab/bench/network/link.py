@@ -33,7 +33,7 @@ from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.run.processes import die_with_parent, take_sigterm_like_ctrl_c
 from stl_conveyor.run.summary import finite
 from stl_conveyor.sim.link import named_link
-from stl_conveyor_lab.bench.cell.sorting import SEED, Estimate, Mark, bootstrap, share
+from stl_conveyor_lab.bench.cell.sorting import SEED, Estimate, Promise, bootstrap, share
 from stl_conveyor_lab.bench.network.shaped_link import (
     DEVICE,
     EDGE,
@@ -116,7 +116,7 @@ class LinkUse:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LinkComparison:
     """Network and emulator at one rate, over the same items."""
 
     link: str
@@ -144,23 +144,23 @@ class Comparison:
             ),
         )
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[Promise]:
         """Return every promise with what was measured."""
         apart = self.difference().value
         at = f'{self.kbit_per_s:g} kbit/s: '
         return [
-            Mark(
+            Promise(
                 at + 'network less emulator',
                 apart,
                 f'within {TOLERANCE:g} of 0',
                 abs(apart) <= TOLERANCE,
             ),
-            Mark(at + 'missed deadlines', self.network.missed, '0', self.network.missed == 0),
-            Mark(at + 'not acted on', self.network.unacted, '0', self.network.unacted == 0),
+            Promise(at + 'missed deadlines', self.network.missed, '0', self.network.missed == 0),
+            Promise(at + 'not acted on', self.network.unacted, '0', self.network.unacted == 0),
         ]
 
 
-def compare(link: str, items: int, seed: int, out: Path, models: str) -> Comparison:
+def compare_at(link: str, items: int, seed: int, out: Path, models: str) -> LinkComparison:
     """Run the cell over the network and with the emulator.
 
     Args:
@@ -185,7 +185,7 @@ def compare(link: str, items: int, seed: int, out: Path, models: str) -> Compari
     network, emulator = out / f'network_{link}', out / f'emulator_{link}'
     print(f'\n{kbit_per_s:g} kbit/s, network', flush=True)
     with ShapedLink(kbit_per_s) as shaped:
-        run(
+        run_command(
             [
                 *shaped.prefix(DEVICE),
                 sys.executable,
@@ -200,8 +200,10 @@ def compare(link: str, items: int, seed: int, out: Path, models: str) -> Compari
         )
         frames, dropped = shaped.traffic(), shaped.dropped()
     print(f'\n{kbit_per_s:g} kbit/s, emulator', flush=True)
-    run([sys.executable, '-m', 'stl_conveyor.run', '--out', str(emulator), '--plain', *common])
-    return Comparison(
+    run_command(
+        [sys.executable, '-m', 'stl_conveyor.run', '--out', str(emulator), '--plain', *common]
+    )
+    return LinkComparison(
         link,
         kbit_per_s,
         Outcome.of(network),
@@ -210,7 +212,7 @@ def compare(link: str, items: int, seed: int, out: Path, models: str) -> Compari
     )
 
 
-def run(command: Sequence[str]) -> None:
+def run_command(command: Sequence[str]) -> None:
     """Run a command to its end, and end it if this process is told to end.
 
     Raises:
@@ -230,7 +232,7 @@ def run(command: Sequence[str]) -> None:
         raise ConfigError(f'`{shlex.join(command)}` ended with exit code {code}')
 
 
-def table(comparisons: Sequence[Comparison]) -> str:
+def comparison_table(comparisons: Sequence[LinkComparison]) -> str:
     """Return everything that was measured as a table in Markdown."""
 
     def interval(e: Estimate) -> str:
@@ -289,7 +291,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def write_plot(path: Path, comparisons: Sequence[Comparison]) -> None:
+def plot_link(path: Path, comparisons: Sequence[LinkComparison]) -> None:
     """Draw accuracy and what the bytes of the link were used for.
 
     Raises:
@@ -365,7 +367,7 @@ def write_plot(path: Path, comparisons: Sequence[Comparison]) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor_lab.bench.network',
+        prog='stl-conveyor bench network',
         description='Run the cell over a shaped network link and compare with the emulator.',
     )
     parser.add_argument('--items', type=int, default=150, help='number of items in each run')
@@ -393,10 +395,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         comparisons = [
-            compare(link, options.items, options.seed, options.out, options.models)
+            compare_at(link, options.items, options.seed, options.out, options.models)
             for link in options.links
         ]
-        text = table(comparisons)
+        text = comparison_table(comparisons)
         print(f'\n{text}')
         marks = [mark for comparison in comparisons for mark in comparison.marks()]
         for mark in marks:
@@ -423,7 +425,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             + '\n',
             encoding='utf-8',
         )
-        write_plot(options.out / 'network.png', comparisons)
+        plot_link(options.out / 'network.png', comparisons)
 
     return exit_code('bench-network', work)
 

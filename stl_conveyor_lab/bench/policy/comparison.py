@@ -161,7 +161,7 @@ def items_table(items: dict[str, Any]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor_lab.bench.policy', description='Compare offloading policies.'
+        prog='stl-conveyor bench policy', description='Compare offloading policies.'
     )
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument(
