@@ -9,10 +9,34 @@ from __future__ import annotations
 
 import argparse
 import os
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stl_conveyor.errors import MissingDependency
+
+#: The benchmarks: the module that runs each, and what it measures.
+BENCHMARKS = MappingProxyType(
+    {
+        'cell': (
+            'stl_conveyor_lab.bench.cell.sorting',
+            'how well the whole cell sorts, in what time and at what cost',
+        ),
+        'codec': (
+            'stl_conveyor_lab.bench.codec.accuracy',
+            'accuracy against bytes, beside other codecs',
+        ),
+        'network': (
+            'stl_conveyor_lab.bench.network.link',
+            'the cell over a shaped network link, beside the emulated one',
+        ),
+        'policy': (
+            'stl_conveyor_lab.bench.policy.comparison',
+            'what each policy makes of the same items and tokens',
+        ),
+    }
+)
 
 _TRAINING = (
     'torch',
@@ -109,3 +133,33 @@ def add_train(commands: Any) -> None:
     train.add_argument(
         '--from-scratch', action='store_true', help='do not start from the pretrained weights'
     )
+
+
+def _bench(options: argparse.Namespace) -> int:
+    module, _ = BENCHMARKS[options.benchmark]
+    try:
+        main = import_module(module).main
+    except ImportError as error:
+        if error.name and error.name.split('.')[0].startswith('stl_conveyor'):
+            raise
+        raise MissingDependency(
+            f'bench {options.benchmark} needs {error.name}, which is not installed: '
+            f'pip install {error.name}'
+        ) from error
+    return int(main(options.arguments))
+
+
+def add_bench(commands: Any) -> None:
+    """Add the command `bench` to the parsers of `stl-conveyor`.
+
+    What stands behind the benchmark's name goes to the benchmark as it is; so its modules are
+    loaded only when it runs.
+    """
+    bench = commands.add_parser(
+        'bench', help='measure the cell, the codec, the policies or a real network link'
+    )
+    benchmarks = bench.add_subparsers(dest='benchmark', required=True, metavar='BENCHMARK')
+    for name, (_, text) in BENCHMARKS.items():
+        one = benchmarks.add_parser(name, help=text, add_help=False, prefix_chars='\0')
+        one.add_argument('arguments', nargs='*')
+        one.set_defaults(run=_bench)

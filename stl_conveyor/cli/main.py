@@ -8,6 +8,7 @@
     stl-conveyor export    a verified folder or zip file for `models_dir:=`, and back
     stl-conveyor calibrate belt, camera and diverters of a real cell
     stl-conveyor train     one folder of pictures -> models; comes with the laboratory
+    stl-conveyor bench     measure cell, codec, policy or network; comes with the laboratory
 
 Exit code 0 when all went well, 2 when something that was given cannot be used (the message says
 what to do), 130 after Ctrl-C.
@@ -31,7 +32,10 @@ from stl_conveyor.errors import MissingDependency, exit_code
 #: Installed packages add commands here: each entry is a function that adds one to the parsers.
 COMMANDS = 'stl_conveyor.commands'
 #: Commands of the laboratory, with what they do.
-LABORATORY = {'train': 'train everything from one folder of pictures'}
+LABORATORY = {
+    'train': 'train everything from one folder of pictures',
+    'bench': 'measure the cell, the codec, the policies or a real network link',
+}
 
 
 def _needs_laboratory(options: argparse.Namespace) -> NoReturn:
