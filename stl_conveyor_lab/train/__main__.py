@@ -11,6 +11,7 @@ command can be stopped and run again. On two cores the whole takes about an hour
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stl_conveyor.cell.description import CellDescription
@@ -75,7 +76,7 @@ PARTS_CODEC = (
 STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'cards')
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and run the stages."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--work', type=Path, required=True, help='images, checkpoints, curves')

@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+#: Takes images uint8 [N, S, S, 3] and a generator; returns altered copies.
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-def augment_parts(images, rng, shift=6):
+
+def augment_parts(images: np.ndarray, rng: np.random.Generator, shift: int = 6) -> np.ndarray:
     """Turn, mirror and shift u8[N, S, S, 3]: a part lies on the belt in any direction."""
     size, result = images.shape[1], np.empty_like(images)
     for number, image in enumerate(images):
-        image = np.rot90(image, rng.integers(4))
+        image = np.rot90(image, int(rng.integers(4)))
         if rng.random() < 0.5:
             image = image[:, ::-1]
         down, right = rng.integers(0, 2 * shift + 1, 2)
@@ -20,7 +25,7 @@ def augment_parts(images, rng, shift=6):
     return result
 
 
-def augment_photos(images, rng):
+def augment_photos(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirror, crop (down to 75 % of the side) and brighten or darken u8[N, S, S, 3]."""
     from PIL import Image
 
@@ -38,4 +43,8 @@ def augment_photos(images, rng):
     return result
 
 
-AUGMENT = {'parts': augment_parts, 'photos': augment_photos, 'none': lambda images, rng: images}
+AUGMENT: dict[str, Augmentation] = {
+    'parts': augment_parts,
+    'photos': augment_photos,
+    'none': lambda images, rng: images,
+}

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -17,12 +17,21 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel:
     that the training began with.
     """
 
-    def update(average, current, count):
+    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         return average + (1 - min(decay, float(1 + count) / float(10 + count))) * (
             current - average
         )
 
     return AveragedModel(network, avg_fn=update, use_buffers=True)
+
+
+def average_of_steps(
+    network: nn.Module, optimiser: torch.optim.Optimizer, decay: float
+) -> AveragedModel:
+    """Return the running average of a network, which follows each step of its optimiser."""
+    average = running_average(network, decay)
+    optimiser.register_step_post_hook(lambda *_: average.update_parameters(network))
+    return average
 
 
 @torch.no_grad()

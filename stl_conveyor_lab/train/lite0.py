@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stl_conveyor.errors import MissingDependency, ModelFileError
+
+M = TypeVar('M', bound=nn.Module)
 
 #: Blocks of EfficientNet-Lite0 up to the last one at a 1/8 scale; the costliest to train.
 EARLY_BLOCKS = 5
@@ -20,7 +23,7 @@ EARLY_BLOCKS = 5
 JOIN_BLOCK = 11
 
 
-def lite0(classes, pretrained=True):
+def lite0(classes: int, pretrained: bool = True) -> Any:
     """Return EfficientNet-Lite0 of the PyPI package, with a new last layer."""
     try:
         from efficientnet_lite_pytorch import EfficientNet
@@ -42,7 +45,7 @@ def lite0(classes, pretrained=True):
     )
 
 
-def _folded(convolution, norm):
+def _folded(convolution: Any, norm: Any) -> Any:
     """Return a convolution (after its padding) that includes its frozen batch norm."""
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     padding = getattr(getattr(convolution, 'static_padding', None), 'padding', (0, 0, 0, 0))
@@ -57,6 +60,7 @@ def _folded(convolution, norm):
         groups=convolution.groups,
     )
     result.weight.data = (convolution.weight * scale[:, None, None, None]).detach().clone()
+    assert result.bias is not None
     result.bias.data = (norm.bias - norm.running_mean * scale).detach().clone()
     return result if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), result)
 
@@ -64,7 +68,7 @@ def _folded(convolution, norm):
 class FoldedBlock(nn.Module):
     """An inverted residual block without batch norm."""
 
-    def __init__(self, block):
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self.expand = (
             _folded(block._expand_conv, block._bn0)
@@ -79,7 +83,7 @@ class FoldedBlock(nn.Module):
             block.id_skip and stride == 1 and arguments.input_filters == arguments.output_filters
         )
 
-    def forward(self, inputs):
+    def forward(self, inputs: Tensor) -> Tensor:
         """Return the block's output."""
         x = inputs
         if self.expand is not None:
@@ -91,7 +95,7 @@ class FoldedBlock(nn.Module):
 class FoldedTrunk(nn.Module):
     """EfficientNet-Lite0 with its batch norms folded: smaller, faster to fine-tune."""
 
-    def __init__(self, network):
+    def __init__(self, network: Any) -> None:
         """Take an efficientnet_lite_pytorch network."""
         super().__init__()
         self.stem = _folded(network._conv_stem, network._bn0)
@@ -100,7 +104,9 @@ class FoldedTrunk(nn.Module):
         self.classifier = nn.Linear(network._fc.in_features, network._fc.out_features)
         self.classifier.load_state_dict(network._fc.state_dict())
 
-    def forward(self, pixels, late=None, early_gradient=True):
+    def forward(
+        self, pixels: Tensor, late: Tensor | None = None, early_gradient: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Return logits [N, C] and pooled features [N, 1280] of (image - 127) / 128.
 
         `late` is added behind the first block at a 1/32 scale. Without `early_gradient` the
@@ -118,7 +124,7 @@ class FoldedTrunk(nn.Module):
         return self.classifier(pooled), pooled
 
 
-def load_exported(trunk, path):
+def load_exported(trunk: FoldedTrunk, path: str | Path) -> FoldedTrunk:
     """Put the weights of an exported strong.onnx into a FoldedTrunk.
 
     The file has its batch norms folded too, so its convolutions, in the order in which they are
@@ -140,7 +146,7 @@ def load_exported(trunk, path):
         }
     )
     theirs = [node for kind in ('Conv', 'Gemm') for node in graph.node if node.op_type == kind]
-    ours = [
+    ours: list[Any] = [
         layer
         for kind in (nn.Conv2d, nn.Linear)
         for layer in trunk.modules()
@@ -163,7 +169,7 @@ def load_exported(trunk, path):
     return trunk
 
 
-def load_strong(path, classes, image_size):
+def load_strong(path: str | Path, classes: int, image_size: int) -> FoldedTrunk:
     """Return a FoldedTrunk from a checkpoint of EfficientNet-Lite0, or from its strong.onnx.
 
     A checkpoint is a state dict; the weights of an exported file are rounded to half precision.
@@ -183,7 +189,13 @@ def load_strong(path, classes, image_size):
     return FoldedTrunk(network.eval())
 
 
-def normalised(images):
+def channels_last(network: M) -> M:
+    """Return a network with its weights laid out as the processor convolves fastest."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def normalised(images: Tensor) -> Tensor:
     """Return u8[N, S, S, 3] as the trunk takes it, f32[N, 3, S, S]."""
     pixels = (images.permute(0, 3, 1, 2).float() - 127) / 128
     return pixels.contiguous(memory_format=torch.channels_last)

@@ -6,12 +6,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stl_conveyor.models.model_folder import FORMAT
 
 
-def register_model(folder, role, path, labels, image_size, name=None):
+def register_model(
+    folder: Path,
+    role: str,
+    path: Path,
+    labels: Sequence[str],
+    image_size: int,
+    name: str | None = None,
+) -> None:
     """Enter a file under its role into folder/manifest.json, with its SHA-256.
 
     Makes the manifest if there is none; keeps the other roles. path lies inside the folder.
@@ -32,7 +41,7 @@ def register_model(folder, role, path, labels, image_size, name=None):
     manifest.write_text(json.dumps(content, indent=1) + '\n')
 
 
-def write_card(folder, role, card):
+def write_card(folder: Path, role: str, card: Mapping[str, Any]) -> None:
     """Write folder/<role>.card.json, the measured facts of one model."""
     (Path(folder) / f'{role}.card.json').write_text(json.dumps(card, indent=1) + '\n')
 
@@ -48,7 +57,7 @@ RENDERED = (
 )
 
 
-def write_readme(folder, labels, origin=RENDERED):
+def write_readme(folder: Path, labels: Sequence[str], origin: str = RENDERED) -> None:
     """Write folder/README.md, the model cards in words, from the measured *.card.json.
 
     origin: where the models come from, and on what they were measured.
@@ -84,7 +93,7 @@ def write_readme(folder, labels, origin=RENDERED):
     (folder / 'README.md').write_text('\n'.join(lines))
 
 
-def _table(rows):
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a Markdown table of dictionaries that have the same keys."""
     head = [key.replace('_', ' ') for key in rows[0]]
     return [

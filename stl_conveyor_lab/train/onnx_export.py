@@ -5,18 +5,27 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 OPSET = 17
 SMALL = 512  # constants up to this many values stay in single precision
 
 
-def export_onnx(module, example_inputs, path, input_names, output_names):
+def export_onnx(
+    module: nn.Module,
+    example_inputs: Sequence[torch.Tensor],
+    path: Path,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+) -> None:
     """Export a module in evaluation mode; axis 0 of every input and output is the batch.
 
     Weights are stored in half precision and turned into single precision when the file is
@@ -39,7 +48,7 @@ def export_onnx(module, example_inputs, path, input_names, output_names):
     halve_weights(path)
 
 
-def halve_weights(path):
+def halve_weights(path: str | Path) -> None:
     """Store the large float32 constants of an ONNX file as float16 behind a Cast."""
     model = onnx.load(str(path))
     graph, casts = model.graph, []
@@ -58,15 +67,15 @@ def halve_weights(path):
     Path(path).write_bytes(model.SerializeToString())
 
 
-def count_macs(module, example_inputs):
+def count_macs(module: nn.Module, example_inputs: Sequence[torch.Tensor]) -> int:
     """Return the multiply-accumulates of convolutions and linear layers for the inputs given."""
     total, hooks = 0, []
 
-    def count(layer, _, output):
+    def count(layer: nn.Module, _: Any, output: torch.Tensor) -> None:
         nonlocal total
         if isinstance(layer, torch.nn.Conv2d):
             total += output[0].numel() * layer.weight[0].numel()
-        else:
+        elif isinstance(layer, nn.Linear):
             total += output[0].numel() * layer.in_features
 
     for layer in module.modules():

@@ -29,7 +29,7 @@ from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
-from stl_conveyor_lab.train.report import write_report
+from stl_conveyor_lab.train.report import write_training_report
 from stl_conveyor_lab.train.reward import fit as policy
 from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
 
@@ -75,7 +75,7 @@ class TrainSettings:
     label_column: str | None = None
     pretrained: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_size(self.size)
         if self.minutes < 0:
             raise ConfigError(f'minutes {self.minutes}: give 0 (no limit) or more')
@@ -191,7 +191,7 @@ def train_items(
     begun = time.monotonic()
     write_readme(models, data.labels, origin=_origin(data, settings))
     state.done('report', time.monotonic() - begun)
-    report = write_report(work, models, data, state.stages, state.settings)
+    report = write_training_report(work, models, data, state.stages, state.settings)
     show(f'== report: {report}')
     show(f'model folder: {models} ({state.seconds / 60:.1f} min in all)')
     return models
@@ -216,7 +216,9 @@ def _minutes(settings: TrainSettings, share: float) -> float:
     return settings.minutes * share
 
 
-def _classifier(role, data, work, models, settings, name) -> None:
+def _classifier(
+    role: str, data: Dataset, work: Path, models: Path, settings: TrainSettings, name: str
+) -> None:
     share = STRONG_SHARE if role == 'strong' else WEAK_SHARE
     recipe = recipe_for(settings.kind, role, settings.device, _minutes(settings, share))
     train_classifier(
@@ -234,13 +236,15 @@ def _classifier(role, data, work, models, settings, name) -> None:
     )
 
 
-def _codec(data, work, models, settings, name, state) -> None:
+def _codec(
+    data: Dataset, work: Path, models: Path, settings: TrainSettings, name: str, state: RunState
+) -> None:
     minutes = 0.0
     if settings.minutes:
         fitting = 0.06 * settings.minutes  # the transform and the tables
         left = settings.minutes * (1 - LAST_SHARE) - state.seconds / 60 - fitting
         minutes = max(left, LEAST_CODEC_SHARE * settings.minutes)
-    recipe = codec.Recipe(seed=settings.seed)
+    recipe = codec.CodecRecipe(seed=settings.seed)
     if minutes:
         alone = RESTORE_SHARE * minutes
         recipe = replace(recipe, minutes=minutes - alone, restore_minutes=alone)

@@ -14,7 +14,9 @@ CURVES = (('strong', 'Strong classifier'), ('weak', 'Weak classifier'), ('codec'
 WORST, FEW = 10, 50
 
 
-def write_report(work: Path, models: Path, data: Dataset, stages: dict, settings: dict) -> Path:
+def write_training_report(
+    work: Path, models: Path, data: Dataset, stages: dict, settings: dict
+) -> Path:
     """Write WORK/report.md from the model cards; returns its path.
 
     stages: seconds by stage. settings: of the run.

@@ -7,15 +7,15 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 
-def fit_temperature(logits, labels):
+def scaling_temperature(logits, labels):
     """Return the temperature with the least cross-entropy, by golden-section search."""
     logits, labels = torch.from_numpy(logits), torch.from_numpy(labels)
 
-    def loss(log_temperature):
+    def loss(log_temperature: float) -> float:
         return float(functional.cross_entropy(logits / math.exp(log_temperature), labels))
 
     low, high, ratio = -2.5, 2.5, (math.sqrt(5) - 1) / 2
@@ -25,13 +25,13 @@ def fit_temperature(logits, labels):
     return math.exp((low + high) / 2)
 
 
-class Calibrated(nn.Module):
+class TemperatureScaled(nn.Module):
     """A classifier with its softmax at the temperature that fits the validation images."""
 
-    def __init__(self, network, temperature):
+    def __init__(self, network: nn.Module, temperature: float) -> None:
         super().__init__()
         self.network, self.temperature = network, float(temperature)
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Return probabilities [N, C]."""
         return torch.softmax(self.network(image) / self.temperature, 1)

@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor_lab.train.codec.fit import fit_spec, image_patches
 from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
 
@@ -127,7 +128,7 @@ def _save_classifier(
     )
 
 
-def _save_edge(path: Path, spec, colours: np.ndarray, sharpness: float) -> None:
+def _save_edge(path: Path, spec: CodecSpec, colours: np.ndarray, sharpness: float) -> None:
     """Mean colour of the centre patch from its latents; certainty rises with the bytes."""
     weights, bias = _colour_head(colours, sharpness)
     grid, channels = spec.grid, spec.channels

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Training, calibrating and exporting the weak and the strong classifier."""
+"""Training, scaling the temperature of and exporting the weak and the strong classifier."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.vision.image_folder import load_images  # noqa: E402
+from stl_conveyor_lab.train import timed_run  # noqa: E402
 from stl_conveyor_lab.train.averaging import blend, running_average  # noqa: E402
+from stl_conveyor_lab.train.checkpoint import load_checkpoint  # noqa: E402
 from stl_conveyor_lab.train.classifiers import training  # noqa: E402
 from stl_conveyor_lab.train.classifiers.networks import (
     FoldedStrongNet,
@@ -27,10 +29,11 @@ from stl_conveyor_lab.train.classifiers.networks import (
 )
 from stl_conveyor_lab.train.classifiers.pair import train_classifier
 from stl_conveyor_lab.train.classifiers.recipe import RECIPES, check_size, recipe_for
+from stl_conveyor_lab.train.classifiers.training import fit_classifier  # noqa: E402
 from stl_conveyor_lab.train.lite0 import load_strong  # noqa: E402
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx  # noqa: E402
 from stl_conveyor_lab.train.processor import check_device
-from stl_conveyor_lab.train.temperature import Calibrated, fit_temperature
+from stl_conveyor_lab.train.temperature import TemperatureScaled, scaling_temperature
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 LABELS = ('red', 'green', 'blue')
@@ -73,7 +76,7 @@ def test_the_exported_classifier_can_be_trained_on(tmp_path, kind):
     for parameter in network.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
     path = tmp_path / 'strong.onnx'
-    export_onnx(Calibrated(network, 1.5), [images(1)], path, ['image'], ['probabilities'])
+    export_onnx(TemperatureScaled(network, 1.5), [images(1)], path, ['image'], ['probabilities'])
     again, picture = load_strong(path, 3, SIZE), images()
     with torch.no_grad():
         found = again((picture.permute(0, 3, 1, 2).float() - 127) / 128)[0]
@@ -142,7 +145,7 @@ def test_the_temperature_undoes_a_wrong_scale():
     logits = rng.normal(0, 2, (4000, 3)).astype(np.float32)
     noise = rng.gumbel(size=logits.shape)
     labels = (logits + noise).argmax(1)
-    assert abs(fit_temperature(3 * logits, labels) - 3) < 0.3
+    assert abs(scaling_temperature(3 * logits, labels) - 3) < 0.3
 
 
 def short(role, **changes):
@@ -183,7 +186,7 @@ def test_a_weak_classifier_learns_and_is_described(weak):
 
 def test_the_exported_file_answers_as_the_network_does(weak, data):
     work, card = weak
-    saved = torch.load(work / 'weak.checkpoint.pt', weights_only=False)
+    saved = load_checkpoint(work / 'weak.checkpoint.pt', ['network'])
     network = WeakNet(3).eval()
     network.load_state_dict(saved['network'])
     picture = images(8)
@@ -193,42 +196,60 @@ def test_the_exported_file_answers_as_the_network_does(weak, data):
     assert np.abs(found - expected).max() < 0.01
 
 
-def test_a_training_that_was_killed_goes_on(data, tmp_path, capsys, monkeypatch):
-    def killed(network, recipe, train_images, val_images, checkpoint, seed):
-        calls = []
-        original = training.augment
-
-        def augment(pixels, recipe, rng):
-            calls.append(len(pixels))
-            if len(calls) == 7:
-                raise KeyboardInterrupt
-            return original(pixels, recipe, rng)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(training, 'augment', augment)
-            patch.setattr(training.time, 'monotonic', iter(range(0, 10**9, 61)).__next__)
-            training.train(network, recipe, train_images, val_images, checkpoint, seed)
-
+def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(
+    data, tmp_path, capsys, monkeypatch
+):
     recipe = short('weak', batch=16, average=0.9)
     labelled = load_images(data, 'train', LABELS, SIZE)
-    with pytest.raises(KeyboardInterrupt):
-        killed(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
-    assert torch.load(tmp_path / 'c.pt', weights_only=False)['step'] == 6
+
+    def fit(checkpoint):
+        torch.manual_seed(5)
+        return fit_classifier(WeakNet(3), recipe, labelled, labelled, checkpoint, 1)
+
+    whole, _ = fit(tmp_path / 'whole.pt')
+    calls = []
+    original = training.augment
+
+    def augment(pixels, recipe, rng):
+        calls.append(len(pixels))
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return original(pixels, recipe, rng)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, 'augment', augment)
+        patch.setattr(timed_run, 'SAVE', -1)  # a checkpoint after each step
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / 'c.pt')
+    assert load_checkpoint(tmp_path / 'c.pt', ['step'])['step'] == 6
     capsys.readouterr()
-    _, curve, _ = training.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
+    again, run = fit(tmp_path / 'c.pt')
     assert 'resumed at step 6' in capsys.readouterr().out
-    assert curve[-1][0] == 60
+    assert run.curve[-1][0] == run.step == 60
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
     # And what is finished is not trained again.
-    training.train(WeakNet(3), recipe, labelled, labelled, tmp_path / 'c.pt', 1)
-    assert torch.load(tmp_path / 'c.pt', weights_only=False)['step'] == 60
+    done, last = fit(tmp_path / 'c.pt')
+    assert last.step == 60 and last.curve == run.curve
+    assert torch.equal(done.layers[-1].weight, whole.layers[-1].weight)
+
+
+def test_the_curve_ends_with_the_accuracy_on_all_validation_images(data, tmp_path):
+    train, val = (load_images(data, split, LABELS, SIZE) for split in ('train', 'val'))
+    network, run = fit_classifier(
+        WeakNet(3), short('weak', batch=32), train, val, tmp_path / 'c.pt', 1
+    )
+    step, loss, accuracy = run.curve[-1]
+    assert step == run.step and loss > 0
+    assert accuracy == (training.predict(network, val.images).argmax(1) == val.classes).mean()
 
 
 def test_minutes_end_a_training_early(data, tmp_path):
     labelled = load_images(data, 'train', LABELS, SIZE)
-    training.train(
+    _, run = fit_classifier(
         WeakNet(3), short('weak', batch=8, minutes=1e-4), labelled, labelled, tmp_path / 'c.pt', 1
     )
-    assert 1 <= torch.load(tmp_path / 'c.pt', weights_only=False)['step'] < 20
+    assert 1 <= run.step < 20
 
 
 def test_the_last_layer_is_fitted_to_the_features_there_are(data, capsys):

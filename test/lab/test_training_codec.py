@@ -180,7 +180,7 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, strong, tmp_p
     from stl_conveyor_lab.train.codec import training
     from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork, Restoration
     from stl_conveyor_lab.train.codec.prefixes import PrefixSampler
-    from stl_conveyor_lab.train.codec.recipe import Recipe
+    from stl_conveyor_lab.train.codec.recipe import CodecRecipe
     from stl_conveyor_lab.train.lite0 import load_strong
 
     class StepRun(training.TimedRun):
@@ -210,7 +210,7 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, strong, tmp_p
         network,
         sampler,
         LabelledImages(images, np.zeros(len(images), np.int64)),
-        Recipe(restore_minutes=1 / 60),
+        CodecRecipe(restore_minutes=1 / 60),
         AUGMENT['none'],
         tmp_path / 'restoration.pt',
     )
@@ -251,15 +251,15 @@ def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torc
 
 def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
     from stl_conveyor_lab.train.codec.prefixes import draw_lengths
-    from stl_conveyor_lab.train.codec.recipe import Recipe
+    from stl_conveyor_lab.train.codec.recipe import CodecRecipe
 
     level, rising = (
-        draw_lengths(np.random.default_rng(0), 4000, Recipe(lengthen=power))
+        draw_lengths(np.random.default_rng(0), 4000, CodecRecipe(lengthen=power))
         for power in (1.0, 0.7)
     )
     for lengths in (level, rising):
-        assert lengths.min() >= Recipe().shortest and lengths.max() <= Recipe().longest
-    middle = (Recipe().shortest * Recipe().longest) ** 0.5
+        assert lengths.min() >= CodecRecipe().shortest and lengths.max() <= CodecRecipe().longest
+    middle = (CodecRecipe().shortest * CodecRecipe().longest) ** 0.5
     assert abs((level > middle).mean() - 0.5) < 0.03 < (rising > middle).mean() - 0.5
 
 

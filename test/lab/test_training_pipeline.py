@@ -62,13 +62,13 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
 ):
     work, models = tmp_path / 'work', tmp_path / 'models'
     small = {
-        **asdict(pipeline.codec.Recipe()),
+        **asdict(pipeline.codec.CodecRecipe()),
         'coarse': 12,
         'groups': 80,
         'batch': 4,
         'importance_images': 8,
     }
-    recipe = pipeline.codec.Recipe
+    recipe = pipeline.codec.CodecRecipe
 
     def tiny_recipe(**fields):
         return recipe(**{**small, **fields})
@@ -76,7 +76,7 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline.codec, 'Recipe', tiny_recipe)
+    monkeypatch.setattr(pipeline.codec, 'CodecRecipe', tiny_recipe)
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.codec, 'train_codec', killed)
         assert main(command(pictures, work, '--models', models)) == 130

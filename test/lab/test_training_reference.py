@@ -296,13 +296,13 @@ def test_a_codec_is_made_for_a_classifier_that_stays_as_it_is(torch, tmp_path):
 
     from stl_conveyor.codec import Decoder, Encoder
     from stl_conveyor.vision.image_folder import LabelledImages
-    from stl_conveyor_lab.train.codec.recipe import Recipe
+    from stl_conveyor_lab.train.codec.recipe import CodecRecipe
     from stl_conveyor_lab.train.references.untuned import make_untuned
 
     torch.manual_seed(0)
     torch.save(EfficientNet.from_name('efficientnet-lite0').state_dict(), tmp_path / 'w.pt')
     images, classes = tiny_images(8, 3, 224, seed=7)
-    recipe = Recipe(
+    recipe = CodecRecipe(
         coarse=24,
         groups=150,
         fit_images=8,

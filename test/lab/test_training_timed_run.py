@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='training needs the extra [training]')
 
+from stl_conveyor_lab.train import timed_run  # noqa: E402
 from stl_conveyor_lab.train.timed_run import TimedRun  # noqa: E402
 
 
@@ -65,3 +66,42 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(tmp_pa
     assert train(again, resumed) == 5
     assert torch.equal(network.weight, resumed.weight)
     assert whole.curve == again.curve
+
+
+def test_what_is_judged_stands_in_every_row_and_is_told_the_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(timed_run, 'SHOW', -1)  # a line of progress after each step
+    told = []
+
+    def judge(last):
+        told.append(last)
+        return {'judged': float(len(told))}
+
+    torch.manual_seed(0)
+    network = torch.nn.Linear(1, 1)
+    run = TimedRun(
+        tmp_path / 'a.pt',
+        {'network': network},
+        torch.optim.Adam(network.parameters()),
+        0.0,
+        3,
+        lambda step, done: 1.0,
+        steps=3,
+        judge=judge,
+    )
+    train(run, network)
+    assert told == [False] * 3  # nothing was left over for a last row
+    assert [row[0] for row in run.curve] == [1, 2, 3]
+    assert [row[-1] for row in run.curve] == [1.0, 2.0, 3.0]
+    monkeypatch.setattr(timed_run, 'SHOW', 1e9)
+    more = TimedRun(
+        tmp_path / 'b.pt',
+        {'network': network},
+        torch.optim.Adam(network.parameters()),
+        0.0,
+        3,
+        lambda step, done: 1.0,
+        steps=3,
+        judge=judge,
+    )
+    train(more, network)
+    assert told[3:] == [True] and more.curve[-1][0] == 3

@@ -7,16 +7,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stl_conveyor.assess.intervals import wilson
 from stl_conveyor.assess.plotting import file_pyplot
-from stl_conveyor.assess.reliability import calibration_error
+from stl_conveyor.assess.reliability import expected_calibration_error
 from stl_conveyor.vision.image_folder import LabelledImages
 
 
-def draw_curve(curve, path, title):
+def draw_curve(curve: Sequence[Sequence[float]], path: Path, title: str) -> None:
     """Draw loss and validation accuracy against steps."""
     pyplot = file_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3))
@@ -32,7 +33,7 @@ def draw_curve(curve, path, title):
     pyplot.close(figure)
 
 
-def milliseconds(path, image, runs=40):
+def milliseconds(path: Path, image: np.ndarray, runs: int = 40) -> float:
     """Return the median time of one image through an ONNX file on one thread."""
     from stl_conveyor.models.classifier import Classifier
 
@@ -45,7 +46,9 @@ def milliseconds(path, image, runs=40):
     return 1e3 * float(np.median(times))
 
 
-def measure(path: Path, test: LabelledImages, labels: Sequence[str], difficulty=None) -> dict:
+def measure(
+    path: Path, test: LabelledImages, labels: Sequence[str], difficulty: np.ndarray | None = None
+) -> dict[str, Any]:
     """Measure the exported file on the test split; returns what the model card says of it."""
     from stl_conveyor.models.classifier import Classifier
 
@@ -67,7 +70,7 @@ def measure(path: Path, test: LabelledImages, labels: Sequence[str], difficulty=
             round(float(right[(difficulty >= a) & (difficulty < a + 0.25)].mean()), 4)
             for a in (0, 0.25, 0.5, 0.75)
         ]
-    card['calibration_error'] = round(calibration_error(probabilities, test.classes), 4)
+    card['calibration_error'] = round(expected_calibration_error(probabilities, test.classes), 4)
     card['class_accuracy'] = {
         name: round(float(right[test.classes == k].mean()), 3)
         for k, name in enumerate(labels)

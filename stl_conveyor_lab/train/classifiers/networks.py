@@ -4,20 +4,27 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import Any, cast
+
+from torch import Tensor, nn
 from torch.nn import functional
 
-from stl_conveyor_lab.train.lite0 import EARLY_BLOCKS, FoldedTrunk, lite0
+from stl_conveyor_lab.train.lite0 import (
+    EARLY_BLOCKS,
+    FoldedBlock,
+    FoldedTrunk,
+    channels_last,
+    lite0,
+)
 
 
 class WeakNet(nn.Module):
     """Depthwise-separable network on the crop at a quarter of its resolution, RGB in 0..1."""
 
-    def __init__(self, classes, width=16):
+    def __init__(self, classes: int, width: int = 16) -> None:
         super().__init__()
 
-        def block(inputs, outputs, stride):
+        def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
                 nn.BatchNorm2d(inputs),
@@ -40,7 +47,7 @@ class WeakNet(nn.Module):
             nn.Linear(6 * width, classes),
         )
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Return logits [N, C] of uint8 or float images [N, S, S, 3] in 0..255."""
         pixels = image.float().permute(0, 3, 1, 2) / 255.0
         return self.layers(functional.avg_pool2d(pixels, 4) - 0.3)
@@ -55,22 +62,23 @@ class FrontNet(nn.Module):
 
     BLOCKS = 11
 
-    def __init__(self, classes, pretrained=True, width=384):
+    def __init__(self, classes: int, pretrained: bool = True, width: int = 384) -> None:
         super().__init__()
         trunk = FoldedTrunk(lite0(classes, pretrained).eval())
         self.stem, self.blocks = trunk.stem, trunk.blocks[: self.BLOCKS]
-        self.head = nn.Conv2d(self.blocks[-1].project.out_channels, width, 1)
+        last = cast(FoldedBlock, self.blocks[-1])
+        self.head = nn.Conv2d(last.project.out_channels, width, 1)
         self.classifier = nn.Linear(width, classes)
         self.new_layers = (self.head, self.classifier)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
-    def freeze(self, blocks):
+    def freeze(self, blocks: int) -> None:
         """Leave stem and first `blocks` as they are; 0 = none."""
         self.requires_grad_(True)
         for layer in (self.stem, *self.blocks[:blocks]) if blocks else ():
             layer.requires_grad_(False)
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Return logits [N, C] of uint8 or float images [N, S, S, 3] in 0..255."""
         pixels = functional.avg_pool2d(image.float().permute(0, 3, 1, 2), 2)
         x = functional.relu6(self.stem((pixels - 127.0) / 128.0))
@@ -82,13 +90,13 @@ class FrontNet(nn.Module):
 class StrongNet(nn.Module):
     """EfficientNet-Lite0 on the whole crop; `trunk` is the network of the PyPI package."""
 
-    def __init__(self, classes, pretrained=True):
+    def __init__(self, classes: int, pretrained: bool = True) -> None:
         super().__init__()
         self.trunk = lite0(classes, pretrained)
-        self.to(memory_format=torch.channels_last)
-        self._front = []
+        channels_last(self)
+        self._front: list[nn.Module] = []
 
-    def freeze(self, blocks):
+    def freeze(self, blocks: int) -> None:
         """Leave the weights and statistics of stem and first `blocks` as they are; 0 = none."""
         self.requires_grad_(True)
         trunk = self.trunk
@@ -96,18 +104,18 @@ class StrongNet(nn.Module):
         for layer in self._front:
             layer.requires_grad_(False)
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> StrongNet:
         """Switch to training mode, all but the frozen front."""
         super().train(mode)
         for layer in self._front:
             layer.eval()
         return self
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Return logits [N, C] of uint8 or float images [N, S, S, 3] in 0..255."""
         return self.trunk((image.float().permute(0, 3, 1, 2) - 127.0) / 128.0)
 
-    def trunk_state(self):
+    def trunk_state(self) -> dict[str, Tensor]:
         """Return the state dict of `trunk`, as `lite0.load_strong` reads it."""
         return self.trunk.state_dict()
 
@@ -119,14 +127,14 @@ class FoldedStrongNet(nn.Module):
     serve better than those of the batches.
     """
 
-    def __init__(self, classes, pretrained=True):
+    def __init__(self, classes: int, pretrained: bool = True) -> None:
         super().__init__()
         self.trunk = FoldedTrunk(lite0(classes, pretrained).eval())
         self.new_layers = (self.trunk.classifier,)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
         self._train_front = True
 
-    def freeze(self, blocks):
+    def freeze(self, blocks: int) -> None:
         """Leave stem and first EARLY_BLOCKS blocks as they are, or none with 0."""
         if blocks not in (0, EARLY_BLOCKS):
             raise ValueError(f'{blocks} blocks: freeze 0 or {EARLY_BLOCKS}')
@@ -135,26 +143,26 @@ class FoldedStrongNet(nn.Module):
         for layer in (self.trunk.stem, *self.trunk.blocks[:EARLY_BLOCKS]):
             layer.requires_grad_(self._train_front)
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Return logits [N, C] of uint8 or float images [N, S, S, 3] in 0..255."""
         return self._answer(image)[0]
 
-    def pooled(self, image):
+    def pooled(self, image: Tensor) -> Tensor:
         """Return the features [N, 1280] that the last layer reads."""
         return self._answer(image)[1]
 
-    def _answer(self, image):
+    def _answer(self, image: Tensor) -> tuple[Tensor, Tensor]:
         pixels = (image.float().permute(0, 3, 1, 2) - 127.0) / 128.0
         return self.trunk(pixels, early_gradient=self._train_front)
 
-    def trunk_state(self):
+    def trunk_state(self) -> dict[str, Tensor]:
         """Return a state dict of the PyPI package's network, as `lite0.load_strong` reads.
 
         Its batch norms add the biases and do nothing else.
         """
         network = lite0(self.trunk.classifier.out_features, pretrained=False)
 
-        def put(convolution, norm, folded):
+        def put(convolution: Any, norm: Any, folded: Any) -> None:
             folded = folded[1] if isinstance(folded, nn.Sequential) else folded
             convolution.weight.data = folded.weight.detach().cpu().clone()
             norm.bias.data = folded.bias.detach().cpu().clone()
@@ -164,7 +172,7 @@ class FoldedStrongNet(nn.Module):
 
         put(network._conv_stem, network._bn0, self.trunk.stem)
         put(network._conv_head, network._bn1, self.trunk.head)
-        for block, folded in zip(network._blocks, self.trunk.blocks):
+        for block, folded in zip(network._blocks, cast(Any, self.trunk.blocks)):
             if folded.expand is not None:
                 put(block._expand_conv, block._bn0, folded.expand)
             put(block._depthwise_conv, block._bn1, folded.depthwise)
@@ -175,8 +183,9 @@ class FoldedStrongNet(nn.Module):
         return network.state_dict()
 
 
-NETWORKS = {
-    'small': WeakNet,
+#: The networks that start from EfficientNet-Lite0, by their names in the recipes; 'small' is
+#: WeakNet.
+NETWORKS: dict[str, type[FrontNet] | type[StrongNet] | type[FoldedStrongNet]] = {
     'lite0_front': FrontNet,
     'lite0': StrongNet,
     'lite0_folded': FoldedStrongNet,

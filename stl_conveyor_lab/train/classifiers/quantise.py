@@ -35,7 +35,7 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """What quantisation did: accuracies and median times (s) of one image, before and after.
 
     Attributes:
@@ -58,7 +58,7 @@ class Comparison:
         )
 
 
-def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) -> None:
+def quantise_model(source: str | Path, target: str | Path, images: NDArray[np.uint8]) -> None:
     """Write an 8-bit version of an ONNX classifier, calibrated on images uint8 `[N, S, S, 3]`.
 
     Static quantisation with QuantizeLinear and DequantizeLinear around convolutions and matrix
@@ -79,7 +79,7 @@ def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) 
     except ImportError as error:
         raise MissingDependency('quantising needs onnx: pip install onnx sympy') from error
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         """Hands out the images one by one."""
 
         def __init__(self) -> None:
@@ -105,14 +105,14 @@ def quantise(source: str | Path, target: str | Path, images: NDArray[np.uint8]) 
         )
 
 
-def compare(
+def compare_models(
     before: str | Path,
     after: str | Path,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     threads: int = 1,
     repeats: int = 3,
-) -> Comparison:
+) -> ModelComparison:
     """Run both models on images uint8 `[N, S, S, 3]` with labels `[N]`, one image at a time.
 
     The models take turns, so that a busy machine slows both alike.
@@ -129,7 +129,7 @@ def compare(
                 if repeat == 0:
                     answer.append(int(probabilities.argmax()))
     first, second = (np.array(answer) for answer in answers)
-    return Comparison(
+    return ModelComparison(
         accuracy=float((first == labels).mean()),
         quantised_accuracy=float((second == labels).mean()),
         agreement=float((first == second).mean()),
@@ -190,8 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         order = np.random.default_rng(0).permutation(len(images))
         calibration = order[: min(options.calibration, len(order) // 2)]
         rest = order[len(calibration) :][: options.compare]
-        quantise(folder.path(options.role), options.out, images[calibration])
-        seen = compare(
+        quantise_model(folder.path(options.role), options.out, images[calibration])
+        seen = compare_models(
             folder.path(options.role), options.out, images[rest], labels[rest], options.threads
         )
     except ConveyorError as error:

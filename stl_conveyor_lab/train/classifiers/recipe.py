@@ -18,10 +18,10 @@ SIZE_STEP, LEAST_SIZE, LARGEST_SIZE = 32, 96, 320
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClassifierRecipe:
     """How long and how hard to train."""
 
-    network: str  # a key of NETWORKS
+    network: str  # 'small' or a key of NETWORKS
     epochs: float
     batch: int
     rate: float
@@ -37,7 +37,7 @@ class Recipe:
 
 RECIPES = {
     'parts': {
-        'weak': Recipe(
+        'weak': ClassifierRecipe(
             'small',
             epochs=14,
             batch=64,
@@ -49,7 +49,7 @@ RECIPES = {
         ),
         # The front of the pretrained network holds half of the work of a step and little of what
         # there is to learn.
-        'strong': Recipe(
+        'strong': ClassifierRecipe(
             'lite0',
             epochs=2.5,
             batch=32,
@@ -62,7 +62,7 @@ RECIPES = {
         ),
     },
     'photos': {
-        'weak': Recipe(
+        'weak': ClassifierRecipe(
             'lite0_front',
             epochs=24,
             batch=32,
@@ -73,7 +73,7 @@ RECIPES = {
             new_rate=7.5,
             average=0.99,
         ),
-        'strong': Recipe(
+        'strong': ClassifierRecipe(
             'lite0_folded',
             epochs=12,
             batch=32,
@@ -89,7 +89,9 @@ RECIPES = {
 }
 
 
-def recipe_for(kind: str, role: str, device: str = 'cpu', minutes: float = 0.0) -> Recipe:
+def recipe_for(
+    kind: str, role: str, device: str = 'cpu', minutes: float = 0.0
+) -> ClassifierRecipe:
     """Return the recipe of one classifier; kind: 'parts' or 'photos'.
 
     On a GPU the front of the strong network is trained too, for twice as long: what freezing

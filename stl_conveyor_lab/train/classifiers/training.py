@@ -1,31 +1,40 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The training of a classifier: its last layer, then the whole."""
+"""The training of a classifier: its last layer first, then the whole."""
 
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
+from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.augment import AUGMENT, augment_parts
-from stl_conveyor_lab.train.averaging import running_average
-from stl_conveyor_lab.train.classifiers.recipe import SEED
+from stl_conveyor_lab.train.averaging import average_of_steps
+from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet
+from stl_conveyor_lab.train.classifiers.recipe import SEED, ClassifierRecipe
+from stl_conveyor_lab.train.timed_run import TimedRun
+
+#: Most validation images on which the accuracy in a line of progress is measured, about.
+JUDGED = 250
 
 
-def augment(images, recipe, rng):
-    """Return altered copies of uint8 images [N, S, S, 3], as the recipe says."""
+def augment(images: np.ndarray, recipe: ClassifierRecipe, rng: np.random.Generator) -> np.ndarray:
+    """Return altered copies of images uint8 [N, S, S, 3], as the recipe says."""
     if recipe.augmentation == 'parts':
         return augment_parts(images, rng, recipe.shift)
     return AUGMENT[recipe.augmentation](images, rng)
 
 
-def predict(network, pixels, batch=64):
-    """Return logits float32 [N, C] of uint8 images."""
+def predict(network: nn.Module, pixels: np.ndarray, batch: int = 64) -> np.ndarray:
+    """Return logits float32 [N, C] of images uint8 [N, S, S, 3]."""
     network.eval()
     device = next(network.parameters()).device
     with torch.no_grad():
@@ -37,12 +46,26 @@ def predict(network, pixels, batch=64):
         )
 
 
-def fit_last_layer(network, images, seed=SEED, decay=0.1):
+def accuracy(network: nn.Module, images: LabelledImages, stride: int = 1) -> float:
+    """Return the share of right answers to every `stride`-th image."""
+    answers = predict(network, images.images[::stride]).argmax(1)
+    return float((answers == images.classes[::stride]).mean())
+
+
+def fit_last_layer(
+    network: FoldedStrongNet, images: LabelledImages, seed: int = SEED, decay: float = 0.1
+) -> None:
     """Fit the last layer of a pretrained network before anything else of it is changed.
 
-    A pass over LabelledImages and a logistic regression on what it finds: most of what a
-    fine-tuning wins, in a fraction of the time, and it then need not undo what a random layer
-    would do to the features (Kumar et al., ICLR 2022).
+    A pass over the images and a logistic regression on what it finds win most of what a
+    fine-tuning wins, in a fraction of the time; and the fine-tuning then need not undo what a
+    random layer would do to the features (Kumar et al., ICLR 2022).
+
+    Args:
+        network: Its last layer is changed.
+        images: Of the training split.
+        seed: Of the regression.
+        decay: Weight of the squared weights in the loss.
     """
     network.eval()
     device = next(network.parameters()).device
@@ -63,7 +86,7 @@ def fit_last_layer(network, images, seed=SEED, decay=0.1):
     nn.init.zeros_(layer.bias)
     optimiser = torch.optim.LBFGS(layer.parameters(), max_iter=60, line_search_fn='strong_wolfe')
 
-    def closure():
+    def closure() -> Tensor:
         optimiser.zero_grad()
         loss = (
             functional.cross_entropy(layer(features), classes)
@@ -81,7 +104,7 @@ def fit_last_layer(network, images, seed=SEED, decay=0.1):
     print(f'last layer fitted: right on {float(right):.3f} of the training images', flush=True)
 
 
-def _parameter_groups(network, recipe):
+def _parameter_groups(network: nn.Module, recipe: ClassifierRecipe) -> list[dict[str, Any]]:
     new = {id(p) for layer in getattr(network, 'new_layers', ()) for p in layer.parameters()}
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
@@ -91,118 +114,76 @@ def _parameter_groups(network, recipe):
     return [{'params': part, 'lr': rate} for part, rate in groups if part]
 
 
-def train(network, recipe, train_images, val_images, checkpoint, seed=SEED):
-    """Fit a network where it lies, with progress and a checkpoint a minute.
-
-    checkpoint: path of the file to resume from and to write. Returns the network (the average of
-    its weights, if the recipe says so), the curve as a list of (step, loss, validation accuracy),
-    and the minutes spent.
-    """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    device = next(network.parameters()).device
-    count = len(train_images.classes)
-    batch = min(recipe.batch, count)
-    steps = max(1, int(recipe.epochs * count / batch))
-    groups = _parameter_groups(network, recipe)
-    weights = [p for group in groups for p in group['params']]
-    optimiser = torch.optim.AdamW(groups, weight_decay=recipe.decay)
-    rates = [group['lr'] for group in groups]
-    average = running_average(network, recipe.average) if recipe.average else None
-    warm_up = max(1, min(steps // 20, 100))
-    state = {'step': 0, 'curve': [], 'seconds': 0.0}
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location='cpu', weights_only=False)
-        network.load_state_dict(saved['network'])
-        optimiser.load_state_dict(saved['optimiser'])
-        if average is not None:
-            average.load_state_dict(saved['average'])
-        rng.bit_generator.state = saved['rng']
-        state = {key: saved[key] for key in state}
-        print(f'resumed at step {state["step"]}', flush=True)
-
-    def save():
-        state['seconds'] = spent + time.monotonic() - begun
-        partial = checkpoint.with_suffix('.part')
-        torch.save(
-            {
-                'network': network.state_dict(),
-                'optimiser': optimiser.state_dict(),
-                'average': average.state_dict() if average is not None else None,
-                'rng': rng.bit_generator.state,
-                **state,
-            },
-            partial,
-        )
-        partial.rename(checkpoint)
-
-    def progress():
-        part = state['step'] / steps
-        seconds = spent + time.monotonic() - begun
-        return max(part, seconds / (60 * recipe.minutes)) if recipe.minutes else part
-
-    begun, saved_at, shown_at, losses = time.monotonic(), time.monotonic(), 0.0, []
-    spent = state['seconds']
-    first = state['step']
-    stride = max(1, len(val_images.classes) // 250)
-    order = np.random.default_rng(seed + 1)
+def _batches(count: int, batch: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield indices int64 [batch] without end: pass after pass, each in an order of its own."""
+    order = np.random.default_rng(seed)
     queue = np.array([], np.int64)
-    while (done := progress()) < 1:
+    while True:
         while len(queue) < batch:
             queue = np.concatenate([queue, order.permutation(count)])
-        pick, queue = queue[:batch], queue[batch:]
-        pixels = torch.from_numpy(augment(train_images.images[pick], recipe, rng)).to(device)
-        classes = torch.from_numpy(train_images.classes[pick]).to(device)
-        factor = min((state['step'] + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * done)))
-        for group, rate in zip(optimiser.param_groups, rates):
-            group['lr'] = rate * factor
+        yield queue[:batch]
+        queue = queue[batch:]
+
+
+def fit_classifier(
+    network: nn.Module,
+    recipe: ClassifierRecipe,
+    train: LabelledImages,
+    validation: LabelledImages,
+    checkpoint: Path,
+    seed: int = SEED,
+) -> tuple[nn.Module, TimedRun]:
+    """Fit a network where it lies; a training that was stopped goes on from its checkpoint.
+
+    Args:
+        network: Takes images uint8 [N, S, S, 3] and returns logits [N, C].
+        recipe: How long and how hard.
+        train: Images to learn from.
+        validation: Images for the accuracy in progress and curve; nothing is learned from them.
+        checkpoint: The file to go on from and to write.
+        seed: Of the order of the images and of their augmentation.
+
+    Returns:
+        The network (the average of its weights, if the recipe says so), and the finished run,
+        whose curve has rows of (step, loss, validation accuracy).
+    """
+    torch.manual_seed(seed)
+    device = next(network.parameters()).device
+    count = len(train.classes)
+    batch = min(recipe.batch, count)
+    steps = max(1, int(recipe.epochs * count / batch))
+    warm_up = max(1, min(steps // 20, 100))
+    stride = max(1, len(validation.classes) // JUDGED)
+    optimiser = torch.optim.AdamW(_parameter_groups(network, recipe), weight_decay=recipe.decay)
+    modules: dict[str, nn.Module] = {'network': network}
+    result = network
+    if recipe.average:
+        average = modules['average'] = average_of_steps(network, optimiser, recipe.average)
+        result = average.module
+    run = TimedRun(
+        checkpoint,
+        modules,
+        optimiser,
+        recipe.minutes,
+        seed,
+        lambda step, done: min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * done))),
+        clip=2.0,
+        steps=steps,
+        judge=lambda last: {'validation': accuracy(network, validation, 1 if last else stride)},
+    )
+    picks = islice(_batches(count, batch, seed + 1), run.step, None)
+    while run.goes_on():
+        pick = next(picks)
+        pixels = torch.from_numpy(augment(train.images[pick], recipe, run.rng)).to(device)
+        classes = torch.from_numpy(train.classes[pick]).to(device)
         network.train()
-        loss = functional.cross_entropy(network(pixels), classes, label_smoothing=recipe.smoothing)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 2.0)
-        optimiser.step()
-        if average is not None:
-            average.update_parameters(network)
-        state['step'] += 1
-        losses.append(float(loss.detach()))
-        now = time.monotonic()
-        if now - shown_at > 20:
-            accuracy = float(
-                (
-                    predict(network, val_images.images[::stride]).argmax(1)
-                    == val_images.classes[::stride]
-                ).mean()
-            )
-            shown_at = time.monotonic()
-            state['curve'].append((state['step'], float(np.mean(losses)), accuracy))
-            left = (
-                (now - begun) * (1 / max(progress(), 1e-6) - 1)
-                if not first
-                else (now - begun) / (state['step'] - first) * (steps - state['step'])
-            )
-            if recipe.minutes:
-                left = min(left, 60 * recipe.minutes - spent - now + begun)
-            print(
-                f'step {state["step"]} of {steps}, {progress():.0%}  '
-                f'loss {np.mean(losses):.3f}  validation {accuracy:.3f}  '
-                f'{max(0, left) / 60:.1f} min left',
-                flush=True,
-            )
-            losses = []
-        if now - saved_at > 60:
-            saved_at = now
-            save()
-    if losses:
-        accuracy = float(
-            (predict(network, val_images.images).argmax(1) == val_images.classes).mean()
+        run.learn(
+            functional.cross_entropy(network(pixels), classes, label_smoothing=recipe.smoothing)
         )
-        state['curve'].append((state['step'], float(np.mean(losses)), accuracy))
-    passes = state['step'] * batch / count
+    passes = run.step * batch / count
     print(
         f'{passes:.1f} passes over the images'
         + ('; that is little, give it more minutes' if passes < 2 else ''),
         flush=True,
     )
-    save()
-    return (network if average is None else average.module), state['curve'], state['seconds'] / 60
+    return result, run

@@ -18,8 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,21 +34,24 @@ from stl_conveyor.vision.image_folder import load_images
 from stl_conveyor_lab.measure.own_codec import codec_rows
 from stl_conveyor_lab.train.augment import AUGMENT
 from stl_conveyor_lab.train.averaging import blend
-from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork
+from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+from stl_conveyor_lab.train.codec.export import edge_example, export_codec
 from stl_conveyor_lab.train.codec.fit import fit_side_table
 from stl_conveyor_lab.train.codec.importance import fit_codec
 from stl_conveyor_lab.train.codec.measuring import accuracy_facts, draw_curves, one_thread_times
 from stl_conveyor_lab.train.codec.prefixes import prefix_sampler
-from stl_conveyor_lab.train.codec.recipe import SIZES, Recipe
-from stl_conveyor_lab.train.codec.temperature import calibrate
+from stl_conveyor_lab.train.codec.recipe import SIZES, CodecRecipe
+from stl_conveyor_lab.train.codec.temperature import fit_temperatures
 from stl_conveyor_lab.train.codec.training import train_edge, train_restoration
-from stl_conveyor_lab.train.lite0 import load_strong, normalised
-from stl_conveyor_lab.train.manifest import register_model, write_card
-from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx
+from stl_conveyor_lab.train.lite0 import channels_last, load_strong, normalised
+from stl_conveyor_lab.train.manifest import write_card
+from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
+from stl_conveyor_lab.train.recipe_options import add_recipe, recipe_of
+from stl_conveyor_lab.train.splits import training_and_validation
 
 
-def local_probabilities(models, images):
+def local_probabilities(models: Path, images: np.ndarray) -> np.ndarray | None:
     """Return the weak model's probabilities f32[N, C], or None if the folder has none."""
     folder = ModelFolder(models) if (Path(models) / 'manifest.json').exists() else None
     if folder is None or 'weak' not in folder.roles:
@@ -59,36 +64,43 @@ def local_probabilities(models, images):
 
 
 def train_codec(
-    data,
-    strong_path,
-    work,
-    models,
-    labels,
-    size,
-    recipe,
-    augment='parts',
-    test_images=600,
-    name=None,
-    device='cpu',
-):
+    data: Path,
+    strong_path: Path,
+    work: Path,
+    models: Path,
+    labels: Sequence[str],
+    size: int,
+    recipe: CodecRecipe,
+    augment: str = 'parts',
+    test_images: int = 600,
+    name: str | None = None,
+    device: str = 'cpu',
+) -> dict[str, Any]:
     """Run the whole recipe and enter `encoder` and `edge` into a model folder.
 
-    `device` ('cpu', 'cuda') does the gradients; all else runs on the processor. Returns the edge's
-    model card.
+    Args:
+        data: Folder with train, and val and test if there are such images.
+        strong_path: The strong classifier, a checkpoint or an exported file.
+        work: Folder for checkpoints and curves.
+        models: The model folder to write.
+        labels: The classes.
+        size: Side of the images in pixels.
+        recipe: Everything else that decides on the result.
+        augment: A key of AUGMENT.
+        test_images: Most images to measure on.
+        name: Of the set of models; None keeps the one that the manifest has.
+        device: Does the gradients ('cpu', 'cuda'); all else runs on the processor.
+
+    Returns:
+        The edge's model card.
 
     Raises:
         FileNotFoundError: When there are no images.
     """
-    work, models = Path(work), Path(models)
     work.mkdir(parents=True, exist_ok=True)
     models.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    train = load_images(data, 'train', labels, size)
-    if train is None:
-        raise FileNotFoundError(f'no training images of {", ".join(labels)} under {data}/train')
-    validation = load_images(data, 'val', labels, size)
-    if validation is None:
-        train, validation = train.split(recipe.seed)
+    train, validation = training_and_validation(data, labels, size, recipe.seed)
     test = (
         load_images(data, 'test', labels, size)
         or load_images(data, 'validation', labels, size)
@@ -100,7 +112,7 @@ def train_codec(
         flush=True,
     )
     strong = load_strong(strong_path, len(labels), size).eval().to(device)
-    strong.to(memory_format=torch.channels_last)
+    channels_last(strong)
     side = local_probabilities(models, train.images)
     codec_path = work / 'encoder.npz'
     spec = (
@@ -110,9 +122,11 @@ def train_codec(
     )
     sampler = prefix_sampler(spec, train.images)
     trained_from = load_strong(strong_path, len(labels), size)
-    network = EdgeNetwork(
-        trained_from, spec, mirror=bool(recipe.mirror), restore=recipe.restore
-    ).to(device, memory_format=torch.channels_last)
+    network = channels_last(
+        EdgeNetwork(trained_from, spec, mirror=bool(recipe.mirror), restore=recipe.restore).to(
+            device
+        )
+    )
     sampler.to(device)
     if recipe.restore:
         train_restoration(
@@ -132,20 +146,11 @@ def train_codec(
     blend(network.trunk, strong, recipe.strong_share)
     limited = validation.sample(1200, recipe.seed)
     local_validation = local_probabilities(models, limited.images)
-    calibrate(network, sampler, limited, local_validation, recipe)
+    fit_temperatures(network, sampler, limited, local_validation, recipe)
 
     if local_validation is not None:
         spec = replace(spec, side_table=fit_side_table(local_validation))
-    spec.save(models / 'encoder.npz')
-    example = [
-        torch.zeros(1, spec.channels, spec.grid, spec.grid),
-        torch.full((1,), 100.0),
-        torch.full((1, len(labels)), 1 / len(labels)),
-        torch.ones(1),
-    ]
-    export_onnx(network, example, models / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
-    for role, file in (('encoder', 'encoder.npz'), ('edge', 'edge.onnx')):
-        register_model(models, role, models / file, labels, size, name)
+    export_codec(spec, network, models, labels, name)
     minutes = (time.monotonic() - begun) / 60
 
     measured = test.sample(test_images, seed=1)
@@ -165,6 +170,9 @@ def train_codec(
     folder = ModelFolder(models)
     rows = codec_rows(folder, measured, SIZES, show=lambda row: print(row, flush=True))
     draw_curves(run.curve, rows, clean, work / 'codec.png')
+    synthesis = network.synthesis.numel() * spec.grid**2
+    macs = count_macs(network, edge_example(spec)) + synthesis
+    times = one_thread_times(models, measured.images[:20])
     card = {
         'role': 'edge',
         'recipe': asdict(recipe),
@@ -177,8 +185,8 @@ def train_codec(
         **accuracy_facts(rows),
         'bytes': (models / 'edge.onnx').stat().st_size,
         'parameters': sum(p.numel() for p in network.parameters()),
-        'macs': count_macs(network, example) + int(network.synthesis.numel()) * spec.grid**2,
-        'milliseconds': one_thread_times(models, measured.images[:20]),
+        'macs': macs,
+        'milliseconds': times,
     }
     write_card(models, 'edge', card)
     write_card(
@@ -193,21 +201,21 @@ def train_codec(
             'bytes': (models / 'encoder.npz').stat().st_size,
             'parameters': int(spec.analysis.size),
             'macs': int(spec.analysis.size) * spec.grid**2,
-            'milliseconds': card['milliseconds']['encode_1024'],
+            'milliseconds': times['encode_1024'],
         },
     )
     print(json.dumps(card, indent=1))
     return card
 
 
-def _labels(data, models):
+def _labels(data: Path, models: Path) -> tuple[list[str], int]:
     if (Path(models) / 'manifest.json').exists():
         folder = ModelFolder(models)
         return list(folder.labels), folder.image_size
     return sorted(p.name for p in (Path(data) / 'train').iterdir() if p.is_dir()), 160
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument(
@@ -228,23 +236,22 @@ def main(arguments=None):
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--test-images', type=int, default=600)
-    for field, value in asdict(Recipe()).items():
-        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
-    options = vars(parser.parse_args(arguments))
-    set_up_processor(options['threads'])
-    recipe = Recipe(**{field: options[field] for field in asdict(Recipe())})
-    labels, size = _labels(options['data'], options['models'])
+    add_recipe(parser, CodecRecipe())
+    options = parser.parse_args(arguments)
+    set_up_processor(options.threads)
+    recipe = recipe_of(options, CodecRecipe)
+    labels, size = _labels(options.data, options.models)
     train_codec(
-        options['data'],
-        options['strong'],
-        options['work'],
-        options['models'],
+        options.data,
+        options.strong,
+        options.work,
+        options.models,
         labels,
         size,
         recipe,
-        options['augment'],
-        options['test_images'],
-        device=options['device'],
+        options.augment,
+        options.test_images,
+        device=options.device,
     )
 
 

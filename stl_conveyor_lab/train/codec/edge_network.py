@@ -1,15 +1,18 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""The edge's network: from the coefficients that arrived to calibrated probabilities."""
+"""The edge's network: from the coefficients that arrived to probabilities."""
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from stl_conveyor_lab.train.lite0 import JOIN_BLOCK
+from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor_lab.train.lite0 import JOIN_BLOCK, FoldedBlock, FoldedTrunk
 
 #: log2(1 + bytes) at which the byte-dependent weights have their knots.
 BYTE_KNOTS = np.arange(5, 13, dtype=np.float32)
@@ -23,7 +26,7 @@ RESTORE_LAYERS = 4
 EDGE_INPUTS = ('latents', 'bytes_received', 'side', 'has_side')
 
 
-def byte_features(received):
+def byte_features(received: Tensor) -> Tensor:
     """Return hat functions f32[N, len(BYTE_KNOTS)] of the number of bytes f32[N]."""
     position = torch.log2(1 + received).clamp(float(BYTE_KNOTS[0]), float(BYTE_KNOTS[-1]))
     knots = torch.from_numpy(BYTE_KNOTS).to(received.device)
@@ -38,7 +41,7 @@ class Restoration(nn.Module):
     lies. It starts as nothing.
     """
 
-    def __init__(self, patch, width):
+    def __init__(self, patch: int, width: int) -> None:
         """Take the side of a patch in pixels; raises ValueError unless cells fill it."""
         super().__init__()
         if patch % CELL:
@@ -53,10 +56,10 @@ class Restoration(nn.Module):
             nn.Conv2d(width, width, 3, padding=1) for _ in range(RESTORE_LAYERS)
         )
         self.last = nn.Conv2d(width, pixels, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, image, received):
+    def forward(self, image: Tensor, received: Tensor) -> Tensor:
         """Return the restored image of f32[N, 3, S, S], whole patches, and bytes f32[N]."""
         cells = functional.pixel_unshuffle(image, CELL)
         rows, columns = cells.shape[2:]
@@ -78,7 +81,17 @@ class EdgeNetwork(nn.Module):
     the logits; not while it is being trained, where images are mirrored at random.
     """
 
-    def __init__(self, trunk, spec, width=256, mirror=False, restore=0):
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        trunk: FoldedTrunk,
+        spec: CodecSpec,
+        width: int = 256,
+        mirror: bool = False,
+        restore: int = 0,
+    ) -> None:
         """Take a FoldedTrunk and the CodecSpec whose latents come; `restore` is a width."""
         super().__init__()
         self.mirror = mirror
@@ -95,7 +108,7 @@ class EdgeNetwork(nn.Module):
         self.register_buffer('scale', torch.from_numpy(scale)[None, :, None, None])
         self.restoration = Restoration(patch, restore) if restore else None
         self.trunk = trunk
-        late = trunk.blocks[JOIN_BLOCK].project.out_channels
+        late = cast(FoldedBlock, trunk.blocks[JOIN_BLOCK]).project.out_channels
         stride = max(1, spec.grid * 32 // spec.image_size)
         self.branch = nn.Sequential(
             nn.Conv2d(channels + len(BYTE_KNOTS), width, 1),
@@ -104,22 +117,28 @@ class EdgeNetwork(nn.Module):
             nn.ReLU(),
             nn.Conv2d(width, late, 1),
         )
-        nn.init.zeros_(self.branch[-1].weight)
-        nn.init.zeros_(self.branch[-1].bias)
+        for parameter in self.branch[-1].parameters():
+            nn.init.zeros_(parameter)
         knots = len(BYTE_KNOTS)
         self.temperature = nn.Parameter(torch.zeros(knots))
         self.fused_temperature = nn.Parameter(torch.zeros(knots))
         self.side_weight = nn.Parameter(torch.full((knots,), 0.5))
 
-    def image(self, latents):
+    def image(self, latents: Tensor) -> Tensor:
         """Return the decoded image f32[N, 3, S, S], before it is restored."""
         return functional.conv_transpose2d(latents, self.synthesis, stride=self.patch) + self.mean
 
-    def restored(self, image, received):
+    def restored(self, image: Tensor, received: Tensor) -> Tensor:
         """Return a decoded image f32[N, 3, S, S] as it is classified."""
         return image if self.restoration is None else self.restoration(image, received)
 
-    def logits(self, latents, received, early_gradient=True, image=None):
+    def logits(
+        self,
+        latents: Tensor,
+        received: Tensor,
+        early_gradient: bool = True,
+        image: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return logits without side information, and the pooled features.
 
         `image` is what `restored` gives, if it is known already.
@@ -146,8 +165,8 @@ class EdgeNetwork(nn.Module):
             return halves[0], halves[1]
         return self.trunk(pixels, late, early_gradient)
 
-    def fuse(self, logits, received, log_side, has_side):
-        """Return calibrated logits from the network's and the side information's."""
+    def fuse(self, logits: Tensor, received: Tensor, log_side: Tensor, has_side: Tensor) -> Tensor:
+        """Return logits at their temperature, from the network's and the side information's."""
         told = byte_features(received)
         alone = torch.exp(told @ self.temperature)[:, None] * logits
         fused = (
@@ -156,7 +175,9 @@ class EdgeNetwork(nn.Module):
         )
         return alone + has_side[:, None] * (fused - alone)
 
-    def forward(self, latents, bytes_received, side, has_side):
+    def forward(
+        self, latents: Tensor, bytes_received: Tensor, side: Tensor, has_side: Tensor
+    ) -> Tensor:
         """Return probabilities f32[N, C]."""
         logits, _ = self.logits(latents, bytes_received)
         log_side = torch.log(side.clamp_min(1e-5))

@@ -91,9 +91,9 @@ def pca_transform(
     rows = np.zeros((fine, len(places), patch * patch * 3), np.float32)
     for number, place in enumerate(places):
         rows[:, number, place] = local
-    rows = rows.reshape(fine * len(places), -1)
-    rows -= (rows @ basis.T) @ basis
-    orthogonal, triangle = np.linalg.qr(rows.T.astype(np.float64))
+    flat = rows.reshape(fine * len(places), -1)
+    flat -= (flat @ basis.T) @ basis
+    orthogonal, triangle = np.linalg.qr(flat.T.astype(np.float64))
     rows = (orthogonal * np.sign(np.diag(triangle))).T.astype(np.float32)
     return mean, np.concatenate([basis, rows])
 
@@ -145,6 +145,7 @@ def apply_spatial(values: np.ndarray, offset: np.ndarray, spatial: np.ndarray) -
 
 def spec_values(spec: CodecSpec, images: np.ndarray) -> np.ndarray:
     """Return what is quantised, f32[N, K, positions], of images u8[N, S, S, 3]."""
+    assert spec.offset is not None and spec.spatial is not None  # a spec fills them in
     return apply_spatial(
         transform(images, spec.mean, spec.analysis, spec.patch), spec.offset, spec.spatial
     )
@@ -204,6 +205,8 @@ def order_groups(
     The use of a group is the squared error that it removes times importance f32[K, regions].
     The first `banded` channels are cut by `band_map`, the others by `region_map`.
     """
+    if band_map is None:  # then no channel is banded
+        band_map = region_map
     regions = int((band_map if banded else region_map).max()) + 1
     channels = values.shape[1]
     score = np.zeros((MAX_PLANES, channels, regions))
@@ -221,7 +224,7 @@ def order_groups(
             bits -= share * np.log2(np.maximum(share, 1e-9))
         for region in range(regions):
             bands = region > region_map.max()
-            here = (band_map if bands else region_map) == region
+            here = np.equal(band_map if bands else region_map, region)
             which = slice(0, banded) if bands else slice(banded, None)
             score[plane, which, region] = (
                 gain[which][:, here].sum(1)
@@ -232,9 +235,10 @@ def order_groups(
             score[plane] = np.minimum(score[plane], score[plane - 1] * 0.999)
         left = now
     ranked = np.argsort(-score, axis=None, kind='stable')
-    plane, channel, region = np.unravel_index(ranked[:limit], score.shape)
-    useful = score.ravel()[ranked[:limit]] > 0
-    return channel[useful], plane[useful], region[useful]
+    best = ranked[:limit]
+    of_plane, of_channel, of_region = np.unravel_index(best, score.shape)
+    useful = score.ravel()[best] > 0
+    return of_channel[useful], of_plane[useful], of_region[useful]
 
 
 def _distribution(counts: np.ndarray, legal: int) -> np.ndarray:

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.codec.fit import (
     apply_spatial,
     band_regions,
@@ -20,10 +22,17 @@ from stl_conveyor_lab.train.codec.fit import (
     spatial_transform,
     transform,
 )
-from stl_conveyor_lab.train.lite0 import normalised
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, normalised
 
 
-def feature_importance(strong, images, analysis, spatial, recipe):
+def feature_importance(
+    strong: FoldedTrunk,
+    images: np.ndarray,
+    analysis: np.ndarray,
+    spatial: np.ndarray,
+    recipe: CodecRecipe,
+) -> np.ndarray:
     """Return f32[K, regions and bands]: how much the strong classifier's features move with each.
 
     The mean square of the gradient of random projections of the pooled features with respect to
@@ -54,7 +63,14 @@ def feature_importance(strong, images, analysis, spatial, recipe):
     return ((total / used.mean()) ** recipe.importance_power).astype(np.float32)
 
 
-def fit_codec(train, strong, labels, side, recipe, path):
+def fit_codec(
+    train: LabelledImages,
+    strong: FoldedTrunk,
+    labels: int,
+    side: np.ndarray | None,
+    recipe: CodecRecipe,
+    path: Path,
+) -> CodecSpec:
     """Fit the codec to training images and write it; returns the CodecSpec."""
     rng = np.random.default_rng(recipe.seed)
     pick = rng.permutation(len(train.images))[: recipe.fit_images]

@@ -6,15 +6,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
 
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.measure.codec_time import measure_times
 from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE
+from stl_conveyor_lab.measure.scores import Row
 
 
-def draw_curves(curve, rows, strong_accuracy, path):
+def draw_curves(
+    curve: Sequence[Sequence[float]], rows: Sequence[Row], strong_accuracy: float, path: Path
+) -> None:
     """Draw the training curve, and accuracy against bytes."""
     pyplot = file_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
@@ -39,10 +46,10 @@ def draw_curves(curve, rows, strong_accuracy, path):
     pyplot.close(figure)
 
 
-def accuracy_facts(rows):
+def accuracy_facts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """Return what the model card says of the accuracy at each size."""
     names = {OURS: 'accuracy_by_bytes', OURS_WITH_SIDE: 'accuracy_by_bytes_with_local_answer'}
-    facts = {}
+    facts: dict[str, dict[str, str]] = {}
     for row in rows:
         facts.setdefault(names[row.codec], {})[str(row.budget)] = (
             f'{row.accuracy:.3f} [{row.low:.3f}, {row.high:.3f}]'
@@ -50,7 +57,7 @@ def accuracy_facts(rows):
     return facts
 
 
-def one_thread_times(models, images):
+def one_thread_times(models: Path, images: np.ndarray) -> dict[str, float]:
     """Return measure_times of a model folder, from a process in which NumPy has one thread.
 
     The libraries read that number when they are loaded, here long ago.

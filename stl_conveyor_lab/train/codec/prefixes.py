@@ -8,11 +8,12 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.transform import device_analysis
 from stl_conveyor_lab.train.codec.fit import quantise, spec_values, symbol_bits
-from stl_conveyor_lab.train.codec.recipe import PACKET_BYTES
+from stl_conveyor_lab.train.codec.recipe import PACKET_BYTES, LengthRange
 
 #: What the frame of a packet costs, about.
 FRAME_BYTES = 6
@@ -21,7 +22,18 @@ FRAME_BYTES = 6
 class PrefixSampler(nn.Module):
     """What the decoder would hold of images of which only a part has arrived, in torch."""
 
-    def __init__(self, spec, symbol_bits):
+    matrix: Tensor
+    mean: Tensor
+    step: Tensor
+    shrink: Tensor
+    spatial: Tensor
+    spatial_inverse: Tensor
+    offset: Tensor
+    scaled_offset: Tensor
+    rank: Tensor
+    bits: Tensor
+
+    def __init__(self, spec: CodecSpec, symbol_bits: np.ndarray) -> None:
         """Take the codec and the estimated bits f32[G, ALPHABET] of each group's symbols."""
         super().__init__()
         patch, grid, groups = spec.patch, spec.grid, spec.groups
@@ -55,7 +67,7 @@ class PrefixSampler(nn.Module):
             ).float(),
         )
 
-    def quantise(self, images):
+    def quantise(self, images: Tensor) -> Tensor:
         """Return integers [N, K, positions] (float32) of images u8[N, S, S, 3]."""
         count = len(images)
         cut = images.reshape(count, self.grid, self.patch, self.grid, self.patch * 3)
@@ -72,7 +84,7 @@ class PrefixSampler(nn.Module):
             )
         return values.round().clamp(-self.limit, self.limit)
 
-    def split(self, quantised):
+    def split(self, quantised: Tensor) -> tuple[Tensor, Tensor]:
         """Return (symbols, joined integers) [N, planes, K, positions], coarsest first."""
         symbols, joined, value = [], [], quantised
         for _ in range(self.planes - 1):
@@ -84,7 +96,7 @@ class PrefixSampler(nn.Module):
         joined.append(value)
         return torch.stack(symbols[::-1], 1), torch.stack(joined[::-1], 1)
 
-    def cumulative_bytes(self, symbols):
+    def cumulative_bytes(self, symbols: Tensor) -> Tensor:
         """Return the estimated bytes [N, groups] up to and including each group."""
         index = symbols.long() + 3
         cost = self.bits[self.rank[None].expand_as(index), index]
@@ -94,7 +106,7 @@ class PrefixSampler(nn.Module):
         )
         return total[:, : self.groups].cumsum(1) / 8
 
-    def decode(self, joined, known):
+    def decode(self, joined: Tensor, known: Tensor) -> Tensor:
         """Return latents [N, K, grid, grid] from joined integers and what is known."""
         value = torch.zeros_like(joined[:, 0])
         chain = torch.ones_like(known[:, 0])
@@ -112,7 +124,13 @@ class PrefixSampler(nn.Module):
             value = torch.cat([maps, value[:, banded:]], 1)
         return (value + self.offset).reshape(len(value), -1, self.grid, self.grid)
 
-    def forward(self, images, lengths, loss=None, packet_bytes=None):
+    def forward(
+        self,
+        images: Tensor,
+        lengths: Tensor,
+        loss: Tensor | None = None,
+        packet_bytes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return (latents, bytes received) for prefixes of about `lengths` bytes f32[N].
 
         `loss` f32[N] is the probability that a packet of `packet_bytes` f32[N] is lost.
@@ -134,7 +152,7 @@ class PrefixSampler(nn.Module):
         return self.decode(joined, known), received
 
 
-def prefix_sampler(spec, images):
+def prefix_sampler(spec: CodecSpec, images: np.ndarray) -> PrefixSampler:
     """Return the PrefixSampler of a codec; what symbols cost is measured on images."""
     sample = images[np.random.default_rng(0).permutation(len(images))[:512]]
     return PrefixSampler(
@@ -142,13 +160,15 @@ def prefix_sampler(spec, images):
     )
 
 
-def draw_lengths(rng, count, recipe):
+def draw_lengths(rng: np.random.Generator, count: int, recipe: LengthRange) -> np.ndarray:
     """Return `count` lengths in bytes, from `shortest` to `longest`."""
     share = rng.random(count) ** recipe.lengthen
     return np.exp(math.log(recipe.shortest) + share * math.log(recipe.longest / recipe.shortest))
 
 
-def draw_prefixes(rng, count, recipe, device):
+def draw_prefixes(
+    rng: np.random.Generator, count: int, recipe: LengthRange, device: torch.device
+) -> list[Tensor]:
     """Return lengths, rates of loss and bytes of a packet, each f32[count]."""
     drawn = (
         draw_lengths(rng, count, recipe),

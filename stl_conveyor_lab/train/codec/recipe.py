@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
 
@@ -12,8 +13,41 @@ SIZES = (64, 128, 256, 512, 1024, 2048)
 PACKET_BYTES = (128, 256, 512)
 
 
+class LengthRange(Protocol):
+    """A recipe that says how many bytes of an image the classifier is trained on."""
+
+    @property
+    def shortest(self) -> float:
+        """Return the fewest bytes."""
+        ...
+
+    @property
+    def longest(self) -> float:
+        """Return the most bytes."""
+        ...
+
+    @property
+    def lengthen(self) -> float:
+        """Return 1 for lengths that are drawn log-uniformly, less for more of the long ones."""
+        ...
+
+
+class Distillation(Protocol):
+    """A recipe that says how much the strong classifier teaches."""
+
+    @property
+    def distil(self) -> float:
+        """Return the weight of the divergence from its answer."""
+        ...
+
+    @property
+    def feature(self) -> float:
+        """Return the weight of the squared error against its pooled features."""
+        ...
+
+
 @dataclass(frozen=True)
-class Recipe:
+class CodecRecipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7

@@ -8,17 +8,25 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from stl_conveyor_lab.train.codec.edge_network import byte_features
+from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork, byte_features
 
 
-def _smooth_knots(values):
+def _smooth_knots(values: Tensor) -> Tensor:
     return (values[1:] - values[:-1]).square().sum()
 
 
 @torch.no_grad()
-def keep_to_the_local_answer(network, logits, received, log_side, classes, most=3.0):
+def keep_to_the_local_answer(
+    network: EdgeNetwork,
+    logits: Tensor,
+    received: Tensor,
+    log_side: Tensor,
+    classes: Tensor,
+    most: float = 3.0,
+) -> None:
     """Trust the network less where the side information alone is right more often.
 
     Likelihood sets both weights, but what is right most often may want less of the network where
@@ -38,7 +46,7 @@ def keep_to_the_local_answer(network, logits, received, log_side, classes, most=
             network.fused_temperature[knot] -= math.log(most) / steps
 
 
-def calibrate(network, sampler, validation, side, recipe, draws=3):
+def fit_temperatures(network, sampler, validation, side, recipe, draws=3):
     """Fit temperatures and the weight of the side information on validation images."""
     rng = np.random.default_rng(recipe.seed + 1)
     torch.manual_seed(recipe.seed + 1)
@@ -67,7 +75,7 @@ def calibrate(network, sampler, validation, side, recipe, draws=3):
     optimiser = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn='strong_wolfe')
     none, whole = torch.zeros(len(classes)), torch.ones(len(classes))
 
-    def closure():
+    def closure() -> Tensor:
         optimiser.zero_grad()
         loss = functional.cross_entropy(
             network.fuse(logits, received, torch.zeros_like(logits), none), classes

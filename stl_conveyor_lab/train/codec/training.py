@@ -5,18 +5,25 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from stl_conveyor_lab.train.averaging import running_average
-from stl_conveyor_lab.train.codec.prefixes import draw_prefixes
-from stl_conveyor_lab.train.lite0 import normalised
+from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor_lab.train.augment import Augmentation
+from stl_conveyor_lab.train.averaging import average_of_steps
+from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+from stl_conveyor_lab.train.codec.prefixes import PrefixSampler, draw_prefixes
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe, Distillation
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, normalised
 from stl_conveyor_lab.train.timed_run import TimedRun
 
 
-def _parameter_groups(network, recipe):
+def _parameter_groups(network: EdgeNetwork, recipe: CodecRecipe) -> list[dict[str, Any]]:
     trunk = list(network.trunk.parameters())
     known = {id(p) for p in trunk} | {id(network.synthesis)}
     rest = [p for p in network.parameters() if id(p) not in known]
@@ -27,19 +34,26 @@ def _parameter_groups(network, recipe):
     ]
 
 
-def rate_factor(step, done):
+def rate_factor(step: int, done: float) -> float:
     """Return what the rates are multiplied by, from the step and the share that is done."""
     return min((step + 1) / 40, 0.02 + 0.49 * (1 + math.cos(math.pi * min(done, 1))))
 
 
-def restoration_error(restored, decoded, original):
+def restoration_error(restored: Tensor, decoded: Tensor, original: Tensor) -> Tensor:
     """Return the squared error of restored images, as a share of that of the decoded ones."""
     left = (restored - original).square().mean((1, 2, 3))
     return (left / (decoded - original).square().mean((1, 2, 3)).clamp_min(1e-4)).mean()
 
 
-def loss_with_teacher(loss, logits, pooled, target, target_pooled, recipe):
-    """Return a loss and what parts logits and pooled features from the strong classifier's."""
+def loss_with_teacher(
+    loss: Tensor,
+    logits: Tensor,
+    pooled: Tensor,
+    target: Tensor,
+    target_pooled: Tensor,
+    recipe: Distillation,
+) -> Tensor:
+    """Return a loss plus what separates logits and pooled features from the strong model's."""
     loss = loss + recipe.distil * functional.kl_div(
         functional.log_softmax(logits, 1),
         functional.log_softmax(target, 1),
@@ -49,15 +63,37 @@ def loss_with_teacher(loss, logits, pooled, target, target_pooled, recipe):
     return loss + recipe.feature * functional.mse_loss(pooled, target_pooled) / target_pooled.var()
 
 
-def train_restoration(network, sampler, train, recipe, augment, checkpoint):
-    """Train the restoration alone, by squared error on pieces of up to four patches square."""
+def train_restoration(
+    network: EdgeNetwork,
+    sampler: PrefixSampler,
+    train: LabelledImages,
+    recipe: CodecRecipe,
+    augment: Augmentation,
+    checkpoint: Path,
+) -> None:
+    """Train the restoration alone, by squared error on pieces of up to four patches square.
+
+    Args:
+        network: Its restoration is changed.
+        sampler: Gives the latents of prefixes; lies on the network's device.
+        train: The images.
+        recipe: How long, and which lengths.
+        augment: Alters the images.
+        checkpoint: The file to go on from and to write.
+
+    Raises:
+        ValueError: If the network has no restoration.
+    """
+    restoration = network.restoration
+    if restoration is None:
+        raise ValueError('this network has nothing that restores the image: give a width')
     device = next(network.parameters()).device
     torch.manual_seed(recipe.seed)
     patch, crop = network.patch, min(sampler.grid, 4)
     run = TimedRun(
         checkpoint,
-        {'restoration': network.restoration},
-        torch.optim.AdamW(network.restoration.parameters(), lr=2e-3, weight_decay=1e-4),
+        {'restoration': restoration},
+        torch.optim.AdamW(restoration.parameters(), lr=2e-3, weight_decay=1e-4),
         recipe.restore_minutes,
         recipe.seed,
         rate_factor,
@@ -74,19 +110,39 @@ def train_restoration(network, sampler, train, recipe, augment, checkpoint):
                 whole[:, :, top : top + crop * patch, left : left + crop * patch]
                 for whole in (network.image(latents), normalised(images))
             )
-        run.learn(restoration_error(network.restoration(decoded, received), decoded, original))
+        run.learn(restoration_error(restoration(decoded, received), decoded, original))
 
 
-def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoint):
-    """Fine-tune the edge's network on prefixes; returns (its running average, the finished run).
+def train_edge(
+    network: EdgeNetwork,
+    sampler: PrefixSampler,
+    strong: FoldedTrunk,
+    train: LabelledImages,
+    side: np.ndarray | None,
+    recipe: CodecRecipe,
+    augment: Augmentation,
+    checkpoint: Path,
+) -> tuple[EdgeNetwork, TimedRun]:
+    """Fine-tune the edge's network on prefixes.
 
-    Resumes from `checkpoint`. Network, sampler and strong classifier lie on the same device.
+    Args:
+        network: It is changed.
+        sampler: Gives the latents of prefixes; lies, like `strong`, on the network's device.
+        strong: Teaches on the original images.
+        train: The images.
+        side: The device's own probabilities f32[N, C] of them; None trains without.
+        recipe: How long and how hard.
+        augment: Alters the images.
+        checkpoint: The file to go on from and to write.
+
+    Returns:
+        The running average of the network, and the finished run, whose curve has rows of (step,
+        loss, cross-entropy, share of right answers).
     """
     torch.manual_seed(recipe.seed)
     device = next(network.parameters()).device
-    average = running_average(network, recipe.average)
     optimiser = torch.optim.AdamW(_parameter_groups(network, recipe))
-    optimiser.register_step_post_hook(lambda *_: average.update_parameters(network))
+    average = average_of_steps(network, optimiser, recipe.average)
     run = TimedRun(
         checkpoint,
         {'network': network, 'average': average},
@@ -94,8 +150,8 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
         recipe.minutes,
         recipe.seed,
         rate_factor,
-        2.0,
-        recipe.steps,
+        clip=2.0,
+        steps=recipe.steps,
     )
     order = np.random.default_rng(recipe.seed + 2).permutation(len(train.classes))
     each = recipe.batch // recipe.repeat
@@ -128,4 +184,4 @@ def train_edge(network, sampler, strong, train, side, recipe, augment, checkpoin
                 restored, decoded, original.repeat_interleave(recipe.repeat, 0)
             )
         run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
-    return average.module, run
+    return cast(EdgeNetwork, average.module), run

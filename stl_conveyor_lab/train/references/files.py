@@ -4,13 +4,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor, nn
+
+from stl_conveyor_lab.references.trained import TrainedCode
 from stl_conveyor_lab.train.manifest import register_model
 from stl_conveyor_lab.train.onnx_export import export_onnx
 
+#: A module with example inputs, the names of its inputs and those of its outputs.
+Network = tuple[nn.Module, Sequence[Tensor], Sequence[str], Sequence[str]]
 
-def write_reference(references, role, encoder, decoder, code, labels):
+
+def write_reference(
+    references: Path,
+    role: str,
+    encoder: Network,
+    decoder: Network,
+    code: TrainedCode,
+    labels: Sequence[str],
+) -> None:
     """Write the three files of a codec and enter them into the folder's manifest.
 
     encoder, decoder: (module, example inputs, names of the inputs, names of the outputs). code:

@@ -14,13 +14,14 @@ takes 196 bytes an iteration. Trained on blocks of 32 x 32 pixels; resumes from 
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stl_conveyor.models.model_folder import ModelFolder
@@ -29,7 +30,9 @@ from stl_conveyor_lab.references.recurrent import BLOCK, RecurrentCode
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
+from stl_conveyor_lab.train.recipe_options import recipe_of
 from stl_conveyor_lab.train.references.files import write_reference
+from stl_conveyor_lab.train.references.options import reference_parser
 from stl_conveyor_lab.train.timed_run import TimedRun
 
 #: Channels of the encoder's first convolution and its cells, and of the decoder's cells.
@@ -37,7 +40,7 @@ ENCODER, DECODER = (32, 48, 64, 64), (64, 64, 48, 32)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecurrentRecipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
@@ -52,14 +55,18 @@ class Recipe:
 class ConvGru(nn.Module):
     """A convolutional gated recurrent unit; the input may be halved, the state is not."""
 
-    def __init__(self, inputs, channels, stride=1):
+    def __init__(self, inputs: int, channels: int, stride: int = 1) -> None:
         super().__init__()
         self.channels, self.stride = channels, stride
         self.of_input = nn.Conv2d(inputs, 3 * channels, 3, stride, 1)
         self.of_state = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         self.of_reset = nn.Conv2d(channels, channels, 1, bias=False)
 
-    def forward(self, inputs, state):
+    def zeros(self, count: int, side: int) -> Tensor:
+        """Return the states f32[count, channels, side, side] that a sequence begins with."""
+        return torch.zeros(count, self.channels, side, side)
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Return the new state."""
         update, reset, fresh = self.of_input(inputs).chunk(3, 1)
         kept_update, kept_reset = self.of_state(state).chunk(2, 1)
@@ -71,20 +78,20 @@ class ConvGru(nn.Module):
 class RecurrentEncoder(nn.Module):
     """Residual pixels in -1..1 become the activations that the code rounds."""
 
-    def __init__(self, bits):
+    def __init__(self, bits: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, ENCODER[0], 3, 2, 1)
         self.cells = nn.ModuleList(ConvGru(a, b, 2) for a, b in zip(ENCODER, ENCODER[1:]))
         self.last = nn.Conv2d(ENCODER[-1], bits, 1)
 
-    def states(self, count, side):
+    def states(self, count: int, side: int) -> list[Tensor]:
         """Return zero states for pixels of some side."""
         return [
-            torch.zeros(count, cell.channels, side >> k, side >> k)
-            for k, cell in enumerate(self.cells, 2)
+            cell.zeros(count, side >> k)
+            for k, cell in enumerate(cast(Iterable[ConvGru], self.cells), 2)
         ]
 
-    def forward(self, residual, states):
+    def forward(self, residual: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return (activations [N, bits, S / 16, S / 16] in -1..1, new states)."""
         x, new = torch.tanh(self.first(residual)), []
         for cell, state in zip(self.cells, states):
@@ -96,21 +103,21 @@ class RecurrentEncoder(nn.Module):
 class RecurrentDecoder(nn.Module):
     """Codes of -1 and 1 become what is added to the image."""
 
-    def __init__(self, bits):
+    def __init__(self, bits: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(bits, DECODER[0], 1)
         inputs = (DECODER[0], *(channels // 4 for channels in DECODER[:-1]))
         self.cells = nn.ModuleList(ConvGru(a, b) for a, b in zip(inputs, DECODER))
         self.last = nn.Conv2d(DECODER[-1] // 4, 3, 3, 1, 1)
 
-    def states(self, count, side):
+    def states(self, count: int, side: int) -> list[Tensor]:
         """Return zero states for pixels of some side."""
         return [
-            torch.zeros(count, cell.channels, side >> k, side >> k)
-            for k, cell in zip((4, 3, 2, 1), self.cells)
+            cell.zeros(count, side >> k)
+            for k, cell in zip((4, 3, 2, 1), cast(Iterable[ConvGru], self.cells))
         ]
 
-    def forward(self, code, states):
+    def forward(self, code: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return (pixels [N, 3, S, S], new states)."""
         x, new = torch.tanh(self.first(code)), []
         for cell, state in zip(self.cells, states):
@@ -120,7 +127,7 @@ class RecurrentDecoder(nn.Module):
         return self.last(x), new
 
 
-def binary(activations):
+def binary(activations: Tensor) -> Tensor:
     """Return -1 or 1, at random in proportion, with the gradient of the activations."""
     drawn = torch.sign(activations - (2 * torch.rand_like(activations) - 1))
     drawn = torch.where(drawn == 0, torch.ones_like(drawn), drawn)
@@ -130,11 +137,11 @@ def binary(activations):
 class EncoderStep(nn.Module):
     """The exported encoder: one iteration, with the decoder that both sides follow."""
 
-    def __init__(self, encoder, decoder):
+    def __init__(self, encoder: RecurrentEncoder, decoder: RecurrentDecoder) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def forward(self, residual, *states):
+    def forward(self, residual: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Return (bits of 0 and 1, what is left over, *new states)."""
         split = len(self.encoder.cells)
         activations, new = self.encoder(residual, states[:split])
@@ -146,17 +153,17 @@ class EncoderStep(nn.Module):
 class DecoderStep(nn.Module):
     """The exported decoder: one iteration."""
 
-    def __init__(self, decoder):
+    def __init__(self, decoder: RecurrentDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, bits, *states):
+    def forward(self, bits: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Return (pixels to add, *new states)."""
         made, new = self.decoder(2 * bits - 1, states)
         return (made, *new)
 
 
-def _blocks(images, count, rng):
+def _blocks(images: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
     result = np.empty((count, BLOCK, BLOCK, 3), np.uint8)
     for k in range(count):
         image = images[rng.integers(len(images))]
@@ -165,7 +172,13 @@ def _blocks(images, count, rng):
     return torch.from_numpy(result).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_recurrent(encoder, decoder, images, recipe, checkpoint):
+def train_recurrent(
+    encoder: RecurrentEncoder,
+    decoder: RecurrentDecoder,
+    images: np.ndarray,
+    recipe: RecurrentRecipe,
+    checkpoint: Path,
+) -> TimedRun:
     """Fit both networks to u8[N, S, S, 3]; returns the finished TimedRun."""
     torch.manual_seed(recipe.seed)
     weights = [*encoder.parameters(), *decoder.parameters()]
@@ -181,7 +194,7 @@ def train_recurrent(encoder, decoder, images, recipe, checkpoint):
         residual = _blocks(images, recipe.blocks, run.rng)
         encoder_states = encoder.states(recipe.blocks, BLOCK)
         decoder_states = decoder.states(recipe.blocks, BLOCK)
-        loss = 0.0
+        loss = torch.zeros(())
         for _ in range(recipe.trained_iterations):
             activations, encoder_states = encoder(residual, encoder_states)
             made, decoder_states = decoder(binary(activations), decoder_states)
@@ -191,7 +204,13 @@ def train_recurrent(encoder, decoder, images, recipe, checkpoint):
     return run
 
 
-def export_recurrent(encoder, decoder, code, references, labels):
+def export_recurrent(
+    encoder: RecurrentEncoder,
+    decoder: RecurrentDecoder,
+    code: RecurrentCode,
+    references: Path,
+    labels: Sequence[str],
+) -> None:
     """Write the files of the codec and enter them into the reference folder."""
     encoder_states = encoder.states(1, code.side)
     decoder_states = decoder.states(1, code.side)
@@ -220,24 +239,12 @@ def export_recurrent(encoder, decoder, code, references, labels):
     )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument(
-        '--models',
-        type=Path,
-        required=True,
-        help='the model folder to compare with: its labels and image size',
-    )
-    parser.add_argument('--work', type=Path, required=True, help='checkpoint')
-    parser.add_argument('--references', type=Path, required=True, help='folder to write')
-    parser.add_argument('--threads', type=int, default=2)
-    for field, value in asdict(Recipe()).items():
-        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
+    parser = reference_parser(__doc__.split('\n')[1], RecurrentRecipe(), work='checkpoint')
     options = parser.parse_args(arguments)
     set_up_processor(options.threads)
-    recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
+    recipe = recipe_of(options, RecurrentRecipe)
     folder = ModelFolder(options.models)
     train = load_pictures(options.data, folder.labels, folder.image_size)
     options.work.mkdir(parents=True, exist_ok=True)

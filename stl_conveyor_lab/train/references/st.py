@@ -18,25 +18,27 @@ to start from their weights; `--only-convert` takes them as they are.
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.vision.image_folder import load_pictures
+from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
 from stl_conveyor_lab.references.st import ST_FEATURES, StCode, padded, padded_side
-from stl_conveyor_lab.train.augment import AUGMENT
-from stl_conveyor_lab.train.lite0 import load_strong
+from stl_conveyor_lab.train.augment import AUGMENT, Augmentation
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last, load_strong
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
+from stl_conveyor_lab.train.recipe_options import recipe_of
 from stl_conveyor_lab.train.references.files import write_reference
+from stl_conveyor_lab.train.references.options import add_teacher, reference_parser, strong_path
 from stl_conveyor_lab.train.references.tensor_bundle import read_tensor_bundle
 from stl_conveyor_lab.train.timed_run import TimedRun
 
@@ -44,7 +46,7 @@ LEVELS = 64
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StRecipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
@@ -69,7 +71,7 @@ class StEncoder(nn.Module):
         nn.init.orthogonal_(self.first.weight)
         nn.init.orthogonal_(self.second.weight)
 
-    def forward(self, pixels):
+    def forward(self, pixels: Tensor) -> Tensor:
         """Return features f32[N, 10, n, n] of pixels [N, 3, 7 n, 7 n] in 0..1."""
         return functional.relu(self.second(functional.relu(self.first(pixels))))
 
@@ -83,7 +85,7 @@ class StDecoder(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(64, 64, 5, 1, 2) for _ in range(3))
         self.last = nn.Conv2d(64, 3, 3, 1, 1)
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         """Return pixels [N, 3, 7 n, 7 n], not yet clipped to 0..1."""
         x = functional.relu(self.enlarge(features))
         x = functional.relu(self.layers[0](x)) + x
@@ -94,11 +96,11 @@ class StDecoder(nn.Module):
 class LevelsOf(nn.Module):
     """The exported encoder: an image u8[N, S, S, 3] becomes levels u8[N, 10, n, n]."""
 
-    def __init__(self, encoder, scale):
+    def __init__(self, encoder: StEncoder, scale: float) -> None:
         super().__init__()
         self.encoder, self.scale = encoder, float(scale)
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Return round(feature / scale), at most 63."""
         features = self.encoder(image.permute(0, 3, 1, 2).float() / 255)
         return torch.clamp(torch.round(features / self.scale), 0, LEVELS - 1).to(torch.uint8)
@@ -107,17 +109,17 @@ class LevelsOf(nn.Module):
 class ImageOf(nn.Module):
     """The exported decoder: levels u8[N, 10, n, n] become an image u8[N, S, S, 3]."""
 
-    def __init__(self, decoder, scale):
+    def __init__(self, decoder: StDecoder, scale: float) -> None:
         super().__init__()
         self.decoder, self.scale = decoder, float(scale)
 
-    def forward(self, levels):
+    def forward(self, levels: Tensor) -> Tensor:
         """Return the pixels, clipped and rounded."""
         pixels = self.decoder(levels.float() * self.scale).clamp(0, 1)
         return torch.round(pixels * 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def load_published(folder, encoder, decoder):
+def load_published(folder: Path, encoder: StEncoder, decoder: StDecoder) -> None:
     """Put the weights of the authors' `joint_ae` folder into the two networks."""
     folder = Path(folder)
     for part, layers in (
@@ -138,12 +140,12 @@ def load_published(folder, encoder, decoder):
                 target.data.copy_(torch.from_numpy(np.array(value)))
 
 
-def drop_tail(features, keep):
+def drop_tail(features: Tensor, keep: int) -> Tensor:
     """Return features with all but the first `keep` set to zero."""
     return torch.cat([features[:, :keep], torch.zeros_like(features[:, keep:])], 1)
 
 
-def _crops(images, count, side, rng):
+def _crops(images: np.ndarray, count: int, side: int, rng: np.random.Generator) -> np.ndarray:
     result = np.empty((count, side, side, 3), np.uint8)
     for k in range(count):
         image = images[rng.integers(len(images))]
@@ -154,18 +156,26 @@ def _crops(images, count, side, rng):
     return result
 
 
-def _unit(images):
+def _unit(images: np.ndarray) -> Tensor:
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def train_st(encoder, decoder, train, strong, recipe, work, augment):
+def train_st(
+    encoder: StEncoder,
+    decoder: StDecoder,
+    train: LabelledImages,
+    strong: FoldedTrunk,
+    recipe: StRecipe,
+    work: Path,
+    augment: Augmentation,
+) -> dict[str, list[tuple[float, ...]]]:
     """Run both stages; returns their curves. Each goes on from its checkpoint in `work`."""
-    networks = {'encoder': encoder, 'decoder': decoder}
+    networks: dict[str, nn.Module] = {'encoder': encoder, 'decoder': decoder}
     for network in networks.values():
-        network.to(memory_format=torch.channels_last)
+        channels_last(network)
 
-    def stage(name, rate, minutes, seed):
+    def stage(name: str, rate: float, minutes: float, seed: int) -> TimedRun:
         weights = [p for network in networks.values() for p in network.parameters()]
         return TimedRun(
             Path(work) / f'{name}.pt',
@@ -176,7 +186,7 @@ def train_st(encoder, decoder, train, strong, recipe, work, augment):
             lambda step, done: min((step + 1) / 20, 1 - 0.98 * done),
         )
 
-    def keep(rng):
+    def keep(rng: np.random.Generator) -> int:
         return recipe.features or ST_FEATURES - int(rng.integers(0, ST_FEATURES))
 
     run = stage('stage_1', recipe.rate_1, recipe.minutes_1, recipe.seed)
@@ -208,7 +218,9 @@ def train_st(encoder, decoder, train, strong, recipe, work, augment):
     return curves
 
 
-def fit_code(encoder, images, name, features, part=0.9999):
+def fit_code(
+    encoder: StEncoder, images: np.ndarray, name: str, features: int, part: float = 0.9999
+) -> StCode:
     """Return the StCode: 64 levels over all but the rarest values, and each feature's counts.
 
     images: u8[N, S, S, 3] of the training split. Each count is one more than what was seen, so
@@ -228,7 +240,14 @@ def fit_code(encoder, images, name, features, part=0.9999):
     return StCode(name, size, padded_side(size) // 7, scale, counts.tolist(), features)
 
 
-def export_st(encoder, decoder, code, references, role, labels):
+def export_st(
+    encoder: StEncoder,
+    decoder: StDecoder,
+    code: StCode,
+    references: Path,
+    role: str,
+    labels: Sequence[str],
+) -> None:
     """Write the files of one ST codec and enter them into the reference folder."""
     side = padded_side(code.image_size)
     image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
@@ -243,36 +262,19 @@ def export_st(encoder, decoder, code, references, role, labels):
     )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument(
-        '--models',
-        type=Path,
-        required=True,
-        help='the model folder to compare with: its labels and image size',
-    )
-    parser.add_argument(
-        '--strong',
-        type=Path,
-        help='checkpoint of the strong classifier (default: the one of the model folder)',
-    )
-    parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
-    parser.add_argument('--references', type=Path, required=True, help='folder to write')
+    parser = reference_parser(__doc__.split('\n')[1], StRecipe(), work='checkpoints and curves')
+    add_teacher(parser)
     parser.add_argument('--st-weights', type=Path, help='joint_ae folder of published weights')
     parser.add_argument(
         '--only-convert', action='store_true', help='take the published weights as they are'
     )
-    parser.add_argument('--augment', choices=sorted(AUGMENT), default='photos')
-    parser.add_argument('--threads', type=int, default=2)
-    for field, value in asdict(Recipe()).items():
-        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
     options = parser.parse_args(arguments)
     if options.only_convert and not options.st_weights:
         parser.error('--only-convert needs --st-weights')
     set_up_processor(options.threads)
-    recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
+    recipe = recipe_of(options, StRecipe)
     torch.manual_seed(recipe.seed)
     folder = ModelFolder(options.models)
     train = load_pictures(options.data, folder.labels, folder.image_size)
@@ -287,10 +289,10 @@ def main(arguments=None):
         role, name = f'st_fixed_{recipe.features}', f'ST, no tail drop, K = {recipe.features}'
     if not options.only_convert:
         strong = load_strong(
-            options.strong or folder.path('strong'), len(folder.labels), folder.image_size
+            strong_path(options, folder), len(folder.labels), folder.image_size
         ).eval()
         strong.requires_grad_(False)
-        strong.to(memory_format=torch.channels_last)
+        channels_last(strong)
         curves = train_st(
             encoder, decoder, train, strong, recipe, options.work, AUGMENT[options.augment]
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,20 +47,21 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         at += length
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Yield (number, value) of the fields of a protocol buffer."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
         if tag & 7 == 0:
-            value, at = _varint(message, at)
-        elif tag & 7 == 2:
+            number, at = _varint(message, at)
+            yield tag >> 3, number
+            continue
+        if tag & 7 == 2:
             length, at = _varint(message, at)
-            value, at = message[at : at + length], at + length
         else:
             length = {1: 8, 5: 4}[tag & 7]
-            value, at = message[at : at + length], at + length
-        yield tag >> 3, value
+        yield tag >> 3, message[at : at + length]
+        at += length
 
 
 def _shape(message: bytes) -> tuple[int, ...]:

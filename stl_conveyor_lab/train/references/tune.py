@@ -15,22 +15,23 @@ both for every image.
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.measure.cache import BenchCache
 from stl_conveyor_lab.measure.scores import right_answers
 from stl_conveyor_lab.references import ReferenceCodec, find_codec
@@ -39,11 +40,14 @@ from stl_conveyor_lab.train.augment import AUGMENT
 from stl_conveyor_lab.train.averaging import blend
 from stl_conveyor_lab.train.codec.prefixes import draw_lengths
 from stl_conveyor_lab.train.codec.training import loss_with_teacher, rate_factor
-from stl_conveyor_lab.train.lite0 import load_strong, normalised
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last, load_strong, normalised
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor
-from stl_conveyor_lab.train.temperature import fit_temperature
+from stl_conveyor_lab.train.recipe_options import recipe_of
+from stl_conveyor_lab.train.references.options import add_teacher, reference_parser, strong_path
+from stl_conveyor_lab.train.splits import training_and_validation
+from stl_conveyor_lab.train.temperature import scaling_temperature
 from stl_conveyor_lab.train.timed_run import TimedRun
 
 #: Sizes at which the best scale is sought; between them the nearest counts.
@@ -53,7 +57,7 @@ CARD_SIZES = (128, 512, 2048)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TuningRecipe:
     """Everything that decides what comes out, apart from the data."""
 
     seed: int = 7
@@ -73,13 +77,14 @@ class Recipe:
     mirror: int = 1  # 1: answer with the mean over the image and its mirror image
 
 
-def best_scales(codec, images):
+def best_scales(codec: BestQuality, images: np.ndarray) -> dict[int, float]:
     """Return {size: the scale with the least mean squared error} over a sample u8[N, S, S, 3]."""
     errors = np.full((len(SCALE_SIZES), len(SCALES), len(images)), np.inf)
     for number, image in enumerate(images):
         whole = Image.fromarray(image)
         for at, scale in enumerate(SCALES):
-            picture, files = shrink(whole, scale), {}
+            picture = shrink(whole, scale)
+            files: dict[int, bytes] = {}
             for k, size in enumerate(SCALE_SIZES):
                 data = codec.fit(picture, size, files)
                 if data is not None:
@@ -90,7 +95,9 @@ def best_scales(codec, images):
     return {size: SCALES[int(errors[k].mean(1).argmin())] for k, size in enumerate(SCALE_SIZES)}
 
 
-def quick_encode(codec, image, size, scales):
+def quick_encode(
+    codec: BestQuality, image: np.ndarray, size: int, scales: Mapping[int, float]
+) -> bytes | None:
     """Return the file of an image at the usual scale for the size, or a smaller one; or None."""
     first = SCALES.index(scales[min(scales, key=lambda known: abs(math.log(known / size)))])
     whole = Image.fromarray(image)
@@ -109,25 +116,42 @@ def quick_encode(codec, image, size, scales):
     return None
 
 
-def _drawn(image, variant, number, recipe, augment):
+def _drawn(
+    image: np.ndarray, variant: int, number: int, recipe: TuningRecipe, augment: str
+) -> tuple[np.ndarray, int]:
     """Return (augmented image, size) of one copy of a training image, always the same."""
     rng = np.random.default_rng([recipe.seed, variant, number])
     (size,) = draw_lengths(rng, 1, recipe)
     return AUGMENT[augment](image[None], rng)[0], int(size)
 
 
-def _encode_some(codec, images, numbers, variant, recipe, augment, scales):
+def _encode_some(
+    codec: ReferenceCodec,
+    images: np.ndarray,
+    numbers: Sequence[int],
+    variant: int,
+    recipe: TuningRecipe,
+    augment: str,
+    scales: Mapping[int, float] | None,
+) -> list[bytes]:
     found = []
     for image, number in zip(images, numbers):
         copy, size = _drawn(image, variant, number, recipe, augment)
-        if isinstance(codec, BestQuality) and codec.downscale:
+        if isinstance(codec, BestQuality) and scales is not None:
             found.append(quick_encode(codec, copy, size, scales) or b'')
         else:
             found.append(codec.encode(copy, size) or b'')
     return found
 
 
-def encoded_copies(codec, images, recipe, augment, work, jobs):
+def encoded_copies(
+    codec: ReferenceCodec,
+    images: np.ndarray,
+    recipe: TuningRecipe,
+    augment: str,
+    work: Path,
+    jobs: int,
+) -> list[list[bytes]]:
     """Return byte strings `[variants][N]`, empty where nothing fits; kept under `work`."""
     paths = [Path(work) / f'{codec.key}-{variant}.npz' for variant in range(recipe.variants)]
     scales = None
@@ -192,7 +216,16 @@ def encoded_copies(codec, images, recipe, augment, work, jobs):
     return result
 
 
-def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
+def tune(
+    trunk: FoldedTrunk,
+    strong: FoldedTrunk,
+    codec: ReferenceCodec,
+    train: LabelledImages,
+    copies: Sequence[Sequence[bytes]],
+    recipe: TuningRecipe,
+    augment: str,
+    checkpoint: Path,
+) -> tuple[FoldedTrunk, TimedRun]:
     """Fine-tune `trunk` on decoded copies; returns (its running average, the finished run)."""
     size = train.images.shape[1]
     where = [
@@ -214,7 +247,7 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
         recipe.minutes,
         recipe.seed,
         rate_factor,
-        2.0,
+        clip=2.0,
     )
     order = np.random.default_rng(recipe.seed + 2).permutation(len(where))
     while run.goes_on():
@@ -239,28 +272,30 @@ def tune(trunk, strong, codec, train, copies, recipe, augment, checkpoint):
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = loss_with_teacher(entropy, logits, pooled, target, target_pooled, recipe)
         run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
-    return average.module, run
+    return cast(FoldedTrunk, average.module), run
 
 
 class TunedClassifier(nn.Module):
     """The exported classifier: an image u8[N, S, S, 3] becomes probabilities."""
 
-    def __init__(self, trunk, temperature=1.0, mirror=False):
+    def __init__(self, trunk: FoldedTrunk, temperature: float = 1.0, mirror: bool = False) -> None:
         super().__init__()
         self.trunk, self.temperature, self.mirror = trunk, float(temperature), bool(mirror)
 
-    def logits(self, image):
+    def logits(self, image: Tensor) -> Tensor:
         """Return logits f32[N, C], with `mirror` the mean over the image and its mirror image."""
         pixels = (image.permute(0, 3, 1, 2).float() - 127) / 128
         logits, _ = self.trunk(pixels)
         return (logits + self.trunk(pixels.flip(3))[0]) / 2 if self.mirror else logits
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Return probabilities f32[N, C]."""
         return torch.softmax(self.logits(image) / self.temperature, 1)
 
 
-def _decoded_validation(codec, validation, recipe, count=256):
+def _decoded_validation(
+    codec: ReferenceCodec, validation: LabelledImages, recipe: TuningRecipe, count: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (decoded images, classes) of validation images at sizes drawn like the training's."""
     some, size = validation.sample(count, recipe.seed), validation.images.shape[1]
     rng = np.random.default_rng(recipe.seed + 3)
@@ -276,36 +311,30 @@ def _decoded_validation(codec, validation, recipe, count=256):
 
 def tune_reference(
     codec: ReferenceCodec,
-    data,
-    strong_path,
-    work,
-    references,
-    folder,
-    recipe,
-    augment='photos',
-    jobs=2,
-):
+    data: Path,
+    strong_file: Path,
+    work: Path,
+    references: Path,
+    folder: ModelFolder,
+    recipe: TuningRecipe,
+    augment: str = 'photos',
+    jobs: int = 2,
+) -> dict[str, Any]:
     """Run the whole recipe and enter `tuned_<codec>` into a reference folder."""
-    work, references = Path(work), Path(references)
     work.mkdir(parents=True, exist_ok=True)
     references.mkdir(parents=True, exist_ok=True)
     labels, size = folder.labels, folder.image_size
-    train = load_images(data, 'train', labels, size)
-    if train is None:
-        raise FileNotFoundError(f'no training images of {", ".join(labels)} under {data}/train')
-    validation = load_images(data, 'val', labels, size)
-    if validation is None:
-        train, validation = train.split(recipe.seed)
+    train, validation = training_and_validation(data, labels, size, recipe.seed)
     copies = encoded_copies(codec, train.images, recipe, augment, work, jobs)
-    strong = load_strong(strong_path, len(labels), size).eval()
-    strong.to(memory_format=torch.channels_last)
-    trunk = load_strong(strong_path, len(labels), size).to(memory_format=torch.channels_last)
+    strong = load_strong(strong_file, len(labels), size).eval()
+    channels_last(strong)
+    trunk = channels_last(load_strong(strong_file, len(labels), size))
     trunk, run = tune(
         trunk, strong, codec, train, copies, recipe, augment, work / f'{codec.slug}.pt'
     )
     blend(trunk, strong, recipe.strong_share)
     images, classes = _decoded_validation(codec, validation, recipe)
-    tuned = TunedClassifier(trunk, 1.0, recipe.mirror).eval()
+    tuned = TunedClassifier(trunk, 1.0, bool(recipe.mirror)).eval()
     with torch.no_grad():
         logits = np.concatenate(
             [
@@ -313,11 +342,11 @@ def tune_reference(
                 for k in range(0, len(images), 32)
             ]
         )
-    temperature = fit_temperature(logits, classes)
+    temperature = scaling_temperature(logits, classes)
     role = f'tuned_{codec.slug}'
     example = [torch.zeros(1, size, size, 3, dtype=torch.uint8)]
     export_onnx(
-        TunedClassifier(trunk, temperature, recipe.mirror),
+        TunedClassifier(trunk, temperature, bool(recipe.mirror)),
         example,
         references / f'{role}.onnx',
         ['image'],
@@ -350,47 +379,32 @@ def tune_reference(
     return card
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and tune."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser = reference_parser(
+        __doc__.split('\n')[1], TuningRecipe(), work='encodings and checkpoints'
+    )
+    add_teacher(parser)
     parser.add_argument('--codec', required=True, help='such as webp_6_may_downscale, jpeg, st')
-    parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument(
-        '--models',
-        type=Path,
-        required=True,
-        help='the model folder to compare with: its labels and image size',
-    )
-    parser.add_argument(
-        '--strong',
-        type=Path,
-        help='checkpoint of the strong classifier (default: the one of the model folder)',
-    )
-    parser.add_argument('--work', type=Path, required=True, help='encodings and checkpoints')
-    parser.add_argument('--references', type=Path, required=True, help='folder to write')
-    parser.add_argument('--augment', choices=sorted(AUGMENT), default='photos')
-    parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--jobs', type=int, default=2, help='processes that encode')
     parser.add_argument('--only-encode', action='store_true', help='stop before training')
-    for field, value in asdict(Recipe()).items():
-        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
     options = parser.parse_args(arguments)
     set_up_processor(options.threads)
-    recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
+    recipe = recipe_of(options, TuningRecipe)
     torch.manual_seed(recipe.seed)
     folder = ModelFolder(options.models)
     codec = find_codec(options.codec, options.references)
     if options.only_encode:
         options.work.mkdir(parents=True, exist_ok=True)
-        train = load_images(options.data, 'train', folder.labels, folder.image_size)
-        if load_images(options.data, 'val', folder.labels, folder.image_size) is None:
-            train, _ = train.split(recipe.seed)
+        train, _ = training_and_validation(
+            options.data, folder.labels, folder.image_size, recipe.seed
+        )
         encoded_copies(codec, train.images, recipe, options.augment, options.work, options.jobs)
         return
     tune_reference(
         codec,
         options.data,
-        options.strong or folder.path('strong'),
+        strong_path(options, folder),
         options.work,
         options.references,
         folder,

