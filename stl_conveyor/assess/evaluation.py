@@ -3,7 +3,7 @@
 """Evaluate a model folder on labelled images: what `stl-conveyor evaluate` does.
 
 Written are OUT/evaluation.md, evaluation.json, items.csv and pictures: accuracy against bytes with
-and without the local answer, confusion of the weak, the strong and the edge model, calibration,
+and without the local answer, confusion of the weak, the strong and the edge model, reliability,
 what offloading buys at several rates of the token bucket, time per stage. Bytes are those of real
 packets with all headers. The rates are played by the policies of the node, on the outcomes that
 were measured here, each offload for a whole token (the cell gives back what a stream leaves
@@ -326,7 +326,13 @@ def evaluate(
     return result
 
 
-def _write_items(path, test, answers, labels, estimates) -> None:
+def _write_items(
+    path: Path,
+    test: TestImages,
+    answers: dict[str, np.ndarray],
+    labels: Sequence[str],
+    estimates: np.ndarray,
+) -> None:
     with open(path, 'w', newline='', encoding='utf-8') as stream:
         writer = csv.writer(stream)
         writer.writerow(
@@ -361,7 +367,10 @@ def _page(result: dict) -> str:
             'folder instead, which holds its test split.**',
             '',
         ]
-    lines += ['| model | accuracy | 95 % interval | calibration error |', '|---|---|---|---|']
+    lines += [
+        '| model | accuracy | 95 % interval | expected calibration error |',
+        '|---|---|---|---|',
+    ]
     names = {
         'weak': 'weak, on the device',
         'strong': 'strong, on the original image',
@@ -437,9 +446,9 @@ def _page(result: dict) -> str:
         '',
         '![Surest mistakes](mistakes.png)',
         '',
-        '## Calibration',
+        '## Reliability',
         '',
-        '![Calibration](calibration.png)',
+        '![Share right against score](reliability.png)',
         '',
         '## Time',
         '',
@@ -454,7 +463,7 @@ def _page(result: dict) -> str:
 def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
     pyplot = file_pyplot()
 
-    def save(figure, name: str) -> None:
+    def save(figure: Any, name: str) -> None:
         figure.savefig(out / name, dpi=110, bbox_inches='tight')
         pyplot.close(figure)
 
@@ -526,7 +535,7 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
         )
     axes.set(xlabel='score of the first answer', ylabel='share right', xlim=(0, 1), ylim=(0, 1))
     axes.legend(markerscale=0.5)
-    save(figure, 'calibration.png')
+    save(figure, 'reliability.png')
 
     found = answers['strong']
     wrong = np.flatnonzero(found.argmax(1) != test.classes)

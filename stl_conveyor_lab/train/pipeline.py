@@ -41,8 +41,8 @@ MADE = {
     'codec': 'edge.onnx',
     'reward': 'reward.json',
 }
-#: Parts of the whole time that the classifiers may take, and that remains after the codec's
-#: gradients for its calibration, the measurements and the report.
+#: Parts of the whole time: what the classifiers may take, and what remains after the codec's
+#: gradients for its temperatures, the measurements and the report.
 STRONG_SHARE, WEAK_SHARE, LAST_SHARE = 0.25, 0.12, 0.2
 #: The codec's gradients get this part at least, even if what came before took too long.
 LEAST_CODEC_SHARE = 0.25

@@ -54,7 +54,7 @@ def write_training_report(
         *(f'| {stage} | {seconds / 60:.1f} |' for stage, seconds in stages.items()),
         f'| all | {sum(stages.values()) / 60:.1f} |',
         '',
-        '| model | test accuracy | 95 % interval | calibration error | MMAC | '
+        '| model | test accuracy | 95 % interval | expected calibration error | MMAC | '
         'ms, one thread | MB |',
         '|---|---|---|---|---|---|---|',
     ]

@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def scaling_temperature(logits, labels):
-    """Return the temperature with the least cross-entropy, by golden-section search."""
-    logits, labels = torch.from_numpy(logits), torch.from_numpy(labels)
+def scaling_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
+    """Return the temperature with the least cross-entropy, by golden-section search.
+
+    Args:
+        logits: f32[N, C] of images that nothing was trained on.
+        classes: i64[N], the true ones.
+    """
+    scores, truth = torch.from_numpy(logits), torch.from_numpy(classes)
 
     def loss(log_temperature: float) -> float:
-        return float(functional.cross_entropy(logits / math.exp(log_temperature), labels))
+        return float(functional.cross_entropy(scores / math.exp(log_temperature), truth))
 
     low, high, ratio = -2.5, 2.5, (math.sqrt(5) - 1) / 2
     for _ in range(40):

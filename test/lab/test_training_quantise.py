@@ -80,7 +80,7 @@ def test_command_keeps_what_pays(tiny_models, pictures, tmp_path, monkeypatch, c
             str(pictures),
             '--out',
             str(target),
-            '--calibration',
+            '--ranges',
             '20',
             '--compare',
             '10',

@@ -59,7 +59,7 @@ class ModelComparison:
 
 
 def quantise_model(source: str | Path, target: str | Path, images: NDArray[np.uint8]) -> None:
-    """Write an 8-bit version of an ONNX classifier, calibrated on images uint8 `[N, S, S, 3]`.
+    """Write an 8-bit version of an ONNX classifier, with ranges from images uint8 `[N, S, S, 3]`.
 
     Static quantisation with QuantizeLinear and DequantizeLinear around convolutions and matrix
     products, weights per channel.
@@ -177,10 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--images',
         type=Path,
         required=True,
-        help='labelled pictures: half to calibrate with, half to compare on',
+        help='labelled pictures: half to take the ranges from, half to compare on',
     )
     parser.add_argument('--out', type=Path, required=True, help='the quantised model')
-    parser.add_argument('--calibration', type=int, default=200, help='pictures to calibrate with')
+    parser.add_argument(
+        '--ranges', type=int, default=200, help='pictures to take the ranges of activations from'
+    )
     parser.add_argument('--compare', type=int, default=2000, help='pictures to compare on')
     parser.add_argument('--threads', type=int, default=1)
     options = parser.parse_args(arguments)
@@ -188,9 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = ModelFolder(options.models)
         images, labels = read_labelled(options.images, folder.labels, folder.image_size)
         order = np.random.default_rng(0).permutation(len(images))
-        calibration = order[: min(options.calibration, len(order) // 2)]
-        rest = order[len(calibration) :][: options.compare]
-        quantise_model(folder.path(options.role), options.out, images[calibration])
+        ranges = order[: min(options.ranges, len(order) // 2)]
+        rest = order[len(ranges) :][: options.compare]
+        quantise_model(folder.path(options.role), options.out, images[ranges])
         seen = compare_models(
             folder.path(options.role), options.out, images[rest], labels[rest], options.threads
         )

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork, byte_features
+from stl_conveyor_lab.train.codec.prefixes import PrefixSampler
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe
 
 
 def _smooth_knots(values: Tensor) -> Tensor:
@@ -46,8 +49,24 @@ def keep_to_the_local_answer(
             network.fused_temperature[knot] -= math.log(most) / steps
 
 
-def fit_temperatures(network, sampler, validation, side, recipe, draws=3):
-    """Fit temperatures and the weight of the side information on validation images."""
+def fit_temperatures(
+    network: EdgeNetwork,
+    sampler: PrefixSampler,
+    validation: LabelledImages,
+    side: np.ndarray | None,
+    recipe: CodecRecipe,
+    draws: int = 3,
+) -> None:
+    """Fit temperatures and the weight of the side information on validation images.
+
+    Args:
+        network: Its temperatures and weights by length are changed, nothing else.
+        sampler: Gives the latents of prefixes.
+        validation: Images that the network was not trained on.
+        side: The device's own probabilities f32[N, C] of them; None leaves their weight.
+        recipe: Its seed, and the range of the lengths.
+        draws: Prefixes of each image.
+    """
     rng = np.random.default_rng(recipe.seed + 1)
     torch.manual_seed(recipe.seed + 1)
     logits, received, picks = [], [], []

@@ -135,7 +135,7 @@ class OracleTrainer:
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint, with other tasks."""
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, weights_only=True)
         self.network.load_state_dict(state['network'])
         self._optimizer.load_state_dict(state['optimizer'])
         self.iteration = self._begun = state['iteration']

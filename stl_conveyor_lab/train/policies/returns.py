@@ -128,7 +128,7 @@ class Trainer:
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint."""
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, weights_only=True)
         self.network.load_state_dict(state['network'])
         self._optimizer.load_state_dict(state['optimizer'])
         self.iteration = state['iteration']
