@@ -30,11 +30,11 @@ from stl_conveyor_lab.measure.cache import PART, BenchCache
 from stl_conveyor_lab.measure.codec_time import device_megabytes, st_encoder_shape
 from stl_conveyor_lab.measure.scores import (
     above_all,
+    accuracy_row,
     bytes_to_reach,
     paired,
     reached,
     right_answers,
-    score,
     wilson,
 )
 from stl_conveyor_lab.references import BestQuality, StCodec, image_codecs
@@ -69,7 +69,7 @@ def references(tmp_path_factory, models):
 
 def test_no_answer_is_a_wrong_answer():
     answers = np.array([[0.9, 0.1], [np.nan, np.nan], [0.2, 0.8], [0.6, 0.4]], np.float32)
-    row = score('x', 10, 7.5, answers, np.array([0, 0, 1, 1]))
+    row = accuracy_row('x', 10, 7.5, answers, np.array([0, 0, 1, 1]))
     assert row.accuracy == 0.5 and row.low < 0.5 < row.high
     assert row.top5 == 0.75 and row.top5_low < 0.75 < row.top5_high
     assert row.overconfidence == pytest.approx((0.9 + 0.8 + 0.6 - 2) / 4, abs=1e-3)
@@ -96,7 +96,7 @@ def test_findings_say_by_how_much():
     assert not finding.met and 'against y at 128 B; 1 of 2' in finding.seen
     assert above_all('not below', [better, equal], -1e-9).met
     assert above_all('c', []).met is None
-    row = score('x', 64, 60, np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0]))
+    row = accuracy_row('x', 64, 60, np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0]))
     high, low = reached('r', {64: row}, {64: 0.7, 128: 0.9}), reached('r', {64: row}, {64: 0.8})
     assert len(high) == 1 and high[0].met and not low[0].met and '-0.050' in low[0].seen
     rows = [replace(row, budget=n, accuracy=n / 1000) for n in (64, 512, 128)]

@@ -24,28 +24,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import load_images
-from stl_conveyor_lab.measure.own_codec import codec_rows
 from stl_conveyor_lab.train.augment import AUGMENT
 from stl_conveyor_lab.train.averaging import blend
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
-from stl_conveyor_lab.train.codec.export import edge_example, export_codec
+from stl_conveyor_lab.train.codec.export import export_codec
 from stl_conveyor_lab.train.codec.fit import fit_side_table
 from stl_conveyor_lab.train.codec.importance import fit_codec
-from stl_conveyor_lab.train.codec.measuring import accuracy_facts, draw_curves, one_thread_times
+from stl_conveyor_lab.train.codec.measuring import measure_codec
 from stl_conveyor_lab.train.codec.prefixes import prefix_sampler
-from stl_conveyor_lab.train.codec.recipe import SIZES, CodecRecipe
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe
 from stl_conveyor_lab.train.codec.temperature import fit_temperatures
 from stl_conveyor_lab.train.codec.training import train_edge, train_restoration
-from stl_conveyor_lab.train.lite0 import channels_last, load_strong, normalised
+from stl_conveyor_lab.train.lite0 import channels_last, load_strong
 from stl_conveyor_lab.train.manifest import write_card
-from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.recipe_options import add_recipe, recipe_of
 from stl_conveyor_lab.train.splits import training_and_validation
@@ -154,25 +151,7 @@ def train_codec(
     minutes = (time.monotonic() - begun) / 60
 
     measured = test.sample(test_images, seed=1)
-    with torch.no_grad():
-        answers = (
-            torch.cat(
-                [
-                    strong(normalised(torch.from_numpy(measured.images[k : k + 32])))[0]
-                    for k in range(0, len(measured.classes), 32)
-                ]
-            )
-            .argmax(1)
-            .numpy()
-        )
-    clean = float((answers == measured.classes).mean())
-    print(f'strong on the originals {clean:.4f}', flush=True)
-    folder = ModelFolder(models)
-    rows = codec_rows(folder, measured, SIZES, show=lambda row: print(row, flush=True))
-    draw_curves(run.curve, rows, clean, work / 'codec.png')
-    synthesis = network.synthesis.numel() * spec.grid**2
-    macs = count_macs(network, edge_example(spec)) + synthesis
-    times = one_thread_times(models, measured.images[:20])
+    facts = measure_codec(network, spec, strong, measured, models, run.curve, work / 'codec.png')
     card = {
         'role': 'edge',
         'recipe': asdict(recipe),
@@ -181,12 +160,7 @@ def train_codec(
         'test_images': len(measured.classes),
         'training_minutes': round(minutes, 1),
         'steps': run.step,
-        'strong_on_originals': round(clean, 4),
-        **accuracy_facts(rows),
-        'bytes': (models / 'edge.onnx').stat().st_size,
-        'parameters': sum(p.numel() for p in network.parameters()),
-        'macs': macs,
-        'milliseconds': times,
+        **facts,
     }
     write_card(models, 'edge', card)
     write_card(
@@ -201,7 +175,7 @@ def train_codec(
             'bytes': (models / 'encoder.npz').stat().st_size,
             'parameters': int(spec.analysis.size),
             'macs': int(spec.analysis.size) * spec.grid**2,
-            'milliseconds': times['encode_1024'],
+            'milliseconds': facts['milliseconds']['encode_1024'],
         },
     )
     print(json.dumps(card, indent=1))

@@ -9,20 +9,29 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.measure.codec_time import measure_times
-from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE
+from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, codec_rows
 from stl_conveyor_lab.measure.scores import Row
+from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+from stl_conveyor_lab.train.codec.export import edge_example
+from stl_conveyor_lab.train.codec.recipe import SIZES
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, normalised
+from stl_conveyor_lab.train.onnx_export import count_macs
 
 
 def draw_curves(
-    curve: Sequence[Sequence[float]], rows: Sequence[Row], strong_accuracy: float, path: Path
+    curve: Sequence[Sequence[float]], rows: Sequence[Row], clean: float, path: Path
 ) -> None:
-    """Draw the training curve, and accuracy against bytes."""
+    """Draw the training curve, and accuracy against bytes beside `clean`, the strong model's."""
     pyplot = file_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
     if curve:
@@ -38,7 +47,7 @@ def draw_curves(
         axes[1].fill_between(
             sizes, [row.low for row in part], [row.high for row in part], alpha=0.2
         )
-    axes[1].axhline(strong_accuracy, color='k', ls=':', label='strong, original image')
+    axes[1].axhline(clean, color='k', ls=':', label='strong, original image')
     axes[1].set(xlabel='bytes', ylabel='accuracy', xscale='log')
     axes[1].legend()
     figure.tight_layout()
@@ -74,3 +83,51 @@ def one_thread_times(models: Path, images: np.ndarray) -> dict[str, float]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def strong_accuracy(strong: FoldedTrunk, images: LabelledImages) -> float:
+    """Return the share of the original images that the strong classifier gets right."""
+    with torch.no_grad():
+        logits = [
+            strong(normalised(torch.from_numpy(images.images[k : k + 32])))[0]
+            for k in range(0, len(images.classes), 32)
+        ]
+    return float((torch.cat(logits).argmax(1).numpy() == images.classes).mean())
+
+
+def measure_codec(
+    network: EdgeNetwork,
+    spec: CodecSpec,
+    strong: FoldedTrunk,
+    test: LabelledImages,
+    models: Path,
+    curve: Sequence[Sequence[float]],
+    picture: Path,
+) -> dict[str, Any]:
+    """Measure what was exported, and draw it beside the training curve.
+
+    Args:
+        network: As it was exported; its parameters and operations are counted.
+        spec: The codec.
+        strong: The classifier that it started from.
+        test: Images that nothing was trained or selected on.
+        models: The model folder with both files.
+        curve: Of the training, rows of (step, loss, cross-entropy, share right).
+        picture: The file to draw.
+
+    Returns:
+        What the model card says of it.
+    """
+    clean = strong_accuracy(strong, test)
+    print(f'strong on the originals {clean:.4f}', flush=True)
+    rows = codec_rows(ModelFolder(models), test, SIZES, show=lambda row: print(row, flush=True))
+    draw_curves(curve, rows, clean, picture)
+    synthesis = network.synthesis.numel() * spec.grid**2
+    return {
+        'strong_on_originals': round(clean, 4),
+        **accuracy_facts(rows),
+        'bytes': (models / 'edge.onnx').stat().st_size,
+        'parameters': sum(p.numel() for p in network.parameters()),
+        'macs': count_macs(network, edge_example(spec)) + synthesis,
+        'milliseconds': one_thread_times(models, test.images[:20]),
+    }
