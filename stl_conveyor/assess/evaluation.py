@@ -228,9 +228,20 @@ def evaluate(
     sizes: Sequence[int] = SIZES,
     show: Callable[[str], None] = print,
 ) -> dict:
-    """Evaluate a model folder and write everything to `out`; returns what evaluation.json holds.
+    """Evaluate a model folder and write everything to `out`.
 
-    budget: bytes of an offload, in the simulation and in the confusion of the edge.
+    Args:
+        models: The model folder.
+        data: Labelled images, as `load_test_images` takes them.
+        out: The folder to write.
+        budget: Bytes of an offload, in the simulation and in the confusion of the edge.
+        split: Of the images; None takes the test split or what stands in for it.
+        label_column: Of a list of files; None takes label, class or the last one.
+        sizes: Byte budgets of the curve.
+        show: Is given each line of progress.
+
+    Returns:
+        What evaluation.json holds.
 
     Raises:
         ConfigError: Naming what does not fit.

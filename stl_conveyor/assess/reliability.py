@@ -14,7 +14,10 @@ def reliability(
 ) -> list[tuple[float, float, int]]:
     """Return (mean score, share right, images) of each bin of scores that is not empty.
 
-    probabilities: [N, C]; classes: i[N]. Bins of equal width (Guo et al., ICML 2017).
+    Args:
+        probabilities: f32[N, C].
+        classes: i64[N], the true ones.
+        bins: Of equal width (Guo et al., ICML 2017).
     """
     score, right = probabilities.max(1), probabilities.argmax(1) == classes
     index = np.minimum((score * bins).astype(int), bins - 1)
@@ -28,7 +31,15 @@ def reliability(
 def expected_calibration_error(
     probabilities: np.ndarray, classes: np.ndarray, bins: int = BINS
 ) -> float:
-    """Return the expected calibration error of the top class (Guo et al. 2017)."""
+    """Return the expected calibration error of the top class (Guo et al., ICML 2017).
+
+    It is the mean distance of score and share right over the bins of `reliability`.
+
+    Args:
+        probabilities: f32[N, C].
+        classes: i64[N], the true ones.
+        bins: Of equal width.
+    """
     return float(
         sum(
             abs(score - right) * count

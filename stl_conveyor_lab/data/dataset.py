@@ -96,8 +96,11 @@ class Dataset:
 def difference_hash(images: np.ndarray) -> np.ndarray:
     """Return the signs i8[N, 128] of brightness steps between cells of a coarse grid.
 
-    images: u8[N, S, S, 3]. Eight by eight steps across and as many down; scale, contrast and
-    compression hardly change them (the "dHash" of image search).
+    Eight by eight steps across and as many down; scale, contrast and compression hardly change
+    them (the "dHash" of image search).
+
+    Args:
+        images: u8[N, S, S, 3].
     """
     bits = []
     for image in images:
@@ -115,8 +118,10 @@ def difference_hash(images: np.ndarray) -> np.ndarray:
 def near_duplicates(hashes: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Return the group i64[N] of each image: near-duplicates share one.
 
-    hashes: i8[N, 128] of `difference_hash`. names: their files; one that counts on from another
-    (a_001, a_002) is near with less likeness.
+    Args:
+        hashes: i8[N, 128] of `difference_hash`.
+        names: Their files; one that counts on from another (a_001, a_002) is near with less
+            likeness.
     """
     count = len(hashes)
     values = hashes.astype(np.float32)
@@ -153,9 +158,13 @@ def draw_split(
 ) -> np.ndarray:
     """Return the part i64[N] of each image of one class: whole groups, drawn at random.
 
-    groups: i64[N] in the order of the file names. shares: of the parts 1, 2, ...; part 0 takes
-    the rest. Where groups are too large to be dealt, the images are cut in the order of their
-    names, so that neighbours stay together.
+    Where groups are too large to be dealt, the images are cut in the order of their names, so
+    that neighbours stay together.
+
+    Args:
+        groups: i64[N] in the order of the file names.
+        shares: Of the parts 1, 2, ...; part 0 takes the rest.
+        rng: Draws the groups.
     """
     count = len(groups)
     wanted = [max(1, round(share * count)) if share else 0 for share in shares]

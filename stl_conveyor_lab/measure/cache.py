@@ -160,9 +160,14 @@ class BenchCache:
     ) -> dict[str, dict[int, np.ndarray]]:
         """Return what each classifier says about each size: f32[N, C], NaN where nothing fits.
 
-        classifiers: by a name that changes with the model's file. what: what the keys of
-        `strings` are; answers of different kinds are kept apart. Each different string is
-        decoded and classified once.
+        Each different string is decoded and classified once.
+
+        Args:
+            codec: Decodes the strings.
+            classifiers: By a name that changes with the model's file.
+            strings: By size, what was encoded of each image; None where nothing fits.
+            show: Is given each line of progress.
+            what: The kind of the keys of `strings`; answers of different kinds are kept apart.
         """
         sizes = list(strings)
         side = self.images.shape[1]

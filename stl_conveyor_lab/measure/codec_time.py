@@ -181,7 +181,10 @@ def sending_milliseconds(codec: BestQuality) -> float:
 def pi_milliseconds(codec: ReferenceCodec | None, here: float, progressive: float) -> float:
     """Return what a Raspberry Pi 4 takes: as published, else by the ratio to progressive JPEG.
 
-    codec: None is ours. here, progressive: milliseconds of it and of progressive JPEG here.
+    Args:
+        codec: None is ours.
+        here: Milliseconds that it takes on this machine.
+        progressive: Milliseconds that progressive JPEG takes on this machine.
     """
     if codec is not None and codec.slug.startswith('st'):
         return PI_ST

@@ -23,7 +23,16 @@ def register_model(
 ) -> None:
     """Enter a file under its role into folder/manifest.json, with its SHA-256.
 
-    Makes the manifest if there is none; keeps the other roles. path lies inside the folder.
+    A manifest that is not there is made; the other roles are kept.
+
+    Args:
+        folder: The model folder.
+        role: Such as 'weak' or 'edge'.
+        path: The file, which lies inside the folder.
+        labels: The classes.
+        image_size: Side of the images in pixels.
+        name: Of the set of models; None keeps the one that the manifest has, or takes the
+            folder's.
     """
     folder, path = Path(folder), Path(path)
     manifest = folder / 'manifest.json'
@@ -60,7 +69,10 @@ RENDERED = (
 def write_readme(folder: Path, labels: Sequence[str], origin: str = RENDERED) -> None:
     """Write folder/README.md, the model cards in words, from the measured *.card.json.
 
-    origin: where the models come from, and on what they were measured.
+    Args:
+        folder: The model folder.
+        labels: The classes.
+        origin: Where the models come from, and on what they were measured.
     """
     folder = Path(folder)
     cards = {

@@ -277,9 +277,20 @@ def fit_reward(
 ) -> None:
     """Fit the reward estimate and the byte budgets on validation images, new to all networks.
 
-    budget: bytes of an offload, the nominal size of a token. seen: images that the weak model was
-    trained on, from which its posterior is learned first. With fewer than 100 images the
-    published estimator alone is fitted, on its own estimates.
+    With fewer than 100 images the published estimator alone is fitted, on its own estimates.
+
+    Args:
+        images: The validation images.
+        work: Folder for what is recorded.
+        models: The model folder; its reward is written.
+        budget: Bytes of an offload, the nominal size of a token.
+        seed: Of everything random.
+        threads: That classify.
+        seen: Images that the weak model was trained on, from which its posterior is learned
+            first; None leaves it.
+
+    Raises:
+        ConfigError: If the estimate cannot be fitted.
     """
     folder = ModelFolder(models)
     if seen is not None:

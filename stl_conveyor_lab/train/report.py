@@ -17,9 +17,17 @@ WORST, FEW = 10, 50
 def write_training_report(
     work: Path, models: Path, data: Dataset, stages: dict, settings: dict
 ) -> Path:
-    """Write WORK/report.md from the model cards; returns its path.
+    """Write WORK/report.md from the model cards.
 
-    stages: seconds by stage. settings: of the run.
+    Args:
+        work: The work folder, which has the curves.
+        models: The model folder, which has the cards.
+        data: The images that were trained on.
+        stages: Seconds by stage.
+        settings: Of the run.
+
+    Returns:
+        The page's path.
     """
     cards = {
         role: json.loads((models / f'{role}.card.json').read_text(encoding='utf-8'))

@@ -237,9 +237,22 @@ def bench_codec(
     packet_sizes: Sequence[int] = PACKET_SIZES,
     deadlines: bool = True,
 ) -> dict:
-    """Measure everything and write codec.json, codec.md and codec.png; returns the JSON.
+    """Measure everything and write codec.json, codec.md and codec.png.
 
-    only: slugs of the references to measure, all if empty.
+    Args:
+        models: The model folder.
+        data: Folder of labelled images; None renders items of the cell.
+        out: The folder to write; what it keeps of an earlier run is not measured again.
+        images: Most images to measure on.
+        sizes: Byte budgets of the table.
+        references: Folder of trained references; None or an empty one leaves them out.
+        jobs: Processes that encode, and threads that classify.
+        only: Slugs of the references to measure, all if empty.
+        packet_sizes: Among which a stream that can be cut anywhere chooses under a deadline.
+        deadlines: Whether to measure under deadlines too.
+
+    Returns:
+        What codec.json holds.
 
     Raises:
         ConfigError: If models, images and references do not belong together.

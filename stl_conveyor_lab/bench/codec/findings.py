@@ -139,7 +139,7 @@ def findings(
     strong: Row,
     weak: Row | None,
 ) -> list[Finding]:
-    """Return the points about accuracy against bytes; name: of the model folder."""
+    """Return the points about accuracy against bytes, for the model folder `name`."""
     ours = _of_kind(series, OURS_KIND)[0]
     tuned_name = next(
         (one.name for one in _of_kind(series, TUNED_KIND) if one.slug == RESCALED_WEBP), None
@@ -197,7 +197,7 @@ def findings(
 
 
 def time_findings(times: Mapping) -> list[Finding]:
-    """Return the points about processor time; times: as the benchmark measures them."""
+    """Return the points about processor time, from what the benchmark measured."""
     spent = times['milliseconds']
     own, edge = spent['encode_1024'], spent['decode_1024'] + spent['classify']
     result = []
@@ -231,7 +231,7 @@ def time_findings(times: Mapping) -> list[Finding]:
 
 
 def loss_findings(lost: Sequence[Row]) -> list[Finding]:
-    """Return whether lost packets cost what they carry; lost: rows of `loss_rows`."""
+    """Return whether lost packets cost what they carry, from the rows of `loss_rows`."""
     result = []
     for row, prefix in zip(lost[::2], lost[1::2]):
         margin = row.accuracy - prefix.accuracy

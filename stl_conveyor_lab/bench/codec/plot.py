@@ -86,8 +86,14 @@ def draw_accuracy(
 ) -> None:
     """Draw accuracy against bytes: ours in strong colours, tuned dashed, clean dotted.
 
-    fixed: rows of classifiers on the original images, drawn as horizontal lines. The first
-    point of a curve is the first size at which the codec has an answer at all.
+    The first point of a curve is the first size at which the codec has an answer at all.
+
+    Args:
+        curves: One for each codec and classifier.
+        fixed: Rows of classifiers on the original images, which become horizontal lines.
+        title: Of the picture.
+        path: The file to write.
+        top5: Whether the truth among the first five answers counts as right.
     """
     pyplot = file_pyplot()
     from matplotlib.ticker import FixedLocator, NullLocator
@@ -144,8 +150,13 @@ def draw_deadlines(
 ) -> None:
     """Draw accuracy under each deadline over each link, one group of bars for each link.
 
-    cells: by the codec's name, as `deadline_cells` returns them. The whisker of a bar ends at
-    the clairvoyant choice of the size.
+    The whisker of a bar ends at the clairvoyant choice of the size.
+
+    Args:
+        curves: Say in which colour each codec is drawn.
+        cells: By the codec's name, as `deadline_cells` returns them.
+        title: Of the picture.
+        path: The file to write.
     """
     pyplot = file_pyplot()
     shown = [

@@ -101,8 +101,17 @@ def reference_series(
 ) -> list[Series]:
     """Return the series of a reference codec, one for each classifier that reads it.
 
-    readers: by kind (clean or tuned), the name and the classifier. exact_sizes: further sizes
-    among which a codec that does not stream may choose under a deadline.
+    Args:
+        codec: The reference.
+        cache: Keeps what was encoded and answered.
+        test: The images, those of the cache.
+        readers: Name and classifier by kind (clean or tuned).
+        sizes: Byte budgets of the table.
+        exact_sizes: Further sizes among which a codec that does not stream may choose under a
+            deadline.
+        packet_sizes: The same for a stream that can be cut anywhere.
+        show: Is given each line of progress.
+        show_row: Is given each row.
     """
     classifiers = dict(readers.values())
     count = len(test.classes)

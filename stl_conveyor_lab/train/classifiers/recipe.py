@@ -92,10 +92,16 @@ RECIPES = {
 def recipe_for(
     kind: str, role: str, device: str = 'cpu', minutes: float = 0.0
 ) -> ClassifierRecipe:
-    """Return the recipe of one classifier; kind: 'parts' or 'photos'.
+    """Return the recipe of one classifier.
 
     On a GPU the front of the strong network is trained too, for twice as long: what freezing
     saves is no longer scarce.
+
+    Args:
+        kind: 'parts' or 'photos'.
+        role: 'weak' or 'strong'.
+        device: 'cpu' or 'cuda'.
+        minutes: After which training ends at the latest; 0 is no limit.
     """
     recipe = replace(RECIPES[kind][role], minutes=minutes)
     if device != 'cpu' and recipe.frozen:

@@ -27,8 +27,13 @@ def write_reference(
 ) -> None:
     """Write the three files of a codec and enter them into the folder's manifest.
 
-    encoder, decoder: (module, example inputs, names of the inputs, names of the outputs). code:
-    a TrainedCode.
+    Args:
+        references: The reference folder, which is made if it is not there.
+        role: Of the codec.
+        encoder: The network of the sender.
+        decoder: The network of the receiver.
+        code: What both share besides the networks.
+        labels: The classes of the models to compare with.
     """
     references = Path(references)
     references.mkdir(parents=True, exist_ok=True)

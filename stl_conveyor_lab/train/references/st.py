@@ -223,8 +223,14 @@ def fit_code(
 ) -> StCode:
     """Return the StCode: 64 levels over all but the rarest values, and each feature's counts.
 
-    images: u8[N, S, S, 3] of the training split. Each count is one more than what was seen, so
-    that every level has a code.
+    Each count is one more than what was seen, so that every level has a code.
+
+    Args:
+        encoder: Gives the features.
+        images: u8[N, S, S, 3] of the training split.
+        name: Of the codec, for tables.
+        features: K of a codec for the first K features; 0 is any number of them.
+        part: Share of the values that the levels cover.
     """
     with torch.no_grad():
         values = np.concatenate(

@@ -75,10 +75,12 @@ def _shape(message: bytes) -> tuple[int, ...]:
 def read_tensor_bundle(prefix: Path) -> dict[str, np.ndarray]:
     """Return the float32 variables of a checkpoint by name.
 
-    prefix: path of the checkpoint without `.index`.
+    Args:
+        prefix: Path of the checkpoint without `.index`.
 
     Raises:
-        FileNotFoundError: Or ValueError for a file that is no checkpoint.
+        FileNotFoundError: If there is none.
+        ValueError: If the file is no checkpoint.
     """
     index = Path(f'{prefix}.index').read_bytes()
     values = Path(f'{prefix}.data-00000-of-00001').read_bytes()
