@@ -69,7 +69,9 @@ def fit_temperatures(
     """
     rng = np.random.default_rng(recipe.seed + 1)
     torch.manual_seed(recipe.seed + 1)
-    logits, received, picks = [], [], []
+    answers: list[Tensor] = []
+    sizes: list[Tensor] = []
+    numbers: list[np.ndarray] = []
     network.eval()
     with torch.no_grad():
         for _ in range(draws):
@@ -83,11 +85,11 @@ def fit_temperatures(
                     )
                 ).float()
                 latents, arrived = sampler(images, lengths)
-                logits.append(network.logits(latents, arrived)[0])
-                received.append(arrived)
-                picks.append(np.arange(at, at + len(images)))
-    logits, received = torch.cat(logits), torch.cat(received)
-    picks = np.concatenate(picks)
+                answers.append(network.logits(latents, arrived)[0])
+                sizes.append(arrived)
+                numbers.append(np.arange(at, at + len(images)))
+    logits, received = torch.cat(answers), torch.cat(sizes)
+    picks = np.concatenate(numbers)
     classes = torch.from_numpy(validation.classes[picks])
     log_side = None if side is None else torch.log(torch.from_numpy(side[picks]).clamp_min(1e-5))
     parameters = [network.temperature, network.fused_temperature, network.side_weight]
