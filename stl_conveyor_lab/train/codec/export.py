@@ -18,7 +18,7 @@ from stl_conveyor_lab.train.onnx_export import export_onnx
 
 def edge_example(spec: CodecSpec) -> list[Tensor]:
     """Return inputs of the edge's network for one image: latents, bytes, side, has_side."""
-    labels = int(spec.header[2])
+    labels = spec.labels
     return [
         torch.zeros(1, spec.channels, spec.grid, spec.grid),
         torch.full((1,), 100.0),

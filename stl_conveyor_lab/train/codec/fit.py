@@ -145,7 +145,6 @@ def apply_spatial(values: np.ndarray, offset: np.ndarray, spatial: np.ndarray) -
 
 def spec_values(spec: CodecSpec, images: np.ndarray) -> np.ndarray:
     """Return what is quantised, f32[N, K, positions], of images u8[N, S, S, 3]."""
-    assert spec.offset is not None and spec.spatial is not None  # a spec fills them in
     return apply_spatial(
         transform(images, spec.mean, spec.analysis, spec.patch), spec.offset, spec.spatial
     )
