@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from stl_conveyor.assess.scoring import Action, Answer, Decision, ItemRecord, Transfer
+from stl_conveyor.assess.scoring import Action, AnswerRecord, Decision, ItemRecord, Transfer
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.resources import writing
 
@@ -56,7 +56,7 @@ NUMBERS = ('item', 'bytes', 'slack ms', 'tokens')  # stand at the right of their
 def display_row(record: ItemRecord) -> tuple[str, ...]:
     """Return one text per column of COLUMNS; a dash where nothing is known."""
 
-    def answer(given: Answer | None) -> str:
+    def answer(given: AnswerRecord | None) -> str:
         return '-' if given is None else f'{given.class_id} {given.score:.2f}'
 
     decision, action = record.decision, record.action
@@ -134,7 +134,7 @@ def csv_row(
 Piece = TypeVar('Piece')
 Columns = Mapping[str, Callable[[Piece, CellDescription], object]]
 
-_LOCAL: Columns[Answer] = {
+_LOCAL: Columns[AnswerRecord] = {
     'local_class': lambda local, _: local.class_id,
     'local_score': lambda local, _: local.score,
     'local_lane': lambda local, cell: cell.lane_of(local.class_id),
@@ -154,7 +154,7 @@ _TRANSFER: Columns[Transfer] = {
     'stop_reason': lambda transfer, _: STOPS.get(transfer.stop_reason, transfer.stop_reason),
     'encode_s': lambda transfer, _: transfer.compute_time,
 }
-_EDGE: Columns[Answer] = {
+_EDGE: Columns[AnswerRecord] = {
     'edge_class': lambda edge, _: edge.class_id,
     'edge_score': lambda edge, _: edge.score,
     'edge_lane': lambda edge, cell: cell.lane_of(edge.class_id),

@@ -128,7 +128,7 @@ def train(
     optimizer = torch.optim.Adam(values.parameters(), settings.learning_rate)
     done = 0
     if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=False)
+        state = torch.load(checkpoint, weights_only=True)
         values.load_state_dict(state['values'])
         targets.load_state_dict(state['targets'])
         optimizer.load_state_dict(state['optimizer'])

@@ -110,14 +110,14 @@ def distribution_of_estimates(estimates: NDArray[np.float64]) -> Distribution:
 
 
 def fit_entropy_reward(
-    probabilities: NDArray[np.float64],
+    probabilities: NDArray[np.floating],
     weak_correct: NDArray[np.bool_],
     strong_correct: NDArray[np.bool_],
 ) -> EntropyReward:
     """Fit the published estimator: the temperature, then the curve.
 
     Args:
-        probabilities: float64 [N, C] of the weak classifier.
+        probabilities: float [N, C] of the weak classifier.
         weak_correct: bool [N], whether the weak classifier is right.
         strong_correct: bool [N], whether the strong one is.
 
