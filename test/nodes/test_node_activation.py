@@ -26,6 +26,7 @@ from cell_harness import (  # noqa: E402
     WATCHED,
     CellHarness,
     NodeSpec,
+    described,
     make_capture,
     make_classification,
     to_stamp,
@@ -267,7 +268,7 @@ MODELS = '<models>'
 PICTURES = '<pictures>'
 LOG = '<log>'
 PORT = '<port>'
-ACTUATOR = {'guard': 0.3, 'confirm_timeout': 0.1}
+ACTUATOR = {**described(guard=0.3), 'confirm_timeout': 0.1}
 CASES = {
     'camera of a topic': Case(Camera, show_picture, hears('capture')),
     'camera of a device': Case(

@@ -17,7 +17,7 @@ from rich.console import Console
 from run_examples import CELL, EMPTY, FULL, summary_of
 
 from stl_conveyor.assess.live_table import LiveTable, columns_within, shortened, table_of
-from stl_conveyor.assess.scoring import Action, Answer, Decision, ScoreBoard
+from stl_conveyor.assess.scoring import Action, AnswerRecord, Decision, ScoreBoard
 from stl_conveyor.assess.table import (
     COLUMNS,
     csv_row,
@@ -54,8 +54,8 @@ def drawn(width):
     """Return the lines of the table on a terminal of some width."""
     board = ScoreBoard()
     board.add_exposure(7, 1234, 'countersunk_screw_m8x40', 'C', 0.5, 1)
-    board.add_local(7, 1234, Answer('countersunk_screw_m8x35', 0.52, 2))
-    board.add_edge(7, 1234, Answer('countersunk_screw_m8x40', 0.97, 3))
+    board.add_local(7, 1234, AnswerRecord('countersunk_screw_m8x35', 0.52, 2))
+    board.add_edge(7, 1234, AnswerRecord('countersunk_screw_m8x40', 0.97, 3))
     board.add_decision(7, 1234, Decision(True, 1, 0.5, 0.1, 3.21, 512, 4))
     board.add_action(7, 1234, Action('C', 'x', 0.97, 2, -0.5423, True, '', 5))
     board.add_rest(7, 1234, 'countersunk_screw_m8x40', 'C', 0.5, 'reject')
