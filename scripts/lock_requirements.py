@@ -1,85 +1,130 @@
 #!/usr/bin/env python3
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Pin what the pinned requirements need in turn, for every Python that is named.
+"""Write the locks in requirements/ from pyproject.toml, by uv.
 
-Resolves requirements/{numpy,colcon,ros,runtime,test}.txt with each interpreter's own pip and
-writes requirements/constraints.txt, which scripts/setup_environment.py passes to pip. Run it
-after a change to these files: scripts/lock_requirements.py python3.10 python3.11 ...
+A lock holds one set of packages with everything that these need in turn, their versions and
+hashes, for every Python from 3.10 on and both x86-64 and arm64. Plain pip installs from it:
+`pip install --require-hashes --no-deps -r requirements/device.txt`. A version stays until it
+is named by `--upgrade`, or until pyproject.toml asks for another.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import filecmp
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUPS = ('numpy', 'colcon', 'ros', 'runtime', 'test')
-HEADING = '# Written by scripts/lock_requirements.py; do not edit.'
+LABORATORY = 'stl_conveyor_lab/pyproject.toml'
+
+# NumPy has a lock of its own: on an installed ROS 2 the system's stays, whose ABI its messages
+# were compiled for. Each later lock agrees with the ones before it.
+LOCKS: Mapping[str, Sequence[str]] = {
+    'numpy': ['-'],
+    'device': ['pyproject.toml', '--extra', 'device'],
+    'simulation': ['pyproject.toml', '--extra', 'simulation'],
+    'test': ['--group', 'test', '--group', 'lint'],
+    'laboratory': [LABORATORY, '--group', 'torch-needs'],
+    'lock': ['--group', 'lock'],
+    'ros-kilted': ['--group', 'ros-kilted'],
+    'ros-jazzy': ['--group', 'ros-jazzy'],
+}
+# Two ROS 2 distributions share the names of their wheels, not the versions.
+APART = ('ros-kilted', 'ros-jazzy')
 
 
-def resolve(python: str) -> tuple[str, dict[str, str]]:
-    """Return an interpreter's version, such as '3.12', and the versions that it would install.
+def lock(folder: Path, upgrade: Sequence[str]) -> None:
+    """Bring the locks in a folder up to date.
+
+    Args:
+        folder: Where the locks lie; their versions are kept where they still fit.
+        upgrade: Names of packages that get their newest fitting version.
 
     Raises:
-        subprocess.CalledProcessError: The requirements contradict each other there.
+        subprocess.CalledProcessError: What pyproject.toml asks for cannot be had together.
     """
-    files = [word for group in GROUPS for word in ('-r', str(ROOT / f'requirements/{group}.txt'))]
-    done = subprocess.run(
-        [
-            python,
-            '-m',
+    project = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+    numpy = re.findall(r'"(numpy\b.*)"', project)[0]
+    excluded = folder / 'excluded'
+    # Which torch is right depends on the machine, and the package is here.
+    excluded.write_text('torch\nstl-conveyor\n', encoding='utf-8')
+    before: list[str] = []
+    for name, source in LOCKS.items():
+        options = [word for earlier in before for word in ('--constraint', earlier)]
+        if name != 'numpy':
+            options += ['--no-emit-package', 'numpy']
+        options += [word for package in upgrade for word in ('--upgrade-package', package)]
+        target = folder / f'{name}.txt'
+        command = [
+            'uv',
             'pip',
-            'install',
-            '--dry-run',
-            '--ignore-installed',
+            'compile',
             '--quiet',
-            '--disable-pip-version-check',
-            '--report',
-            '-',
-            *files,
-        ],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    report = json.loads(done.stdout)
-    versions = {
-        re.sub(r'[-_.]+', '-', item['metadata']['name']).lower(): item['metadata']['version']
-        for item in report['install']
-    }
-    return report['environment']['python_version'], versions
+            '--universal',
+            '--python-version',
+            '3.10',
+            '--generate-hashes',
+            '--no-annotate',
+            '--custom-compile-command',
+            'make lock',
+            '--excludes',
+            str(excluded),
+            *source,
+            *options,
+            '--output-file',
+            str(target),
+        ]
+        subprocess.run(command, cwd=ROOT, input=numpy, text=True, check=True)
+        if name not in APART:
+            before.append(str(target))
+    excluded.unlink()
 
 
-def merge(resolved: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the lines of a constraints file: one per package where all Pythons agree."""
-    lines = [HEADING]
-    pythons = sorted(resolved, key=lambda version: int(version.split('.')[1]))
-    for name in sorted({name for versions in resolved.values() for name in versions}):
-        found = {python: resolved[python].get(name) for python in pythons}
-        if len(set(found.values())) == 1:
-            lines.append(f'{name}=={found[pythons[0]]}')
-        else:
-            lines += [
-                f'{name}=={version}; python_version == "{python}"'
-                for python, version in found.items()
-                if version
-            ]
-    return '\n'.join(lines) + '\n'
+def outdated(folder: Path) -> list[str]:
+    """Return the names of the locks that differ from those in another folder."""
+    files = [f'{name}.txt' for name in LOCKS]
+    _, changed, missing = filecmp.cmpfiles(folder, ROOT / 'requirements', files, shallow=False)
+    return [Path(name).stem for name in changed + missing]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the constraints file."""
-    parser = argparse.ArgumentParser(description='Pin what the pinned requirements need.')
-    parser.add_argument('pythons', nargs='+', help='interpreters, such as python3.12')
+    """Write the locks, or with `--check` compare them; return 1 where they are out of date."""
+    parser = argparse.ArgumentParser(description='Write the locks in requirements/.')
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='write nothing; exit 1 if the locks do not say what they should',
+    )
+    parser.add_argument(
+        '--upgrade',
+        nargs='*',
+        default=[],
+        metavar='PACKAGE',
+        help='packages that get their newest fitting version',
+    )
     options = parser.parse_args(arguments)
-    resolved = dict(resolve(python) for python in options.pythons)
-    (ROOT / 'requirements' / 'constraints.txt').write_text(merge(resolved), encoding='utf-8')
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for path in (ROOT / 'requirements').glob('*.txt'):
+            shutil.copy(path, folder)
+        try:
+            lock(folder, options.upgrade)
+        except subprocess.CalledProcessError:
+            return 1
+        changed = outdated(folder)
+        if options.check and changed:
+            print(f'out of date: {", ".join(changed)}; `make lock` writes them', file=sys.stderr)
+            return 1
+        for name in changed:
+            print(f'requirements/{name}.txt')
+            shutil.copy(folder / f'{name}.txt', ROOT / 'requirements')
     return 0
 
 
