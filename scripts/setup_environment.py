@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the environment that the Makefile runs everything in.
 
-Creates `.venv`, installs the pinned wheels and builds the messages with colcon. Where a ROS 2
-with rclpy is sourced, that one is used and no ROS wheel is installed. What the system itself
-lacks is named first, with the one command that installs it. Every step leaves a stamp with the
-hash of what went in, so that a second call does nothing and takes a fraction of a second.
+Creates `.venv`, installs the locked wheels and builds the messages. Where a ROS 2 with rclpy is
+sourced, that one is used; else ROS 2 comes as wheels, whose paths are set right here. What the
+system itself lacks is named first, with the one command that installs it. Every step leaves a
+stamp with the hash of what went in, so that a second call does nothing.
 
 Runs on the system's Python (3.10 or newer) with the standard library alone.
 """
@@ -24,141 +24,24 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from check_system import BOOTSTRAP_MARKER, DISTROS_WITH_WHEELS, Ros, SetupError, check
+
 PACKAGE = 'stl_conveyor'
-OLDEST_PYTHON = (3, 10)
-NEWEST_PYTHON_WITH_ROS_WHEELS = (3, 13)
 
 # The wheels were compiled in a container whose interpreter lived here.
-WHEEL_PREFIX = re.compile(r'/opt/python/cp3\d+-cp3\d+')
-WHEEL_PYTHON_INCLUDE = re.compile(WHEEL_PREFIX.pattern + r'/include/python3\.\d+')
+WHEEL_PREFIX = r'/opt/python/cp3\d+-cp3\d+'
+WHEEL_PYTHON_INCLUDE = re.compile(WHEEL_PREFIX + r'/include/python3\.\d+')
 WHEEL_NUMPY_INCLUDE = re.compile(
-    WHEEL_PREFIX.pattern + r'/lib/python3\.\d+/site-packages/numpy/_?core/include'
+    WHEEL_PREFIX + r'/lib/python3\.\d+/site-packages/numpy/_?core/include'
 )
-
-# Set by the ROS wheels' start-up hook once it has restarted Python with their library path.
-BOOTSTRAP_MARKER = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
-
-COLCON_MODULES = ('colcon_core', 'colcon_cmake', 'colcon_ros')
-RUN_COLCON = 'import sys; from colcon_core.command import main; sys.exit(main())'
-
-
-class SetupError(Exception):
-    """The environment cannot be made; the message says what to do about it."""
-
-
-@dataclass(frozen=True)
-class SystemNeed:
-    """Something only the system's package manager can provide."""
-
-    name: str
-    packages: tuple[str, ...]
-    is_met: Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Ros:
-    """Where ROS 2 comes from: an installed distribution, or wheels if `distro` is empty."""
-
-    distro: str
-
-    @property
-    def is_installed(self) -> bool:
-        """Return whether a sourced ROS 2 is used instead of the wheels."""
-        return bool(self.distro)
-
-
-def find_ros(environ: Mapping[str, str]) -> Ros:
-    """Return the sourced ROS 2 if its rclpy can be imported by this Python, else the wheels."""
-    distro = environ.get('ROS_DISTRO', '')
-    if not distro or BOOTSTRAP_MARKER in environ:
-        return Ros('')
-    probe = subprocess.run(
-        [sys.executable, '-c', 'import rclpy'], env=dict(environ), capture_output=True
-    )
-    return Ros(distro if probe.returncode == 0 else '')
-
-
-def renders_with(backend: str) -> bool:
-    """Return whether MuJoCo can render without a display through `egl` or `osmesa`."""
-    probe = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name('probe_rendering.py')), backend],
-        capture_output=True,
-    )
-    return probe.returncode == 0
-
-
-def find_rendering_backend() -> str:
-    """Return the value for MUJOCO_GL, or an empty string where nothing can render."""
-    return next((backend for backend in ('egl', 'osmesa') if renders_with(backend)), '')
-
-
-def has_modules(names: Sequence[str]) -> bool:
-    """Return whether this Python can import all of these modules."""
-    probe = f'import {", ".join(names)}'
-    return subprocess.run([sys.executable, '-c', probe], capture_output=True).returncode == 0
-
-
-def system_needs(ros: Ros, find_backend: Callable[[], str]) -> list[SystemNeed]:
-    """Return what the system has to provide, in the order in which it is reported."""
-
-    def command(*names: str) -> Callable[[], bool]:
-        return lambda: any(shutil.which(name) for name in names)
-
-    python_header = Path(sysconfig.get_path('include')) / 'Python.h'
-    return [
-        SystemNeed(
-            'a C and C++ compiler',
-            ('build-essential',),
-            lambda: command('cc', 'gcc', 'clang')() and command('c++', 'g++', 'clang++')(),
-        ),
-        SystemNeed('cmake', ('cmake',), command('cmake')),
-        SystemNeed('make', ('make',), command('make')),
-        SystemNeed('git', ('git',), command('git')),
-        SystemNeed('the Python headers (Python.h)', ('python3-dev',), python_header.is_file),
-        SystemNeed(
-            'the Python modules venv and ensurepip',
-            ('python3-venv',),
-            lambda: has_modules(('venv', 'ensurepip')),
-        ),
-        SystemNeed(
-            'EGL or OSMesa, for rendering without a display',
-            ('libegl1', 'libgl1', 'libgl1-mesa-dri'),
-            lambda: bool(find_backend()),
-        ),
-    ]
-
-
-def missing_message(needs: Sequence[SystemNeed]) -> str:
-    """Return one message that names every need and the one line that installs them all."""
-    names = '\n'.join(f'  - {need.name}' for need in needs)
-    packages = sorted({package for need in needs for package in need.packages})
-    as_root = '' if os.geteuid() == 0 else 'sudo '
-    return (
-        f'This system lacks:\n{names}\n'
-        f'Install with:\n  {as_root}apt-get install -y {" ".join(packages)}\n'
-        'and run the same command again.'
-    )
-
-
-def check_python(version: Sequence[int], ros: Ros) -> None:
-    """Check that wheels exist for this Python.
-
-    Raises:
-        SetupError: It is too old, or too new for the ROS wheels.
-    """
-    found = tuple(version[:2])
-    if found < OLDEST_PYTHON or (found > NEWEST_PYTHON_WITH_ROS_WHEELS and not ros.is_installed):
-        raise SetupError(
-            f'Python {found[0]}.{found[1]} cannot run this package; without an installed ROS 2 '
-            'it needs Python 3.10 to 3.13. Name one that you have, for instance: '
-            'make run PYTHON=python3.12'
-        )
+# What CMake and the generators can do with.
+PLAIN_PATH = re.compile(r'[\w/.+-]+', re.ASCII)
 
 
 def content_hash(paths: Sequence[Path], *words: str) -> str:
@@ -167,8 +50,7 @@ def content_hash(paths: Sequence[Path], *words: str) -> str:
     for word in words:
         digest.update(word.encode() + b'\0')
     for path in sorted(paths):
-        digest.update(path.name.encode() + b'\0')
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(path.name.encode() + b'\0' + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -194,118 +76,112 @@ def rewrite_wheel_paths(cmake_root: Path, python_include: str, numpy_include: st
     return changed
 
 
-def wheel_library_path(venv: Path) -> list[str]:
-    """Return the folders of shared libraries that the ROS wheels brought."""
-    return [
-        str(venv / 'lib'),
-        *sorted(str(path) for path in venv.glob('lib/python3.*/site-packages/ros_*.libs')),
-    ]
-
-
-def without_own_prefix(search_path: str, root: Path) -> list[str]:
-    """Return the entries of a search path that do not lie in this repository."""
-    return [
-        entry
-        for entry in search_path.split(os.pathsep)
-        if entry and not Path(entry).is_relative_to(root)
-    ]
+@contextmanager
+def plain_name(folder: Path) -> Iterator[Path]:
+    """Yield a path to a folder without spaces, quotes or umlauts, which CMake cannot do with."""
+    if PLAIN_PATH.fullmatch(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix=f'{PACKAGE}-', dir='/tmp') as temporary:
+        link = Path(temporary) / 'checkout'
+        link.symlink_to(folder)
+        yield link
 
 
 class Environment:
-    """The virtual environment of one checkout, and what is built with it."""
+    """The virtual environment of one checkout, and what is built with it.
 
-    def __init__(self, root: Path, ros: Ros, backend: str, *, verbose: bool = False):
+    Args:
+        root: The checkout.
+        venv: Name of the environment's folder in it.
+        ros: Where ROS 2 comes from.
+        backend: Value for MUJOCO_GL.
+    """
+
+    def __init__(self, root: Path, venv: str, ros: Ros, backend: str):
         self.root = root
+        self.venv = root / venv
         self.ros = ros
         self.backend = backend
-        self.verbose = verbose
-        self.venv = root / '.venv'
         self.python = self.venv / 'bin' / 'python'
-        self.prefix = root / 'install' / PACKAGE
+        self.prefix = self.venv / 'install'
 
-    def create(self, groups: Sequence[str]) -> None:
-        """Bring everything up to date for these groups of requirements, and nothing more."""
+    def create(self, sets: Sequence[str]) -> None:
+        """Bring everything up to date for these sets of packages, and nothing more."""
         self._create_venv()
-        self._install(groups)
-        if not self.ros.is_installed:
-            self._fix_wheels()
+        # An installed ROS 2 brings the NumPy that its messages were compiled for.
+        wheels = [] if self.ros.is_installed else ['numpy', f'ros-{self.ros.distro}']
+        self._install([*wheels, 'device', 'simulation', *sets])
+        if wheels:
+            self._fix_wheels(wheels)
         self._build()
+        if 'laboratory' in sets:
+            self._install_laboratory()
         self._write_variables()
 
     # The steps -----------------------------------------------------------------------------
 
+    @contextmanager
+    def _step(self, name: str, message: str, wanted: str) -> Iterator[bool]:
+        """Yield whether a step is due, and stamp it once it is done."""
+        if self._stamps().get(name) == wanted:
+            yield False
+            return
+        print(f'setup: {message}', flush=True)
+        started = time.monotonic()
+        yield True
+        # Read again: making .venv anew has removed the stamps of before.
+        stamps = json.dumps({**self._stamps(), name: wanted}, indent=1)
+        (self.venv / 'stamps.json').write_text(stamps, encoding='utf-8')
+        print(f'setup:   done in {time.monotonic() - started:.0f} s', flush=True)
+
+    def _stamps(self) -> dict[str, str]:
+        try:
+            return json.loads((self.venv / 'stamps.json').read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return {}
+
     def _create_venv(self) -> None:
         wanted = content_hash(
-            [], sys.version, os.path.realpath(sys.executable), str(self.root), self.ros.distro
+            [], sys.version, os.path.realpath(sys.executable), str(self.root), str(self.ros)
         )
-        if self.python.exists() and self._stamp('venv') == wanted:
-            return
-        self._say('making .venv' + (f' on ROS 2 {self.ros.distro}' if self.ros.distro else ''))
-        for folder in (self.venv, self.root / 'build', self.root / 'install'):
-            shutil.rmtree(folder, ignore_errors=True)
-        options = ['--system-site-packages'] if self.ros.is_installed else []
-        self._run([sys.executable, '-m', 'venv', *options, str(self.venv)])
-        # colcon must not take the environment's own packages for sources.
-        (self.venv / 'COLCON_IGNORE').touch()
-        self._write_stamp('venv', wanted)
+        message = f'making {self.venv.name} for ROS 2 {self.ros.distro}'
+        with self._step('venv', message, wanted) as due:
+            if due:
+                shutil.rmtree(self.venv, ignore_errors=True)
+                options = ['--system-site-packages'] if self.ros.is_installed else []
+                self._run([sys.executable, '-m', 'venv', *options, str(self.venv)])
+                # colcon must not take the environment's own packages for sources.
+                (self.venv / 'COLCON_IGNORE').touch()
 
-    def _install(self, groups: Sequence[str]) -> None:
-        constraints = self._constraints()
-        for group in self._with_prerequisites(groups):
-            path = self.root / 'requirements' / f'{group}.txt'
-            wanted = content_hash([path], *constraints)
-            if self._stamp(group) == wanted:
-                continue
-            self._say(f'installing requirements/{group}.txt')
-            started = time.monotonic()
-            pins = self.venv / 'constraints.txt'
-            pins.write_text('\n'.join(constraints) + '\n', encoding='utf-8')
-            self._run(
-                [
-                    str(self.python),
-                    '-m',
-                    'pip',
-                    'install',
-                    '--disable-pip-version-check',
-                    '--no-input',
-                    '-r',
-                    str(path),
-                    '-c',
-                    str(pins),
-                ]
+    def _install(self, sets: Sequence[str]) -> None:
+        for name in sets:
+            lock = self.root / 'requirements' / f'{name}.txt'
+            message = f'installing requirements/{name}.txt'
+            with self._step(name, message, content_hash([lock])) as due:
+                if due:
+                    # A lock is complete, and what an installed ROS 2 brings is not in it.
+                    self._pip('install', '--require-hashes', '--no-deps', '-r', str(lock))
+
+    def _fix_wheels(self, wheels: Sequence[str]) -> None:
+        stamps = self._stamps()
+        wanted = content_hash([], *(stamps[name] for name in wheels))
+        with self._step('wheel_paths', 'setting the paths in the ROS wheels', wanted) as due:
+            if not due:
+                return
+            numpy_include = self._output(
+                [str(self.python), '-c', 'import numpy; print(numpy.get_include())']
             )
-            self._write_stamp(group, wanted)
-            self._say(f'  done in {time.monotonic() - started:.0f} s')
-
-    def _with_prerequisites(self, groups: Sequence[str]) -> list[str]:
-        if not self.ros.is_installed:
-            return ['numpy', 'colcon', 'ros', 'runtime', *groups]
-        # An installed ROS 2 brings NumPy, and colcon is often there, but not always.
-        return [*([] if has_modules(COLCON_MODULES) else ['colcon']), 'runtime', *groups]
-
-    def _constraints(self) -> list[str]:
-        """Return the locked versions, or the NumPy that the installed ROS was built for."""
-        if not self.ros.is_installed:
-            path = self.root / 'requirements' / 'constraints.txt'
-            return path.read_text(encoding='utf-8').splitlines()
-        version = self._output([sys.executable, '-c', 'import numpy; print(numpy.__version__)'])
-        return [f'numpy=={version}']
-
-    def _fix_wheels(self) -> None:
-        numpy_include = self._output(
-            [str(self.python), '-c', 'import numpy; print(numpy.get_include())']
-        )
-        wanted = content_hash([], self._stamp('ros'), numpy_include)
-        if self._stamp('wheel_paths') == wanted:
-            return
-        python_include = sysconfig.get_path('include')
-        count = rewrite_wheel_paths(self.venv / 'share', python_include, numpy_include)
-        if count == 0 and not self._stamp('wheel_paths'):
-            raise SetupError(
-                'The ROS wheels have another layout than the pinned ones: no include path of '
-                'theirs was found to rewrite. Restore requirements/ros.txt, `make clean`, retry.'
+            # From where each file lies: the environment may have more than one name.
+            within = Path(numpy_include).relative_to(self.venv)
+            count = rewrite_wheel_paths(
+                self.venv / 'share', sysconfig.get_path('include'), f'${{_IMPORT_PREFIX}}/{within}'
             )
-        self._write_stamp('wheel_paths', wanted)
+            if count == 0 and 'wheel_paths' not in stamps:
+                raise SetupError(
+                    'The ROS wheels have another layout than the locked ones: no include path of '
+                    'theirs was found to rewrite. Restore requirements/, `make clean`, retry.'
+                )
 
     def _build(self) -> None:
         sources = [
@@ -317,74 +193,100 @@ class Environment:
         ]
         # Links are installed, so that only the names of these matter.
         names = sorted(
-            str(path)
-            for folder in ('config', 'launch')
-            for path in self.root.joinpath(folder).glob('*.*')
+            str(path) for part in ('config', 'launch') for path in (self.root / part).glob('*.*')
         )
-        wanted = content_hash(sources, self._stamp('venv'), self._stamp('ros'), *names)
-        if self._stamp('build') == wanted and self._site_packages().is_dir():
-            return
-        self._say('building the messages')
-        started = time.monotonic()
-        log_base = self.root / 'log'
-        self._run(
-            [
-                str(self.python),
-                '-c',
-                RUN_COLCON,
-                '--log-base',
-                str(log_base),
-                'build',
-                '--paths',
-                str(self.root),
-                '--symlink-install',
-                '--build-base',
-                str(self.root / 'build'),
-                '--install-base',
-                str(self.root / 'install'),
-                '--event-handlers',
-                'console_cohesion+',
-                '--cmake-args',
-                '-DBUILD_TESTING=OFF',
-                '-DCMAKE_BUILD_TYPE=Release',
-                '-Wno-dev',
-                f'-DPython3_EXECUTABLE={self.python}',
-            ],
-            env=self._build_environment(),
-        )
-        self._run([str(self.python), '-c', f'import {PACKAGE}.msg'], env=self._run_environment())
-        self._write_stamp('build', wanted)
-        self._say(f'  done in {time.monotonic() - started:.0f} s')
+        stamps = self._stamps()
+        wanted = content_hash(sources, stamps['venv'], stamps.get('wheel_paths', ''), *names)
+        with self._step('build', 'building the messages', wanted) as due:
+            if due:
+                with plain_name(self.root) as root:
+                    self._run_cmake(root)
+                self._run([str(self.python), '-c', f'import {PACKAGE}.msg'], self.variables())
+
+    def _run_cmake(self, root: Path) -> None:
+        """Build and install what CMakeLists.txt says, under a name that CMake can do with."""
+        venv = root / self.venv.name
+        build, install = venv / 'build', venv / 'install'
+        if root != self.root:
+            # What was built knows the name of last time.
+            shutil.rmtree(build, ignore_errors=True)
+        environment = self.variables(root)
+        # An earlier build is no place to find anything, nor is another workspace.
+        for name in ('PYTHONPATH', 'CMAKE_PREFIX_PATH', 'COLCON_PREFIX_PATH'):
+            environment[name] = os.environ.get(name, '') if self.ros.is_installed else ''
+        if not self.ros.is_installed:
+            environment |= {'AMENT_PREFIX_PATH': str(venv), 'CMAKE_PREFIX_PATH': str(venv)}
+        # The flags of a make that called this are not meant for the one inside.
+        environment |= {'MAKELEVEL': '', 'MFLAGS': '', 'MAKEFLAGS': ''}
+        configure = {
+            'AMENT_CMAKE_SYMLINK_INSTALL': 'ON',
+            'BUILD_TESTING': 'OFF',
+            'CMAKE_BUILD_TYPE': 'Release',
+            'CMAKE_INSTALL_PREFIX': str(install),
+            'Python3_EXECUTABLE': str(venv / 'bin' / 'python'),
+        }
+        options = [f'-D{name}={value}' for name, value in configure.items()]
+        self._run(['cmake', '-S', str(root), '-B', str(build), '-Wno-dev', *options], environment)
+        jobs = str(os.cpu_count() or 1)
+        build_and_install = ['cmake', '--build', str(build), '--target', 'install']
+        self._run([*build_and_install, '--parallel', jobs], environment)
+        if root != self.root:
+            for link in (path for path in self.prefix.rglob('*') if path.is_symlink()):
+                target = Path(os.readlink(link))
+                if target.is_relative_to(root):
+                    link.unlink()
+                    link.symlink_to(self.root / target.relative_to(root))
+
+    def _install_laboratory(self) -> None:
+        """Install torch, and make the laboratory of this checkout known by its commands."""
+        torch = self.root / 'requirements' / 'torch.txt'
+        with self._step('torch', 'installing torch', content_hash([torch])) as due:
+            if due:
+                self._pip('install', '-r', str(torch))
+        folder = self.root / 'stl_conveyor_lab'
+        wanted = content_hash([folder / 'pyproject.toml'])
+        with self._step('commands', 'registering the commands of the laboratory', wanted) as due:
+            if due:
+                self._pip('install', '--no-deps', '--no-build-isolation', '-e', str(folder))
 
     # The environment variables --------------------------------------------------------------
 
-    def variables(self) -> dict[str, str]:
-        """Return the variables that a process needs to use what was built here."""
+    def variables(self, root: Path | None = None) -> dict[str, str]:
+        """Return the variables that a process needs to use what was built here.
 
-        def joined(*entries: str) -> str:
-            return os.pathsep.join(entry for entry in entries if entry)
+        Args:
+            root: Another name of the checkout.
+        """
+        root = root or self.root
+        venv = root / self.venv.name
+        prefix = venv / 'install'
+
+        def joined(*entries: object) -> str:
+            return os.pathsep.join(str(entry) for entry in entries if entry)
 
         result = {
-            'VIRTUAL_ENV': str(self.venv),
-            'STL_CONVEYOR_ROOT': str(self.root),
+            'VIRTUAL_ENV': str(venv),
+            'STL_CONVEYOR_ROOT': str(root),
             'MUJOCO_GL': self.backend,
+            'ROS_DISTRO': self.ros.distro,
         }
-        ros_prefixes, ros_python, ros_libraries = [], [], wheel_library_path(self.venv)
-        if self.ros.is_installed:
-            result['ROS_DISTRO'] = self.ros.distro
-            ros_prefixes, ros_python, ros_libraries = (
-                without_own_prefix(os.environ.get(name, ''), self.root)
-                for name in ('AMENT_PREFIX_PATH', 'PYTHONPATH', 'LD_LIBRARY_PATH')
-            )
-        else:
-            ros_prefixes = [str(self.venv)]
-            result['ROS_DISTRO'] = 'kilted'
+        prefixes, python, libraries = (
+            [
+                entry
+                for entry in os.environ.get(name, '').split(os.pathsep)
+                if entry and not Path(entry).is_relative_to(root)
+            ]
+            for name in ('AMENT_PREFIX_PATH', 'PYTHONPATH', 'LD_LIBRARY_PATH')
+        )
+        if not self.ros.is_installed:
+            bundled = sorted(venv.glob('lib/python3.*/site-packages/ros_*.libs'))
+            prefixes, python, libraries = [str(venv)], [], [str(venv / 'lib'), *map(str, bundled)]
             result['RMW_IMPLEMENTATION'] = 'rmw_fastrtps_cpp'
             result[BOOTSTRAP_MARKER] = '1'
-        result['AMENT_PREFIX_PATH'] = joined(str(self.prefix), *ros_prefixes)
-        result['LD_LIBRARY_PATH'] = joined(str(self.prefix / 'lib'), *ros_libraries)
+        result['AMENT_PREFIX_PATH'] = joined(prefix, *prefixes)
+        result['LD_LIBRARY_PATH'] = joined(prefix / 'lib', *libraries)
         # The source tree first: what is edited there runs at once.
-        result['PYTHONPATH'] = joined(str(self.root), str(self._site_packages()), *ros_python)
+        result['PYTHONPATH'] = joined(root, self._site_packages(), *python)
         return result
 
     def _write_variables(self) -> None:
@@ -393,30 +295,7 @@ class Environment:
             f'export {name}={shlex.quote(value)}' for name, value in self.variables().items()
         ]
         lines += [f'export PATH={shlex.quote(str(self.venv / "bin"))}:"$PATH"', '']
-        target = self.venv / 'environment.sh'
-        text = '\n'.join(lines)
-        if not target.exists() or target.read_text(encoding='utf-8') != text:
-            target.write_text(text, encoding='utf-8')
-
-    def _build_environment(self) -> dict[str, str]:
-        result = dict(os.environ)
-        result['PATH'] = f'{self.venv / "bin"}{os.pathsep}{result.get("PATH", os.defpath)}'
-        # Else colcon adds a limit on the load, under which a busy machine hardly builds at all;
-        # and the flags of a make that called this are not meant for the one inside.
-        for name in ('MAKELEVEL', 'MFLAGS'):
-            result.pop(name, None)
-        result['MAKEFLAGS'] = f'-j{os.cpu_count() or 1}'
-        if not self.ros.is_installed:
-            for name in ('COLCON_PREFIX_PATH', 'PYTHONPATH', 'ROS_DISTRO'):
-                result.pop(name, None)
-            result['AMENT_PREFIX_PATH'] = str(self.venv)
-            result['CMAKE_PREFIX_PATH'] = str(self.venv)
-            result['LD_LIBRARY_PATH'] = os.pathsep.join(wheel_library_path(self.venv))
-            result[BOOTSTRAP_MARKER] = '1'
-        return result
-
-    def _run_environment(self) -> dict[str, str]:
-        return {**os.environ, **self.variables()}
+        (self.venv / 'environment.sh').write_text('\n'.join(lines), encoding='utf-8')
 
     # Small tools ----------------------------------------------------------------------------
 
@@ -427,45 +306,35 @@ class Environment:
             return found[0].parent.parent
         return self.prefix / 'lib' / f'python3.{sys.version_info.minor}' / 'site-packages'
 
-    def _stamp(self, name: str) -> str:
-        try:
-            stamps = json.loads((self.venv / 'stamps.json').read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            return ''
-        return stamps.get(name, '')
-
-    def _write_stamp(self, name: str, value: str) -> None:
-        path = self.venv / 'stamps.json'
-        try:
-            stamps = json.loads(path.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            stamps = {}
-        stamps[name] = value
-        path.write_text(json.dumps(stamps, indent=1), encoding='utf-8')
+    def _pip(self, *arguments: str) -> None:
+        options = ['--disable-pip-version-check', '--no-input']
+        self._run([str(self.python), '-m', 'pip', *arguments, *options])
 
     def _output(self, command: Sequence[str]) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    def _run(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    def _run(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         """Run a step and show its output only if it fails.
+
+        Args:
+            command: The command line.
+            environ: Variables to set beside the caller's; an empty one is taken away.
 
         Raises:
             SetupError: With the command and its output.
         """
+        merged = {**os.environ, **(environ or {})}
         done = subprocess.run(
             command,
             cwd=self.root,
-            env=env,
+            env={name: value for name, value in merged.items() if value},
             text=True,
-            stdout=None if self.verbose else subprocess.PIPE,
-            stderr=None if self.verbose else subprocess.STDOUT,
+            errors='replace',
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         if done.returncode != 0:
-            output = '' if self.verbose else done.stdout
-            raise SetupError(f'{output}\nThis step failed: {shlex.join(command)}')
-
-    def _say(self, message: str) -> None:
-        print(f'setup: {message}', flush=True)
+            raise SetupError(f'{done.stdout}\nThis step failed: {shlex.join(command)}')
 
 
 @contextmanager
@@ -488,37 +357,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description='Make .venv and build the messages.')
     parser.add_argument(
         '--with',
-        dest='groups',
+        dest='sets',
         action='append',
         default=[],
-        choices=['test', 'training'],
-        help='install these requirements too; may be repeated',
+        choices=['test', 'laboratory', 'lock'],
+        help='install this set of packages too; may be repeated',
     )
     parser.add_argument(
-        '--root',
-        type=Path,
-        default=Path(__file__).resolve().parent.parent,
-        help='the checkout (default: the one this script lies in)',
+        '--distro',
+        default='',
+        help=f'ROS 2 as wheels, {" or ".join(DISTROS_WITH_WHEELS)}, in .venv-DISTRO beside .venv '
+        f'(default: the sourced ROS 2, or {DISTROS_WITH_WHEELS[0]}, in .venv)',
     )
-    parser.add_argument(
-        '--check',
-        action='store_true',
-        help='only name what the system lacks; exit 1 if anything does',
-    )
-    parser.add_argument('--verbose', action='store_true', help='show the output of every step')
     options = parser.parse_args(arguments)
+    root = Path(__file__).resolve().parent.parent
+    venv = '.venv' if options.distro in ('', DISTROS_WITH_WHEELS[0]) else f'.venv-{options.distro}'
     try:
-        ros = find_ros(os.environ)
-        check_python(sys.version_info, ros)
-        backend = find_rendering_backend()
-        missing = [need for need in system_needs(ros, lambda: backend) if not need.is_met()]
-        if missing:
-            raise SetupError(missing_message(missing))
-        if not options.check:
-            with one_at_a_time(options.root):
-                Environment(options.root, ros, backend, verbose=options.verbose).create(
-                    options.groups
-                )
+        ros, backend = check(root, options.distro)
+        with one_at_a_time(root):
+            Environment(root, venv, ros, backend).create(options.sets)
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
