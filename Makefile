@@ -15,10 +15,14 @@ FAULT ?= none
 MODELS ?= $(OUT)/models
 DATA ?=
 REFERENCE ?=
-TESTS ?= test
+DISTRO ?=
+TESTS ?= test --ignore=test/lab
+LAB_TESTS ?= test/lab
 PYTEST_ARGS ?=
 
-setup_script := $(PYTHON) scripts/setup_environment.py
+setup_script := $(PYTHON) scripts/setup_environment.py $(if $(DISTRO),--distro $(DISTRO))
+# Where DISTRO is set, scripts/env reads it too.
+export DISTRO
 env := scripts/env
 # $(call given,NAME,flag): the flag with the variable's value, if the caller set the variable.
 given = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(2) '$($(1))')
@@ -30,10 +34,11 @@ help:  ## say what each command does
 	@echo
 	@echo 'Variables of `make run`, with their defaults:'
 	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT)'
-	@echo 'PYTHON names the interpreter to build with (now: $(PYTHON)).'
+	@echo 'PYTHON names the interpreter to build with (now: $(PYTHON)). Without a sourced ROS 2,'
+	@echo 'DISTRO names the one to take as wheels: kilted (the default) or jazzy, each beside the other.'
 
 .PHONY: setup
-setup:  ## make .venv, install the pinned wheels and build the messages
+setup:  ## make .venv, install the locked wheels and build the messages
 	@$(setup_script)
 
 .PHONY: run
@@ -42,13 +47,32 @@ run: setup  ## run the simulated cell over DDS and write summary and report to O
 	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)'
 
 .PHONY: lint
-lint:  ## check the style of the Python code
+lint:  ## check style, format, types and the layers of the code
 	@$(setup_script) --with test
-	@$(env) python -m flake8
+	@$(env) python -m ruff check
+	@$(env) python -m ruff format --check
+	@$(env) python -m mypy
+	@$(env) python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
 .PHONY: test
-test: lint  ## run the style checks and every test (TESTS and PYTEST_ARGS narrow it down)
+test: lint  ## run the checks of lint and every test of the product (TESTS, PYTEST_ARGS narrow it down)
 	@$(env) python -m pytest $(TESTS) $(PYTEST_ARGS)
+	@echo 'Left out: the tests of the laboratory, which need torch. Run them with `make test-lab`.'
+
+.PHONY: test-lab
+test-lab:  ## install torch and run the tests of the laboratory (LAB_TESTS, PYTEST_ARGS)
+	@$(setup_script) --with test --with laboratory
+	@$(env) python -m pytest $(LAB_TESTS) $(PYTEST_ARGS)
+
+.PHONY: lock
+lock:  ## write the locks in requirements/ from pyproject.toml; UPGRADE='name ...' renews versions
+	@$(setup_script) --with lock
+	@$(env) python scripts/lock_requirements.py $(if $(UPGRADE),--upgrade $(UPGRADE))
+
+.PHONY: lock-check
+lock-check:  ## check, with the network, that the locks say what pyproject.toml asks for
+	@$(setup_script) --with lock
+	@$(env) python scripts/lock_requirements.py --check
 
 .PHONY: bench-cell
 bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 items or ITEMS
@@ -74,12 +98,12 @@ bench-policy: setup  ## compare the policies; REFERENCE: published curves, DATA:
 
 .PHONY: train
 train:  ## train all models on rendered items (hours): work in OUT, model folder in MODELS
-	@$(setup_script) --with training
+	@$(setup_script) --with laboratory
 	@$(env) python -m stl_conveyor_lab.train --work '$(OUT)' --models '$(MODELS)'
 
 .PHONY: train-items
 train-items:  ## train models on the pictures in DATA: work in OUT, model folder in MODELS
-	@$(setup_script) --with training
+	@$(setup_script) --with laboratory
 	@$(env) scripts/stl-conveyor train '$(DATA)' --out '$(OUT)' --models '$(MODELS)' \
 	    $(call given,MINUTES,minutes) $(call given,DEVICE,device)
 
@@ -100,5 +124,5 @@ world: setup  ## make the Gazebo world and its bridges from config/cell.yaml
 
 .PHONY: clean
 clean:  ## remove what was made here: environment, build, results of runs
-	rm -rf .venv .venv-docs build install log out .pytest_cache .hypothesis
+	rm -rf .venv .venv-* build install log out *.egg-info stl_conveyor_lab/*.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
