@@ -161,7 +161,8 @@ def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
             return str(value).lower()
         if isinstance(value, tuple):
             return '[' + ', '.join(map(text, value)) + ']'
-        return repr(value) if isinstance(value, (int, float)) else f"'{value}'"
+        quoted = str(value).replace("'", "''")
+        return repr(value) if isinstance(value, (int, float)) else f"'{quoted}'"
 
     arguments = [
         '-m',
