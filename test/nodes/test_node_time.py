@@ -19,6 +19,7 @@ from cell_harness import (  # noqa: E402
     GUARDED,
     CellHarness,
     NodeSpec,
+    described,
     device_specs,
     make_capture,
     make_classification,
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.ros
 
 SECOND = 10**9
 LABELS = len(CELL.classes)
+PATIENT = described(guard=GUARD, edge__timeout=60.0)  # a busy machine may be silent for long
 LONG = 60  # s, for what takes a moment unless the machine is very busy
 
 
@@ -105,12 +107,7 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
             group=s.group,
             remappings=s.remappings,
         )
-        for s in device_specs(
-            tiny_models,
-            # A busy machine may be silent for long.
-            encoder={'edge_timeout': float(LONG)},
-            offload_policy={'edge_timeout': float(LONG)},
-        )
+        for s in device_specs(tiny_models, encoder=PATIENT, offload_policy=PATIENT)
     ]
     image = tiny_images(1, LABELS)[0][0]
     with CellHarness(specs) as cell:
@@ -129,6 +126,7 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
                 ('classification', 1, 3),
             ):
                 cell.connect(topic, publishers, readers)
+            cell.wait(lambda: policy.edge_alive, LONG, 'a sign of life of the edge')
             fed = []
 
             def synchronised():
@@ -146,7 +144,6 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
 
             def feed():
                 """Feed an item; return the decision about it, once the actuator has an answer."""
-                cell.wait(lambda: policy.edge_alive, LONG, 'a sign of life of the edge')
                 before = answers('local')
                 fed.append(len(fed) + 1)
                 captures.publish(make_capture(fed[-1], clock.now_ns, image))
