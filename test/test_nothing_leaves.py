@@ -1,0 +1,141 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing leaves the machine but what the topics carry, whatever loads a model."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import sys
+
+import pytest
+from sniffed import sniff, why_no_namespace
+
+#: ONNX Runtime asks for its maker's host within 20 s of its first import.
+SECONDS = 30.0
+
+LOAD = """
+import sys
+from pathlib import Path
+from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.models.classifier import Classifier
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.policy import PolicySettings
+from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
+folder = ModelFolder(Path(sys.argv[1]) / 'models' / 'items')
+held = [
+    Classifier(folder.path('weak')),
+    Classifier(folder.path('strong')),
+    Encoder(folder),
+    Decoder(folder),
+    make_cell_policy(
+        'adaptive', PolicySettings(), load_rewards(folder), load_budgets(folder, 'adaptive')
+    ),
+]
+import onnxruntime
+print('loaded with', onnxruntime.__version__, flush=True)
+sys.stdin.read()
+"""
+
+in_a_namespace = pytest.mark.skipif(bool(why_no_namespace()), reason=why_no_namespace() or 'never')
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Return an empty home folder that the tests' processes have, without our variable."""
+    for name in ('HOME', 'XDG_CACHE_HOME', 'XDG_DATA_HOME', 'XDG_CONFIG_HOME'):
+        monkeypatch.setenv(name, str(tmp_path / 'home'))
+    monkeypatch.setenv('ORT_DISABLE_TELEMETRY', '0')
+    (tmp_path / 'home').mkdir()
+    return tmp_path / 'home'
+
+
+def need(*modules):
+    """Skip the test where a module is missing, without importing it into this process."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f'{name} is not installed')
+
+
+def traces(home):
+    """Return what somebody left to know the machine or its use again."""
+    return [
+        str(path.relative_to(home))
+        for path in home.rglob('*')
+        if {'microsoft', 'deviceid', 'telemetry'} & set(str(path).lower().split('/'))
+        or path.suffix == '.db'
+    ]
+
+
+@in_a_namespace
+def test_what_is_sent_is_seen():
+    send = (
+        'import socket; s = socket.socket(type=socket.SOCK_DGRAM); '
+        's.sendto(b"hello", ("198.51.100.7", 9)); s.sendto(b"me", ("127.0.0.1", 9)); '
+        's.sendto(b"who", ("127.0.0.1", 53))'
+    )
+    seen = sniff([sys.executable, '-c', send], os.environ, 20)
+    assert seen.code == 0, seen.output
+    assert seen.packets == [
+        'IP protocol 17 to 198.51.100.7 port 9 by air',
+        'IP protocol 17 to 127.0.0.1 port 53 by lo',
+    ]
+
+
+@in_a_namespace
+def test_loaded_models_keep_to_themselves(home, repo_root):
+    need('onnxruntime')
+    seen = sniff([sys.executable, '-c', LOAD, str(repo_root)], os.environ, SECONDS)
+    assert seen.code == 0 and 'loaded with' in seen.output, seen.output
+    assert seen.packets == []
+    assert traces(home) == []
+
+
+@in_a_namespace
+def test_evaluating_keeps_to_itself(home, tmp_path):
+    need('onnxruntime', 'onnx', 'PIL', 'matplotlib')
+    from PIL import Image
+
+    from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
+
+    labels = ('red', 'green', 'blue')
+    make_tiny_model_folder(tmp_path / 'models', labels)
+    images, classes = tiny_images(9, 3)
+    for k, (image, label) in enumerate(zip(images, classes)):
+        (tmp_path / 'pictures' / labels[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / 'pictures' / labels[label] / f'{k}.png')
+    command = [sys.executable, '-m', 'stl_conveyor.cli.main', 'evaluate']
+    command += [str(tmp_path / 'models'), '--data', str(tmp_path / 'pictures')]
+    seen = sniff([*command, '--out', str(tmp_path / 'out')], os.environ, 120)
+    assert seen.code == 0, seen.output
+    assert seen.packets == []
+    assert traces(home) == []
+
+
+@in_a_namespace
+@pytest.mark.ros
+def test_a_whole_cell_keeps_to_itself(home, tmp_path):
+    need('onnxruntime', 'mujoco')
+    command = [sys.executable, '-m', 'stl_conveyor.run', '--items', '4', '--seed', '1']
+    seen = sniff([*command, '--out', str(tmp_path / 'out')], os.environ, 240)
+    assert seen.code == 0, seen.output
+    assert seen.packets == []
+    assert traces(home) == []
+
+
+def test_nobody_imports_onnxruntime_before_the_package(repo_root):
+    """The package tells it to keep to itself, so a module imports the package above it."""
+    for path in sorted(repo_root.glob('*/**/*.py')):
+        parts = path.relative_to(repo_root).parts
+        if parts[0] not in ('stl_conveyor', 'stl_conveyor_lab', 'scripts', 'launch'):
+            continue
+        imported = []
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ''] if isinstance(node, ast.ImportFrom) else []
+            imported += [(node.lineno, name.partition('.')[0]) for name in names]
+        uses = [line for line, name in imported if name == 'onnxruntime']
+        if uses and parts[0] != 'stl_conveyor':
+            first = min((line for line, name in imported if name == 'stl_conveyor'), default=None)
+            assert first is not None and first < min(uses), f'{path}: import stl_conveyor first'
