@@ -29,7 +29,7 @@ given = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(2) '$
 
 .PHONY: help
 help:  ## say what each command does
-	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) \
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) \
 	    | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Variables of `make run`, with their defaults:'
@@ -73,6 +73,11 @@ lock:  ## write the locks in requirements/ from pyproject.toml; UPGRADE='name ..
 lock-check:  ## check, with the network, that the locks say what pyproject.toml asks for
 	@$(setup_script) --with lock
 	@$(env) python scripts/lock_requirements.py --check
+
+.PHONY: test-arm64
+test-arm64:  ## run what needs no ROS on an emulated 64-bit Arm, and compare packets and answers (root)
+	@$(setup_script) --with test
+	@$(env) python scripts/test_arm64.py
 
 .PHONY: bench-cell
 bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 items or ITEMS

@@ -108,7 +108,7 @@ def _watch(seconds: float, command: Sequence[str]) -> Traffic:
         )
         ended = os.pidfd_open(process.pid)
         end = time.monotonic() + seconds
-        waiting = [tap, ended]
+        waiting: list[socket.socket | int] = [tap, ended]
         while ended in waiting and (left := end - time.monotonic()) > 0:
             ready, _, _ = select.select(waiting, [], [], left)
             if tap in ready:
