@@ -7,3 +7,8 @@ published scenarios and their bounds, `measure` takes accuracy and time, `train`
 and `bench` makes every figure of the documentation. Only `train` needs torch. The laboratory
 imports stl_conveyor, and never the other way; pyproject.toml says which room may import which.
 """
+
+from __future__ import annotations
+
+# Before any room imports ONNX Runtime, which the package tells to keep to itself.
+import stl_conveyor  # noqa: F401

@@ -109,15 +109,19 @@ def _watch(seconds: float, command: Sequence[str]) -> Traffic:
         ended = os.pidfd_open(process.pid)
         end = time.monotonic() + seconds
         waiting: list[socket.socket | int] = [tap, ended]
-        while ended in waiting and (left := end - time.monotonic()) > 0:
+        while True:
+            # What was sent just before the end is still to be read.
+            left = max(end - time.monotonic(), 0) if ended in waiting else 0
             ready, _, _ = select.select(waiting, [], [], left)
             if tap in ready:
                 packet, (interface, _, kind, *_) = tap.recvfrom(65535)
                 # One packet on the loopback is seen twice.
                 if kind == socket.PACKET_OUTGOING and (found := describe(packet, interface)):
                     packets.append(found)
-            if ended in ready:
+            elif ended in ready:
                 waiting.remove(ended)
+            else:
+                break
         assert process.stdin is not None
         process.stdin.close()
         try:

@@ -83,7 +83,8 @@ def test_what_was_coded_comes_back(tables, data):
     assert RangeDecoder(made).decode(intervals) == symbols
     shares = np.diff(intervals.astype(np.int64))[np.arange(len(symbols)), symbols]
     bits = float((24 - np.log2(shares)).sum())
-    assert 8 * len(made) <= bits + 8 + len(symbols) / 100
+    # The end costs a byte, or up to five where a shorter one would need one more carry.
+    assert 8 * len(made) <= bits + 40 + len(symbols) / 100
     # In pieces, and with a copy that went another way, it is the same.
     encoder = RangeEncoder()
     half = len(symbols) // 2
