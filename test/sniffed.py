@@ -109,7 +109,7 @@ def _watch(seconds: float, command: Sequence[str]) -> Traffic:
         ended = os.pidfd_open(process.pid)
         end = time.monotonic() + seconds
         waiting: list[socket.socket | int] = [tap, ended]
-        while True:
+        while time.monotonic() < end + 1:
             # What was sent just before the end is still to be read.
             left = max(end - time.monotonic(), 0) if ended in waiting else 0
             ready, _, _ = select.select(waiting, [], [], left)
