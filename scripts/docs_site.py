@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from mkdocs.structure.files import File
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
@@ -41,8 +43,9 @@ def rooms(package: str) -> list[str]:
     """Return the packages and modules right below a package, such as 'stl_conveyor.cell'."""
     return [
         f'{package}.{path.stem}'
-        for path in sorted((ROOT / package).iterdir())
-        if (path / '__init__.py').is_file() or (path.suffix == '.py' and path.stem != '__init__')
+        for path in sorted(ROOT.joinpath(*package.split('.')).iterdir())
+        if (path / '__init__.py').is_file()
+        or (path.suffix == '.py' and path.stem not in ('__init__', '__main__'))
     ]
 
 
@@ -55,6 +58,36 @@ def offered() -> list[str]:
     raise LookupError('stl_conveyor/__init__.py has no __all__')
 
 
+def defined(module: Path) -> list[str]:
+    """Return the public names that a file defines itself, and does not import."""
+    names = []
+    for node in ast.parse(module.read_text(encoding='utf-8')).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.AnnAssign):
+            names.append(ast.unparse(node.target))
+        elif isinstance(node, ast.Assign):
+            names += map(ast.unparse, node.targets)
+    return [name for name in names if not name.startswith('_')]
+
+
+def described(module: str, page: str) -> Iterator[str]:
+    """Yield what mkdocstrings is told of a module and, after it, of what lies in it.
+
+    Name by name, since it would show what a package imports once more.
+    """
+    path = ROOT.joinpath(*module.split('.'))
+    is_package = path.is_dir()
+    members = defined(path / '__init__.py' if is_package else path.with_suffix('.py'))
+    heading = 'false' if module == page else 'true'
+    yield f'::: {module}\n    options:\n      show_submodules: false'
+    yield f'      members: [{", ".join(members)}]' if members else '      members: false'
+    yield f'      show_root_heading: {heading}\n      show_root_toc_entry: {heading}\n'
+    if is_package:
+        for inner in rooms(module):
+            yield from described(inner, page)
+
+
 def code_pages() -> dict[str, str]:
     """Return the text of the pages that mkdocstrings fills, by their path."""
     names = '\n'.join(f'::: stl_conveyor.{name}\n' for name in offered())
@@ -64,10 +97,7 @@ def code_pages() -> dict[str, str]:
     }
     for package in PACKAGES:
         for room in rooms(package):
-            pages[f'api/{room}.md'] = (
-                f'# {room}\n\n::: {room}\n    options:\n      show_root_heading: false\n'
-                '      show_root_toc_entry: false\n'
-            )
+            pages[f'api/{room}.md'] = f'# {room}\n\n' + '\n'.join(described(room, room))
     return pages
 
 

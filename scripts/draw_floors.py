@@ -43,7 +43,7 @@ WORDS = {
     'stl_conveyor_lab.bench': 'makes every figure',
     'stl_conveyor_lab.train': 'makes the models (torch)',
     'stl_conveyor_lab.measure': 'accuracy, time',
-    'stl_conveyor_lab.papers': 'published scenarios, bounds',
+    'stl_conveyor_lab.papers': 'scenarios, bounds',
     'stl_conveyor_lab.references': 'codecs to compare with',
     'stl_conveyor_lab.data': 'pictures, renders, streams',
 }

@@ -23,7 +23,7 @@ class Level(enum.IntEnum):
 class ConveyorError(Exception):
     """Base of every error that this package raises on purpose.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import ConveyorError, ModelFolder
         >>> try:
         ...     ModelFolder('nowhere')

@@ -19,7 +19,7 @@ def share_path(relative: str) -> Path:
     The source tree wins over an installed copy, so that an edit is seen at once; the installed
     copy is found through AMENT_PREFIX_PATH, or in the environment that pip installed it into.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import share_path
         >>> share_path('config/cell.yaml').name
         'cell.yaml'

@@ -18,7 +18,7 @@ def sorting_deadline(
     One deadline per item, that of the first diverter, because until the answer is there the
     item may belong to any lane.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import CellDescription, share_path, sorting_deadline
         >>> cell = CellDescription.load(share_path('config/cell.yaml'))
         >>> sorting_deadline(1_000_000_000, cell)

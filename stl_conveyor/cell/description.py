@@ -101,7 +101,7 @@ class Edge:
 class CellDescription:
     """A conveyor cell.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import CellDescription, share_path
         >>> cell = CellDescription.load(share_path('config/cell.yaml'))
         >>> cell.lane_of('hex_nut_m8'), cell.lane_of('a thing that no lane lists')

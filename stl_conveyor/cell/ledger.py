@@ -98,7 +98,7 @@ class _Open:
 class ItemLedger:
     """Keeps items from capture to outcome.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import ItemLedger
         >>> from stl_conveyor.cell.ledger import Answer, AnswerSource, ItemKey
         >>> ledger = ItemLedger(guard_ns=40_000_000, longest_ns=2_000_000_000)

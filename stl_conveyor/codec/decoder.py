@@ -104,7 +104,7 @@ class DecoderSession:
 class Decoder:
     """Classify what arrived of one or many items.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import Decoder, Encoder, ModelFolder, read_image, share_path
         >>> folder = ModelFolder(share_path('models/items'))
         >>> encoder, decoder = Encoder(folder), Decoder(folder)

@@ -35,7 +35,7 @@ class EncodedItem:
 class Encoder:
     """Encode images with the codec of a model folder.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import Encoder, ModelFolder, read_image, share_path
         >>> encoder = Encoder(ModelFolder(share_path('models/items')))
         >>> image = read_image(share_path('models/items/sample.png'))

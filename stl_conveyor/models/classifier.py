@@ -68,7 +68,7 @@ def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
 class Classifier:
     """An ONNX image classifier with its preprocessing inside the graph.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import Classifier, ModelFolder, read_image, share_path
         >>> folder = ModelFolder(share_path('models/items'))
         >>> image = read_image(share_path('models/items/sample.png'))  # a spring washer

@@ -29,7 +29,7 @@ class ModelFile:
 class ModelFolder:
     """A models folder, described by its `manifest.json` (docs/architecture.md).
 
-    Example:
+    Examples:
         >>> from stl_conveyor import ModelFolder, share_path
         >>> folder = ModelFolder(share_path('models/items'))
         >>> folder.name, len(folder.labels), folder.image_size

@@ -101,7 +101,7 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Return uint8 `[H, W, 3]` RGB from an image file.
 
-    Example:
+    Examples:
         >>> from stl_conveyor import read_image, share_path
         >>> read_image(share_path('models/items/sample.png')).shape
         (160, 160, 3)
