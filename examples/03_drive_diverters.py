@@ -16,7 +16,7 @@ from stl_conveyor import CellDescription, ItemLedger, share_path, sorting_deadli
 from stl_conveyor.cell.deadline import stroke_time_ns
 from stl_conveyor.cell.ledger import Answer, AnswerSource, ItemKey
 from stl_conveyor.hardware.diverter import DiverterEvents
-from stl_conveyor.hardware.gpio import GpioDiverters, GpioLane
+from stl_conveyor.hardware.outputs.gpio import GpioDiverters, GpioLane
 
 MS = 1_000_000
 
@@ -32,7 +32,7 @@ def main() -> None:
     cell = CellDescription.load(share_path('config/cell.yaml'))
     lanes = {'A': GpioLane(17), 'B': GpioLane(27), 'C': GpioLane(22)}
     diverters = GpioDiverters(lanes, DiverterEvents(confirmed, failed=print, connected=print))
-    ledger = ItemLedger(guard_ns=40 * MS, longest_ns=2000 * MS)
+    ledger = ItemLedger(guard_ns=cell.guard_ns, longest_ns=2000 * MS)
     for number in (1, 2, 3):
         captured = number * 1000 * MS
         deadline, item = sorting_deadline(captured, cell), ItemKey(number, captured)
@@ -43,7 +43,7 @@ def main() -> None:
         if number < 2:
             at = captured + 95 * MS
             ledger.answer(item, Answer(AnswerSource.EDGE, 'spring_washer_m8', 0.97, at), at)
-        (outcome,) = ledger.decide_due(deadline - 40 * MS)
+        (outcome,) = ledger.decide_due(deadline - cell.guard_ns)
         class_id = outcome.answer.class_id if outcome.answer else 'no answer'
         lane = cell.lane_of(class_id)
         print(f'{outcome.decided_ns / MS:.0f} ms: item {number}, {class_id} → {lane}')

@@ -37,6 +37,7 @@ WORDS = {
     'stl_conveyor.cell': 'geometry, deadlines, ledger',
     'stl_conveyor.models': 'model folder, classifier',
     'stl_conveyor.vision': 'pixels, item detection',
+    'stl_conveyor.parameters': 'a setting with its range',
     'stl_conveyor.resources': 'files that ship',
     'stl_conveyor.errors': 'what goes wrong, by name',
     'stl_conveyor_lab.commands': 'stl-conveyor train',

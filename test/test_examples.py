@@ -104,12 +104,12 @@ def test_drive_diverters_pushes_what_was_told_apart_and_rejects_what_nobody_know
 @pytest.mark.ros
 def test_listen_to_a_cell_prints_the_outcomes_of_a_running_cell():
     import numpy as np
-    from cell_harness import CELL, CellHarness, make_capture, make_classification
+    from cell_harness import CELL, GUARDED, CellHarness, make_capture, make_classification
 
     from stl_conveyor.nodes.base.runner import NodeSpec
     from stl_conveyor.nodes.device.actuator import Actuator
 
-    with CellHarness([NodeSpec(Actuator, {'guard': 0.25})]) as cell:
+    with CellHarness([NodeSpec(Actuator, GUARDED)]) as cell:
         cell.wait_active()
         process = subprocess.Popen(
             [sys.executable, str(ROOT / 'examples' / '04_listen_to_a_cell.py')],

@@ -30,15 +30,7 @@ def run_python(code, *options):
     )
 
 
-NAMES = [
-    pytest.param(name, marks=pytest.mark.xfail(reason='its example is being written'))
-    if stl_conveyor._HOMES[name].startswith('policy')
-    else name
-    for name in stl_conveyor.__all__
-]
-
-
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', stl_conveyor.__all__)
 def test_every_name_opens_with_an_example_whose_output_is_true(name):
     thing = getattr(stl_conveyor, name)
     module = importlib.import_module(thing.__module__)
@@ -50,7 +42,7 @@ def test_every_name_opens_with_an_example_whose_output_is_true(name):
     assert not failed, ''.join(said)
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', stl_conveyor.__all__)
 def test_an_example_imports_what_it_uses_from_the_package_itself(name):
     examples = doctest.DocTestParser().get_examples(
         inspect.getdoc(getattr(stl_conveyor, name)) or ''

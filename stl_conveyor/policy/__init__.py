@@ -77,7 +77,9 @@ def make_policy(name: str, **settings: Any) -> Policy:
     Raises:
         ConfigError: For a name or a setting that does not exist, or a value out of range.
 
-    Example:
+    Examples:
+        >>> from stl_conveyor import make_policy
+        >>> from stl_conveyor.policy import Distribution, PolicyInput
         >>> rewards = Distribution.of([0.0, 0.1, 0.4, 0.9])
         >>> policy = make_policy('threshold', rate='1/4', depth=4, rewards=rewards)
         >>> policy.decide(PolicyInput(expected_reward=0.4, level=4)).reason.name

@@ -40,7 +40,7 @@ class PolicyInput:
         time: Of the arrival, in time units.
         interarrival: Time units since the previous item; nan for the first one.
 
-    Example:
+    Examples:
         >>> PolicyInput(expected_reward=0.3, level=3, denominator=4).can_pay
         False
     """
@@ -67,7 +67,7 @@ class PolicyDecision:
         reason: Why the policy decided so.
         share: Byte budget of the offload, in tokens.
 
-    Example:
+    Examples:
         >>> decide_by_threshold(PolicyInput(expected_reward=0.3, level=1), threshold=0.2)
         PolicyDecision(offload=True, threshold=0.2, reason=<Reason.WORTH_IT: 1>, share=1.0)
     """
@@ -103,7 +103,7 @@ class Distribution:
         values: float64 [K], ascending.
         weights: float64 [K], above 0, sum 1.
 
-    Example:
+    Examples:
         >>> rewards = Distribution.of([0.5, 0.0, 0.0, 0.1])
         >>> rewards.values.tolist(), rewards.weights.tolist()
         ([0.0, 0.1, 0.5], [0.5, 0.25, 0.25])
@@ -184,7 +184,7 @@ class PolicySettings:
     Raises:
         ConfigError: For a value out of range.
 
-    Example:
+    Examples:
         >>> PolicySettings(rate='0.1', depth=4).rate
         Fraction(1, 10)
     """

@@ -69,7 +69,7 @@ class BudgetTable:
     Raises:
         ConfigError: For arrays that do not fit each other.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> table = BudgetTable(
         ...     nominal_bytes=512,
@@ -273,7 +273,7 @@ class _Chooser:
 class BudgetMdpPolicy(Policy):
     """The optimal budget for i.i.d. items; ``share`` of the decision is the budget in tokens.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> table = BudgetTable(
         ...     nominal_bytes=512,
@@ -350,7 +350,7 @@ class PricedBudgets(Policy):
     and the threshold t that it answers is the value of its average cost c. The budget is the one
     with the most gain_k(x) - t / c cost_k(x), if that is above 0.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from stl_conveyor.policy.mdp import MdpPolicy
         >>> table = BudgetTable(

@@ -34,7 +34,7 @@ class RewardScale:
     Seen through it, items of different cells look alike: ranks 0..1, and metrics in units of the
     95th percentile.
 
-    Example:
+    Examples:
         >>> scale = RewardScale(Distribution.of([0.0, 0.2, 0.4, 0.6, 0.8]))
         >>> round(float(scale.rank(0.4)), 2)
         0.5
@@ -158,7 +158,7 @@ class History:
     Attributes:
         input: float32 [1, size], what the network sees.
 
-    Example:
+    Examples:
         >>> layout = HistoryFormat(window=3)
         >>> history = History(layout, scale=None)
         >>> for metric in (0.25, 0.75):

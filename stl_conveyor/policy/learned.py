@@ -119,7 +119,7 @@ class LearnedPolicy(Policy):
 class DqnPolicy(LearnedPolicy):
     """The published DQN: a history of 96 metrics, one output for each level of one bucket.
 
-    Example:
+    Examples:
         >>> from stl_conveyor.resources import share_path
         >>> network = share_path('models/policy/dqn_correlated_sp0.1_rprob0.1_r0.1_b4.onnx')
         >>> policy = DqnPolicy(PolicySettings(rate='0.1', depth=4, model=str(network)))
@@ -134,7 +134,7 @@ class DqnPolicy(LearnedPolicy):
 class AdaptivePolicy(LearnedPolicy):
     """One network for all buckets, which adapts to the process that it sees.
 
-    Example:
+    Examples:
         >>> from stl_conveyor.policy.base import Distribution
         >>> from stl_conveyor.resources import share_path
         >>> network = share_path('models/policy/adaptive.onnx')

@@ -285,7 +285,7 @@ class MdpPolicy(Policy):
     Tokens between two levels of the grid count as the lower one. When offloads turn out to cost
     less than a token, because streams stop early, the MDP is solved again with what they cost.
 
-    Example:
+    Examples:
         >>> rewards = Distribution.of([0.0, 0.1, 0.4, 0.9])
         >>> policy = MdpPolicy(PolicySettings(rate='1/4', depth=2, rewards=rewards))
         >>> policy.decide(PolicyInput(expected_reward=0.4, level=2)).offload

@@ -31,6 +31,15 @@ def play(
 
     Returns:
         Bool [T], which items were offloaded, a whole token each.
+
+    Examples:
+        One token to begin with, and a half for each item.
+
+        >>> from fractions import Fraction
+        >>> from stl_conveyor import make_policy, play
+        >>> policy = make_policy('always', rate='1/2', depth=1)
+        >>> play([0.2, 0.9, 0.1, 0.4], [1, 1, 1, 1], Fraction(1, 2), Fraction(1), policy).tolist()
+        [True, False, True, False]
     """
     bucket = TokenBucket(rate, depth, time_unit_ns=1, nominal_bytes=1, start_ns=0)
     policy.reset()

@@ -106,10 +106,11 @@ class RewardEstimator(ABC):
         classes: Number of classes C.
         distribution: Expected rewards over items that were not fitted on.
 
-    Example:
+    Examples:
         The shipped estimator expects less of the edge where the shipped weak model is sure.
 
-        >>> from stl_conveyor.resources import share_path
+        >>> import numpy as np
+        >>> from stl_conveyor import RewardEstimator, share_path
         >>> estimator = RewardEstimator.load(share_path('models/items/reward.json'))
         >>> sure = np.eye(estimator.classes)[0]
         >>> doubtful = np.full(estimator.classes, 1 / estimator.classes)
@@ -265,7 +266,7 @@ class EntropyReward(RewardEstimator):
         knots: float64 [n], entropies in nats, ascending.
         values: float64 [n], expected reward at the knots.
 
-    Example:
+    Examples:
         >>> estimator = EntropyReward(
         ...     classes=2,
         ...     distribution=Distribution.of([0.0, 0.4]),
@@ -327,7 +328,7 @@ class NetworkReward(RewardEstimator):
     Raises:
         ConfigError: For layers that do not fit each other.
 
-    Example:
+    Examples:
         Logits from the first probability: the weak model is the better, the surer it is.
 
         >>> curve = np.array([0.0, np.log(2)]), np.array([0.0, 0.4])
@@ -392,7 +393,7 @@ class PosteriorReward(RewardEstimator):
     Raises:
         ConfigError: For knots and values that are not as many.
 
-    Example:
+    Examples:
         >>> everywhere = Distribution.of([0.0, 0.8])
         >>> estimator = PosteriorReward(
         ...     classes=2,

@@ -21,7 +21,7 @@ from stl_conveyor.policy.base import (
 class NeverPolicy(Policy):
     """Offload nothing.
 
-    Example:
+    Examples:
         >>> NeverPolicy(PolicySettings()).decide(PolicyInput(0.9, level=4)).offload
         False
     """
@@ -39,7 +39,7 @@ class NeverPolicy(Policy):
 class AlwaysPolicy(Policy):
     """Offload whatever the bucket can pay for.
 
-    Example:
+    Examples:
         >>> policy = AlwaysPolicy(PolicySettings())
         >>> policy.decide(PolicyInput(-0.2, level=1)).offload
         True
@@ -63,7 +63,7 @@ class RandomPolicy(Policy):
     Raises:
         ConfigError: For a probability outside 0..1.
 
-    Example:
+    Examples:
         >>> policy = RandomPolicy(PolicySettings(probability=0.5, seed=1))
         >>> [policy.decide(PolicyInput(0.3, level=4)).offload for _ in range(4)]
         [False, False, True, False]
@@ -100,7 +100,7 @@ class ConstantThresholdPolicy(Policy):
     Raises:
         ConfigError: Without a distribution of rewards or a threshold.
 
-    Example:
+    Examples:
         >>> from stl_conveyor.policy.base import Distribution
         >>> rewards = Distribution.of([0.0, 0.1, 0.4, 0.9])
         >>> ConstantThresholdPolicy(PolicySettings(rate='1/4', rewards=rewards)).threshold

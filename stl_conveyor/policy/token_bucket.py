@@ -68,7 +68,7 @@ class Reservation:
         bytes: Bytes that the stream may use.
         cost: What they cost, in grains.
 
-    Example:
+    Examples:
         >>> TokenBucket('1/4', 4, time_unit_ns=1, nominal_bytes=512).reserve(256)
         Reservation(key=1, bytes=256, cost=256)
     """
@@ -90,7 +90,7 @@ class BucketState:
         denominator: Grains per token.
         time_ns: Time of the last ``TokenBucket.advance``, in nanoseconds.
 
-    Example:
+    Examples:
         >>> bucket = TokenBucket('1/4', 4, time_unit_ns=1, nominal_bytes=512)
         >>> reservation = bucket.reserve(256)
         >>> bucket.state.tokens, bucket.state.available / bucket.state.denominator
@@ -138,9 +138,10 @@ class TokenBucket:
     Raises:
         ConfigError: For values that make no bucket.
 
-    Example:
+    Examples:
         A bucket that gains a quarter token each millisecond and holds two; a token buys 512 bytes.
 
+        >>> from stl_conveyor import TokenBucket
         >>> bucket = TokenBucket('1/4', 2, time_unit_ns=1_000_000, nominal_bytes=512)
         >>> bucket.advance(0)
         >>> reservation = bucket.reserve(512)
