@@ -191,7 +191,9 @@ def load_strong(path: str | Path, classes: int, image_size: int) -> FoldedTrunk:
 
 def channels_last(network: M) -> M:
     """Return a network with its weights laid out as the processor convolves fastest."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # torch's annotations of `to` leave this form out.
+    lay_out: Any = network.to
+    lay_out(memory_format=torch.channels_last)
     return network
 
 
