@@ -84,9 +84,9 @@ def test_every_module_that_is_named_exists(page):
 @pytest.mark.parametrize('page', PAGES, ids=identify)
 def test_every_make_target_that_is_named_exists(page):
     makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
-    targets = set(re.findall(r'^([a-z-]+):', makefile, re.MULTILINE))
+    targets = set(re.findall(r'^([a-z][a-z0-9-]*):', makefile, re.MULTILINE))
     named = set(
-        re.findall(r'(?:`|^ {4}|^\$ |^)make ([a-z][a-z-]+)', page.read_text('utf-8'), re.M)
+        re.findall(r'(?:`|^ {4}|^\$ |^)make ([a-z][a-z0-9-]+)', page.read_text('utf-8'), re.M)
     )
     assert named <= targets, identify(page)
 
