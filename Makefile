@@ -41,6 +41,10 @@ help:  ## say what each command does
 setup:  ## make .venv, install the locked wheels and build the messages
 	@$(setup_script)
 
+.PHONY: setup-lab
+setup-lab:  ## the same, with torch and the laboratory: stl-conveyor train and bench
+	@$(setup_script) --with laboratory
+
 .PHONY: run
 run: setup  ## run the simulated cell over DDS and write summary and report to OUT
 	@$(env) python -m stl_conveyor.run --items $(ITEMS) --seed $(SEED) --out '$(OUT)' \

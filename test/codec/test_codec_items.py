@@ -30,7 +30,7 @@ def folder():
 
 @pytest.fixture(scope='module')
 def items():
-    mujoco = pytest.importorskip('mujoco', reason='rendering needs the extra [sim]')
+    mujoco = pytest.importorskip('mujoco', reason='rendering needs the extra [simulation]')
     from stl_conveyor_lab.bench.codec.accuracy import rendered_items
 
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip('torch', reason='training needs the extra [training]')
+torch = pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor_lab.train.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402

@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip('torch', reason='training needs the extra [training]')
-pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+torch = pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
+pytest.importorskip(
+    'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
+)
 
 from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402

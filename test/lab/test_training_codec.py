@@ -101,7 +101,7 @@ def test_importance_changes_the_order_and_more_of_it_comes_first(images):
 
 @pytest.fixture(scope='module')
 def torch():
-    return pytest.importorskip('torch', reason='training needs the extra [training]')
+    return pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
 
 
 def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
@@ -132,7 +132,9 @@ def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
 @pytest.fixture
 def strong(torch, tmp_path):
     """Return an untrained strong network, which lies in `strong.pt` too."""
-    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+    pytest.importorskip(
+        'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
+    )
     from efficientnet_lite_pytorch import EfficientNet
 
     torch.manual_seed(0)

@@ -17,8 +17,10 @@ from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
 LABELS = ('blue', 'green', 'red')
 SIZE = 96
 
-torch = pytest.importorskip('torch', reason='training needs the extra [training]')
-pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
+torch = pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
+pytest.importorskip(
+    'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
+)
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402

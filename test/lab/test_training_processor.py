@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-pytest.importorskip('torch', reason='training needs the extra [training]')
+pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='a matter of glibc')
 
 # In a process of its own: it cannot be undone.

@@ -98,8 +98,10 @@ def test_checkpoints_are_read_without_tensorflow(tmp_path):
 
 @pytest.fixture(scope='module')
 def torch():
-    pytest.importorskip('efficientnet_lite_pytorch', reason='training needs the extra [training]')
-    return pytest.importorskip('torch', reason='training needs the extra [training]')
+    pytest.importorskip(
+        'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
+    )
+    return pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
 
 
 @pytest.fixture(scope='module')

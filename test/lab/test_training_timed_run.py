@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip('torch', reason='training needs the extra [training]')
+torch = pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
 
 from stl_conveyor_lab.train import timed_run  # noqa: E402
 from stl_conveyor_lab.train.timed_run import TimedRun  # noqa: E402
