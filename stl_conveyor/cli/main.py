@@ -41,7 +41,7 @@ LABORATORY = {
 def _needs_laboratory(options: argparse.Namespace) -> NoReturn:
     raise MissingDependency(
         f'{options.command} comes with the laboratory, which is not installed; on the machine '
-        'that trains, in a checkout: make setup-lab; else pip install stl_conveyor_lab'
+        'that trains, in a checkout: make setup-lab, or pip install ./stl_conveyor_lab'
     )
 
 
