@@ -33,11 +33,13 @@ LOCKS: Mapping[str, Sequence[str]] = {
     'test': ['--group', 'test', '--group', 'lint'],
     'laboratory': [LABORATORY, '--group', 'torch-needs'],
     'lock': ['--group', 'lock'],
+    'docs': ['--group', 'docs'],
     'ros-kilted': ['--group', 'ros-kilted'],
     'ros-jazzy': ['--group', 'ros-jazzy'],
 }
-# Two ROS 2 distributions share the names of their wheels, not the versions.
-APART = ('ros-kilted', 'ros-jazzy')
+# The site's tools have an environment of their own, and two ROS 2 distributions share the names of
+# their wheels, not the versions.
+APART = ('docs', 'ros-kilted', 'ros-jazzy')
 
 
 def lock(folder: Path, upgrade: Sequence[str]) -> None:

@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import runpy
 import shutil
-import subprocess
-import sys
 import zipfile
 from fractions import Fraction
 from pathlib import Path
@@ -288,28 +285,12 @@ def test_files_of_other_roles_go_along_and_are_checked_too(models, tmp_path, cap
 # The command ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('command', ['collect', 'train', 'evaluate', 'export'])
+@pytest.mark.parametrize('command', ['collect', 'evaluate', 'export'])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, '--help'])
     assert end.value.code == 0
     assert '--out' in capsys.readouterr().out
-
-
-def test_training_without_torch_says_what_to_install(tmp_path):
-    block = (
-        'import sys; sys.modules["torch"] = None; from stl_conveyor.cli.main import main; '
-        'sys.exit(main(["train", ".", "--out", "x"]))'
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', block],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])},
-    )
-    assert done.returncode == 2, done.stderr
-    assert 'pip install torch' in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_a_process_that_the_command_starts_does_not_run_it_again(repo_root):

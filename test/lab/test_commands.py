@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-import tomllib
 
 import stl_conveyor_lab
 from stl_conveyor.cli import main as command_line
 from stl_conveyor_lab import commands
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PROJECT = Path(stl_conveyor_lab.__file__).parent / 'pyproject.toml'
 
@@ -122,3 +127,29 @@ def test_tiny_models_need_no_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'models' / 'manifest.json').exists()
+
+
+def test_training_explains_itself(installed, capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.main(['train', '--help'])
+    assert end.value.code == 0
+    assert '--out' in capsys.readouterr().out
+
+
+def test_training_without_torch_says_what_to_install(tmp_path):
+    block = (
+        'import sys; from importlib.metadata import EntryPoint; sys.modules["torch"] = None; '
+        'from stl_conveyor.cli import main as command; '
+        'command.entry_points = lambda group: '
+        '[EntryPoint("train", "stl_conveyor_lab.commands:add_train", group)]; '
+        'sys.exit(command.main(["train", ".", "--out", "x"]))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', block],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(PROJECT.parents[1]), *sys.path])},
+    )
+    assert done.returncode == 2, done.stderr
+    assert 'pip install torch' in done.stderr and 'Traceback' not in done.stderr

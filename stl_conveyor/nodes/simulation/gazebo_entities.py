@@ -56,8 +56,8 @@ class BridgedEntities:
         self._entity, self._factory = Entity, EntityFactory
         self._spawn_type, self._delete_type = SpawnEntity, DeleteEntity
         self._node = node
-        self._spawn = self._client(SpawnEntity, 'spawn_entity')
-        self._delete = self._client(DeleteEntity, 'delete_entity')
+        self._spawn = self._own(self._node.create_client(SpawnEntity, 'spawn_entity'))
+        self._delete = self._own(self._node.create_client(DeleteEntity, 'delete_entity'))
 
     def ready(self) -> bool:
         """Return whether both services are there."""
@@ -88,8 +88,7 @@ class BridgedEntities:
         entity = self._entity(name=name, type=self._entity.MODEL)
         self._ask(self._delete, self._delete_type.Request(entity=entity), done)
 
-    def _client(self, kind: type, name: str) -> Client:
-        client: Client = self._node.create_client(kind, name)
+    def _own(self, client: Client) -> Client:
         self._node.resources.callback(self._node.destroy_client, client)
         return client
 
