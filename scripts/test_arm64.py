@@ -11,8 +11,8 @@ registered. The compiled loops are cross-compiled, dot product included. Then
 2. both machines write down what they make of 200 pictures: coefficients, packets, decisions and
    answers, which are compared in a table.
 
-It needs root, for debootstrap, and what it lacks it names. The wheels are those of
-requirements/constraints.txt for the Python of the Debian release.
+It needs root, for debootstrap, and what it lacks it names. The wheels have the
+versions of the locks in requirements/, for the Python of the Debian release.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+from pip._vendor.packaging.markers import Marker
+
 ROOT = Path(__file__).resolve().parent.parent
 #: The release whose Python the wheels are taken for: bookworm has 3.11, trixie 3.13.
 SUITE, PYTHON = 'bookworm', '3.11'
@@ -42,6 +44,8 @@ WHEELS = (
     *('numpy', 'onnxruntime', 'pillow', 'pyyaml', 'opencv-python-headless', 'gpiozero'),
     *('pymodbus', 'pytest', 'pytest-timeout', 'hypothesis', 'onnx'),
 )
+#: Where their versions stand.
+LOCKS = ('numpy', 'device', 'test')
 PLATFORMS = (
     'manylinux_2_28',
     'manylinux_2_27',
@@ -158,14 +162,22 @@ def say(text: str) -> None:
     print(f'arm64: {text}', flush=True)
 
 
-def pins(constraints: Path, python: str) -> list[str]:
-    """Return the lines of a constraints file that hold for one version of Python."""
+def pins(python: str) -> list[str]:
+    """Return from the locks `name==version` of all packages, for one Python on arm64."""
+    machine = {
+        'python_version': python,
+        'python_full_version': f'{python}.0',
+        'platform_machine': 'aarch64',
+        'sys_platform': 'linux',
+    }
     found = []
-    for line in constraints.read_text(encoding='utf-8').splitlines():
-        pin, _, marker = line.partition(';')
-        if not marker or marker.strip() == f'python_version == "{python}"':
-            found.append(pin.strip())
-    return found
+    for name in LOCKS:
+        text = (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8')
+        for line in text.splitlines():
+            pin, _, marker = line.rstrip('\\ ').partition(';')
+            if '==' in pin and (not marker.strip() or Marker(marker).evaluate(machine)):
+                found.append(pin.strip())
+    return sorted(set(found))
 
 
 def missing_tools() -> list[str]:
@@ -198,7 +210,7 @@ class Machine:
     def build(self) -> None:
         """Bring all parts up to date, each only where something has changed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        constraints = pins(ROOT / 'requirements' / 'constraints.txt', PYTHON)
+        constraints = pins(PYTHON)
         sources = sorted((ROOT / 'src').glob('*.c'))
         self._part('root', [SUITE, *PACKAGES, CPUINFO], self._unpack_root)
         self._part('site', [PYTHON, *WHEELS, *constraints], lambda: self._fetch(constraints))
