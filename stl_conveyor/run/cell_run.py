@@ -134,13 +134,11 @@ class CellRun:
 
     def _say_lag(self) -> None:
         """Say, once in a while, how far the simulation lies behind the clock."""
-        lag = float(self._monitor.reports.get(SIMULATOR, {}).get('lag') or 0)
+        text = lag_text(self._monitor.reports.get(SIMULATOR, {}))
         now = time.monotonic()
-        if 1e3 * lag > LATE_PICTURE_MS and now - self._lag_said > LAG_PERIOD:
+        if text and now - self._lag_said > LAG_PERIOD:
             self._lag_said = now
-            self._say(
-                f'the simulation is {lag:.1f} s behind: this machine is too slow or too busy'
-            )
+            self._say(text)
 
     def _look(self, look: Callable[[], Found]) -> Found:
         """Return what is found; what is heard from now on is news."""
@@ -225,6 +223,19 @@ class CellRun:
         if step.link:
             self._set_parameters('link_emulator', step.link)
         self._say(step.text)
+
+
+def lag_text(report: Mapping[str, str]) -> str:
+    """Say how far the simulation was behind the clock; empty if pictures are not late by it.
+
+    Args:
+        report: The latest values of cell_simulator, of which `worst_lag` is in seconds since the
+            report before. (Under `lag` the number of its warnings may stand.)
+    """
+    lag = float(report.get('worst_lag') or 0)
+    if 1e3 * lag <= LATE_PICTURE_MS:
+        return ''
+    return f'the simulation is {lag:.1f} s behind: this machine is too slow or too busy'
 
 
 class RunInterrupted(KeyboardInterrupt):

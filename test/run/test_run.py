@@ -250,6 +250,12 @@ def test_logs_of_an_earlier_run_go_and_other_files_stay(tmp_path):
         assert [path.name for path in logs.iterdir()] == ['notes.txt']
 
 
+def test_a_lag_is_said_while_it_lasts_and_a_count_of_warnings_is_none():
+    assert cell_run.lag_text({}) == ''
+    assert cell_run.lag_text({'lag': '9', 'worst_lag': '0.15'}) == ''
+    assert '4.7 s behind' in cell_run.lag_text({'lag': '1', 'worst_lag': '4.684'})
+
+
 @pytest.mark.parametrize('given', ['', '/elsewhere'])
 def test_ros_logs_go_into_the_folder_unless_the_caller_says_where(given, tmp_path, monkeypatch):
     monkeypatch.setenv('ROS_LOG_DIR', given)
