@@ -147,7 +147,7 @@ def train(
             progress = (iteration + copy / settings.copies) / settings.iterations
             for group in optimizer.param_groups:
                 group['lr'] = settings.learning_rate * (
-                    0.5 * (1 + np.cos(np.pi * progress)) + 0.01
+                    0.5 * (1 + float(np.cos(np.pi * progress))) + 0.01
                 )
             for _ in range(settings.steps):
                 s = generator.integers(0, settings.sequences, settings.batch)

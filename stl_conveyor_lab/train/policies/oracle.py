@@ -209,7 +209,7 @@ class OracleTrainer:
             done = (self.iteration + step / len(batches)) / plan.iterations
             for parameters in self._optimizer.param_groups:
                 parameters['lr'] = plan.learning_rate * (
-                    0.5 * (1 + np.cos(np.pi * min(1.0, done))) + 0.002
+                    0.5 * (1 + float(np.cos(np.pi * min(1.0, done)))) + 0.002
                 )
             value = self.network(inputs[batch])
             squared = (value - wanted[batch]) ** 2

@@ -177,7 +177,9 @@ class Trainer:
         errors = []
         for step in range(plan.steps):
             for parameters in self._optimizer.param_groups:
-                parameters['lr'] = rate * (0.5 * (1 + np.cos(np.pi * step / plan.steps)) + 0.01)
+                parameters['lr'] = rate * (
+                    0.5 * (1 + float(np.cos(np.pi * step / plan.steps))) + 0.01
+                )
             inputs, wanted = [], []
             for g in self._generator.permutation(len(groups))[:mixed]:
                 windows, reader, samples = groups[g]
