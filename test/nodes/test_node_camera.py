@@ -216,7 +216,7 @@ def test_exception_in_the_thread_of_a_device_is_reported_and_the_camera_opened_a
     fake = type(sys)('cv2')
     fake.VideoCapture, fake.CAP_PROP_BUFFERSIZE = FakeCapture, 38
     monkeypatch.setitem(sys.modules, 'cv2', fake)
-    monkeypatch.setattr('stl_conveyor.hardware.frame_sources.RETRY_S', 0.1)
+    monkeypatch.setattr('stl_conveyor.hardware.frame_sources.RETRY_S', 1.0)
     with CellHarness(
         [NodeSpec(Camera, {'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
         watched=WATCHED,
