@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CellHarness, make_capture, node_process  # noqa: E402
+from ros_domains import give_back, own_domain_id  # noqa: E402
 
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
@@ -98,3 +100,29 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
             assert 'Traceback' not in process.stderr.read(), name
         if 'actuator' in names:
             cell.wait(lambda: len(cell.outcomes()) == 1, 3, 'the outcome of the open item')
+
+
+def shared_memory_of(pid):
+    """Return the files in shared memory that a process has mapped."""
+    maps = Path(f'/proc/{pid}/maps').read_text()
+    return {line.split(maxsplit=5)[5] for line in maps.splitlines() if '/dev/shm/fastdds' in line}
+
+
+@pytest.mark.skipif(
+    os.environ.get('RMW_IMPLEMENTATION') != 'rmw_fastrtps_cpp', reason='a matter of Fast DDS'
+)
+def test_a_node_leaves_no_segment_in_shared_memory():
+    domain_id = own_domain_id()
+    with node_process('link_emulator', domain_id=domain_id) as process:
+        for line in process.stderr:
+            if 'active' in line:
+                break
+        # Nobody else is in the domain: all that it has mapped is its own. A port may stay, which
+        # Fast DDS takes up again.
+        mapped = shared_memory_of(process.pid)
+        segments = {path for path in mapped if '_port' not in path and os.path.exists(path)}
+        assert segments
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert not [path for path in segments if os.path.exists(path)]
+    give_back(domain_id)

@@ -159,6 +159,7 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
         args=None if arguments is None else list(arguments),
         signal_handler_options=rclpy.SignalHandlerOptions.NO,
     )
+    executor: Executor | None = None
     node = None
     try:
         try:
@@ -182,6 +183,11 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
         if node is not None:
             node.close()
         rclpy.try_shutdown()
+        # The middleware leaves its shared memory behind, and now and then a lock in it that others
+        # wait for, unless it goes before the interpreter does: with the last reference to it.
+        executor, node = None, None
+        gc.unfreeze()
+        gc.collect()
         # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
         # interpreter ends its handlers are gone, and a second signal would look like a crash.
         for number in (signal.SIGINT, signal.SIGTERM):
