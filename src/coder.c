@@ -287,6 +287,19 @@ static void release(Coder *self)
     self->rows = NULL;
 }
 
+// A row that sums to more would point past the costs and out of the coder's interval.
+static int rows_fit(const uint16_t *rows, Py_ssize_t count, int alphabet)
+{
+    for (Py_ssize_t k = 0; k < count; k++) {
+        uint32_t sum = 0;
+        for (int s = 0; s < alphabet; s++)
+            sum += rows[k * alphabet + s];
+        if (sum != TOTAL)
+            return 0;
+    }
+    return 1;
+}
+
 static int check_arrays(Coder *self)
 {
     const Py_ssize_t groups = self->groups, positions = self->positions;
@@ -304,13 +317,20 @@ static int check_arrays(Coder *self)
         || self->array[SIDE_TABLE].len != 2 * SIDE_LEVELS
         || start[0] != 0 || start[regions] != places)
         return 0;
-    for (Py_ssize_t r = 0; r < regions; r++)
-        if (start[r + 1] < start[r])
+    for (Py_ssize_t r = 0; r < regions; r++) {
+        if (start[r + 1] < start[r] || start[r + 1] > places)
             return 0;
+        for (int32_t k = start[r]; k < start[r + 1]; k++)  // a band throughout, or not at all
+            if ((AS(self, int8_t, PLACE_CLASS)[k] < 0) != (AS(self, int8_t, PLACE_CLASS)[start[r]] < 0))
+                return 0;
+    }
     for (Py_ssize_t k = 0; k < places; k++)
         if (AS(self, uint16_t, PLACES)[k] >= positions
             || AS(self, int8_t, PLACE_CLASS)[k] >= CLASSES)
             return 0;
+    if (!rows_fit(AS(self, uint16_t, TABLES), groups * CONTEXTS, ALPHABET)
+        || !rows_fit(AS(self, uint16_t, SIDE_TABLE), 1, SIDE_LEVELS))
+        return 0;
     for (Py_ssize_t g = 0; g < groups; g++)
         if (AS(self, int16_t, CHANNEL)[g] < 0 || AS(self, int16_t, CHANNEL)[g] >= self->channels
             || AS(self, uint8_t, PLANE)[g] >= PLANES || AS(self, uint8_t, REGION)[g] >= regions)

@@ -19,6 +19,8 @@ def file_pyplot() -> ModuleType:
         import matplotlib
 
         matplotlib.use('Agg')
+        # A name of somebody's class is a name, also with a $ in it.
+        matplotlib.rcParams['text.parse_math'] = False
         from matplotlib import pyplot
     except ImportError as error:
         raise MissingDependency(

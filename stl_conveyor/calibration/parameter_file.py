@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stl_conveyor.cell.description import SHARED, CellDescription
 from stl_conveyor.cell.moved_parameters import cell_key
-from stl_conveyor.errors import ConfigError
+from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.outside_files import UnusableFile, parse_yaml, read_yaml
 from stl_conveyor.resources import share_path
 
 
@@ -37,9 +36,11 @@ def node_parameters(node: str, path: str | Path | None) -> dict[str, Any]:
 
 def _read_node(node: str, path: str | Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{path}: cannot be read as YAML ({error})') from error
+        content = read_yaml(path)
+    except UnusableFile as error:
+        raise ConfigError(f'{path}: cannot be read ({error})') from error
+    if not isinstance(content or {}, Mapping):
+        raise ConfigError(f'{path}: is no parameter file; it must map nodes to ros__parameters')
     found: dict[str, Any] = {}
     for name, entry in (content or {}).items():
         if name.rsplit('/', 1)[-1] == node and isinstance(entry, Mapping):
@@ -114,8 +115,8 @@ def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
         if not count:
             raise ConfigError(f'{path}: has no line for {key}; write {key}: {_text(value)} there')
     try:
-        CellDescription.from_mapping(yaml.safe_load(text))
-    except (ConfigError, yaml.YAMLError) as error:
+        CellDescription.from_mapping(parse_yaml(text))
+    except ConveyorError as error:
         raise ConfigError(f'{path}: is not changed, because of the new values: {error}') from error
     path.write_text(text, encoding='utf-8')
 

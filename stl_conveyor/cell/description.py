@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.outside_files import UnusableFile, read_yaml
 
 NS_PER_SECOND = 1_000_000_000
 # What several nodes of a cell work with, and the range of each; a description that says nothing
@@ -129,18 +130,13 @@ class CellDescription:
         Raises:
             ConfigError: Naming the file and the key that is missing, unknown or wrong.
         """
-        import yaml
-
         try:
-            text = Path(path).read_text(encoding='utf-8')
-            content = yaml.safe_load(text)
-        except OSError as error:
+            content = read_yaml(path)
+        except UnusableFile as error:
             raise ConfigError(
-                f'{path}: cannot read the cell description ({error.strerror}); '
+                f'{path}: cannot read the cell description ({error}); '
                 'set cell_file to a file like config/cell.yaml'
             ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f'{path}: not valid YAML: {error}') from error
         try:
             return cls.from_mapping(content)
         except ConfigError as error:

@@ -17,6 +17,7 @@ from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.outside_files import ZIP_ERRORS
 from stl_conveyor.policy.reward import RewardEstimator
 
 #: What a cell with an edge needs at least; `strong` tells in a report what the edge can reach.
@@ -153,7 +154,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with stream.open(entry) as source, open(target, 'wb') as sink:
                     shutil.copyfileobj(source, sink, io.DEFAULT_BUFFER_SIZE)
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise ModelFileError(
             f'{archive}: cannot be unpacked ({error}); export the models again'
         ) from error

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from stl_conveyor.codec.contexts import ALPHABET, CONTEXTS, ContextModel
 from stl_conveyor.codec.group_order import MAX_PLANES, GroupOrder
 from stl_conveyor.codec.range_coder import TABLE_TOTAL, row_intervals
 from stl_conveyor.errors import ModelFileError
+from stl_conveyor.outside_files import UnusableFile, read_arrays
 
 #: The format that new codec files are made in, and all that can be read.
 FORMAT_VERSION = 2
@@ -23,14 +24,50 @@ READABLE_VERSIONS = (1, 2)
 
 SIDE_LEVELS = 16
 
-_UNREADABLE = (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EOFError)
-
 
 def _not_ours(path: Path, error: Exception) -> ModelFileError:
     return ModelFileError(
         f'{path} is not a codec file ({error}); export it again with '
         'python -m stl_conveyor_lab.train.codec.codec'
     )
+
+
+#: The type of each array; those with a half stand in the file in half precision.
+_TYPES: dict[str, Any] = {
+    'mean': np.float32,
+    'analysis': np.float32,
+    'finest_step': np.float32,
+    'group_channel': np.int16,
+    'group_plane': np.uint8,
+    'group_region': np.uint8,
+    'region_map': np.uint8,
+    'tables': np.uint16,
+    'expected_activity': np.uint16,
+    'shrink': np.float32,
+    'side_table': np.uint16,
+    'header': np.int32,
+    'offset': np.float32,
+    'spatial': np.float32,
+    'band_map': np.uint8,
+}
+
+
+def _as_type(name: str, value: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of a codec file in its own type.
+
+    Raises:
+        UnusableFile: If it holds something else than such numbers.
+    """
+    wanted = np.dtype(_TYPES[name])
+    if wanted.kind == 'f':
+        if value.dtype.kind != 'f':
+            raise UnusableFile(f'{name} is {value.dtype}, not {wanted}')
+    elif value.dtype.kind not in 'iu' or (
+        value.size
+        and not (np.iinfo(wanted).min <= value.min() and value.max() <= np.iinfo(wanted).max)
+    ):
+        raise UnusableFile(f'{name} does not hold numbers of {wanted}')
+    return value.astype(wanted, copy=False)
 
 
 @dataclass(frozen=True)
@@ -96,17 +133,16 @@ class CodecSpec:
     def load(cls, path: Path) -> CodecSpec:
         """Read a codec file; raise ModelFileError when it is not one of ours."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                values = {
-                    f.name: archive[f.name]
-                    for f in fields(cls)
-                    if f.default is MISSING or f.name in archive
-                }
-        except _UNREADABLE as error:
+            values = read_arrays(path, _TYPES)
+            missing = [
+                f.name for f in fields(cls) if f.default is MISSING and f.name not in values
+            ]
+            if missing:
+                raise UnusableFile(f'has no {missing[0]}')
+            for name, value in values.items():
+                values[name] = _as_type(name, value)
+        except UnusableFile as error:
             raise _not_ours(path, error) from error
-        for name in ('analysis', 'offset', 'spatial'):
-            if name in values:
-                values[name] = values[name].astype(np.float32)
         spec = cls(**values)
         spec._check(path)
         return spec
@@ -115,9 +151,8 @@ class CodecSpec:
     def read_version(path: Path) -> int:
         """Return the format of a codec file without reading the rest."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return int(archive['header'][0])
-        except _UNREADABLE as error:
+            return int(read_arrays(path, ['header'])['header'][0])
+        except (UnusableFile, KeyError, IndexError, ValueError, TypeError) as error:
             raise _not_ours(path, error) from error
 
     def save(self, path: Path) -> None:
@@ -165,6 +200,10 @@ class CodecSpec:
         for name in ('mean', 'analysis', 'finest_step', 'shrink', 'offset', 'spatial'):
             if not np.isfinite(getattr(self, name)).all():
                 refuse(f'{name} holds a number that is not finite')
+        if not np.all(self.finest_step > 0):
+            refuse('finest_step holds a width of zero or less')
+        if not 2 <= self.labels <= 1 << 16 or not 8 <= self.image_size <= 4096:
+            refuse(f'{self.labels} labels and {self.image_size} pixels are none of ours')
         if self.grid**2 != positions or self.patch * self.grid != self.image_size:
             refuse('grid and image size do not fit')
         if (

@@ -11,15 +11,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stl_conveyor.errors import BadImage, BadProbabilities, MissingDependency, ModelFileError
+from stl_conveyor.outside_files import UnusableFile, read_bytes
 
 SUM_TOLERANCE = 1e-3
+
+# Where onnxruntime looks for weights that an ONNX file keeps outside itself.
+_SECOND_FILES = 'session.model_external_initializers_file_folder_path'
+_NOWHERE = '/dev/null/weights'
 
 
 def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
     """Open an ONNX file, or the bytes of one, with a bounded number of threads.
 
+    Weights in a second file are refused: no hash of a manifest would cover them.
+
     Raises:
-        ModelFileError: If onnxruntime cannot load it.
+        ModelFileError: If it cannot be read or onnxruntime cannot load it.
     """
     try:
         import onnxruntime
@@ -31,14 +38,21 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
     # Idle threads that spin would take the cores away from the other nodes.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.log_severity_level = 3
+    options.add_session_config_entry(_SECOND_FILES, _NOWHERE)
+    name = 'the model in memory' if isinstance(path, bytes) else path
     try:
         return onnxruntime.InferenceSession(
-            path if isinstance(path, bytes) else str(path),
+            path if isinstance(path, bytes) else read_bytes(path),
             options,
             providers=['CPUExecutionProvider'],
         )
+    except UnusableFile as error:
+        raise ModelFileError(f'{name}: cannot be read ({error}); restore the model') from error
     except Exception as error:  # onnxruntime's errors have no common base but Exception
-        name = 'the model in memory' if isinstance(path, bytes) else path
+        if _NOWHERE in str(error):
+            raise ModelFileError(
+                f'{name}: keeps weights in a second file, which no hash covers; export it as one'
+            ) from error
         raise ModelFileError(f'{name}: onnxruntime cannot load it: {error}') from error
 
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.errors import ModelFileError
+from stl_conveyor.outside_files import UnusableFile, read_bytes, read_json
 
 FORMAT = 1
 _SHA256 = re.compile(r'[0-9a-f]{64}')
@@ -49,14 +49,12 @@ class ModelFolder:
         self._folder = Path(path)
         manifest = self._folder / 'manifest.json'
         try:
-            content = json.loads(manifest.read_text(encoding='utf-8'))
-        except OSError as error:
+            content = read_json(manifest)
+        except UnusableFile as error:
             raise ModelFileError(
-                f'{manifest}: cannot be read ({error.strerror}); set models_dir to a folder of '
+                f'{manifest}: cannot be read ({error}); set models_dir to a folder of '
                 'models, such as the one this package ships'
             ) from error
-        except ValueError as error:
-            raise ModelFileError(f'{manifest}: not valid JSON ({error})') from error
         self._read_manifest(content, manifest)
 
     def _read_manifest(self, content: Any, manifest: Path) -> None:
@@ -94,10 +92,20 @@ class ModelFolder:
                 raise ModelFileError(
                     f'{manifest}: files.{role} must have a path and a sha256 of 64 hex digits'
                 )
+            self._files[role] = ModelFile(self._inside(file_name, role, manifest), sha256)
+
+    def _inside(self, file_name: str, role: str, manifest: Path) -> Path:
+        """Return the path of a file of the folder, whose name comes from the manifest."""
+        try:
             path = (self._folder / file_name).resolve()
-            if not path.is_relative_to(self._folder.resolve()):
-                raise ModelFileError(f'{manifest}: files.{role} lies outside the folder')
-            self._files[role] = ModelFile(path, sha256)
+            inside = path.is_relative_to(self._folder.resolve())
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, links in a circle
+            raise ModelFileError(
+                f'{manifest}: files.{role} has no usable path ({error}); export the models again'
+            ) from error
+        if not inside:
+            raise ModelFileError(f'{manifest}: files.{role} lies outside the folder')
+        return path
 
     @property
     def name(self) -> str:
@@ -126,18 +134,15 @@ class ModelFolder:
             ModelFileError: If the file is missing or is another than the manifest says.
         """
         file = self._file(role)
-        digest = hashlib.sha256()
         try:
-            with open(file.path, 'rb') as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
+            digest = hashlib.sha256(read_bytes(file.path)).hexdigest()
+        except UnusableFile as error:
             raise ModelFileError(
-                f'{file.path}: cannot be read ({error.strerror}); restore the {role} model'
+                f'{file.path}: cannot be read ({error}); restore the {role} model'
             ) from error
-        if digest.hexdigest() != file.sha256:
+        if digest != file.sha256:
             raise ModelFileError(
-                f'{file.path}: SHA-256 is {digest.hexdigest()[:12]}…, the manifest says '
+                f'{file.path}: SHA-256 is {digest[:12]}…, the manifest says '
                 f'{file.sha256[:12]}…; restore the {role} model or export the folder again'
             )
         return file.path

@@ -36,7 +36,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stl_conveyor.errors import ConfigError, ModelFileError
+from stl_conveyor.errors import ConfigError, ConveyorError, ModelFileError
+from stl_conveyor.outside_files import read_json
 from stl_conveyor.policy.base import (
     Distribution,
     Policy,
@@ -156,7 +157,7 @@ class BudgetTable:
             ModelFileError: When the file cannot be used.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding='utf-8'))
+            content = read_json(path)
             if content['format'] != _FORMAT:
                 raise ValueError(f'format {content["format"]!r}, not {_FORMAT}')
             return cls(
@@ -167,7 +168,7 @@ class BudgetTable:
                     for name in ('shares', 'rewards', 'weights', 'gains', 'costs')
                 },
             )
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, ConveyorError) as error:
             raise ModelFileError(
                 f'{path} is no usable budget.json ({error}); fit it again'
             ) from error

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from stl_conveyor.errors import ConfigError, MissingDependency, ModelFileError
+from stl_conveyor.errors import ConfigError, ModelFileError
+from stl_conveyor.models.classifier import make_session
 from stl_conveyor.policy.base import (
     Policy,
     PolicyDecision,
@@ -161,24 +162,12 @@ def load_network(path: str | Path) -> tuple[Any, dict[str, Any]]:
         ``HistoryFormat``), ``knots``, and for one bucket ``rate`` and ``depth``.
 
     Raises:
-        MissingDependency: Without ONNX Runtime.
         ModelFileError: For a file that is no policy network.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependency(
-            'learned policies need ONNX Runtime: pip install onnxruntime'
-        ) from error
     if not Path(path).is_file():
         raise ModelFileError(f'no policy network at {path}; give the path of an .onnx file')
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
+    session = make_session(path)
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider']
-        )
         properties = session.get_modelmeta().custom_metadata_map
         about = json.loads(properties['about'])
         about['layout'] = json.loads(properties['layout'])
@@ -187,7 +176,7 @@ def load_network(path: str | Path) -> tuple[Any, dict[str, Any]]:
         knots = json.loads(properties['knots'])
         about['knots'] = np.linspace(0, 1, outputs) if knots is None else knots
         return session, about
-    except Exception as error:  # ONNX Runtime raises its own family, without a common base
+    except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise ModelFileError(
             f'{path} is no policy network ({error}); export it with '
             'python -m stl_conveyor_lab.train.policies'

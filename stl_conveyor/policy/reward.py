@@ -40,7 +40,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stl_conveyor.errors import BadProbabilities, ConfigError, ModelFileError
+from stl_conveyor.errors import BadProbabilities, ConfigError, ConveyorError, ModelFileError
+from stl_conveyor.outside_files import read_json
 from stl_conveyor.policy.base import Distribution
 
 _FORMAT = 1
@@ -183,7 +184,7 @@ class RewardEstimator(ABC):
             ModelFileError: When the file is missing or is not of this format.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding='utf-8'))
+            content = read_json(path)
             if content['format'] != _FORMAT:
                 raise ValueError(f'format {content["format"]!r}, not {_FORMAT}')
             common: dict[str, Any] = {
@@ -217,7 +218,7 @@ class RewardEstimator(ABC):
                     values=np.asarray(curve['values'], float),
                 )
             raise ValueError(f'unknown kind {content["kind"]!r}')
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, ConveyorError) as error:
             raise ModelFileError(
                 f'{path} is no usable reward.json ({error}); fit it again with '
                 'python -m stl_conveyor_lab.train.reward.fit'

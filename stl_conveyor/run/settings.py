@@ -7,11 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from stl_conveyor.cell.description import SHARED
 from stl_conveyor.cell.moved_parameters import cell_key
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.outside_files import UnusableFile, parse_yaml
 
 SIMULATOR = 'cell_simulator'
 CELL = 'cell'  # stands for what the nodes share, where a node is named
@@ -85,7 +84,7 @@ def parse_override(text: str) -> tuple[str, str, object]:
             + ', '.join(SHARED)
         )
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        parsed = parse_yaml(value)
+    except UnusableFile as error:
         raise ConfigError(f'--set {text}: {value!r} is not YAML') from error
     return node, name, tuple(parsed) if isinstance(parsed, list) else parsed
