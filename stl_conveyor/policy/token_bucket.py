@@ -20,6 +20,9 @@ the bytes really used been charged at the moment of the reservation. The tokens 
 full bucket while a reservation is open are remembered for that purpose: a charge that is known
 late makes room that was there all along. Hence, with each charge counted at its reservation,
 at most ``rate * T + depth`` tokens are spent over any window of length T.
+
+Corrections. An account can turn out to have said too little after the tokens were given back.
+What the bucket no longer holds of it is owed, and paid by what comes in before anything else.
 """
 
 from __future__ import annotations
@@ -188,6 +191,7 @@ class TokenBucket:
         self._level = self._full
         self._spent = 0
         self._refunded = 0
+        self._owed = 0
         self._next_key = 1
         self._open: dict[int, _Open] = {}  # in order of reservation
 
@@ -243,6 +247,11 @@ class TokenBucket:
         return self._refunded
 
     @property
+    def owed(self) -> int:
+        """Return the grains of corrections that the bucket could not pay yet."""
+        return self._owed
+
+    @property
     def state(self) -> BucketState:
         """Return a snapshot of the bucket."""
         return BucketState(
@@ -263,7 +272,10 @@ class TokenBucket:
             now_ns: Time in nanoseconds.
         """
         if self._now is not None and now_ns > self._now:
-            level = self._level + (now_ns - self._now) * self._grains_per_ns
+            income = (now_ns - self._now) * self._grains_per_ns
+            paid = min(self._owed, income)
+            self._owed -= paid
+            level = self._level + income - paid
             if level > self._full:
                 if self._open:
                     latest = next(reversed(self._open.values()))
@@ -329,6 +341,24 @@ class TokenBucket:
         closed = self._open.pop(reservation.key)
         if place:
             self._open[keys[place - 1]].overflow += closed.overflow
+
+    def correct(self, n_bytes: int) -> None:
+        """Charge bytes that a settled stream used beyond what it was settled with.
+
+        Args:
+            n_bytes: Bytes that were given back wrongly.
+
+        Raises:
+            BucketError: When so many were never given back.
+        """
+        cost = n_bytes * self._grains_per_byte
+        if not 0 <= cost <= self._refunded:
+            raise BucketError(f'{n_bytes} bytes were not given back; correct what was settled')
+        paid = min(cost, self.available)
+        self._level -= paid
+        self._owed += cost - paid
+        self._spent += cost
+        self._refunded -= cost
 
     def spend(self, n_bytes: int) -> bool:
         """Reserve and settle at once.

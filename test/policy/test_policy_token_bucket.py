@@ -211,3 +211,36 @@ def test_impossible_buckets(arguments):
     """Values that make no bucket, or one too fine for 64 bits, are refused."""
     with pytest.raises(ConfigError):
         TokenBucket(*arguments)
+
+
+@given(
+    rate=RATES,
+    depth=DEPTHS,
+    steps=st.lists(
+        st.tuples(st.integers(0, 100), st.integers(0, 30), st.integers(0, 30)), max_size=40
+    ),
+)
+def test_what_was_given_back_wrongly_is_paid_before_anything_else(rate, depth, steps):
+    """Corrections owe what they cannot pay; nothing is lost, and the bounds hold."""
+    bucket = TokenBucket(rate, depth, 7, 5, start_ns=0)
+    grains = bucket.denominator // 5
+    now, given_back, spent = 0, 0, 0
+    for wait, n_bytes, wrong in steps:
+        now += wait
+        level, owed = bucket.level, bucket.owed
+        bucket.advance(now)
+        assert owed - bucket.owed <= exact_fraction(rate) * wait / 7 * bucket.denominator
+        assert bucket.level == level or bucket.owed == 0
+        reservation = bucket.reserve(n_bytes)
+        if reservation is not None:
+            bucket.settle(reservation, 0)
+            given_back += n_bytes
+        wrong = min(wrong, given_back)
+        bucket.correct(wrong)
+        given_back -= wrong
+        spent += wrong
+        assert 0 <= bucket.reserved <= bucket.level <= depth * bucket.denominator
+        assert bucket.owed == 0 or bucket.available == 0
+        assert (bucket.spent, bucket.refunded) == (spent * grains, given_back * grains)
+        with pytest.raises(BucketError, match='were not given back'):
+            bucket.correct(given_back + 1)

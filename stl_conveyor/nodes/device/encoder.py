@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from stl_conveyor.cell.clock_offset import ClockOffsetEstimator
 from stl_conveyor.cell.deadline import DelayEstimator
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.edge_watch import EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.cell.sender import (
     PacingSettings,
@@ -130,7 +131,7 @@ class EncoderNode(ConveyorNode):
         self._waiting: RecentItems[OffloadDecision] = RecentItems(8)
         self._begun: RecentItems[bool] = RecentItems(1024)
         self._transfer: _Transfer | None = None
-        self._edge_seen_ns: int | None = None
+        self._edge = EdgeWatch(self.encoder.identity, round(self.cell.edge.timeout * 1e9))
         self.health.set_value('codec', f'{self.encoder.identity:016x}')
 
     def activate(self) -> None:
@@ -322,18 +323,21 @@ class EncoderNode(ConveyorNode):
         )
 
     def _edge_silent(self) -> bool:
-        if self._edge_seen_ns is None:
-            return False
-        silence_ns = self.steady_clock.now().nanoseconds - self._edge_seen_ns
-        return silence_ns > self.cell.edge.timeout * 1e9
+        return self._edge.was_heard and not self._edge.is_alive(
+            self.steady_clock.now().nanoseconds
+        )
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
-        self._edge_seen_ns = self.steady_clock.now().nanoseconds
+        now_ns = self.steady_clock.now().nanoseconds
+        self._edge.heard(message.codec_id, now_ns)
         greeting = message.status in (
             FeatureFeedback.STATUS_ALIVE,
             FeatureFeedback.STATUS_CODEC_MISMATCH,
         )
-        if greeting and message.codec_id != self.encoder.identity:
+        if message.codec_id != self.encoder.identity:
+            if self._edge.is_alive(now_ns):
+                self.health.count('feedback_of_another_codec')
+                return
             self.set_condition(
                 'codec_mismatch',
                 Level.ERROR,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.edge_watch import EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.errors import BadProbabilities
@@ -110,6 +111,14 @@ class _Promise:
     due_ns: int
 
 
+@dataclass(frozen=True)
+class _Account:
+    """What was paid for a stream, and what it might have cost at most (bytes)."""
+
+    bytes_used: int
+    budget: int
+
+
 class OffloadPolicy(ConveyorNode):
     """See the module."""
 
@@ -166,10 +175,11 @@ class OffloadPolicy(ConveyorNode):
             quantile=0.5,
         )
         self._promises: dict[ItemKey, _Promise] = {}
+        self._settled: RecentItems[_Account] = RecentItems(256)
+        self._acknowledged: RecentItems[int] = RecentItems(256)
         self._decided: RecentItems[bool] = RecentItems(1024)
         self._previous_stamp_ns: int | None = None
-        self._edge_seen_ns: int | None = None
-        self._edge_codec: int | None = None
+        self._edge = EdgeWatch(self.codec_id, round(self.cell.edge.timeout * 1e9))
         self.health.set_value('policy', settings.policy)
         self.health.set_value(
             'byte_budgets',
@@ -200,15 +210,8 @@ class OffloadPolicy(ConveyorNode):
 
     @property
     def edge_alive(self) -> bool:
-        """Return whether the edge gave a sign of life lately and has our codec."""
-        return self._edge_heard and self._edge_codec == self.codec_id
-
-    @property
-    def _edge_heard(self) -> bool:
-        if self._edge_seen_ns is None:
-            return False
-        silence_ns = self.steady_clock.now().nanoseconds - self._edge_seen_ns
-        return silence_ns <= self.cell.edge.timeout * 1e9
+        """Return whether an edge that has our codec gave a sign of life lately."""
+        return self._edge.is_alive(self.steady_clock.now().nanoseconds)
 
     def refresh_health(self) -> None:
         """Report the level of the bucket."""
@@ -292,11 +295,15 @@ class OffloadPolicy(ConveyorNode):
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
-            self._edge_seen_ns = self.steady_clock.now().nanoseconds
-            self._edge_codec = message.codec_id
+            self._edge.heard(message.codec_id, self.steady_clock.now().nanoseconds)
             self._watch_edge()
             return
         key = item_key(message)
+        if message.status == FeatureFeedback.STATUS_OK and message.codec_id == self.codec_id:
+            if key in self._promises:
+                before = self._acknowledged.get(key) or 0
+                self._acknowledged.put(key, max(before, message.bytes))
+            self._correct(key, message.bytes, 'the edge has received')
         promise = self._promises.get(key)
         if (
             promise is not None
@@ -309,10 +316,39 @@ class OffloadPolicy(ConveyorNode):
 
     def _on_transfer(self, message: FeatureFeedback) -> None:
         key = item_key(message)
-        if message.status != FeatureFeedback.STATUS_TRANSFER_DONE or key not in self._promises:
+        if message.status != FeatureFeedback.STATUS_TRANSFER_DONE or (
+            key not in self._promises and self._settled.get(key) is None
+        ):
             self.warn('unexpected_transfer', f'item {key.item_id}: no tokens are reserved for it')
             return
-        self._settle(key, message.bytes)
+        if message.bytes == 0 and message.stop_reason == FeatureFeedback.STOP_SATISFIED:
+            self.warn(
+                'implausible_account',
+                f'item {key.item_id}: it says that the edge was satisfied by nothing; the '
+                'tokens stay reserved. Who else publishes on transfer?',
+            )
+        elif key in self._promises:
+            self._settle(key, message.bytes)
+        else:
+            self._correct(key, message.bytes, 'another account names')
+
+    def _correct(self, key: ItemKey, bytes_used: int, who: str) -> None:
+        """Charge what an account that came before left out: the highest one counts."""
+        account = self._settled.get(key)
+        if account is None or bytes_used <= account.bytes_used:
+            return
+        bytes_used = min(bytes_used, account.budget)
+        if bytes_used == account.bytes_used:
+            return
+        self.warn(
+            'account_contradicted',
+            f'item {key.item_id}: {who} {bytes_used} bytes, {account.bytes_used} were paid for; '
+            'the rest is charged now. Who else publishes on transfer?',
+        )
+        self.bucket.advance(self.schedule_clock.now_ns())
+        self.bucket.correct(bytes_used - account.bytes_used)
+        self._settled.put(key, _Account(bytes_used, account.budget))
+        self._publish_state()
 
     def _settle(self, key: ItemKey, bytes_used: int | None) -> None:
         reservation = self._promises.pop(key).reservation
@@ -326,6 +362,8 @@ class OffloadPolicy(ConveyorNode):
             )
         bytes_used = min(bytes_used, reservation.bytes)
         self.bucket.settle(reservation, bytes_used)
+        self._settled.put(key, _Account(bytes_used, reservation.bytes))
+        self._correct(key, self._acknowledged.get(key) or 0, 'the edge has received')
         self.policy.settled(bytes_used / self.settings.nominal_bytes)
         self._publish_state()
 
@@ -342,22 +380,31 @@ class OffloadPolicy(ConveyorNode):
                 self._settle(key, None)
 
     def _watch_edge(self) -> None:
-        heard = self._edge_heard
-        if heard:
+        now_ns = self.steady_clock.now().nanoseconds
+        alive, stranger = self._edge.is_alive(now_ns), self._edge.stranger(now_ns)
+        if alive or stranger is not None:
             self.clear_condition('edge_gone', 'the edge is there')
         else:
             self.set_condition(
                 'edge_gone', Level.WARN, 'no sign of life from the edge: nothing is offloaded'
             )
-        if heard and self._edge_codec != self.codec_id:
+        if stranger is None:
+            self.clear_condition('codec_mismatch', 'device and edge have the same codec')
+            self.clear_condition('second_edge', 'no edge with another codec speaks any more')
+        elif alive:
+            self.set_condition(
+                'second_edge',
+                Level.WARN,
+                f'an edge with codec {stranger:016x} speaks beside the one that has ours: it is '
+                'not believed; find who publishes on feedback_rx',
+            )
+        else:
             self.set_condition(
                 'codec_mismatch',
                 Level.ERROR,
-                f'the edge has codec {self._edge_codec:016x}, the device {self.codec_id:016x}: '
+                f'the edge has codec {stranger:016x}, the device {self.codec_id:016x}: '
                 'nothing is offloaded; give both the same model folder',
             )
-        else:
-            self.clear_condition('codec_mismatch', 'device and edge have the same codec')
 
     def _publish_state(self) -> None:
         state, settings = self.bucket.state, self.settings

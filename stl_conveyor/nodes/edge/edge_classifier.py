@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from rclpy.publisher import Publisher
 from std_msgs.msg import Header
 
+from stl_conveyor.cell.fair_streams import FairStreams
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec import Decoder, DecoderSession
 from stl_conveyor.errors import BadPacket, CodecMismatch, ConfigError
@@ -27,6 +27,9 @@ from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+
+# No honest item has more time; a stream that claims more is dropped after this.
+LONGEST_STREAM_NS = 10_000_000_000
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class EdgeClassifierSettings(NodeSettings):
     )
     max_items: int = parameter(
         256,
-        'Most items whose streams are kept; beyond, the one that was silent for longest is '
-        'dropped.',
+        'Most items whose streams are kept; beyond, the cell that has the most loses the one '
+        'that was silent for longest.',
         minimum=1,
         maximum=100_000,
     )
@@ -70,6 +73,7 @@ class _Stream:
     header: Header
     deadline: Time
     session: DecoderSession
+    expires_ns: int  # of ROS time
     waiting: list[ProgressiveFeature] = field(default_factory=list)
     computing: bool = False
     changed: bool = False
@@ -107,7 +111,7 @@ class EdgeClassifier(ConveyorNode):
     def activate(self) -> None:
         """Serve the cells."""
         self._lock = threading.Condition()
-        self._streams: OrderedDict[tuple[int, ItemKey], _Stream] = OrderedDict()
+        self._streams: FairStreams[_Stream] = FairStreams(self.settings.max_items)
         self._compute_time = 0.0
         self._stopping = False
         self._feedback: list[Publisher] = []
@@ -136,7 +140,11 @@ class EdgeClassifier(ConveyorNode):
             status=FeatureFeedback.STATUS_ALIVE,
             compute_time=self._compute_time,
         )
-        message.header.stamp = to_stamp(self.schedule_clock.ros_now_ns())
+        now_ns = self.schedule_clock.ros_now_ns()
+        with self._lock:
+            self._streams.drop_expired(now_ns)
+            self.health.set_value('streams', len(self._streams))
+        message.header.stamp = to_stamp(now_ns)
         for publisher in self._feedback:
             publisher.publish(message)
 
@@ -164,14 +172,15 @@ class EdgeClassifier(ConveyorNode):
                 self._take(stream, message)
 
     def _stream(self, cell: int, key: ItemKey, message: ProgressiveFeature) -> _Stream:
-        stream = self._streams.get((cell, key))
-        if stream is None:
-            stream = _Stream(cell, key, message.header, message.deadline, self.decoder.start())
-            self._streams[cell, key] = stream
-            while len(self._streams) > self.settings.max_items:
-                self._streams.popitem(last=False)
-        self._streams.move_to_end((cell, key))
-        return stream
+        def make() -> _Stream:
+            expires_ns = min(
+                to_ns(message.deadline), self.schedule_clock.ros_now_ns() + LONGEST_STREAM_NS
+            )
+            return _Stream(
+                cell, key, message.header, message.deadline, self.decoder.start(), expires_ns
+            )
+
+        return self._streams.touch(cell, key, make)
 
     def _take(self, stream: _Stream, message: ProgressiveFeature) -> None:
         before = stream.session.bytes_received
@@ -241,10 +250,8 @@ class EdgeClassifier(ConveyorNode):
     def _next_batch(self) -> list[_Stream]:
         with self._lock:
             while not self._stopping:
-                changed = [stream for stream in self._streams.values() if stream.changed]
-                if changed:
-                    changed.sort(key=lambda stream: to_ns(stream.deadline))
-                    batch = changed[: self.settings.max_batch]
+                batch = self._streams.next_batch(self.settings.max_batch)
+                if batch:
                     for stream in batch:
                         stream.changed, stream.computing = False, True
                     return batch
@@ -253,7 +260,7 @@ class EdgeClassifier(ConveyorNode):
 
     def _classify(self, batch: list[_Stream]) -> None:
         now_ns = self.schedule_clock.ros_now_ns()
-        batch = [stream for stream in batch if to_ns(stream.deadline) > now_ns]
+        batch = [stream for stream in batch if stream.expires_ns > now_ns]
         if not batch:
             return
         started = time.perf_counter()

@@ -1,0 +1,96 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an edge answer can be the answer to what the device sent."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from stl_conveyor.cell.ledger import ItemKey
+
+AnswerT = TypeVar('AnswerT')
+
+
+class Claim(enum.Enum):
+    """What became of an edge answer that was compared with the decision to send its item."""
+
+    PLAUSIBLE = 'plausible'
+    UNDECIDED = 'undecided_answer'  # no decision came yet: it is kept for it
+    UNASKED = 'unasked_answer'  # the item was not sent to the edge
+    TOO_MANY_BYTES = 'impossible_answer'  # more bytes stand behind it than may have been sent
+    OTHER_MODEL = 'wrong_model_answer'  # the model is not the one of our model folder
+
+
+class EdgeClaims(Generic[AnswerT]):
+    """Compare the answers of the edge with the policy's decisions, in whatever order they come.
+
+    Without this, whoever can publish on the topic of edge answers moves every item: an answer
+    outranks the device's own by its source alone. An answer counts only for an item that was to
+    be sent, with some bytes behind it and no more than were promised.
+
+    Examples:
+        >>> claims = EdgeClaims(model_id=5)
+        >>> item = ItemKey(item_id=1, stamp_ns=0)
+        >>> claims.answered(item, model_id=5, bytes_used=128, answer='nut').value
+        'undecided_answer'
+        >>> claims.decided(item, byte_budget=512)
+        [('nut', <Claim.PLAUSIBLE: 'plausible'>)]
+        >>> claims.answered(item, model_id=5, bytes_used=513, answer='bolt').value
+        'impossible_answer'
+    """
+
+    def __init__(self, model_id: int | None = None, capacity: int = 512) -> None:
+        """Know of no decision.
+
+        Args:
+            model_id: Of the model that answers, as `ModelFolder.model_id` tells it; None lets
+                every model answer.
+            capacity: How many decisions are kept, and how many answers that wait for theirs.
+        """
+        self._model_id = model_id
+        self._capacity = capacity
+        self._budgets: OrderedDict[ItemKey, int] = OrderedDict()
+        self._waiting: OrderedDict[ItemKey, list[tuple[int, AnswerT]]] = OrderedDict()
+
+    def decided(self, key: ItemKey, byte_budget: int) -> list[tuple[AnswerT, Claim]]:
+        """Take in a decision; return the answers that waited for it, with their claims.
+
+        Args:
+            byte_budget: The most bytes that may be sent; 0 for an item that stays here. Of two
+                decisions about an item the first counts.
+        """
+        if key in self._budgets:
+            return []
+        self._budgets[key] = byte_budget
+        if len(self._budgets) > self._capacity:
+            self._budgets.popitem(last=False)
+        return [
+            (answer, self._compare(bytes_used, byte_budget))
+            for bytes_used, answer in self._waiting.pop(key, [])
+        ]
+
+    def answered(self, key: ItemKey, model_id: int, bytes_used: int, answer: AnswerT) -> Claim:
+        """Return what an answer is worth; one without a decision is kept until that comes."""
+        if self._model_id is not None and model_id != self._model_id:
+            return Claim.OTHER_MODEL
+        budget = self._budgets.get(key)
+        if budget is not None:
+            return self._compare(bytes_used, budget)
+        kept = self._waiting.setdefault(key, [])
+        kept.append((bytes_used, answer))
+        del kept[:-_KEPT_ANSWERS]
+        if len(self._waiting) > self._capacity:
+            self._waiting.popitem(last=False)
+        return Claim.UNDECIDED
+
+    @staticmethod
+    def _compare(bytes_used: int, budget: int) -> Claim:
+        if budget == 0:
+            return Claim.UNASKED
+        return Claim.PLAUSIBLE if 0 < bytes_used <= budget else Claim.TOO_MANY_BYTES
+
+
+# Of an item; the edge answers again after each packet.
+_KEPT_ANSWERS = 8

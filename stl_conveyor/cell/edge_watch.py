@@ -1,0 +1,57 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the edge that can read our streams is there, and whether another one is."""
+
+from __future__ import annotations
+
+
+class EdgeWatch:
+    """Tell the signs of life of the known edge from those of any other.
+
+    The known edge has our codec. A sign of life with another codec, from a second edge that
+    was set up wrongly or from somebody who only says so, takes nothing away from it: it counts
+    as gone when it was silent for the time-out, and not before.
+
+    Examples:
+        >>> watch = EdgeWatch(codec_id=7, timeout_ns=1_600_000_000)
+        >>> watch.heard(7, now_ns=0)
+        >>> watch.heard(8, now_ns=500_000_000)
+        >>> watch.is_alive(1_000_000_000), watch.stranger(1_000_000_000)
+        (True, 8)
+        >>> watch.is_alive(1_700_000_000)
+        False
+    """
+
+    def __init__(self, codec_id: int, timeout_ns: int) -> None:
+        """Have heard nobody yet.
+
+        Args:
+            codec_id: Identity of our codec.
+            timeout_ns: How long an edge may be silent (ns of a clock that is never set).
+        """
+        self._codec_id = codec_id
+        self._timeout_ns = timeout_ns
+        self._seen_ns: int | None = None
+        self._stranger: tuple[int, int] | None = None
+
+    def heard(self, codec_id: int, now_ns: int) -> None:
+        """Take in a sign of life."""
+        if codec_id == self._codec_id:
+            self._seen_ns = now_ns
+        else:
+            self._stranger = codec_id, now_ns
+
+    @property
+    def was_heard(self) -> bool:
+        """Return whether the known edge has ever given a sign of life."""
+        return self._seen_ns is not None
+
+    def is_alive(self, now_ns: int) -> bool:
+        """Return whether the known edge gave a sign of life within the time-out."""
+        return self._seen_ns is not None and now_ns - self._seen_ns <= self._timeout_ns
+
+    def stranger(self, now_ns: int) -> int | None:
+        """Return the codec of another edge that gave a sign of life within the time-out."""
+        if self._stranger is None or now_ns - self._stranger[1] > self._timeout_ns:
+            return None
+        return self._stranger[0]

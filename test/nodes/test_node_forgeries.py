@@ -1,0 +1,137 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody else on the network says takes nothing away from the honest nodes."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from cell_harness import CELL, CellHarness, NodeSpec, described, make_classification  # noqa: E402
+
+from stl_conveyor.msg import FeatureFeedback  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+NOMINAL = 1000
+
+
+def policy(models, timeout=60.0):
+    return NodeSpec(
+        OffloadPolicy,
+        {
+            'models_dir': str(models),
+            'policy': 'always',
+            'rate': 0.0,
+            'depth': 4.0,
+            'nominal_bytes': NOMINAL,
+            'byte_budgets': False,
+            'answer_time': 0.0,
+            'diagnostics_period': 0.3,
+            **described(edge__timeout=timeout),
+        },
+    )
+
+
+class Policy:
+    """The policy in a graph of its own, with an edge that lives and items that are sent."""
+
+    def __init__(self, cell):
+        self.cell = cell
+        cell.wait_active()
+        self.node = cell.runner.node('offload_policy')
+        self.feedback = cell.publisher('feedback_rx')
+        self.accounts = cell.publisher('transfer')
+        self.items = cell.publisher('classification')
+        cell.connect('offload_decision')
+        cell.connect('token_bucket')
+        self.sign_of_life(self.node.codec_id)
+        cell.wait(lambda: self.node.edge_alive, 10, 'a sign of life')
+
+    def sign_of_life(self, codec_id):
+        self.feedback.publish(
+            FeatureFeedback(codec_id=codec_id, status=FeatureFeedback.STATUS_ALIVE)
+        )
+
+    def offloaded(self, item_id):
+        """Return the classification of an item that the policy offloads."""
+        now_ns = self.cell.now_ns()
+        message = make_classification(
+            item_id, now_ns, CELL.classes[0], deadline_ns=now_ns + 9 * 10**9
+        )
+        self.items.publish(message)
+        decision = self.cell.wait(
+            lambda: next(iter(self.cell.heard.of('offload_decision', item_id=item_id)), None)
+        )
+        assert decision.offload
+        return message
+
+    def account(self, item, publisher=None, **fields):
+        fields = {'status': FeatureFeedback.STATUS_TRANSFER_DONE, **fields}
+        (publisher or self.accounts).publish(
+            FeatureFeedback(header=item.header, item_id=item.item_id, **fields)
+        )
+
+    def wait_spent(self, n_bytes, reserved=0):
+        self.cell.wait(
+            lambda: any(
+                (s.spent_numerator * NOMINAL, s.reserved_numerator * NOMINAL)
+                == (n_bytes * s.denominator, reserved * s.denominator)
+                for s in self.cell.heard.messages['token_bucket']
+            ),
+            10,
+            f'{n_bytes} bytes spent and {reserved} reserved',
+        )
+
+
+WATCHED = ('offload_decision', 'token_bucket', '/diagnostics')
+
+
+def test_an_account_of_nothing_gives_no_tokens_away(tiny_models):
+    with CellHarness([policy(tiny_models)], watched=WATCHED) as cell:
+        policy_node = Policy(cell)
+        item = policy_node.offloaded(1)
+        policy_node.account(item, stop_reason=FeatureFeedback.STOP_SATISFIED, bytes=0)
+        cell.wait_diagnostic('offload_policy', 'implausible_account')
+        policy_node.account(item, stop_reason=FeatureFeedback.STOP_SATISFIED, bytes=600)
+        policy_node.wait_spent(600)
+        # One that can be, and that the honest account contradicts afterwards.
+        item = policy_node.offloaded(2)
+        policy_node.account(item, stop_reason=FeatureFeedback.STOP_NEXT_ITEM, bytes=0)
+        policy_node.wait_spent(600)
+        policy_node.account(item, stop_reason=FeatureFeedback.STOP_COMPLETE, bytes=900)
+        policy_node.wait_spent(1500)
+        cell.wait_diagnostic('offload_policy', 'account_contradicted')
+        # One that the edge contradicts; whoever claims more than was promised takes no more.
+        item = policy_node.offloaded(3)
+        policy_node.account(item, stop_reason=FeatureFeedback.STOP_DEADLINE, bytes=0)
+        edge = {'status': FeatureFeedback.STATUS_OK, 'codec_id': policy_node.node.codec_id}
+        policy_node.account(item, policy_node.feedback, bytes=2**32 - 1, **edge)
+        policy_node.wait_spent(2500)
+        # Less than was paid for changes nothing.
+        policy_node.account(item, policy_node.feedback, bytes=10, **edge)
+        item = policy_node.offloaded(4)
+        policy_node.account(item, stop_reason=FeatureFeedback.STOP_COMPLETE, bytes=500)
+        policy_node.wait_spent(3000)
+
+
+def test_an_edge_with_another_codec_does_not_speak_for_the_known_one(tiny_models):
+    with CellHarness([policy(tiny_models)], watched=WATCHED) as cell:
+        policy_node = Policy(cell)
+        for _ in range(3):
+            policy_node.sign_of_life(policy_node.node.codec_id ^ 1)
+        cell.wait_diagnostic('offload_policy', 'speaks beside the one that has ours')
+        assert policy_node.node.edge_alive
+        item = policy_node.offloaded(1)
+        policy_node.account(item, bytes=1)
+
+
+def test_an_edge_with_another_codec_alone_is_named(tiny_models):
+    with CellHarness([policy(tiny_models, timeout=2.0)], watched=WATCHED) as cell:
+        policy_node = Policy(cell)
+        cell.wait(lambda: not policy_node.node.edge_alive, 10, 'the end of the time-out')
+        policy_node.sign_of_life(policy_node.node.codec_id ^ 1)
+        cell.wait_diagnostic('offload_policy', 'give both the same model folder', level=2)
