@@ -22,6 +22,13 @@ rarely and to one port. Images, captures and simulation never leave the machine.
 * ``local``: every other node, on both sides. Shared memory and the loopback interface only.
 * ``uplink``: device_gateway. ``downlink``: edge_gateway. Each is told the address of the other.
 
+For all but the gateways, whose link it would fill: a reliable writer sends its heartbeat every
+50 ms while something is unacknowledged
+(``stl_conveyor.nodes.base.middleware`` says why). ``writers`` has this alone; nodes load it by
+themselves where no other profile is chosen. Fast DDS 2, which Jazzy has, names it otherwise: a
+profile is written for the distribution in ``ROS_DISTRO``, and what ships for Jazzy ends with
+``_jazzy``.
+
 The launch argument gateway_peer writes and uses these.
 """
 
@@ -29,7 +36,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,11 +44,17 @@ from typing import Any
 from xml.etree import ElementTree
 
 from stl_conveyor.errors import ConfigError, exit_code
+from stl_conveyor.nodes.base.middleware import (
+    HEARTBEAT_NS,
+    OLD_PROFILES_VARIABLE,
+    PROFILES_VARIABLE,
+    has_old_fastdds,
+)
 
 WIFI = ('device', 'edge')
 GATEWAYS = ('uplink', 'downlink')
 NODE_ROLES = MappingProxyType({'device_gateway': 'uplink', 'edge_gateway': 'downlink'})
-ROLES = (*WIFI, 'local', *GATEWAYS)
+ROLES = (*WIFI, 'local', *GATEWAYS, 'writers')
 MOST_GATEWAYS = 20  # on one machine; participants above 119 run into the ports of the next domain
 LEASE = 60  # s without an announcement after which a participant counts as gone
 PROCESSES = 32  # ROS processes on one machine that find each other over loopback
@@ -90,7 +102,9 @@ def user_port(domain: int, participant: int) -> int:
     return discovery_port(domain, participant) + 1
 
 
-def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) -> str:
+def profile_xml(
+    role: str, *, domain: int = 0, peer: str = '', number: int = 0, old: bool | None = None
+) -> str:
     """Return a profile as the text of an XML file.
 
     Args:
@@ -99,6 +113,7 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
         peer: Address (IPv4) of the other side, for a gateway or the device; of the device: empty
             leaves it to the variable EDGE_ADDRESS.
         number: Of the gateway, from 0; the same on both sides, and one for each cell.
+        old: For Fast DDS 2; by default if the environment is that of Jazzy.
 
     Raises:
         ConfigError: If there is no such role, domain or number, or the peer is no address.
@@ -109,6 +124,29 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
         raise ConfigError(f'domain {domain} is not within 0..{DOMAINS}')
     if not 0 <= number < MOST_GATEWAYS:
         raise ConfigError(f'gateway {number} is not within 0..{MOST_GATEWAYS - 1}')
+    root = ElementTree.Element('dds', xmlns='http://www.eprosima.com')
+    profiles = ElementTree.SubElement(root, 'profiles')
+    if role != 'writers':
+        _add_participant(profiles, role, domain, peer, number)
+    if role not in GATEWAYS:
+        writer = ElementTree.SubElement(
+            profiles, 'data_writer', profile_name='quick', is_default_profile='true'
+        )
+        old = has_old_fastdds() if old is None else old
+        period = 'heartbeatPeriod' if old else 'heartbeat_period'
+        _add(writer, {'times': {period: {'sec': 0, 'nanosec': HEARTBEAT_NS}}})
+    ElementTree.indent(root)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<!-- Written by: python -m stl_conveyor.deploy.fastdds_profiles {role} -->\n'
+        + ElementTree.tostring(root, encoding='unicode')
+        + '\n'
+    )
+
+
+def _add_participant(
+    profiles: ElementTree.Element, role: str, domain: int, peer: str, number: int
+) -> None:
     link = _ON_WIFI if role in WIFI else _ON_A_SLOW_LINK
     peers: list[dict[str, Any]] = [{'address': LOOPBACK}]
     interfaces: dict[str, Any] = {}
@@ -122,8 +160,6 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
     elif role in GATEWAYS:
         identity = {'participantID': GATEWAY + number}
         peers.append({'port': discovery_port(domain, GATEWAY + number), 'address': _address(peer)})
-    root = ElementTree.Element('dds', xmlns='http://www.eprosima.com')
-    profiles = ElementTree.SubElement(root, 'profiles')
     _add(
         profiles,
         {
@@ -164,13 +200,6 @@ def profile_xml(role: str, *, domain: int = 0, peer: str = '', number: int = 0) 
             }
         },
     )
-    ElementTree.indent(root)
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<!-- Written by: python -m stl_conveyor.deploy.fastdds_profiles {role} -->\n'
-        + ElementTree.tostring(root, encoding='unicode')
-        + '\n'
-    )
 
 
 def _address(peer: str) -> str:
@@ -193,12 +222,8 @@ def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:
 
 def environment(profile: Path) -> Mapping[str, str]:
     """Return the variables with which a process takes its discovery from a profile alone."""
-    # Fast DDS 2, which Jazzy has, knows the older name; later ones warn of it.
-    name = (
-        'FASTRTPS_DEFAULT_PROFILES_FILE'
-        if os.environ.get('ROS_DISTRO') == 'jazzy'
-        else 'FASTDDS_DEFAULT_PROFILES_FILE'
-    )
+    # Fast DDS 2 knows the older name; later ones warn of it.
+    name = OLD_PROFILES_VARIABLE if has_old_fastdds() else PROFILES_VARIABLE
     return {
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT',
         'ROS_STATIC_PEERS': '',

@@ -40,11 +40,13 @@ print(len(heard))
 """
 
 
-@pytest.mark.parametrize('path', [DEVICE, EDGE], ids=lambda path: path.stem)
-def test_the_shipped_profile_is_what_is_generated(path):
-    role = path.stem.removeprefix('fastdds_')
-    assert path.read_text(encoding='utf-8') == profile_xml(role), (
-        f'run: python -m stl_conveyor.deploy.fastdds_profiles {role} > config/{path.name}'
+@pytest.mark.parametrize('role', ['device', 'edge', 'writers'])
+@pytest.mark.parametrize('distro, ending', [('kilted', ''), ('jazzy', '_jazzy')])
+def test_the_shipped_profile_is_what_is_generated(role, distro, ending):
+    path = ROOT / 'config' / f'fastdds_{role}{ending}.xml'
+    assert path.read_text(encoding='utf-8') == profile_xml(role, old=distro == 'jazzy'), (
+        f'run with ROS_DISTRO={distro}: '
+        f'python -m stl_conveyor.deploy.fastdds_profiles {role} > config/{path.name}'
     )
 
 

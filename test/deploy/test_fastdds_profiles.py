@@ -130,3 +130,12 @@ def test_the_command_prints_a_profile_or_says_why_not(capsys):
     assert capsys.readouterr().out == profile('uplink', domain=1)
     assert main(['uplink']) == 2
     assert 'IPv4 address of the other side' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('role', ROLES)
+def test_heartbeats_are_quick_but_on_a_slow_link(role):
+    for old, name in ((False, 'heartbeat_period'), (True, 'heartbeatPeriod')):
+        periods = list(ElementTree.fromstring(profile(role, old=old)).iter(f'{DDS}{name}'))
+        assert [period.findtext(f'{DDS}nanosec') for period in periods] == (
+            [] if role in GATEWAYS else ['50000000']
+        )

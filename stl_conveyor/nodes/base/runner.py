@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
 
 # Environment variable: 'wait_set' or 'events'; see `make_executor`.
 EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
@@ -59,6 +60,7 @@ class NodeRunner:
         Raises:
             ConfigError: Naming the parameter that cannot be used.
         """
+        use_quick_heartbeats()
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
         self._stop = threading.Event()
@@ -155,6 +157,7 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    use_quick_heartbeats()
     rclpy.init(
         args=None if arguments is None else list(arguments),
         signal_handler_options=rclpy.SignalHandlerOptions.NO,

@@ -1,0 +1,91 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Quick heartbeats: a node that was frozen does not wait for what it missed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from cell_harness import CELL, CellHarness, make_capture, make_classification, node_process  # noqa: E402
+
+from stl_conveyor.msg import Classification, ItemCapture  # noqa: E402
+from stl_conveyor.nodes.base.middleware import use_quick_heartbeats  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    'environment, added',
+    [
+        ({}, 'FASTDDS_DEFAULT_PROFILES_FILE'),
+        (
+            {'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp', 'ROS_DISTRO': 'lyrical'},
+            'FASTDDS_DEFAULT_PROFILES_FILE',
+        ),
+        ({'ROS_DISTRO': 'jazzy'}, 'FASTRTPS_DEFAULT_PROFILES_FILE'),
+        ({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}, None),
+        ({'RMW_IMPLEMENTATION': 'rmw_zenoh_cpp'}, None),
+        ({'FASTDDS_DEFAULT_PROFILES_FILE': 'mine.xml'}, None),
+        ({'FASTRTPS_DEFAULT_PROFILES_FILE': 'mine.xml'}, None),
+    ],
+)
+def test_only_where_nobody_chose_a_profile(environment, added, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = dict(environment)
+    use_quick_heartbeats(environment)
+    new = {name: value for name, value in environment.items() if name not in given}
+    assert list(new) == ([added] if added else [])
+    for path in new.values():
+        assert ('Period' in open(path).read()) == (given.get('ROS_DISTRO') == 'jazzy')
+    (tmp_path / 'DEFAULT_FASTDDS_PROFILES.xml').touch()
+    second = dict(given)
+    use_quick_heartbeats(second)
+    assert second == given
+
+
+@pytest.mark.ros
+@pytest.mark.skipif(
+    os.environ.get('RMW_IMPLEMENTATION') != 'rmw_fastrtps_cpp', reason='a matter of Fast DDS'
+)
+def test_an_actuator_that_was_frozen_has_what_it_missed_at_once():
+    """The answers that came while it stood are there long before a default heartbeat."""
+    crop = np.zeros((160, 160, 3), np.uint8)
+    with (
+        CellHarness([], watched=('sort_outcome', '/diagnostics')) as cell,
+        node_process(
+            'actuator', domain_id=cell.domain_id, parameters={'diagnostics_period': 0.1}
+        ) as process,
+    ):
+        captures = cell.publisher('capture', ItemCapture, timeout=60)
+        answers = cell.publisher('classification', Classification)
+
+        def show(item_id):
+            stamp_ns = cell.now_ns()
+            captures.publish(make_capture(item_id, stamp_ns, crop))
+            answers.publish(make_classification(item_id, stamp_ns, CELL.classes[0]))
+
+        def answered():
+            latest = list(cell.statuses('actuator'))[-1:]
+            return sum(
+                int(value.value)
+                for status in latest
+                for value in status.values
+                if value.key.startswith('local.')  # in time or not
+            )
+
+        show(1)
+        cell.wait(lambda: answered() == 1, 30, 'the first answer')
+        process.send_signal(signal.SIGSTOP)
+        for item_id in range(2, 14):  # more than its shared memory holds
+            show(item_id)
+        process.send_signal(signal.SIGCONT)
+        woke = time.monotonic()
+        cell.wait(lambda: answered() == 13, 30, 'every answer')
+        took = time.monotonic() - woke
+        assert took < 2.5, f'{took:.2f} s: that is a heartbeat of the default, 3 s'
