@@ -31,64 +31,65 @@ class EdgeClaims(Generic[AnswerT]):
     be sent, with some bytes behind it and no more than were promised.
 
     Examples:
-        >>> claims = EdgeClaims(model_id=5)
+        >>> claims = EdgeClaims()
         >>> item = ItemKey(item_id=1, stamp_ns=0)
         >>> claims.answered(item, model_id=5, bytes_used=128, answer='nut').value
         'undecided_answer'
-        >>> claims.decided(item, byte_budget=512)
+        >>> claims.decided(item, byte_budget=512, model_id=5)
         [('nut', <Claim.PLAUSIBLE: 'plausible'>)]
         >>> claims.answered(item, model_id=5, bytes_used=513, answer='bolt').value
         'impossible_answer'
     """
 
-    def __init__(self, model_id: int | None = None, capacity: int = 512) -> None:
+    def __init__(self, capacity: int = 512) -> None:
         """Know of no decision.
 
         Args:
-            model_id: Of the model that answers, as `ModelFolder.model_id` tells it; None lets
-                every model answer.
-            capacity: How many decisions are kept, and how many answers that wait for theirs.
+            capacity: How many decisions are kept, and how many items whose answers wait for one.
         """
-        self._model_id = model_id
         self._capacity = capacity
-        self._budgets: OrderedDict[ItemKey, int] = OrderedDict()
-        self._waiting: OrderedDict[ItemKey, list[tuple[int, AnswerT]]] = OrderedDict()
+        self._decisions: OrderedDict[ItemKey, tuple[int, int]] = OrderedDict()
+        self._waiting: OrderedDict[ItemKey, list[tuple[int, int, AnswerT]]] = OrderedDict()
 
-    def decided(self, key: ItemKey, byte_budget: int) -> list[tuple[AnswerT, Claim]]:
+    def decided(
+        self, key: ItemKey, byte_budget: int, model_id: int = 0
+    ) -> list[tuple[AnswerT, Claim]]:
         """Take in a decision; return the answers that waited for it, with their claims.
 
+        Of two decisions about an item the first counts.
+
         Args:
-            byte_budget: The most bytes that may be sent; 0 for an item that stays here. Of two
-                decisions about an item the first counts.
+            byte_budget: The most bytes that may be sent; 0 for an item that stays here.
+            model_id: Of the model that is to answer; 0 lets every model do so.
         """
-        if key in self._budgets:
+        if key in self._decisions:
             return []
-        self._budgets[key] = byte_budget
-        if len(self._budgets) > self._capacity:
-            self._budgets.popitem(last=False)
+        self._decisions[key] = byte_budget, model_id
+        if len(self._decisions) > self._capacity:
+            self._decisions.popitem(last=False)
         return [
-            (answer, self._compare(bytes_used, byte_budget))
-            for bytes_used, answer in self._waiting.pop(key, [])
+            (answer, self._compare(answered_by, bytes_used, byte_budget, model_id))
+            for answered_by, bytes_used, answer in self._waiting.pop(key, [])
         ]
 
     def answered(self, key: ItemKey, model_id: int, bytes_used: int, answer: AnswerT) -> Claim:
         """Return what an answer is worth; one without a decision is kept until that comes."""
-        if self._model_id is not None and model_id != self._model_id:
-            return Claim.OTHER_MODEL
-        budget = self._budgets.get(key)
-        if budget is not None:
-            return self._compare(bytes_used, budget)
+        decision = self._decisions.get(key)
+        if decision is not None:
+            return self._compare(model_id, bytes_used, *decision)
         kept = self._waiting.setdefault(key, [])
-        kept.append((bytes_used, answer))
+        kept.append((model_id, bytes_used, answer))
         del kept[:-_KEPT_ANSWERS]
         if len(self._waiting) > self._capacity:
             self._waiting.popitem(last=False)
         return Claim.UNDECIDED
 
     @staticmethod
-    def _compare(bytes_used: int, budget: int) -> Claim:
+    def _compare(answered_by: int, bytes_used: int, budget: int, model_id: int) -> Claim:
         if budget == 0:
             return Claim.UNASKED
+        if model_id and answered_by != model_id:
+            return Claim.OTHER_MODEL
         return Claim.PLAUSIBLE if 0 < bytes_used <= budget else Claim.TOO_MANY_BYTES
 
 

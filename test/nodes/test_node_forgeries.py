@@ -9,10 +9,14 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, CellHarness, NodeSpec, described, make_classification  # noqa: E402
+from cell_harness import CELL, GUARDED, CellHarness, described, make_capture, make_classification  # noqa: E402
 
-from stl_conveyor.msg import FeatureFeedback  # noqa: E402
+from stl_conveyor.msg import Classification, FeatureFeedback, ItemCapture, OffloadDecision  # noqa: E402
+from stl_conveyor.nodes.base.items import item_key  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -135,3 +139,61 @@ def test_an_edge_with_another_codec_alone_is_named(tiny_models):
         cell.wait(lambda: not policy_node.node.edge_alive, 10, 'the end of the time-out')
         policy_node.sign_of_life(policy_node.node.codec_id ^ 1)
         cell.wait_diagnostic('offload_policy', 'give both the same model folder', level=2)
+
+
+def test_an_edge_answer_that_no_stream_asked_for_moves_no_item(tiny_models):
+    """Unasked, too many bytes, another model; before the decision and after it."""
+    image = tiny_images(1, 2)[0][0]
+    with CellHarness([NodeSpec(Actuator, {**GUARDED, 'diagnostics_period': 0.3})]) as cell:
+        cell.wait_active()
+        captures = cell.publisher('capture', ItemCapture)
+        local = cell.publisher('classification', Classification)
+        edge = cell.publisher('edge_classification', Classification)
+        decisions = cell.publisher('offload_decision', OffloadDecision)
+        cell.connect('sort_outcome')
+        actuator = cell.runner.node('actuator')
+
+        def show(item_id, budget, *, first, **claimed):
+            """Show an item with a local answer, a decision and an edge answer; return its fate."""
+            stamp_ns = cell.now_ns()
+            captures.publish(make_capture(item_id, stamp_ns, image))
+            local.publish(make_classification(item_id, stamp_ns, CELL.classes[0]))
+            answer = make_classification(
+                item_id, stamp_ns, CELL.classes[-1], source=2, score=0.99, **claimed
+            )
+            decision = OffloadDecision(
+                header=answer.header,
+                item_id=item_id,
+                deadline=answer.deadline,
+                offload=budget > 0,
+                byte_budget=budget,
+                edge_model_id=7,
+            )
+            heard = actuator.health.counted('undecided_answer')
+            edge_first = [(edge, answer), (decisions, decision)]
+            for publisher, message in edge_first if first else edge_first[::-1]:
+                publisher.publish(message)
+                if first and publisher is edge:
+                    cell.wait(lambda: actuator.health.counted('undecided_answer') > heard)
+                elif publisher is decisions:
+                    cell.wait(lambda: actuator._reasons.get(item_key(answer)) is not None)
+            return cell.wait(
+                lambda: next(iter(cell.heard.of('sort_outcome', item_id=item_id)), None)
+            )
+
+        cases = [
+            (0, {'bytes_used': 2**32 - 1, 'model_id': 7}, 'unasked_answer'),
+            (512, {'bytes_used': 513, 'model_id': 7}, 'impossible_answer'),
+            (512, {'bytes_used': 0, 'model_id': 7}, 'impossible_answer'),
+            (512, {'bytes_used': 128, 'model_id': 8}, 'wrong_model_answer'),
+            (512, {'bytes_used': 128, 'model_id': 7}, ''),
+        ]
+        item_id = 0
+        for first in (True, False):
+            for budget, claimed, refused in cases:
+                item_id += 1
+                outcome = show(item_id, budget, first=first, **claimed)
+                assert outcome.class_id == (CELL.classes[0] if refused else CELL.classes[-1])
+                if refused:
+                    assert actuator.health.counted(refused)
+        assert actuator.health.counted('impossible_answer') == 4

@@ -15,10 +15,12 @@ from std_msgs.msg import Header
 
 from stl_conveyor.cell.deadline import longest_decision_ns, stroke_time_ns
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.edge_claims import Claim, EdgeClaims
 from stl_conveyor.cell.ledger import (
     Admission,
     Answer,
     AnswerSource,
+    ItemKey,
     ItemLedger,
     ItemOutcome,
     Verdict,
@@ -80,6 +82,7 @@ class Actuator(ConveyorNode):
         )
         self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
         self._reasons: RecentItems[int] = RecentItems(512)
+        self._claims: EdgeClaims[Answer] = EdgeClaims()
 
     def activate(self) -> None:
         """Listen, and be ready to act."""
@@ -153,19 +156,49 @@ class Actuator(ConveyorNode):
                 f'{message.class_id[:40]!r}; compare cell_file and models_dir',
             )
             return
-        now_ns = self.schedule_clock.now_ns()
-        verdict = self.ledger.answer(
-            key,
-            Answer(source, message.class_id, message.score, now_ns, message.bytes_used),
-            now_ns,
+        answer = Answer(
+            source,
+            message.class_id,
+            message.score,
+            self.schedule_clock.now_ns(),
+            message.bytes_used,
         )
+        if source is AnswerSource.EDGE:
+            self._weigh(
+                key,
+                answer,
+                self._claims.answered(key, message.model_id, message.bytes_used, answer),
+            )
+        else:
+            self._take(key, answer)
+
+    def _weigh(self, key: ItemKey, answer: Answer, claim: Claim) -> None:
+        """Take an edge answer that can be the answer to what was sent."""
+        if claim is Claim.PLAUSIBLE:
+            self._take(key, answer)
+        elif claim is Claim.UNDECIDED:
+            self.health.count(claim.value)
+        else:
+            self.warn(
+                claim.value,
+                f'item {key.item_id}: an edge answer by {answer.bytes_used} bytes is not that to '
+                'what was sent, and is not believed; who else publishes on edge_classification?',
+            )
+
+    def _take(self, key: ItemKey, answer: Answer) -> None:
+        source = answer.source
+        verdict = self.ledger.answer(key, answer, self.schedule_clock.now_ns())
         if verdict in (Verdict.BAD, Verdict.STALE):
             self.warn(verdict.value, f'item {key.item_id} from {source.name.lower()}')
         else:
             self.health.count(f'{source.name.lower()}.{verdict.value}')
 
     def _on_decision(self, message: OffloadDecision) -> None:
-        self._reasons.put(item_key(message), message.reason)
+        key = item_key(message)
+        self._reasons.put(key, message.reason)
+        budget = message.byte_budget if message.offload else 0
+        for answer, claim in self._claims.decided(key, budget, message.edge_model_id):
+            self._weigh(key, answer, claim)
 
     def _on_clock_set_back(self, jump: object) -> None:
         # The deadlines of what is open lie in a time that will come twice.

@@ -162,6 +162,7 @@ class OffloadPolicy(ConveyorNode):
         folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.labels = folder.labels
         self.codec_id = codec_identity(folder)
+        self.edge_model_id = folder.model_id('edge')
         self.rewards = load_rewards(folder)
         budgets = None
         if settings.byte_budgets:
@@ -236,6 +237,7 @@ class OffloadPolicy(ConveyorNode):
             item_id=key.item_id,
             deadline=message.deadline,
             policy=self.policy.name,
+            edge_model_id=self.edge_model_id,
             reason=OffloadDecision.REASON_BAD_INPUT,
             tokens=self.bucket.state.tokens,
         )
