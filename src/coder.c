@@ -1,11 +1,11 @@
 // Copyright 2026 The stl_conveyor maintainers
 // SPDX-License-Identifier: Apache-2.0
 //
-// The inner loops of the codec: contexts and range coding of the groups of one packet.
+// The inner loops of the codec: contexts and range coding of the groups of one packet, and its check.
 //
-// stl_conveyor/codec/entropy.py and range_coder.py say the same in Python, are used where this module
-// was not built, and are what this one is tested against, byte by byte. docs/wire_format.md
-// describes the format.
+// stl_conveyor/codec/entropy.py, range_coder.py and crc8.py say the same in Python, are used where
+// this module was not built, and are what this one is tested against, byte by byte.
+// docs/wire_format.md describes the format.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <float.h>
@@ -567,14 +567,49 @@ static PyTypeObject CoderType = {
     .tp_dealloc = (destructor)coder_dealloc,
     .tp_methods = coder_methods};
 
+// ---- check byte ------------------------------------------------------------------------------
+
+enum { CRC_POLYNOMIAL = 0x1D, CRC_FIRST = 0xFF, CRC_INVERTED = 0xFF };
+
+static uint8_t crc_remainders[256];
+
+static void fill_crc_remainders(void)
+{
+    for (int byte = 0; byte < 256; byte++) {
+        int rest = byte;
+        for (int bit = 0; bit < 8; bit++)
+            rest = rest << 1 ^ (rest & 0x80 ? CRC_POLYNOMIAL : 0);
+        crc_remainders[byte] = (uint8_t)rest;
+    }
+}
+
+static PyObject *coder_crc8(PyObject *module, PyObject *argument)
+{
+    (void)module;
+    Py_buffer data;
+    if (PyObject_GetBuffer(argument, &data, PyBUF_SIMPLE))
+        return NULL;
+    const uint8_t *bytes = data.buf;
+    uint8_t crc = CRC_FIRST;
+    for (Py_ssize_t k = 0; k < data.len; k++)
+        crc = crc_remainders[crc ^ bytes[k]];
+    PyBuffer_Release(&data);
+    return PyLong_FromLong(crc ^ CRC_INVERTED);
+}
+
+static PyMethodDef module_methods[] = {
+    {"crc8", coder_crc8, METH_O, "Return the check byte of some bytes, 0..255."},
+    {NULL, NULL, 0, NULL}};
+
 static PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT, .m_name = "stl_conveyor._coder",
-    .m_doc = "The inner loops of the codec in C.", .m_size = -1};
+    .m_doc = "The inner loops of the codec in C.", .m_size = -1, .m_methods = module_methods};
 
 PyMODINIT_FUNC PyInit__coder(void)
 {
     if (PyType_Ready(&CoderType))
         return NULL;
+    fill_crc_remainders();
     PyObject *module = PyModule_Create(&module_definition);
     if (!module || PyModule_AddObjectRef(module, "Coder", (PyObject *)&CoderType)) {
         Py_XDECREF(module);

@@ -52,7 +52,7 @@ class DecoderSession:
             BadPacket: (nothing is taken in) or CodecMismatch.
         """
         spec = self._spec
-        parsed = unpack(bytes(packet), self._identity, spec.version)
+        parsed = unpack(bytes(packet), self._identity)
         key = (parsed.first_group, parsed.groups)
         if key in self._have and not (parsed.has_side and self._side is None):
             return

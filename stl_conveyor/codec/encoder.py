@@ -156,11 +156,7 @@ class Encoder:
         while group < spec.groups or not packets:
             limit = min(limit, left)
             body = stream.encode(group, limit - header_size(group, 0x80), side)
-            packet = pack(
-                Packet(side is not None, group, body.groups, body.data),
-                self._identity,
-                spec.version,
-            )
+            packet = pack(Packet(side is not None, group, body.groups, body.data), self._identity)
             if len(packet) > limit or not (body.groups or side is not None):
                 break
             group += body.groups

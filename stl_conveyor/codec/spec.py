@@ -18,7 +18,8 @@ from stl_conveyor.codec.range_coder import TABLE_TOTAL, row_intervals
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.outside_files import UnusableFile, read_arrays
 
-#: The format that new codec files are made in, and all that can be read.
+#: The format that new codec files are made in, and all that can be read. Packets have a format of
+#: their own (codec/wire.py).
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 
@@ -230,7 +231,7 @@ class CodecSpec:
 
     @property
     def version(self) -> int:
-        """Return the format of file and packets."""
+        """Return the format of the file."""
         return int(self.header[0])
 
     @property

@@ -5,23 +5,20 @@
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stl_conveyor.codec.spec import FORMAT_VERSION
+from stl_conveyor.codec.crc8 import crc8
 from stl_conveyor.errors import BadPacket, CodecMismatch
 
+#: The format of packets. It was that of the codec file, 1 or 2, while the check byte was the low
+#: byte of a CRC-32, which misses one flipped bit in 160 to 320.
+WIRE_VERSION = 3
 #: No packet may be longer: far above any link's MTU, low enough to bound the work.
 MAX_PACKET_BYTES = 65535
 _TAG_MASK = 0x0FFF
-
-
-def check_byte(data: bytes) -> int:
-    """Return the low byte of the CRC-32 (IEEE 802.3) of some bytes."""
-    return zlib.crc32(data) & 0xFF
 
 
 def _varint(value: int) -> bytes:
@@ -58,19 +55,19 @@ def header_size(first_group: int, groups: int) -> int:
     return 3 + (1 if first_group < 0x80 else 2) + (1 if groups < 0x80 else 2)
 
 
-def pack(packet: Packet, identity: int, version: int = FORMAT_VERSION) -> bytes:
+def pack(packet: Packet, identity: int) -> bytes:
     """Return the packet's bytes; identity is the 64-bit identity of the codec."""
-    word = version << 13 | int(packet.has_side) << 12 | identity & _TAG_MASK
+    word = WIRE_VERSION << 13 | int(packet.has_side) << 12 | identity & _TAG_MASK
     data = (
         word.to_bytes(2, 'big')
         + _varint(packet.first_group)
         + _varint(packet.groups)
         + packet.body
     )
-    return data + bytes([check_byte(data)])
+    return data + bytes([crc8(data)])
 
 
-def unpack(data: bytes, identity: int, version: int = FORMAT_VERSION) -> Packet:
+def unpack(data: bytes, identity: int) -> Packet:
     """Take a packet apart.
 
     Raises:
@@ -79,14 +76,16 @@ def unpack(data: bytes, identity: int, version: int = FORMAT_VERSION) -> Packet:
     """
     if not 5 <= len(data) <= MAX_PACKET_BYTES:
         raise BadPacket(f'packet of {len(data)} bytes, expected 5 to {MAX_PACKET_BYTES}; drop it')
-    if check_byte(data[:-1]) != data[-1]:
-        raise BadPacket('packet fails its check; it was damaged on the way, drop it')
     word = int.from_bytes(data[:2], 'big')
-    if word >> 13 != version:
+    version = word >> 13
+    intact = crc8(data[:-1]) == data[-1]
+    if version != WIRE_VERSION:
         raise BadPacket(
-            f'packet has wire format {word >> 13}, this is format {version}; '
-            'install the same release and models on device and edge'
+            f'packet has wire format {version}, this is format {WIRE_VERSION}; install the same '
+            'release on device and edge' + ('' if intact else ', if it was not damaged on the way')
         )
+    if not intact:
+        raise BadPacket('packet fails its check; it was damaged on the way, drop it')
     if word & _TAG_MASK != identity & _TAG_MASK:
         raise CodecMismatch(
             'packet was made by another codec; give device and edge the same models folder'

@@ -15,17 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.codec.crc8 import crc8
 from stl_conveyor.codec.entropy import COST_UNIT, join_planes, split_planes
 from stl_conveyor.codec.range_coder import TABLE_TOTAL
 from stl_conveyor.codec.transform import PatchTransform
-from stl_conveyor.codec.wire import (
-    Packet,
-    check_byte,
-    pack,
-    side_levels,
-    side_probabilities,
-    unpack,
-)
+from stl_conveyor.codec.wire import Packet, pack, side_levels, side_probabilities, unpack
 from stl_conveyor.errors import BadImage, BadPacket, CodecMismatch, ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
@@ -305,7 +299,7 @@ def test_damaged_packets_are_refused_or_do_no_harm(
         with pytest.raises(BadPacket):
             session.add(bytes(packet))
     else:
-        packet[-1] = check_byte(bytes(packet[:-1]))
+        packet[-1] = crc8(bytes(packet[:-1]))
         try:
             session.add(bytes(packet))
         except (BadPacket, CodecMismatch):
@@ -338,7 +332,7 @@ def test_another_codec_is_a_mismatch(encoder, images, tmp_path):
 def test_another_wire_format_is_refused(encoder, decoder, images):
     packet = bytearray(encoder.encode(images[0][0]).packets[0])
     packet[0] ^= 0xE0
-    packet[-1] = check_byte(bytes(packet[:-1]))
+    packet[-1] = crc8(bytes(packet[:-1]))
     with pytest.raises(BadPacket, match='wire format'):
         decoder.start().add(bytes(packet))
 
