@@ -36,7 +36,7 @@ class Admission(enum.Enum):
     ACCEPTED = 'accepted'
     ACT_AT_ONCE = 'act_at_once'  # accepted, but its deadline is past or absurdly far
     DUPLICATE = 'duplicate_capture'  # this very item is known already
-    CONFLICT = 'item_id_conflict'  # another item has the number; see ItemLedger.capture
+    CONFLICT = 'item_id_conflict'  # no item of its own; see ItemLedger.capture
     BAD_ID = 'item_id_zero'
 
 
@@ -47,7 +47,7 @@ class Verdict(enum.Enum):
     EARLY = 'early_answer'  # its capture has not arrived yet: kept for a while
     NOT_BETTER = 'answer_not_better'  # a duplicate, or overtaken by a better one
     LATE = 'late_answer'  # the item has its outcome already
-    STALE = 'stale_answer'  # about another item that had the same number
+    STALE = 'stale_answer'  # about an earlier item with the number of an open one
     BAD = 'bad_answer'  # a score outside 0..1 or a source that does not exist
 
 
@@ -133,6 +133,7 @@ class ItemLedger:
         max_early: int = 64,
         early_ns: int = 2_000_000_000,
         history: int = 4096,
+        apart_ns: int = 0,
     ) -> None:
         """Create an empty ledger.
 
@@ -140,6 +141,7 @@ class ItemLedger:
             guard_ns: How long before its deadline an item is decided.
             longest_ns: The most time that an honest capture can have left.
             early_ns: How long an answer waits for its capture.
+            apart_ns: Captures with one number and less between their stamps show one item.
         """
         if guard_ns < 0 or longest_ns <= 0 or min(max_open, max_early, history) < 1:
             raise ValueError('guard_ns must not be negative; the limits must be positive')
@@ -149,7 +151,8 @@ class ItemLedger:
         self._max_early = max_early
         self._early_ns = early_ns
         self._history = history
-        self._open: dict[int, _Open] = {}
+        self._apart_ns = apart_ns
+        self._open: dict[ItemKey, _Open] = {}
         self._queue: list[tuple[int, ItemKey]] = []
         self._early: OrderedDict[tuple[ItemKey, AnswerSource], Answer] = OrderedDict()
         self._decided: OrderedDict[ItemKey, None] = OrderedDict()
@@ -165,22 +168,32 @@ class ItemLedger:
         """Return how many answers wait for their capture."""
         return len(self._early)
 
+    def open_stamps(self, item_id: int) -> tuple[int, ...]:
+        """Return the capture stamps (ns) of the open items with a number, the oldest first."""
+        return tuple(sorted(key.stamp_ns for key in self._open if key.item_id == item_id))
+
     def capture(self, key: ItemKey, time_left_ns: int, now_ns: int) -> Admission:
         """Take in a capture whose deadline is `time_left_ns` away (negative: past).
 
-        A number that is known comes again from a restarted camera: then the older item is
-        decided, and the stamp is newer or, where the clock was set back meanwhile, at least the
-        deadline lies ahead. In every other case it is a duplicate or a conflict and nothing
-        changes.
+        A camera that was restarted counts from 1 again, and so a known number may be that of
+        another item. It is one of its own, with an outcome of its own, where its stamp is newer
+        than that of every open item with the number, by `apart_ns` at least; and where none is
+        open, if the stamp is newer than that of the item decided last or at least the deadline
+        lies ahead (the clock was set back meanwhile). In every other case it is a duplicate or a
+        conflict and nothing changes.
         """
         if key.item_id <= 0:
             return Admission.BAD_ID
-        known = self._open.get(key.item_id)
-        if known is not None:
-            return Admission.DUPLICATE if known.key == key else Admission.CONFLICT
+        if key in self._open:
+            return Admission.DUPLICATE
+        open_stamps = self.open_stamps(key.item_id)
+        if open_stamps and key.stamp_ns - open_stamps[-1] < max(self._apart_ns, 1):
+            return Admission.CONFLICT
         if key in self._decided:
             return Admission.DUPLICATE
         decided_stamp = self._stamps.get(key.item_id)
+        if decided_stamp is not None and abs(key.stamp_ns - decided_stamp) < self._apart_ns:
+            return Admission.CONFLICT
         absurd = time_left_ns > self._longest_ns
         at_once = absurd or time_left_ns <= self._guard_ns
         if at_once and decided_stamp is not None and key.stamp_ns < decided_stamp:
@@ -194,9 +207,9 @@ class ItemLedger:
                 item = _with_answer(item, answer)
         if len(self._open) >= self._max_open:
             last = max(self._open.values(), key=lambda other: (other.due_ns, other.key))
-            self._open[last.key.item_id] = replace(last, due_ns=now_ns)
+            self._open[last.key] = replace(last, due_ns=now_ns)
             heapq.heappush(self._queue, (now_ns, last.key))
-        self._open[key.item_id] = item
+        self._open[key] = item
         heapq.heappush(self._queue, (due_ns, key))
         return Admission.ACT_AT_ONCE if at_once else Admission.ACCEPTED
 
@@ -214,23 +227,23 @@ class ItemLedger:
             or not answer.class_id
         ):
             return Verdict.BAD
-        item = self._open.get(key.item_id)
-        if item is not None and item.key == key:
-            updated = _with_answer(item, answer)
-            self._open[key.item_id] = updated
-            return Verdict.NOT_BETTER if updated is item else Verdict.ACCEPTED
+        item = self._open.get(key)
         if item is not None:
-            return Verdict.STALE
+            updated = _with_answer(item, answer)
+            self._open[key] = updated
+            return Verdict.NOT_BETTER if updated is item else Verdict.ACCEPTED
         if key in self._decided:
             return Verdict.LATE
+        if key.stamp_ns < min(self.open_stamps(key.item_id), default=key.stamp_ns):
+            return Verdict.STALE
         return self._keep_early(key, answer, now_ns)
 
     def next_due_ns(self) -> int | None:
         """Return when the next item must be decided, or None if none is open."""
         while self._queue:
             due_ns, key = self._queue[0]
-            item = self._open.get(key.item_id)
-            if item is not None and item.key == key and item.due_ns == due_ns:
+            item = self._open.get(key)
+            if item is not None and item.due_ns == due_ns:
                 return due_ns
             heapq.heappop(self._queue)
         return None
@@ -253,7 +266,7 @@ class ItemLedger:
         return tuple(decisions)
 
     def _decide(self, key: ItemKey, now_ns: int) -> ItemOutcome:
-        item = self._open.pop(key.item_id)
+        item = self._open.pop(key)
         self._decided[key] = None
         self._stamps[key.item_id] = key.stamp_ns
         while len(self._decided) > self._history:

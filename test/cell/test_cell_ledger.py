@@ -98,7 +98,7 @@ def test_captures_twice_and_conflicting():
     key = ItemKey(5, 700)
     ledger.capture(key, 500 * MS, 0)
     assert ledger.capture(key, 500 * MS, 0) is Admission.DUPLICATE
-    assert ledger.capture(ItemKey(5, 800), 500 * MS, 0) is Admission.CONFLICT
+    assert ledger.capture(ItemKey(5, 600), 500 * MS, 0) is Admission.CONFLICT
     assert ledger.capture(ItemKey(0, 800), 500 * MS, 0) is Admission.BAD_ID
     ledger.decide_due(480 * MS)
     assert ledger.capture(key, 500 * MS, 0) is Admission.DUPLICATE
@@ -108,6 +108,34 @@ def test_captures_twice_and_conflicting():
     ledger.decide_all(0)
     # And so it does after the clock was set back.
     assert ledger.capture(ItemKey(5, 300), 500 * MS, 0) is Admission.ACCEPTED
+
+
+def test_a_number_that_comes_again_while_its_item_is_open_is_that_of_another_item():
+    ledger = make_ledger()
+    first, again = ItemKey(1, 100 * MS), ItemKey(1, 400 * MS)
+    assert ledger.capture(first, 500 * MS, 0) is Admission.ACCEPTED
+    assert ledger.answer(again, local(class_id='washer'), 0) is Verdict.EARLY
+    assert ledger.capture(again, 800 * MS, 0) is Admission.ACCEPTED
+    assert ledger.open_stamps(1) == (100 * MS, 400 * MS)
+    assert ledger.answer(first, local(class_id='nut'), 0) is Verdict.ACCEPTED
+    decisions = ledger.decide_due(480 * MS) + ledger.decide_due(780 * MS)
+    assert [(d.key, d.answer.class_id) for d in decisions] == [(first, 'nut'), (again, 'washer')]
+    assert ledger.open_items == 0 and ledger.open_stamps(1) == ()
+
+
+def test_captures_closer_than_two_items_can_lie_show_one_item():
+    ledger = make_ledger(apart_ns=150 * MS)
+    key = ItemKey(1, 400 * MS)
+    assert ledger.capture(key, 500 * MS, 0) is Admission.ACCEPTED
+    for stamp in (399, 401, 549):
+        near = ItemKey(1, stamp * MS)
+        assert ledger.capture(near, 500 * MS, 0) is Admission.CONFLICT
+    assert [d.key for d in ledger.decide_all(0)] == [key]
+    # And so does a second camera's when the item has its outcome.
+    assert ledger.capture(ItemKey(1, 401 * MS), 500 * MS, 0) is Admission.CONFLICT
+    assert ledger.capture(ItemKey(1, 550 * MS), 500 * MS, 0) is Admission.ACCEPTED
+    assert ledger.capture(ItemKey(1, 699 * MS), 500 * MS, 0) is Admission.CONFLICT
+    assert ledger.capture(ItemKey(1, 700 * MS), 500 * MS, 0) is Admission.ACCEPTED
 
 
 @pytest.mark.parametrize('time_left', [-(10**15), -1, 0, GUARD, LONGEST + 1, 10**18])

@@ -34,6 +34,7 @@ from stl_conveyor.msg import (  # noqa: E402
     ProgressiveFeature,
     SortOutcome,
 )
+from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
@@ -284,6 +285,25 @@ def test_duplicates_and_conflicts_at_the_actuator():
         captures.publish(make_capture(2, cell.now_ns(), image))
         cell.wait(lambda: len(cell.outcomes()) == 2)
         assert [o.item_id for o in cell.outcomes()] == [1, 2]
+
+
+def test_a_camera_that_was_restarted_counts_again_and_each_item_gets_its_outcome():
+    image = tiny_images(1, LABELS)[0][0]
+    with CellHarness([NodeSpec(Actuator, described(guard=0.05))]) as cell:
+        cell.wait_active()
+        captures = cell.publisher('capture', readers=2)
+        answers = cell.publisher('classification', readers=2)
+        now_ns = cell.now_ns()
+        stamps = [now_ns, now_ns + 300_000_000]
+        for stamp_ns in stamps:
+            captures.publish(make_capture(1, stamp_ns, image))
+        for stamp_ns, name in zip(stamps, (CELL.classes[3], CELL.classes[4])):
+            answers.publish(make_classification(1, stamp_ns, name))
+        outcomes = cell.wait(lambda: len(cell.outcomes()) == 2 and cell.outcomes())
+        assert {to_ns(o.header.stamp): o.class_id for o in outcomes} == dict(
+            zip(stamps, (CELL.classes[3], CELL.classes[4]))
+        )
+        assert cell.runner.node('actuator').health.counted('item_id_again') == 1
 
 
 def test_camera_refuses_bad_frames_and_never_repeats_a_number():

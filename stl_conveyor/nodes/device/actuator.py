@@ -79,6 +79,8 @@ class Actuator(ConveyorNode):
             guard_ns=self.cell.guard_ns,
             longest_ns=longest_decision_ns(self.cell) + CLOCK_TOLERANCE_NS,
             max_open=self.settings.max_open_items,
+            # Closer than a paddle is wide, two items cannot be sorted apart.
+            apart_ns=round(self.cell.diverter.paddle_width / self.cell.belt.speed * 1e9),
         )
         self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
         self._reasons: RecentItems[int] = RecentItems(512)
@@ -118,10 +120,18 @@ class Actuator(ConveyorNode):
     def _on_capture(self, message: ItemCapture) -> None:
         now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
         key = item_key(message)
+        before = self.ledger.open_stamps(key.item_id)
         admission = self.ledger.capture(key, to_ns(message.deadline) - ros_ns, now_ns)
         if admission in (Admission.DUPLICATE, Admission.CONFLICT):
             self.warn(admission.value, f'item {key.item_id} is known already')
             return
+        if before:
+            self.warn(
+                'item_id_again',
+                f'item {key.item_id} came again, {(key.stamp_ns - before[-1]) / 1e9:.3f} s after '
+                'an item with this number that is still on its way: both are kept; was the camera '
+                'started again?',
+            )
         self.tick('captures')
         self._captures.put(
             key, _Capture(message.header, message.deadline, now_ns - (ros_ns - key.stamp_ns))
