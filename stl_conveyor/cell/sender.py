@@ -76,7 +76,8 @@ class StreamSender:
 
     Feedback names one packet that arrived. Packets sent before it and not acknowledged are taken
     for lost, as are those that stay unacknowledged for too long; the most important lost packet
-    goes before anything less important. All times are ns of one clock.
+    goes before anything less important, unless the budget cannot pay for it. All times are ns of
+    one clock.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class StreamSender:
         self._deadline_ns = deadline_ns
         self._settings = settings
         self._flying: dict[int, int] = {}  # sequence -> time of sending
+        self._sent_once: dict[int, int] = {}  # likewise, until feedback about it arrives
         self._order: list[int] = []  # sequences in the order of sending
         self._waiting = list(range(len(self._sizes) - 1, -1, -1))  # most important last
         self._resends: dict[int, int] = {}
@@ -126,15 +128,19 @@ class StreamSender:
     ) -> int | None:
         """Take in the feedback about one packet.
 
+        It may come after the end of the transfer, and still tells how long it took.
+
         Args:
             answered: The edge has classified with everything that arrived up to this packet.
 
         Returns:
-            When the packet was sent (ns) if it was under way, for measuring the delay.
+            When the packet was sent (ns), for measuring the delay; None if there was feedback
+            about it before, or if it was sent twice and may be either copy (Karn and Partridge,
+            "Improving Round-Trip Time Estimates in Reliable Transport Protocols", 1987).
         """
-        sent_ns = None
+        sent_ns = self._sent_once.pop(sequence, None)
         if sequence in self._flying:
-            sent_ns = self._flying.pop(sequence)
+            del self._flying[sequence]
             place = self._order.index(sequence)
             overtaken, self._order = self._order[:place], self._order[place + 1 :]
             for lost in overtaken:
@@ -156,11 +162,12 @@ class StreamSender:
             reserve_ns: From sending a packet to having the answer that it contributes to.
         """
         self._expire(now_ns)
+        self._drop_unaffordable()
         if self._stop is StopReason.NONE:
             latest_ns = latest_send_ns(self._deadline_ns, self._settings.guard_ns, reserve_ns)
             if now_ns > latest_ns:
                 self.stop(StopReason.DEADLINE)
-            elif not self._waiting or self._over_budget(self._waiting[-1]):
+            elif not self._waiting:
                 if not self._flying or not self._could_resend():
                     self.stop(StopReason.COMPLETE)
                 else:
@@ -184,11 +191,19 @@ class StreamSender:
         sequence = self._waiting.pop()
         self._unanswered = sequence, now_ns
         self._flying[sequence] = now_ns
+        if sequence in self._resends:
+            self._sent_once.pop(sequence, None)
+        else:
+            self._sent_once[sequence] = now_ns
         self._order.append(sequence)
         self._spent += self._sizes[sequence]
         self._sent += 1
-        last = not self._waiting or self._over_budget(self._waiting[-1])
-        return SendPacket(sequence, last)
+        self._drop_unaffordable()
+        return SendPacket(sequence, last=not self._waiting)
+
+    def _drop_unaffordable(self) -> None:
+        """Give up what the budget cannot pay for any more; smaller packets go on."""
+        self._waiting = [s for s in self._waiting if not self._over_budget(s)]
 
     def _over_budget(self, sequence: int) -> bool:
         return self._spent + self._sizes[sequence] > self._budget

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -67,6 +69,41 @@ def test_byte_budget_is_never_exceeded_and_marks_the_last_packet():
     assert [(p.sequence, p.last) for p in sent] == [(0, False), (1, True)]
     assert action == TransferDone(StopReason.COMPLETE, 2, 600)
     assert drain(make_sender(budget=100))[1] == TransferDone(StopReason.COMPLETE, 0, 0)
+
+
+def test_a_large_lost_packet_that_the_budget_cannot_pay_again_blocks_no_smaller_one():
+    sender = make_sender(sizes=(300, 300, 100, 20), budget=720)
+    assert [p.sequence for p in drain(sender)[0]] == [0, 1]
+    sender.arrived(1)  # 0 is lost, and 120 bytes are left
+    sent, _ = drain(sender, 5 * MS)
+    assert [(p.sequence, p.last) for p in sent] == [(2, False), (3, True)]
+    sender.arrived(2)
+    sender.arrived(3)
+    assert drain(sender, 6 * MS)[1] == TransferDone(StopReason.COMPLETE, 4, 720)
+
+
+def test_feedback_after_the_end_tells_when_the_packet_was_sent():
+    sender = make_sender(sizes=(300,), budget=300)
+    sent, action = drain(sender, 5 * MS)
+    assert [p.last for p in sent] == [True]
+    assert action == TransferDone(StopReason.COMPLETE, 1, 300)  # it ended at once
+    assert sender.arrived(0) == 5 * MS
+    assert sender.arrived(0) is None  # counted once
+
+
+def test_feedback_later_than_the_loss_timeout_still_tells_the_delay():
+    sender = make_sender(sizes=(300,), settings=replace(SETTINGS, max_resends=0))
+    drain(sender, 0)
+    drain(sender, 250 * MS)
+    assert sender.arrived(0) == 0
+
+
+def test_a_packet_that_was_sent_twice_tells_no_delay():
+    sender = make_sender(sizes=(300, 300))
+    drain(sender)
+    assert [p.sequence for p in drain(sender, 200 * MS)[0]] == [0, 1]
+    assert sender.arrived(0) is None  # of which copy is it?
+    assert sender.arrived(1) is None
 
 
 def test_satisfied_edge_stops_the_stream():

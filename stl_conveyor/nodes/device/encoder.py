@@ -130,6 +130,8 @@ class EncoderNode(ConveyorNode):
         self._captures: RecentItems[ItemCapture] = RecentItems(8)
         self._waiting: RecentItems[OffloadDecision] = RecentItems(8)
         self._begun: RecentItems[bool] = RecentItems(1024)
+        # Also of transfers that have ended: feedback that comes later tells how slow the link is.
+        self._senders: RecentItems[StreamSender] = RecentItems(16)
         self._transfer: _Transfer | None = None
         self._edge = EdgeWatch(self.encoder.identity, round(self.cell.edge.timeout * 1e9))
         self.health.set_value('codec', f'{self.encoder.identity:016x}')
@@ -181,6 +183,7 @@ class EncoderNode(ConveyorNode):
         self._stop(StopReason.NEXT_ITEM)
         try:
             self._transfer = self._encode(key, decision, capture)
+            self._senders.put(key, self._transfer.sender)
         except Exception:
             self._account(decision.header, key, StopReason.ERROR)
             raise
@@ -351,21 +354,22 @@ class EncoderNode(ConveyorNode):
             self.clear_condition('codec_mismatch', 'encoder and edge have the same codec')
             return
         key = item_key(message)
-        transfer = self._transfer
-        if transfer is None or transfer.key != key:
+        sender = self._senders.get(key)
+        if sender is None:
             self.health.count('feedback_for_another_item')
             return
         if message.status == FeatureFeedback.STATUS_TOO_LATE:
-            transfer.sender.stop(StopReason.DEADLINE)
+            sender.stop(StopReason.DEADLINE)
+            self._learn(message, sender.arrived(message.sequence))
         elif message.status == FeatureFeedback.STATUS_BAD_PACKET:
             self.warn(
                 'packet_refused', f'item {key.item_id}: packet {message.sequence} arrived damaged'
             )
-            transfer.sender.arrived(message.sequence)
+            sender.arrived(message.sequence)
         elif message.status == FeatureFeedback.STATUS_OK:
             self._learn(
                 message,
-                transfer.sender.arrived(
+                sender.arrived(
                     message.sequence, satisfied=message.satisfied, answered=message.answered
                 ),
             )

@@ -107,7 +107,6 @@ class OffloadPolicySettings(NodeSettings):
 @dataclass(frozen=True)
 class _Promise:
     reservation: Reservation
-    decided_ns: int
     due_ns: int
 
 
@@ -179,6 +178,9 @@ class OffloadPolicy(ConveyorNode):
         self._settled: RecentItems[_Account] = RecentItems(256)
         self._acknowledged: RecentItems[int] = RecentItems(256)
         self._decided: RecentItems[bool] = RecentItems(1024)
+        # When items were offloaded of which no answer was heard yet (ns). An answer that comes
+        # after the account still tells how slow the link is.
+        self._unanswered: RecentItems[int] = RecentItems(64)
         self._previous_stamp_ns: int | None = None
         self._edge = EdgeWatch(self.codec_id, round(self.cell.edge.timeout * 1e9))
         self.health.set_value('policy', settings.policy)
@@ -291,8 +293,9 @@ class OffloadPolicy(ConveyorNode):
             return
         decision.offload = True
         decision.byte_budget = reservation.bytes
+        self._unanswered.put(key, now_ns)
         self._promises[key] = _Promise(
-            reservation, now_ns, now_ns + left_ns + round(self.settings.settle_grace * 1e9)
+            reservation, now_ns + left_ns + round(self.settings.settle_grace * 1e9)
         )
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
@@ -300,21 +303,17 @@ class OffloadPolicy(ConveyorNode):
             self._edge.heard(message.codec_id, self.steady_clock.now().nanoseconds)
             self._watch_edge()
             return
+        if message.status != FeatureFeedback.STATUS_OK or message.codec_id != self.codec_id:
+            return
         key = item_key(message)
-        if message.status == FeatureFeedback.STATUS_OK and message.codec_id == self.codec_id:
-            if key in self._promises:
-                before = self._acknowledged.get(key) or 0
-                self._acknowledged.put(key, max(before, message.bytes))
-            self._correct(key, message.bytes, 'the edge has received')
-        promise = self._promises.get(key)
-        if (
-            promise is not None
-            and message.status == FeatureFeedback.STATUS_OK
-            and message.packets == 1
-            and message.answered
-        ):
+        if key in self._promises:
+            before = self._acknowledged.get(key) or 0
+            self._acknowledged.put(key, max(before, message.bytes))
+        self._correct(key, message.bytes, 'the edge has received')
+        decided_ns = self._unanswered.pop(key) if message.answered else None
+        if decided_ns is not None:
             now_ns = self.schedule_clock.now_ns()
-            self.answer_time.add(now_ns - promise.decided_ns, now_ns)
+            self.answer_time.add(now_ns - decided_ns, now_ns)
 
     def _on_transfer(self, message: FeatureFeedback) -> None:
         key = item_key(message)
