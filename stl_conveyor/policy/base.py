@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -233,6 +234,21 @@ class PolicySettings:
         return self.rewards
 
 
+# Takes work, which may be done in any thread, and what takes its result in, which is to be called
+# in the thread that decides.
+Planner = Callable[[Callable[[], Any], Callable[[Any], None]], None]
+
+
+def plan_at_once(work: Callable[[], Any], adopt: Callable[[Any], None]) -> None:
+    """Do the work here and now: the planner of who plays a policy without a deadline.
+
+    Args:
+        work: Returns the plan.
+        adopt: Takes the plan in.
+    """
+    adopt(work())
+
+
 class Policy(ABC):
     """A policy decides, item by item, whether an item deserves a token.
 
@@ -255,6 +271,14 @@ class Policy(ABC):
 
     def reset(self) -> None:
         """Forget the items seen so far."""
+
+    def plan_with(self, planner: Planner) -> None:
+        """Leave work that takes longer than a decision to a planner; most policies have none.
+
+        Args:
+            planner: Is called by ``settled``. Until it has the result adopted the policy decides
+                by what it knew before.
+        """
 
     def settled(self, cost: float) -> None:
         """Learn what an offload cost after its refund; most policies need not know.

@@ -40,16 +40,22 @@ from stl_conveyor.errors import ConfigError, ConveyorError, ModelFileError
 from stl_conveyor.outside_files import read_json
 from stl_conveyor.policy.base import (
     Distribution,
+    Planner,
     Policy,
     PolicyDecision,
     PolicyInput,
     PolicySettings,
     Reason,
 )
-from stl_conveyor.policy.mdp import DISCOUNT, BucketGrid, GreedyStep, policy_iteration
+from stl_conveyor.policy.mdp import (
+    DISCOUNT,
+    PLANNED_LEVELS,
+    BucketGrid,
+    GreedyStep,
+    policy_iteration,
+)
 
 _FORMAT = 1
-_MAX_STATES = 2001
 _STEPS_PER_TOKEN = 24
 STOP_SCORE = 0.97  # confidence at which the edge ends a stream, as its node has it by default
 
@@ -192,7 +198,11 @@ class BudgetSolution:
 
 
 def solve_budgets(
-    rate: Fraction, depth: Fraction, table: BudgetTable, intervals: Distribution
+    rate: Fraction,
+    depth: Fraction,
+    table: BudgetTable,
+    intervals: Distribution,
+    max_levels: int = PLANNED_LEVELS,
 ) -> BudgetSolution:
     """Solve for the budgets that gain the most accuracy in the long run, items i.i.d.
 
@@ -201,14 +211,12 @@ def solve_budgets(
         depth: Most tokens kept, b.
         table: What each budget brings and costs.
         intervals: Distribution of the inter-arrival time, in time units.
+        max_levels: Most levels of the grid, which is coarser where it would have more.
 
     Returns:
         The budget to choose by row of the table and level.
-
-    Raises:
-        ConfigError: When the grid would have more than 2,001 levels.
     """
-    grid = BucketGrid.of(rate, depth, intervals, _STEPS_PER_TOKEN, _MAX_STATES)
+    grid = BucketGrid.of(rate, depth, intervals, _STEPS_PER_TOKEN, max_levels)
     steps, levels, arrive = grid.steps_per_token, grid.levels, grid.arrive
     payable = levels[None, None, :] >= np.ceil(table.shares * steps - 1e-9)[None, :, None]
     # Levels after each offload [J, K, M + 1], read between the steps.
@@ -339,6 +347,9 @@ class PricingPolicy(Protocol):
     def settled(self, cost: float) -> None:
         """Learn what an offload cost after its refund, in tokens."""
 
+    def plan_with(self, planner: Planner) -> None:
+        """Leave work that takes longer than a decision to a planner."""
+
 
 class PricedBudgets(Policy):
     """Choose the budget by the price that another policy puts on a token.
@@ -401,6 +412,10 @@ class PricedBudgets(Policy):
     def settled(self, cost: float) -> None:
         """Learn what an offload cost after its refund, in tokens."""
         self.inner.settled(cost)
+
+    def plan_with(self, planner: Planner) -> None:
+        """Leave work that takes longer than a decision to a planner."""
+        self.inner.plan_with(planner)
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
         """Pay for as many bytes as bring more than they cost at the present price."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
-from stl_conveyor.errors import ModelFileError
+from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import (
     BUDGET_POLICIES,
@@ -18,9 +18,11 @@ from stl_conveyor.policy import (
     RewardEstimator,
     make_policy,
 )
+from stl_conveyor.policy.learned import AdaptivePolicy
 from stl_conveyor.resources import share_path
 
-ADAPTIVE_NETWORK = 'models/policy/adaptive.onnx'
+NETWORKS = 'models/policy'
+ADAPTIVE_NETWORK = f'{NETWORKS}/adaptive.onnx'
 
 
 def load_rewards(folder: ModelFolder) -> RewardEstimator:
@@ -58,12 +60,44 @@ def make_cell_policy(
     """Make a policy for the items of a model folder.
 
     Args:
-        network: Of a learned policy; empty takes the one for all buckets that the package ships.
+        network: Of a learned policy; empty takes the one that the package ships.
+
+    Raises:
+        ConfigError: Where the package ships none for the bucket, or the network is for another.
     """
     planning = replace(settings, rewards=rewards.distribution, budgets=budgets)
     if name in LEARNED_POLICIES:
-        file = Path(network).expanduser() if network else share_path(ADAPTIVE_NETWORK)
+        file = Path(network).expanduser() if network else shipped_network(name, settings)
         planning = replace(planning, model=str(file))
     return make_policy(
         name, **{item.name: getattr(planning, item.name) for item in fields(planning)}
+    )
+
+
+def shipped_network(name: str, settings: PolicySettings) -> Path:
+    """Return the network that the package ships for a learned policy.
+
+    Args:
+        name: One of LEARNED_POLICIES.
+        settings: Of the bucket, for which ``dqn`` has networks of its own. Of several, trained in
+            different scenarios, the first by name counts.
+
+    Returns:
+        The ONNX file.
+
+    Raises:
+        ConfigError: Where there is none for the bucket, naming those that there are.
+    """
+    if name == AdaptivePolicy.name:
+        return Path(share_path(ADAPTIVE_NETWORK))
+    files = sorted(Path(share_path(NETWORKS)).glob(f'{name}_*_r*_b*.onnx'))
+    bucket = f'r{float(settings.rate):g}_b{float(settings.depth):g}'
+    for file in files:
+        if file.stem.endswith(f'_{bucket}'):
+            return file
+    known = sorted({'_'.join(file.stem.rsplit('_', 2)[1:]) for file in files})
+    raise ConfigError(
+        f'no network for policy {name} and the bucket {bucket} is shipped, only for '
+        f'{", ".join(known)}; set rate and depth to one of them, name a network by policy_model, '
+        'or use policy adaptive'
     )

@@ -29,11 +29,13 @@ from numpy.typing import NDArray
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy.base import (
     Distribution,
+    Planner,
     Policy,
     PolicyDecision,
     PolicyInput,
     PolicySettings,
     decide_by_threshold,
+    plan_at_once,
 )
 
 # The criterion is the long-run average. A discount this close to one keeps the equations regular
@@ -42,6 +44,9 @@ DISCOUNT = 1.0 - 1e-7
 _TOLERANCE = 1e-9
 _MAX_SWEEPS = 200
 _MAX_STATES = 4001
+# What a node can solve within a second. Finer grids earn no more than .1 % more.
+PLANNED_LEVELS = 401
+_LEAST_STEPS = 8  # of a token, where offloads cost shares of it
 _STEPS_WITH_REFUNDS = 12
 _COST_MEMORY = 50  # offloads over which the average cost is taken
 _COST_DRIFT = 0.1  # relative change of the average cost that is worth another solution
@@ -90,34 +95,39 @@ class BucketGrid:
         depth: Fraction,
         intervals: Distribution,
         min_steps_per_token: int,
-        max_levels: int,
+        max_levels: int | None = None,
     ) -> BucketGrid:
-        """Lay a grid on which rate and depth are whole numbers of steps.
+        """Lay a grid on which rate and depth are whole numbers of steps, if it is not too large.
 
         The steps per token are the least common denominator of rate and depth, times what it
-        takes to reach ``min_steps_per_token``. Intervals that are not on the grid are
-        interpolated.
+        takes to reach ``min_steps_per_token``. With ``max_levels`` a grid that would have more is
+        laid coarser; then the rate is no whole number of steps, and what it brings is
+        interpolated, as it is for intervals that are not on the grid. A bucket too deep for that
+        is planned as one that is as deep as the grid reaches.
 
         Args:
             rate: Tokens per time unit, r.
             depth: Most tokens kept, b.
             intervals: Distribution of the inter-arrival time, in time units.
-            min_steps_per_token: Least resolution.
-            max_levels: Most levels that the solution has memory and time for.
+            min_steps_per_token: Least resolution of a grid that is not laid coarser.
+            max_levels: Most levels; None lays an exact grid or none.
 
         Returns:
             The grid.
 
         Raises:
-            ConfigError: When the grid would have more than ``max_levels`` levels.
+            ConfigError: Without ``max_levels``, when the grid would have more than 4,001 levels.
         """
         steps = lcm(rate.denominator, depth.denominator)
         steps *= -(-min_steps_per_token // steps)
         n_levels = int(depth * steps) + 1
-        if n_levels > max_levels:
+        if max_levels is not None and n_levels > max_levels:
+            steps = _coarse_steps(rate, depth, min(min_steps_per_token, _LEAST_STEPS), max_levels)
+            n_levels = min(int(depth * steps) + 1, max_levels)
+        elif n_levels > _MAX_STATES:
             raise ConfigError(
                 f'rate {rate} and depth {depth} make {n_levels} bucket levels (limit '
-                f'{max_levels}); use rounder numbers or a shallower bucket'
+                f'{_MAX_STATES}); use rounder numbers or a shallower bucket'
             )
         levels = np.arange(n_levels)
         gained = float(rate * steps)
@@ -125,6 +135,18 @@ class BucketGrid:
         for interval, weight in zip(intervals.values, intervals.weights):
             arrive += weight * interpolation(levels + gained * interval, n_levels)
         return cls(steps, levels, arrive)
+
+
+def _coarse_steps(rate: Fraction, depth: Fraction, least: int, max_levels: int) -> int:
+    """Return the steps per token of a coarse grid, on which the rate is nearly a whole number."""
+    most = int((max_levels - 1) / depth)
+    if most < least:
+        return least
+    # Interpolation spreads the levels; it does so the less, the nearer a whole number is.
+    return min(
+        range(max(least, (most + 1) // 2), most + 1),
+        key=lambda steps: (abs(rate * steps - round(rate * steps)), -steps),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +245,7 @@ def solve_mdp(
     costs: Distribution | None = None,
     min_steps_per_token: int = 1,
     discount: float = DISCOUNT,
+    max_levels: int | None = None,
 ) -> MdpSolution:
     """Find the thresholds that earn the most reward per item in the long run.
 
@@ -238,14 +261,15 @@ def solve_mdp(
         costs: Distribution of what an offload costs, in tokens; None is a whole one.
         min_steps_per_token: Least resolution, for costs that are shares of a token.
         discount: For each item.
+        max_levels: Most levels of the grid, which may be coarser for it; None solves exactly.
 
     Returns:
         Thresholds and values by level.
 
     Raises:
-        ConfigError: When the grid would have more than 4,001 levels.
+        ConfigError: Without ``max_levels``, when the grid would have more than 4,001 levels.
     """
-    grid = BucketGrid.of(rate, depth, intervals, min_steps_per_token, _MAX_STATES)
+    grid = BucketGrid.of(rate, depth, intervals, min_steps_per_token, max_levels)
     steps, levels, arrive = grid.steps_per_token, grid.levels, grid.arrive
     payable = levels >= steps
     if costs is None:
@@ -283,7 +307,8 @@ class MdpPolicy(Policy):
     """The optimal policy for i.i.d. rewards and inter-arrival times.
 
     Tokens between two levels of the grid count as the lower one. When offloads turn out to cost
-    less than a token, because streams stop early, the MDP is solved again with what they cost.
+    less than a token, because streams stop early, the MDP is solved again with what they cost:
+    by the planner, and until that is done the solution before it decides.
 
     Examples:
         >>> rewards = Distribution.of([0.0, 0.1, 0.4, 0.9])
@@ -300,26 +325,38 @@ class MdpPolicy(Policy):
     def __init__(self, settings: PolicySettings) -> None:
         self._settings = settings
         self._rewards = settings.need_rewards(self.name)
+        self._planner: Planner = plan_at_once
         self.reset()
 
     def reset(self) -> None:
         """Forget what offloads cost so far."""
-        self._cost = self._settings.costs.mean
-        self._solve(self._settings.costs)
+        costs = self._settings.costs
+        self._cost = costs.mean
+        self._under_way: object | None = None
+        self._adopt(costs.mean, self._solve(costs))
 
-    def _solve(self, costs: Distribution) -> None:
-        self._solved_cost = costs.mean
+    def plan_with(self, planner: Planner) -> None:
+        """Have the MDP solved by a planner; what another one has under way is not awaited."""
+        self._planner = planner
+        self._under_way = None
+
+    def _solve(self, costs: Distribution) -> MdpSolution:
         whole = costs.values[0] == 1.0
-        self.solution = solve_mdp(
+        return solve_mdp(
             self._settings.rate,
             self._settings.depth,
             self._rewards,
             self._settings.intervals,
             costs,
             min_steps_per_token=1 if whole else _STEPS_WITH_REFUNDS,
+            max_levels=PLANNED_LEVELS,
         )
-        self._steps = self.solution.steps_per_token
-        self._thresholds = self.solution.thresholds.tolist()
+
+    def _adopt(self, cost: float, solution: MdpSolution) -> None:
+        self._solved_cost = cost
+        self.solution = solution
+        self._steps = solution.steps_per_token
+        self._thresholds = solution.thresholds.tolist()
         self._top = len(self._thresholds) - 1
 
     @property
@@ -328,12 +365,23 @@ class MdpPolicy(Policy):
         return self._solved_cost
 
     def settled(self, cost: float) -> None:
-        """Follow the average cost of an offload; solve again when it has drifted."""
+        """Follow the average cost of an offload; have the MDP solved again when it has drifted."""
         if cost <= 0:  # a stream that never began tells nothing
             return
         self._cost += (min(cost, 1.0) - self._cost) / _COST_MEMORY
-        if abs(self._cost - self._solved_cost) > _COST_DRIFT * self._solved_cost:
-            self._solve(Distribution.of([max(self._cost, _LEAST_COST)]))
+        drifted = abs(self._cost - self._solved_cost) > _COST_DRIFT * self._solved_cost
+        if drifted and self._under_way is None:
+            self._plan(max(self._cost, _LEAST_COST))
+
+    def _plan(self, cost: float) -> None:
+        plan = self._under_way = object()
+
+        def adopt(solution: MdpSolution) -> None:
+            if self._under_way is plan:  # else the policy was reset meanwhile
+                self._under_way = None
+                self._adopt(cost, solution)
+
+        self._planner(lambda: self._solve(Distribution.of([cost])), adopt)
 
     def decide(self, state: PolicyInput) -> PolicyDecision:
         """Compare the reward with the value of a token at this level."""

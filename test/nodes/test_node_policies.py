@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import shutil
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -42,6 +43,7 @@ from stl_conveyor.policy.for_cell import (  # noqa: E402
     load_rewards,
     make_cell_policy,
 )
+from stl_conveyor.policy.mdp import MdpPolicy  # noqa: E402
 from stl_conveyor.policy.reward import PosteriorReward  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -209,6 +211,69 @@ def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
         assert budgets and max(budgets) <= NOMINAL_BYTES and min(budgets) < NOMINAL_BYTES
     else:
         assert budgets <= {NOMINAL_BYTES}
+
+
+def test_the_node_decides_while_its_policy_is_planned_anew(models, monkeypatch):
+    """No callback waits for the solution of a decision process."""
+    planner, may_solve, solvers = MdpPolicy._solve, threading.Event(), []
+
+    def solve(policy, costs):
+        solvers.append(threading.get_ident())
+        if len(solvers) > 1:  # the first solution is that of the configuration
+            assert may_solve.wait(60)
+        return planner(policy, costs)
+
+    monkeypatch.setattr(MdpPolicy, '_solve', solve)
+    parameters = {
+        'models_dir': str(models),
+        'policy': 'mdp',
+        'byte_budgets': False,
+        'answer_time': 0.0,
+        'rate': 1000.0,
+        'depth': 4.0,
+        **described(edge__timeout=60.0),
+    }
+    with CellHarness(
+        [NodeSpec(OffloadPolicy, parameters)], watched=('offload_decision', '/diagnostics')
+    ) as cell:
+        cell.wait_active()
+        node = cell.runner.node('offload_policy')
+        classifications, accounts = cell.publisher('classification'), cell.publisher('transfer')
+        cell.connect('offload_decision')
+        cell.publisher('feedback_rx').publish(
+            FeatureFeedback(codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE)
+        )
+        cell.wait(lambda: node.edge_alive, 10, 'a sign of life')
+        before = node.policy.solution
+
+        def decide(item_id):
+            message = make_classification(item_id, cell.now_ns(), CELL.classes[0], score=0.35)
+            classifications.publish(message)
+            cell.wait(lambda: cell.heard.of('offload_decision', item_id=item_id), 10, 'decision')
+            accounts.publish(
+                FeatureFeedback(
+                    header=message.header,
+                    item_id=item_id,
+                    bytes=1,
+                    status=FeatureFeedback.STATUS_TRANSFER_DONE,
+                )
+            )
+            cell.wait(lambda: node.bucket.state.reserved == 0, 10, 'the account')
+
+        item_id = 0
+        try:
+            while len(solvers) < 2:
+                item_id += 1
+                assert item_id < 30, 'the cost has drifted, and nothing was solved'
+                decide(item_id)
+            for _ in range(3):  # the worker is at it, and the node goes on with what it has
+                item_id += 1
+                decide(item_id)
+                assert node.policy.solution is before
+        finally:
+            may_solve.set()
+        cell.wait(lambda: node.policy.solution is not before, 10, 'the new solution')
+        assert solvers[1] not in (solvers[0], threading.get_ident())
 
 
 def test_a_posterior_that_is_none_is_refused(models):

@@ -27,7 +27,7 @@ from stl_conveyor.policy.byte_budget import (
     reference_price,
     solve_budgets,
 )
-from stl_conveyor.policy.mdp import MdpPolicy, solve_mdp
+from stl_conveyor.policy.mdp import PLANNED_LEVELS, MdpPolicy, solve_mdp
 from stl_conveyor_lab.data.recorded_streams import RecordedStreams
 from stl_conveyor_lab.train.reward.budgets import fit_budgets
 
@@ -82,6 +82,23 @@ def test_one_budget_is_the_plain_process():
     solution = solve_budgets(Fraction(1, 4), Fraction(2), table, UNIT)
     plain = solve_mdp(Fraction(1, 4), Fraction(2), Distribution.of(rewards), UNIT)
     assert solution.gain == pytest.approx(plain.gain, abs=1e-7)
+
+
+def test_a_coarse_grid_gains_what_the_exact_one_does():
+    """Rates with many digits are planned on a bounded grid, and lose nothing worth a minute."""
+    rewards = np.linspace(0.05, 0.95, 10)
+    shares = np.array([0.25, 1.0])
+    gains = rewards[:, None] * np.array([0.6, 1.0])
+    table = BudgetTable(
+        1000, 1.1, shares, rewards, np.full(10, 0.1), gains, np.tile(shares, (10, 1))
+    )
+    rate, depth = Fraction(13, 101), Fraction(4)
+    exact = solve_budgets(rate, depth, table, UNIT, max_levels=405)
+    coarse = solve_budgets(rate, depth, table, UNIT, max_levels=150)
+    assert exact.values.size == 405 and coarse.values.size <= 150
+    assert coarse.gain == pytest.approx(exact.gain, rel=1e-3)
+    policy = BudgetMdpPolicy(PolicySettings(rate='0.123', depth='4.37'), table)
+    assert policy.solution.values.size <= PLANNED_LEVELS
 
 
 def test_curves_are_those_of_the_items():

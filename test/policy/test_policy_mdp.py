@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy import Distribution, PolicyInput, Reason, TokenBucket, make_policy
-from stl_conveyor.policy.mdp import solve_mdp
+from stl_conveyor.policy.mdp import PLANNED_LEVELS, solve_mdp
 from stl_conveyor_lab.papers.bounds import exact_gain
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario
 from stl_conveyor_lab.papers.simulate import IntegerBucket
 
 UNIT = Distribution.of([1.0])
+REWARDS = np.random.default_rng(2).beta(0.4, 1.2, 500)
 
 
 def value_iteration_gain(p, q, m, rewards, intervals, sweeps):
@@ -136,6 +137,92 @@ def test_adapts_to_refunds():
     )
 
 
+def test_a_planner_solves_and_the_solution_before_it_decides_until_then():
+    policy = make_policy('mdp', rate='1/10', depth=4, rewards=Distribution.of(REWARDS))
+    plans = []
+    policy.plan_with(lambda work, adopt: plans.append((work, adopt)))
+    before = policy.solution
+    state = PolicyInput(0.5, level=2)
+    threshold = policy.decide(state).threshold
+    for _ in range(40):
+        policy.settled(0.25)
+        assert policy.solution is before and policy.decide(state).threshold == threshold
+    ((work, adopt),) = plans  # one at a time
+    solution = work()
+    assert policy.solution is before
+    adopt(solution)
+    assert policy.solution is solution
+    assert policy.decide(state).threshold < threshold  # an offload costs less than was thought
+    policy.settled(0.25)  # and less still by now
+    assert len(plans) == 2
+    policy.reset()
+    fresh = policy.solution
+    plans[1][1](plans[1][0]())  # what was planned for the time before is too late
+    assert policy.solution is fresh
+    policy.settled(0.25)
+    assert policy.cost == 1.0
+
+
+def test_a_policy_that_was_planned_at_once_is_the_same():
+    common = {'rate': '1/10', 'depth': 4, 'rewards': Distribution.of(REWARDS)}
+    one, other = make_policy('mdp', **common), make_policy('mdp', **common)
+    other.plan_with(lambda work, adopt: adopt(work()))
+    for _ in range(40):
+        one.settled(0.25)
+        other.settled(0.25)
+    np.testing.assert_array_equal(one.solution.thresholds, other.solution.thresholds)
+    assert one.cost == other.cost < 0.8
+
+
+@pytest.mark.parametrize('levels', [101, 401])
+def test_a_coarse_grid_earns_what_the_exact_one_does(levels):
+    rate, depth = Fraction(13, 101), Fraction(4)
+    rewards = Distribution.of(REWARDS)
+    exact = solve_mdp(rate, depth, rewards, UNIT)
+    coarse = solve_mdp(rate, depth, rewards, UNIT, max_levels=levels)
+    assert exact.thresholds.size == 405 and coarse.thresholds.size <= levels
+    assert coarse.gain == pytest.approx(exact.gain, rel=1e-3)
+    tokens = np.arange(1, 4)
+    np.testing.assert_allclose(
+        coarse.thresholds[tokens * coarse.steps_per_token],
+        exact.thresholds[tokens * exact.steps_per_token],
+        atol=2e-3,
+    )
+
+
+@pytest.mark.parametrize('rate', ['0.123', '1/9973', '3.1415', '0'])
+@pytest.mark.parametrize('depth', ['4', '4.37', '100000'])
+@pytest.mark.parametrize('cost', [1.0, 0.4])
+def test_every_bucket_is_planned_on_a_bounded_grid(rate, depth, cost):
+    """The work grows with the levels: a node cannot wait minutes for what 401 tell as well."""
+    policy = make_policy(
+        'mdp',
+        rate=rate,
+        depth=depth,
+        rewards=Distribution.of([0.0, 0.2, 0.9]),
+        costs=Distribution.of([cost]),
+    )
+    assert policy.solution.values.size <= PLANNED_LEVELS
+    assert policy.solution.residual < 1e-6
+    full = PolicyInput(0.9, level=100_000)
+    assert policy.decide(full).offload
+
+
+def test_the_gain_grows_with_the_rate_across_grids():
+    """A rate of .123 is planned on a coarse grid, its neighbours on exact ones."""
+    rewards = Distribution.of(REWARDS)
+
+    def gain(rate):
+        return make_policy('mdp', rate=rate, depth=4, rewards=rewards).solution.gain
+
+    assert gain('0.12') < gain('0.123') < gain('0.125')
+
+
+def test_an_exact_grid_that_is_too_large_is_refused():
+    with pytest.raises(ConfigError, match='rounder'):
+        solve_mdp(Fraction(1, 9973), Fraction(4), Distribution.of([1.0]), UNIT)
+
+
 def test_fractional_levels_floor_to_the_grid():
     """Between two levels the lower one counts, and beyond the top the top."""
     policy = make_policy(
@@ -178,7 +265,6 @@ def test_solved_in_time_for_a_node():
         ('threshold', {}, 'reward.json'),
         ('mdp', {'depth': '1/2'}, 'whole token'),
         ('random', {'probability': 2}, 'probability'),
-        ('mdp', {'rate': '1/9973', 'rewards': Distribution.of([1.0])}, 'rounder'),
         ('never', {'costs': Distribution.of([2.0])}, 'cost'),
     ],
 )

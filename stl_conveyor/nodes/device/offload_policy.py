@@ -23,6 +23,7 @@ from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.worker import Worker
 from stl_conveyor.policy import (
     POLICIES,
     Distribution,
@@ -48,8 +49,8 @@ class OffloadPolicySettings(NodeSettings):
     policy: str = parameter('adaptive', 'Which policy decides.', choices=tuple(POLICIES))
     policy_model: str = parameter(
         '',
-        'Network of the learned policies (.onnx). Empty: the one for all buckets that the '
-        'package ships, for the adaptive policy.',
+        'Network of the learned policies (.onnx). Empty: the one that the package ships, for all '
+        'buckets (adaptive) or for this one (dqn).',
     )
     rate: float = parameter(
         0.25,
@@ -195,6 +196,7 @@ class OffloadPolicy(ConveyorNode):
         """Listen for classifications and for the edge."""
         self._decisions = self.publish_on('offload_decision')
         self._states = self.publish_on('token_bucket')
+        self.policy.plan_with(Worker(self))
         self.listen('classification', self._on_classification)
         self.listen('feedback_rx', self._on_feedback)
         self.listen('transfer', self._on_transfer)
