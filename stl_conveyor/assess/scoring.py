@@ -9,6 +9,7 @@ real cell has no truth.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,17 +138,20 @@ class ScoreBoard:
     """The records of a run, by capture stamp.
 
     Each method takes one piece; ``now_ns`` is when it was heard. A piece that comes twice
-    replaces the first, except that the first action stands and later ones are counted.
+    replaces the first, except that the first action stands and later ones are counted. Any thread
+    may add and read.
     """
 
     def __init__(self) -> None:
         """Start with no items."""
+        self._lock = threading.RLock()
         self._records: dict[int, ItemRecord] = {}
 
     @property
     def records(self) -> tuple[ItemRecord, ...]:
         """All items, in the order of their capture stamps."""
-        return tuple(self._records[stamp] for stamp in sorted(self._records))
+        with self._lock:
+            return tuple(self._records[stamp] for stamp in sorted(self._records))
 
     def get(self, stamp_ns: int) -> ItemRecord | None:
         """Return the record of an item, or None."""
@@ -156,17 +160,17 @@ class ScoreBoard:
     @property
     def exposed(self) -> int:
         """Return the number of simulated items that the camera was shown."""
-        return sum(1 for r in self._records.values() if r.serial)
+        return sum(1 for r in self.records if r.serial)
 
     @property
     def rested(self) -> int:
         """Return the number of items at rest."""
-        return sum(1 for r in self._records.values() if r.rested)
+        return sum(1 for r in self.records if r.rested)
 
     @property
     def acted(self) -> int:
         """Return the number of items with an outcome."""
-        return sum(1 for r in self._records.values() if r.actions)
+        return sum(1 for r in self.records if r.actions)
 
     def add_exposure(
         self, stamp_ns: int, serial: int, class_id: str, lane: str, difficulty: float, now_ns: int
@@ -210,11 +214,16 @@ class ScoreBoard:
 
     def add_edge(self, stamp_ns: int, item_id: int, answer: AnswerRecord) -> None:
         """Take an answer of the edge; the one that rests on most bytes stands."""
-        known = self._records.get(stamp_ns)
-        times = () if known is None else known.edge_compute_times
-        self._update(stamp_ns, item_id=item_id, edge_compute_times=(*times, answer.compute_time))
-        if known is None or known.edge is None or answer.bytes_used >= known.edge.bytes_used:
-            self._update(stamp_ns, item_id=item_id, edge=answer)
+        with self._lock:
+            known = self._records.get(stamp_ns) or ItemRecord(stamp_ns)
+            times = (*known.edge_compute_times, answer.compute_time)
+            better = known.edge is None or answer.bytes_used >= known.edge.bytes_used
+            self._update(
+                stamp_ns,
+                item_id=item_id,
+                edge_compute_times=times,
+                edge=answer if better else known.edge,
+            )
 
     def add_decision(self, stamp_ns: int, item_id: int, decision: Decision) -> None:
         """Take the policy's decision."""
@@ -226,15 +235,17 @@ class ScoreBoard:
 
     def add_action(self, stamp_ns: int, item_id: int, action: Action) -> None:
         """Take the outcome."""
-        known = self._records.get(stamp_ns)
-        if known is not None and known.action is not None:
-            self._update(stamp_ns, actions=known.actions + 1)
-        else:
-            self._update(stamp_ns, item_id=item_id, action=action, actions=1)
+        with self._lock:
+            known = self._records.get(stamp_ns)
+            if known is not None and known.action is not None:
+                self._update(stamp_ns, actions=known.actions + 1)
+            else:
+                self._update(stamp_ns, item_id=item_id, action=action, actions=1)
 
     def _update(self, stamp_ns: int, **piece: Any) -> None:
-        record = self._records.get(stamp_ns) or ItemRecord(stamp_ns)
-        self._records[stamp_ns] = replace(record, **piece)
+        with self._lock:
+            record = self._records.get(stamp_ns) or ItemRecord(stamp_ns)
+            self._records[stamp_ns] = replace(record, **piece)
 
 
 @dataclass(frozen=True)

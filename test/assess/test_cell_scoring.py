@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stl_conveyor.assess import scoring
 from stl_conveyor.assess.scoring import (
     Action,
     AnswerRecord,
@@ -116,6 +118,55 @@ def test_the_first_action_stands_and_the_others_are_counted():
     result = score(board.records, CELL)
     assert board.get(10).action.lane == 'A'
     assert (result.outcomes, result.repeated_outcomes, result.missed_deadlines) == (1, 2, 1)
+
+
+@pytest.mark.parametrize('piece', ['action', 'edge'])
+def test_what_two_threads_say_at_once_is_all_joined(monkeypatch, piece):
+    board = ScoreBoard()
+    board.add_action(10, 1, action('A'))
+    other = threading.Thread(
+        target=lambda: (
+            board.add_action(10, 1, action('B')),
+            board.add_edge(10, 1, answer(NUT, 300)),
+        )
+    )
+    plain = scoring.replace
+
+    def interrupted(record, **changes):
+        """Let another thread add pieces, as far as it gets, before this one is stored."""
+        monkeypatch.setattr(scoring, 'replace', plain)
+        other.start()
+        other.join(timeout=0.2)  # it waits for this one, or is through by then
+        return plain(record, **changes)
+
+    monkeypatch.setattr(scoring, 'replace', interrupted)
+    if piece == 'action':
+        board.add_action(10, 1, action('C'))
+    else:
+        board.add_edge(10, 1, answer(NUT, 100))
+    other.join(10)
+    record = board.get(10)
+    assert record.actions == (3 if piece == 'action' else 2)
+    assert record.edge.bytes_used == 300
+    assert len(record.edge_compute_times) == (1 if piece == 'action' else 2)
+
+
+def test_records_are_read_while_others_add():
+    board = ScoreBoard()
+    full = threading.Event()
+
+    def add():
+        for stamp in range(5000):
+            board.add_exposure(stamp, 1 + stamp, NUT, 'A', 0.5, stamp)
+        full.set()
+
+    adder = threading.Thread(target=add)
+    adder.start()
+    counts = [0]
+    while not full.is_set():
+        counts.append(board.exposed)
+    adder.join(10)
+    assert counts == sorted(counts) and board.exposed == 5000
 
 
 def test_the_edge_answer_on_most_bytes_stands():

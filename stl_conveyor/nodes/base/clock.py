@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -28,7 +30,7 @@ class ScheduleClock:
 
     In real time it is the steady clock, so that a jump of the system's clock moves no deadline.
     With use_sim_time it is ROS time, because the belt moves in simulated time; after a jump back
-    it goes on from where it was.
+    it goes on from where it was. Any thread may ask.
     """
 
     def __init__(self, node: Node) -> None:
@@ -38,6 +40,7 @@ class ScheduleClock:
         self._clock = (
             node.get_clock() if self._simulated else Clock(clock_type=ClockType.STEADY_TIME)
         )
+        self._lock = threading.Lock()  # of what follows
         self._offset_ns = 0
         self._latest_ns = -_LARGEST
 
@@ -53,12 +56,16 @@ class ScheduleClock:
 
     def now_ns(self) -> int:
         """Return the present time."""
-        now_ns = self._clock.now().nanoseconds + self._offset_ns
-        if now_ns < self._latest_ns:
-            self._offset_ns += self._latest_ns - now_ns
-            now_ns = self._latest_ns
-        self._latest_ns = now_ns
-        return now_ns
+        if not self._simulated:
+            return self._clock.now().nanoseconds
+        with self._lock:
+            # Read in the lock: a time that another thread has overtaken would look like a jump.
+            now_ns = self._clock.now().nanoseconds + self._offset_ns
+            if now_ns < self._latest_ns:
+                self._offset_ns += self._latest_ns - now_ns
+                now_ns = self._latest_ns
+            self._latest_ns = now_ns
+            return now_ns
 
     def ros_now_ns(self) -> int:
         """Return the present ROS time, in which the stamps of messages are written."""
@@ -66,4 +73,8 @@ class ScheduleClock:
 
     def from_ros_ns(self, time_ns: int) -> int:
         """Return a ROS time on this clock, as both run now."""
-        return self.now_ns() + time_ns - self.ros_now_ns()
+        now_ns = self.now_ns()  # takes a jump in
+        if self._simulated:
+            with self._lock:
+                return time_ns + self._offset_ns
+        return now_ns + time_ns - self.ros_now_ns()
