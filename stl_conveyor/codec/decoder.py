@@ -35,7 +35,7 @@ class DecoderSession:
         )[:, None]
         self._planes = np.zeros((MAX_PLANES, spec.channels, positions), np.int8)
         self._known = np.zeros((MAX_PLANES, spec.channels, positions), bool)
-        self._have: set[tuple[int, int]] = set()
+        self._have = np.zeros(spec.groups, bool)
         self._side: np.ndarray | None = None
         self.bytes_received = 0
         self.packets_received = 0
@@ -46,15 +46,21 @@ class DecoderSession:
         return self._side
 
     def add(self, packet: bytes) -> None:
-        """Take in a packet; order does not matter, a duplicate changes nothing.
+        """Take in a packet; order does not matter, what came before changes nothing.
+
+        `bytes_received` grows by the packet's size, or where some of it had come in other packets,
+        cut elsewhere, by the share of its groups that is new; the side information counts as one.
 
         Raises:
             BadPacket: (nothing is taken in) or CodecMismatch.
         """
         spec = self._spec
         parsed = unpack(bytes(packet), self._identity)
-        key = (parsed.first_group, parsed.groups)
-        if key in self._have and not (parsed.has_side and self._side is None):
+        end = parsed.first_group + parsed.groups
+        parts = parsed.groups + parsed.has_side
+        fresh = int(np.count_nonzero(~self._have[parsed.first_group : end]))
+        fresh += parsed.has_side and self._side is None
+        if parts and not fresh and end <= spec.groups:
             return
         side, symbols = self._coder.decode(
             parsed.first_group, parsed.groups, parsed.has_side, parsed.body
@@ -62,14 +68,12 @@ class DecoderSession:
         if side is not None:
             self._side = side_probabilities(side)
         at = spec.order.flat_index[
-            spec.order.offsets[parsed.first_group] : spec.order.offsets[
-                parsed.first_group + parsed.groups
-            ]
+            spec.order.offsets[parsed.first_group] : spec.order.offsets[end]
         ]
         self._planes.reshape(-1)[at] = symbols
         self._known.reshape(-1)[at] = True
-        self._have.add(key)
-        self.bytes_received += len(packet)
+        self._have[parsed.first_group : end] = True
+        self.bytes_received += -(-len(packet) * fresh // max(parts, 1))
         self.packets_received += 1
 
     def latents(self) -> np.ndarray:

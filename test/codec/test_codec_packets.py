@@ -124,6 +124,37 @@ def test_everything_sent_gives_back_every_integer(encoder, decoder, images, seed
     assert error[complete].max() <= 0.5
 
 
+@RELAXED
+@given(
+    data=st.data(),
+    seed=st.integers(0, 11),
+    sizes=st.tuples(st.integers(40, 300), st.integers(40, 300)),
+    side=st.booleans(),
+)
+def test_groups_that_were_cut_anew_count_once(encoder, decoder, images, data, seed, sizes, side):
+    image = images[0][seed]
+    local = local_probabilities(seed) if side else None
+    first, second = (
+        encoder.encode(image, local, packet_bytes=size, max_bytes=600).packets for size in sizes
+    )
+    straight = session_of(decoder, first)
+    mixed = session_of(decoder, first)
+    for packet in second:
+        mixed.add(packet)
+    news = np.count_nonzero(mixed._have) - np.count_nonzero(straight._have)
+    assert np.array_equal(mixed._known | straight._known, mixed._known)
+    if not news:
+        assert mixed.bytes_received == straight.bytes_received
+        assert mixed.packets_received == len(first)
+    # As much as the longer cut alone; one packet may lie across the end of the shorter one.
+    assert mixed.bytes_received <= max(sum(map(len, first)), sum(map(len, second))) + max(sizes)
+    again = mixed.bytes_received
+    for packet in data.draw(st.permutations(first + second)):
+        mixed.add(packet)
+    assert mixed.bytes_received == again
+    assert_distribution(decoder.classify([mixed]))
+
+
 def test_lost_packet_leaves_the_others_as_they_were(encoder, decoder, images):
     item = encoder.encode(images[0][1], packet_bytes=60, max_bytes=1 << 20)
     whole = session_of(decoder, item.packets)
