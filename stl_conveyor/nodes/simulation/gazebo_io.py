@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState, LaserScan
 from std_msgs.msg import Float64, Header
 
@@ -26,6 +28,8 @@ from stl_conveyor.nodes.device.actuator_outputs import Push, StrokeOutput
 from stl_conveyor.sim.beam_scan import something_in_beam
 from stl_conveyor.sim.gazebo.world import pusher_name
 from stl_conveyor.sim.layout import HOLD_TIME, PUSH_TIME, PUSHER_HOME, PUSHER_OUT
+
+IDLE_LOOK_NS = 100_000_000  # between looks at a pusher that is where it was commanded
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,14 @@ class GazeboPushers:
         self._stroke = cell.diverter.stroke
         self._targets = {lane.name: 0.0 for lane in cell.lanes}
         self._joints = {pusher_name(lane.name): lane.name for lane in cell.lanes}
+        self._names = {name.encode(): lane for name, lane in self._joints.items()}
         self._out: dict[str, bool] = {}
+        self._looked_ns = dict.fromkeys(self._targets, -IDLE_LOOK_NS)
         self._publishers = {
             lane.name: node.publish_on('cmd_pos', cell=pusher_name(lane.name))
             for lane in cell.lanes
         }
-        node.listen('joint_states', self._on_joint_states)
+        node.listen('joint_states', self._on_joint_states, raw=True)
         node.every(repeat_period, self._repeat)
 
     def extend(self, lane: str, serial: int) -> None:
@@ -124,14 +130,30 @@ class GazeboPushers:
         for lane, position in self._targets.items():
             self._publishers[lane].publish(Float64(data=position))
 
-    def _on_joint_states(self, message: JointState) -> None:
+    def _on_joint_states(self, serialized: bytes) -> None:
+        """Take a message in, if it tells something new; Gazebo may send 500 a second and joint."""
+        now_ns = time.monotonic_ns()
+        if not any(
+            name in serialized and self._wants(lane, now_ns) for name, lane in self._names.items()
+        ):
+            return
+        message = deserialize_message(serialized, JointState)
         for joint, position in zip(message.name, message.position):
             lane = self._joints.get(joint.rsplit('/', 1)[-1])
             if lane is not None:
+                self._looked_ns[lane] = now_ns
                 out = position >= PUSHER_OUT * self._stroke
                 if out and not self._out.get(lane):
                     self._events.confirmed(lane, None)
                 self._out[lane] = out
+
+    def _wants(self, lane: str, now_ns: int) -> bool:
+        """Return whether a pusher is not where it was commanded, or was not looked at lately."""
+        commanded_out = self._targets[lane] > 0.0
+        return (
+            self._out.get(lane) is not commanded_out
+            or now_ns - self._looked_ns[lane] >= IDLE_LOOK_NS
+        )
 
 
 class GazeboIo(ConveyorNode):
