@@ -40,6 +40,7 @@ from stl_conveyor.sim.layout import BIN_FLOOR, PUSHER_HOME, bin_extent
 
 STEP_NS = 20_000_000  # of simulated time: of every message that is not an image
 PUSHER_SPEED = 1.0  # m/s
+OLDEST, NEWEST = (6, 7), (10, 4)  # versions of gz-sim that rules are known of
 HALF_LENGTH = 0.012  # of an item along the belt, m
 BELT_ENDED = 0.2  # s from the belt's edge to rest in a bin
 IN_BIN = 0.02  # m above the bin's floor
@@ -53,18 +54,41 @@ class Item:
     z: float
     fell_ns: int = 0
     bin: tuple = ()
+    told: bool = True  # its poses are published
+
+
+def publishes_model_pose(version, model):
+    """Return whether PosePublisher tells where a model is, by the SDFormat of the model.
+
+    The pose of the model itself hangs on `publish_model_pose`, which is what
+    `publish_nested_model_pose` is where it is left out. Before gz-sim 8.10, and in 9.0, a model
+    without nested poses was not looked at at all (gazebosim/gz-sim#2690).
+    """
+    for plugin in model.iter('plugin'):
+        if plugin.get('name').endswith('::PosePublisher'):
+
+            def said(name, otherwise):
+                text = plugin.findtext(name)
+                return otherwise if text is None else text.strip() in ('true', '1')
+
+            nested = said('publish_nested_model_pose', False)
+            looked_at = nested or (8, 10) <= version < (9, 0) or version >= (9, 1)
+            return looked_at and said('publish_model_pose', nested)
+    return False
 
 
 class FakeGazebo:
     """Items move with the belt, pushers sweep what is before them into their bins.
 
     cell: CellDescription. context: of rclpy. factor: simulated seconds per second. services:
-    whether to offer those of ros_gz_interfaces.
+    whether to offer those of ros_gz_interfaces. version: of gz-sim, whose rules count.
     """
 
-    def __init__(self, cell, context, factor=1.0, services=False, namespace=''):
-        self.cell, self.factor = cell, factor
+    def __init__(self, cell, context, factor=1.0, services=False, namespace='', version=NEWEST):
+        self.cell, self.factor, self.version = cell, factor, version
         self.items = {}
+        self.refused_removals = []  # of models that are not there: an error in Gazebo's log
+        self._on_the_way = []  # poses of models that are gone since: what the bridge still holds
         self.spawned = []
         self.lose_spawns = 0  # requests that are not answered
         self.ignore_spawns = 0  # and such that are accepted and not carried out
@@ -120,6 +144,11 @@ class FakeGazebo:
         self._executor.shutdown(timeout_sec=0)
         self.node.destroy_node()
 
+    @property
+    def time_ns(self):
+        """Return the simulated time."""
+        return self._time_ns
+
     # What the services do -----------------------------------------------------------------------
 
     def spawn(self, name, sdf, position):
@@ -136,14 +165,23 @@ class FakeGazebo:
             model = ElementTree.fromstring(sdf).find('model')
             assert model.get('name') == name
             mesh = model.findtext('link/visual/geometry/mesh/uri')
-            self.items[name] = Item(mesh.rsplit('/', 1)[-1].removesuffix('.stl'), *position)
+            self.items[name] = Item(
+                mesh.rsplit('/', 1)[-1].removesuffix('.stl'),
+                *position,
+                told=publishes_model_pose(self.version, model),
+            )
             self.spawned.append((self._time_ns, name, self.items[name].class_id))
             return True
 
     def remove(self, name):
         """Take out a model; return whether there was one."""
         with self._lock:
-            return self.items.pop(name, None) is not None
+            item = self.items.pop(name, None)
+            if item is None:
+                self.refused_removals.append(name)
+            else:
+                self._on_the_way.append((self._time_ns, name, item))
+            return item is not None
 
     def _serve_spawn(self, request, response):
         place = request.entity_factory.pose.position
@@ -215,18 +253,20 @@ class FakeGazebo:
     def _publish(self):
         stamp = to_stamp(self._time_ns)
         self._clock.publish(Clock(clock=stamp))
-        for name, item in self.items.items():
+        late, self._on_the_way = self._on_the_way, []
+        now = [(self._time_ns, name, item) for name, item in self.items.items()]
+        for time_ns, name, item in late + now:
+            if not item.told:
+                continue
             message = TransformStamped(child_frame_id=name)
-            message.header.stamp, message.header.frame_id = stamp, 'cell'
+            message.header.stamp, message.header.frame_id = to_stamp(time_ns), 'cell'
             place = message.transform.translation
             place.x, place.y, place.z = item.x, item.y, item.z
             self._poses.publish(message)
-        message = JointState(
-            name=[pusher_name(lane) for lane in self.positions],
-            position=list(self.positions.values()),
-        )
-        message.header.stamp = stamp
-        self._joints.publish(message)
+        for lane, position in self.positions.items():  # each pusher is a model that publishes
+            message = JointState(name=[pusher_name(lane)], position=[position])
+            message.header.stamp = stamp
+            self._joints.publish(message)
         self._publish_scan(stamp)
         before_ns = self._time_ns - STEP_NS
         if int(self._time_ns * CAMERA_RATE / 1e9) != int(before_ns * CAMERA_RATE / 1e9):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CELL, GUARDED, CellHarness, make_classification  # noqa: E402
 from fake_cell import class_colour  # noqa: E402
-from fake_gazebo import FakeEntities, FakeGazebo, Item  # noqa: E402
+from fake_gazebo import NEWEST, OLDEST, FakeEntities, FakeGazebo, Item, publishes_model_pose  # noqa: E402
 
 from stl_conveyor.errors import MissingDependency  # noqa: E402
-from stl_conveyor.msg import Actuation, Classification, ItemCapture, ItemTruth  # noqa: E402
-from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.msg import Actuation, Classification, ItemCapture, ItemTruth, SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
@@ -26,7 +27,7 @@ from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
 from stl_conveyor.nodes.simulation.feeder import Feeder  # noqa: E402
 from stl_conveyor.nodes.simulation.gazebo_io import GazeboIo  # noqa: E402
 from stl_conveyor.sim.arrivals import plan_items  # noqa: E402
-from stl_conveyor.sim.gazebo.items import feed_pose  # noqa: E402
+from stl_conveyor.sim.gazebo.items import feed_pose, item_sdf  # noqa: E402
 from stl_conveyor.vision.image import image_to_rgb  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -39,7 +40,9 @@ FACTOR = 0.7  # simulated seconds per second
 class GazeboCell:
     """Camera, actuator, monitor, feeder and gazebo_io around a stand-in for Gazebo."""
 
-    def __init__(self, *, services=False, items=ITEMS, seed=1, factor=1.0, **parameters):
+    def __init__(
+        self, *, services=False, items=ITEMS, seed=1, factor=1.0, version=NEWEST, **parameters
+    ):
         test = self
 
         class StandInFeeder(Feeder):
@@ -72,7 +75,9 @@ class GazeboCell:
         self.harness = CellHarness(
             specs, watched=('capture', 'sort_outcome', '/diagnostics', 'actuation', 'item_truth')
         )
-        self.gazebo = FakeGazebo(CELL, self.harness.runner.context, factor, services=services)
+        self.gazebo = FakeGazebo(
+            CELL, self.harness.runner.context, factor, services=services, version=version
+        )
         self.answer = self.harness.probe.create_publisher(Classification, 'classification', 16)
         self.harness.probe.create_subscription(ItemCapture, 'capture', self._classify, 16)
         self.plan = plan_items(items, seed, CELL.classes)
@@ -169,8 +174,44 @@ def test_every_item_is_fed_seen_pushed_and_judged_in_simulated_time(services):
         strokes = harness.heard.messages['actuation']
         assert [s.status for s in strokes] == [Actuation.STATUS_CONFIRMED] * ITEMS
         assert all(0 <= s.lateness < 0.1 and 0.1 < s.delay < 0.4 for s in strokes)
-        # Nothing is left in the cell.
+        # Nothing is left in the cell, and nothing was taken out twice for a pose that came late.
         harness.wait(lambda: not cell.gazebo.items, 5, 'an empty cell')
+        end_ns = cell.gazebo.time_ns + 200_000_000
+        harness.wait(lambda: cell.gazebo.time_ns > end_ns, 5, 'the last poses')
+        assert not cell.gazebo.refused_removals
+
+
+VERSIONS = [OLDEST, (8, 6), (8, 9), (8, 10), (8, 14), (9, 0), (9, 1), (9, 5), (10, 0), NEWEST]
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_every_version_of_gazebo_tells_where_the_items_are(version):
+    item = plan_items(1, 1, CELL.classes)[0]
+    model = ElementTree.fromstring(item_sdf(item, 1, 0)).find('model')
+    assert publishes_model_pose(version, model)
+    # The word that was in the way: without it most versions say nothing.
+    model.find('plugin/publish_nested_model_pose').text = 'false'
+    assert publishes_model_pose(version, model) == (
+        version in [(8, 10), (8, 14), (9, 1), (9, 5), (10, 0), NEWEST]
+    )
+
+
+def test_an_item_is_fed_with_the_rules_of_the_oldest_gazebo():
+    with GazeboCell(items=1, version=OLDEST) as cell:
+        (rested,) = cell.wait_rested()
+        assert rested.serial == cell.plan[0].serial
+        assert len(cell.gazebo.spawned) == 1  # its poses came: it was not asked for again
+
+
+def test_an_ordinary_stop_with_items_on_their_way_is_no_error():
+    with CellHarness([NodeSpec(GazeboIo, {'use_sim_time': True})]) as harness:
+        harness.wait_active()
+        io = harness.runner.node('gazebo_io')
+        outcome = SortOutcome(item_id=1, lane='C')
+        outcome.header.stamp = to_stamp(10**9)
+        harness.publisher('sort_outcome').publish(outcome)
+        harness.wait(lambda: io._output._schedule.waiting == 1, 10, 'a stroke that waits')
+    assert io.health.counted('strokes_dropped') == 0
 
 
 def test_a_lost_request_is_repeated_and_what_an_earlier_feeder_left_is_taken_out():
@@ -181,6 +222,9 @@ def test_a_lost_request_is_repeated_and_what_an_earlier_feeder_left_is_taken_out
         assert sorted(truth.serial for truth in rested) == [1, 2]
         # What lay in the bin was no item of this run, and is gone.
         cell.harness.wait(lambda: not cell.gazebo.items, 5, 'an empty cell')
+        assert set(cell.gazebo.refused_removals) == {
+            'item_0'
+        }  # of what was accepted and never came
         assert 'spawn_unanswered' in ' '.join(
             status.message for status in cell.harness.statuses('feeder')
         )

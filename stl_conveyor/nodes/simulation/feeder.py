@@ -24,10 +24,12 @@ from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, PeerWatch,
 from stl_conveyor.nodes.simulation.gazebo_entities import BridgedEntities, Entities
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
 from stl_conveyor.sim.gazebo.items import SLOTS, feed_pose, item_name, item_sdf
+from stl_conveyor.sim.model_slots import ModelSlots
 from stl_conveyor.sim.pose_truth import Event, ItemSeen, PoseTruth
 
 FEED_PERIOD = 0.02  # s between looks at what is due, by the clock of the simulation
 TOLERABLE_LATENESS = 0.1  # s; an item that comes later delays all that follow
+LINGER = 0.5  # s after its removal in which poses of a model may still come
 LOOK_TIME = 0.3  # s to listen for poses of what is in the cell before the first item
 
 
@@ -98,10 +100,9 @@ class Feeder(ConveyorNode):
         self._entities = self.make_entities()
         self._truth = PoseTruth(self.cell)
         self._waiting = deque(self._plan)
-        self._slots = {item_name(slot): slot for slot in range(SLOTS)}
-        self._free = deque(range(SLOTS))
+        self._slot_of = {item_name(slot): slot for slot in range(SLOTS)}
+        self._slots = ModelSlots(SLOTS, round(LINGER * 1e9))
         self._spawning: dict[int, _Spawn] = {}
-        self._removing: dict[int, int] = {}  # slot -> when it was asked for, steady clock
         self._rested = 0
         self._begin_ns = 0  # ROS time of the first item's arrival; 0 = it is not known yet
         self._peers = PeerWatch(self)
@@ -113,10 +114,10 @@ class Feeder(ConveyorNode):
         self.every(FEED_PERIOD, self._feed, clock=self.get_clock())
 
     def deactivate(self) -> None:
-        """Stop the belt and clear it."""
+        """Stop the belt and clear it; what Gazebo was asked to remove is not asked for twice."""
         self._belt.publish(Float64(data=0.0))
         if self._entities.ready():
-            for slot in set(range(SLOTS)) - set(self._free):
+            for slot in self._slots.held:
                 self._entities.remove(item_name(slot), lambda good: None)
 
     def refresh_health(self) -> None:
@@ -136,9 +137,8 @@ class Feeder(ConveyorNode):
                     'spawn_unanswered', f'Gazebo did not bring in {item_name(slot)}; asked again'
                 )
                 self._ask_again(slot, spawn)
-        for slot, asked_ns in list(self._removing.items()):
-            if now_ns - asked_ns > timeout_ns:
-                self._remove(slot)
+        for slot in self._slots.unanswered(now_ns - timeout_ns):
+            self._remove(slot)
 
     def _ready(self) -> bool:
         """Return whether items may come, and note from when on."""
@@ -164,10 +164,12 @@ class Feeder(ConveyorNode):
             return
         if not self._waiting or self._lateness(self._waiting[0]) < 0 or self._spawning:
             return
-        if not self._free:
+        if self._slots.full:
             self.warn('cell_full', f'{SLOTS} items are in the cell: the next one waits')
             return
-        self._spawn(self._free.popleft(), self._waiting.popleft())
+        slot = self._slots.take(self.get_clock().now().nanoseconds)
+        if slot is not None:
+            self._spawn(slot, self._waiting.popleft())
 
     def _lateness(self, item: ItemPlan) -> float:
         """Return how many seconds ago an item was due."""
@@ -209,24 +211,21 @@ class Feeder(ConveyorNode):
             self._spawn(slot, spawn.item)
 
     def _remove(self, slot: int) -> None:
-        self._removing[slot] = self.steady_clock.now().nanoseconds
+        self._slots.ask(slot, self.steady_clock.now().nanoseconds)
         self._entities.remove(item_name(slot), lambda good: self._removed(slot))
 
     def _removed(self, slot: int) -> None:
         """Use the slot again; a refusal says that the model is gone already."""
-        if self._removing.pop(slot, None) is not None:
-            self._free.append(slot)
+        self._slots.removed(slot, self.get_clock().now().nanoseconds)
 
     def _on_pose(self, message: TransformStamped) -> None:
         name, place = message.child_frame_id.rsplit('/', 1)[-1], message.transform.translation
-        slot = self._slots.get(name)
-        if (
-            slot is not None and slot in self._free
-        ):  # left by a feeder that ended before its items did
-            self._free.remove(slot)
-            self._remove(slot)
+        slot, stamp_ns = self._slot_of.get(name), to_ns(message.header.stamp)
+        if slot is not None and self._slots.is_free(slot):
+            if self._slots.left_behind(slot, stamp_ns):  # by a feeder that ended before its items
+                self._remove(slot)
             return
-        events = self._truth.pose(name, to_ns(message.header.stamp), place.x, place.y, place.z)
+        events = self._truth.pose(name, stamp_ns, place.x, place.y, place.z)
         if slot in self._spawning and self._truth.was_seen(name):
             del self._spawning[slot]
             self.tick('items')
@@ -264,7 +263,7 @@ class Feeder(ConveyorNode):
             message.event, message.rest_lane = ItemTruth.EVENT_RESTED, event.lane
             message.header.stamp = to_stamp(stamp_ns)
             self._rested += 1
-            self._remove(self._slots[event.name])
+            self._remove(self._slot_of[event.name])
         self._truths.publish(message)
 
 
