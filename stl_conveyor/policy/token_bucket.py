@@ -284,6 +284,40 @@ class TokenBucket:
             self._level = level
         self._now = now_ns
 
+    def poured_into(self, other: TokenBucket) -> TokenBucket:
+        """Return a bucket of other terms with what this one holds, and with its account.
+
+        A bucket whose terms change earns nothing by it: what does not fit is lost, and what the
+        grains of the other cannot express is rounded, for the level and the refunds down, for what
+        was spent up.
+
+        Args:
+            other: A new bucket; it is changed and returned.
+
+        Raises:
+            BucketError: If a reservation is open, whose cost the other bucket cannot know.
+
+        Examples:
+            >>> small = TokenBucket('1/4', 2, time_unit_ns=1_000_000, nominal_bytes=512)
+            >>> large = TokenBucket('1/2', 8, time_unit_ns=1_000_000, nominal_bytes=512)
+            >>> small.poured_into(large).state.tokens
+            2.0
+        """
+        if self._open:
+            raise BucketError(
+                f'{len(self._open)} reservations are open; settle them before the terms change'
+            )
+
+        def grains(amount: int) -> int:
+            return amount * other._denominator // self._denominator
+
+        other._level = min(grains(self._level), other._full)
+        other._spent = -grains(-self._spent)
+        other._refunded = grains(self._refunded)
+        other._now = self._now
+        other._next_key = self._next_key
+        return other
+
     def reserve(self, n_bytes: int) -> Reservation | None:
         """Set aside the cost of a stream.
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -174,33 +176,113 @@ def test_whole_number_stands_for_a_float(context):
     node.destroy_node()
 
 
-def test_tunable_parameter_changes_and_others_do_not(context):
+def changes(node, **values):
+    """Return, for each value, whether the node takes it."""
+    return [
+        node.set_parameters([Parameter(name, value=value)])[0].successful
+        for name, value in values.items()
+    ]
+
+
+def test_tunable_parameter_changes_and_others_do_not_while_the_node_is_configured(context):
     node = make_node(context, 'edge_classifier')
-    good, wrong, fixed = (
-        node.set_parameters([Parameter(name, value=value)])[0]
-        for name, value in (('satisfied_score', 0.5), ('satisfied_score', 3.0), ('threads', 2))
-    )
-    assert (good.successful, wrong.successful, fixed.successful) == (True, False, False)
-    assert node.settings.satisfied_score == 0.5 and node.settings.threads == 1
-    node.destroy_node()
+    assert changes(node, satisfied_score=0.5, threads=2, autostart=True) == [True, True, False]
+    assert changes(node, satisfied_score=3.0, threads=0) == [False, False]
+    node.trigger_configure()
+    assert changes(node, satisfied_score=0.6, threads=3) == [True, False]
+    (refused,) = node.set_parameters([Parameter('threads', value=3)])
+    assert refused.reason.startswith('threads: ') and 'cleanup' in refused.reason
+    node.trigger_cleanup()
+    assert changes(node, threads=3) == [True]
+    assert (node.settings.satisfied_score, node.settings.threads) == (0.6, 3)
+    node.close()
 
 
-def test_process_names_the_wrong_parameter_and_exits():
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'stl_conveyor.nodes.device.actuator',
-            '--ros-args',
-            '-p',
-            'gaurd:=1.0',
-        ],
-        capture_output=True,
+def test_policy_and_bucket_change_in_an_unconfigured_node_that_earns_nothing_by_it(context):
+    node = make_node(context, 'offload_policy', rate=0.0, depth=4.0)
+    node.trigger_configure()
+    node.bucket.advance(0)
+    node.bucket.settle(node.bucket.reserve(512), 512)
+    assert node.bucket.state.tokens == 3.0
+    assert changes(node, depth=2.0) == [False]
+    node.trigger_cleanup()
+    assert changes(node, policy='threshold', rate=0.5, depth=8.0) == [True, True, True]
+    node.trigger_configure()
+    assert node.policy.name == 'threshold'
+    assert (node.bucket.rate, node.bucket.depth, node.bucket.state.tokens) == (0.5, 8, 3.0)
+    assert node.bucket.spent == node.bucket.denominator
+    node.close()
+
+
+def test_process_names_the_wrong_parameter_and_waits_for_its_correction(tmp_path):
+    file = tmp_path / 'mine.yaml'
+    file.write_text('actuator:\n  ros__parameters:\n    gaurd: 1.0\n')
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'stl_conveyor.nodes.device.actuator', '--ros-args']
+        + ['--params-file', str(file)],
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
     )
-    assert done.returncode == 2
-    assert "unknown parameter 'gaurd'" in done.stderr and 'Traceback' not in done.stderr
+    try:
+        lines = iter(process.stderr.readline, '')
+        assert any("unknown parameter 'gaurd'" in line for line in lines)
+        file.write_text('actuator:\n  ros__parameters:\n    stroke_time: 0.3\n')
+        assert any(': active' in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        assert 'Traceback' not in process.stderr.read()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_process_that_was_never_started_does_not_end_as_if_it_had_been():
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'stl_conveyor.nodes.device.actuator', '--ros-args']
+        + ['-p', 'gaurd:=1.0'],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines = iter(process.stderr.readline, '')
+        assert any('tries again' in line for line in lines)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 2
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_a_refused_process_says_so_on_diagnostics(context):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    heard = []
+    node = rclpy.create_node('listener', context=context, use_global_arguments=False)
+    executor = rclpy.executors.SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def on_report(message):
+        heard.extend(status for status in message.status if status.name == 'line_1/camera')
+
+    node.create_subscription(DiagnosticArray, '/diagnostics', on_report, 16)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'stl_conveyor.nodes.device.camera', '--ros-args']
+        + ['-p', 'trigger:=foo', '-r', '__ns:=/line_1'],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 60
+        while not heard and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.5)
+        assert heard[0].message.startswith("cannot configure: trigger: 'foo' is not one of frame")
+        assert heard[0].level == b'\x02'
+    finally:
+        process.kill()
+        process.wait()
+        executor.shutdown(timeout_sec=0)
+        node.destroy_node()
 
 
 @pytest.mark.parametrize(

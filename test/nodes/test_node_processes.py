@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +24,7 @@ from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
+ROOT = Path(__file__).resolve().parents[2]
 NODES = (
     'camera',
     'local_classifier',
@@ -100,6 +103,31 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
             assert 'Traceback' not in process.stderr.read(), name
         if 'actuator' in names:
             cell.wait(lambda: len(cell.outcomes()) == 1, 3, 'the outcome of the open item')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_an_executable_that_still_imports_ends_without_a_word(tmp_path, number):
+    (tmp_path / 'slow').mkdir()
+    (tmp_path / 'slow/node.py').write_text(
+        "import threading\nprint('importing', flush=True)\nthreading.Event().wait()\n"
+    )
+    text = (ROOT / 'scripts/node_executable.py.in').read_text(encoding='utf-8')
+    for name, value in (('PROJECT_NAME', 'slow'), ('node_module', 'node'), ('node_name', 'node')):
+        text = text.replace(f'@{name}@', value)
+    (tmp_path / 'executable').write_text(text)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / 'executable')],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == 'importing\n'
+            process.send_signal(number)
+            assert process.communicate(timeout=20) == ('', '')
+            assert process.returncode == 0
+        finally:
+            process.kill()
 
 
 def shared_memory_of(pid):

@@ -31,9 +31,10 @@ class ConveyorNode(ConnectedNode):
         Raises:
             ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
-        super().__init__(**arguments)
         self._configured = False
         self._active = False
+        self.on_end: Callable[[int], None] = lambda exit_code: None
+        super().__init__(**arguments)
         if self.settings.niceness:
             self._prioritiser = self.create_timer(0.0, self._set_priority, clock=self.steady_clock)
         self._starter = self.create_timer(0.0, self.guarded(self._start), clock=self.steady_clock)
@@ -60,6 +61,15 @@ class ConveyorNode(ConnectedNode):
     def is_active(self) -> bool:
         """Return whether the node is in the lifecycle state active."""
         return self._active
+
+    @property
+    def is_configured(self) -> bool:
+        """Return whether `configure` has read the parameters, and `cleanup` did not follow."""
+        return self._configured
+
+    def end(self, exit_code: int = 0) -> None:
+        """Ask the process of the node to end, as a signal does; without one nothing happens."""
+        self.on_end(exit_code)
 
     def forget(self, *names: str) -> None:
         """Drop attributes that `configure` set, such as models, if it came so far."""

@@ -18,7 +18,12 @@ from rclpy.parameter import Parameter
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.nodes.base.health import Level, NodeHealth
 from stl_conveyor.nodes.base.qos import make_profile, overriding_options
-from stl_conveyor.nodes.base.settings import NodeSettings, changed_settings, declare_settings
+from stl_conveyor.nodes.base.settings import (
+    NodeSettings,
+    changed_settings,
+    declare_settings,
+    fixed_while_configured,
+)
 from stl_conveyor.nodes.base.topics import Profile
 
 
@@ -64,6 +69,11 @@ class ReportingNode(LifecycleNode):
 
     def refresh_health(self) -> None:
         """Put present values into `health`, just before it is reported."""
+
+    @property
+    def is_configured(self) -> bool:
+        """Return whether the node works with the parameters that may not change while it does."""
+        return True
 
     def node_values(self) -> Iterable[tuple[str, str]]:
         """Return what is reported of every node, beside its health: names and values."""
@@ -150,6 +160,14 @@ class ReportingNode(LifecycleNode):
             self.report()
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        fixed = fixed_while_configured(self.SETTINGS, (item.name for item in parameters))
+        if fixed and self.is_configured:
+            return SetParametersResult(
+                successful=False,
+                reason=f'{", ".join(fixed)}: this changes only while the node is not configured; '
+                'take it there with the transitions deactivate and cleanup, and back with '
+                'configure and activate',
+            )
         try:
             self.settings = changed_settings(
                 self.settings, {item.name: item.value for item in parameters}, self.check_settings

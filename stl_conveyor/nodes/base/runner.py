@@ -23,9 +23,11 @@ from rclpy.parameter import Parameter
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
+from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
 
 # Environment variable: 'wait_set' or 'events'; see `make_executor`.
 EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
+REFUSED_PERIOD = 5  # s between attempts to start a node whose parameters cannot be used
 LONGEST_WAIT = 1.0  # s; without an end EventsExecutor does not wait at all
 
 
@@ -151,26 +153,69 @@ class NodeRunner:
 def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = None) -> int:
     """Run a node until SIGINT or SIGTERM and return the process's exit code.
 
-    0 after a signal, 2 when a parameter cannot be used. The signals are handled here and not by
-    rclpy, because a node has outcomes and accounts to publish before the context goes.
+    A node whose parameters cannot be used is not started: that is said on standard error and on
+    /diagnostics, and tried again every few seconds with what its parameter files hold by then. So
+    a wrong setting is one that waits for its correction, as a missing model is, and nobody has to
+    start the process again and again.
+
+    The signals are handled here and not by rclpy, because a node has outcomes and accounts to
+    publish before the context goes.
+
+    Returns:
+        0 after a signal, or what the node ended with; 2 when it was never started.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     use_quick_heartbeats()
-    rclpy.init(
-        args=None if arguments is None else list(arguments),
-        signal_handler_options=rclpy.SignalHandlerOptions.NO,
-    )
+    said = ''
+    try:
+        while True:
+            try:
+                return _run_until(node_class, arguments, stop)
+            except (ConfigError, *REFUSED_BY_ROS) as error:
+                text = str(error)
+                if text != said:
+                    print(f'{node_class.NAME}: {text}', file=sys.stderr, flush=True)
+                    print(
+                        f'{node_class.NAME}: waits, and tries again every {REFUSED_PERIOD:.0f} s',
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                said = text
+            if _wait_refused(node_class, arguments, said, stop):
+                return 2
+    finally:
+        # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
+        # interpreter ends its handlers are gone, and a second signal would look like a crash.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _run_until(
+    node_class: type[ConveyorNode], arguments: Sequence[str] | None, stop: threading.Event
+) -> int:
+    """Run a node until `stop` is set; return the exit code.
+
+    Raises:
+        ConfigError: If a parameter cannot be used.
+    """
     executor: Executor | None = None
     node = None
+    codes: list[int] = []
+
+    def end(exit_code: int) -> None:
+        codes.append(exit_code)
+        stop.set()
+
     try:
-        try:
-            executor = make_executor()
-            node = node_class()
-        except ConfigError as error:
-            print(f'{node_class.NAME}: {error}', file=sys.stderr)
-            return 2
+        rclpy.init(
+            args=None if arguments is None else list(arguments),
+            signal_handler_options=rclpy.SignalHandlerOptions.NO,
+        )
+        executor = make_executor()
+        node = node_class()
+        node.on_end = end
         tune_garbage_collection()
         prioritise_process(node.settings.niceness)
         executor.add_node(node)
@@ -191,11 +236,29 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
         executor, node = None, None
         gc.unfreeze()
         gc.collect()
-        # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
-        # interpreter ends its handlers are gone, and a second signal would look like a crash.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-    return 0
+    return codes[0] if codes else 0
+
+
+def _wait_refused(
+    node_class: type[ConveyorNode],
+    arguments: Sequence[str] | None,
+    text: str,
+    stop: threading.Event,
+) -> bool:
+    """Say on /diagnostics, until it is tried again, why a node is not started.
+
+    Returns:
+        Whether the process is to end.
+    """
+    try:
+        with refused_node(node_class.NAME, arguments, text) as report:
+            for _ in range(REFUSED_PERIOD):
+                report()
+                if stop.wait(1.0):
+                    return True
+    except (ConfigError, *REFUSED_BY_ROS):  # the arguments make no node at all
+        return stop.wait(REFUSED_PERIOD)
+    return False
 
 
 def prioritise_process(niceness: int) -> None:

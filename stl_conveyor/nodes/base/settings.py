@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
@@ -32,12 +32,13 @@ class NodeSettings:
         True,
         'Configure and activate by itself, and try again when that fails. Set it to false '
         'where a lifecycle manager does so.',
+        fixed=True,
     )
     retry_period: float = parameter(
         3.0, 'Seconds between attempts to configure.', minimum=0.1, maximum=3600.0
     )
     diagnostics_period: float = parameter(
-        1.0, 'Seconds between two reports on /diagnostics.', minimum=0.1, maximum=60.0
+        1.0, 'Seconds between two reports on /diagnostics.', minimum=0.1, maximum=60.0, fixed=True
     )
     niceness: int = parameter(
         -5,
@@ -45,6 +46,7 @@ class NodeSettings:
         'system does not permit is reported and otherwise left out.',
         minimum=-20,
         maximum=19,
+        fixed=True,
     )
     topic_deadline: float = parameter(
         0.0,
@@ -104,6 +106,12 @@ def read_settings(node: Node, cls: type[SettingsT]) -> SettingsT:
     return _build(cls, values)
 
 
+def fixed_while_configured(cls: type[NodeSettings], names: Iterable[str]) -> list[str]:
+    """Return those of some parameters that may not change while the node is configured."""
+    rules = {item.name: item.metadata['rule'] for item in fields(cls)}
+    return [name for name in names if name in rules and not rules[name].tunable]
+
+
 def changed_settings(
     settings: SettingsT, changes: dict[str, Any], check: Callable[[SettingsT], None]
 ) -> SettingsT:
@@ -146,7 +154,7 @@ def _default(item: Any) -> Any:
 def _declare(node: Node, item: Any) -> None:
     rule: ParameterRule = item.metadata['rule']
     default = _default(item)
-    descriptor = ParameterDescriptor(description=rule.description, read_only=not rule.tunable)
+    descriptor = ParameterDescriptor(description=rule.description, read_only=rule.fixed)
     if rule.choices:
         descriptor.additional_constraints = 'one of ' + ', '.join(rule.choices)
     if rule.minimum is not None and rule.maximum is not None:

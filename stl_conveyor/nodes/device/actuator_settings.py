@@ -26,6 +26,7 @@ class ActuatorSettings(NodeSettings):
         'out.',
         minimum=-20,
         maximum=19,
+        fixed=True,
     )
     confirm_timeout: float = parameter(
         0.5,

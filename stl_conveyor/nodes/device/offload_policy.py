@@ -35,6 +35,7 @@ from stl_conveyor.policy import (
 )
 from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 
+FIRST_SIGN_NS = 5_000_000_000  # in which an edge that starts together with the device is there
 LONGEST_TRANSFER_NS = 10_000_000_000
 
 
@@ -104,6 +105,11 @@ class OffloadPolicySettings(NodeSettings):
         maximum=60.0,
     )
 
+    @property
+    def bucket_terms(self) -> tuple[float, ...]:
+        """Return what makes the bucket: rate, depth, time unit and bytes of a token."""
+        return (self.rate, self.depth, self.time_unit, self.nominal_bytes)
+
 
 @dataclass(frozen=True)
 class _Promise:
@@ -129,6 +135,7 @@ class OffloadPolicy(ConveyorNode):
         """Fill the bucket, once: a node that is reactivated has not earned tokens by it."""
         super().__init__(**arguments)
         self.bucket = self._make_bucket(self.settings)
+        self._terms = self.settings.bucket_terms
 
     def check_settings(self, settings: OffloadPolicySettings) -> None:
         """Refuse distributions and buckets that cannot be."""
@@ -158,6 +165,9 @@ class OffloadPolicy(ConveyorNode):
     def configure(self) -> None:
         """Load the reward estimate and solve the policy."""
         settings = self.settings
+        if settings.bucket_terms != self._terms:
+            self.bucket = self.bucket.poured_into(self._make_bucket(settings))
+            self._terms = settings.bucket_terms
         self.cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
         folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.labels = folder.labels
@@ -184,6 +194,7 @@ class OffloadPolicy(ConveyorNode):
         self._unanswered: RecentItems[int] = RecentItems(64)
         self._previous_stamp_ns: int | None = None
         self._edge = EdgeWatch(self.codec_id, round(self.cell.edge.timeout * 1e9))
+        self._edge_met = self._edge_missed = False
         self.health.set_value('policy', settings.policy)
         self.health.set_value(
             'byte_budgets',
@@ -201,6 +212,7 @@ class OffloadPolicy(ConveyorNode):
         self.listen('feedback_rx', self._on_feedback)
         self.listen('transfer', self._on_transfer)
         self.every(0.25, self._watch)
+        self._active_since_ns = self.steady_clock.now().nanoseconds
         self.bucket.advance(self.schedule_clock.now_ns())
         self._publish_state()
 
@@ -386,8 +398,12 @@ class OffloadPolicy(ConveyorNode):
         now_ns = self.steady_clock.now().nanoseconds
         alive, stranger = self._edge.is_alive(now_ns), self._edge.stranger(now_ns)
         if alive or stranger is not None:
+            if not self._edge_met and not self._edge_missed:
+                self.get_logger().info('the edge is there')
+            self._edge_met = True
             self.clear_condition('edge_gone', 'the edge is there')
-        else:
+        elif self._edge_met or now_ns - self._active_since_ns > FIRST_SIGN_NS:
+            self._edge_missed = True
             self.set_condition(
                 'edge_gone', Level.WARN, 'no sign of life from the edge: nothing is offloaded'
             )

@@ -32,6 +32,7 @@ class LinkGatewaySettings(NodeSettings):
         'out.',
         minimum=-20,
         maximum=19,
+        fixed=True,
     )
 
 

@@ -55,6 +55,7 @@ class CellMonitorSettings(NodeSettings):
         'must not slow what is looked at.',
         minimum=-20,
         maximum=19,
+        fixed=True,
     )
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     display: str = parameter(
