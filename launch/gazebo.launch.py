@@ -3,26 +3,28 @@
 """Start the cell in Gazebo: the simulator, its bridges, both sides, and the link between them.
 
 `world` is a description of a cell (YAML), from which Gazebo's world and the bridges are made, or a
-world of your own (SDF) with the names of worlds/cell.sdf. Takes every argument of cell.launch.py;
-this lists them: `ros2 launch stl_conveyor gazebo.launch.py --show-args`
+world of your own (SDF) with the names of worlds/cell.sdf.
+`ros2 launch stl_conveyor gazebo.launch.py --show-args` lists the arguments.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
-import tempfile
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
-from launch.conditions import IfCondition
+from ament_index_python.packages import get_packages_with_prefixes
+from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.deploy.launching import cell_with, flag, shared
+from stl_conveyor.deploy.launch_actions import cell_description, is_on
+from stl_conveyor.deploy.launching import flag, missing_packages, temporary_folder, with_defaults
+from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.topics import DEVICE, EDGE, GAZEBO
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.gazebo.world import BEAM_FRAME, BEAM_HEIGHT, OPTICAL_FRAME, WORLD
@@ -33,41 +35,55 @@ SERVICES = {
     f'/world/{WORLD}/create': ('spawn_entity', 'ros_gz_interfaces/srv/SpawnEntity'),
     f'/world/{WORLD}/remove': ('delete_entity', 'ros_gz_interfaces/srv/DeleteEntity'),
 }
+# Package -> the part of the name of the Debian package that brings it.
+NEEDED = {'ros_gz_sim': 'ros-gz', 'ros_gz_bridge': 'ros-gz', 'tf2_ros': 'tf2-ros'}
+DESCRIPTIONS = {
+    'world': 'Description of the cell (YAML), or a world (SDF) with the names of worlds/cell.sdf; '
+    'empty: what the package ships.',
+    'use_sim_time': 'Follow /clock, which Gazebo gives.',
+    'headless': 'Run the server alone, rendering without a display.',
+}
 
 
-def make_gazebo(context):
-    """Return Gazebo, its bridges and the frames of the cell."""
+def make_gazebo(values):
+    """Return Gazebo, its bridges and the frames of the cell.
 
-    def text(name):
-        return LaunchConfiguration(name).perform(context)
-
-    def on(name):
-        return text(name).lower() == 'true'
-
-    world, files = text('world'), shipped_files()
-    description = share_path('config/cell.yaml')
+    Args:
+        values: The text of every argument. The nodes read descriptions, so a world of one's own is
+            kept from them.
+    """
+    needed = {**NEEDED, **({'rviz2': 'rviz2'} if is_on(values, 'use_rviz') else {})}
+    missing = missing_packages(
+        needed, get_packages_with_prefixes(), os.environ.get('ROS_DISTRO') or '$ROS_DISTRO'
+    )
+    if missing:
+        raise ConfigError(f'gazebo.launch.py: {missing}')
+    world, files = values['world'].strip(), shipped_files()
+    cell = CellDescription.load(share_path('config/cell.yaml'))
     if world.endswith('.sdf'):
-        files['cell.sdf'] = Path(world)
+        if not Path(world).is_file():
+            raise ConfigError(f'argument world: there is no file {world}')
+        files['cell.sdf'], values['world'] = Path(world), ''
     elif world:
-        description = world
-        files = write_files(
-            CellDescription.load(world), Path(tempfile.mkdtemp(prefix='stl_conveyor_world_'))
-        )
-    cell = CellDescription.load(description)
+        try:
+            cell = CellDescription.load(world)
+        except ConfigError as error:
+            raise ConfigError(f'argument world: {error}') from error
+        files = write_files(cell, Path(temporary_folder('world').name))
 
     def bridge(name, config_file, services):
         return Node(
             package='ros_gz_bridge',
             executable='parameter_bridge',
             name=name,
-            namespace=text('namespace'),
+            namespace=values['namespace'],
             arguments=[f'{gz}@{kind}' for gz, (_, kind) in services.items()],
             remappings=[(gz, ros) for gz, (ros, _) in services.items()],
             parameters=[{'config_file': str(files[config_file]), 'use_sim_time': True}],
-            respawn=on('use_respawn'),
+            respawn=is_on(values, 'use_respawn'),
             respawn_delay=2.0,
             output='screen',
-            ros_arguments=['--log-level', text('log_level')],
+            ros_arguments=['--log-level', values['log_level']],
         )
 
     def frame(parent, child, x, y, z, roll, pitch, yaw):
@@ -76,7 +92,7 @@ def make_gazebo(context):
             package='tf2_ros',
             executable='static_transform_publisher',
             name=f'{child}_frame',
-            namespace=text('namespace'),
+            namespace=values['namespace'],
             output='log',
             arguments=[word for key, value in numbers.items() for word in (f'--{key}', str(value))]
             + ['--frame-id', parent, '--child-frame-id', child],
@@ -84,11 +100,11 @@ def make_gazebo(context):
 
     arguments = [
         '-r',
-        *(['-s', '--headless-rendering'] if on('headless') else []),
+        *(['-s', '--headless-rendering'] if is_on(values, 'headless') else []),
         str(files['cell.sdf']),
     ]
     down = math.pi / 2
-    return [
+    actions = [
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(
                 PathJoinSubstitution(
@@ -104,60 +120,40 @@ def make_gazebo(context):
         frame('camera_link', OPTICAL_FRAME, 0, 0, 0, -down, 0, -down),
         frame(WORLD, BEAM_FRAME, cell.break_beam.x, 0, BEAM_HEIGHT, 0, down, 0),
     ]
-
-
-def cell_file(context):
-    """Keep a world of one's own from the nodes, which read descriptions."""
-    world = LaunchConfiguration('world').perform(context)
-    context.launch_configurations['cell_description'] = '' if world.endswith('.sdf') else world
-
-
-def generate_launch_description():
-    """Return the description that `ros2 launch` runs."""
-    files = [shared('config', 'sim.yaml'), os.pathsep, shared('config', 'gazebo.yaml')]
-    return cell_with(
-        NODES,
-        files,
-        emulate_link=True,
-        before=[
-            DeclareLaunchArgument(
-                'world',
-                default_value='',
-                description='Description of the cell (YAML), or a world (SDF) with the names of '
-                'worlds/cell.sdf; empty: what the package ships.',
-            ),
-            DeclareLaunchArgument(
-                'namespace',
-                default_value='',
-                description='Namespace of the cell; two cells differ by it alone.',
-            ),
-            flag('use_sim_time', True, 'Follow /clock, which Gazebo gives.'),
-            flag('headless', True, 'Run the server alone, rendering without a display.'),
-            flag('use_respawn', True, 'Start a node again when its process ends.'),
-            DeclareLaunchArgument(
-                'log_level',
-                default_value='info',
-                description='Least severe level that is logged.',
-                choices=['debug', 'info', 'warn', 'error', 'fatal'],
-            ),
-            flag('use_rviz', False, 'Show camera image and frames in RViz.'),
-            OpaqueFunction(function=make_gazebo),
-            OpaqueFunction(function=cell_file),
+    if is_on(values, 'use_rviz'):
+        actions.append(
             Node(
                 package='rviz2',
                 executable='rviz2',
                 name='rviz2',
                 output='log',
-                arguments=['-d', shared('rviz', 'cell.rviz')],
+                arguments=['-d', str(share_path('rviz/cell.rviz'))],
                 parameters=[{'use_sim_time': True}],
                 remappings=[('/tf', 'tf'), ('/tf_static', 'tf_static')],
-                namespace=LaunchConfiguration('namespace'),
-                condition=IfCondition(LaunchConfiguration('use_rviz')),
-            ),
+                namespace=values['namespace'],
+            )
+        )
+    return actions
+
+
+def generate_launch_description():
+    """Return the description that `ros2 launch` runs."""
+    files = [share_path('config/sim.yaml'), share_path('config/gazebo.yaml')]
+    arguments = with_defaults(
+        nodes=' '.join(NODES),
+        params_file=os.pathsep.join(map(str, files)),
+        emulate_link=True,
+        use_sim_time=True,
+        trigger='beam',
+    )
+    return cell_description(
+        __file__,
+        [
+            dataclasses.replace(
+                argument, description=DESCRIPTIONS.get(argument.name, argument.description)
+            )
+            for argument in arguments
         ],
-        given={
-            'world': LaunchConfiguration('cell_description'),
-            'trigger': 'beam',
-            'use_sim_time': LaunchConfiguration('use_sim_time'),
-        },
+        extra=[flag('use_rviz', False, 'Show camera image and frames in RViz.')],
+        before=make_gazebo,
     )

@@ -121,7 +121,7 @@ def summarise(
         if shown
         else float('nan'),
         seconds=(observed.ended_ns - observed.began_ns) / 1e9,
-        simulation_lag_ms=max(readout.values(), default=0) / 1e6,
+        simulation_lag_ms=max(readout.values()) / 1e6 if readout else float('nan'),
         troubles=observed.troubles,
         deaths=observed.deaths,
         complete=observed.complete,

@@ -35,7 +35,7 @@ class Summary:
     cpu_seconds_per_item: Mapping[str, float]
     seconds_to_first_item: float
     seconds: float
-    simulation_lag_ms: float  # from exposure to picture, the worst
+    simulation_lag_ms: float  # from exposure to picture, the worst; NaN: not measured
     troubles: tuple[str, ...]  # what nodes complained of
     deaths: tuple[str, ...]  # processes that ended when nobody asked them to
     complete: bool  # every item came to rest
@@ -99,6 +99,11 @@ class Summary:
         """Return names and values for people."""
         score, n = self.score, max(self.score.items, 1)
 
+        def milliseconds(*values: float) -> str:
+            if not all(map(math.isfinite, values)):
+                return 'not measured'
+            return ' / '.join(f'{value:.1f}' for value in values) + ' ms'
+
         def part(count: int | None) -> str:
             return 'not measured' if count is None else f'{count} of {n} ({count / n:.1%})'
 
@@ -136,11 +141,21 @@ class Summary:
             ),
             (
                 'slack p01 / p50 / p99',
-                f'{self.slack_ms.p01:.1f} / {self.slack_ms.p50:.1f} / {self.slack_ms.p99:.1f} ms',
+                milliseconds(self.slack_ms.p01, self.slack_ms.p50, self.slack_ms.p99),
             ),
-            ('middleware and Python p50 / p99', f'{overhead.p50:.1f} / {overhead.p99:.1f} ms'),
-            ('CPU per item', f'{1e3 * self.cpu_seconds_per_item.get("total", 0):.0f} ms'),
-            ('latest picture after its exposure', f'{self.simulation_lag_ms:.0f} ms'),
+            ('middleware and Python p50 / p99', milliseconds(overhead.p50, overhead.p99)),
+            (
+                'CPU per item',
+                f'{1e3 * self.cpu_seconds_per_item["total"]:.0f} ms'
+                if len(self.cpu_seconds_per_item) > 1
+                else 'not measured',
+            ),
+            (
+                'latest picture after its exposure',
+                f'{self.simulation_lag_ms:.0f} ms'
+                if math.isfinite(self.simulation_lag_ms)
+                else 'not measured',
+            ),
             ('start to first item', f'{self.seconds_to_first_item:.1f} s'),
         ]
 

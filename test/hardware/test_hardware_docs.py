@@ -76,6 +76,27 @@ def test_service_uses_what_the_environment_sets_and_starts_what_there_is():
     assert (ROOT / profile).is_file()
 
 
+@pytest.mark.parametrize(
+    'models, arguments',
+    [
+        ('', ['params_file:=/etc/a b.yaml', 'world:=/etc/cell.yaml']),
+        ('/opt/m', ['params_file:=/etc/a b.yaml', 'world:=/etc/cell.yaml', 'models_dir:=/opt/m']),
+    ],
+)
+def test_service_leaves_out_the_argument_of_an_empty_variable(models, arguments):
+    (line,) = re.findall(
+        r'^ExecStart=.* exec (ros2 launch .*)\'$', SERVICE.read_text(), re.MULTILINE
+    )
+    done = subprocess.run(
+        ['bash', '-c', 'ros2() { printf "%s\\n" "$@"; }; ' + line.replace('$$', '$')],
+        env={'PARAMS': '/etc/a b.yaml', 'CELL': '/etc/cell.yaml', 'MODELS': models},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ['launch', 'stl_conveyor', 'device.launch.py', *arguments]
+
+
 def test_service_is_valid():
     if not shutil.which('systemd-analyze'):
         pytest.skip('systemd-analyze is not installed')

@@ -30,8 +30,9 @@ from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.inbox import Inbox
 from stl_conveyor.nodes.base.items import RecentItems, configured_path
+from stl_conveyor.nodes.base.peers import PeerWatch, WaitingSettings
 from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.nodes.device.topic_source import TopicSource
 from stl_conveyor.vision.image import crop_square, resize_square
 from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
@@ -44,7 +45,7 @@ BEAM_BLOCKED_S = 3.0  # longer than any item takes
 
 
 @dataclass(frozen=True)
-class CameraSettings(NodeSettings):
+class CameraSettings(WaitingSettings):
     """Parameters of the camera."""
 
     cell_file: str = parameter(
@@ -97,7 +98,9 @@ class CameraSettings(NodeSettings):
     frame_id: str = parameter(
         'camera_optical_frame', 'Optical frame (REP-103), where the frames do not name one.'
     )
-    first_item_id: int = parameter(1, 'Number of the first item.', minimum=1, maximum=2**62)
+    first_item_id: int = parameter(
+        1, 'Number of the first item.', minimum=1, maximum=2**62, fixed=True
+    )
     device: str = parameter('/dev/video0', 'Camera, with source device: a path or a number.')
     latency: float = parameter(
         0.03,
@@ -199,6 +202,9 @@ class Camera(ConveyorNode):
     def activate(self) -> None:
         """Look."""
         self._captures = self.publish_on('capture')
+        self._peers = PeerWatch(self, heard_on=self._captures)
+        self._peer_timer = self.every(0.1, self._look_for_peers)
+        self._look_for_peers()
         self._open_pins()
         if self.settings.trigger == 'beam':
             self.listen('break_beam', lambda message: self._item_in_beam(to_ns(message.stamp)))
@@ -381,7 +387,15 @@ class Camera(ConveyorNode):
     def _crop(self, image: NDArray[np.uint8], row: float, column: float) -> NDArray[np.uint8]:
         return crop_square(image, row, column, self.cell.camera.crop_size)
 
+    def _look_for_peers(self) -> None:
+        if self._peers.present():
+            self._peer_timer.cancel()
+
     def _publish(self, crop: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        if not self._peers.present():
+            # Nobody could give it an answer, or act on it.
+            self.health.count('items_before_the_cell_was_there')
+            return
         now_ns = self.get_clock().now().nanoseconds
         ahead_ns = stamp_ns - now_ns
         # Before the first message on /clock the time is 0, and nothing can be said about stamps.

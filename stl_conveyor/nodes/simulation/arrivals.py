@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.peers import WaitingSettings
+from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.sim.arrivals import ARRIVALS, ArrivalSettings
 
 
 @dataclass(frozen=True)
-class ArrivalParameters(NodeSettings):
+class ArrivalParameters(WaitingSettings):
     """Parameters of a run's items."""
 
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
@@ -42,14 +41,6 @@ class ArrivalParameters(NodeSettings):
     lateral_range: float = parameter(
         0.01, 'Largest distance of items from the centre line (m).', minimum=0.0, maximum=0.099
     )
-    wait_for: tuple[str, ...] = parameter(
-        ('',),
-        'Topics that must have a publisher before the first item comes, so that nothing '
-        'passes nodes that are still loading their models. An empty name is none.',
-    )
-    wait_limit: float = parameter(
-        60.0, 'Seconds after which items come even so.', minimum=0.0, maximum=3600.0
-    )
     frame_id: str = parameter('camera_optical_frame', 'Optical frame of the camera.')
 
 
@@ -69,27 +60,3 @@ def arrival_settings(settings: ArrivalParameters) -> ArrivalSettings:
         reset_probability=settings.reset_probability,
         lateral_range=settings.lateral_range,
     )
-
-
-class PeerWatch:
-    """Looks for the nodes that must be there before the first item comes."""
-
-    def __init__(self, node: ConveyorNode) -> None:
-        """Begin to wait for the publishers that the node's parameter `wait_for` names."""
-        self._node = node
-        self._since_ns = node.steady_clock.now().nanoseconds
-
-    def present(self) -> bool:
-        """Return whether items may come; say what is missing until then."""
-        node, settings = self._node, self._node.settings
-        missing = [
-            topic for topic in settings.wait_for if topic and not node.count_publishers(topic)
-        ]
-        waited_ns = node.steady_clock.now().nanoseconds - self._since_ns
-        if missing and waited_ns < settings.wait_limit * 1e9:
-            node.set_condition(
-                'wait_for', Level.WARN, f'waiting for publishers of {", ".join(missing)}'
-            )
-            return False
-        node.clear_condition('wait_for', 'the cell is there: items come')
-        return True

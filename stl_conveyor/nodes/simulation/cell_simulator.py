@@ -23,10 +23,11 @@ from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path
+from stl_conveyor.nodes.base.peers import PeerWatch
 from stl_conveyor.nodes.base.run_log import open_log
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
-from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, PeerWatch, arrival_settings
+from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, arrival_settings
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
 from stl_conveyor.sim.paced_cell import Cell, PacedCell, Photograph, Pushed, Rest
 
@@ -45,6 +46,7 @@ class CellSimulatorSettings(ArrivalParameters):
         'for it.',
         minimum=-20,
         maximum=19,
+        fixed=True,
     )
     publish_clock: bool = parameter(
         False, 'Publish simulated time on /clock, for nodes with use_sim_time.'

@@ -18,9 +18,10 @@ from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import configured_path
+from stl_conveyor.nodes.base.peers import PeerWatch
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
-from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, PeerWatch, arrival_settings
+from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, arrival_settings
 from stl_conveyor.nodes.simulation.gazebo_entities import BridgedEntities, Entities
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
 from stl_conveyor.sim.gazebo.items import SLOTS, feed_pose, item_name, item_sdf
@@ -43,6 +44,7 @@ class FeederSettings(ArrivalParameters):
         'simulates beside itself must not wait for it.',
         minimum=-20,
         maximum=19,
+        fixed=True,
     )
     meshes: str = parameter(
         '',

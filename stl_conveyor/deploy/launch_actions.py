@@ -1,0 +1,166 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files do; needs launch and launch_ros. `launching` says what arguments mean."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import launch.logging
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, SetParameter
+
+from stl_conveyor.deploy.launching import (
+    PACKAGE,
+    LaunchArgument,
+    LaunchRequest,
+    checked,
+    refuse_unknown,
+    with_profile,
+)
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS
+
+RESPAWN_DELAY = 2.0  # s
+# The monitor of a launched cell writes the results, too.
+EXECUTABLES = {'cell_monitor': 'cell_reporter'}
+
+Values = Mapping[str, str]
+
+
+def values_of(context: LaunchContext, arguments: Sequence[LaunchArgument]) -> dict[str, str]:
+    """Return the text of every argument."""
+    return {
+        argument.name: LaunchConfiguration(argument.name).perform(context)
+        for argument in arguments
+    }
+
+
+def is_on(values: Values, name: str) -> bool:
+    """Return whether an argument is true."""
+    return values[name].lower() == 'true'
+
+
+def cell_description(
+    file: str,
+    arguments: Sequence[LaunchArgument],
+    *,
+    extra: Sequence[LaunchArgument] = (),
+    before: Callable[[dict[str, str]], list[LaunchDescriptionEntity]] = lambda values: [],
+) -> LaunchDescription:
+    """Return the description of a cell, or of a side of it.
+
+    Args:
+        file: Path of the launch file.
+        arguments: Those of every launch file, with the defaults of this one.
+        extra: More arguments of this file.
+        before: Returns what comes before the nodes. It gets the text of every argument, and may
+            change it.
+    """
+    declared = (*arguments, *extra)
+
+    def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        # Another launch file that includes this one has arguments of its own.
+        if any(Path(word).name == Path(file).name for word in sys.argv):
+            refuse_unknown(context.argv, [argument.name for argument in declared])
+        values = values_of(context, declared)
+        first = before(values)
+        return [*first, *_nodes(values, checked(values, arguments))]
+
+    def start_or_say(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        try:
+            return start(context)
+        except ConfigError as error:
+            raise RuntimeError(str(error)) from error
+
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(
+                    argument.name,
+                    default_value=argument.default,
+                    description=argument.description,
+                    choices=list(argument.choices) or None,
+                )
+                for argument in declared
+            ),
+            SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
+            OpaqueFunction(function=start_or_say),
+        ]
+    )
+
+
+def _nodes(values: Values, request: LaunchRequest) -> list[LaunchDescriptionEntity]:
+    """Return the actions that start the nodes."""
+    graphics = (os.environ.get('MUJOCO_GL') or 'egl') if is_on(values, 'headless') else 'glfw'
+
+    def node(name: str, namespace: str, environment: Mapping[str, str]) -> LifecycleNode:
+        parameters = request.parameters(name)
+        if name == 'cell_monitor':
+            parameters.setdefault('out', launch.logging.launch_config.log_dir)
+            parameters['keep_crops'] = True  # by which the strong model is asked afterwards
+        return LifecycleNode(
+            package=PACKAGE,
+            executable=EXECUTABLES.get(name, name),
+            exec_name=name,
+            name=name,
+            namespace=namespace,
+            parameters=[*request.params_files, parameters],
+            remappings=list(DEVICE_REMAPPINGS.items()) if request.direct else [],
+            # What reports the end has done its work then.
+            respawn=is_on(values, 'use_respawn')
+            and not (name == 'cell_monitor' and is_on(values, 'end_when_done')),
+            respawn_delay=RESPAWN_DELAY,
+            output='screen',
+            ros_arguments=['--log-level', values['log_level']],
+            additional_env={'MUJOCO_GL': graphics, 'PYTHONUNBUFFERED': '1', **environment},
+        )
+
+    nodes = {name: node(name, request.namespace, {}) for name in request.nodes}
+    # What is started here, and the node of launch itself, keeps to this machine.
+    here = with_profile('local') if request.gateways else {}
+    actions: list[LaunchDescriptionEntity] = [
+        *(SetEnvironmentVariable(*variable) for variable in here.items()),
+        *nodes.values(),
+        *(node(gate.node, gate.namespace, gate.environment) for gate in request.gateways),
+    ]
+    if is_on(values, 'end_when_done') and 'cell_monitor' in nodes:
+        actions.append(
+            RegisterEventHandler(
+                OnProcessExit(target_action=nodes['cell_monitor'], on_exit=_end_after_the_results)
+            )
+        )
+    return actions
+
+
+def _end_after_the_results(
+    event: ProcessExited, context: LaunchContext
+) -> list[LaunchDescriptionEntity]:
+    """End everything when the results are written, and fail where they could not be."""
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        return [
+            OpaqueFunction(function=_fail),
+            Shutdown(reason='the results could not be written'),
+        ]
+    return [Shutdown(reason='the last item is at rest, and the results are written')]
+
+
+def _fail(context: LaunchContext) -> None:
+    raise RuntimeError('the results of the cell could not be written')
