@@ -51,6 +51,7 @@ class Observed:
         began_ns: When the run began, by the system's clock.
         ended_ns: When its last process had ended.
         versions: Of everything that the numbers depend on.
+        held: For how long (s) the simulation was held, because the machine was too slow.
     """
 
     records: tuple[ItemRecord, ...]
@@ -63,6 +64,7 @@ class Observed:
     began_ns: int
     ended_ns: int
     versions: Mapping[str, str]
+    held: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def summarise(
         deaths=observed.deaths,
         complete=observed.complete,
         versions=observed.versions,
+        held_seconds=observed.held,
         late_pictures=sum(delay > LATE_PICTURE_MS * 1e6 for delay in readout.values()),
     )
 

@@ -90,12 +90,15 @@ class CellReporter(CellMonitor):
 
     def _feeder(self) -> str:
         """Return the node that says it has brought every item to rest; empty if none does."""
-        prefix = self.get_namespace().strip('/')
         for name in FEEDERS:
-            report = self.reports.get(f'{prefix}/{name}'.lstrip('/'), {})
-            if report.get('finished') == 'True':
+            if self._report_of(name).get('finished') == 'True':
                 return name
         return ''
+
+    def _report_of(self, node: str) -> Mapping[str, str]:
+        """Return the latest values that a node of this cell reported."""
+        prefix = self.get_namespace().strip('/')
+        return self.reports.get(f'{prefix}/{node}'.lstrip('/'), {})
 
     def _write(self) -> None:
         try:
@@ -129,6 +132,7 @@ class CellReporter(CellMonitor):
             began_ns=self._began_ns,
             ended_ns=time.time_ns(),
             versions=versions(sources.models),
+            held=float(self._report_of(feeder).get('held') or 0),
         )
         result = write_results(settings, sources, self.cell, observed, print)
         print_result(result.summary, out)

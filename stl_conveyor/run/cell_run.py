@@ -116,7 +116,7 @@ class CellRun:
         steps = self._fault_steps()
         try:
             while self._look(lambda: board.rested < items):
-                if time.monotonic() > end:
+                if time.monotonic() > end + self.held:
                     self._say('gave up waiting: not every item came to rest')
                     break
                 if self._revive():
@@ -139,6 +139,11 @@ class CellRun:
         if text and now - self._lag_said > LAG_PERIOD:
             self._lag_said = now
             self._say(text)
+
+    @property
+    def held(self) -> float:
+        """Return for how long (s) the simulation was held, because the machine was too slow."""
+        return float(self._monitor.reports.get(SIMULATOR, {}).get('held') or 0)
 
     def _look(self, look: Callable[[], Found]) -> Found:
         """Return what is found; what is heard from now on is news."""
@@ -230,12 +235,15 @@ def lag_text(report: Mapping[str, str]) -> str:
 
     Args:
         report: The latest values of cell_simulator, of which `worst_lag` is in seconds since the
-            report before. (Under `lag` the number of its warnings may stand.)
+            report before, and `held` for how long the cell was held in all.
     """
-    lag = float(report.get('worst_lag') or 0)
+    lag, held = float(report.get('worst_lag') or 0), float(report.get('held') or 0)
     if 1e3 * lag <= LATE_PICTURE_MS:
         return ''
-    return f'the simulation is {lag:.1f} s behind: this machine is too slow or too busy'
+    return (
+        f'the simulation is {lag:.1f} s behind, and was held for {held:.1f} s so far: this '
+        'machine is too slow or too busy'
+    )
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -332,6 +340,7 @@ def _run_into(
         began_ns=began,
         ended_ns=time.time_ns(),
         versions=installed,
+        held=run.held,
     )
     result = write_results(settings, sources, cell, observed, say)
     if interrupted:

@@ -40,19 +40,28 @@ class Summary:
     deaths: tuple[str, ...]  # processes that ended when nobody asked them to
     complete: bool  # every item came to rest
     versions: Mapping[str, str]
+    held_seconds: float = 0.0  # for which the simulation was held, to let the clock go ahead
     late_pictures: int = 0  # that came more than LATE_PICTURE_MS after their exposure
 
     @property
     def too_slow(self) -> str:
         """Say that this machine could not simulate the cell in real time; empty if it could."""
-        if self.late_pictures <= self.score.items * TOLERABLE_SHARE:
-            return ''
-        return (
-            f'this machine is too slow to simulate the cell now: {self.late_pictures} of '
-            f'{self.score.items} pictures came more than {LATE_PICTURE_MS} ms late, the latest '
-            f'{self.simulation_lag_ms / 1e3:.1f} s, so the result says nothing about the cell; '
-            'end other programs, or take a longer --time-unit'
+        remedy = (
+            'so the result says nothing about the cell; end other programs, or take a longer '
+            '--time-unit'
         )
+        if self.late_pictures > self.score.items * TOLERABLE_SHARE:
+            return (
+                f'this machine is too slow to simulate the cell now: {self.late_pictures} of '
+                f'{self.score.items} pictures came more than {LATE_PICTURE_MS} ms late, the '
+                f'latest {self.simulation_lag_ms / 1e3:.1f} s, {remedy}'
+            )
+        if self.held_seconds > self.seconds * TOLERABLE_SHARE:
+            return (
+                f'this machine is too slow to simulate the cell now: it was held for '
+                f'{self.held_seconds:.1f} of {self.seconds:.1f} s, {remedy}'
+            )
+        return ''
 
     @property
     def incomplete(self) -> str:
@@ -81,6 +90,7 @@ class Summary:
             'simulation_lag_ms': self.simulation_lag_ms,
             'troubles': list(self.troubles),
             'deaths': list(self.deaths),
+            'held_seconds': self.held_seconds,
             'late_pictures': self.late_pictures,
             'complete': self.complete,
             'planned': self.settings.items,
@@ -147,7 +157,7 @@ class Summary:
             (
                 'CPU per item',
                 f'{1e3 * self.cpu_seconds_per_item["total"]:.0f} ms'
-                if len(self.cpu_seconds_per_item) > 1
+                if self.cpu_seconds_per_item.get('total')
                 else 'not measured',
             ),
             (

@@ -2,9 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a simulated cell in step with a clock.
 
-The physics runs up to "now" in small chunks and never skips any: when the machine is too slow,
-the simulation falls behind, which is measured and reported, and every stamp still tells the
-instant that the clock showed when the simulated thing was due.
+The physics runs up to "now" in small chunks and never skips any. Where the machine was busy for a
+moment, the simulation falls behind and catches up, and every stamp still tells the instant that the
+clock showed when the simulated thing was due.
+
+Where it falls behind by more than ``LONGEST_LAG``, pictures would come too late to be of use, the
+longer the more. Then simulated time is held: the cell stands still for as long as it is behind, and
+goes on from there in step with the clock. So items come later, and each still has the time that it
+would have in a real cell. Both are measured and reported.
 """
 
 from __future__ import annotations
@@ -23,6 +28,10 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 
 SECOND = 1_000_000_000
+
+# A cell that is behind by more (s) is held: a picture that comes later than this leaves its item
+# less than half of the time that it has until its deadline in the shipped cell.
+LONGEST_LAG = 0.3
 
 # A clock that is off by more than this was set; below, stamps keep to the physics.
 CLOCK_JUMP_NS = 5_000_000
@@ -91,6 +100,7 @@ class Pace:
     simulated: float
     lag: float  # behind the clock now
     worst_lag: float  # since the last reading
+    held: float  # for how long the cell was held in all, to let the clock go ahead
     late_commands: int  # that came after their diverter's time
     unknown_commands: int  # for items that no picture was taken of
     finished: bool
@@ -175,6 +185,7 @@ class PacedCell:
         self._offset_ns = 0  # clock of the stamps minus simulated time
         self._reached = cell.time  # simulated seconds asked of the cell
         self._worst_lag = 0.0
+        self._held = 0.0
         self._late = self._unknown = 0
 
     def start(self) -> None:
@@ -208,6 +219,7 @@ class PacedCell:
             self._cell.time,
             max(self._target() - self._reached, 0.0),
             worst,
+            self._held,
             self._late,
             self._unknown,
             self._cell.finished,
@@ -248,6 +260,8 @@ class PacedCell:
         target, due = self._target(), self._reached + self._chunk
         if target >= due:
             self._worst_lag = max(self._worst_lag, target - due)
+            if target - due > LONGEST_LAG:
+                self._hold(target - due)
             self._reached = due
             self._drain_commands()
             events = cell.step_until(due)
@@ -258,6 +272,14 @@ class PacedCell:
             if cell.finished:
                 return None
         return max(0.0, (self._reached + self._chunk - self._target()) / self._factor)
+
+    def _hold(self, seconds: float) -> None:
+        """Let the cell have stood still for a while, in simulated seconds."""
+        self._held += seconds
+        pause_ns = round(seconds / self._factor * SECOND)
+        self._began_ns += pause_ns
+        if self._now_ns is not None:
+            self._offset_ns += pause_ns
 
     def _report(self, event: CellEvent) -> None:
         if isinstance(event, Exposed):

@@ -227,6 +227,17 @@ def test_health_reports_the_worst_first_and_forgets():
     assert health.report(8 * SECOND).level is Level.OK
 
 
+def test_an_event_that_goes_on_is_said_again():
+    health = NodeHealth(event_ns=5 * SECOND, again_ns=10 * SECOND)
+    said = [
+        second
+        for second in range(31)
+        if health.event('behind', Level.WARN, f'{second} s behind', second * SECOND)
+    ]
+    assert said == [0, 10, 20, 30]
+    assert health.event('behind', Level.WARN, 'after a while', 36 * SECOND)
+
+
 def test_health_rates_and_values_are_bounded():
     health = NodeHealth(capacity=16)
     for i in range(1000):

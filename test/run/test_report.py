@@ -187,3 +187,6 @@ def test_a_machine_that_is_too_slow_is_named():
     assert not summary_of((FULL,)).too_slow
     slow = summary_of((FULL,), late_pictures=1, simulation_lag_ms=4684)
     assert '1 of 1 pictures' in slow.too_slow and '4.7 s' in slow.too_slow
+    held = summary_of((FULL,), held_seconds=30.0, seconds=60.0)
+    assert 'held for 30.0 of 60.0 s' in held.too_slow
+    assert not summary_of((FULL,), held_seconds=10.0, seconds=60.0).too_slow

@@ -253,7 +253,8 @@ def test_logs_of_an_earlier_run_go_and_other_files_stay(tmp_path):
 def test_a_lag_is_said_while_it_lasts_and_a_count_of_warnings_is_none():
     assert cell_run.lag_text({}) == ''
     assert cell_run.lag_text({'lag': '9', 'worst_lag': '0.15'}) == ''
-    assert '4.7 s behind' in cell_run.lag_text({'lag': '1', 'worst_lag': '4.684'})
+    said = cell_run.lag_text({'lag': '1', 'worst_lag': '4.684', 'held': '9.25'})
+    assert '4.7 s behind' in said and 'held for 9.2 s' in said
 
 
 @pytest.mark.parametrize('given', ['', '/elsewhere'])

@@ -111,17 +111,56 @@ def test_a_command_for_no_item_of_ours_moves_nothing():
     assert bench.fake.fired == [] and bench.paced.pace().unknown_commands == 1
 
 
-def test_a_stall_is_caught_up_and_reported():
+def test_a_short_stall_is_caught_up_and_reported():
     bench = Bench(2)
-    bench.run(1.0)
+    bench.run(1.15)
     assert bench.paced.pace().worst_lag < 0.01
-    bench.clocks.pass_ns(700 * MS)  # the machine was busy elsewhere, across the first exposure
+    bench.clocks.pass_ns(250 * MS)  # the machine was busy elsewhere, across the first exposure
     bench.run(0.001)
     pace = bench.paced.pace()
-    assert pace.worst_lag == pytest.approx(0.7, abs=0.01) and pace.lag < 0.005
+    assert pace.worst_lag == pytest.approx(0.25, abs=0.01) and pace.lag < 0.005
+    assert pace.held == 0
     assert bench.exposures[0].stamp_ns == EPOCH + round(
         1e9 * bench.fake.exposure_time(bench.plan[0])
     )
+
+
+def test_a_long_stall_holds_the_cell_and_leaves_every_item_its_time():
+    bench = Bench(2)
+    bench.run(1.3)
+    bench.paced.command(bench.exposures[0].stamp_ns, 'A')
+    bench.clocks.pass_ns(5000 * MS)
+    bench.run(0.001)
+    pace = bench.paced.pace()
+    assert pace.worst_lag == pytest.approx(5.0, abs=0.01) and pace.lag < 0.005
+    assert pace.held == pytest.approx(5.0, abs=0.01)
+    bench.run(1.0)
+    # The second item came later, and its picture is as fresh as ever.
+    due = EPOCH + round(1e9 * (bench.fake.exposure_time(bench.plan[1]) + pace.held))
+    assert bench.exposures[1].stamp_ns == pytest.approx(due, abs=MS)
+    bench.paced.command(bench.exposures[1].stamp_ns, 'B')
+    bench.run(5)
+    assert {(r.serial, r.lane) for r in bench.rests} == {(1, 'A'), (2, 'B')}
+    assert bench.paced.pace().late_commands == 0
+
+
+@pytest.mark.parametrize('stamps_by_wall', [True, False])
+def test_a_machine_that_is_too_slow_runs_the_cell_slower_and_never_far_behind(stamps_by_wall):
+    bench = Bench(4, stamps_by_wall)
+    delays = []
+    seen = 0
+    while len(bench.rests) < 4:
+        bench.clocks.pass_ns(9 * MS)  # for 4 ms of physics
+        bench.paced.step()
+        if len(bench.exposures) > seen and stamps_by_wall:
+            seen = len(bench.exposures)
+            delays.append(bench.clocks.wall - bench.exposures[-1].stamp_ns)
+    assert all(0 <= delay < 320 * MS for delay in delays)
+    pace = bench.paced.pace()
+    assert pace.held > pace.simulated
+    if not stamps_by_wall:
+        stamps = [exposure.stamp_ns for exposure in bench.exposures]
+        assert stamps == [round(1e9 * bench.fake.exposure_time(item)) for item in bench.plan]
 
 
 @pytest.mark.parametrize('jump', [-3600, 3600])

@@ -24,6 +24,7 @@ class _Event:
     level: Level
     message: str
     time_ns: int
+    said_ns: int
 
 
 class NodeHealth:
@@ -33,14 +34,18 @@ class NodeHealth:
     counters, rates and values.
     """
 
-    def __init__(self, *, event_ns: int = 5_000_000_000, capacity: int = 512) -> None:
+    def __init__(
+        self, *, event_ns: int = 5_000_000_000, again_ns: int = 10_000_000_000, capacity: int = 512
+    ) -> None:
         """Start healthy.
 
         Args:
             event_ns: How long an event raises the level.
+            again_ns: After how long an event that goes on is said again.
             capacity: How many samples of a rate or a measured value are kept.
         """
         self._event_ns = event_ns
+        self._again_ns = again_ns
         self._capacity = capacity
         self._conditions: dict[str, tuple[Level, str]] = {}
         self._events: dict[str, _Event] = {}
@@ -60,11 +65,20 @@ class NodeHealth:
         return self._conditions.pop(name, None) is not None
 
     def event(self, name: str, level: Level, message: str, now_ns: int) -> bool:
-        """Count an event and report it; return whether it is the first of its kind in a while."""
+        """Count an event and report it; return whether it is to be said.
+
+        It is if it is the first of its kind in a while, or if the last time lies long back.
+        """
         self._counts[name] += 1
         before = self._events.get(name)
-        self._events[name] = _Event(level, message, now_ns)
-        return before is None or not 0 <= now_ns - before.time_ns <= self._event_ns
+        say = (
+            before is None
+            or not 0 <= now_ns - before.time_ns <= self._event_ns
+            or now_ns - before.said_ns >= self._again_ns
+        )
+        said_ns = now_ns if before is None or say else before.said_ns
+        self._events[name] = _Event(level, message, now_ns, said_ns)
+        return say
 
     def count(self, name: str, amount: int = 1) -> None:
         """Count something that is no cause for concern."""

@@ -195,6 +195,7 @@ class CellSimulator(ConveyorNode):
             'simulated',
             'lag',
             'worst_lag',
+            'held',
             'late_commands',
             'unknown_commands',
             'finished',
@@ -207,9 +208,10 @@ class CellSimulator(ConveyorNode):
             self.set_condition('physics', Level.ERROR, f'the simulation ended: {text}')
         if pace.worst_lag > TOLERABLE_LAG:
             self.warn(
-                'lag',
-                f'the simulation was {pace.worst_lag:.3f} s behind the clock: the '
-                'machine is too slow or busy',
+                'too_slow',
+                f'the simulation is {pace.lag:.1f} s behind the clock now, and was '
+                f'{pace.worst_lag:.1f} s behind; it was held for {pace.held:.1f} s in all, so that '
+                'items keep their time: the machine is too slow or busy',
             )
 
     def _prepare(self, cell: SimulatedCell) -> None:
