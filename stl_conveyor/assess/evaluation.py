@@ -33,7 +33,7 @@ from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import RewardEstimator, make_policy
 from stl_conveyor.policy.play import play
-from stl_conveyor.resources import share_path
+from stl_conveyor.resources import share_path, writing
 from stl_conveyor.vision.image_folder import list_images, load_images, open_square
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
@@ -329,10 +329,12 @@ def evaluate(
         'offloading': offloading,
         'milliseconds': times,
     }
-    (out / 'evaluation.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    with writing(out / 'evaluation.json'):
+        (out / 'evaluation.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     _write_items(out / 'items.csv', test, answers, folder.labels, estimates)
     _draw(out, result, answers, test)
-    (out / 'evaluation.md').write_text(_page(result), encoding='utf-8')
+    with writing(out / 'evaluation.md'):
+        (out / 'evaluation.md').write_text(_page(result), encoding='utf-8')
     show(f'report: {out / "evaluation.md"}')
     return result
 
@@ -344,7 +346,7 @@ def _write_items(
     labels: Sequence[str],
     estimates: np.ndarray,
 ) -> None:
-    with open(path, 'w', newline='', encoding='utf-8') as stream:
+    with writing(path), open(path, 'w', newline='', encoding='utf-8') as stream:
         writer = csv.writer(stream)
         writer.writerow(
             [

@@ -13,7 +13,7 @@ from stl_conveyor.cell.description import SHARED, CellDescription
 from stl_conveyor.cell.moved_parameters import cell_key
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.outside_files import UnusableFile, parse_yaml, read_yaml
-from stl_conveyor.resources import share_path
+from stl_conveyor.resources import share_path, writing
 
 
 def node_parameters(node: str, path: str | Path | None) -> dict[str, Any]:
@@ -83,7 +83,10 @@ def set_parameters(path: str | Path, node: str, values: Mapping[str, Any]) -> No
                 f'{path}: has no line for {name} of {node}; add\n'
                 f'{parameter_lines(node, {name: value})}'
             )
-    path.write_text(text[: section.start()] + changed + text[section.end() :], encoding='utf-8')
+    with writing(path):
+        path.write_text(
+            text[: section.start()] + changed + text[section.end() :], encoding='utf-8'
+        )
 
 
 def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
@@ -118,7 +121,8 @@ def set_cell_values(path: str | Path, values: Mapping[str, float]) -> None:
         CellDescription.from_mapping(parse_yaml(text))
     except ConveyorError as error:
         raise ConfigError(f'{path}: is not changed, because of the new values: {error}') from error
-    path.write_text(text, encoding='utf-8')
+    with writing(path):
+        path.write_text(text, encoding='utf-8')
 
 
 def _with_line(text: str, section: str, name: str = '', *, value: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.resources import writing
 
 # Processes of a run that `NAME_killed` can kill.
 KILLABLE = (
@@ -135,10 +136,11 @@ def with_other_codec(models: Path, folder: Path) -> Path:
     path = folder / 'manifest.json'
     manifest = json.loads(path.read_text(encoding='utf-8'))
     entry = manifest['files']['edge']
-    with open(folder / entry['path'], 'ab') as file:
+    with writing(folder / entry['path']), open(folder / entry['path'], 'ab') as file:
         file.write(_NOTE)
     entry['sha256'] = hashlib.sha256((folder / entry['path']).read_bytes()).hexdigest()
-    path.write_text(json.dumps(manifest, indent=1), encoding='utf-8')
+    with writing(path):
+        path.write_text(json.dumps(manifest, indent=1), encoding='utf-8')
     return folder
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.base.topics import node_module
-from stl_conveyor.resources import share_path
+from stl_conveyor.resources import share_path, writing
 from stl_conveyor.run.faults import Fault, with_other_codec
 from stl_conveyor.run.processes import ProcessPlan
 from stl_conveyor.run.settings import CELL, NODES, SIMULATOR, RunSettings, Sources, parse_override
@@ -140,7 +140,8 @@ def changed_cell(sources: Sources, shared: Mapping[str, Any]) -> Path:
         ConfigError: If a value cannot be.
     """
     path = sources.out / 'logs' / 'cell.yaml'
-    path.write_text(sources.cell.read_text(encoding='utf-8'), encoding='utf-8')
+    with writing(path):
+        path.write_text(sources.cell.read_text(encoding='utf-8'), encoding='utf-8')
     set_cell_values(path, shared)
     return path
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import exit_code
-from stl_conveyor.resources import share_path
+from stl_conveyor.resources import share_path, writing
 from stl_conveyor.sim.gazebo.bridges import bridge_yaml, camera_bridges, control_bridges
 from stl_conveyor.sim.gazebo.world import world_sdf
 
@@ -36,7 +36,8 @@ def write_files(cell: CellDescription, folder: Path) -> dict[str, Path]:
     written = {}
     for name, content in files_of(cell).items():
         written[name] = folder / name
-        written[name].write_text(content, encoding='utf-8')
+        with writing(written[name]):
+            written[name].write_text(content, encoding='utf-8')
     return written
 
 
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             written = shipped_files()
             for name, content in files_of(cell).items():
-                written[name].write_text(content, encoding='utf-8')
+                with writing(written[name]):
+                    written[name].write_text(content, encoding='utf-8')
         for path in written.values():
             print(path)
 

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a simulated cell in step with a clock.
 
-The physics runs up to "now" in small chunks and never skips any. Where the machine was busy for a
-moment, the simulation falls behind and catches up, and every stamp still tells the instant that the
-clock showed when the simulated thing was due.
+The physics runs up to "now" in small chunks and never skips any. Where the machine was busy for
+a moment, the simulation falls behind and catches up, and every stamp still tells the instant that
+the clock showed when the simulated thing was due.
 
 Where it falls behind by more than ``LONGEST_LAG``, pictures would come too late to be of use, the
-longer the more. Then simulated time is held: the cell stands still for as long as it is behind, and
-goes on from there in step with the clock. So items come later, and each still has the time that it
-would have in a real cell. Both are measured and reported.
+longer the more. Then simulated time is held: the cell stands still for as long as it is behind,
+and goes on from there in step with the clock. So items come later, and each still has the time
+that it would have in a real cell. Both are measured and reported.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import threading
 import time
 
@@ -16,7 +17,7 @@ from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from ros_domains import give_back, own_domain_id  # noqa: E402
 
-from stl_conveyor.errors import ConfigError  # noqa: E402
+from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature  # noqa: E402
 from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
@@ -172,6 +173,19 @@ def test_damaged_messages_are_other_messages_or_none():
             )
         )
         assert any(any(m.data) or m.item_id != 7 for _, m, _ in ends.received)
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full on this system')
+def test_a_full_disk_is_named_with_its_file_and_stops_no_message():
+    with Ends({'link': 'unlimited', 'log_path': '/dev/full'}) as ends:
+        ends.send(3)
+        ends.wait(lambda: len(ends.received) == 3)
+        ends.emulator.report()
+        report = ends.emulator.health.report(0)
+        assert report.level is Level.ERROR
+        assert report.message.startswith('/dev/full: No space left on device')
+        ends.send(3)
+        ends.wait(lambda: len(ends.received) == 6)
 
 
 def test_wrong_values_are_refused_by_name_and_change_nothing():

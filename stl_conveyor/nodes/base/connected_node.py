@@ -19,6 +19,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from stl_conveyor.nodes.base.clock import ScheduleClock
+from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.qos import (
     Watchdogs,
     in_namespace,
@@ -27,6 +28,7 @@ from stl_conveyor.nodes.base.qos import (
     overriding_options,
 )
 from stl_conveyor.nodes.base.reporting_node import ReportingNode
+from stl_conveyor.nodes.base.run_log import RunLog
 from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of, subscriber_of
 
 
@@ -177,6 +179,13 @@ class ConnectedNode(ReportingNode):
         timer = self.create_timer(period, self.guarded(callback), clock=clock or self.steady_clock)
         self.resources.callback(self.destroy_timer, timer)
         return timer
+
+    def watch_log(self, log: RunLog | None) -> None:
+        """Put what was noted into its file, and report if that is not possible."""
+        if log is not None:
+            log.flush()
+            if log.trouble:
+                self.set_condition('log', Level.ERROR, log.trouble)
 
     def _close_publisher(self, publisher: Publisher) -> None:
         self.open_publishers.remove(publisher)

@@ -165,8 +165,7 @@ class LinkEmulator(ConveyorNode):
         """Report both directions, and that faults are switched on."""
         if not self.is_active:
             return
-        if self._log_file is not None:
-            self._log_file.flush()
+        self.watch_log(self._log_file)
         for name, model in (('up', self._up), ('down', self._down)):
             rate = model.rate(self.schedule_clock.now_ns())
             self.health.set_value(
@@ -234,7 +233,7 @@ class LinkEmulator(ConveyorNode):
             self._log_file.write(
                 f'{capture_stamp_ns(message.serialized)},{message.channel},'
                 f'{delivery.size + overhead},{delivery.sent_ns + to_ros},'
-                f'{delivery.time_ns + to_ros}\n'
+                f'{delivery.time_ns + to_ros}'
             )
 
 

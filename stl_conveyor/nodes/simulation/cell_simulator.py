@@ -190,6 +190,7 @@ class CellSimulator(ConveyorNode):
         """Report how well physics keeps up with the clock."""
         if not self.is_active:
             return
+        self.watch_log(self._log_file)
         pace = self._paced.pace()
         for name in (
             'simulated',
@@ -210,8 +211,8 @@ class CellSimulator(ConveyorNode):
             self.warn(
                 'too_slow',
                 f'the simulation is {pace.lag:.1f} s behind the clock now, and was '
-                f'{pace.worst_lag:.1f} s behind; it was held for {pace.held:.1f} s in all, so that '
-                'items keep their time: the machine is too slow or busy',
+                f'{pace.worst_lag:.1f} s behind; it was held for {pace.held:.1f} s in all, so '
+                'that items keep their time: the machine is too slow or busy',
             )
 
     def _prepare(self, cell: SimulatedCell) -> None:
@@ -231,7 +232,7 @@ class CellSimulator(ConveyorNode):
         self._image.publish(message)
         self.health.sample('exposure_to_publish_ms', (published_ns - exposure.stamp_ns) / 1e6)
         if self._log_file is not None:
-            self._log_file.write(f'{exposure.stamp_ns},{published_ns}\n')
+            self._log_file.write(f'{exposure.stamp_ns},{published_ns}')
         self._truth.publish(self._truth_of(stamp, exposure.serial, event=ItemTruth.EVENT_CAPTURED))
 
     def _rest(self, rest: Rest) -> None:
