@@ -20,8 +20,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.deploy.fastdds_profiles import NODE_ROLES, environment, profile_xml
@@ -36,6 +34,7 @@ from stl_conveyor.nodes.base.topics import (
     SIMULATION,
     node_module,
 )
+from stl_conveyor.outside_files import UnusableFile, read_yaml
 from stl_conveyor.parameters import value_of
 from stl_conveyor.resources import share_path
 
@@ -534,14 +533,12 @@ def sections(path: str) -> list[str]:
     """
     about = f'argument params_file: {path}'
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except OSError as error:
+        content = read_yaml(path)
+    except UnusableFile as error:
         raise ConfigError(
-            f'{about} cannot be read ({error.strerror}); correct the path, or leave the argument '
-            'out'
+            f'{about} cannot be used: {error}; correct the path or the file, or leave the '
+            'argument out'
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{about} is not YAML: {error}') from error
     found = list(_sections(content, ''))
     if not found:
         raise ConfigError(

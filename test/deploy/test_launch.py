@@ -327,7 +327,7 @@ def test_every_argument_has_a_bad_value_above():
     'words, says',
     [
         (['item:=5'], 'argument item: there is none of this name; is items meant?'),
-        (['params_file:=/nowhere.yaml'], 'argument params_file: /nowhere.yaml cannot be read'),
+        (['params_file:=/nowhere.yaml'], 'argument params_file: /nowhere.yaml cannot be used'),
     ],
 )
 def test_ros2_launch_ends_with_an_error_and_starts_nothing(words, says):

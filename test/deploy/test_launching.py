@@ -150,7 +150,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(side, typed, says):
 @pytest.mark.parametrize(
     'content, says',
     [
-        ('a: [', 'is not YAML'),
+        ('a: [', 'cannot be used'),
         ('camera:\n  trigger: beam\n', 'has no ros__parameters'),
         ('', 'has no ros__parameters'),
         ('camrea:\n  ros__parameters: {trigger: beam}\n', 'is camera meant'),
