@@ -40,7 +40,7 @@ class Listener(Node):
         print(
             f'item {message.item_id}: {message.class_id or "unknown"} {message.score:.2f} '
             f'→ {message.lane}, by {SOURCES[message.source]} ({message.edge_bytes} bytes), '
-            f'{1000 * message.slack:.0f} ms before its deadline {message.reason}'.rstrip(),
+            f'{1000 * message.slack:.0f} ms before its deadline {message.detail}'.rstrip(),
             flush=True,
         )
 

@@ -162,6 +162,16 @@ def test_every_executable_is_installed(name):
 
 
 @pytest.mark.ros
+def test_what_the_launch_files_start_for_a_node_is_installed():
+    from stl_conveyor.deploy.launching import EXECUTABLES
+
+    for name in EXECUTABLES.values():
+        script = prefix() / 'lib' / 'stl_conveyor' / name
+        assert os.access(script, os.X_OK)
+        assert f'from stl_conveyor.run.{name} import main' in script.read_text(encoding='utf-8')
+
+
+@pytest.mark.ros
 def test_the_command_is_installed_for_ros2_run():
     script = prefix() / 'lib' / 'stl_conveyor' / 'stl-conveyor'
     assert os.access(script, os.X_OK)

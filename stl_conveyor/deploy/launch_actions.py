@@ -26,6 +26,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, SetParameter
 
 from stl_conveyor.deploy.launching import (
+    EXECUTABLES,
     PACKAGE,
     LaunchArgument,
     LaunchRequest,
@@ -37,8 +38,6 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS
 
 RESPAWN_DELAY = 2.0  # s
-# The monitor of a launched cell writes the results, too.
-EXECUTABLES = {'cell_monitor': 'cell_reporter'}
 
 Values = Mapping[str, str]
 

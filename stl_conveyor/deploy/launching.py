@@ -40,6 +40,9 @@ from stl_conveyor.resources import share_path
 
 PACKAGE = 'stl_conveyor'
 NODES = EVERY_NODE + GAZEBO
+# Node -> what is started for it, where that is another executable: the monitor of a launched cell
+# writes the results, too.
+EXECUTABLES = {'cell_monitor': 'cell_reporter'}
 YES_OR_NO = ('true', 'false', 'True', 'False')
 FEEDERS = ('cell_simulator', 'feeder')  # that bring the items of a simulated cell
 

@@ -99,7 +99,7 @@ def test_items_are_sorted_with_the_answer_of_the_edge(tiny_models):
         outcome = feeder.feed_until(by_edge)
         assert outcome.edge_delay > outcome.local_delay > 0
         assert 0 < outcome.edge_bytes <= NOMINAL_BYTES
-        assert outcome.reason == ''
+        assert (outcome.reason, outcome.detail) == (SortOutcome.REASON_NONE, '')
         assert outcome.lane == CELL.lane_of(outcome.class_id)
         feeder.assert_each_acted_once_in_time()
         for outcome in cell.outcomes():
@@ -134,7 +134,9 @@ def test_edge_is_killed_and_restarted(tiny_models):
             feeder.feed_until(by_edge)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            gone = feeder.feed_until(lambda outcome: 'edge gone' in outcome.reason)
+            gone = feeder.feed_until(
+                lambda outcome: outcome.reason == SortOutcome.REASON_EDGE_GONE
+            )
             assert gone.source == SortOutcome.SOURCE_LOCAL
             cell.wait_diagnostic('offload_policy', 'no sign of life from the edge')
             spent = cell.heard.messages['token_bucket'][-1].spent_numerator
@@ -161,7 +163,8 @@ def test_model_that_does_not_match_its_hash(tiny_models, tmp_path):
         publisher.publish(make_capture(1, cell.now_ns(), images[0]))
         (outcome,) = cell.wait(cell.outcomes, 5, 'the outcome')
         assert (outcome.source, outcome.lane, outcome.missed) == (0, CELL.reject_lane, False)
-        assert outcome.reason == 'no local answer in time'
+        assert outcome.reason == SortOutcome.REASON_NO_LOCAL_ANSWER
+        assert outcome.detail == 'no local answer in time'
         weak.write_bytes(good)
         cell.wait_active()
         cell.connect('capture', 1, 4)
@@ -184,7 +187,7 @@ def test_device_and_edge_with_different_codecs(tiny_models, tmp_path):
         cell.wait_diagnostic('encoder', 'give both the same model folder', level=2)
         feeder = Feeder(cell)
         outcome = feeder.feed_until(by_local)
-        assert 'edge gone' in outcome.reason
+        assert outcome.reason == SortOutcome.REASON_EDGE_GONE and outcome.detail == 'edge gone'
         # A decision by force: the edge refuses the stream and says so.
         publisher = cell.publisher('features_rx', readers=2)
         publisher.publish(
@@ -382,6 +385,6 @@ def test_decisions_give_their_reason(tiny_models):
         feeder.feed_until(
             lambda _: cell.heard.of('offload_decision', reason=OffloadDecision.REASON_WORTH_IT)
         )
-        outcome = feeder.feed_until(lambda outcome: outcome.reason == 'no tokens')
+        outcome = feeder.feed_until(lambda outcome: outcome.reason == SortOutcome.REASON_NO_TOKENS)
         assert outcome.source == SortOutcome.SOURCE_LOCAL
         feeder.assert_each_acted_once_in_time()

@@ -192,7 +192,8 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
                 feed()
                 clock.jump(-1800 * SECOND)
                 interrupted = outcome()
-            assert 'clock set back' in interrupted.reason
+            assert interrupted.reason == SortOutcome.REASON_CLOCK_SET_BACK
+            assert 'clock set back' in interrupted.detail
             assert interrupted.source != SortOutcome.SOURCE_NONE
             cell.wait_diagnostic('actuator', 'clock_set_back')
             synchronised()

@@ -44,11 +44,21 @@ from stl_conveyor.nodes.device.actuator_settings import actuator_settings
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
+# SortOutcome.REASON_* in words; what needs none is empty.
 REASONS = {
-    OffloadDecision.REASON_NO_TOKENS: 'no tokens',
-    OffloadDecision.REASON_EDGE_GONE: 'edge gone',
-    OffloadDecision.REASON_TOO_LATE: 'too late to offload',
-    OffloadDecision.REASON_BAD_INPUT: 'bad input to the policy',
+    SortOutcome.REASON_NONE: '',
+    SortOutcome.REASON_BELOW_THRESHOLD: '',
+    SortOutcome.REASON_NO_TOKENS: 'no tokens',
+    SortOutcome.REASON_EDGE_GONE: 'edge gone',
+    SortOutcome.REASON_TOO_LATE: 'too late to offload',
+    SortOutcome.REASON_BAD_INPUT: 'bad input to the policy',
+    SortOutcome.REASON_NO_EDGE_ANSWER: 'no edge answer in time',
+    SortOutcome.REASON_NO_LOCAL_ANSWER: 'no local answer in time',
+    SortOutcome.REASON_PAST_DEADLINE: 'past deadline',
+    SortOutcome.REASON_ABSURD_DEADLINE: 'absurd deadline',
+    SortOutcome.REASON_CLOCK_SET_BACK: 'clock set back',
+    SortOutcome.REASON_STOPPED: 'actuator stopped',
+    SortOutcome.REASON_NO_DECISION: '',
 }
 
 
@@ -109,7 +119,9 @@ class Actuator(ConveyorNode):
 
     def deactivate(self) -> None:
         """Give what is open its outcome now."""
-        self._publish(self.ledger.decide_all(self.schedule_clock.now_ns()), 'actuator stopped')
+        self._publish(
+            self.ledger.decide_all(self.schedule_clock.now_ns()), SortOutcome.REASON_STOPPED
+        )
         self._output.finish()
 
     def refresh_health(self) -> None:
@@ -213,17 +225,21 @@ class Actuator(ConveyorNode):
     def _on_clock_set_back(self, jump: object) -> None:
         # The deadlines of what is open lie in a time that will come twice.
         self.warn('clock_set_back', 'ROS time jumped back; open items are acted on now')
-        self._publish(self.ledger.decide_all(self.schedule_clock.now_ns()), 'clock set back')
+        self._publish(
+            self.ledger.decide_all(self.schedule_clock.now_ns()), SortOutcome.REASON_CLOCK_SET_BACK
+        )
 
     def _act(self) -> None:
         self._timer.cancel()
-        self._publish(self.ledger.decide_due(self.schedule_clock.now_ns()), '')
+        self._publish(
+            self.ledger.decide_due(self.schedule_clock.now_ns()), SortOutcome.REASON_NONE
+        )
         due_ns = self.ledger.next_due_ns()
         if due_ns is not None:
             self._timer.timer_period_ns = max(0, due_ns - self.schedule_clock.now_ns())
             self._timer.reset()
 
-    def _publish(self, decisions: tuple[ItemOutcome, ...], why: str) -> None:
+    def _publish(self, decisions: tuple[ItemOutcome, ...], why: int) -> None:
         for decision in decisions:
             self.guarded(self._command)(decision, why)  # one that fails takes no other with it
 
@@ -260,7 +276,7 @@ class Actuator(ConveyorNode):
             message.speed,
         )
 
-    def _command(self, decision: ItemOutcome, why: str) -> None:
+    def _command(self, decision: ItemOutcome, why: int) -> None:
         capture = self._captures.pop(decision.key)
         assert capture is not None  # kept for as long as the ledger keeps the item
         outcome = self._outcome(decision, capture, why)
@@ -295,9 +311,10 @@ class Actuator(ConveyorNode):
             )
         )
 
-    def _outcome(self, decision: ItemOutcome, capture: _Capture, why: str) -> SortOutcome:
+    def _outcome(self, decision: ItemOutcome, capture: _Capture, why: int) -> SortOutcome:
         answer = decision.answer
         slack_ns = decision.slack_ns
+        reasons = self._reasons_of(decision, why)
 
         def delay(given: Answer | None) -> float:
             return -1.0 if given is None else (given.received_ns - capture.stamp_ns) / 1e9
@@ -313,28 +330,31 @@ class Actuator(ConveyorNode):
             source=SortOutcome.SOURCE_NONE if answer is None else int(answer.source),
             slack=slack_ns / 1e9,
             missed=slack_ns < 0,
-            reason=self._reason(decision, why),
+            reason=reasons[0],
+            detail='; '.join(filter(None, (REASONS.get(reason, '') for reason in reasons))),
             local_delay=delay(decision.local),
             edge_delay=delay(decision.edge),
             edge_bytes=0 if decision.edge is None else decision.edge.bytes_used,
         )
 
-    def _reason(self, decision: ItemOutcome, why: str) -> str:
-        policy_reason = self._reasons.get(decision.key)
+    def _reasons_of(self, decision: ItemOutcome, why: int) -> list[int]:
+        """Return what kept the best answer away; the first is the one that matters most."""
         if decision.edge is not None:
-            return why
+            return [why]
         if decision.absurd:
-            why = 'absurd deadline'
+            why = SortOutcome.REASON_ABSURD_DEADLINE
         elif decision.slack_ns < 0 and not why:
-            why = 'past deadline'
-        parts = [why] if why else []
-        if policy_reason == OffloadDecision.REASON_WORTH_IT:
-            parts.append('no edge answer in time')
-        elif policy_reason in REASONS:
-            parts.append(REASONS[policy_reason])
+            why = SortOutcome.REASON_PAST_DEADLINE
+        reasons = [why] if why else []
         if decision.local is None:
-            parts.append('no local answer in time')
-        return '; '.join(parts)
+            reasons.append(SortOutcome.REASON_NO_LOCAL_ANSWER)
+        # Up to REASON_BAD_INPUT both messages have the same numbers.
+        by_policy = self._reasons.get(decision.key) or SortOutcome.REASON_NO_DECISION
+        if by_policy == OffloadDecision.REASON_WORTH_IT:
+            by_policy = SortOutcome.REASON_NO_EDGE_ANSWER
+        elif by_policy not in REASONS:
+            by_policy = SortOutcome.REASON_NO_DECISION
+        return [*reasons, by_policy]
 
 
 def main(arguments: list[str] | None = None) -> int:

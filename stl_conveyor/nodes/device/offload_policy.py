@@ -35,7 +35,7 @@ from stl_conveyor.policy import (
 )
 from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
 
-FIRST_SIGN_NS = 5_000_000_000  # in which an edge that starts together with the device is there
+FIRST_SIGN_NS = 10_000_000_000  # in which an edge that starts together with the device is there
 LONGEST_TRANSFER_NS = 10_000_000_000
 
 

@@ -244,7 +244,7 @@ class CellMonitor(ConveyorNode):
                 message.source,
                 message.slack,
                 message.missed,
-                message.reason,
+                message.detail,
                 to_ns(message.stamp),
                 message.local_delay,
                 message.edge_delay,
