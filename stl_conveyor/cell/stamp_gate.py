@@ -63,6 +63,7 @@ class StampGate:
         by_arrival: bool = False,
         latency_ns: int = 0,
         simulated: bool = False,
+        unstamped: bool = False,
     ) -> None:
         """Know of no stamp yet.
 
@@ -73,6 +74,8 @@ class StampGate:
             by_arrival: Leave the stamps aside; the time is that of arrival less `latency_ns`.
             latency_ns: From the event to the arrival of its message.
             simulated: Whether now is the time of /clock.
+            unstamped: Take a message with the stamp zero as of its arrival, because no place
+                follows from when it was.
         """
         self._topic = topic
         self._ahead_ns = ahead_ns
@@ -80,6 +83,7 @@ class StampGate:
         self._by_arrival = by_arrival
         self._latency_ns = latency_ns
         self._simulated = simulated
+        self._unstamped = unstamped
         self.start_anew()
 
     def start_anew(self) -> None:
@@ -111,12 +115,15 @@ class StampGate:
                 'came before the first time on /clock; publish it (`ros2 bag play --clock`, the '
                 'simulator, or its bridge), or set `use_sim_time: false`',
             )
+        arrived_ns = (now_ns if arrival_ns is None else arrival_ns) - self._latency_ns
         if self._by_arrival:
-            time_ns = (now_ns if arrival_ns is None else arrival_ns) - self._latency_ns
+            time_ns = arrived_ns
             if self._latest_ns is not None:
                 time_ns = max(time_ns, self._latest_ns + 1)
             self._latest_ns = time_ns
             return Verdict(time_ns)
+        if stamp_ns == 0 and self._unstamped:
+            return Verdict(arrived_ns)
         if stamp_ns == 0:
             return self._refusal(
                 'stamp_zero',

@@ -43,6 +43,26 @@ class Graph(Protocol):
     def listen(self, topic: str, callback: Callable[[Any], None], /) -> object:
         """Call back with every message, one after the other."""
 
+    def listen_outside(
+        self,
+        topic: str,
+        callback: Callable[[Any, int], None],
+        /,
+        *,
+        concerns: Callable[[Any], bool],
+        unstamped: bool,
+        remedy: str,
+    ) -> object:
+        """Call back with the messages of something outside the cell, and their times (ns).
+
+        Those with a stamp that cannot be right are refused and reported.
+
+        Args:
+            concerns: Whether a message is for us at all.
+            unstamped: Whether the stamp zero is taken for that of the arrival.
+            remedy: What to do, beside starting its driver, if nobody publishes.
+        """
+
 
 @dataclass(frozen=True)
 class Site:

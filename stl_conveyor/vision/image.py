@@ -98,6 +98,25 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(pillow.fromarray(image).resize((size, size), pillow.Resampling.BILINEAR))
 
 
+def resize_height(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """Return an RGB image uint8 `[height, W, 3]`, with the same scale along both sides.
+
+    The outer edges of both images are the same, so that a place keeps its part of the height.
+
+    Raises:
+        MissingDependency: If Pillow is not installed.
+    """
+    if image.shape[0] == height:
+        return image
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    pillow = _pillow()
+    return np.asarray(
+        pillow.fromarray(image).resize(
+            (width, height), pillow.Resampling.BILINEAR, reducing_gap=2.0
+        )
+    )
+
+
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Return uint8 `[H, W, 3]` RGB from an image file.
 

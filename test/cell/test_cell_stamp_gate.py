@@ -125,6 +125,14 @@ def test_the_cause_is_named_with_figure_and_remedy(offset, name, word):
     assert '`stamp: arrival`' in verdict.text
 
 
+def test_where_no_place_follows_from_it_a_message_may_be_unstamped():
+    under_test = gate(unstamped=True)
+    assert under_test.admit(NOW, NOW).time_ns == NOW
+    assert under_test.admit(0, NOW + 5, arrival_ns=NOW + 3).time_ns == NOW + 3
+    assert under_test.admit(NOW + 1, NOW + 5).time_ns == NOW + 1
+    assert under_test.admit(NOW - 60 * SECOND, NOW + 5).name == 'stamp_old'
+
+
 def test_simulated_time_and_system_time_are_told_apart():
     simulated = gate(simulated=True)
     verdict = simulated.admit(5 * SECOND, 0)

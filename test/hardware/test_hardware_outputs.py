@@ -37,6 +37,10 @@ class FakeGraph:
     def listen(self, topic, callback):
         self.listeners[topic] = callback
 
+    def listen_outside(self, topic, callback, *, concerns, unstamped, remedy):
+        assert remedy and unstamped
+        self.listeners[topic] = lambda message: concerns(message) and callback(message, 1)
+
 
 @pytest.fixture
 def confirmed():
@@ -87,6 +91,7 @@ def test_joints_go_where_they_are_sent_and_confirm_by_their_state(confirmed):
     state = graph.listeners['joint_states']
     state(SimpleNamespace(name=['arm', 'diverter_b'], position=[0.2, 0.195]))
     assert confirmed == [('B', None)] and joints.is_out('B')
+    state(SimpleNamespace(name=['arm'], position=[0.0]))
     state(SimpleNamespace(name=['diverter_b'], position=[0.2]))
     assert confirmed == [('B', None)]  # once
     joints.extend('B', 8)

@@ -327,7 +327,10 @@ def controller(cell, trajectory):
     def publish():
         while not stop.wait(0.02):
             with lock:
-                states.publish(JointState(name=names, position=positions))
+                stamp = to_stamp(cell.now_ns())
+                states.publish(
+                    JointState(header=Header(stamp=stamp), name=names, position=positions)
+                )
 
     if trajectory:
         from trajectory_msgs.msg import JointTrajectory

@@ -307,7 +307,7 @@ def test_a_camera_that_was_restarted_counts_again_and_each_item_gets_its_outcome
 
 
 def test_camera_refuses_bad_frames_and_never_repeats_a_number():
-    with CellHarness([NodeSpec(Camera, {})]) as cell:
+    with CellHarness([NodeSpec(Camera, {'longest_delay': 60.0})]) as cell:
         cell.wait_active()
         camera = cell.runner.node('camera')
         frames = cell.publisher('camera/image_raw', Image)
@@ -331,14 +331,14 @@ def test_camera_refuses_bad_frames_and_never_repeats_a_number():
             cell.wait(lambda: camera.health.counted(counter) > before, 5, counter)
 
         now_ns = cell.now_ns()
-        send(frame(now_ns, encoding='yuv422'), 'BadImage')
-        send(frame(now_ns, data=array.array('B', bytes(7))), 'BadImage')
-        send(frame(now_ns, width=10**9), 'BadImage')
-        send(frame(now_ns + YEAR), 'absurd_stamp')
-        send(frame(now_ns - YEAR), 'absurd_stamp')
+        send(frame(now_ns - 3, encoding='yuv422'), 'BadImage')
+        send(frame(now_ns - 2, data=array.array('B', bytes(7))), 'BadImage')
+        send(frame(now_ns - 1, width=10**9), 'BadImage')
+        send(frame(now_ns + YEAR), 'stamp_ahead')
+        send(frame(now_ns - YEAR), 'stamp_old')
         send(frame(now_ns), 'items')
-        send(frame(now_ns), 'duplicate_frame')
-        send(frame(0), 'items')  # a driver that does not stamp
+        send(frame(now_ns), 'stamp_repeated')
+        send(frame(0), 'stamp_zero')
         camera.executor.create_task(camera.trigger_deactivate)
         cell.wait(lambda: not camera.is_active)
         camera.executor.create_task(camera.trigger_activate)
@@ -347,9 +347,9 @@ def test_camera_refuses_bad_frames_and_never_repeats_a_number():
         cell.wait(lambda: camera.count_subscribers('capture') == 1)
         cell.connect('capture')
         send(frame(cell.now_ns()), 'items')
-        cell.wait(lambda: len(cell.heard.of('capture')) >= 3)
+        cell.wait(lambda: len(cell.heard.of('capture')) >= 2)
         captures = cell.heard.of('capture')
-        assert [c.item_id for c in captures] == [1, 2, 3]
+        assert [c.item_id for c in captures] == [1, 2]
         assert captures[0].header.frame_id == 'lens'
         assert captures[0].crop.header == captures[0].header
         assert (captures[0].crop.height, captures[0].crop.width) == (160, 160)

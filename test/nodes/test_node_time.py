@@ -99,7 +99,8 @@ def busy(executor):
         done.set()
 
 
-def test_simulated_clock_jumps_forward_and_back(tiny_models):
+@pytest.mark.parametrize('forward', [3600, 5])
+def test_simulated_clock_jumps_forward_and_back(tiny_models, forward):
     specs = [
         NodeSpec(
             s.node_class,
@@ -183,14 +184,14 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models):
                 cell.wait(
                     lambda: cell.heard.of('feedback_rx', item_id=fed[-1], answered=True), LONG
                 )
-                clock.jump(3600 * SECOND)
+                clock.jump(forward * SECOND)
                 assert outcome().item_id == fed[-1]
             synchronised()
             feed_until_edge(5)
 
             with clock.standing():
                 feed()
-                clock.jump(-1800 * SECOND)
+                clock.jump(-forward * SECOND // 2)
                 interrupted = outcome()
             assert interrupted.reason == SortOutcome.REASON_CLOCK_SET_BACK
             assert 'clock set back' in interrupted.detail

@@ -17,6 +17,7 @@ from stl_conveyor.vision.image import (
     crop_square,
     image_to_rgb,
     read_image,
+    resize_height,
     resize_square,
 )
 
@@ -134,3 +135,23 @@ def test_image_files(tmp_path):
     for name in ('b.png', 'none.png'):
         with pytest.raises(BadImage, match=name):
             read_image(tmp_path / name)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+def test_resized_to_a_height_both_scales_are_the_same(height, width, wanted):
+    image = resize_height(np.full((height, width, 3), 77, np.uint8), wanted)
+    assert image.shape == (wanted, max(1, round(width * wanted / height)), 3)
+    assert (image == 77).all()
+
+
+@pytest.mark.parametrize('factor', [0.5, 2, 3, 4.5])
+def test_a_place_keeps_its_part_of_the_picture(factor):
+    height, width = round(240 * factor), round(320 * factor)
+    image = np.zeros((height, width, 3), np.uint8)
+    row, column, side = round(70 * factor), round(200 * factor), round(20 * factor)
+    image[row : row + side, column : column + side] = 255
+    weights = resize_height(image, 240)[:, :, 0].astype(float)
+    rows, columns = np.mgrid[:240, :320]
+    middle = [(grid * weights).sum() / weights.sum() + 0.5 for grid in (rows, columns)]
+    expected = [(first + side / 2) / factor for first in (row, column)]
+    assert middle == pytest.approx(expected, abs=0.1)

@@ -85,7 +85,13 @@ class JointDiverters:
         self._publisher = graph.publish_on(self._topic)
         self._to_message = to_message or self._to_positions
         self._lanes = {joint: lane for lane, joint in joints.items()}
-        graph.listen('joint_states', self._on_state)
+        graph.listen_outside(
+            'joint_states',
+            self._on_state,
+            concerns=lambda message: not self._lanes.keys().isdisjoint(message.name),
+            unstamped=True,  # no place follows from it, only that a joint is out
+            remedy='spawn the joint_state_broadcaster',
+        )
 
     def extend(self, lane: str, serial: int) -> None:
         """Command the joint of a lane out.
@@ -132,7 +138,7 @@ class JointDiverters:
         settings = self._settings
         return abs(position - settings.joint_extended) <= settings.joint_tolerance
 
-    def _on_state(self, message: Any) -> None:
+    def _on_state(self, message: Any, time_ns: int) -> None:
         for joint, position in zip(message.name, message.position):
             lane = self._lanes.get(joint)
             if lane is None:

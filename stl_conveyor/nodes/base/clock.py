@@ -5,13 +5,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from builtin_interfaces.msg import Time
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
+
+from stl_conveyor.cell.clock_jumps import ClockJumps
 
 _NS = 1_000_000_000
 _LARGEST = 2**31 * _NS - 1
+_READING_NS = 5_000_000  # within which two clocks that are read one after the other are compared
+_LEAST_JUMP = Duration(nanoseconds=100_000_000)  # of /clock, to be looked at at once
 
 
 def to_ns(stamp: Time) -> int:
@@ -78,3 +84,45 @@ class ScheduleClock:
             with self._lock:
                 return time_ns + self._offset_ns
         return now_ns + time_ns - self.ros_now_ns()
+
+
+class ClockWatch:
+    """Notices that ROS time was set, which is that of the system or of /clock.
+
+    rclpy tells of steps of /clock alone; those of the system's clock show against the steady one.
+    Somebody must call `check` often, at the latest before a stamp is compared with the present.
+    """
+
+    def __init__(self, node: Node, steady_clock: Clock, on_jump: Callable[[int], None]) -> None:
+        """Watch from now on.
+
+        Args:
+            on_jump: Called with the nanoseconds by which the clock was set, negative = back.
+        """
+        self._clock = node.get_clock()
+        self._steady_clock = steady_clock
+        self._on_jump = on_jump
+        self._jumps = ClockJumps(simulated=bool(node.get_parameter('use_sim_time').value))
+        self._handle = self._clock.create_jump_callback(
+            JumpThreshold(
+                min_forward=_LEAST_JUMP,
+                min_backward=Duration(nanoseconds=-1),
+                on_clock_change=False,
+            ),
+            post_callback=lambda _: self.check(),
+        )
+        self.check()
+
+    def check(self) -> None:
+        """Compare the clocks, and call if one was set."""
+        steady_ns = self._steady_clock.now().nanoseconds
+        now_ns = self._clock.now().nanoseconds
+        if self._steady_clock.now().nanoseconds - steady_ns > _READING_NS:
+            return  # this thread was made to wait in between; the next reading tells
+        jump_ns = self._jumps.observe(now_ns, steady_ns)
+        if jump_ns:
+            self._on_jump(jump_ns)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._handle.unregister()

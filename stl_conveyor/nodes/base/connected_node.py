@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -15,11 +16,13 @@ from rclpy.event_handler import (
     UnsupportedEventTypeError,
 )
 from rclpy.publisher import Publisher
+from rclpy.qos import QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
-from stl_conveyor.nodes.base.clock import ScheduleClock
+from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock
 from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.outside_input import OutsideInput, StampRules
 from stl_conveyor.nodes.base.qos import (
     Watchdogs,
     in_namespace,
@@ -29,7 +32,10 @@ from stl_conveyor.nodes.base.qos import (
 )
 from stl_conveyor.nodes.base.reporting_node import ReportingNode
 from stl_conveyor.nodes.base.run_log import RunLog
+from stl_conveyor.nodes.base.settings import parameter_overrides
 from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of, subscriber_of
+
+WATCH_CLOCK_S = 0.1
 
 
 class ConnectedNode(ReportingNode):
@@ -54,6 +60,9 @@ class ConnectedNode(ReportingNode):
         self.schedule_clock = ScheduleClock(self)
         self.resources = contextlib.ExitStack()
         self.open_publishers: list[Publisher] = []
+        self._outside: list[OutsideInput] = []
+        self._clock_watch: ClockWatch | None = None
+        self._jumped_ns: int | None = None
 
     def publish_on(
         self, topic: str | type, name: str = '', profile: Profile | None = None, *, cell: str = ''
@@ -107,7 +116,13 @@ class ConnectedNode(ReportingNode):
         return publisher
 
     def listen(
-        self, topic: str | type, *rest: Any, cell: str = '', raw: bool = False
+        self,
+        topic: str | type,
+        *rest: Any,
+        cell: str = '',
+        raw: bool = False,
+        best_effort: bool = False,
+        incompatible: Callable[[Any], None] | None = None,
     ) -> Subscription:
         """Return a guarded subscription that lives until the node is deactivated.
 
@@ -118,6 +133,8 @@ class ConnectedNode(ReportingNode):
         Args:
             cell: Namespace of the topic, if it is not that of the node.
             raw: Hand over serialised messages, as bytes.
+            best_effort: Ask for no more, whatever the profile says.
+            incompatible: Called in place of a report when a publisher offers less.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
@@ -140,10 +157,13 @@ class ConnectedNode(ReportingNode):
 
         watchdogs = self._watchdogs() if profile.watched else Watchdogs()
         qos = make_profile(profile, watchdogs)
+        overridable = overriding_options(reliability=not best_effort)
+        if best_effort:
+            qos.reliability = QoSReliabilityPolicy.BEST_EFFORT
         events = SubscriptionEventCallbacks(
             deadline=missed if watchdogs.deadline else None,
             liveliness=alive if watchdogs.lease else None,
-            incompatible_qos=self._incompatible(topic),
+            incompatible_qos=incompatible or self._incompatible(topic),
         )
         guarded = self.guarded(callback)
         try:
@@ -154,7 +174,7 @@ class ConnectedNode(ReportingNode):
                 qos,
                 event_callbacks=events,
                 raw=raw,
-                qos_overriding_options=overriding_options(),
+                qos_overriding_options=overridable,
             )
         except UnsupportedEventTypeError:
             if watchdogs.deadline:
@@ -166,11 +186,87 @@ class ConnectedNode(ReportingNode):
                 guarded,
                 qos,
                 raw=raw,
-                qos_overriding_options=overriding_options(),
+                qos_overriding_options=overridable,
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             )
         self.resources.callback(self.destroy_subscription, subscription)
         return subscription
+
+    def listen_outside(
+        self,
+        topic: str,
+        callback: Callable[[Any, int], None],
+        rules: StampRules | None = None,
+        *,
+        stamp_of: Callable[[Any], Any] = operator.attrgetter('header.stamp'),
+        concerns: Callable[[Any], bool] | None = None,
+        unstamped: bool = False,
+        required: bool = True,
+        remedy: str = '',
+    ) -> OutsideInput:
+        """Return a subscription to what something outside the cell publishes.
+
+        It calls back with the message and its time (ns, ROS time), if that can be right.
+
+        Args:
+            rules: How stamps are judged; None = as the node's parameters say.
+            stamp_of: Returns the stamp of a message.
+            concerns: Whether a message is for us at all; the others are not judged.
+            unstamped: Whether the stamp zero is taken for that of the arrival.
+            required: Whether it is a fault if nobody publishes.
+            remedy: What else to do about that, in words.
+
+        Raises:
+            LookupError: The table does not say that this node listens to the topic.
+        """
+        self.watch_clock()
+        opened = OutsideInput(
+            self,
+            topic,
+            callback,
+            StampRules.of(self.settings) if rules is None else rules,
+            stamp_of=stamp_of,
+            concerns=concerns,
+            unstamped=unstamped,
+            required=required,
+            remedy=remedy,
+        )
+        self._outside.append(opened)
+        self.resources.callback(self._outside.remove, opened)
+        return opened
+
+    def watch_clock(self) -> None:
+        """Have `clock_jumped` called, until the node is deactivated, when ROS time is set."""
+        if self._clock_watch is None:
+            self._clock_watch = ClockWatch(
+                self, self.steady_clock, self.guarded(self._on_clock_jump)
+            )
+            self.resources.callback(self._close_clock_watch)
+            self.every(WATCH_CLOCK_S, self.check_clock)
+
+    def check_clock(self) -> None:
+        """Look now whether ROS time was set, before a stamp is compared with it."""
+        if self._clock_watch is not None:
+            self._clock_watch.check()
+
+    def clock_jumped(self, jump_ns: int) -> None:
+        """Take in that ROS time was set by `jump_ns`; see `watch_clock`. A subclass overrides."""
+
+    def spans_jump(self, since_ns: int) -> bool:
+        """Return whether simulated time was set since a time on the schedule's clock.
+
+        What was measured across that tells of the jump, and of no delay.
+        """
+        return self._jumped_ns is not None and since_ns <= self._jumped_ns
+
+    def overrides_qos(self, topic: str, policy: str) -> bool:
+        """Return whether a parameter file sets a policy for subscriptions to a topic.
+
+        Args:
+            topic: Its full name.
+            policy: Such as 'reliability'.
+        """
+        return f'qos_overrides.{topic}.subscription.{policy}' in parameter_overrides(self)
 
     def every(
         self, period: float, callback: Callable[[], None], *, clock: Clock | None = None
@@ -186,6 +282,18 @@ class ConnectedNode(ReportingNode):
             log.flush()
             if log.trouble:
                 self.set_condition('log', Level.ERROR, log.trouble)
+
+    def _on_clock_jump(self, jump_ns: int) -> None:
+        if self.schedule_clock.simulated:  # the other schedule has a clock that nobody sets
+            self._jumped_ns = self.schedule_clock.now_ns()
+        for opened in self._outside:
+            opened.gate.start_anew()
+        self.clock_jumped(jump_ns)
+
+    def _close_clock_watch(self) -> None:
+        watch, self._clock_watch = self._clock_watch, None
+        if watch is not None:
+            watch.close()
 
     def _close_publisher(self, publisher: Publisher) -> None:
         self.open_publishers.remove(publisher)

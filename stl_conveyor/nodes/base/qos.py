@@ -59,15 +59,15 @@ def make_profile(profile: Profile, watchdogs: Watchdogs = Watchdogs()) -> QoSPro
     return qos
 
 
-def overriding_options() -> QoSOverridingOptions:
-    """Return what lets a parameter file override the QoS of a topic."""
+def overriding_options(*, reliability: bool = True) -> QoSOverridingOptions:
+    """Return what lets a parameter file override the QoS of a topic.
+
+    Args:
+        reliability: Whether also that; rclpy takes what it declared once for an override later.
+    """
     return QoSOverridingOptions(
-        [
-            QoSPolicyKind.HISTORY,
-            QoSPolicyKind.DEPTH,
-            QoSPolicyKind.RELIABILITY,
-            QoSPolicyKind.DURABILITY,
-        ]
+        [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY]
+        + [QoSPolicyKind.RELIABILITY] * reliability
     )
 
 

@@ -82,7 +82,7 @@ def declare_settings(
     Raises:
         ConfigError: Naming the parameter that is unknown or has a wrong value.
     """
-    overrides = _overrides(node)
+    overrides = parameter_overrides(node)
     kind = getattr(node, 'NAME', '')
     moved = {name: overrides.pop(name).value for name in list(overrides) if cell_key(kind, name)}
     known = {item.name for item in fields(cls)}
@@ -142,7 +142,7 @@ def _build(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
     return cls(**values)
 
 
-def _overrides(node: Node) -> dict[str, Any]:
+def parameter_overrides(node: Node) -> dict[str, Any]:
     """Return what was asked for on the command line and in files; rclpy has no public list."""
     return getattr(node, '_parameter_overrides', {})
 
@@ -166,7 +166,7 @@ def _declare(node: Node, item: Any) -> None:
             descriptor.integer_range = [
                 IntegerRange(from_value=int(rule.minimum), to_value=int(rule.maximum))
             ]
-    overrides = _overrides(node)
+    overrides = parameter_overrides(node)
     override = overrides.get(item.name)
     if (
         override is not None

@@ -18,8 +18,11 @@ from types import MappingProxyType
 class Profile(enum.Enum):
     """Names of the QoS profiles; (reliable, transient local, depth, watched)."""
 
-    # Frames of a driver that may publish best effort: newest only, nothing to wait for.
+    # The newest only, nothing to wait for.
     SENSOR = (False, False, 1, False)
+    # Each may be an item, and a driver hands them over in bursts. A driver that publishes best
+    # effort is met with best effort (nodes/base/outside_input.py).
+    FRAMES = (True, False, 16, False)
     # 77 kB each; for who works on the newest: two, so that one is fetched while the next comes.
     CAPTURE = (True, False, 2, True)
     # For who must see each one, also after a pause: it owes every item an outcome.
@@ -103,7 +106,7 @@ TOPICS = (
     Topic(
         'camera/image_raw',
         'sensor_msgs/Image',
-        Profile.SENSOR,
+        Profile.FRAMES,
         ('cell_simulator',),
         ('camera',),
         outside='camera driver',

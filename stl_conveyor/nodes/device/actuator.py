@@ -260,7 +260,7 @@ class Actuator(ConveyorNode):
             max_late_ns=round(to_edge * 1e9),
         )
         lanes = tuple(lane.name for lane in self.cell.lanes)
-        self.listen('belt_state', self._on_belt_state)
+        self.listen_outside('belt_state', self._on_belt_state, required=False)
         return StrokeOutput(
             self,
             schedule,
@@ -269,11 +269,9 @@ class Actuator(ConveyorNode):
             ),
         )
 
-    def _on_belt_state(self, message: BeltState) -> None:
+    def _on_belt_state(self, message: BeltState, stamp_ns: int) -> None:
         self._output.belt_reported(
-            self.schedule_clock.from_ros_ns(to_ns(message.header.stamp)),
-            message.position,
-            message.speed,
+            self.schedule_clock.from_ros_ns(stamp_ns), message.position, message.speed
         )
 
     def _command(self, decision: ItemOutcome, why: int) -> None:

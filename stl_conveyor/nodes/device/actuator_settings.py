@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields, make_dataclass
 from typing import Any
 
 from stl_conveyor.hardware.outputs import OUTPUTS
-from stl_conveyor.nodes.base.settings import NodeSettings
+from stl_conveyor.nodes.base.outside_input import StampSettings
 from stl_conveyor.parameters import parameter
 
 
 @dataclass(frozen=True)
-class ActuatorSettings(NodeSettings):
+class ActuatorSettings(StampSettings):
     """Parameters of the actuator, whatever its output."""
 
     cell_file: str = parameter(

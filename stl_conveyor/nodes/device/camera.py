@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.cell.item_flow import WINDOW_NS, ItemFlow
 from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
 from stl_conveyor.cell.odometry import Belt, BeltState, MeasuredBelt, SteadyBelt
 from stl_conveyor.errors import ConfigError
@@ -25,27 +25,26 @@ from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam
 from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN
 from stl_conveyor.msg import BeltState as BeltStateMessage
 from stl_conveyor.msg import ItemCapture
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.inbox import Inbox
-from stl_conveyor.nodes.base.items import RecentItems, configured_path
+from stl_conveyor.nodes.base.items import configured_path
+from stl_conveyor.nodes.base.outside_input import StampRules, StampSettings
 from stl_conveyor.nodes.base.peers import PeerWatch, WaitingSettings
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.nodes.device.topic_source import TopicSource
-from stl_conveyor.vision.image import crop_square, resize_square
+from stl_conveyor.vision.image import crop_square, resize_height, resize_square
 from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
 
-FUTURE_NS = 1_000_000_000
-STALE_NS = 60_000_000_000
 WATCH_BELT_S = 0.05
 OFF_SPEED_S = 0.6  # longer than a belt takes to start or to be known to stand
 BEAM_BLOCKED_S = 3.0  # longer than any item takes
 
 
 @dataclass(frozen=True)
-class CameraSettings(WaitingSettings):
+class CameraSettings(StampSettings, WaitingSettings):
     """Parameters of the camera."""
 
     cell_file: str = parameter(
@@ -104,12 +103,25 @@ class CameraSettings(WaitingSettings):
     device: str = parameter('/dev/video0', 'Camera, with source device: a path or a number.')
     latency: float = parameter(
         0.03,
-        'Seconds from mid-exposure until the device hands a frame over.',
+        'Seconds from mid-exposure until a frame arrives: with source device, and with stamp '
+        'arrival.',
+        minimum=0.0,
+        maximum=1.0,
+    )
+    beam_stamp: str = parameter(
+        'same',
+        'As stamp, for the times on break_beam: same leaves it to stamp.',
+        choices=('same', 'header', 'arrival'),
+    )
+    beam_latency: float = parameter(
+        0.0,
+        "Seconds from an item's crossing of the light barrier until that arrives on break_beam, "
+        'where those are stamped by arrival.',
         minimum=0.0,
         maximum=1.0,
     )
     frame_timeout: float = parameter(
-        2.0,
+        1.5,
         'Seconds without a frame after which that is reported; 0 = never. Not where the '
         'topic brings a frame for each item only (trigger frame).',
         minimum=0.0,
@@ -141,7 +153,6 @@ class Camera(ConveyorNode):
         """Start to count; the count goes on through every reactivation."""
         super().__init__(**arguments)
         self._next_id = self.settings.first_item_id
-        self._seen: RecentItems[bool] = RecentItems(128)
 
     def check_settings(self, settings: CameraSettings) -> None:
         """Refuse a trigger that the source cannot have."""
@@ -176,12 +187,7 @@ class Camera(ConveyorNode):
                 expected_speed=self.cell.belt.speed,
                 tolerance=self.cell.belt.speed_tolerance,
             )
-        self.detector = ItemDetector(
-            self.travel, threshold=settings.threshold, min_area=settings.min_area
-        )
-        self.passages = PassageTrigger(self.travel, self.cell.belt.speed * self._scale)
-        self._expected: deque[float] = deque(maxlen=64)  # place of the belt (m)
-        self._previous: float | None = None  # the same, at the last frame
+        self._begin_anew()
         make_item = {
             'frame': self._whole_frame,
             'beam': self._at_beam,
@@ -191,7 +197,8 @@ class Camera(ConveyorNode):
         self._make_item = make_item
         self._source: FrameSource
         if settings.source == 'topic':
-            self._source = TopicSource(self, self._on_frame)
+            rules = StampRules.of(settings, settings.latency)
+            self._source = TopicSource(self, self._on_frame, rules)
         elif settings.source == 'device':
             self._source = DeviceSource(self, self._on_frame, settings.device, settings.latency)
         else:
@@ -199,32 +206,104 @@ class Camera(ConveyorNode):
                 self, self._whole_image, settings.folder, settings.rate, settings.repeat
             )
 
+    def _begin_anew(self) -> None:
+        """Know of no item, of no earlier frame, and of no empty belt."""
+        settings = self.settings
+        self.detector = ItemDetector(
+            self.travel, threshold=settings.threshold, min_area=settings.min_area
+        )
+        self.passages = PassageTrigger(self.travel, self.cell.belt.speed * self._scale)
+        self._expected: deque[float] = deque(maxlen=64)  # place of the belt (m)
+        self._previous: float | None = None  # the same, at the last frame
+        self._crossed: float | None = None  # the same, when an item last broke the beam
+        self._flow = ItemFlow(self.cell.diverter.paddle_width)
+        self._too_many = ''  # what is said while more items come than the belt can bring
+
     def activate(self) -> None:
         """Look."""
+        self.watch_clock()
         self._captures = self.publish_on('capture')
         self._peers = PeerWatch(self, heard_on=self._captures)
         self._peer_timer = self.every(0.1, self._look_for_peers)
         self._look_for_peers()
         self._open_pins()
         if self.settings.trigger == 'beam':
-            self.listen('break_beam', lambda message: self._item_in_beam(to_ns(message.stamp)))
+            self._listen_to_beam()
         self._frame_ns = self.steady_clock.now().nanoseconds
         steady = self.settings.source == 'device' or (
             self.settings.source == 'topic' and self.settings.trigger != 'frame'
         )
         if self.settings.frame_timeout and steady:
-            self.every(min(0.5, self.settings.frame_timeout), self._watch_frames)
+            self.every(min(0.25, self.settings.frame_timeout), self._watch_frames)
         self._source.start()
         self.resources.callback(self._source.stop)
+
+    def clock_jumped(self, jump_ns: int) -> None:
+        """Forget what was to be captured at times that never come, or come twice."""
+        lost = len(self._expected)
+        self._begin_anew()
+        said = f'ROS time jumped by {jump_ns / 1e9:+.3f} s'
+        if lost:
+            self.error(
+                'clock_jumped', f'{said}; {lost} items between light barrier and camera are lost'
+            )
+        else:
+            self.warn('clock_jumped', f'{said}; no item was on its way to the camera')
+
+    def _listen_to_beam(self) -> None:
+        settings = self.settings
+        stamp = '' if settings.beam_stamp == 'same' else settings.beam_stamp
+        self.listen_outside(
+            'break_beam',
+            lambda _, time_ns: self._on_crossing(time_ns),
+            StampRules.of(settings, settings.beam_latency, stamp),
+            stamp_of=lambda message: message.stamp,
+            remedy='or set `trigger` to what makes an item here',
+        )
+
+    def _on_crossing(self, time_ns: int) -> None:
+        place = self._belt.position(time_ns)
+        if self._crossed is not None and abs(place - self._crossed) < BEAM_MERGE:
+            self.health.count('beam_bounces')  # of one item: its edges, a hole, a relay
+            return
+        self._crossed = place
+        self._item_in_beam(time_ns)
 
     def refresh_health(self) -> None:
         """Report how the belt moves."""
         if self.is_active:
+            if self._flow.count(self._now_ns()) == 0:
+                self._flow_is_well()
             self.health.set_value('belt_speed', f'{self._belt.motion(self._now_ns()).speed:.4f}')
 
     def _on_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         self._frame_ns = self.steady_clock.now().nanoseconds
-        self._make_item(image, stamp_ns, frame_id)
+        self._make_item(self._of_described_size(image), stamp_ns, frame_id)
+
+    def _of_described_size(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the picture at the scale of the cell description, which all offsets need."""
+        camera = self.cell.camera
+        height, width = image.shape[:2]
+        if (height, width) == (camera.image_height, camera.image_width):
+            self.clear_condition('picture_size', 'pictures have the size of the cell description')
+            return image
+        said = (
+            f'a picture is {width} x {height} pixels, and the cell description says '
+            f'{camera.image_width} x {camera.image_height}; it is scaled to its height, which is '
+            f'taken for field_of_view ({camera.field_of_view} m). '
+        )
+        if width * camera.image_height != height * camera.image_width:
+            said += (
+                'Its shape differs too, as where a driver cuts off the top and the bottom: '
+                'measure field_of_view again with `calibrate camera`, and '
+            )
+        self.set_condition(
+            'picture_size',
+            Level.WARN,
+            said + 'set camera.image_width and image_height of the cell description, or the size '
+            'in the driver',
+        )
+        return resize_height(image, camera.image_height)
 
     def _watch_frames(self) -> None:
         silence_ns = self.steady_clock.now().nanoseconds - self._frame_ns
@@ -396,20 +475,7 @@ class Camera(ConveyorNode):
             # Nobody could give it an answer, or act on it.
             self.health.count('items_before_the_cell_was_there')
             return
-        now_ns = self.get_clock().now().nanoseconds
-        ahead_ns = stamp_ns - now_ns
-        # Before the first message on /clock the time is 0, and nothing can be said about stamps.
-        if now_ns and not -STALE_NS <= ahead_ns <= FUTURE_NS:
-            self.warn(
-                'absurd_stamp',
-                f'a frame is {ahead_ns / 1e9:.3f} s ahead of ROS time; '
-                'compare the clocks of driver and device',
-            )
-            return
-        if self._seen.get(ItemKey(1, stamp_ns)):
-            self.warn('duplicate_frame', 'a frame came twice')
-            return
-        self._seen.put(ItemKey(1, stamp_ns), True)
+        self._watch_flow(stamp_ns)
         header = Header(stamp=to_stamp(stamp_ns), frame_id=frame_id or self.settings.frame_id)
         size = crop.shape[0]
         item_id, self._next_id = self._next_id, self._next_id + 1
@@ -430,6 +496,24 @@ class Camera(ConveyorNode):
         )
         self.tick('items')
         self.health.set_value('last_item_id', item_id)
+
+    def _watch_flow(self, stamp_ns: int) -> None:
+        if self.settings.trigger != 'frame' or self.settings.source == 'folder':
+            return
+        if not self._flow.add(stamp_ns, self._belt.position(stamp_ns)):
+            self._flow_is_well()
+            return
+        # One text for as long as it lasts; the rate stands beside it.
+        self._too_many = self._too_many or (
+            f'{self._flow.count(stamp_ns)} items in {WINDOW_NS / 1e9:g} s are more than the belt '
+            'can bring: the camera runs free, and with trigger frame every frame is an item; set '
+            '`trigger` to image, beam or gpio, or have each item trigger the camera'
+        )
+        self.set_condition('items', Level.ERROR, self._too_many)
+
+    def _flow_is_well(self) -> None:
+        self._too_many = ''
+        self.clear_condition('items', 'no more items come than the belt can bring')
 
     def _tolerated_speed(self) -> float | None:
         """Return the measured speed (m/s) for deadlines, within what is tolerated."""

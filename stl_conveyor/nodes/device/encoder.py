@@ -138,6 +138,7 @@ class EncoderNode(ConveyorNode):
 
     def activate(self) -> None:
         """Listen for items and for the edge."""
+        self.watch_clock()
         self._features = self.publish_on('features_tx')
         self._accounts = self.publish_on('transfer')
         self._timer = self.every(3600.0, self._pump, clock=self.schedule_clock.timer_clock)
@@ -377,7 +378,7 @@ class EncoderNode(ConveyorNode):
 
     def _learn(self, message: FeatureFeedback, sent_ns: int | None) -> None:
         now_ns = self.schedule_clock.now_ns()
-        if sent_ns is not None:
+        if sent_ns is not None and not self.spans_jump(sent_ns):
             self.round_trip.add(now_ns - sent_ns, now_ns)
             self.edge_clock.add_round_trip(now_ns - sent_ns, self.steady_clock.now().nanoseconds)
             self.health.sample('round_trip', (now_ns - sent_ns) / 1e9)

@@ -205,6 +205,7 @@ class OffloadPolicy(ConveyorNode):
 
     def activate(self) -> None:
         """Listen for classifications and for the edge."""
+        self.watch_clock()
         self._decisions = self.publish_on('offload_decision')
         self._states = self.publish_on('token_bucket')
         self.policy.plan_with(Worker(self))
@@ -325,7 +326,7 @@ class OffloadPolicy(ConveyorNode):
             self._acknowledged.put(key, max(before, message.bytes))
         self._correct(key, message.bytes, 'the edge has received')
         decided_ns = self._unanswered.pop(key) if message.answered else None
-        if decided_ns is not None:
+        if decided_ns is not None and not self.spans_jump(decided_ns):
             now_ns = self.schedule_clock.now_ns()
             self.answer_time.add(now_ns - decided_ns, now_ns)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stl_conveyor.hardware.frame_sources import FrameCallback
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.outside_input import StampRules
 from stl_conveyor.vision.image import image_to_rgb
 
 if TYPE_CHECKING:
@@ -19,22 +19,24 @@ if TYPE_CHECKING:
 class TopicSource:
     """Frames of a camera driver, or of the simulation."""
 
-    def __init__(self, node: ConveyorNode, callback: FrameCallback) -> None:
-        """Take frames from `camera/image_raw`."""
+    def __init__(self, node: ConveyorNode, callback: FrameCallback, rules: StampRules) -> None:
+        """Take frames from `camera/image_raw`.
+
+        Args:
+            rules: How their stamps are judged.
+        """
         self._node = node
         self._callback = callback
+        self._rules = rules
 
     def start(self) -> None:
         """Subscribe."""
-        self._node.listen('camera/image_raw', self._on_image)
+        self._node.listen_outside('camera/image_raw', self._on_image, self._rules)
 
     def stop(self) -> None:
         """Leave the subscription to the node, which destroys it."""
 
-    def _on_image(self, message: Image) -> None:
-        stamp_ns = to_ns(message.header.stamp)
-        if stamp_ns == 0:  # the driver does not stamp
-            stamp_ns = self._node.get_clock().now().nanoseconds
+    def _on_image(self, message: Image, stamp_ns: int) -> None:
         self._callback(
             image_to_rgb(
                 message.encoding,

@@ -1,0 +1,286 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A topic that something outside the cell publishes: a driver, a PLC's bridge, a recording.
+
+What our own nodes publish fits by construction. What comes from outside may have another type,
+another quality of service, the stamps of another clock, or not be there at all; here all of that
+is noticed, and said with the remedy.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rclpy.qos import QoSReliabilityPolicy
+from rclpy.subscription import MessageInfo, Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from stl_conveyor.cell.stamp_gate import StampGate, Verdict
+from stl_conveyor.errors import Level
+from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.topics import subscriber_of
+
+if TYPE_CHECKING:
+    from stl_conveyor.nodes.base.connected_node import ConnectedNode
+
+LOOK_S = 0.25  # between two looks at who publishes
+PATIENCE_S = 1.0  # for which nobody may publish before that is said
+# /clock tells the time in steps, and comes by another way than the message: no node knows
+# simulated time better.
+SIMULATED_TOLERANCE_S = 0.1
+COMPRESSED = '/compressed'  # what image_transport adds to the name of the topic
+TAKE_COMPRESSED = 'set `image_transport: compressed`, or let the driver publish raw images'
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class StampSettings(NodeSettings):
+    """Parameters of a node that takes in messages with stamps from outside."""
+
+    stamp: str = parameter(
+        'header',
+        'When a message from outside tells of: the stamp in its header, or its arrival less the '
+        'latency, for drivers without stamps or with a clock of their own.',
+        choices=('header', 'arrival'),
+    )
+    stamp_tolerance: float = parameter(
+        0.005,
+        'Seconds by which a stamp from outside may be ahead of ROS time; what is further ahead '
+        'is refused. With use_sim_time it is at least 0.1.',
+        minimum=0.0,
+        maximum=1.0,
+    )
+    longest_delay: float = parameter(
+        2.0,
+        'Seconds by which a stamp from outside may be behind ROS time; what is older is refused.',
+        minimum=0.01,
+        maximum=60.0,
+    )
+
+
+@dataclass(frozen=True)
+class StampRules:
+    """How the stamps of one topic are judged; see StampSettings. Times in seconds."""
+
+    by_arrival: bool = False
+    latency: float = 0.0
+    tolerance: float = StampSettings.stamp_tolerance
+    longest_delay: float = StampSettings.longest_delay
+
+    @classmethod
+    def of(cls, settings: StampSettings, latency: float = 0.0, stamp: str = '') -> StampRules:
+        """Return the rules that the parameters of a node give.
+
+        Args:
+            latency: From the event to the arrival of its message.
+            stamp: In place of the parameter of that name, if it is given.
+        """
+        return cls(
+            (stamp or settings.stamp) == 'arrival',
+            latency,
+            settings.stamp_tolerance,
+            settings.longest_delay,
+        )
+
+
+class OutsideInput:
+    """A guarded subscription whose messages come with a time that can be right.
+
+    The subscription asks for the quality of service of the table of topics. Where that is reliable
+    and a publisher offers best effort only, it asks for best effort too, since the two would not
+    meet; it goes back to reliable when all that publish are. A parameter file that overrides the
+    reliability has the last word.
+    """
+
+    def __init__(
+        self,
+        node: ConnectedNode,
+        topic: str,
+        callback: Callable[[Any, int], None],
+        rules: StampRules,
+        *,
+        stamp_of: Callable[[Any], Any],
+        concerns: Callable[[Any], bool] | None = None,
+        unstamped: bool = False,
+        required: bool = True,
+        remedy: str = '',
+    ) -> None:
+        """Subscribe until the node's resources are closed.
+
+        Args:
+            callback: Called with each message that passes, and with its time (ns, ROS time).
+            stamp_of: Returns the stamp of a message.
+            concerns: Whether a message is for us at all; the others are not judged.
+            unstamped: Whether the stamp zero is taken for that of the arrival.
+            required: Whether it is a fault if nobody publishes.
+            remedy: What else to do about that, in words.
+        """
+        self._node = node
+        self._topic = topic
+        self._callback = callback
+        self._stamp_of = stamp_of
+        self._concerns = concerns
+        self._required = required
+        self._remedy = remedy
+        entry = subscriber_of(topic, node.NAME, node.topics)
+        self._type = '/msg/'.join(entry.message_type.split('/'))
+        self._longest_delay_ns = round(rules.longest_delay * 1e9)
+        simulated = node.schedule_clock.simulated
+        self._simulated = simulated
+        tolerance = max(rules.tolerance, SIMULATED_TOLERANCE_S if simulated else 0.0)
+        self.gate = StampGate(
+            topic,
+            ahead_ns=round(tolerance * 1e9),
+            delay_ns=self._longest_delay_ns,
+            by_arrival=rules.by_arrival,
+            latency_ns=round(rules.latency * 1e9),
+            simulated=simulated,
+            unstamped=unstamped,
+        )
+        self._name = node.resolve_topic_name(topic)
+        self._adapts = entry.profile_of(node.NAME).reliable and not node.overrides_qos(
+            self._name, 'reliability'
+        )
+        self._best_effort = False
+        self._absent_since_ns: int | None = node.steady_clock.now().nanoseconds
+        self._subscription: Subscription | None = None
+        self._look_soon = node.every(0.0, self._look_now)
+        self._look_soon.cancel()
+        self._adapt([each for each in self._publishers() if each.topic_type == self._type])
+        if self._subscription is None:
+            self._subscribe()
+        node.every(LOOK_S, self._look)
+
+    def _publishers(self) -> Sequence[TopicEndpointInfo]:
+        found: Sequence[TopicEndpointInfo] = self._node.get_publishers_info_by_topic(self._name)
+        return found
+
+    def _subscribe(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = self._node.listen(
+            self._topic,
+            self._taker(),
+            best_effort=self._best_effort,
+            incompatible=self._on_incompatible if self._adapts else None,
+        )
+
+    def _taker(self) -> Callable[..., None]:
+        """Return what the executors call with a message."""
+
+        def take(message: Any, info: MessageInfo | None = None) -> None:
+            if isinstance(message, tuple):
+                message, info = message
+            self._on_message(message, info)
+
+        # rclpy hands over what it knows of a message where two arguments are asked for; its
+        # EventsExecutor does so in one argument, as a pair.
+        kind = inspect.Parameter.POSITIONAL_ONLY
+        take.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, kind) for name in ('message', 'info')]
+        )
+        return take
+
+    def _on_message(self, message: Any, info: MessageInfo | None) -> None:
+        if self._concerns is not None and not self._concerns(message):
+            return
+        self._node.check_clock()
+        now_ns = self._node.get_clock().now().nanoseconds
+        verdict = self.gate.admit(
+            to_ns(self._stamp_of(message)),
+            now_ns,
+            arrival_ns=self._arrival_ns(info, now_ns),
+            uptimes_ns=_uptimes_ns(),
+        )
+        self._say(verdict)
+        if verdict.time_ns is not None:
+            self._callback(message, verdict.time_ns)
+
+    def _arrival_ns(self, info: MessageInfo | None, now_ns: int) -> int | None:
+        """Return when the middleware received a message, which may have waited since."""
+        received_ns = 0 if info is None else info['received_timestamp']
+        if self._simulated or not 0 <= now_ns - received_ns <= self._longest_delay_ns:
+            return None
+        return received_ns
+
+    def _say(self, verdict: Verdict) -> None:
+        if verdict.level is Level.ERROR:
+            self._node.error(verdict.name, verdict.text)
+        elif verdict.level is Level.WARN:
+            self._node.warn(verdict.name, verdict.text)
+
+    def _on_incompatible(self, _: object) -> None:
+        # A subscription cannot go while the middleware tells of it.
+        self._look_soon.reset()
+
+    def _look_now(self) -> None:
+        self._look_soon.cancel()
+        self._look()
+
+    def _look(self) -> None:
+        """Compare what is published with what is asked for."""
+        self._node.check_clock()
+        publishers = self._publishers()
+        fitting = [each for each in publishers if each.topic_type == self._type]
+        others = [each for each in publishers if each.topic_type != self._type]
+        self._adapt(fitting)
+        condition = f'input.{self._topic}'
+        if others:
+            self._node.set_condition(condition, Level.ERROR, self._other_type(others))
+        elif fitting or not self._required:
+            self._absent_since_ns = None
+            self._node.clear_condition(condition, f'{self._name} is published')
+        else:
+            now_ns = self._node.steady_clock.now().nanoseconds
+            if self._absent_since_ns is None:
+                self._absent_since_ns = now_ns
+            if now_ns - self._absent_since_ns >= PATIENCE_S * 1e9:
+                self._node.set_condition(condition, Level.ERROR, self._nobody())
+
+    def _adapt(self, publishers: Sequence[TopicEndpointInfo]) -> None:
+        if not self._adapts or not publishers:
+            return
+        best_effort = any(
+            each.qos_profile.reliability is QoSReliabilityPolicy.BEST_EFFORT for each in publishers
+        )
+        if best_effort != self._best_effort:
+            self._best_effort = best_effort
+            self._subscribe()
+
+    def _other_type(self, others: Sequence[TopicEndpointInfo]) -> str:
+        kinds = ', '.join(sorted({each.topic_type for each in others}))
+        nodes = ', '.join(sorted({each.node_name for each in others})[:MOST_NAMED])
+        text = f'{self._name}: {nodes} publishes {kinds} on it, and {self._type} is expected; '
+        if any(each.topic_type.endswith('/CompressedImage') for each in others):
+            return text + f'remap that to {self._name}{COMPRESSED} and {TAKE_COMPRESSED}'
+        return text + 'give that topic another name'
+
+    def _nobody(self) -> str:
+        compressed = self._name + COMPRESSED
+        if self._node.count_publishers(compressed):
+            text = f'{self._name}: nobody publishes it, only {compressed}; {TAKE_COMPRESSED}'
+        else:
+            text = f'{self._name}: nobody publishes it; start its driver'
+        if self._remedy:
+            text += f', {self._remedy}'
+        alike = [
+            name
+            for name, kinds in self._node.get_topic_names_and_types()
+            if self._type in kinds and name != self._name and self._node.count_publishers(name)
+        ]
+        if alike:
+            named = ' or '.join(f'{self._topic}:={name}' for name in sorted(alike)[:MOST_NAMED])
+            text += f', or remap a topic of the same type ({named})'
+        return text + '; on another machine compare ROS_DOMAIN_ID'
+
+
+def _uptimes_ns() -> tuple[int, ...]:
+    clocks = [time.CLOCK_MONOTONIC]
+    if hasattr(time, 'CLOCK_BOOTTIME'):
+        clocks.append(time.CLOCK_BOOTTIME)
+    return tuple(time.clock_gettime_ns(clock) for clock in clocks)
