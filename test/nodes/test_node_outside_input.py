@@ -16,6 +16,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CELL, CellHarness, NodeSpec, to_stamp  # noqa: E402
+from rclpy.duration import Duration  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image, JointState  # noqa: E402
@@ -297,6 +298,46 @@ def test_bursts_of_a_triggered_camera_are_all_captured(reliability):
         # Nobody answers for what a best-effort publisher has lost; what comes is captured.
         cell.wait(lambda: stamps_of(cell) and stamps_of(cell)[-1] >= sent[-5], LONG)
         assert set(stamps_of(cell)) <= set(sent)
+
+
+def test_frames_that_the_queue_had_no_room_for_are_said():
+    with camera_cell() as cell:
+        cell.wait_active()
+        camera = cell.runner.node('camera')
+        frames = publisher(cell, Image, 'camera/image_raw', depth=100)
+        inner, begun, go = camera._source._callback, threading.Event(), threading.Event()
+
+        def busy(*frame):
+            begun.set()
+            assert go.wait(LONG)
+            inner(*frame)
+
+        camera._source._callback = busy
+        frames.publish(picture(cell.now_ns()))
+        assert begun.wait(LONG)
+        for _ in range(40):
+            frames.publish(picture(cell.now_ns()))
+        assert frames.wait_for_all_acked(Duration(seconds=LONG))
+        go.set()
+        wait_said(cell, 'camera', 'messages_lost', '24 messages on /camera/image_raw', 'depth')
+        cell.wait(lambda: camera.health.counted('items') == 17, LONG, 'those that fit')
+        assert camera.health.counted('messages_lost.camera/image_raw') == 24
+
+
+def test_simulated_time_without_a_clock_is_said():
+    with camera_cell(use_sim_time=True) as cell:
+        cell.wait_active()
+        wait_said(cell, 'camera', '/clock: nobody publishes it', 'use_sim_time: false')
+        frames = publisher(cell, Image, 'camera/image_raw')
+        frames.publish(picture(cell.now_ns()))
+        wait_said(cell, 'camera', 'no_clock')
+        clock = publisher(cell, Clock, '/clock')
+
+        def well():
+            clock.publish(Clock(clock=to_stamp(100 * SECOND)))
+            return '/clock: nobody' not in cell.statuses('camera')[-1].message
+
+        cell.wait(well, LONG, 'the end of that')
 
 
 def test_a_reliable_driver_after_a_best_effort_one_is_met_reliably():

@@ -20,9 +20,9 @@ from rclpy.qos import QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
+from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock
-from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.outside_input import OutsideInput, StampRules
+from stl_conveyor.nodes.base.outside_input import PATIENCE_S, OutsideInput, StampRules
 from stl_conveyor.nodes.base.qos import (
     Watchdogs,
     in_namespace,
@@ -63,6 +63,7 @@ class ConnectedNode(ReportingNode):
         self._outside: list[OutsideInput] = []
         self._clock_watch: ClockWatch | None = None
         self._jumped_ns: int | None = None
+        self._clockless_ns = 0
 
     def publish_on(
         self, topic: str | type, name: str = '', profile: Profile | None = None, *, cell: str = ''
@@ -242,7 +243,8 @@ class ConnectedNode(ReportingNode):
                 self, self.steady_clock, self.guarded(self._on_clock_jump)
             )
             self.resources.callback(self._close_clock_watch)
-            self.every(WATCH_CLOCK_S, self.check_clock)
+            self._clockless_ns = self.steady_clock.now().nanoseconds
+            self.every(WATCH_CLOCK_S, self._look_at_clock)
 
     def check_clock(self) -> None:
         """Look now whether ROS time was set, before a stamp is compared with it."""
@@ -289,6 +291,22 @@ class ConnectedNode(ReportingNode):
         for opened in self._outside:
             opened.gate.start_anew()
         self.clock_jumped(jump_ns)
+
+    def _look_at_clock(self) -> None:
+        self.check_clock()
+        if not self.schedule_clock.simulated:
+            return
+        now_ns = self.steady_clock.now().nanoseconds
+        if self.get_clock().now().nanoseconds or self.count_publishers('/clock'):
+            self._clockless_ns = now_ns
+            self.clear_condition('clock', '/clock is published')
+        elif now_ns - self._clockless_ns > PATIENCE_S * 1e9:
+            self.set_condition(
+                'clock',
+                Level.ERROR,
+                '/clock: nobody publishes it, and use_sim_time is set; start the simulation or '
+                '`ros2 bag play --clock`, or set `use_sim_time: false`',
+            )
 
     def _close_clock_watch(self) -> None:
         watch, self._clock_watch = self._clock_watch, None

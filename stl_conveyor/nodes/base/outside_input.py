@@ -149,6 +149,7 @@ class OutsideInput:
         self._best_effort = False
         self._absent_since_ns: int | None = node.steady_clock.now().nanoseconds
         self._subscription: Subscription | None = None
+        self._numbers: dict[bytes, int] = {}  # of the newest message, by publisher
         self._look_soon = node.every(0.0, self._look_now)
         self._look_soon.cancel()
         self._adapt([each for each in self._publishers() if each.topic_type == self._type])
@@ -163,6 +164,7 @@ class OutsideInput:
     def _subscribe(self) -> None:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
+            self._numbers.clear()
         self._subscription = self._node.listen(
             self._topic,
             self._taker(),
@@ -189,6 +191,8 @@ class OutsideInput:
     def _on_message(self, message: Any, info: MessageInfo | None) -> None:
         if self._concerns is not None and not self._concerns(message):
             return
+        if self._required and self._concerns is None and info is not None:
+            self._count_lost(info)
         self._node.check_clock()
         now_ns = self._node.get_clock().now().nanoseconds
         verdict = self.gate.admit(
@@ -200,6 +204,23 @@ class OutsideInput:
         self._say(verdict)
         if verdict.time_ns is not None:
             self._callback(message, verdict.time_ns)
+
+    def _count_lost(self, info: MessageInfo) -> None:
+        """Compare the number of a message with that of the one before of its publisher."""
+        number, publisher = info.get('publication_sequence_number'), info.get('publisher_gid')
+        if number is None or publisher is None:
+            return  # not every middleware tells
+        key = bytes(publisher['data']) if isinstance(publisher, dict) else bytes(publisher)
+        lost = number - self._numbers.get(key, number) - 1
+        self._numbers[key] = number
+        if lost > 0:
+            self._node.health.count('messages_lost.' + self._topic, lost)
+            self._node.error(
+                'messages_lost',
+                f'{lost} messages on {self._name} never came to the node: the queue was full '
+                '(free the machine, or raise depth in qos_overrides), or the driver publishes '
+                'best effort (set it to reliable)',
+            )
 
     def _arrival_ns(self, info: MessageInfo | None, now_ns: int) -> int | None:
         """Return when the middleware received a message, which may have waited since."""

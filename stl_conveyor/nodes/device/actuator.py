@@ -98,6 +98,7 @@ class Actuator(ConveyorNode):
 
     def activate(self) -> None:
         """Listen, and be ready to act."""
+        self.watch_clock()
         self._outcomes = self.publish_on('sort_outcome')
         # A writer that goes takes what is under way with it.
         self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
