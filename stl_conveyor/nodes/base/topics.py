@@ -30,7 +30,7 @@ class Profile(enum.Enum):
     RESULT = (True, False, 16, True)
     # Small packets on a lossy link: a lost one is replaced by a better one, never awaited.
     FEATURE = (False, False, 64, False)
-    # Where items are: of a model each, many at once, and the next one comes soon.
+    # Where items or joints are: of a model each, many at once, and the next one comes soon.
     POSES = (False, False, 256, False)
     STATE = (True, True, 1, False)
     DIAGNOSTICS = (True, False, 16, False)
@@ -269,12 +269,11 @@ TOPICS = (
     Topic(
         'joint_states',
         'sensor_msgs/JointState',
-        Profile.SENSOR,
+        Profile.POSES,
         (),
         ('actuator', 'gazebo_io'),
         outside='ros2_control, Gazebo',
         optional=('actuator',),
-        particular=MappingProxyType({'gazebo_io': Profile.POSES}),
     ),
     Topic(
         'cmd_pos',
