@@ -24,6 +24,7 @@ from std_msgs.msg import Header  # noqa: E402
 
 from stl_conveyor.msg import BeltState  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 
@@ -260,6 +261,25 @@ def test_only_the_compressed_sibling_is_named_with_the_remedy():
         cell.probe.create_publisher(CompressedImage, 'camera/image_raw/compressed', 1)
         cell.wait_active()
         wait_said(cell, 'camera', 'only /camera/image_raw/compressed', 'image_transport')
+
+
+def test_a_compressed_input_of_which_only_the_raw_one_is_published_says_so():
+    topic = 'camera/image_raw/compressed'
+
+    class CompressedCamera(Camera):
+        topics = (
+            *TOPICS,
+            Topic(topic, 'sensor_msgs/CompressedImage', Profile.FRAMES, (), (Camera.NAME,)),
+        )
+
+        def activate(self):
+            super().activate()
+            self.listen_outside(topic, lambda *_: None)
+
+    with CellHarness([NodeSpec(CompressedCamera)], watched=WATCHED) as cell:
+        cell.probe.create_publisher(Image, 'camera/image_raw', 1)
+        cell.wait_active()
+        wait_said(cell, 'camera', f'/{topic}: nobody publishes it, only /camera/image_raw', 'raw`')
 
 
 def test_another_type_on_the_name_is_said_with_its_publisher():

@@ -35,6 +35,7 @@ PATIENCE_S = 1.0  # for which nobody may publish before that is said
 SIMULATED_TOLERANCE_S = 0.1
 COMPRESSED = '/compressed'  # what image_transport adds to the name of the topic
 TAKE_COMPRESSED = 'set `image_transport: compressed`, or let the driver publish raw images'
+TAKE_RAW = 'set `image_transport: raw`, or let the driver publish compressed images'
 MOST_NAMED = 3
 
 
@@ -143,6 +144,8 @@ class OutsideInput:
             unstamped=unstamped,
         )
         self._name = node.resolve_topic_name(topic)
+        # The topic of which this one is the compressed sibling, if it is one.
+        self._raw = self._name.removesuffix(COMPRESSED) if self._name.endswith(COMPRESSED) else ''
         self._adapts = entry.profile_of(node.NAME).reliable and not node.overrides_qos(
             self._name, 'reliability'
         )
@@ -285,6 +288,8 @@ class OutsideInput:
         compressed = self._name + COMPRESSED
         if self._node.count_publishers(compressed):
             text = f'{self._name}: nobody publishes it, only {compressed}; {TAKE_COMPRESSED}'
+        elif self._raw and self._node.count_publishers(self._raw):
+            text = f'{self._name}: nobody publishes it, only {self._raw}; {TAKE_RAW}'
         else:
             text = f'{self._name}: nobody publishes it; start its driver'
         if self._remedy:
