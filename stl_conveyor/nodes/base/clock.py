@@ -10,6 +10,8 @@ from rclpy.node import Node
 
 _NS = 1_000_000_000
 _LARGEST = 2**31 * _NS - 1
+_TOGETHER_NS = 200_000  # two clocks were read at one time
+_READINGS = 5  # for that, at most
 
 
 def to_ns(stamp: Time) -> int:
@@ -66,4 +68,10 @@ class ScheduleClock:
 
     def from_ros_ns(self, time_ns: int) -> int:
         """Return a ROS time on this clock, as both run now."""
-        return self.now_ns() + time_ns - self.ros_now_ns()
+        for _ in range(_READINGS):
+            before_ns = self.now_ns()
+            ros_ns = self.ros_now_ns()
+            after_ns = self.now_ns()
+            if after_ns - before_ns < _TOGETHER_NS:
+                break  # else the thread was interrupted between the two clocks
+        return before_ns + time_ns - ros_ns

@@ -178,6 +178,16 @@ class ConnectedNode(ReportingNode):
         self.resources.callback(self.destroy_timer, timer)
         return timer
 
+    def take_waiting(self, subscription: Subscription) -> None:
+        """Have the callback of a subscription take what has come; for who holds the executor."""
+        callback: Callable[..., None] = subscription.callback
+        while True:
+            with subscription.handle:
+                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+            if taken is None:
+                return
+            callback(taken[0])
+
     def _close_publisher(self, publisher: Publisher) -> None:
         self.open_publishers.remove(publisher)
         self.destroy_publisher(publisher)
