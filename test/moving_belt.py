@@ -169,3 +169,35 @@ def reports_of(belt, counter, *, until_ns=None, period_ns=PERIOD_NS, lost=lambda
 def expected_place(speed):
     """Return where (m past the camera) an item is at its command, on a belt at a speed."""
     return WAY - speed * LEAD_NS / SECOND
+
+
+def crossings(belt, places):
+    """Yield (time, place, forward) whenever the belt passes one of the places (m), in order."""
+    ends = [*belt.times[1:], belt.times[-1]]
+    for begin_ns, end_ns, (_, speed) in zip(belt.times, ends, belt.changes):
+        if not speed:
+            continue
+        low, high = sorted((belt.place(begin_ns), belt.place(end_ns - 1)))
+        passed = [place for place in places if low < place <= high]
+        for place in sorted(passed, reverse=speed < 0):
+            time_ns = begin_ns + round((place - belt.place(begin_ns)) / speed * SECOND)
+            yield time_ns, place, speed > 0
+
+
+def beam_edges(belt, solids):
+    """Return (time, broken) of a light barrier that solid pieces [first, last] (m) pass."""
+    begins, ends = {a for a, _ in solids}, {b for _, b in solids}
+    return [
+        (time_ns, (place in begins) is forward)
+        for time_ns, place, forward in crossings(belt, begins | ends)
+    ]
+
+
+def encoder_steps(belt, step):
+    """Return (time, count) of an encoder with two channels, `step` metres a count."""
+    places = [belt.place(time_ns) for time_ns in belt.times]
+    marks = [n * step for n in range(int(min(places) / step) - 1, int(max(places) / step) + 2)]
+    return [
+        (time_ns, round(place / step) - (not forward))
+        for time_ns, place, forward in crossings(belt, marks)
+    ]

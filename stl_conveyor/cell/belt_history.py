@@ -21,6 +21,7 @@ FASTEST = 5.0  # m/s; no belt that sorts runs faster, and what says so has other
 _SETTLE_S = 0.3  # of steady running gives a speed that steps of the counter do not disturb
 _CREEP = 0.02  # m that reports may always be off from what their speeds let expect
 _NEAR_ZERO = 0.005  # m from zero at which a counter that was started again is found
+_SAME_SPEED = 0.02  # m/s
 _STOOD = 0.002  # m by which a belt that stood in an unseen while may have moved
 _SHORTEST_S = 0.02  # between two reports, for the highest speed: stamps are not exact
 _FARTHEST = 1e9  # m; what reports more has no position
@@ -260,21 +261,20 @@ class BeltHistory:
 
         None = it stands before it, or its way there is not kept or not known.
         """
-        newest_first = iter(reversed(self._reports))
-        after = next(newest_first, None)
-        if after is None:
+        reports = self._reports
+        if not reports:
             return None
-        speed = self.speed()
-        ahead = position - after.position
-        if ahead == 0.0:
-            return after.time_ns
-        for before in newest_first:
-            low, high = sorted((before.position, after.position))
-            if low <= position <= high and low < high:
-                share = (position - before.position) / (after.position - before.position)
-                return before.time_ns + round(share * (after.time_ns - before.time_ns))
-            after = before
-        last = self._reports[-1]
+        last = reports[-1]
+        if position == last.position:
+            return last.time_ns
+        for index in range(len(reports) - 1, 0, -1):
+            points = self._line(index)
+            for (begin_ns, begin), (end_ns, end) in reversed(list(pairwise(points))):
+                low, high = sorted((begin, end))
+                if low <= position <= high and low < high:
+                    share = (position - begin) / (end - begin)
+                    return begin_ns + round(share * (end_ns - begin_ns))
+        speed, ahead = self.speed(), position - last.position
         if speed < STANDSTILL or ahead < 0 or not self.is_known(now_ns):
             return None
         return last.time_ns + round(ahead / speed * 1e9)
@@ -416,8 +416,29 @@ class BeltHistory:
         before, after = reports[index - 1], reports[index]
         if time_ns != before.time_ns and not self._is_steady(before, after):
             return None
-        share = (time_ns - before.time_ns) / max(1, after.time_ns - before.time_ns)
-        return before.position + share * (after.position - before.position)
+        for (begin_ns, begin), (end_ns, end) in pairwise(self._line(index)):
+            if begin_ns <= time_ns <= end_ns:
+                share = (time_ns - begin_ns) / max(1, end_ns - begin_ns)
+                return begin + share * (end - begin)
+        return after.position
+
+    def _line(self, index: int) -> tuple[tuple[int, float], ...]:
+        """Return the line (time, position) from the report before one to that one.
+
+        A belt that stopped or started in between ran on at its speed until then; where that is,
+        follows from the speeds at both ends and the way.
+        """
+        before, after = self._reports[index - 1], self._reports[index]
+        begin, end = (before.time_ns, before.position), (after.time_ns, after.position)
+        first, second = before.told, after.told
+        if first is None or second is None or abs(first - second) < _SAME_SPEED:
+            return begin, end
+        elapsed = (after.time_ns - before.time_ns) / 1e9
+        until = (after.position - before.position - second * elapsed) / (first - second)
+        if not 0.0 < until < elapsed:
+            return begin, end
+        knee = (before.time_ns + round(until * 1e9), before.position + first * until)
+        return begin, knee, end
 
     def _is_steady(self, before: _Report, after: _Report) -> bool:
         """Return whether the belt is known between two reports.
