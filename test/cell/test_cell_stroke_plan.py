@@ -66,7 +66,8 @@ def test_item_that_was_pushed_is_not_pushed_again_when_the_belt_brings_it_back()
 @pytest.mark.parametrize('stand', [0.0, 5.0])
 def test_counter_of_any_length_may_start_again_under_an_item(told, bits, step, signed, stand):
     length = step * 2**bits
-    counter = Counter(length, length - 0.55, step, signed)  # 0.15 m after the capture
+    end = length / 2 if signed else length
+    counter = Counter(length, end - 0.55, step, signed)  # it does 0.15 m after the capture
     belt = MovingBelt.of((SPEED, 1.5), (0.0, stand), (SPEED, 4.0))
     line = Line(belt, CAPTURE, length=length if told else 0.0)
     stroke = only(line.run(reports_of(belt, counter)))
