@@ -153,11 +153,12 @@ class BeltHistory:
             if last.time_ns - time_ns <= self._most_silence_ns:
                 return False  # overtaken on its way
             last = self._set_back(time_ns)
-        way = self._counted(last, time_ns, position, told, origin)
+        usable = told if self._tells_speed else None
+        way = self._counted(last, time_ns, position, usable, origin)
         joined = way is not None
         if way is None:
             self._restarts += 1
-            way = self._estimated(last, time_ns, told, position - last.raw)
+            way = self._estimated(last, time_ns, usable, position - last.raw)
             if way is None:
                 self._begin_stretch(last)
                 way = 0.0
@@ -190,15 +191,15 @@ class BeltHistory:
         last, before = self._reports[-1], self._reports[-2]
         if self._stands(last):
             return 0.0
-        if last.told is not None and last.time_ns - before.time_ns > self.silence_ns:
-            return last.told  # the way of a silence tells nothing of the speed now
+        told = self._told(last)
+        if told is not None and last.time_ns - before.time_ns > self.silence_ns:
+            return told  # the way of a silence tells nothing of the speed now
         newest = _slope(before, last)
         if abs(newest) < STANDSTILL:
             return 0.0
         settled = self._settled_speed(newest)
         if settled is not None:
             return settled
-        told = last.told
         if told is not None and abs(told - newest) <= 0.35 * max(abs(told), abs(newest)):
             return told
         return newest
@@ -221,10 +222,21 @@ class BeltHistory:
         position = self._between(time_ns)
         return None if position is None else BeltPlace(self._stretch, position)
 
-    def covers(self, time_ns: int) -> bool:
-        """Return whether reports lie on both sides of a time, so that its place is final."""
+    @property
+    def settled_ns(self) -> int | None:
+        """Return until when no report that is still to come changes a place."""
         reports = self._reports
-        return bool(reports) and reports[0].time_ns <= time_ns <= reports[-1].time_ns
+        if len(reports) < 2:
+            return None
+        last, before = reports[-1], reports[-2]
+        if self._told(last) is not None or last.position == before.position:
+            return last.time_ns
+        return before.time_ns  # how fast it runs now tells the next report
+
+    def covers(self, time_ns: int) -> bool:
+        """Return whether the place at a time is final."""
+        settled_ns = self.settled_ns
+        return settled_ns is not None and self._reports[0].time_ns <= time_ns <= settled_ns
 
     def moved_since(self, time_ns: int, now_ns: int) -> float | None:
         """Return the metres that the belt moved since a time; None = that is not known."""
@@ -380,12 +392,15 @@ class BeltHistory:
     def _fastest_now(self) -> float:
         return self._fastest if self._moving > 2 else max(self._fastest, FASTEST)
 
+    def _told(self, report: _Report) -> float | None:
+        """Return the speed that was told, by who tells any; who always tells 0 tells none."""
+        return report.told if self._tells_speed else None
+
     def _stands(self, report: _Report) -> bool:
         """Return whether a report that is the newest says that the belt stands."""
-        told = report.told
-        if self._tells_speed and told is not None:
-            if abs(told) < STANDSTILL:
-                return True
+        told = self._told(report)
+        if told is not None and abs(told) < STANDSTILL:
+            return True
         if len(self._reports) < 2 or report is not self._reports[-1]:
             return False
         return report.joined and report.position == self._reports[-2].position
@@ -426,11 +441,16 @@ class BeltHistory:
         """Return the line (time, position) from the report before one to that one.
 
         A belt that stopped or started in between ran on at its speed until then; where that is,
-        follows from the speeds at both ends and the way.
+        follows from the speeds at both ends, told or of the intervals beside, and the way.
         """
-        before, after = self._reports[index - 1], self._reports[index]
+        reports = self._reports
+        before, after = reports[index - 1], reports[index]
         begin, end = (before.time_ns, before.position), (after.time_ns, after.position)
-        first, second = before.told, after.told
+        first, second = self._told(before), self._told(after)
+        if first is None and index > 1 and before.joined:
+            first = _slope(reports[index - 2], before)
+        if second is None and index + 1 < len(reports) and reports[index + 1].joined:
+            second = _slope(after, reports[index + 1])
         if first is None or second is None or abs(first - second) < _SAME_SPEED:
             return begin, end
         elapsed = (after.time_ns - before.time_ns) / 1e9
@@ -454,7 +474,7 @@ class BeltHistory:
             abs(slope - told) <= 0.1 * abs(slope)
             if told is not None
             else abs(slope) >= 0.9 * self._fastest
-            for told in (before.told, after.told)
+            for told in (self._told(before), self._told(after))
         )
 
 

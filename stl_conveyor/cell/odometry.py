@@ -118,9 +118,9 @@ class ReportedBelt:
         return None if place is None else place.position
 
     def settled_ns(self, now_ns: int) -> int | None:
-        """Return the time of the newest report."""
-        latest_ns = self.history.latest_ns
-        return None if latest_ns is None else min(latest_ns, now_ns)
+        """Return until when the reports settle it."""
+        settled_ns = self.history.settled_ns
+        return None if settled_ns is None else min(settled_ns, now_ns)
 
     def time_at(self, position: float, now_ns: int) -> int | None:
         """Return when (ns) the belt was or will be at a position; None = it stands before."""

@@ -40,7 +40,8 @@ def watch(belt, solids, source='encoder', lost=lambda n: False):
     else:
         known = ReportedBelt(expected_speed=SPEED, tolerance=0.25)
         events += [
-            (t, 1, 'report', (p, v)) for t, p, v, _ in reports_of(belt, Counter(), lost=lost)
+            (t, 1, 'report', (p, v if source == 'belt_state' else None))
+            for t, p, v, _ in reports_of(belt, Counter(), lost=lost)
         ]
     # While it stands for an hour nobody need look all the time.
     looks = {t + k * LOOK_NS for t, *_ in events for k in (1, 2, 3)}
@@ -57,7 +58,7 @@ def watch(belt, solids, source='encoder', lost=lambda n: False):
     return [place - WAY for place in tracker.expected], tracker
 
 
-@pytest.mark.parametrize('source', ['encoder', 'belt_state'])
+@pytest.mark.parametrize('source', ['encoder', 'belt_state', 'positions'])
 @pytest.mark.parametrize('stand', [0.0, 5.0, 120.0])
 @pytest.mark.parametrize(
     'length, through',
@@ -72,7 +73,7 @@ def test_middle_is_right_when_the_belt_stops_with_the_part_in_the_beam(
     assert middle == pytest.approx(front + length / 2, abs=0.002)
 
 
-@pytest.mark.parametrize('source', ['encoder', 'belt_state'])
+@pytest.mark.parametrize('source', ['encoder', 'belt_state', 'positions'])
 @pytest.mark.parametrize('through', [0.002, 0.004, 0.005, 0.008, 0.012, 0.0125, 0.02])
 def test_washer_is_one_item_wherever_the_belt_stops(source, through):
     belt = MovingBelt.of((SPEED, (0.4 + through) / SPEED), (0.0, 5.0), (SPEED, 1.0))
@@ -102,7 +103,7 @@ jogs = st.lists(
     st.floats(0.3, 0.7),
     st.lists(st.tuples(st.floats(0.004, 0.08), st.floats(0.02, 0.2)), min_size=1, max_size=4),
     st.booleans(),
-    st.sampled_from(['encoder', 'belt_state']),
+    st.sampled_from(['encoder', 'belt_state', 'positions']),
 )
 def test_each_part_is_one_item_however_the_belt_is_jogged(plan, place, parts, washer, source):
     solids, middles = [], []

@@ -75,6 +75,18 @@ def test_counter_of_any_length_may_start_again_under_an_item(told, bits, step, s
     assert stroke.moved == pytest.approx(expected_place(SPEED), abs=0.002 + step)
 
 
+@pytest.mark.parametrize('speed', [None, 0.0])
+@pytest.mark.parametrize('told', [False, True])
+def test_counter_of_which_no_speed_is_known_may_start_again_under_an_item(speed, told):
+    length, step = 6.5536, 0.0001
+    belt = MovingBelt.of((SPEED, 1.6), (0.0, 5.0), (SPEED, 4.0))
+    line = Line(belt, CAPTURE, length=length if told else 0.0)
+    counter = Counter(length, length - 0.55, step)
+    stroke = only(line.run((t, p, speed, o) for t, p, _, o in reports_of(belt, counter)))
+    assert stroke.what is Extend
+    assert stroke.moved == pytest.approx(expected_place(SPEED), abs=0.002 + step)
+
+
 def restarted(belt, gone_ns, back_ns, origin=0, settling_ns=0):
     """Yield the reports of a counter whose reader is gone for a while and then counts anew."""
     for time_ns, position, speed, _ in reports_of(belt, Counter(start=0.7)):

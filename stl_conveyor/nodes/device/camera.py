@@ -364,7 +364,8 @@ class Camera(ConveyorNode):
             stamp_ns, message.position, message.speed if known else None, origin=message.origin
         ):
             self._belt_heard_ns = stamp_ns
-            while self._waiting and self._waiting[0][1] <= stamp_ns:
+            settled_ns = self._belt.history.settled_ns or 0
+            while self._waiting and self._waiting[0][1] <= settled_ns:
                 self._take(*self._waiting.popleft())
 
     def _on_beam_change(self, broken: bool, time_ns: int) -> None:
