@@ -170,7 +170,7 @@ class BeltHistory:
 
     def is_known(self, now_ns: int) -> bool:
         """Return whether the belt's position is known now."""
-        return bool(self._reports) and now_ns - self._reports[-1].time_ns <= self.silence_ns
+        return bool(self._reports) and abs(now_ns - self._reports[-1].time_ns) <= self.silence_ns
 
     @property
     def silence_ns(self) -> int:

@@ -101,7 +101,8 @@ class StrokePlan:
             return Miss.LOST if self._is_lost(passage) else Hold.UNKNOWN
         moved = self.belt.way_since(passage.place, now_ns)
         if moved is None:
-            return Miss.LOST
+            same = passage.place.stretch == self.belt.stretch
+            return Hold.UNKNOWN if same else Miss.LOST
         speed = max(0.0, self.belt.speed())
         left = passage.way - speed * passage.lead_ns / 1e9 - moved
         if -left > self._useful_way and hold is not Hold.REVERSED:

@@ -230,6 +230,22 @@ def test_speed_that_is_no_speed_of_the_belt_moves_nothing(lie):
     assert abs(stroke.moved - expected_place(SPEED)) < 0.045
 
 
+@pytest.mark.parametrize('ahead', [0.5, 2.0, 3600.0])
+def test_report_with_a_stamp_of_the_future_costs_no_item(ahead):
+    belt = MovingBelt.of((SPEED, 1.4), (0.0, 3.0), (SPEED, 4.0))
+
+    def reports():
+        for n, (time_ns, *rest) in enumerate(reports_of(belt, Counter())):
+            yield (time_ns, *rest)
+            if n == 34:  # while it stands
+                line.history.add(time_ns + round(ahead * SECOND), rest[0], 0.0)
+
+    line = Line(belt, CAPTURE)
+    stroke = only(line.run(reports()))
+    assert stroke.what is Extend
+    assert stroke.moved == pytest.approx(expected_place(SPEED), abs=0.002)
+
+
 def test_before_anybody_reports_items_are_expected_by_time_unless_told_otherwise():
     passage = Passage(CAPTURE, WAY, LEAD_NS, due_ns=CAPTURE + 780 * MS)
     plan = StrokePlan(BeltHistory(), useful_way=USEFUL_WAY, max_late_ns=100 * MS)
