@@ -32,7 +32,7 @@ from stl_conveyor.calibration.parameter_file import (
     set_parameters,
 )
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.light_barrier import LightBarrier
+from stl_conveyor.cell.light_barrier import SteadyLightBarrier
 from stl_conveyor.errors import CalibrationError, ConfigError
 from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam
 from stl_conveyor.hardware.output import DirectOutput, Output, Site
@@ -340,7 +340,7 @@ def _marks_in_beam(
 ) -> Sequence[Mark]:
     encoder = _belt_encoder(parameters) if use_encoder else None
     marks = _Marks(options.repeats + 1)
-    barrier = LightBarrier(cell.belt.speed)
+    barrier = SteadyLightBarrier(cell.belt.speed)
     lock = threading.Lock()
     counts: list[int] = []  # at the edges of the mark that is passing
 

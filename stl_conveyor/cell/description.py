@@ -20,6 +20,7 @@ NS_PER_SECOND = 1_000_000_000
 SHARED: Mapping[str, tuple[float, float]] = {
     'guard': (0, 1),
     'belt.speed_tolerance': (0, 0.9),
+    'belt.counter_length': (0, 1e9),
     'edge.timeout': (0.1, 60),
     'edge.overhead_bytes': (0, 10_000),
 }
@@ -33,6 +34,8 @@ class Belt:
     Attributes:
         speed_tolerance: Fraction by which the measured speed may differ from `speed` before that
             is reported; deadlines keep to what is tolerated.
+        counter_length: Metres after which the position on `belt_state` starts again; 0 = not
+            told.
     """
 
     speed: float
@@ -40,6 +43,7 @@ class Belt:
     start: float
     end: float
     speed_tolerance: float = 0.25
+    counter_length: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,19 @@ class ItemLedger:
             heapq.heappop(self._queue)
         return None
 
+    def due_ns(self, key: ItemKey) -> int | None:
+        """Return when an open item is decided; None = it is not open."""
+        item = self._open.get(key)
+        return None if item is None else item.due_ns
+
+    def hasten(self, key: ItemKey, due_ns: int) -> None:
+        """Decide an open item at an earlier time than its deadline asks for."""
+        item = self._open.get(key)
+        if item is None or item.due_ns <= due_ns:
+            return
+        self._open[key] = replace(item, due_ns=due_ns)
+        heapq.heappush(self._queue, (due_ns, key))
+
     def decide_due(self, now_ns: int) -> tuple[ItemOutcome, ...]:
         """Decide every item whose time has come, in the order of their times."""
         decisions = []

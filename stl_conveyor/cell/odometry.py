@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from stl_conveyor.cell.belt_history import STANDSTILL, BeltHistory
+
+_RESOLUTION = 0.0002  # m; steps that are finer are not kept one by one
+
 
 class BeltState(enum.Enum):
     """What a belt encoder says about a belt."""
@@ -33,11 +37,18 @@ class BeltMotion:
 class Belt(Protocol):
     """A belt's movement; times in ns of one clock, positions in metres from an origin."""
 
+    @property
+    def stretch(self) -> int:
+        """Return a number that rises when positions from before have lost their meaning."""
+
     def motion(self, now_ns: int) -> BeltMotion:
         """Return how the belt moves."""
 
-    def position(self, time_ns: int) -> float:
-        """Return how far (m) the belt has moved until a time."""
+    def position(self, time_ns: int) -> float | None:
+        """Return how far (m) the belt has moved until a time; None = that is not known."""
+
+    def settled_ns(self, now_ns: int) -> int | None:
+        """Return until when nothing that is still to come changes a position; None = no time."""
 
     def time_at(self, position: float, now_ns: int) -> int | None:
         """Return when (ns) the belt was or will be at a position; None = it stands before."""
@@ -45,6 +56,8 @@ class Belt(Protocol):
 
 class SteadyBelt:
     """A belt that runs at the speed of the cell description."""
+
+    stretch = 0
 
     def __init__(self, speed: float, origin_ns: int = 0) -> None:
         """Run at `speed` (m/s); the position is 0 at `origin_ns`.
@@ -62,9 +75,65 @@ class SteadyBelt:
         """Return how far (m) the belt has moved since the origin."""
         return self._speed * (time_ns - self._origin_ns) / 1e9
 
+    def settled_ns(self, now_ns: int) -> int:
+        """Return the present: it always runs alike."""
+        return now_ns
+
     def time_at(self, position: float, now_ns: int) -> int | None:
         """Return when (ns) the belt is at a position."""
         return self._origin_ns + round(position / self._speed * 1e9)
+
+
+class ReportedBelt:
+    """A belt whose position somebody else reports (the topic `belt_state`)."""
+
+    def __init__(
+        self, *, expected_speed: float, tolerance: float, counter_length: float = 0.0
+    ) -> None:
+        """Know nothing yet.
+
+        Args:
+            expected_speed: Of the description (m/s); the state tells when the belt's differs.
+            tolerance: By how much it may, as a fraction.
+            counter_length: See BeltHistory.
+        """
+        self.history = BeltHistory(counter_length=counter_length)
+        self._expected = expected_speed
+        self._tolerance = tolerance
+
+    @property
+    def stretch(self) -> int:
+        """Return the stretch of the history."""
+        return self.history.stretch
+
+    def motion(self, now_ns: int) -> BeltMotion:
+        """Return how the belt moves, by the newest report if it still counts."""
+        if not self.history.is_known(now_ns):
+            return BeltMotion(self._expected, BeltState.UNKNOWN)
+        return _motion(self.history.speed(), self._expected, self._tolerance)
+
+    def position(self, time_ns: int) -> float | None:
+        """Return where (m) the belt was at a time; None = that is not known."""
+        place = self.history.place(time_ns, time_ns)
+        return None if place is None else place.position
+
+    def settled_ns(self, now_ns: int) -> int | None:
+        """Return until when the reports settle it."""
+        settled_ns = self.history.settled_ns
+        return None if settled_ns is None else min(settled_ns, now_ns)
+
+    def time_at(self, position: float, now_ns: int) -> int | None:
+        """Return when (ns) the belt was or will be at a position; None = it stands before."""
+        return self.history.time_at(position, now_ns)
+
+
+def _motion(speed: float, expected: float, tolerance: float) -> BeltMotion:
+    if abs(speed) < STANDSTILL:
+        return BeltMotion(0.0, BeltState.STOPPED)
+    if speed < 0:
+        return BeltMotion(speed, BeltState.REVERSED)
+    near = abs(speed - expected) <= tolerance * expected
+    return BeltMotion(speed, BeltState.RUNNING if near else BeltState.OFF_SPEED)
 
 
 class MeasuredBelt:
@@ -72,8 +141,11 @@ class MeasuredBelt:
 
     The speed is that over the newest steps within `window_ns`; while no step comes, it is at most
     one step in the time since the last one, so that it falls to nothing when the belt stops.
-    Steps may come from another thread.
+    The past is forgotten by the way of the belt: while it stands nothing is. Steps may come from
+    another thread.
     """
+
+    stretch = 0
 
     def __init__(
         self,
@@ -83,7 +155,7 @@ class MeasuredBelt:
         tolerance: float,
         window_ns: int = 300_000_000,
         stop_ns: int = 500_000_000,
-        history_ns: int = 3_000_000_000,
+        kept_way: float = 3.0,
     ) -> None:
         """Start at position 0.
 
@@ -91,7 +163,7 @@ class MeasuredBelt:
             expected_speed: Of the description (m/s); the state tells when the belt's differs.
             tolerance: By how much it may, as a fraction.
             stop_ns: How long without a step means that the belt stands.
-            history_ns: How far back `position` can look.
+            kept_way: How far back (m, there and back) `position` can look.
         """
         if metres_per_step <= 0 or expected_speed <= 0 or not 0 <= tolerance < 1:
             raise ValueError(
@@ -102,7 +174,7 @@ class MeasuredBelt:
         self._tolerance = tolerance
         self._window_ns = window_ns
         self._stop_ns = stop_ns
-        self._history_ns = history_ns
+        self._kept = max(2, round(kept_way / max(metres_per_step, _RESOLUTION)))
         self._steps: deque[tuple[int, int]] = deque()  # time, count
         self._asked_ns: int | None = None
         self._lock = threading.Lock()
@@ -113,8 +185,10 @@ class MeasuredBelt:
             steps = self._steps
             if steps and time_ns < steps[-1][0]:
                 steps.clear()  # the clock was set back: the past has no order any more
+            if len(steps) > 1 and abs(count - steps[-2][1]) * self._scale < _RESOLUTION:
+                steps.pop()
             steps.append((time_ns, count))
-            while len(steps) > 2 and steps[1][0] < time_ns - self._history_ns:
+            while len(steps) > self._kept:
                 steps.popleft()
 
     def motion(self, now_ns: int) -> BeltMotion:
@@ -130,15 +204,16 @@ class MeasuredBelt:
             return BeltMotion(0.0, BeltState.STOPPED)
         if not enough:
             return BeltMotion(self._expected, BeltState.UNKNOWN)
-        if speed < 0:
-            return BeltMotion(speed, BeltState.REVERSED)
-        near = abs(speed - self._expected) <= self._tolerance * self._expected
-        return BeltMotion(speed, BeltState.RUNNING if near else BeltState.OFF_SPEED)
+        return _motion(speed, self._expected, self._tolerance)
 
     def position(self, time_ns: int) -> float:
         """Return how far (m) the belt has moved until a time, of the past or just ahead."""
         with self._lock:
             return self._position(time_ns)
+
+    def settled_ns(self, now_ns: int) -> int:
+        """Return the present: a step is known when it is made."""
+        return now_ns
 
     def time_at(self, position: float, now_ns: int) -> int | None:
         """Return when (ns) the belt was or will be at a position; None = it stands before."""
@@ -148,7 +223,9 @@ class MeasuredBelt:
                 low, high = sorted((before * self._scale, after * self._scale))
                 if low <= position <= high and low < high:
                     share = (position / self._scale - before) / (after - before)
-                    return before_ns + round(share * (after_ns - before_ns))
+                    # A step that took long is one on which the belt stood first.
+                    span_ns = min(after_ns - before_ns, self._stop_ns)
+                    return after_ns - round((1.0 - share) * span_ns)
             speed = self._speed(now_ns)
             if speed <= 0 or not steps:
                 return None

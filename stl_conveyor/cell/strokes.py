@@ -18,12 +18,22 @@ class Stroke(Generic[ItemT]):
 
     Attributes:
         serial: Rises from 1 with every stroke of the schedule.
+        latest_ns: The last time at which it still is useful.
     """
 
     item: ItemT
     lane: str
     due_ns: int
     serial: int
+    latest_ns: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """When a stroke is due, and until when it still is useful; times in ns."""
+
+    due_ns: int
+    latest_ns: int
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,9 @@ class StrokeSchedule(Generic[ItemT]):
     """The strokes of all diverters of a cell.
 
     A stroke holds its diverter out for `hold_ns`; one that begins while the diverter is still out
-    prolongs it. A stroke that is not confirmed within `confirm_ns` of its command is silent.
-    Times are handed in, so that any clock serves; it must not run backwards.
+    prolongs it. A stroke that is not confirmed within `confirm_ns` of its command is silent. One
+    that is held has no time: it is not made until `replan` gives it one. Times are handed in, so
+    that any clock serves; it must not run backwards.
     """
 
     def __init__(self, *, hold_ns: int, confirm_ns: int, max_late_ns: int) -> None:
@@ -104,13 +115,24 @@ class StrokeSchedule(Generic[ItemT]):
         self._confirm_ns = confirm_ns
         self._max_late_ns = max_late_ns
         self._queue: list[tuple[int, int, Stroke[ItemT]]] = []
+        self._held: list[Stroke[ItemT]] = []
         self._lanes: dict[str, _Lane[ItemT]] = {}
         self._serial = 0
 
     @property
     def waiting(self) -> int:
         """Return the number of strokes that were not begun yet."""
-        return len(self._queue)
+        return len(self._queue) + len(self._held)
+
+    @property
+    def held(self) -> int:
+        """Return how many of those have no time."""
+        return len(self._held)
+
+    def waiting_strokes(self) -> list[Stroke[ItemT]]:
+        """Return the strokes that were not begun yet, in the order in which they were planned."""
+        strokes = [stroke for _, _, stroke in self._queue] + self._held
+        return sorted(strokes, key=lambda stroke: stroke.serial)
 
     def is_out(self, lane: str) -> bool:
         """Return whether the diverter of a lane was commanded out and not back yet."""
@@ -119,15 +141,37 @@ class StrokeSchedule(Generic[ItemT]):
     def add(self, item: ItemT, lane: str, due_ns: int) -> Stroke[ItemT]:
         """Plan a stroke."""
         self._serial += 1
-        stroke = Stroke(item, lane, due_ns, self._serial)
+        stroke = Stroke(item, lane, due_ns, self._serial, due_ns + self._max_late_ns)
         heapq.heappush(self._queue, (due_ns, stroke.serial, stroke))
         return stroke
 
-    def replan(self, due_ns: Callable[[Stroke[ItemT]], int]) -> None:
-        """Give every stroke that was not begun the time that a function says."""
-        strokes = [replace(stroke, due_ns=due_ns(stroke)) for _, _, stroke in self._queue]
-        self._queue = [(stroke.due_ns, stroke.serial, stroke) for stroke in strokes]
+    def replan(self, when: Callable[[Stroke[ItemT]], Window | int | None]) -> None:
+        """Give every stroke that was not begun the time that a function says.
+
+        Args:
+            when: Returns a window; or a time, after which the stroke is useful for `max_late_ns`;
+                or None: it is held.
+        """
+        queue, held = [], []
+        for stroke in self.waiting_strokes():
+            window = when(stroke)
+            if window is None:
+                held.append(stroke)
+                continue
+            if not isinstance(window, Window):
+                window = Window(window, window + self._max_late_ns)
+            stroke = replace(stroke, due_ns=window.due_ns, latest_ns=window.latest_ns)
+            queue.append((stroke.due_ns, stroke.serial, stroke))
+        heapq.heapify(queue)
+        self._queue, self._held = queue, held
+
+    def drop(self, stroke: Stroke[ItemT]) -> bool:
+        """Forget a stroke that was not begun yet; return whether it was there."""
+        before = self.waiting
+        self._held = [each for each in self._held if each.serial != stroke.serial]
+        self._queue = [entry for entry in self._queue if entry[1] != stroke.serial]
         heapq.heapify(self._queue)
+        return self.waiting < before
 
     def next_ns(self) -> int | None:
         """Return when the next action is due, or None."""
@@ -146,7 +190,7 @@ class StrokeSchedule(Generic[ItemT]):
         if self._queue and self._queue[0][0] <= now_ns:
             stroke = heapq.heappop(self._queue)[2]
             lateness_ns = now_ns - stroke.due_ns
-            if lateness_ns > self._max_late_ns:
+            if now_ns > stroke.latest_ns:
                 return TooLate(stroke, lateness_ns)
             lane = self._lanes.setdefault(stroke.lane, _Lane())
             held = lane.retract_ns is not None and lane.retract_ns > now_ns

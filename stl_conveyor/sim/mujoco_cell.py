@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from stl_conveyor.cell.light_barrier import LightBarrier
+from stl_conveyor.cell.light_barrier import SteadyLightBarrier
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor.sim.camera_model import belt_texture, exposure_for, photograph
 from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
@@ -92,7 +92,7 @@ class MujocoCell:
         self._steps = 0
         self._active: list[_Slot] = []
         self._rested = 0
-        self._beam = LightBarrier(cell.belt.speed)
+        self._beam = SteadyLightBarrier(cell.belt.speed)
         self._exposures: list[float] = []  # times, s
         self._captured: set[int] = set()
         self._renderer: dict[tuple[int, int], mujoco.Renderer] | None = None

@@ -78,12 +78,14 @@ def test_wrong_descriptions_are_refused_by_name(content, change, named):
 def test_description_without_the_shared_values_has_their_defaults(content):
     for key in ('guard', 'edge'):
         del content[key]
-    del content['belt']['speed_tolerance']
+    for key in ('speed_tolerance', 'counter_length'):
+        del content['belt'][key]
     cell = CellDescription.from_mapping(content)
     assert cell == CellDescription.load(CELL_FILE)
     assert {key: cell.shared(key) for key in SHARED} == {
         'guard': 0.04,
         'belt.speed_tolerance': 0.25,
+        'belt.counter_length': 0.0,
         'edge.timeout': 1.6,
         'edge.overhead_bytes': 150,
     }

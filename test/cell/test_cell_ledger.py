@@ -238,3 +238,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_item_that_the_belt_brings_earlier_is_decided_earlier_and_once():
+    ledger = ItemLedger(guard_ns=0, longest_ns=10**10)
+    first, second = ItemKey(1, 0), ItemKey(2, 0)
+    ledger.capture(first, 1000, now_ns=0)
+    ledger.capture(second, 1000, now_ns=0)
+    ledger.hasten(first, 600)
+    ledger.hasten(first, 2000)  # later than planned: no change
+    ledger.hasten(ItemKey(1, 7), 100)  # another item of that number
+    assert ledger.due_ns(first) == 600 and ledger.due_ns(ItemKey(1, 7)) is None
+    assert [each.key for each in ledger.decide_due(600)] == [first]
+    assert [each.key for each in ledger.decide_due(10**9)] == [second]

@@ -218,15 +218,16 @@ def drives_belt(stage: Stage) -> bool:
 
 
 class CameraWithBeam(Camera):
-    """Notes when items broke the light barrier (ROS time, ns)."""
+    """Notes when the light barrier was broken (ROS time, ns)."""
 
     def __init__(self, **arguments):
         super().__init__(**arguments)
         self.breaks = []
 
-    def _item_in_beam(self, time_ns):
-        super()._item_in_beam(time_ns)
-        self.breaks.append(time_ns)
+    def _on_beam_change(self, broken, time_ns):
+        super()._on_beam_change(broken, time_ns)
+        if broken:
+            self.breaks.append(time_ns)
 
 
 class SimulatorWithoutPhysics(CellSimulator):

@@ -190,6 +190,7 @@ def test_stroke_waits_while_the_belt_stands(pins):
                     header=Header(stamp=to_stamp(cell.now_ns())),
                     position=position,
                     speed=speed if running else 0.0,
+                    state=BeltState.STATE_RUNNING if running else BeltState.STATE_STOPPED,
                 )
             )
 
@@ -222,6 +223,53 @@ def test_items_on_their_way_are_pushed_when_the_node_stops(pins):
     (out, back) = machine.changes
     assert out[:2] == (27, True) and back[:2] == (27, False)
     assert 0 <= out[2] - CELL.fire_time_ns(stamp_ns, 'B') < TOLERANCE * SECOND
+
+
+@contextmanager
+def running_belt(cell):
+    """Report a belt that runs, from a thread, until the event is set."""
+    publisher, stop = cell.publisher('belt_state', BeltState), threading.Event()
+    began_ns = cell.now_ns()
+
+    def report():
+        while not stop.wait(0.02):
+            now_ns = cell.now_ns()
+            publisher.publish(
+                BeltState(
+                    header=Header(stamp=to_stamp(now_ns)),
+                    position=CELL.belt.speed * (now_ns - began_ns) / SECOND,
+                    speed=CELL.belt.speed,
+                    state=BeltState.STATE_RUNNING,
+                )
+            )
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize('reported', [True, False])
+def test_items_on_a_measured_belt_when_the_node_stops(pins, reported):
+    """They are pushed while the belt is known to bring them, and named where it is not."""
+    with Cell(output='gpio', gpio_bounce_time=0.0) as cell, running_belt(cell) as stop:
+        machine = Pneumatics(pins, cell)
+        cell.wait(lambda: cell.actuator.health.counted('belt_reports') > 3)
+        item_id, _ = cell.feed('C')
+        cell.wait(cell.outcomes)
+        if not reported:
+            stop.set()
+        cell.actuator.executor.create_task(cell.actuator.trigger_deactivate)
+        told = cell.actuation(item_id, timeout=20)
+        if reported:
+            assert told.status == Actuation.STATUS_CONFIRMED, told.detail
+        else:
+            assert told.status == Actuation.STATUS_FAILED
+            assert 'the node stopped while its item was on its way' in told.detail
+        assert [pin for pin, on, _ in machine.changes if on] == ([22] if reported else [])
 
 
 def test_gpio_that_cannot_be_had_is_explained_and_tried_again(pins):

@@ -194,13 +194,19 @@ def test_a_node_uses_the_topics_of_the_table_and_no_others(graph, node):
 def test_every_end_has_the_qos_of_the_table(graph):
     for topic in TOPICS:
         for infos, find in (
-            (graph.get_publishers_info_by_topic(topic.name), publisher_of),
-            (graph.get_subscriptions_info_by_topic(topic.name), subscriber_of),
+            (
+                graph.get_publishers_info_by_topic(topic.name),
+                lambda name: publisher_of(topic.name, name).profile_of(name),
+            ),
+            (
+                graph.get_subscriptions_info_by_topic(topic.name),
+                lambda name: subscriber_of(topic.name, name).heard_by(name),
+            ),
         ):
             for info in infos:
                 if info.node_name == 'probe':
                     continue
-                wanted = make_profile(find(topic.name, info.node_name).profile_of(info.node_name))
+                wanted = make_profile(find(info.node_name))
                 assert (info.qos_profile.reliability, info.qos_profile.durability) == (
                     wanted.reliability,
                     wanted.durability,
@@ -389,5 +395,6 @@ def test_the_documented_topics_are_those_of_the_table():
                 )
             )
             assert set(names) <= named or 'every node' in text, f'{topic.name}: {text}'
-        used = {topic.profile_of(node) for node in topic.publishers + topic.subscribers}
+        used = {topic.profile_of(node) for node in topic.publishers}
+        used |= {topic.heard_by(node) for node in topic.subscribers}
         assert set(re.findall(r'`(\w+)`', profiles)) == {p.name.lower() for p in used}, topic.name

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
+from stl_conveyor.cell.light_barrier import BEAM_MERGE, SteadyLightBarrier
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import plan_items
 from stl_conveyor.sim.beam_scan import something_in_beam
@@ -150,7 +150,7 @@ def test_only_bins_are_lanes():
 
 @given(st.floats(0.004, 0.05), st.floats(0.0, 0.011))
 def test_light_barrier_finds_the_middle_of_an_item_with_a_hole(length, hole):
-    barrier, found = LightBarrier(SPEED), []
+    barrier, found = SteadyLightBarrier(SPEED), []
     middle = 1.0
     for k in range(2000):
         now = 0.5 + k * 0.001
@@ -162,7 +162,7 @@ def test_light_barrier_finds_the_middle_of_an_item_with_a_hole(length, hole):
 
 
 def test_light_barrier_tells_two_items_apart():
-    barrier, gap = LightBarrier(SPEED), 2 * BEAM_MERGE / SPEED
+    barrier, gap = SteadyLightBarrier(SPEED), 2 * BEAM_MERGE / SPEED
     found = []
     for k in range(600):
         now = k * 0.001

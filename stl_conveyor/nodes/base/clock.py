@@ -18,6 +18,8 @@ _NS = 1_000_000_000
 _LARGEST = 2**31 * _NS - 1
 _READING_NS = 5_000_000  # within which two clocks that are read one after the other are compared
 _LEAST_JUMP = Duration(nanoseconds=100_000_000)  # of /clock, to be looked at at once
+_TOGETHER_NS = 200_000  # two clocks were read at one time
+_READINGS = 5  # for that, at most
 
 
 def to_ns(stamp: Time) -> int:
@@ -79,11 +81,16 @@ class ScheduleClock:
 
     def from_ros_ns(self, time_ns: int) -> int:
         """Return a ROS time on this clock, as both run now."""
-        now_ns = self.now_ns()  # takes a jump in
         if self._simulated:
+            self.now_ns()  # takes a jump in
             with self._lock:
                 return time_ns + self._offset_ns
-        return now_ns + time_ns - self.ros_now_ns()
+        for _ in range(_READINGS):
+            before_ns = self.now_ns()
+            ros_ns = self.ros_now_ns()
+            if self.now_ns() - before_ns < _TOGETHER_NS:
+                break  # else the thread was interrupted between the two clocks
+        return before_ns + time_ns - ros_ns
 
 
 class ClockWatch:

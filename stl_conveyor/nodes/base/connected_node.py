@@ -144,7 +144,7 @@ class ConnectedNode(ReportingNode):
         if isinstance(topic, str):
             entry = subscriber_of(topic, self.NAME, self.topics)
             (callback,) = rest
-            kind, name, profile = message_class(entry), topic, entry.profile_of(self.NAME)
+            kind, name, profile = message_class(entry), topic, entry.heard_by(self.NAME)
         else:
             kind, (name, profile, callback) = topic, rest
         topic = in_namespace(name, cell)

@@ -146,7 +146,7 @@ class OutsideInput:
         self._name = node.resolve_topic_name(topic)
         # The topic of which this one is the compressed sibling, if it is one.
         self._raw = self._name.removesuffix(COMPRESSED) if self._name.endswith(COMPRESSED) else ''
-        self._adapts = entry.profile_of(node.NAME).reliable and not node.overrides_qos(
+        self._adapts = entry.heard_by(node.NAME).reliable and not node.overrides_qos(
             self._name, 'reliability'
         )
         self._best_effort = False
@@ -190,6 +190,22 @@ class OutsideInput:
             [inspect.Parameter(name, kind) for name in ('message', 'info')]
         )
         return take
+
+    @property
+    def is_published(self) -> bool:
+        """Return whether anybody publishes the topic."""
+        return self._node.count_publishers(self._name) > 0
+
+    def take_waiting(self) -> None:
+        """Take what has come meanwhile; for who holds the executor."""
+        subscription = self._subscription
+        assert subscription is not None
+        while True:
+            with subscription.handle:
+                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+            if taken is None:
+                return
+            self._node.guarded(self._on_message)(*taken)
 
     def _on_message(self, message: Any, info: MessageInfo | None) -> None:
         if self._concerns is not None and not self._concerns(message):

@@ -32,6 +32,8 @@ class Profile(enum.Enum):
     FEATURE = (False, False, 64, False)
     # Where items or joints are: of a model each, many at once, and the next one comes soon.
     POSES = (False, False, 256, False)
+    # A counter on the belt that others than ours may read, and publish best effort.
+    BELT = (False, False, 16, False)
     STATE = (True, True, 1, False)
     DIAGNOSTICS = (True, False, 16, False)
 
@@ -59,6 +61,7 @@ class Topic:
         profile: Of every end that `particular` does not name.
         outside: Who else is meant to publish or to listen, in words.
         particular: Node → its own profile.
+        heard: Profile of those who listen, where it is not that of those who publish.
         optional: Nodes that use it with some values of their parameters only.
         of_parts: Whether it stands in a namespace for each part of the cell, beside the node's.
     """
@@ -72,10 +75,15 @@ class Topic:
     particular: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
     optional: tuple[str, ...] = ()
     of_parts: bool = False
+    heard: Profile | None = None
 
     def profile_of(self, node: str) -> Profile:
-        """Return the profile with which a node publishes or listens."""
+        """Return the profile with which a node publishes."""
         return self.particular.get(node, self.profile)
+
+    def heard_by(self, node: str) -> Profile:
+        """Return the profile with which a node listens."""
+        return self.particular.get(node, self.heard or self.profile)
 
 
 SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
@@ -245,8 +253,10 @@ TOPICS = (
         'stl_conveyor/BeltState',
         Profile.RESULT,
         ('camera',),
-        ('actuator',),
-        optional=('camera', 'actuator'),
+        ('camera', 'actuator'),
+        outside='what reads a counter on the belt, such as a PLC',
+        optional=('camera',),
+        heard=Profile.BELT,
     ),
     Topic(
         'diverter_controller/commands',

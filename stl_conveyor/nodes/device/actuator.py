@@ -13,6 +13,7 @@ from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from std_msgs.msg import Header
 
+from stl_conveyor.cell.belt_history import BeltHistory
 from stl_conveyor.cell.deadline import longest_decision_ns, stroke_time_ns
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.edge_claims import Claim, EdgeClaims
@@ -25,12 +26,14 @@ from stl_conveyor.cell.ledger import (
     ItemOutcome,
     Verdict,
 )
+from stl_conveyor.cell.stroke_plan import Hold, Passage, StrokePlan
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.msg import BeltState, Classification, ItemCapture, OffloadDecision, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.device.actuator_outputs import (
@@ -44,6 +47,8 @@ from stl_conveyor.nodes.device.actuator_settings import actuator_settings
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
+WATCH_BELT_S = 0.1
+UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
 # SortOutcome.REASON_* in words; what needs none is empty.
 REASONS = {
     SortOutcome.REASON_NONE: '',
@@ -247,33 +252,102 @@ class Actuator(ConveyorNode):
     def _make_output(self) -> ActuatorOutput:
         settings = self.settings
         output = OUTPUTS[settings.output]
+        useful_way = self.cell.diverter.paddle_width / 2
+        to_edge = useful_way / self.cell.belt.speed
+        self._plan = StrokePlan(
+            BeltHistory(counter_length=self.cell.belt.counter_length),
+            useful_way=useful_way,
+            max_late_ns=round(to_edge * 1e9),
+            is_reported=settings.belt_source == 'belt_state',
+        )
+        self._known_ns = self.schedule_clock.now_ns()
+        self._belt_states = self.listen_outside('belt_state', self._on_belt_state, required=False)
+        self.every(WATCH_BELT_S, self._watch_belt)
         if isinstance(output, DriverOutput):
             return ReportedStrokes(
                 self,
                 settings.confirm_timeout,
                 lambda reported: output.listen(settings, self, reported),
+                self._plan,
             )
         assert isinstance(output, DirectOutput)
-        to_edge = self.cell.diverter.paddle_width / 2 / self.cell.belt.speed
         schedule: StrokeSchedule[Push] = StrokeSchedule(
             hold_ns=round(settings.stroke_time * 1e9),
             confirm_ns=round(settings.confirm_timeout * 1e9),
             max_late_ns=round(to_edge * 1e9),
         )
         lanes = tuple(lane.name for lane in self.cell.lanes)
-        self.listen_outside('belt_state', self._on_belt_state, required=False)
         return StrokeOutput(
             self,
             schedule,
             lambda events: output.open(
                 settings, Site(lanes, events, settings.confirm_timeout, to_edge, self)
             ),
+            self._plan,
+            self._belt_states.take_waiting,
         )
 
     def _on_belt_state(self, message: BeltState, stamp_ns: int) -> None:
-        self._output.belt_reported(
-            self.schedule_clock.from_ros_ns(stamp_ns), message.position, message.speed
+        belt = self._plan.belt
+        restarts, stretch = belt.restarts, belt.stretch
+        known = message.state != BeltState.STATE_UNKNOWN
+        taken = belt.add(
+            self.schedule_clock.from_ros_ns(stamp_ns),
+            message.position,
+            message.speed if known else None,
+            origin=message.origin,
         )
+        self.health.count('belt_reports' if taken else 'belt_reports_refused')
+        self.health.count('belt_counter_restarts', belt.restarts - restarts)
+        if belt.stretch != stretch:
+            self.error(
+                'belt_lost',
+                'the belt moved while nothing came on belt_state, and its counter started again; '
+                'where the items on it are is not known',
+            )
+        self._output.belt_moved()
+        self._hasten()
+
+    def _hasten(self) -> None:
+        """Decide in time what a belt that has become faster brings earlier."""
+        now_ns = self.schedule_clock.now_ns()
+        lead_ns = round(self.cell.diverter.lead_time * 1e9)
+        way = self.cell.first_diverter_x - self.cell.camera.x
+        for key, capture in self._captures.items():
+            planned_ns = self.ledger.due_ns(key)
+            if planned_ns is not None:
+                passage = Passage(capture.stamp_ns, way, lead_ns, planned_ns)
+                self.ledger.hasten(
+                    key, self._plan.decide_by_ns(passage, planned_ns, self.cell.guard_ns, now_ns)
+                )
+        self._act()
+
+    def _watch_belt(self) -> None:
+        now_ns = self.schedule_clock.now_ns()
+        if self._belt_states.is_published:
+            self._plan.is_reported = True
+        hold = self._plan.hold(now_ns)
+        follows = self._plan.follows
+        self.health.set_value(
+            'belt', 'by time' if not follows else 'runs' if hold is None else hold.value
+        )
+        if hold is not Hold.UNKNOWN:
+            self._known_ns = now_ns
+            self.clear_condition('belt', 'belt_state comes again')
+        elif now_ns - self._known_ns > UNKNOWN_NS:
+            latest_ns = self._plan.belt.latest_ns
+            self.set_condition(
+                'belt',
+                Level.ERROR,
+                'belt_unknown: '
+                + (
+                    'nothing has come on belt_state yet'
+                    if latest_ns is None
+                    else 'nothing new comes on belt_state'
+                )
+                + '; no diverter moves until the position of the belt is known. Check the camera '
+                'node that has the belt encoder, or what reads the PLC, and its clock',
+            )
 
     def _command(self, decision: ItemOutcome, why: int) -> None:
         capture = self._captures.pop(decision.key)

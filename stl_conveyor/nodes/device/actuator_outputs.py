@@ -9,11 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from rclpy.duration import Duration
 from std_msgs.msg import Header
 
 from stl_conveyor.cell.belt_history import BeltHistory
 from stl_conveyor.cell.ledger import ItemKey
-from stl_conveyor.cell.strokes import Extend, Retract, Silent, Stroke, StrokeSchedule, TooLate
+from stl_conveyor.cell.stroke_plan import Miss, Passage, StrokePlan
+from stl_conveyor.cell.strokes import (
+    Extend,
+    Retract,
+    Silent,
+    Stroke,
+    StrokeSchedule,
+    TooLate,
+    Window,
+)
 from stl_conveyor.errors import HardwareError
 from stl_conveyor.hardware.diverter import DiverterEvents, Diverters, StrokeReport, StrokeResult
 from stl_conveyor.msg import Actuation
@@ -23,6 +33,14 @@ from stl_conveyor.nodes.base.inbox import Inbox
 from stl_conveyor.nodes.base.items import item_key
 
 FINISH_S = 3.0  # from the camera to the last diverter takes less
+HELD_S = 1.0  # for a belt that stands to go on
+SENT_NS = 500_000_000
+MISSES = {
+    Miss.PAST: 'its item was past the diverter before the belt was known to bring it there; see '
+    'that belt_state comes without gaps, at least 10 times a second',
+    Miss.LOST: 'where its item is was lost: the belt moved while nothing came on belt_state, or '
+    'before anything did; take the item off the belt, and let belt_state come without gaps',
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,13 @@ class Push:
     way: float = 0.0
     lead_ns: int = 0
 
+    @property
+    def passage(self) -> Passage | None:
+        """Return the item's way to its diverter; None where the belt is not followed."""
+        if not self.way:
+            return None
+        return Passage(self.capture_ns, self.way, self.lead_ns, self.due_ns)
+
 
 class ActuatorOutput(Protocol):
     """Where pushes go."""
@@ -51,8 +76,8 @@ class ActuatorOutput(Protocol):
     def push(self, push: Push) -> None:
         """Have a diverter move at its time."""
 
-    def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
-        """Take in where the belt was (m) at a time (schedule's clock), and its speed (m/s)."""
+    def belt_moved(self) -> None:
+        """Take in that something new is known of the belt."""
 
     def finish(self) -> None:
         """Make what is waiting."""
@@ -91,17 +116,20 @@ class ReportedStrokes:
         node: ConveyorNode,
         confirm_time: float,
         listen: Callable[[Callable[[StrokeReport], None]], None],
+        plan: StrokePlan,
     ) -> None:
         """Listen to the driver.
 
         Args:
+            plan: Says when items come to their diverters, as the driver should see it, too.
             confirm_time: Seconds after a diverter's time until which is waited; 0 = not at all.
             listen: Has every report handed to a function.
         """
         self._node = node
         self._confirm_ns = round(confirm_time * 1e9)
         self._health = DiverterHealth(node)
-        self._awaited: dict[ItemKey, tuple[int, str]] = {}
+        self._plan = plan
+        self._awaited: dict[ItemKey, _Awaited] = {}
         if self._confirm_ns:
             self._timer = node.every(3600.0, self._expire, clock=node.schedule_clock.timer_clock)
             self._timer.cancel()
@@ -110,17 +138,20 @@ class ReportedStrokes:
     def push(self, push: Push) -> None:
         """Await the driver's answer."""
         if self._confirm_ns:
-            self._awaited[push.key] = push.due_ns + self._confirm_ns, push.lane
+            self._awaited[push.key] = _Awaited(push.lane, push.passage, push.due_ns)
             self._expire()
 
-    def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
-        """Leave it to the driver to follow the belt."""
+    def belt_moved(self) -> None:
+        """Await reports for as long as the belt takes."""
+        if self._confirm_ns:
+            self._expire()
 
     def finish(self) -> None:
         """Nothing is held."""
 
     def _on_report(self, report: StrokeReport) -> None:
-        _, lane = self._awaited.pop(item_key(report), (0, report.lane))
+        awaited = self._awaited.pop(item_key(report), None)
+        lane = report.lane if awaited is None else awaited.lane
         if report.result is StrokeResult.CONFIRMED:
             self._health.confirmed(lane, report.lateness_ns, report.delay_ns)
         else:
@@ -134,21 +165,49 @@ class ReportedStrokes:
     def _expire(self) -> None:
         self._timer.cancel()
         now_ns = self._node.schedule_clock.now_ns()
-        for key, (expiry_ns, lane) in list(self._awaited.items()):
-            if expiry_ns <= now_ns:
+        next_ns: int | None = None
+        for key, awaited in list(self._awaited.items()):
+            expiry_ns = self._expiry_ns(awaited, now_ns)
+            if expiry_ns is not None and expiry_ns <= now_ns:
                 del self._awaited[key]
                 self._health.trouble(
                     'diverter_silent',
-                    lane,
-                    f'lane {lane}: no driver confirmed on the topic '
+                    awaited.lane,
+                    f'lane {awaited.lane}: no driver confirmed on the topic '
                     'actuation; check that it runs. For one that confirms nothing set '
                     'confirm_timeout to 0',
                 )
-        if self._awaited:
-            self._timer.timer_period_ns = max(
-                0, min(expiry_ns for expiry_ns, _ in self._awaited.values()) - now_ns
-            )
+            elif expiry_ns is not None:
+                next_ns = expiry_ns if next_ns is None else min(next_ns, expiry_ns)
+        if next_ns is not None:
+            self._timer.timer_period_ns = max(0, next_ns - now_ns)
             self._timer.reset()
+
+    def _expiry_ns(self, awaited: _Awaited, now_ns: int) -> int | None:
+        """Return until when a report is awaited; None while the belt brings the item nowhere."""
+        if awaited.passage is None or not self._plan.follows:
+            return awaited.due_ns + self._confirm_ns
+        if awaited.passed_ns is None:
+            window = self._plan.when(awaited.passage, now_ns)
+            if isinstance(window, Window):
+                if window.due_ns <= now_ns:
+                    awaited.passed_ns = window.due_ns
+                return window.due_ns + self._confirm_ns
+            if window is Miss.LOST:
+                return now_ns  # nor does the driver know
+            if window is Miss.PAST:
+                awaited.passed_ns = now_ns
+            else:
+                return None
+        return awaited.passed_ns + self._confirm_ns
+
+
+@dataclass
+class _Awaited:
+    lane: str
+    passage: Passage | None
+    due_ns: int
+    passed_ns: int | None = None  # when the belt had brought the item there
 
 
 class StrokeOutput:
@@ -163,17 +222,27 @@ class StrokeOutput:
         node: ConveyorNode,
         schedule: StrokeSchedule[Push],
         make_diverters: Callable[[DiverterEvents], Diverters],
+        plan: StrokePlan | None = None,
+        look_at_belt: Callable[[], None] | None = None,
     ) -> None:
         """Open the hardware.
+
+        Args:
+            plan: Says when items come to their diverters; None: at the time that a push has.
+            look_at_belt: Takes in what was reported of the belt, while no executor does.
 
         Raises:
             ConveyorError: If it cannot be had.
         """
         self._node = node
         self._schedule = schedule
-        self._belt = BeltHistory()
+        self._plan = plan or StrokePlan(BeltHistory(), useful_way=0.0, max_late_ns=0)
+        self._look_at_belt = look_at_belt
+        self._passages: dict[int, Passage] = {}  # of the strokes that wait, by serial
         self._health = DiverterHealth(node)
         self._publisher = node.publish_on('actuation')
+        # A writer that goes takes what is under way with it.
+        node.resources.callback(self._publisher.wait_for_all_acked, Duration(nanoseconds=SENT_NS))
         self._timer = node.every(3600.0, self._step, clock=node.schedule_clock.timer_clock)
         self._timer.cancel()
         self._inbox = Inbox(node)
@@ -189,29 +258,34 @@ class StrokeOutput:
 
     def push(self, push: Push) -> None:
         """Plan the stroke."""
-        self._schedule.add(push, push.lane, push.due_ns)
-        self._follow_belt()
+        stroke = self._schedule.add(push, push.lane, push.due_ns)
+        passage = push.passage
+        if passage is not None:
+            self._passages[stroke.serial] = passage
+        self._step()
 
-    def belt_reported(self, time_ns: int, position: float, speed: float) -> None:
-        """Take in where the belt was (m) at a time on the schedule's clock, and its speed (m/s).
-
-        An item's stroke follows the belt: it waits while the belt stands.
-        """
-        self._belt.add(time_ns, position, speed)
-        self._follow_belt()
+    def belt_moved(self) -> None:
+        """Follow the belt: a stroke waits while it stands, or is not known."""
+        self._step()
 
     def _follow_belt(self) -> None:
         now_ns = self._node.schedule_clock.now_ns()
+        missed: list[tuple[Stroke[Push], Miss]] = []
 
-        def due_ns(stroke: Stroke[Push]) -> int:
-            push = stroke.item
-            arrival_ns = (
-                self._belt.arrival_ns(push.capture_ns, push.way, now_ns) if push.way else None
-            )
-            return stroke.due_ns if arrival_ns is None else arrival_ns - push.lead_ns
+        def when(stroke: Stroke[Push]) -> Window | None:
+            passage = self._passages.get(stroke.serial)
+            if passage is None:
+                return Window(stroke.due_ns, stroke.latest_ns)
+            plan = self._plan.when(passage, now_ns)
+            if isinstance(plan, Miss):
+                missed.append((stroke, plan))
+            return plan if isinstance(plan, Window) else None
 
-        self._schedule.replan(due_ns)
-        self._step()
+        self._schedule.replan(when)
+        for stroke, miss in missed:
+            self._schedule.drop(stroke)
+            self._node.guarded(self._failed)(stroke, MISSES[miss])
+        self._node.health.set_value('strokes_held', self._schedule.held)
 
     def finish(self) -> None:
         """Make the strokes that are waiting, each at its time; in simulated time let them be.
@@ -219,18 +293,25 @@ class StrokeOutput:
         That they are not made is an error where parts move. A simulation ends with its nodes, and
         its clock waits for none of them.
         """
-        end = time.monotonic() + FINISH_S
+        began = time.monotonic()
         clock = self._node.schedule_clock
-        while self._schedule.next_ns() is not None and not clock.simulated:
-            self._inbox.drain()
-            self._step()
-            if time.monotonic() > end:
+        while self._schedule.waiting or self._schedule.next_ns() is not None:
+            most = HELD_S if self._schedule.next_ns() is None else FINISH_S
+            if clock.simulated or time.monotonic() - began > most:
                 break
+            self._inbox.drain()
+            if self._look_at_belt is not None:
+                self._look_at_belt()
+            self._step()
             next_ns = self._schedule.next_ns()
-            if next_ns is not None:
-                time.sleep(min(max(0, next_ns - clock.now_ns()) / 1e9, 0.01))
-        waiting = self._schedule.waiting
-        text = f'{waiting} items were on their way to a diverter when the node stopped'
+            left = 0.01 if next_ns is None else max(0, next_ns - clock.now_ns()) / 1e9
+            if self._schedule.waiting or next_ns is not None:
+                time.sleep(min(left, 0.01))
+        waiting = self._schedule.waiting_strokes()
+        for stroke in waiting:
+            self._schedule.drop(stroke)
+            self._failed(stroke, 'the node stopped while its item was on its way')
+        text = f'{len(waiting)} items were on their way to a diverter when the node stopped'
         if waiting and clock.simulated:
             self._node.get_logger().info(text)
         elif waiting:
@@ -243,6 +324,7 @@ class StrokeOutput:
     def _step(self) -> None:
         self._timer.cancel()
         clock = self._node.schedule_clock
+        self._follow_belt()
         while (action := self._schedule.step(clock.now_ns())) is not None:
             self._node.guarded(self._do)(action)
         next_ns = self._schedule.next_ns()
@@ -279,6 +361,7 @@ class StrokeOutput:
 
     def _extend(self, action: Extend[Push]) -> None:
         stroke = action.stroke
+        self._passages.pop(stroke.serial, None)
         self._node.health.sample('stroke_lateness', action.lateness_ns / 1e9)
         if not action.held and self._diverters.is_out(stroke.lane):
             self._failed(
@@ -296,6 +379,7 @@ class StrokeOutput:
 
     def _failed(self, stroke: Stroke[Push], reason: str) -> None:
         self._schedule.withdraw(stroke)
+        self._passages.pop(stroke.serial, None)
         _, lateness_ns = self._commanded.pop(stroke.serial, (stroke, None))
         self._publish(stroke, Actuation.STATUS_FAILED, lateness_ns, None, reason)
         self._health.trouble('diverter_failed', stroke.lane, f'lane {stroke.lane}: {reason}')

@@ -28,6 +28,13 @@ class ActuatorSettings(StampSettings):
         maximum=19,
         fixed=True,
     )
+    belt_source: str = parameter(
+        'auto',
+        'How the place of an item on its way to the diverters is known. auto: by belt_state as '
+        'soon as somebody publishes it, until then by time. belt_state: by belt_state alone; '
+        'until it comes no diverter moves.',
+        choices=('auto', 'belt_state'),
+    )
     confirm_timeout: float = parameter(
         0.5,
         'Seconds after its time within which a diverter must confirm that it moved, else it '

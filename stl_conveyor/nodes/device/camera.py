@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from stl_conveyor.cell.beam_tracker import BeamTracker
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.item_flow import WINDOW_NS, ItemFlow
-from stl_conveyor.cell.light_barrier import BEAM_MERGE, LightBarrier
-from stl_conveyor.cell.odometry import Belt, BeltState, MeasuredBelt, SteadyBelt
+from stl_conveyor.cell.light_barrier import BEAM_MERGE
+from stl_conveyor.cell.odometry import Belt, BeltState, MeasuredBelt, ReportedBelt, SteadyBelt
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource, FrameSource
 from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam
@@ -41,6 +42,10 @@ from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Trav
 WATCH_BELT_S = 0.05
 OFF_SPEED_S = 0.6  # longer than a belt takes to start or to be known to stand
 BEAM_BLOCKED_S = 3.0  # longer than any item takes
+BELT_SILENT_NS = 500_000_000
+WAITING_FRAMES = 16  # more than come between two reports of the belt
+
+Frame = tuple[NDArray[np.uint8], int, str]  # image, stamp (ns), frame_id
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class CameraSettings(StampSettings, WaitingSettings):
     )
     belt_speed_source: str = parameter(
         'description',
-        'Where the speed of the belt comes from: the cell description, or a '
-        'belt encoder on encoder_pins.',
-        choices=('description', 'encoder'),
+        'How the movement of the belt is known: by the speed of the cell description, by a '
+        'belt encoder on encoder_pins, or by what somebody else reports on the topic belt_state.',
+        choices=('description', 'encoder', 'belt_state'),
     )
     encoder_pins: tuple[int, ...] = parameter(
         (20, 21),
@@ -180,13 +185,6 @@ class Camera(ConveyorNode):
         camera = self.cell.camera
         self.travel = Travel[settings.travel.upper()]
         self._scale = camera.pixels_per_metre
-        self._belt: Belt = SteadyBelt(self.cell.belt.speed, self._now_ns())
-        if settings.belt_speed_source == 'encoder':
-            self._belt = MeasuredBelt(
-                1.0 / settings.encoder_steps_per_metre,
-                expected_speed=self.cell.belt.speed,
-                tolerance=self.cell.belt.speed_tolerance,
-            )
         self._begin_anew()
         make_item = {
             'frame': self._whole_frame,
@@ -213,9 +211,6 @@ class Camera(ConveyorNode):
             self.travel, threshold=settings.threshold, min_area=settings.min_area
         )
         self.passages = PassageTrigger(self.travel, self.cell.belt.speed * self._scale)
-        self._expected: deque[float] = deque(maxlen=64)  # place of the belt (m)
-        self._previous: float | None = None  # the same, at the last frame
-        self._crossed: float | None = None  # the same, when an item last broke the beam
         self._flow = ItemFlow(self.cell.diverter.paddle_width)
         self._too_many = ''  # what is said while more items come than the belt can bring
 
@@ -226,9 +221,11 @@ class Camera(ConveyorNode):
         self._peers = PeerWatch(self, heard_on=self._captures)
         self._peer_timer = self.every(0.1, self._look_for_peers)
         self._look_for_peers()
+        self._start_belt()
         self._open_pins()
         if self.settings.trigger == 'beam':
             self._listen_to_beam()
+            self.every(WATCH_BELT_S, self._look_at_beam)
         self._frame_ns = self.steady_clock.now().nanoseconds
         steady = self.settings.source == 'device' or (
             self.settings.source == 'topic' and self.settings.trigger != 'frame'
@@ -242,6 +239,7 @@ class Camera(ConveyorNode):
         """Forget what was to be captured at times that never come, or come twice."""
         lost = len(self._expected)
         self._begin_anew()
+        self._expect_nothing()
         said = f'ROS time jumped by {jump_ns / 1e9:+.3f} s'
         if lost:
             self.error(
@@ -255,19 +253,11 @@ class Camera(ConveyorNode):
         stamp = '' if settings.beam_stamp == 'same' else settings.beam_stamp
         self.listen_outside(
             'break_beam',
-            lambda _, time_ns: self._on_crossing(time_ns),
+            lambda _, time_ns: self._item_in_beam(time_ns),
             StampRules.of(settings, settings.beam_latency, stamp),
             stamp_of=lambda message: message.stamp,
             remedy='or set `trigger` to what makes an item here',
         )
-
-    def _on_crossing(self, time_ns: int) -> None:
-        place = self._belt.position(time_ns)
-        if self._crossed is not None and abs(place - self._crossed) < BEAM_MERGE:
-            self.health.count('beam_bounces')  # of one item: its edges, a hole, a relay
-            return
-        self._crossed = place
-        self._item_in_beam(time_ns)
 
     def refresh_health(self) -> None:
         """Report how the belt moves."""
@@ -324,9 +314,7 @@ class Camera(ConveyorNode):
     def _open_pins(self) -> None:
         settings = self.settings
         if settings.trigger == 'gpio':
-            self._barrier = LightBarrier(self.cell.belt.speed)
-            self._merge_time = BEAM_MERGE / self.cell.belt.speed + 0.002
-            self._light = self.every(self._merge_time, self._after_break)
+            self._light = self.every(BEAM_MERGE / self.cell.belt.speed + 0.002, self._after_break)
             self._light.cancel()
             self._blocked = self.every(BEAM_BLOCKED_S, self._on_blocked)
             self._blocked.cancel()
@@ -339,13 +327,53 @@ class Camera(ConveyorNode):
                 broken_high=settings.beam_broken_high,
             )
             self.resources.callback(beam.close)
+            if beam.is_broken:
+                self._tracker.begin_inside(self._now_ns())
+                self._blocked.reset()
+                self.warn(
+                    'item_in_beam',
+                    'something was in the light barrier when the node started; where it begins '
+                    'is not known, so it is not captured',
+                )
         if isinstance(self._belt, MeasuredBelt):
             pin_a, pin_b = settings.encoder_pins
             encoder = GpioBeltEncoder(pin_a, pin_b, self._belt.step, self._now_ns)
             self.resources.callback(encoder.close)
             self._belt_states = self.publish_on('belt_state')
+            # Counts begin at zero here; who adds them up must not take that for a movement.
+            self._origin = max(1, self.steady_clock.now().nanoseconds // 1_000_000 % 2**32)
             self._off_speed_for = 0.0
             self.every(WATCH_BELT_S, self._watch_belt)
+        elif isinstance(self._belt, ReportedBelt):
+            self.listen_outside('belt_state', self._on_belt_state)
+            self._off_speed_for = 0.0
+            self.every(WATCH_BELT_S, self._watch_belt)
+
+    def _start_belt(self) -> None:
+        """Begin with an empty belt: the counts of an encoder and what was expected end."""
+        settings, belt = self.settings, self.cell.belt
+        self._belt: Belt = SteadyBelt(belt.speed, self._now_ns())
+        if settings.belt_speed_source == 'encoder':
+            self._belt = MeasuredBelt(
+                1.0 / settings.encoder_steps_per_metre,
+                expected_speed=belt.speed,
+                tolerance=belt.speed_tolerance,
+            )
+        elif settings.belt_speed_source == 'belt_state':
+            self._belt = ReportedBelt(
+                expected_speed=belt.speed,
+                tolerance=belt.speed_tolerance,
+                counter_length=belt.counter_length,
+            )
+        self._belt_heard_ns = self._now_ns()
+        self._expect_nothing()
+
+    def _expect_nothing(self) -> None:
+        """Know of no item before the camera, and of no earlier frame."""
+        self._tracker = BeamTracker(self._belt, self.cell.camera.x - self.cell.break_beam.x)
+        self._expected = self._tracker.expected  # places of the belt (m)
+        self._previous: float | None = None  # the same, at the last frame
+        self._waiting: deque[Frame] = deque(maxlen=WAITING_FRAMES)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -353,59 +381,88 @@ class Camera(ConveyorNode):
     def _watch_belt(self) -> None:
         now_ns = self._now_ns()
         motion = self._belt.motion(now_ns)
-        self._belt_states.publish(
-            BeltStateMessage(
-                header=Header(stamp=to_stamp(now_ns)),
-                position=self._belt.position(now_ns),
-                speed=motion.speed,
-                state=list(BeltState).index(motion.state),
+        unknown = motion.state is BeltState.UNKNOWN
+        if isinstance(self._belt, MeasuredBelt):
+            self._belt_states.publish(
+                BeltStateMessage(
+                    header=Header(stamp=to_stamp(now_ns)),
+                    position=self._belt.position(now_ns),
+                    speed=0.0 if unknown else motion.speed,
+                    state=list(BeltState).index(motion.state),
+                    origin=self._origin,
+                )
             )
-        )
         self.health.set_value('belt_state', motion.state.value)
         # A belt that starts or stops passes through other speeds.
         off_speed = motion.state is BeltState.OFF_SPEED
         self._off_speed_for = self._off_speed_for + WATCH_BELT_S if off_speed else 0.0
-        pins = ', '.join(str(pin) for pin in self.settings.encoder_pins)
         described = self.cell.belt.speed
-        if motion.state is BeltState.STOPPED:
+        if isinstance(self._belt, ReportedBelt):
+            stands, backwards = 'belt_state changes no position', 'turn the sign of the counter'
+            scale = 'what publishes belt_state has another scale'
+        else:
+            pins = ', '.join(str(pin) for pin in self.settings.encoder_pins)
+            stands = f'no step of the belt encoder (GPIO {pins})'
+            backwards = f'exchange the two encoder_pins {pins}'
+            scale = 'encoder_steps_per_metre is wrong; measure it with `calibrate belt`'
+        if unknown and isinstance(self._belt, ReportedBelt):
+            self._report_silence(now_ns)
+        elif motion.state is BeltState.STOPPED:
             self.set_condition(
                 'belt',
                 Level.WARN,
-                f'the belt stands: no step of the belt encoder (GPIO {pins}). If '
-                "it runs, check the belt encoder's wheel and wiring",
+                f'the belt stands: {stands}. If it runs, check the wheel and the wiring of the '
+                'belt encoder',
             )
         elif motion.state is BeltState.REVERSED:
             self.set_condition(
-                'belt',
-                Level.ERROR,
-                f'the belt runs backwards; if it does not, exchange the two encoder_pins {pins}',
+                'belt', Level.ERROR, f'the belt runs backwards; if it does not, {backwards}'
             )
         elif self._off_speed_for > OFF_SPEED_S:
             self.set_condition(
                 'belt',
                 Level.ERROR,
                 f'the belt is not at the {described} m/s of the cell '
-                'description: it slips, or encoder_steps_per_metre is wrong; measure it with '
-                '`calibrate belt`',
+                f'description: it slips, or {scale}',
             )
         elif not off_speed:
             self.clear_condition('belt', f'the belt runs at {described} m/s')
 
+    def _report_silence(self, now_ns: int) -> None:
+        if now_ns - self._belt_heard_ns > BELT_SILENT_NS:
+            self.set_condition(
+                'belt',
+                Level.ERROR,
+                'belt_unknown: nothing comes on belt_state, and no item can be placed; check what '
+                'publishes it, and its clock',
+            )
+
+    def _on_belt_state(self, message: BeltStateMessage, stamp_ns: int) -> None:
+        assert isinstance(self._belt, ReportedBelt)
+        known = message.state != BeltStateMessage.STATE_UNKNOWN
+        if self._belt.history.add(
+            stamp_ns, message.position, message.speed if known else None, origin=message.origin
+        ):
+            self._belt_heard_ns = stamp_ns
+            settled_ns = self._belt.history.settled_ns or 0
+            while self._waiting and self._waiting[0][1] <= settled_ns:
+                self._take(*self._waiting.popleft())
+
     def _on_beam_change(self, broken: bool, time_ns: int) -> None:
         self._light.cancel()
         self._blocked.cancel()
-        if broken:  # the light before it may have ended an item
-            self._break_beam(time_ns, False)
+        if broken:
             self._blocked.reset()
         else:
             self._light.reset()
             self.clear_condition('beam', 'the light barrier is free')
-        self._break_beam(time_ns, True)
-        self._edge_ns = time_ns
+        self._tracker.changed(time_ns, broken)
+        self._look_at_beam()
 
     def _after_break(self) -> None:
-        self._light.cancel()
-        self._break_beam(self._edge_ns + round(self._merge_time * 1e9), False)
+        self._look_at_beam()
+        if self._tracker.is_idle:
+            self._light.cancel()
 
     def _on_blocked(self) -> None:
         self._blocked.cancel()
@@ -416,14 +473,21 @@ class Camera(ConveyorNode):
             f'broken for {BEAM_BLOCKED_S} s: clear it, align it, or compare beam_broken_high',
         )
 
-    def _break_beam(self, time_ns: int, broken: bool) -> None:
-        middle = self._barrier.update(time_ns / 1e9, broken)
-        if middle is not None:
-            self._item_in_beam(round(middle * 1e9))
-
     def _item_in_beam(self, time_ns: int) -> None:
-        travel = self.cell.camera.x - self.cell.break_beam.x
-        self._expected.append(self._belt.position(time_ns) + travel)
+        self._tracker.passed(time_ns)
+        self._look_at_beam()
+
+    def _look_at_beam(self) -> None:
+        bounces = self._tracker.bounces
+        lost = self._tracker.look(self._now_ns())
+        self.health.count('beam_bounces', self._tracker.bounces - bounces)
+        if lost:
+            self._previous = None
+            self.error(
+                'items_lost',
+                f'{lost} items were between light barrier and camera when the position of the '
+                'belt was lost; they are not captured',
+            )
 
     def _whole_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         self._publish(self._crop(image, *_middle(image)), stamp_ns, frame_id)
@@ -433,9 +497,20 @@ class Camera(ConveyorNode):
 
     def _at_beam(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         """Take the frame in which the item is nearest to the middle."""
+        if isinstance(self._belt, ReportedBelt):  # until a report tells where the belt was then
+            self._waiting.append((image, stamp_ns, frame_id))
+        else:
+            self._take(image, stamp_ns, frame_id)
+
+    def _take(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        self._look_at_beam()
         place = self._belt.position(stamp_ns)
+        if place is None:  # the belt is unknown: the items wait for a frame of which it is known
+            return
         previous, self._previous = self._previous, place
-        moved = 0.0 if previous is None else max(0.0, place - previous)
+        seen = min(image.shape[:2]) / self._scale  # along the belt, m
+        # What the next frame, if it comes as soon, would show nearer to the middle waits for it.
+        moved = 0.0 if previous is None else min(max(0.0, place - previous), seen / 2)
         while self._expected and self._expected[0] <= place + moved / 2:
             centred = self._expected.popleft()
             offset = (place - centred) * self._scale
@@ -452,6 +527,8 @@ class Camera(ConveyorNode):
     def _in_image(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         middle = self.travel.along(*_middle(image))
         place = self._belt.position(stamp_ns)
+        if place is None:
+            return
         for item in self.passages.passed(
             self.detector.detect(image), image.shape[:2], stamp_ns, place * self._scale
         ):
@@ -500,7 +577,8 @@ class Camera(ConveyorNode):
     def _watch_flow(self, stamp_ns: int) -> None:
         if self.settings.trigger != 'frame' or self.settings.source == 'folder':
             return
-        if not self._flow.add(stamp_ns, self._belt.position(stamp_ns)):
+        place = self._belt.position(stamp_ns)
+        if place is None or not self._flow.add(stamp_ns, place):
             self._flow_is_well()
             return
         # One text for as long as it lasts; the rate stands beside it.
@@ -518,7 +596,7 @@ class Camera(ConveyorNode):
     def _tolerated_speed(self) -> float | None:
         """Return the measured speed (m/s) for deadlines, within what is tolerated."""
         motion = self._belt.motion(self._now_ns())
-        if not isinstance(self._belt, MeasuredBelt) or motion.speed <= 0:
+        if isinstance(self._belt, SteadyBelt) or motion.speed <= 0:
             return None
         tolerance, described = self.cell.belt.speed_tolerance, self.cell.belt.speed
         return min(max(motion.speed, described * (1 - tolerance)), described * (1 + tolerance))

@@ -42,7 +42,7 @@ class ItemCollector:
             message_class(topic),
             topic.name,
             self._on_capture,
-            make_profile(topic.profile_of(self.NAME)),
+            make_profile(topic.heard_by(self.NAME)),
         )
         self._timer = self.node.create_timer(PATIENCE, self._complain)
 

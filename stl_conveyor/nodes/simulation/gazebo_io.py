@@ -15,7 +15,7 @@ from sensor_msgs.msg import JointState, LaserScan
 from std_msgs.msg import Float64, Header
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.light_barrier import LightBarrier
+from stl_conveyor.cell.light_barrier import SteadyLightBarrier
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.hardware.diverter import DiverterEvents
 from stl_conveyor.msg import SortOutcome
@@ -180,7 +180,7 @@ class GazeboIo(ConveyorNode):
     def activate(self) -> None:
         """Connect both sides."""
         settings = self.settings
-        self._barrier = LightBarrier(self.cell.belt.speed)
+        self._barrier = SteadyLightBarrier(self.cell.belt.speed)
         self._beam = self.publish_on('break_beam')
         schedule: StrokeSchedule[Push] = StrokeSchedule(
             hold_ns=round(1e9 * (PUSH_TIME + HOLD_TIME)),
