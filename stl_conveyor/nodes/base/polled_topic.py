@@ -58,7 +58,7 @@ class PolledTopic:
             self._timer.reset()
 
     def keep(self, data: bytes, info: Any = None) -> None:
-        """Take in a serialised message and what the middleware knows of it, until the next look."""
+        """Take in a serialised message, and what the middleware knows of it."""
         kind = self._alike(data)
         if kind is not None:
             self._latest.pop(kind, None)  # the order is that of their coming

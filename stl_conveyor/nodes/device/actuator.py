@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,7 @@ from stl_conveyor.nodes.device.actuator_settings import actuator_settings
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
+WORK_PERIOD = 0.2  # s after which an output may know again that this node's callbacks run
 # SortOutcome.REASON_* in words; what needs none is empty.
 REASONS = {
     SortOutcome.REASON_NONE: '',
@@ -262,13 +264,26 @@ class Actuator(ConveyorNode):
         )
         lanes = tuple(lane.name for lane in self.cell.lanes)
         self.listen_outside('belt_state', self._on_belt_state, required=False)
+        self._note_work()
+        self.every(WORK_PERIOD, self._note_work)
         return StrokeOutput(
             self,
             schedule,
             lambda events: output.open(
-                settings, Site(lanes, events, settings.confirm_timeout, to_edge, self)
+                settings,
+                Site(
+                    lanes,
+                    events,
+                    settings.confirm_timeout,
+                    to_edge,
+                    self,
+                    alive=lambda: self._worked_at,
+                ),
             ),
         )
+
+    def _note_work(self) -> None:
+        self._worked_at = time.monotonic()
 
     def _on_belt_state(self, message: BeltState, stamp_ns: int) -> None:
         self._output.belt_reported(
