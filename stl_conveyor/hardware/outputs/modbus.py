@@ -259,12 +259,17 @@ class ModbusDiverters:
         self._troubles = {CONNECTION: ''}  # reason by what was asked for
         self._busy_since: dict[str, float] = {}
         self._trouble: str | None = ''  # why nothing can be commanded; None = all is well
-        self._threads = [
-            threading.Thread(target=self._work, args=(line,), name='modbus', daemon=True)
-            for line in self._lines
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        try:
+            for line in self._lines:
+                thread = threading.Thread(
+                    target=self._work, args=(line,), name='modbus', daemon=True
+                )
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            self.close()
+            raise
 
     def extend(self, lane: str, serial: int, late: float = 0.0) -> None:
         """Move a diverter out, as soon as a thread comes to it.
