@@ -69,7 +69,7 @@ class Graph(Protocol):
 
         Args:
             concerns: Whether a message is for us at all.
-            unstamped: Whether the stamp zero is taken for that of the arrival.
+            unstamped: Whether the stamp zero is taken for that of the arrival, and any order.
             remedy: What to do, beside starting its driver, if nobody publishes.
             alike: Returns the same for serialised messages of which the latest is enough, and None
                 for those that are not wanted.

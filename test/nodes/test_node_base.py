@@ -203,7 +203,7 @@ class Glance(ConveyorNode):
         self.named.append(data)
         return next((name for name in (b'left', b'right') if name in data), None)
 
-    def on_message(self, message):
+    def on_message(self, message, info):
         self.heard.append(message.data)
 
 
@@ -241,7 +241,7 @@ def test_of_what_came_between_two_looks_only_the_latest_is_taken_apart():
 
     subscription = SimpleNamespace(handle=Handle(), msg_type=String)
     polled = PolledTopic(
-        subscription, None, lambda m: heard.append(m.data), lambda data: b'0 ' in data
+        subscription, None, lambda m, info: heard.append(m.data), lambda data: b'0 ' in data
     )
     polled.look()
     assert heard == ['0 98', '1 99'] and not waiting

@@ -254,7 +254,7 @@ class ConnectedNode(ReportingNode):
             rules: How stamps are judged; None = as the node's parameters say.
             stamp_of: Returns the stamp of a message.
             concerns: Whether a message is for us at all; the others are not judged.
-            unstamped: Whether the stamp zero is taken for that of the arrival.
+            unstamped: Whether the stamp zero is taken for that of the arrival, and any order.
             required: Whether it is a fault if nobody publishes.
             remedy: What else to do about that, in words.
             alike: As for `look`, where more comes than anybody needs; None = take every message.

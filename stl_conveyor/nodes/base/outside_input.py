@@ -120,7 +120,7 @@ class OutsideInput:
             callback: Called with each message that passes, and with its time (ns, ROS time).
             stamp_of: Returns the stamp of a message.
             concerns: Whether a message is for us at all; the others are not judged.
-            unstamped: Whether the stamp zero is taken for that of the arrival.
+            unstamped: Whether the stamp zero is taken for that of the arrival, and any order.
             required: Whether it is a fault if nobody publishes.
             remedy: What else to do about that, in words.
             alike: See `ConnectedNode.look`; the topic's profile must be best effort.
