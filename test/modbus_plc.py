@@ -9,12 +9,15 @@ import queue
 import threading
 import time
 
+from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 SIZE = 64
 # Function codes of the requests.
 READ_COILS, READ_INPUTS, READ_REGISTERS, WRITE_COIL, WRITE_REGISTER = 1, 2, 3, 5, 6
+READS = (READ_COILS, READ_INPUTS, READ_REGISTERS)
+ECHO = 32  # registers between a command and its copy
 
 
 class Plc:
@@ -22,14 +25,24 @@ class Plc:
 
     `working` False: the diverters do not move. `delay`: seconds that every answer takes.
     `stuck`: end switches that are always active. `reads`: when inputs were read (monotonic s).
+    `refuse`: a function that returns the exception code for a function code, or None.
+    `strokes`: (register, number) whenever a number changed. `asked`: (function code, address,
+    count) of all requests. `answering` cleared: readings get no answer until it is set; `held` is
+    set when one waits.
     """
 
-    def __init__(self, port=0):
-        """Start to serve; port 0 takes a free one."""
+    def __init__(self, port=0, registers=()):
+        """Start to serve; port 0 takes a free one. `registers`: values by address."""
         self.working, self.delay, self.stuck = True, 0.0, set()
+        self.refuse = lambda code: None
         self.coils = [False] * SIZE
         self.registers = [0] * SIZE
-        self.writes, self.reads = [], queue.Queue()
+        for address, value in dict(registers).items():
+            self.registers[address] = value
+        self.writes, self.strokes, self.asked, self.reads = [], [], [], queue.Queue()
+        self.answering, self.held = threading.Event(), threading.Event()
+        self.answering.set()
+        self.changed = threading.Condition()
         self.port = port
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -39,27 +52,46 @@ class Plc:
 
     async def _answer(self, code, start, address, count, current, values):
         """Be the program of the PLC: see to what is read and to what is written."""
-        if self.delay:
-            await asyncio.sleep(self.delay)
-        offset = address - start
         if code in (WRITE_COIL, WRITE_REGISTER) and values is None:
             return None  # reads back what it wrote, for the reply
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if code in READS and not self.answering.is_set():
+            self.held.set()
+            await asyncio.to_thread(self.answering.wait)
+        with self.changed:
+            self.asked.append((code, address, count))
+            refused = self.refuse(code)
+            if refused is None:
+                self._do(code, address - start, count, current, values)
+            self.changed.notify_all()
+        return refused and ExcCodes(refused)
+
+    def _do(self, code, offset, count, current, values):
         if code == WRITE_COIL:
             self.coils[offset] = bool(values[0])
             self.writes.append((offset, bool(values[0])))
         elif code == WRITE_REGISTER:
+            if self.registers[offset] != values[0]:
+                self.strokes.append((offset, values[0]))
             self.registers[offset] = values[0]
             self.writes.append((offset, values[0]))
-            if self.working:
-                self.registers[offset + 32] = values[0]
-                current[offset + 32] = values[0]
-        elif code == READ_INPUTS:
+            if self.working and offset + ECHO < SIZE:
+                self.registers[offset + ECHO] = values[0]
+        elif code == READ_INPUTS:  # of which the server counts words
             self.reads.put(time.monotonic())
-            for index in range(offset, offset + count):
+            for index in range(SIZE):
                 out = (self.coils[index] and self.working) or index in self.stuck
                 word, bit = divmod(index, 16)
                 current[word] = current[word] & ~(1 << bit) | out << bit
-        return None
+        elif code == READ_REGISTERS:
+            self.reads.put(time.monotonic())
+            current[offset : offset + count] = self.registers[offset : offset + count]
+
+    def wait(self, predicate, timeout=10.0):
+        """Wait until something holds after a request."""
+        with self.changed:
+            assert self.changed.wait_for(predicate, timeout), f'not in {timeout} s; {self.asked}'
 
     def _run(self):
         asyncio.set_event_loop(self._loop)
@@ -82,6 +114,7 @@ class Plc:
 
     def stop(self):
         """Die, if it lives."""
+        self.answering.set()
         if not self._thread.is_alive():
             return
         self._loop.call_soon_threadsafe(self._stopped.set)

@@ -74,8 +74,9 @@ class StampGate:
             by_arrival: Leave the stamps aside; the time is that of arrival less `latency_ns`.
             latency_ns: From the event to the arrival of its message.
             simulated: Whether now is the time of /clock.
-            unstamped: Take a message with the stamp zero as of its arrival, because no place
-                follows from when it was.
+            unstamped: Take a message with the stamp zero as of its arrival, and stamps in any
+                order, because no place follows from when it was: joint states come in parts with
+                one stamp, from several publishers.
         """
         self._topic = topic
         self._ahead_ns = ahead_ns
@@ -132,6 +133,8 @@ class StampGate:
         offset_ns = stamp_ns - now_ns
         if not -self._delay_ns <= offset_ns <= self._ahead_ns:
             return self._wrong_clock(stamp_ns, now_ns, uptimes_ns)
+        if self._unstamped:
+            return Verdict(stamp_ns)
         return self._ordered(stamp_ns)
 
     def _ordered(self, stamp_ns: int) -> Verdict:

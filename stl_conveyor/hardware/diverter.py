@@ -36,15 +36,25 @@ class Diverters(Protocol):
 
     connects: bool
 
-    def extend(self, lane: str, serial: int) -> None:
+    def extend(self, lane: str, serial: int, late: float = 0.0) -> None:
         """Move a diverter out; must not block.
+
+        Args:
+            lane: Whose diverter.
+            serial: Of the stroke, for what is reported about it.
+            late: Seconds that the stroke is past its time. Who cannot make it at once makes it
+                until it is `Site.useful_time` late, and not after that: it would hit another item.
 
         Raises:
             HardwareError: If that is known to be impossible; other failures are reported.
         """
 
     def retract(self, lane: str) -> None:
-        """Move a diverter back; must not block."""
+        """Move a diverter back; must not block.
+
+        Raises:
+            HardwareError: If that is known to be impossible; other failures are reported.
+        """
 
     def is_out(self, lane: str) -> bool | None:
         """Return what the feedback of a lane says now; None if there is none to ask."""

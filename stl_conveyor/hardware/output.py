@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -31,6 +32,13 @@ class MessagePublisher(Protocol):
         """Return how many listen."""
 
 
+class Looks(Protocol):
+    """A topic at which is looked now and then."""
+
+    def every(self, period: float) -> None:
+        """Look once in `period` seconds from now on."""
+
+
 class Graph(Protocol):
     """The ROS graph, as a node hands it to an output; what is made ends with the activation.
 
@@ -52,15 +60,20 @@ class Graph(Protocol):
         concerns: Callable[[Any], bool],
         unstamped: bool,
         remedy: str,
-    ) -> object:
+        alike: Callable[[bytes], Hashable | None],
+        period: float,
+    ) -> Looks:
         """Call back with the messages of something outside the cell, and their times (ns).
 
         Those with a stamp that cannot be right are refused and reported.
 
         Args:
             concerns: Whether a message is for us at all.
-            unstamped: Whether the stamp zero is taken for that of the arrival.
+            unstamped: Whether the stamp zero is taken for that of the arrival, and any order.
             remedy: What to do, beside starting its driver, if nobody publishes.
+            alike: Returns the same for serialised messages of which the latest is enough, and None
+                for those that are not wanted.
+            period: Seconds between two looks at what has come.
         """
 
 
@@ -74,6 +87,7 @@ class Site:
         confirm_time: Seconds for which a confirmation is awaited.
         useful_time: Seconds by which a command may be late and still hit its item.
         graph: None where no node runs, as in a calibration.
+        alive: When the node was last seen to work (monotonic s).
     """
 
     lanes: tuple[str, ...]
@@ -81,6 +95,7 @@ class Site:
     confirm_time: float
     useful_time: float
     graph: Graph | None = None
+    alive: Callable[[], float] = time.monotonic
 
 
 def accept(settings: Any) -> None:

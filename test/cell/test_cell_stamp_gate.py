@@ -133,6 +133,13 @@ def test_where_no_place_follows_from_it_a_message_may_be_unstamped():
     assert under_test.admit(NOW - 60 * SECOND, NOW + 5).name == 'stamp_old'
 
 
+def test_where_no_place_follows_from_it_parts_may_have_one_stamp_or_any_order():
+    under_test = gate(unstamped=True)
+    for stamp_ns in (NOW, NOW, NOW + 2, NOW - 1, NOW + 2):
+        verdict = under_test.admit(stamp_ns, NOW + 5)
+        assert (verdict.time_ns, verdict.name) == (stamp_ns, '')
+
+
 def test_simulated_time_and_system_time_are_told_apart():
     simulated = gate(simulated=True)
     verdict = simulated.admit(5 * SECOND, 0)

@@ -69,6 +69,40 @@ def test_without_end_switch_the_output_is_read_back(pins, monkeypatch):
         diverters.extend('B', 5)
 
 
+@pytest.mark.parametrize('broken', ['A', 'B', 'C'])
+def test_one_output_that_fails_keeps_no_other_out(pins, monkeypatch, broken):
+    reports = Reports()
+    numbers = {'A': 17, 'B': 27, 'C': 22}
+    diverters = GpioDiverters({k: GpioLane(n, n - 12) for k, n in numbers.items()}, reports.events)
+    for serial, lane in enumerate(numbers, 1):
+        diverters.extend(lane, serial)
+    devices = [*diverters._outputs.values(), *diverters._feedback.values()]
+
+    def fail():
+        raise OSError('the line is gone')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(diverters._outputs[broken], 'off', fail)
+        with pytest.raises(HardwareError, match=f'GPIO {numbers[broken]} .*lane {broken} stays'):
+            diverters.close()
+    for lane, number in numbers.items():
+        assert lane == broken or not pins.pin(number).state
+    assert all(device.closed for device in devices)
+    diverters.close()  # there is nothing left to do
+
+
+def test_retraction_that_fails_names_the_pin(pins, monkeypatch):
+    diverters = GpioDiverters({'A': GpioLane(17)}, Reports().events)
+
+    def fail():
+        raise OSError('the line is gone')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(diverters._outputs['A'], 'off', fail)
+        with pytest.raises(HardwareError, match='GPIO 17 .*the line is gone.*cut its supply'):
+            diverters.retract('A')
+
+
 def test_switch_that_is_active_already_confirms_a_prolonged_stroke(pins):
     reports = Reports()
     diverters = GpioDiverters({'A': GpioLane(17, 5)}, reports.events)

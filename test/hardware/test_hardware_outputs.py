@@ -15,7 +15,7 @@ import pytest
 from stl_conveyor.errors import ConfigError, HardwareError
 from stl_conveyor.hardware.diverter import DiverterEvents, StrokeResult
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
-from stl_conveyor.hardware.outputs import OUTPUTS, REGISTRY
+from stl_conveyor.hardware.outputs import OUTPUTS, REGISTRY, ros2_control
 
 LANES = ('A', 'B', 'C')
 
@@ -37,9 +37,11 @@ class FakeGraph:
     def listen(self, topic, callback):
         self.listeners[topic] = callback
 
-    def listen_outside(self, topic, callback, *, concerns, unstamped, remedy):
+    def listen_outside(self, topic, callback, *, concerns, unstamped, remedy, alike, period):
         assert remedy and unstamped
         self.listeners[topic] = lambda message: concerns(message) and callback(message, 1)
+        self.alike, self.periods = alike, [period]
+        return SimpleNamespace(every=self.periods.append)
 
 
 @pytest.fixture
@@ -103,6 +105,93 @@ def test_joints_go_where_they_are_sent_and_confirm_by_their_state(confirmed):
         joints.extend('A', 9)
     joints.close()
     assert sent[-1].data == [0.0, 0.0, 0.0]
+
+
+def states(**positions):
+    return SimpleNamespace(name=list(positions), position=list(positions.values()))
+
+
+def test_joints_of_others_are_left_alone_and_ours_found_in_any_order(confirmed):
+    graph = FakeGraph()
+    joints = open_joints(graph, confirmed, joint_extended=0.15)
+    state = graph.listeners['joint_states']
+    joints.extend('A', 1)
+    state(states(arm_1=0.15, arm_2=0.15))
+    state(states(diverter_c=0.0, diverter_b=0.0))  # a part of ours
+    assert confirmed == [] and joints.is_out('A') is None and joints.is_out('C') is False
+    state(SimpleNamespace(name=['diverter_a'], position=[]))  # speed and effort alone
+    assert confirmed == [] and joints.is_out('A') is None
+    state(states(diverter_c=0.0, arm_1=0.15, diverter_a=0.15))
+    assert confirmed == [('A', None)]
+
+
+def test_position_that_is_no_number_is_not_known(confirmed):
+    graph = FakeGraph()
+    joints = open_joints(graph, confirmed)
+    state = graph.listeners['joint_states']
+    state(states(diverter_a=float('nan'), diverter_b=0.15))
+    assert joints.is_out('A') is None and joints.is_out('B') and confirmed == []
+    joints.extend('A', 1)
+    state(states(diverter_a=float('nan')))
+    assert confirmed == []
+    state(states(diverter_a=0.15))
+    assert confirmed == [('A', None)]
+    state(states(diverter_a=float('inf')))
+    assert joints.is_out('A') is None
+
+
+def test_joint_that_was_out_before_it_was_commanded_confirms_nothing(confirmed):
+    graph = FakeGraph()
+    joints = open_joints(graph, confirmed)
+    state = graph.listeners['joint_states']
+    state(states(diverter_a=0.15))
+    joints.extend('A', 1)
+    state(states(diverter_a=0.15))
+    assert confirmed == []
+    state(states(diverter_a=0.0))
+    state(states(diverter_a=0.15))
+    assert confirmed == [('A', None)]
+
+
+def test_serialised_states_are_alike_when_they_name_the_same_joints_of_ours(confirmed):
+    graph = FakeGraph()
+    open_joints(graph, confirmed, joints=['slide', 'slide_2', 'slide_3'])
+    assert graph.alike(b'..arm_1\0..arm_2\0..') is None
+    assert graph.alike(b'..slide_1\0..slides\0..') is None
+    assert graph.alike(b'..slide\0..') == {'A'}
+    assert graph.alike(b'..arm_1\0..slide_2\0..slide\0..') == {'A', 'B'}
+    assert graph.alike(b'..slide\0..arm_1\0..slide_2\0..') == {'A', 'B'}
+
+
+def test_joints_are_looked_at_more_often_until_they_are_where_they_belong(confirmed):
+    graph = FakeGraph()
+    joints = open_joints(graph, confirmed)
+    state = graph.listeners['joint_states']
+    (idle,) = graph.periods
+    state(states(diverter_a=0.0, diverter_b=0.0, diverter_c=0.0))
+    assert graph.periods[-1] == idle
+    joints.extend('A', 1)
+    moving = graph.periods[-1]
+    assert moving < idle
+    state(states(diverter_a=0.1))
+    assert graph.periods[-1] == moving
+    state(states(diverter_a=0.15))
+    assert graph.periods[-1] == idle
+    joints.retract('A')
+    assert graph.periods[-1] == moving
+    state(states(diverter_a=0.0))
+    assert graph.periods[-1] == idle
+
+
+def test_joint_that_never_arrives_is_not_hurried_after_for_ever(confirmed, monkeypatch):
+    graph, now = FakeGraph(), [100.0]
+    monkeypatch.setattr(ros2_control.time, 'monotonic', lambda: now[0])
+    joints = open_joints(graph, confirmed)
+    (idle,) = graph.periods
+    joints.extend('A', 1)
+    now[0] += ros2_control.HURRY + 0.1
+    graph.listeners['joint_states'](states(diverter_a=0.0))
+    assert graph.periods[-1] == idle and confirmed == []
 
 
 def test_output_that_needs_a_graph_says_so():

@@ -217,9 +217,7 @@ def test_items_on_their_way_are_pushed_when_the_node_stops(pins):
     with Cell(output='gpio', gpio_bounce_time=0.0) as cell:
         machine = Pneumatics(pins, cell)
         _, stamp_ns = cell.feed('B')
-        cell.wait(
-            lambda: cell.actuator.ledger.open_items == 1 and cell.actuator.ledger._open[1].local
-        )
+        cell.wait(lambda: any(item.local for item in list(cell.actuator.ledger._open.values())))
     (out, back) = machine.changes
     assert out[:2] == (27, True) and back[:2] == (27, False)
     assert 0 <= out[2] - CELL.fire_time_ns(stamp_ns, 'B') < TOLERANCE * SECOND
@@ -329,6 +327,46 @@ def test_modbus_confirms_dies_and_comes_back(kind):
         plc.stop()
 
 
+def test_plc_sees_that_the_node_works_and_that_it_leaves():
+    pytest.importorskip('pymodbus.simulator')
+    from modbus_plc import Plc
+
+    plc = Plc()
+    try:
+        with Cell(
+            output='modbus', modbus_host='127.0.0.1', modbus_port=plc.port, modbus_heartbeat=40
+        ) as cell:
+
+            def beats():
+                return [value for address, value in plc.writes if address == 40]
+
+            plc.wait(lambda: len(beats()) >= 4)
+            # A node whose callbacks hang is no better than one that is gone.
+            hung, go_on = threading.Event(), threading.Event()
+            node = cell.actuator
+
+            def hang():
+                timer.cancel()
+                hung.set()
+                go_on.wait(30)
+
+            timer = node.create_timer(0.0, hang, clock=node.steady_clock)
+            assert hung.wait(10)
+            # What is read goes on all the while; 20 s would have 80 beats.
+            for _ in range(40):
+                began, mark = len(plc.asked), len(beats())
+                plc.wait(lambda: len(plc.asked) > began + 8)
+                if len(beats()) == mark:
+                    break
+            else:
+                pytest.fail('the heart did not stop')
+            go_on.set()
+            plc.wait(lambda: len(beats()) > mark)
+        assert beats()[-1] == 0
+    finally:
+        plc.stop()
+
+
 def test_slow_plc_blocks_no_outcome():
     pytest.importorskip('pymodbus.simulator')
     from modbus_plc import Plc
@@ -361,7 +399,8 @@ def controller(cell, trajectory):
     """Play ros2_control: joints that go where they are told, and say where they are."""
     from threading import Lock
 
-    names = ['diverter_a', 'diverter_b', 'diverter_c']
+    names = ['diverter_c', 'diverter_a', 'diverter_b']  # those of the controller are a, b, c
+    order = [2, 0, 1]
     positions, lock, stop = [0.0, 0.0, 0.0], Lock(), threading.Event()
     commands = []
     states = cell.probe.create_publisher(JointState, 'joint_states', 10)
@@ -375,10 +414,15 @@ def controller(cell, trajectory):
     def publish():
         while not stop.wait(0.02):
             with lock:
-                stamp = to_stamp(cell.now_ns())
+                now = [positions[index] for index in order]
+            header = Header(stamp=to_stamp(cell.now_ns()))
+            # An arm's states come more often, and look as if something were out.
+            for _ in range(5):
                 states.publish(
-                    JointState(header=Header(stamp=stamp), name=names, position=positions)
+                    JointState(header=header, name=['arm_1', 'arm_2'], position=[0.15, 0.15])
                 )
+            states.publish(JointState(header=header, name=names[:1], position=now[:1]))
+            states.publish(JointState(header=header, name=names[1:], position=now[1:]))
 
     if trajectory:
         from trajectory_msgs.msg import JointTrajectory

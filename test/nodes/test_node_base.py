@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,11 +17,13 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from rclpy.event_handler import UnsupportedEventTypeError  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.base.health import Level, NodeHealth  # noqa: E402
+from stl_conveyor.nodes.base.polled_topic import PolledTopic  # noqa: E402
 from stl_conveyor.nodes.base.qos import Watchdogs, make_profile  # noqa: E402
 from stl_conveyor.nodes.base.runner import EXECUTOR  # noqa: E402
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter  # noqa: E402
@@ -183,6 +186,70 @@ def test_qos_can_be_overridden():
         cell.wait_active()
         (info,) = cell.wait(lambda: cell.probe.get_subscriptions_info_by_topic('heard'))
         assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+
+
+class Glance(ConveyorNode):
+    """Looks at what it hears twenty times a second."""
+
+    NAME = 'glance'
+    SETTINGS = NodeSettings
+    topics = (Topic('heard', 'std_msgs/String', Profile.POSES, (), ('glance',)),)
+
+    def activate(self):
+        self.heard, self.named = [], []
+        self.looks = self.look('heard', self.on_message, alike=self.alike, period=0.05)
+
+    def alike(self, data):
+        self.named.append(data)
+        return next((name for name in (b'left', b'right') if name in data), None)
+
+    def on_message(self, message, info):
+        self.heard.append(message.data)
+
+
+def test_a_topic_is_looked_at_and_the_latest_of_what_is_alike_is_taken():
+    with CellHarness([NodeSpec(Glance, {'diagnostics_period': 0.2})]) as cell:
+        cell.wait_active()
+        node = cell.runner.nodes[0]
+        publisher = cell.publisher('heard', String, readers=1)
+        texts = ['left 1', 'right 1', *('nobody',) * 50, 'left 2', 'nobody']
+        for text in texts:
+            publisher.publish(String(data=text))
+        cell.wait(lambda: len(node.named) >= len(texts))
+        cell.wait(lambda: {'right 1', 'left 2'} <= set(node.heard))
+        assert node.heard[-2:] == ['right 1', 'left 2'] and 'nobody' not in node.heard
+        node.looks.every(0.01)
+        publisher.publish(String(data='right 2'))
+        cell.wait(lambda: node.heard[-1] == 'right 2')
+    assert not node.is_active
+
+
+def test_of_what_came_between_two_looks_only_the_latest_is_taken_apart():
+    waiting = [serialize_message(String(data=f'{k % 2} {k}')) for k in range(100)]
+    heard = []
+
+    class Handle:
+        def take_message(self, kind, raw):
+            assert raw
+            return (waiting.pop(0), None) if waiting else None
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *_):
+            pass
+
+    subscription = SimpleNamespace(handle=Handle(), msg_type=String)
+    polled = PolledTopic(
+        subscription, None, lambda m, info: heard.append(m.data), lambda data: b'0 ' in data
+    )
+    polled.look()
+    assert heard == ['0 98', '1 99'] and not waiting
+    polled.look()
+    assert heard == ['0 98', '1 99']
+    polled.keep(serialize_message(String(data='1 100')))  # of an executor that asks no group
+    polled.look()
+    assert heard[2:] == ['1 100']
 
 
 def test_profiles():

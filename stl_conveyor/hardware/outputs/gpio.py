@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,7 @@ class GpioDiverters:
     def _on_switch(self, lane: str) -> None:
         self._events.confirmed(lane, None)
 
-    def extend(self, lane: str, serial: int) -> None:
+    def extend(self, lane: str, serial: int, late: float = 0.0) -> None:
         """Move a diverter out.
 
         Raises:
@@ -132,8 +133,19 @@ class GpioDiverters:
             self._events.confirmed(lane, serial)
 
     def retract(self, lane: str) -> None:
-        """Move a diverter back."""
-        self._outputs[lane].off()
+        """Move a diverter back.
+
+        Raises:
+            HardwareError: If the output does not take the level.
+        """
+        try:
+            self._outputs[lane].off()
+        except Exception as error:  # the pin library's and the kernel's errors
+            raise HardwareError(
+                f'GPIO {self._lanes[lane].output} cannot be switched off '
+                f'({type(error).__name__}: {error}): the diverter of lane {lane} stays out; cut '
+                'its supply, and look for another program that uses the pin'
+            ) from error
 
     def is_out(self, lane: str) -> bool | None:
         """Return whether the end switch of a lane is active; None without one."""
@@ -149,12 +161,18 @@ class GpioDiverters:
         )
 
     def close(self) -> None:
-        """Move everything back and let go of the pins."""
-        for output in self._outputs.values():
-            output.off()
-        for device in (*self._outputs.values(), *self._feedback.values()):
-            device.close()
-        self._outputs, self._feedback = {}, {}
+        """Move everything back and let go of the pins.
+
+        Raises:
+            HardwareError: If an output cannot be switched off; the others are all the same.
+        """
+        with ExitStack() as last_first:
+            last_first.callback(self._outputs.clear)
+            last_first.callback(self._feedback.clear)
+            for device in (*self._outputs.values(), *self._feedback.values()):
+                last_first.callback(device.close)
+            for lane in self._outputs:
+                last_first.callback(self.retract, lane)
 
 
 def check(settings: GpioSettings) -> None:

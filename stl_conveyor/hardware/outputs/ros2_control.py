@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,9 @@ from stl_conveyor.parameters import parameter
 
 POSITIONS = 'diverter_controller/commands'
 TRAJECTORY = 'diverter_controller/joint_trajectory'
+IDLE_PERIOD = 0.1  # s between two looks at the joints
+MOVING_PERIOD = 0.01  # s between two looks while one is not where it was commanded,
+HURRY = 2.0  # s, but not for longer than that after a command
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,10 @@ class JointDiverters:
     A forward command controller takes the positions of all its joints on
     `diverter_controller/commands`, a joint trajectory controller a trajectory on
     `diverter_controller/joint_trajectory`; remap these names for a controller of another name.
+
+    `joint_states` may be that of a whole robot, a thousand times a second: it is looked at once in
+    MOVING_PERIOD or IDLE_PERIOD, and only the latest message that names a joint of ours is taken
+    apart.
     """
 
     connects = False
@@ -79,37 +88,44 @@ class JointDiverters:
         self._settings = settings
         self._targets = dict.fromkeys(joints, settings.joint_retracted)
         self._positions: dict[str, float] = {}
+        self._marks = {lane: joint.encode() + b'\0' for lane, joint in joints.items()}
         trajectory = settings.controller_kind == 'trajectory'
         to_message = _trajectories(list(joints.values()), settings) if trajectory else None
         self._topic = TRAJECTORY if trajectory else POSITIONS
         self._publisher = graph.publish_on(self._topic)
         self._to_message = to_message or self._to_positions
         self._lanes = {joint: lane for lane, joint in joints.items()}
-        graph.listen_outside(
+        self._hurry_until = float('-inf')  # monotonic s
+        self._looks = graph.listen_outside(
             'joint_states',
             self._on_state,
             concerns=lambda message: not self._lanes.keys().isdisjoint(message.name),
             unstamped=True,  # no place follows from it, only that a joint is out
             remedy='spawn the joint_state_broadcaster',
+            alike=self._named,
+            period=IDLE_PERIOD,
         )
 
-    def extend(self, lane: str, serial: int) -> None:
+    def extend(self, lane: str, serial: int, late: float = 0.0) -> None:
         """Command the joint of a lane out.
 
         Raises:
             HardwareError: If no controller listens.
         """
+        held = self._commanded_out(lane)
         self._targets[lane] = self._settings.joint_extended
         if not self._publisher.get_subscription_count():
             raise HardwareError(f'no controller listens on {self._topic}; {self.remedy(lane)}')
         self._publish()
-        if self.is_out(lane):  # held from the stroke before, so nothing will change
+        self._hurry()
+        if held and self.is_out(lane):  # from the stroke before, so nothing will change
             self._events.confirmed(lane, serial)
 
     def retract(self, lane: str) -> None:
         """Command the joint of a lane back."""
         self._targets[lane] = self._settings.joint_retracted
         self._publish()
+        self._hurry()
 
     def is_out(self, lane: str) -> bool | None:
         """Return whether the joint was out when it last said where it is; None before."""
@@ -134,19 +150,41 @@ class JointDiverters:
     def _to_positions(self, positions: list[float]) -> Any:
         return self._publisher.msg_type(data=positions)
 
+    def _commanded_out(self, lane: str) -> bool:
+        return self._targets[lane] == self._settings.joint_extended
+
+    def _named(self, data: bytes) -> frozenset[str] | None:
+        """Return the lanes whose joints a serialised JointState names; None if there is none."""
+        return frozenset(lane for lane, mark in self._marks.items() if mark in data) or None
+
+    def _hurry(self) -> None:
+        self._hurry_until = time.monotonic() + HURRY
+        self._looks.every(MOVING_PERIOD)
+
+    def _rest(self) -> None:
+        arrived = all(
+            self._commanded_out(lane) == bool(self.is_out(lane)) for lane in self._targets
+        )
+        if arrived or time.monotonic() > self._hurry_until:
+            self._looks.every(IDLE_PERIOD)
+
     def _is_extended(self, position: float) -> bool:
         settings = self._settings
         return abs(position - settings.joint_extended) <= settings.joint_tolerance
 
     def _on_state(self, message: Any, time_ns: int) -> None:
-        for joint, position in zip(message.name, message.position):
+        for joint, position in zip(message.name, message.position):  # there may be none
             lane = self._lanes.get(joint)
             if lane is None:
                 continue
-            was_out, self._positions[lane] = self.is_out(lane), position
-            commanded = self._targets[lane] == self._settings.joint_extended
-            if commanded and self._is_extended(position) and not was_out:
+            was_out = self.is_out(lane)
+            if not math.isfinite(position):  # a broadcaster's word for: not known yet
+                self._positions.pop(lane, None)
+                continue
+            self._positions[lane] = position
+            if self._commanded_out(lane) and self._is_extended(position) and not was_out:
                 self._events.confirmed(lane, None)
+        self._rest()
 
 
 def _trajectories(joints: list[str], settings: JointSettings) -> Callable[[list[float]], Any]:

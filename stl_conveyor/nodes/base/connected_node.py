@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
 from rclpy.clock import Clock
@@ -23,6 +23,7 @@ from rclpy.timer import Timer
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock
 from stl_conveyor.nodes.base.outside_input import PATIENCE_S, OutsideInput, StampRules
+from stl_conveyor.nodes.base.polled_topic import NeverReady, PolledTopic
 from stl_conveyor.nodes.base.qos import (
     Watchdogs,
     in_namespace,
@@ -193,6 +194,44 @@ class ConnectedNode(ReportingNode):
         self.resources.callback(self.destroy_subscription, subscription)
         return subscription
 
+    def look(
+        self,
+        topic: str,
+        callback: Callable[[Any, Any], None],
+        *,
+        alike: Callable[[bytes], Hashable | None],
+        period: float,
+    ) -> PolledTopic:
+        """Return a topic at which a timer looks until the node is deactivated.
+
+        Args:
+            topic: As for `listen`.
+            callback: Takes a message, and what the middleware knows of it or None; guarded.
+            alike: Returns the same for serialised messages of which the latest is enough, and None
+                for those that are not wanted.
+            period: Seconds between two looks.
+
+        Raises:
+            LookupError: The table does not say that this node listens to the topic.
+        """
+        entry = subscriber_of(topic, self.NAME, self.topics)
+        kind = message_class(entry)
+        polled: PolledTopic
+        subscription = self.create_subscription(
+            kind,
+            topic,
+            lambda data: polled.keep(data),  # of an executor that does not ask the group
+            make_profile(entry.profile_of(self.NAME), Watchdogs()),
+            callback_group=NeverReady(),
+            raw=True,
+            qos_overriding_options=overriding_options(),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
+        self.resources.callback(self.destroy_subscription, subscription)
+        timer = self.every(period, lambda: polled.look())
+        polled = PolledTopic(subscription, timer, self.guarded(callback), alike)
+        return polled
+
     def listen_outside(
         self,
         topic: str,
@@ -204,6 +243,8 @@ class ConnectedNode(ReportingNode):
         unstamped: bool = False,
         required: bool = True,
         remedy: str = '',
+        alike: Callable[[bytes], Hashable | None] | None = None,
+        period: float = 0.1,
     ) -> OutsideInput:
         """Return a subscription to what something outside the cell publishes.
 
@@ -213,9 +254,11 @@ class ConnectedNode(ReportingNode):
             rules: How stamps are judged; None = as the node's parameters say.
             stamp_of: Returns the stamp of a message.
             concerns: Whether a message is for us at all; the others are not judged.
-            unstamped: Whether the stamp zero is taken for that of the arrival.
+            unstamped: Whether the stamp zero is taken for that of the arrival, and any order.
             required: Whether it is a fault if nobody publishes.
             remedy: What else to do about that, in words.
+            alike: As for `look`, where more comes than anybody needs; None = take every message.
+            period: Seconds between two looks then.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
@@ -231,6 +274,8 @@ class ConnectedNode(ReportingNode):
             unstamped=unstamped,
             required=required,
             remedy=remedy,
+            alike=alike,
+            period=period,
         )
         self._outside.append(opened)
         self.resources.callback(self._outside.remove, opened)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from stl_conveyor.cell.stamp_gate import StampGate, Verdict
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.base.topics import subscriber_of
 
@@ -110,6 +111,8 @@ class OutsideInput:
         unstamped: bool = False,
         required: bool = True,
         remedy: str = '',
+        alike: Callable[[bytes], Hashable | None] | None = None,
+        period: float = 0.1,
     ) -> None:
         """Subscribe until the node's resources are closed.
 
@@ -117,9 +120,11 @@ class OutsideInput:
             callback: Called with each message that passes, and with its time (ns, ROS time).
             stamp_of: Returns the stamp of a message.
             concerns: Whether a message is for us at all; the others are not judged.
-            unstamped: Whether the stamp zero is taken for that of the arrival.
+            unstamped: Whether the stamp zero is taken for that of the arrival, and any order.
             required: Whether it is a fault if nobody publishes.
             remedy: What else to do about that, in words.
+            alike: See `ConnectedNode.look`; the topic's profile must be best effort.
+            period: Seconds between two looks.
         """
         self._node = node
         self._topic = topic
@@ -128,6 +133,9 @@ class OutsideInput:
         self._concerns = concerns
         self._required = required
         self._remedy = remedy
+        self._polled: PolledTopic | None = None
+        if alike is not None:
+            self._polled = node.look(topic, self._on_message, alike=alike, period=period)
         entry = subscriber_of(topic, node.NAME, node.topics)
         self._type = '/msg/'.join(entry.message_type.split('/'))
         self._longest_delay_ns = round(rules.longest_delay * 1e9)
@@ -156,9 +164,14 @@ class OutsideInput:
         self._look_soon = node.every(0.0, self._look_now)
         self._look_soon.cancel()
         self._adapt([each for each in self._publishers() if each.topic_type == self._type])
-        if self._subscription is None:
+        if self._subscription is None and self._polled is None:
             self._subscribe()
         node.every(LOOK_S, self._look)
+
+    def every(self, period: float) -> None:
+        """Look once in `period` seconds from now on, at a topic at which is looked."""
+        if self._polled is not None:
+            self._polled.every(period)
 
     def _publishers(self) -> Sequence[TopicEndpointInfo]:
         found: Sequence[TopicEndpointInfo] = self._node.get_publishers_info_by_topic(self._name)

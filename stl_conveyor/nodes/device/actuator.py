@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,7 @@ CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
 WATCH_BELT_S = 0.1
 UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
+WORK_PERIOD = 0.2  # s after which an output may know again that this node's callbacks run
 # SortOutcome.REASON_* in words; what needs none is empty.
 REASONS = {
     SortOutcome.REASON_NONE: '',
@@ -277,15 +279,28 @@ class Actuator(ConveyorNode):
             max_late_ns=round(to_edge * 1e9),
         )
         lanes = tuple(lane.name for lane in self.cell.lanes)
+        self._note_work()
+        self.every(WORK_PERIOD, self._note_work)
         return StrokeOutput(
             self,
             schedule,
             lambda events: output.open(
-                settings, Site(lanes, events, settings.confirm_timeout, to_edge, self)
+                settings,
+                Site(
+                    lanes,
+                    events,
+                    settings.confirm_timeout,
+                    to_edge,
+                    self,
+                    alive=lambda: self._worked_at,
+                ),
             ),
             self._plan,
             self._belt_states.take_waiting,
         )
+
+    def _note_work(self) -> None:
+        self._worked_at = time.monotonic()
 
     def _on_belt_state(self, message: BeltState, stamp_ns: int) -> None:
         belt = self._plan.belt

@@ -336,7 +336,7 @@ class StrokeOutput:
         if isinstance(action, Extend):
             self._extend(action)
         elif isinstance(action, Retract):
-            self._diverters.retract(action.lane)
+            self._retract(action.lane)
         elif isinstance(action, TooLate):
             self._failed(
                 action.stroke,
@@ -369,13 +369,19 @@ class StrokeOutput:
                 'it was out before it was commanded: it is stuck, or its '
                 f'feedback is; {self._diverters.remedy(stroke.lane)}',
             )
-            self._diverters.retract(stroke.lane)
+            self._retract(stroke.lane)
             return
         self._commanded[stroke.serial] = stroke, action.lateness_ns
         try:
-            self._diverters.extend(stroke.lane, stroke.serial)
+            self._diverters.extend(stroke.lane, stroke.serial, action.lateness_ns / 1e9)
         except HardwareError as error:
             self._failed(stroke, str(error))
+
+    def _retract(self, lane: str) -> None:
+        try:
+            self._diverters.retract(lane)
+        except HardwareError as error:
+            self._health.trouble('diverter_failed', lane, f'lane {lane}: {error}')
 
     def _failed(self, stroke: Stroke[Push], reason: str) -> None:
         self._schedule.withdraw(stroke)

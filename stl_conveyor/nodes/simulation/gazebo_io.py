@@ -98,7 +98,7 @@ class GazeboPushers:
         node.listen('joint_states', self._on_joint_states, raw=True)
         node.every(repeat_period, self._repeat)
 
-    def extend(self, lane: str, serial: int) -> None:
+    def extend(self, lane: str, serial: int, late: float = 0.0) -> None:
         """Command a pusher out."""
         self._command(lane, self._stroke)
 

@@ -1,0 +1,76 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Look at a topic now and then, where more messages come than anybody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+
+
+class NeverReady(CallbackGroup):
+    """Keeps an executor from being woken by each message of a subscription."""
+
+    def can_execute(self, entity: object) -> bool:
+        """Return False."""
+        return False
+
+    def beginning_execution(self, entity: object) -> bool:
+        """Return False: nothing of it is executed."""
+        return False
+
+    def ending_execution(self, entity: object) -> None:
+        """Do nothing."""
+
+
+class PolledTopic:
+    """A subscription whose messages wait in its queue until a timer takes them.
+
+    Most of the work of a message is to wake the executor, and to take the message apart. Both are
+    spared here: of what came since the last look, and is alike by its bytes, only the latest is
+    taken apart.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription[Any],
+        timer: Timer,
+        callback: Callable[[Any, Any], None],
+        alike: Callable[[bytes], Hashable | None],
+    ) -> None:
+        """Be ready to look; `ConnectedNode.look` makes one."""
+        self._subscription = subscription
+        self._timer = timer
+        self._callback = callback
+        self._alike = alike
+        self._latest: dict[Hashable, tuple[bytes, Any]] = {}
+
+    def every(self, period: float) -> None:
+        """Look once in `period` seconds from now on."""
+        period_ns = round(period * 1e9)
+        if self._timer.timer_period_ns != period_ns:
+            self._timer.timer_period_ns = period_ns
+            self._timer.reset()
+
+    def keep(self, data: bytes, info: Any = None) -> None:
+        """Take in a serialised message, and what the middleware knows of it."""
+        kind = self._alike(data)
+        if kind is not None:
+            self._latest.pop(kind, None)  # the order is that of their coming
+            self._latest[kind] = data, info
+
+    def look(self) -> None:
+        """Hand over what has come."""
+        kind = self._subscription.msg_type
+        handle = self._subscription.handle
+        with handle:
+            while (taken := handle.take_message(kind, True)) is not None:
+                self.keep(*taken)
+        latest, self._latest = self._latest, {}
+        for data, info in latest.values():
+            self._callback(deserialize_message(data, kind), info)
