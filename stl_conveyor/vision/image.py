@@ -1,10 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Turn the bytes of an image message into RGB pixels.
-
-This does what cv_bridge's `imgmsg_to_cv2(message, 'rgb8')` does, for the encodings that
-cameras send in 8 bits, and works with every NumPy.
-"""
+"""Cut RGB pixels out of a picture, resize them, and read them from files."""
 
 from __future__ import annotations
 
@@ -15,50 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.errors import BadImage, MissingDependency
-
-MAX_SIDE = 8192
-CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
-
-
-def image_to_rgb(
-    encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data: object
-) -> NDArray[np.uint8]:
-    """Return uint8 `[height, width, 3]` RGB from the fields of a sensor_msgs/Image.
-
-    Args:
-        step: Bytes per row, which may hold padding after the pixels.
-        is_bigendian: Of no consequence for 8 bits; taken so that all fields can be handed in.
-        data: A bytes-like object or an array of bytes.
-
-    Raises:
-        BadImage: If the fields do not fit together or the encoding is not an 8-bit one.
-    """
-    channels = CHANNELS.get(encoding)
-    if channels is None:
-        raise BadImage(
-            f'encoding {encoding[:32]!r} is not supported; publish one of {", ".join(CHANNELS)}'
-        )
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise BadImage(f'{width} x {height} pixels: each side must be 1..{MAX_SIDE}')
-    if step < width * channels:
-        raise BadImage(f'step {step} is shorter than {width} pixels of {encoding}')
-    try:
-        pixels = np.frombuffer(data, dtype=np.uint8)  # type: ignore[call-overload]
-    except (TypeError, ValueError, BufferError):
-        pixels = np.asarray(data)
-        if pixels.dtype != np.uint8:
-            raise BadImage('data does not hold bytes') from None
-    if pixels.ndim != 1 or pixels.size != step * height:
-        raise BadImage(
-            f'data holds {pixels.size} bytes, {height} rows of {step} need {step * height}'
-        )
-    rows = pixels.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
-    if channels == 1:
-        return np.repeat(rows, 3, axis=2)
-    rgb = rows[:, :, :3]
-    if encoding.startswith('bgr'):
-        rgb = rgb[:, :, ::-1]
-    return np.ascontiguousarray(rgb)
 
 
 def crop_square(
@@ -94,7 +46,7 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         image = crop_square(image, (height - 1) / 2, (width - 1) / 2, side)
     if side == size:
         return image
-    pillow = _pillow()
+    pillow = import_pillow()
     return np.asarray(pillow.fromarray(image).resize((size, size), pillow.Resampling.BILINEAR))
 
 
@@ -109,7 +61,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         BadImage: If the file cannot be read as an image.
     """
-    pillow = _pillow()
+    pillow = import_pillow()
     try:
         with pillow.open(path) as image:
             return np.asarray(image.convert('RGB'))
@@ -117,7 +69,12 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise BadImage(f'{path}: cannot be read as an image ({error})') from error
 
 
-def _pillow() -> ModuleType:
+def import_pillow() -> ModuleType:
+    """Return Pillow's module Image.
+
+    Raises:
+        MissingDependency: If it is not installed.
+    """
     try:
         from PIL import Image
     except ImportError as error:

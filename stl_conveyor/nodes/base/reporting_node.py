@@ -95,6 +95,11 @@ class ReportingNode(LifecycleNode):
             self.get_logger().info(message)
             self._report_soon()
 
+    def report_value(self, name: str, value: object) -> None:
+        """Report what holds from now on, and log it."""
+        self.health.set_value(name, value)
+        self.get_logger().info(f'{name} {value}')
+
     def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """Return the callback with every exception turned into a diagnostic and a log line."""
 

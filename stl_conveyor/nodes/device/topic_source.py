@@ -8,34 +8,64 @@ from typing import TYPE_CHECKING
 
 from stl_conveyor.hardware.frame_sources import FrameCallback
 from stl_conveyor.nodes.base.clock import to_ns
-from stl_conveyor.vision.image import image_to_rgb
+from stl_conveyor.nodes.base.qos import message_class
+from stl_conveyor.nodes.base.topics import subscriber_of
+from stl_conveyor.vision.bit_depth import BitDepth
+from stl_conveyor.vision.compressed import compressed_to_rgb
+from stl_conveyor.vision.encodings import image_to_rgb
 
 if TYPE_CHECKING:
-    from sensor_msgs.msg import Image
+    import numpy as np
+    from numpy.typing import NDArray
+    from sensor_msgs.msg import CompressedImage, Image
+    from std_msgs.msg import Header
 
     from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+
+BASE_TOPIC = 'camera/image_raw'
+#: The parameter image_transport -> what its plugin adds to the name of the topic.
+TRANSPORTS = {'raw': '', 'compressed': '/compressed'}
 
 
 class TopicSource:
     """Frames of a camera driver, or of the simulation."""
 
-    def __init__(self, node: ConveyorNode, callback: FrameCallback) -> None:
-        """Take frames from `camera/image_raw`."""
+    def __init__(
+        self,
+        node: ConveyorNode,
+        callback: FrameCallback,
+        transport: str = 'raw',
+        sample_bits: int = 0,
+    ) -> None:
+        """Take frames from `camera/image_raw`, or from what its name is mapped to.
+
+        Args:
+            transport: One of TRANSPORTS.
+            sample_bits: Bits that the camera uses of samples of 16; 0 = find it out.
+        """
         self._node = node
         self._callback = callback
+        self._transport = transport
+        self._depth = BitDepth(sample_bits)
 
     def start(self) -> None:
         """Subscribe."""
-        self._node.listen('camera/image_raw', self._on_image)
+        suffix = TRANSPORTS[self._transport]
+        entry = subscriber_of(BASE_TOPIC + suffix, self._node.NAME, self._node.topics)
+        # As image_transport does: whoever maps camera/image_raw means its compressed one, too.
+        self._node.listen(
+            message_class(entry),
+            self._node.resolve_topic_name(BASE_TOPIC) + suffix,
+            entry.profile_of(self._node.NAME),
+            self._on_compressed if suffix else self._on_image,
+        )
 
     def stop(self) -> None:
         """Leave the subscription to the node, which destroys it."""
 
     def _on_image(self, message: Image) -> None:
-        stamp_ns = to_ns(message.header.stamp)
-        if stamp_ns == 0:  # the driver does not stamp
-            stamp_ns = self._node.get_clock().now().nanoseconds
-        self._callback(
+        self._take(
+            message.header,
             image_to_rgb(
                 message.encoding,
                 message.height,
@@ -43,7 +73,15 @@ class TopicSource:
                 message.step,
                 message.is_bigendian,
                 message.data,
+                self._depth,
             ),
-            stamp_ns,
-            message.header.frame_id,
         )
+
+    def _on_compressed(self, message: CompressedImage) -> None:
+        self._take(message.header, compressed_to_rgb(message.format, message.data, self._depth))
+
+    def _take(self, header: Header, image: NDArray[np.uint8]) -> None:
+        stamp_ns = to_ns(header.stamp)
+        if stamp_ns == 0:  # the driver does not stamp
+            stamp_ns = self._node.get_clock().now().nanoseconds
+        self._callback(image, stamp_ns, header.frame_id)
