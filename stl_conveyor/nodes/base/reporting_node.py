@@ -31,14 +31,17 @@ class ReportingNode(LifecycleNode):
     def __init__(self, **arguments: Any) -> None:
         """Declare the parameters; `arguments` are those of rclpy's Node but the name.
 
+        With `meant_parameters`, names, others that are set may be those of another node.
+
         Raises:
             ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
+        meant = arguments.pop('meant_parameters', None)
         super().__init__(arguments.pop('node_name', self.NAME), **arguments)
         self.health = NodeHealth()
         self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         try:
-            self.settings: Any = declare_settings(self, self.SETTINGS, self.check_settings)
+            self.settings: Any = declare_settings(self, self.SETTINGS, self.check_settings, meant)
         except ConfigError:
             self.destroy_node()
             raise

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
+from stl_conveyor.parameter_files import names_for
 
 # Environment variable: 'wait_set' or 'events'; see `make_executor`.
 EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
@@ -167,7 +168,8 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
     try:
         try:
             executor = make_executor()
-            node = node_class()
+            words = sys.argv[1:] if arguments is None else arguments
+            node = node_class(meant_parameters=names_for(words, node_class.NAME))
         except ConfigError as error:
             print(f'{node_class.NAME}: {error}', file=sys.stderr)
             return 2
