@@ -19,9 +19,9 @@ from stl_conveyor.errors import ConfigError, HardwareError, Level
 from stl_conveyor.hardware.video_device import VideoDevice, VideoFormat
 from stl_conveyor.vision.encodings import import_cv2
 from stl_conveyor.vision.image import read_image
+from stl_conveyor.vision.image_inventory import look_through
 
 RETRY_S = 1.0  # before a camera is opened again
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 # RGB uint8 [H, W, 3], stamp (ns, ROS time), frame_id
 FrameCallback = Callable[[NDArray[np.uint8], int, str], None]
@@ -164,22 +164,23 @@ class FolderSource:
     def __init__(
         self, node: FrameHost, callback: FrameCallback, folder: str, rate: float, repeat: bool
     ) -> None:
-        """List the images.
+        """List the images of the folder itself.
 
         Raises:
             ConfigError: If there are none.
         """
-        self._files = (
-            sorted(
-                path
-                for path in Path(folder).expanduser().glob('*')
-                if path.suffix.lower() in IMAGE_SUFFIXES
-            )
-            if folder
-            else []
-        )
+        if not folder:
+            raise ConfigError('folder: is not set; give a folder of images')
+        path = Path(folder).expanduser()
+        inventory = look_through(path, deep=False)
+        self._said = '; '.join(inventory.lines(path))
+        self._folder = folder
+        self._files = inventory.read
         if not self._files:
-            raise ConfigError(f'folder: {folder!r} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+            raise ConfigError(
+                f'folder: {folder!r} holds no image; '
+                + ('; '.join(inventory.lines(path)[1:]) if path.is_dir() else 'it is no folder')
+            )
         self._node = node
         self._callback = callback
         self._rate = rate
@@ -187,7 +188,8 @@ class FolderSource:
         self._next = 0
 
     def start(self) -> None:
-        """Show the first image after one period."""
+        """Say what is read, and show the first image after one period."""
+        self._node.report_value('folder', f'{self._folder}: {self._said}')
         self._next = 0
         self._timer = self._node.every(1.0 / self._rate, self._show)
 

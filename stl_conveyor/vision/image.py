@@ -6,11 +6,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.errors import BadImage, MissingDependency
+from stl_conveyor.vision.bit_depth import BitDepth
+from stl_conveyor.vision.encodings import import_cv2, opencv_to_rgb
+
+#: What lies behind transparent pixels.
+BACKDROP = (255, 255, 255)
 
 
 def crop_square(
@@ -51,7 +57,7 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Return uint8 `[H, W, 3]` RGB from an image file.
+    """Return uint8 `[H, W, 3]` RGB from an image file, as `open_rgb` opens it.
 
     Examples:
         >>> from stl_conveyor import read_image, share_path
@@ -61,12 +67,74 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         BadImage: If the file cannot be read as an image.
     """
+    return np.asarray(open_rgb(path))
+
+
+def open_rgb(path: str | Path) -> Any:
+    """Return a picture file as Pillow's image of mode RGB, upright.
+
+    Grey, CMYK, palette and 16-bit files become RGB; samples of 16 bits are scaled by the bits that
+    the picture uses (`bit_depth`), and floats of 0 to 1 by 255. What is transparent becomes white,
+    and a photo is turned upright as its EXIF tag says. HEIC files are read where pillow-heif is
+    installed.
+
+    Raises:
+        BadImage: Naming the file, if it cannot be read as an image.
+        MissingDependency: If Pillow is not installed, or OpenCV for colours of 16 bits.
+    """
     pillow = import_pillow()
+    register_heif()
     try:
-        with pillow.open(path) as image:
-            return np.asarray(image.convert('RGB'))
-    except (OSError, ValueError, pillow.DecompressionBombError) as error:
-        raise BadImage(f'{path}: cannot be read as an image ({error})') from error
+        with pillow.open(path) as file:
+            return _rgb(file, path)
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+        raise BadImage(
+            f'{path}: cannot be read as an image ({error}); remove or replace it'
+        ) from error
+
+
+def register_heif() -> bool:
+    """Let Pillow open HEIC files if pillow-heif is installed; return whether it is."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _rgb(file: Any, path: str | Path) -> Any:
+    from PIL import ImageOps
+
+    pillow = import_pillow()
+    if _has_wide_colours(file):
+        # Pillow would keep the upper 8 bits: nothing of a colour of 8, and 4 of 12.
+        cv2 = import_cv2()
+        samples = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if samples is None:
+            raise ValueError('OpenCV cannot decode its 16-bit colours')
+        return pillow.fromarray(opencv_to_rgb(samples))
+    image = ImageOps.exif_transpose(file)
+    if image.mode.startswith(('I', 'F')):
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        if image.mode == 'F' and values.max(initial=0) <= 1:
+            values = values * 255
+        samples = np.clip(np.rint(values), 0, 65535).astype(np.uint16)
+        return pillow.fromarray(BitDepth().narrowed(samples)).convert('RGB')
+    if 'A' in image.getbands() or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        behind = pillow.new('RGBA', image.size, (*BACKDROP, 255))
+        image = pillow.alpha_composite(behind, image)
+    return image.convert('RGB')
+
+
+def _has_wide_colours(file: Any) -> bool:
+    """Return whether a file has colours of 16 bits, which Pillow opens as 8."""
+    if file.mode not in ('RGB', 'RGBA') or not file.tile:
+        return False
+    arguments = file.tile[0][3]
+    raw_mode = arguments if isinstance(arguments, str) else arguments and arguments[0]
+    return ';16' in str(raw_mode)
 
 
 def import_pillow() -> ModuleType:
