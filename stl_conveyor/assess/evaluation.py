@@ -16,7 +16,7 @@ import csv
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import RewardEstimator, make_policy
 from stl_conveyor.policy.play import play
 from stl_conveyor.resources import share_path, writing
-from stl_conveyor.vision.image_folder import list_images, load_images, open_square
+from stl_conveyor.vision.image_folder import list_images, load_images, read_listing
+from stl_conveyor.vision.image_inventory import left_out_lines
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
 RATES = (
@@ -82,12 +83,17 @@ class Share:
 
 
 def load_test_images(
-    data: Path, folder: ModelFolder, split: str | None = None, label_column: str | None = None
+    data: Path,
+    folder: ModelFolder,
+    split: str | None = None,
+    label_column: str | None = None,
+    show: Callable[[str], None] = print,
 ) -> TestImages:
     """Return the images to evaluate on.
 
     Of a prepared folder (WORK/images of a training) its test split; of a folder of images its test
-    split, else its validation split, else all.
+    split, else its validation split, else all; what training leaves out of a folder is left out
+    here, too, and said.
 
     Raises:
         ConfigError: When the labels are not those of the models.
@@ -113,18 +119,21 @@ def load_test_images(
     split = split or next(
         name for name in ('test', 'val', 'all', 'train') if name in listing.splits
     )
-    files = listing.splits[split]
-    unknown = sorted({label for _, label in files} - set(folder.labels))
+    unknown = sorted({label for _, label in listing.splits[split]} - set(folder.labels))
     if unknown:
         raise ConfigError(
             f'{data}: has images of {unknown[0]!r}, which {folder.name} does not know '
             f'({", ".join(folder.labels[:5])}, ...); give images and models that belong together'
         )
-    index = {name: k for k, name in enumerate(folder.labels)}
+    read = read_listing(replace(listing, labels=tuple(folder.labels)), folder.image_size, (split,))
+    for line in left_out_lines((*listing.left_out, *read.left_out), data):
+        show(line)
+    if not read.files[split]:
+        raise ConfigError(f'{data}: no image of {split} can be read')
     return TestImages(
-        np.stack([open_square(path, folder.image_size) for path, _ in files]),
-        np.array([index[label] for _, label in files], np.int64),
-        tuple(str(path.relative_to(data)) for path, _ in files),
+        read.found[split].images,
+        read.found[split].classes,
+        tuple(str(path.relative_to(data)) for path in read.files[split]),
         split,
     )
 
@@ -251,7 +260,7 @@ def evaluate(
     folder = ModelFolder(models)
     for role in ('weak', 'strong', 'encoder', 'edge', 'reward'):
         folder.path(role)
-    test = load_test_images(Path(data), folder, split, label_column)
+    test = load_test_images(Path(data), folder, split, label_column, show)
     out.mkdir(parents=True, exist_ok=True)
     show(f'{len(test.classes)} {test.split} images of {len(folder.labels)} classes')
     answers, doubts = {}, {}

@@ -17,13 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.calibration.belt import Mark, measure_belt
-from stl_conveyor.calibration.camera import (
-    Board,
-    CameraMeasurement,
-    import_cv2,
-    measure_board,
-    measure_plate,
-)
+from stl_conveyor.calibration.camera import Board, CameraMeasurement, measure_board, measure_plate
 from stl_conveyor.calibration.diverter import DelayMeasurement, measure_diverter
 from stl_conveyor.calibration.parameter_file import (
     node_parameters,
@@ -33,10 +27,11 @@ from stl_conveyor.calibration.parameter_file import (
 )
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.light_barrier import SteadyLightBarrier
-from stl_conveyor.errors import CalibrationError, ConfigError
+from stl_conveyor.errors import CalibrationError, ConfigError, HardwareError
 from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam
 from stl_conveyor.hardware.output import DirectOutput, Output, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
+from stl_conveyor.hardware.video_device import VideoDevice, asked_of_device
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import read_image
 from stl_conveyor.vision.item_detector import Travel
@@ -185,7 +180,7 @@ def calibrate_camera(options: argparse.Namespace) -> None:
     parameters = node_parameters('camera', options.params)
     cell = _cell(options)
     travel = Travel[(options.travel or parameters['travel']).upper()]
-    image = _picture(options, parameters)
+    image = _picture(options, parameters, cell)
     if options.board:
         columns, rows = _pair(options.board, 'board', int)
         seen = measure_board(image, Board(columns, rows, options.square), travel)
@@ -401,24 +396,30 @@ def _marks_by_hand(
     return marks.seen
 
 
-def _picture(options: argparse.Namespace, parameters: Mapping[str, Any]) -> Any:
+def _picture(
+    options: argparse.Namespace, parameters: Mapping[str, Any], cell: CellDescription
+) -> Any:
     if options.image:
         return read_image(options.image)
-    cv2 = import_cv2()
-    device = options.device or parameters['device']
-    capture = cv2.VideoCapture(int(device) if device.isdigit() else device)
+    device = str(options.device or parameters['device'])
+    wanted = asked_of_device(parameters, cell.camera)
+    trouble = ''
     try:
-        frame: Any = None
-        for _ in range(10):  # the first ones are taken before exposure has settled
-            good, frame = capture.read()
-            if not good:
-                raise CalibrationError(
-                    f'camera {device} delivers no frame; check that it is plugged in and that no '
-                    'other program holds it, or give a picture with --image'
-                )
-        return frame[:, :, ::-1]
-    finally:
-        capture.release()
+        with VideoDevice(device, wanted, parameters['sample_bits']) as camera:
+            image = None
+            for _ in range(10):  # the first ones are taken before exposure has settled
+                image = camera.read()
+                if image is None:
+                    break
+            else:
+                print(f'camera {device}: {camera.given}')
+                return image
+        trouble = (
+            'delivers no frame; check that it is plugged in and that no other program holds it'
+        )
+    except HardwareError as error:
+        trouble = str(error)
+    raise CalibrationError(f'camera {device} {trouble}, or give a picture with --image')
 
 
 def _print_camera(seen: CameraMeasurement, cell: CellDescription) -> None:

@@ -13,6 +13,7 @@ from stl_conveyor.cell.description import SHARED, CellDescription
 from stl_conveyor.cell.moved_parameters import cell_key
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.outside_files import UnusableFile, parse_yaml, read_yaml
+from stl_conveyor.parameter_files import is_for, is_for_everyone, sections
 from stl_conveyor.resources import share_path, writing
 
 
@@ -22,9 +23,10 @@ def node_parameters(node: str, path: str | Path | None) -> dict[str, Any]:
     Raises:
         ConfigError: If the file cannot be read, or holds a parameter that there is not.
     """
-    values = _read_node(node, share_path('config/device.yaml'))
+    _, values = _read_node(node, share_path('config/device.yaml'))
     if path is not None:
-        given = _read_node(node, path)
+        shared, given = _read_node(node, path)
+        values.update({name: value for name, value in shared.items() if name in values})
         for name in [name for name in given if cell_key(node, name)]:
             del given[name]  # of the cell description now, with which the node compares it
         unknown = sorted(set(given) - set(values))
@@ -34,18 +36,22 @@ def node_parameters(node: str, path: str | Path | None) -> dict[str, Any]:
     return values
 
 
-def _read_node(node: str, path: str | Path) -> dict[str, Any]:
+def _read_node(node: str, path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (what a file says to every node, what it says to this one)."""
     try:
         content = read_yaml(path)
     except UnusableFile as error:
         raise ConfigError(f'{path}: cannot be read ({error})') from error
     if not isinstance(content or {}, Mapping):
         raise ConfigError(f'{path}: is no parameter file; it must map nodes to ros__parameters')
+    shared: dict[str, Any] = {}
     found: dict[str, Any] = {}
-    for name, entry in (content or {}).items():
-        if name.rsplit('/', 1)[-1] == node and isinstance(entry, Mapping):
-            found.update(entry.get('ros__parameters') or {})
-    return found
+    for section, parameters in sections(content):
+        if is_for(section, node):
+            found.update(parameters)
+        elif is_for_everyone(section):
+            shared.update(parameters)
+    return shared, found
 
 
 def parameter_lines(node: str, values: Mapping[str, Any]) -> str:

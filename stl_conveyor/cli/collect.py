@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
 from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource
+from stl_conveyor.hardware.video_device import VideoFormat
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import crop_square, resize_square
 from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
@@ -124,6 +125,10 @@ class SourceHost:
             self._said.remove(name)
             self._warn(message)
 
+    def report_value(self, name: str, value: object) -> None:
+        """Show what holds from now on."""
+        self._warn(f'{name} {value}')
+
 
 def collect_from_source(
     collector: Collector,
@@ -149,7 +154,8 @@ def collect_from_source(
     if folder:
         source = FolderSource(host, cropper.on_picture, folder, FOLDER_RATE, False)
     else:
-        source = DeviceSource(host, cropper.on_frame, device, 0.0)
+        wanted = VideoFormat(cell.camera.image_width, cell.camera.image_height)
+        source = DeviceSource(host, cropper.on_frame, device, 0.0, wanted)
     source.start()
     try:
         collector.done.wait()

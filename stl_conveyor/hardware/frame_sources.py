@@ -15,11 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stl_conveyor.errors import ConfigError, Level, MissingDependency
+from stl_conveyor.errors import ConfigError, HardwareError, Level
+from stl_conveyor.hardware.video_device import VideoDevice, VideoFormat
+from stl_conveyor.vision.encodings import import_cv2
 from stl_conveyor.vision.image import read_image
+from stl_conveyor.vision.image_inventory import look_through
 
 RETRY_S = 1.0  # before a camera is opened again
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 # RGB uint8 [H, W, 3], stamp (ns, ROS time), frame_id
 FrameCallback = Callable[[NDArray[np.uint8], int, str], None]
@@ -43,6 +45,9 @@ class FrameHost(Protocol):
     def clear_condition(self, name: str, message: str) -> None:
         """Say that a condition has ended."""
 
+    def report_value(self, name: str, value: object) -> None:
+        """Say what holds from now on."""
+
 
 class FrameSource(Protocol):
     """Calls back with frames from its start until it is stopped; it may be started again."""
@@ -58,27 +63,31 @@ class DeviceSource:
     """Frames of a camera that OpenCV can open (V4L2); a camera that is unplugged is awaited."""
 
     def __init__(
-        self, node: FrameHost, callback: FrameCallback, device: str, latency: float
+        self,
+        node: FrameHost,
+        callback: FrameCallback,
+        device: str,
+        latency: float,
+        wanted: VideoFormat = VideoFormat(),
+        sample_bits: int = 0,
     ) -> None:
-        """Prepare to open `device`, a path or a number.
+        """Prepare to open `device`: a path or a number, as `VideoDevice` takes it.
 
         Args:
             latency: Seconds from mid-exposure until OpenCV hands a frame over.
+            wanted: What the camera is asked for; what it gives is reported, and with a warning
+                where it is something else.
+            sample_bits: Bits that a grey camera uses of samples of 16; 0 = find it out.
 
         Raises:
             MissingDependency: If OpenCV is not installed.
         """
-        try:
-            import cv2
-        except ImportError as error:
-            raise MissingDependency(
-                'source "device" needs OpenCV: apt install python3-opencv, or '
-                'pip install opencv-python-headless'
-            ) from error
-        self._cv2 = cv2
+        import_cv2()
         self._node = node
         self._callback = node.guarded(callback)
-        self._device: str | int = int(device) if device.isdigit() else device
+        self._device = device
+        self._wanted = wanted
+        self._sample_bits = sample_bits
         self._latency_ns = round(latency * 1e9)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,34 +113,49 @@ class DeviceSource:
         while not stop.is_set():
             try:
                 self._deliver(stop)
-                reason = 'delivers no frame'
-            except Exception as error:  # OpenCV's and NumPy's; the thread must not end by one
-                reason = f'fails ({type(error).__name__}: {error})'
-            if not stop.is_set():
-                self._node.set_condition(
-                    'device',
-                    Level.ERROR,
-                    f'camera {self._device} {reason}; check that it is plugged in and that no '
-                    'other program holds it',
+                reason = (
+                    'delivers no frame; check that it is plugged in and that no other program '
+                    'holds it'
                 )
+            except HardwareError as error:
+                reason = str(error)
+            except Exception as error:  # OpenCV's and NumPy's; the thread must not end by one
+                reason = (
+                    f'fails ({type(error).__name__}: {error}); check that it is plugged in and '
+                    'that no other program holds it'
+                )
+            if not stop.is_set():
+                self._node.set_condition('device', Level.ERROR, f'camera {self._device} {reason}')
                 stop.wait(RETRY_S)
 
     def _deliver(self, stop: threading.Event) -> None:
         """Open the camera and hand over its frames until there come no more."""
-        capture = self._cv2.VideoCapture(self._device)
-        try:
-            # With a longer queue the frames are older than they look.
-            capture.set(self._cv2.CAP_PROP_BUFFERSIZE, 1)
+        given = None
+        with VideoDevice(self._device, self._wanted, self._sample_bits) as camera:
             while not stop.is_set():
-                good, frame = capture.read()
-                if not good or stop.is_set():
+                image = camera.read()
+                if image is None or stop.is_set():
                     return
                 stamp_ns = self._node.get_clock().now().nanoseconds - self._latency_ns
-                image = np.ascontiguousarray(frame[:, :, ::-1])
                 self._node.clear_condition('device', f'camera {self._device} delivers')
+                if given is not camera.given:
+                    given = camera.given
+                    self._say(given)
                 self._callback(image, stamp_ns, '')
-        finally:
-            capture.release()
+
+    def _say(self, given: VideoFormat) -> None:
+        self._node.report_value('device', f'{self._device}: {given}')
+        if given.lacks(self._wanted):
+            self._node.set_condition(
+                'device_format',
+                Level.WARN,
+                f'camera {self._device} gives {given}, not {self._wanted} as it was asked; '
+                f'`v4l2-ctl --list-formats-ext` says what it can',
+            )
+        else:
+            self._node.clear_condition(
+                'device_format', f'camera {self._device} gives what it was asked for'
+            )
 
 
 class FolderSource:
@@ -140,22 +164,23 @@ class FolderSource:
     def __init__(
         self, node: FrameHost, callback: FrameCallback, folder: str, rate: float, repeat: bool
     ) -> None:
-        """List the images.
+        """List the images of the folder itself.
 
         Raises:
             ConfigError: If there are none.
         """
-        self._files = (
-            sorted(
-                path
-                for path in Path(folder).expanduser().glob('*')
-                if path.suffix.lower() in IMAGE_SUFFIXES
-            )
-            if folder
-            else []
-        )
+        if not folder:
+            raise ConfigError('folder: is not set; give a folder of images')
+        path = Path(folder).expanduser()
+        inventory = look_through(path, deep=False)
+        self._said = '; '.join(inventory.lines(path))
+        self._folder = folder
+        self._files = inventory.read
         if not self._files:
-            raise ConfigError(f'folder: {folder!r} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+            raise ConfigError(
+                f'folder: {folder!r} holds no image; '
+                + ('; '.join(inventory.lines(path)[1:]) if path.is_dir() else 'it is no folder')
+            )
         self._node = node
         self._callback = callback
         self._rate = rate
@@ -163,7 +188,8 @@ class FolderSource:
         self._next = 0
 
     def start(self) -> None:
-        """Show the first image after one period."""
+        """Say what is read, and show the first image after one period."""
+        self._node.report_value('folder', f'{self._folder}: {self._said}')
         self._next = 0
         self._timer = self._node.every(1.0 / self._rate, self._show)
 

@@ -1,64 +1,22 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Turn the bytes of an image message into RGB pixels.
-
-This does what cv_bridge's `imgmsg_to_cv2(message, 'rgb8')` does, for the encodings that
-cameras send in 8 bits, and works with every NumPy.
-"""
+"""Cut RGB pixels out of a picture, resize them, and read them from files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.errors import BadImage, MissingDependency
+from stl_conveyor.vision.bit_depth import BitDepth
+from stl_conveyor.vision.encodings import import_cv2, opencv_to_rgb
 
-MAX_SIDE = 8192
-CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
-
-
-def image_to_rgb(
-    encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data: object
-) -> NDArray[np.uint8]:
-    """Return uint8 `[height, width, 3]` RGB from the fields of a sensor_msgs/Image.
-
-    Args:
-        step: Bytes per row, which may hold padding after the pixels.
-        is_bigendian: Of no consequence for 8 bits; taken so that all fields can be handed in.
-        data: A bytes-like object or an array of bytes.
-
-    Raises:
-        BadImage: If the fields do not fit together or the encoding is not an 8-bit one.
-    """
-    channels = CHANNELS.get(encoding)
-    if channels is None:
-        raise BadImage(
-            f'encoding {encoding[:32]!r} is not supported; publish one of {", ".join(CHANNELS)}'
-        )
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise BadImage(f'{width} x {height} pixels: each side must be 1..{MAX_SIDE}')
-    if step < width * channels:
-        raise BadImage(f'step {step} is shorter than {width} pixels of {encoding}')
-    try:
-        pixels = np.frombuffer(data, dtype=np.uint8)  # type: ignore[call-overload]
-    except (TypeError, ValueError, BufferError):
-        pixels = np.asarray(data)
-        if pixels.dtype != np.uint8:
-            raise BadImage('data does not hold bytes') from None
-    if pixels.ndim != 1 or pixels.size != step * height:
-        raise BadImage(
-            f'data holds {pixels.size} bytes, {height} rows of {step} need {step * height}'
-        )
-    rows = pixels.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
-    if channels == 1:
-        return np.repeat(rows, 3, axis=2)
-    rgb = rows[:, :, :3]
-    if encoding.startswith('bgr'):
-        rgb = rgb[:, :, ::-1]
-    return np.ascontiguousarray(rgb)
+#: What lies behind transparent pixels.
+BACKDROP = (255, 255, 255)
 
 
 def crop_square(
@@ -94,7 +52,7 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         image = crop_square(image, (height - 1) / 2, (width - 1) / 2, side)
     if side == size:
         return image
-    pillow = _pillow()
+    pillow = import_pillow()
     return np.asarray(pillow.fromarray(image).resize((size, size), pillow.Resampling.BILINEAR))
 
 
@@ -109,7 +67,7 @@ def resize_height(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     if image.shape[0] == height:
         return image
     width = max(1, round(image.shape[1] * height / image.shape[0]))
-    pillow = _pillow()
+    pillow = import_pillow()
     return np.asarray(
         pillow.fromarray(image).resize(
             (width, height), pillow.Resampling.BILINEAR, reducing_gap=2.0
@@ -118,7 +76,7 @@ def resize_height(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Return uint8 `[H, W, 3]` RGB from an image file.
+    """Return uint8 `[H, W, 3]` RGB from an image file, as `open_rgb` opens it.
 
     Examples:
         >>> from stl_conveyor import read_image, share_path
@@ -128,15 +86,82 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         BadImage: If the file cannot be read as an image.
     """
-    pillow = _pillow()
+    return np.asarray(open_rgb(path))
+
+
+def open_rgb(path: str | Path) -> Any:
+    """Return a picture file as Pillow's image of mode RGB, upright.
+
+    Grey, CMYK, palette and 16-bit files become RGB; samples of 16 bits are scaled by the bits that
+    the picture uses (`bit_depth`), and floats of 0 to 1 by 255. What is transparent becomes white,
+    and a photo is turned upright as its EXIF tag says. HEIC files are read where pillow-heif is
+    installed.
+
+    Raises:
+        BadImage: Naming the file, if it cannot be read as an image.
+        MissingDependency: If Pillow is not installed, or OpenCV for colours of 16 bits.
+    """
+    pillow = import_pillow()
+    register_heif()
     try:
-        with pillow.open(path) as image:
-            return np.asarray(image.convert('RGB'))
-    except (OSError, ValueError, pillow.DecompressionBombError) as error:
-        raise BadImage(f'{path}: cannot be read as an image ({error})') from error
+        with pillow.open(path) as file:
+            return _rgb(file, path)
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+        raise BadImage(
+            f'{path}: cannot be read as an image ({error}); remove or replace it'
+        ) from error
 
 
-def _pillow() -> ModuleType:
+def register_heif() -> bool:
+    """Let Pillow open HEIC files if pillow-heif is installed; return whether it is."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _rgb(file: Any, path: str | Path) -> Any:
+    from PIL import ImageOps
+
+    pillow = import_pillow()
+    if _has_wide_colours(file):
+        # Pillow would keep the upper 8 bits: nothing of a colour of 8, and 4 of 12.
+        cv2 = import_cv2()
+        samples = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if samples is None:
+            raise ValueError('OpenCV cannot decode its 16-bit colours')
+        return pillow.fromarray(opencv_to_rgb(samples))
+    image = ImageOps.exif_transpose(file)
+    if image.mode.startswith(('I', 'F')):
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        if image.mode == 'F' and values.max(initial=0) <= 1:
+            values = values * 255
+        samples = np.clip(np.rint(values), 0, 65535).astype(np.uint16)
+        return pillow.fromarray(BitDepth().narrowed(samples)).convert('RGB')
+    if 'A' in image.getbands() or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        behind = pillow.new('RGBA', image.size, (*BACKDROP, 255))
+        image = pillow.alpha_composite(behind, image)
+    return image.convert('RGB')
+
+
+def _has_wide_colours(file: Any) -> bool:
+    """Return whether a file has colours of 16 bits, which Pillow opens as 8."""
+    if file.mode not in ('RGB', 'RGBA') or not file.tile:
+        return False
+    arguments = file.tile[0][3]
+    raw_mode = arguments if isinstance(arguments, str) else arguments and arguments[0]
+    return ';16' in str(raw_mode)
+
+
+def import_pillow() -> ModuleType:
+    """Return Pillow's module Image.
+
+    Raises:
+        MissingDependency: If it is not installed.
+    """
     try:
         from PIL import Image
     except ImportError as error:

@@ -5,26 +5,33 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from stl_conveyor.errors import BadImage, ConfigError
+from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.vision.folder_layout import SPLIT_NAMES, hint_for_file, hint_for_folder
+from stl_conveyor.vision.image import open_rgb
+from stl_conveyor.vision.image_inventory import (
+    AGAIN,
+    CONFLICT,
+    UNREADABLE,
+    Inventory,
+    LeftOut,
+    is_of_programs,
+    left_out_lines,
+    look_at,
+    look_through,
+)
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
-#: The names under which a folder may keep a split.
-SPLIT_NAMES = {
-    'train': ('train', 'training'),
-    'val': ('val', 'valid', 'validation'),
-    'test': ('test', 'testing'),
-}
 LABEL_COLUMNS = ('label', 'class')
-#: What lies behind transparent pixels.
-BACKDROP = (255, 255, 255)
+#: A class with so many times the images of another is said.
+UNEVEN = 5
 
 
 @dataclass(frozen=True)
@@ -57,28 +64,29 @@ class FolderListing:
         labels: The classes, numbers in their order and names in the alphabet's.
         splits: 'train', 'val' and 'test' as far as the folder has them, or 'all'; in each the
             files with their labels.
+        left_out: What lies there beside them.
     """
 
     labels: tuple[str, ...]
     splits: dict[str, tuple[tuple[Path, str], ...]]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def lines(self, folder: Path) -> list[str]:
+        """Return in words what is read, of which classes, and what is left out."""
+        files = [entry for split in self.splits.values() for entry in split]
+        return [
+            *Inventory(tuple(path for path, _ in files), self.left_out).lines(folder),
+            *class_lines(self.labels, Counter(label for _, label in files)),
+        ]
 
 
 def open_square(path: Path, size: int) -> np.ndarray:
     """Return the central square of an image file, resized to u8[size, size, 3].
 
-    Grey, CMYK, palette and 16-bit files become RGB, what is transparent white, and a photo is
-    turned upright as its EXIF tag says.
-
     Raises:
-        BadImage: Naming the file.
+        BadImage: Naming the file, if `image.open_rgb` cannot open it.
     """
-    try:
-        with Image.open(path) as file:
-            image = _rgb(ImageOps.exif_transpose(file))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadImage(
-            f'{path}: cannot be read as an image ({error}); remove or replace it'
-        ) from error
+    image = open_rgb(path)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return np.asarray(
@@ -88,17 +96,98 @@ def open_square(path: Path, size: int) -> np.ndarray:
     )
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(('I', 'F')):
-        # Pillow would cut off what is above 255.
-        values = np.asarray(image, np.float64)
-        scale = 257 if values.max(initial=0) > 255 else 1
-        return Image.fromarray(np.clip(values / scale, 0, 255).astype(np.uint8)).convert('RGB')
-    if 'A' in image.getbands() or 'transparency' in image.info:
-        image = image.convert('RGBA')
-        behind = Image.new('RGBA', image.size, (*BACKDROP, 255))
-        image = Image.alpha_composite(behind, image)
-    return image.convert('RGB')
+@dataclass(frozen=True)
+class ReadFiles:
+    """The pictures of a listing, by split.
+
+    Attributes:
+        found: Images and classes of each split.
+        files: Where they were read, in the same order.
+        left_out: What the listing has and is not here.
+    """
+
+    found: dict[str, LabelledImages]
+    files: dict[str, tuple[Path, ...]]
+    left_out: tuple[LeftOut, ...]
+
+
+def read_listing(
+    listing: FolderListing,
+    size: int,
+    splits: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ReadFiles:
+    """Read the pictures of a folder once each, and leave out what nobody can learn from.
+
+    These are files that cannot be read, exact duplicates (of a picture in two splits the later
+    one stays: the test image), and a picture that lies under two labels, on both sides.
+
+    Args:
+        listing: What `list_images` found.
+        size: Side of the squares in pixels.
+        splits: Those to read; all without it.
+        progress: Is told how many files have been read, of how many.
+    """
+    index = {name: k for k, name in enumerate(listing.labels)}
+    wanted = {split: listing.splits[split] for split in splits or listing.splits}
+    images: dict[str, list[np.ndarray | None]] = {split: [] for split in wanted}
+    first: dict[str, tuple[str, int]] = {}
+    left_out: list[LeftOut] = []
+    total, done = sum(map(len, wanted.values())), 0
+
+    def leave(split: str, place: int, why: str) -> None:
+        if images[split][place] is not None:
+            images[split][place] = None
+            left_out.append(LeftOut(wanted[split][place][0], why))
+
+    for split, files in wanted.items():
+        for place, (path, label) in enumerate(files):
+            done += 1
+            progress(done, total)
+            images[split].append(None)
+            try:
+                pixels = open_square(path, size)
+            except ConveyorError:
+                left_out.append(LeftOut(path, UNREADABLE))
+                continue
+            images[split][place] = pixels
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+            if digest not in first:
+                first[digest] = split, place
+                continue
+            other_split, other = first[digest]
+            if wanted[other_split][other][1] != label:
+                leave(split, place, CONFLICT)
+                leave(other_split, other, CONFLICT)
+            elif other_split == split:
+                leave(split, place, AGAIN)
+            else:
+                leave(other_split, other, AGAIN)
+                first[digest] = split, place
+    found, kept = {}, {}
+    for split, files in wanted.items():
+        places = [k for k, pixels in enumerate(images[split]) if pixels is not None]
+        kept[split] = tuple(files[k][0] for k in places)
+        found[split] = LabelledImages(
+            np.array([images[split][k] for k in places], np.uint8).reshape(-1, size, size, 3),
+            np.array([index[files[k][1]] for k in places], np.int64),
+        )
+    return ReadFiles(found, kept, tuple(left_out))
+
+
+def class_lines(labels: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+    """Return in words how many images each class has, and whether they are uneven."""
+    said = ', '.join(f'{name} {counts[name]}' for name in labels[:20])
+    more = f' and {len(labels) - 20} more' if len(labels) > 20 else ''
+    lines = [f'{len(labels)} classes: {said}{more}']
+    most = max(labels, key=lambda name: counts[name])
+    fewest = min(labels, key=lambda name: counts[name])
+    if counts[most] >= UNEVEN * max(1, counts[fewest]):
+        lines.append(
+            f'classes are uneven: {most} has {counts[most]} images, {fewest} {counts[fewest]}. '
+            'The rare ones will be known worst, and an accuracy over all says little of them'
+        )
+    return lines
 
 
 def list_images(folder: str | Path, label_column: str | None = None) -> FolderListing:
@@ -114,16 +203,23 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ConfigError(f'{folder}: is no folder; give one that has a folder for each class')
+        raise ConfigError(f'{folder}: {hint_for_file(folder)}')
     splits = {}
+    left_out: list[LeftOut] = []
+    children = sorted(folder.iterdir())
     for split, names in SPLIT_NAMES.items():
-        tables = [folder / f'{name}.csv' for name in names if (folder / f'{name}.csv').is_file()]
+        tables = [
+            path
+            for path in children
+            if path.suffix.lower() == '.csv' and path.stem.casefold() in names and path.is_file()
+        ]
         # Without folders in it, it is a class: of toy trains, say.
         folders = [
-            folder / name
-            for name in names
-            if (folder / name).is_dir()
-            and any(path.is_dir() for path in (folder / name).iterdir())
+            path
+            for path in children
+            if path.name.casefold() in names
+            and path.is_dir()
+            and any(child.is_dir() and not is_of_programs(child) for child in path.iterdir())
         ]
         if len(tables or folders) > 1:
             raise ConfigError(
@@ -133,7 +229,7 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
         if tables:
             splits[split] = _from_table(folder, tables[0], label_column)
         elif folders and label_column is None:
-            splits[split] = _from_folders(folders[0])
+            splits[split] = _from_folders(folders[0], left_out)
     if label_column is not None and not splits:
         raise ConfigError(f'{folder}: has no train.csv, so a label column means nothing')
     if 'train' not in splits:
@@ -142,15 +238,18 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
                 f'{folder}: has {" and ".join(splits)} but no train; name the '
                 'training images train'
             )
-        splits = {'all': _from_folders(folder)}
+        left_out = []
+        splits = {'all': _from_folders(folder, left_out)}
     first = next(iter(splits))
     counts = Counter(label for _, label in splits[first])
     if len(counts) < 2:
-        raise ConfigError(
-            f'{folder}: has images of {"one class" if counts else "no class"}'
-            f'{"".join(f" ({name})" for name in counts)}; give at least two, each in a folder of '
-            'its own that is named after it'
+        few = f'has images of {"one class" if counts else "no class"}' + ''.join(
+            f' ({name})' for name in counts
         )
+        hint = hint_for_folder(folder) or (
+            f'{few}; give at least two, each in a folder of its own that is named after it'
+        )
+        raise ConfigError('\n  '.join([f'{folder}: {hint}', *left_out_lines(left_out, folder)]))
     _check_names(folder, counts)
     for split, files in splits.items():
         unknown = sorted({label for _, label in files} - set(counts))
@@ -162,21 +261,23 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
     labels = sorted(
         counts, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)
     )
-    return FolderListing(tuple(labels), splits)
+    return FolderListing(tuple(labels), splits, tuple(left_out))
 
 
-def _from_folders(folder: Path) -> tuple[tuple[Path, str], ...]:
+def _from_folders(folder: Path, left_out: list[LeftOut]) -> tuple[tuple[Path, str], ...]:
     found = []
     for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith('.'):
-            found += [
-                (path, child.name)
-                for path in sorted(child.rglob('*'))
-                if path.suffix.lower() in SUFFIXES
-                and path.is_file()
-                and not path.name.startswith('.')
-            ]
+        if child.is_dir() and not is_of_programs(child) and not _leads_back(child):
+            inventory = look_through(child)
+            found += [(path, child.name) for path in inventory.read]
+            left_out += inventory.left_out
+        else:
+            left_out += look_at(child)
     return tuple(found)
+
+
+def _leads_back(child: Path) -> bool:
+    return child.is_symlink() and child.parent.resolve().is_relative_to(child.resolve())
 
 
 def _from_table(
@@ -209,6 +310,11 @@ def _from_table(
         raise ConfigError(
             f'{table}: {len(missing)} of {len(found)} files do not exist, such as '
             f'{missing[0]}; paths count from {folder}'
+            + (
+                f', where {missing[0].name} lies: write the name alone'
+                if (folder / missing[0].name).is_file()
+                else ''
+            )
         )
     return tuple(found)
 
@@ -248,10 +354,7 @@ def load_images(data: Path, split: str, labels: Sequence[str], size: int) -> Lab
         found = [(Path(data) / row[0], index[row[-1]]) for row in rows]
     else:
         found = [
-            (path, index[name])
-            for name in labels
-            for path in sorted((folder / name).rglob('*'))
-            if path.suffix.lower() in SUFFIXES
+            (path, index[name]) for name in labels for path in look_through(folder / name).read
         ]
     if not found:
         return None

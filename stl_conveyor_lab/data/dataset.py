@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,16 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from stl_conveyor.errors import BadImage, ConfigError
+from stl_conveyor.errors import ConfigError
 from stl_conveyor.vision.image_folder import (
     FolderListing,
     LabelledImages,
+    class_lines,
     list_images,
     load_images,
-    open_square,
+    read_listing,
 )
+from stl_conveyor.vision.image_inventory import left_out_lines
 
 SPLITS = ('train', 'val', 'test')
 #: Shares of the images that are set aside, where the folder has no such split.
@@ -197,9 +200,9 @@ def prepare(
     """Read a folder of images (`image_folder.list_images`) into shards; returns the Dataset.
 
     A val split beside train without a test split is the test split: what a folder sets aside is
-    never selected on, and the validation images are drawn from train. Unreadable files and exact
-    duplicates are left out and noted; one picture under two labels is left out on both sides.
-    What is there already for the same files, size and seed is not made again.
+    never selected on, and the validation images are drawn from train. What is read, what is left
+    out and why is said first, and noted. What is there already for the same files, size and seed
+    is not made again.
 
     Raises:
         ConfigError: : naming the folder or class and what to do; also when `folder` holds other
@@ -216,67 +219,26 @@ def prepare(
                 'another split of them; give another folder for this training'
             )
         return data
-    notes: list[str] = []
-    names: dict[str, list[str]] = {}
-    found: dict[str, LabelledImages] = {}
-    index = {name: k for k, name in enumerate(listing.labels)}
-    digests: dict[str, tuple[str, str, int]] = {}
-    dropped: dict[str, set[int]] = {split: set() for split in listing.splits}
-    unreadable, again, conflicts = [], 0, 0
-    total = sum(map(len, listing.splits.values()))
-    done = 0
-    for split, files in listing.splits.items():
-        images: list[np.ndarray] = []
-        classes: list[int] = []
-        kept: list[str] = []
-        for path, label in files:
-            done += 1
-            if done % 500 == 0:
-                show(f'read {done}/{total} images')
-            try:
-                pixels = open_square(path, size)
-            except BadImage as error:
-                unreadable.append(path)
-                show(f'left out: {error}')
-                continue
-            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-            if digest in digests:
-                other_split, other_label, other = digests[digest]
-                if other_label != label:
-                    conflicts += 1
-                    dropped[other_split].add(other)
-                    continue
-                if other_split == split:
-                    again += 1
-                    continue
-                # The same picture in train and test: it stays in the test split.
-                dropped[other_split].add(other)
-                again += 1
-            digests[digest] = (split, label, len(kept))
-            images.append(pixels)
-            classes.append(index[label])
-            kept.append(_relative(path, source))
-        if not images:
+    for line in listing.lines(source):
+        show(line)
+
+    def progress(done: int, total: int) -> None:
+        if done % 500 == 0:
+            show(f'read {done}/{total} images')
+
+    read = read_listing(listing, size, progress=progress)
+    found = dict(read.found)
+    names = {
+        split: [_relative(path, source) for path in files] for split, files in read.files.items()
+    }
+    for split, images in found.items():
+        if not len(images.classes):
             raise ConfigError(f'{source}: no image of {split} can be read')
-        found[split] = LabelledImages(np.stack(images), np.array(classes, np.int64))
-        names[split] = kept
-    for split, gone in dropped.items():
-        if gone:
-            keep = np.array([k for k in range(len(names[split])) if k not in gone], np.int64)
-            found[split] = LabelledImages(found[split].images[keep], found[split].classes[keep])
-            names[split] = [names[split][k] for k in keep]
-    if unreadable:
-        notes.append(
-            f'{len(unreadable)} files cannot be read as images and were left out, '
-            f'such as {unreadable[0].name}'
-        )
-    if again:
-        notes.append(f'{again} exact duplicates were left out')
-    if conflicts:
-        notes.append(
-            f'{conflicts} pictures that lie under two labels were left out on both '
-            'sides; sort them and train again'
-        )
+    notes = left_out_lines((*listing.left_out, *read.left_out), source)
+    per_class = Counter(listing.labels[k] for images in found.values() for k in images.classes)
+    notes += class_lines(listing.labels, per_class)[1:]
+    for line in left_out_lines(read.left_out, source):
+        show(line)
     _check_counts(source, listing.labels, found)
     found = _complete(found, names, listing.labels, seed, notes)
     by_class = {
@@ -386,7 +348,7 @@ def _deal(
     notes: list[str],
 ) -> dict[str, LabelledImages]:
     part = np.zeros(len(images.classes), np.int64)
-    together = 0
+    together, torn = 0, []
     for k in range(len(labels)):
         mine = np.flatnonzero(images.classes == k)
         mine = mine[np.argsort([names[i] for i in mine.tolist()], kind='stable')]
@@ -395,10 +357,20 @@ def _deal(
         )
         together += len(mine) - len(np.unique(groups))
         part[mine] = draw_split(groups, shares, rng)
-    notes.append(
-        f'{together} images are near-duplicates of another one of their class; each '
-        'group was kept on one side of the split'
-    )
+        if len(np.unique(groups)) < len(np.unique(np.stack([groups, part[mine]]), axis=1).T):
+            torn.append(labels[k])
+    if together and not torn:
+        notes.append(
+            f'{together} images were recognised as near-duplicates of another one of their class; '
+            'each group was kept on one side of the split'
+        )
+    elif together:
+        notes.append(
+            f'{together} images were recognised as near-duplicates of another one of their class. '
+            'Most of '
+            f'{", ".join(torn)} look alike, so they were cut in the order of their names, and '
+            'near-duplicates stand on both sides of the split: accuracies may come out too high'
+        )
     return {
         split: LabelledImages(images.images[part == p], images.classes[part == p])
         for p, split in enumerate(splits)

@@ -11,6 +11,7 @@ every (r, b), and what is particular to the items, the reward estimate, is fitte
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +30,7 @@ from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
+from stl_conveyor_lab.train.progress import Progress, result_table
 from stl_conveyor_lab.train.report import write_training_report
 from stl_conveyor_lab.train.reward import fit as policy
 from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
@@ -48,6 +50,15 @@ STRONG_SHARE, WEAK_SHARE, LAST_SHARE = 0.25, 0.12, 0.2
 LEAST_CODEC_SHARE = 0.25
 #: Part of the codec's gradients for what restores the decoded image, alone.
 RESTORE_SHARE = 0.12
+#: Part of the whole time of each stage, as it is planned and shown.
+STAGE_SHARES = {
+    'images': 0.02,
+    'strong': STRONG_SHARE,
+    'weak': WEAK_SHARE,
+    'codec': 0.53,
+    'reward': 0.06,
+    'report': 0.02,
+}
 #: Minutes of the whole by device, where the caller says nothing.
 DEFAULT_MINUTES = {'cpu': 40.0, 'cuda': 15.0}
 #: Fewest validation images from which the learned reward estimate is fitted.
@@ -157,6 +168,7 @@ def train_items(
                 f'{models}: lacks {file}, which the run in {work} has made; give '
                 'the model folder that it was begun with, or another work folder'
             )
+    progress = Progress(sys.stdout, work / 'train.log', settings.minutes, STAGE_SHARES)
     begun = time.monotonic()
     show(f'== images: {source}')
     data = prepare(
@@ -170,6 +182,7 @@ def train_items(
     )
     if 'images' not in state.stages:
         state.done('images', time.monotonic() - begun)
+    progress.over('images')
     name = name or data.source
     jobs = {
         'strong': lambda: _classifier('strong', data, work, models, settings, name),
@@ -181,20 +194,45 @@ def train_items(
     }
     for stage, job in jobs.items():
         if stage in state.stages:
-            show(f'== {stage}: done before, {state.stages[stage] / 60:.1f} min')
+            progress.skip(stage, state.stages[stage] / 60)
             continue
-        show(f'== {stage}')
         begun = time.monotonic()
-        job()
+        with progress.stage(stage):
+            job()
         state.done(stage, time.monotonic() - begun)
-        show(f'{stage} took {state.stages[stage] / 60:.1f} min')
     begun = time.monotonic()
     write_readme(models, data.labels, origin=_origin(data, settings))
     state.done('report', time.monotonic() - begun)
     report = write_training_report(work, models, data, state.stages, state.settings)
     show(f'== report: {report}')
+    table = result_table(
+        {stage: seconds / 60 for stage, seconds in state.stages.items()},
+        {stage: progress.planned(stage) for stage in STAGES} if settings.minutes else {},
+        _known(models),
+    )
+    for line in table:
+        show(line)
     show(f'model folder: {models} ({state.seconds / 60:.1f} min in all)')
     return models
+
+
+def _known(models: Path) -> dict[str, str]:
+    """Return in words what the cards of a model folder say of its models."""
+    known = {}
+    for role in ('strong', 'weak'):
+        card = json.loads((models / f'{role}.card.json').read_text(encoding='utf-8'))
+        low, high = card['accuracy_interval']
+        known[role] = (
+            f'right on {card["accuracy"]:.3f} [{low:.3f}, {high:.3f}] of the test images, '
+            f'{card["milliseconds"]:.1f} ms'
+        )
+    card = json.loads((models / 'edge.card.json').read_text(encoding='utf-8'))
+    by_bytes = card.get('accuracy_by_bytes_with_local_answer') or card.get('accuracy_by_bytes', {})
+    if by_bytes:
+        known['codec'] = 'right on ' + ', '.join(
+            f'{accuracy} with {size} bytes' for size, accuracy in by_bytes.items()
+        )
+    return known
 
 
 def _origin(data: Dataset, settings: TrainSettings) -> str:

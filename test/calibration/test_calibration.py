@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import fake_video
 import numpy as np
 import pytest
 import yaml
@@ -223,21 +224,32 @@ def test_camera_command_prints_and_writes(board_picture, tmp_path, capsys):
 
 
 def test_camera_that_is_not_there_is_named(monkeypatch, capsys):
+    class Absent(fake_video.FakeCapture):
+        there = False
+
+    fake_video.install(monkeypatch, Absent)
+    assert main(['calibrate', 'camera', '--device', '797', '--board', '7x5']) == 2
+    assert 'camera 797 is not there' in capsys.readouterr().err
+
+
+def test_camera_is_asked_for_what_the_parameters_say(monkeypatch, capsys, tmp_path):
     cv2 = pytest.importorskip('cv2')
 
-    class Absent:
-        def __init__(self, device):
-            self.device = device
+    class Asked(fake_video.FakeCapture):
+        asked = []
 
-        def read(self):
-            return False, None
-
-        def release(self):
-            pass
-
-    monkeypatch.setattr(cv2, 'VideoCapture', Absent)
-    assert main(['calibrate', 'camera', '--device', '7', '--board', '7x5']) == 2
-    assert 'camera 7 delivers no frame' in capsys.readouterr().err
+    monkeypatch.setattr(cv2, 'VideoCapture', Asked)
+    (tmp_path / 'device.yaml').write_text(
+        '/**/camera:\n  ros__parameters: {device: 0, device_width: 640, device_format: MJPG}\n'
+    )
+    arguments = ['calibrate', 'camera', '--params', str(tmp_path / 'device.yaml')]
+    assert main([*arguments, '--board', '7x5']) == 2
+    assert 'camera 0: 320 x 240 MJPG at 30 Hz' in capsys.readouterr().out
+    assert Asked.asked[1:4] == [
+        ('FOURCC', fake_video.code_of('MJPG')),
+        ('FRAME_WIDTH', 640),
+        ('FRAME_HEIGHT', 240),
+    ]
 
 
 # Pins -----------------------------------------------------------------------------------------

@@ -120,7 +120,9 @@ def test_three_splits_share_no_item(folder, tmp_path):
         }
         for one, other in (('train', 'val'), ('train', 'test'), ('val', 'test')):
             assert ((128 - hashes[one] @ hashes[other].T) / 2 > 10).all()
-    assert any(note.startswith('15 images are near-duplicates') for note in data.notes)
+    assert any(
+        note.startswith('15 images were recognised as near-duplicates') for note in data.notes
+    )
 
 
 def test_the_same_seed_draws_the_same_and_another_another(folder, tmp_path):
@@ -174,8 +176,8 @@ def test_broken_files_duplicates_and_conflicts_are_left_out_and_said(folder, tmp
     data = prepare(folder, tmp_path / 'out', SIZE, 7, show=said.append)
     assert any('broken.jpg' in line for line in said)
     notes = ' | '.join(data.notes)
-    assert '1 files cannot be read' in notes and 'broken.jpg' in notes
-    assert '2 exact duplicates' in notes and '1 pictures that lie under two labels' in notes
+    assert '1 .jpg (cannot be read' in notes and 'broken.jpg' in notes
+    assert '2 .png (exact duplicates' in notes and '2 .png (lie under two labels' in notes
     assert sum(data.counts.values()) == 75
     assert image.tobytes() not in images_of(data, 'train') | images_of(data, 'test')
 
@@ -208,6 +210,9 @@ def test_items_on_a_belt_that_all_look_alike_are_cut_in_their_order(tmp_path):
         )
     data = prepare(tmp_path / 'data', tmp_path / 'out', SIZE, 7, show=silent)
     assert all(data.by_class[label]['test'] == 3 for label in 'ab')
+    notes = ' | '.join(data.notes)
+    assert 'of a, b look alike' in notes and 'both sides of the split' in notes
+    assert 'kept on one side' not in notes
 
 
 def test_a_folder_that_holds_nothing_prepared_is_named(tmp_path):

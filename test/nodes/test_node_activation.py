@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import fake_video
 import numpy as np
 import pytest
 
@@ -32,6 +33,7 @@ from cell_harness import (  # noqa: E402
     to_stamp,
 )
 from fake_cell import FakeCell  # noqa: E402
+from fake_video import FakeCapture  # noqa: E402
 from rclpy.clock import Clock, JumpHandle  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -235,20 +237,18 @@ class SimulatorWithoutPhysics(CellSimulator):
         return FakeCell(description, plan, self.settings.seed, self.settings.time_unit)
 
 
-class FakeCapture:
+class CountedCapture(FakeCapture):
     """A camera that OpenCV has opened."""
 
     opened: Counter[str] = Counter()
 
-    def __init__(self, device: object) -> None:
+    def __init__(self, device: object, api: int = 0) -> None:
+        super().__init__(device, api)
         self.opened['cameras'] += 1
-
-    def set(self, *_: object) -> None:  # noqa: A003
-        pass
 
     def read(self) -> tuple[bool, np.ndarray]:
         threading.Event().wait(0.01)  # as long as a picture takes
-        return True, np.zeros((240, 320, 3), np.uint8)
+        return super().read()
 
     def release(self) -> None:
         self.opened['cameras'] -= 1
@@ -452,9 +452,7 @@ def stage(request, monkeypatch, tmp_path, tiny_models, faults):
     if PICTURES in parameters.values():
         pillow = pytest.importorskip('PIL.Image')
         pillow.new('RGB', (40, 30), (0, 0, 50)).save(tmp_path / 'picture.png')
-    opencv = type(sys)('cv2')
-    opencv.VideoCapture, opencv.CAP_PROP_BUFFERSIZE = FakeCapture, 38
-    monkeypatch.setitem(sys.modules, 'cv2', opencv)
+    fake_video.install(monkeypatch, CountedCapture)
     stand_in_for_the_bridge(monkeypatch)
     places = {
         MODELS: str(tiny_models),
@@ -518,7 +516,7 @@ def held(stage, faults):
         'pins': sorted(
             pin.name for pin, users in (pins._reservations if pins else {}).items() if users
         ),
-        'cameras': FakeCapture.opened['cameras'],
+        'cameras': CountedCapture.opened['cameras'],
         'logs': [path for path in open_files() if path.endswith('log.csv')],
     }
 

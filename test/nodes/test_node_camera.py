@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import fake_video
 import numpy as np
 import pytest
 
@@ -16,12 +17,13 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CELL, CellHarness, NodeSpec, to_stamp  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from stl_conveyor.msg import BeltState  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.vision.encodings import ENCODINGS  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -156,29 +158,21 @@ def test_device_without_opencv_and_empty_folder_are_explained(monkeypatch, tmp_p
 
 
 def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
-    class FakeCapture:
+    class Unpluggable(fake_video.FakeCapture):
         plugged = True
         opened = 0
 
-        def __init__(self, device):
-            assert device == 3
-            FakeCapture.opened += 1
-
-        def set(self, *_):  # noqa: A003
-            pass
+        def __init__(self, device, api=0):
+            assert (device, api) == (3, fake_video.CONSTANTS['CAP_V4L2'])
+            super().__init__(device, api)
+            Unpluggable.opened += 1
 
         def read(self):
-            import time
+            threading.Event().wait(0.02)  # as long as a picture takes
+            good, image = super().read()
+            return good and self.plugged, image
 
-            time.sleep(0.02)
-            return FakeCapture.plugged, np.full((240, 320, 3), (1, 2, 3), np.uint8)
-
-        def release(self):
-            pass
-
-    fake = type(sys)('cv2')
-    fake.VideoCapture, fake.CAP_PROP_BUFFERSIZE = FakeCapture, 38
-    monkeypatch.setitem(sys.modules, 'cv2', fake)
+    fake_video.install(monkeypatch, Unpluggable)
     with CellHarness(
         [NodeSpec(Camera, {'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
         watched=WATCHED,
@@ -186,39 +180,35 @@ def test_device_delivers_is_unplugged_and_comes_back(monkeypatch):
         cell.wait_active()
         capture = cell.wait(lambda: cell.heard.of('capture'))[0]
         assert tuple(crop_of(capture)[0, 0]) == (3, 2, 1)  # OpenCV's order is BGR
-        FakeCapture.plugged = False
+        Unpluggable.plugged = False
         cell.wait_diagnostic('camera', 'camera 3 delivers no frame', level=2)
-        FakeCapture.plugged = True
+        Unpluggable.plugged = True
         before = len(cell.heard.of('capture'))
         cell.wait(lambda: len(cell.heard.of('capture')) > before + 2)
-        assert FakeCapture.opened >= 2
+        assert Unpluggable.opened >= 2
 
 
 def test_exception_in_the_thread_of_a_device_is_reported_and_the_camera_opened_again(monkeypatch):
-    class FakeCapture:
+    class Troubled(fake_video.FakeCapture):
         trouble = threading.Event()
         opened = released = 0
 
-        def __init__(self, device):
-            FakeCapture.opened += 1
-            if FakeCapture.opened == 3:
+        def __init__(self, device, api=0):
+            super().__init__(device, api)
+            Troubled.opened += 1
+            if Troubled.opened == 3:
                 raise RuntimeError('no such device')
 
-        def set(self, *_):  # noqa: A003
-            pass
-
         def read(self):
-            if FakeCapture.trouble.wait(0.01):
-                FakeCapture.trouble.clear()
+            if Troubled.trouble.wait(0.01):
+                Troubled.trouble.clear()
                 raise ValueError('a bad frame')
-            return True, np.zeros((240, 320, 3), np.uint8)
+            return super().read()
 
         def release(self):
-            FakeCapture.released += 1
+            Troubled.released += 1
 
-    fake = type(sys)('cv2')
-    fake.VideoCapture, fake.CAP_PROP_BUFFERSIZE = FakeCapture, 38
-    monkeypatch.setitem(sys.modules, 'cv2', fake)
+    fake_video.install(monkeypatch, Troubled)
     monkeypatch.setattr('stl_conveyor.hardware.frame_sources.RETRY_S', 1.0)
     with CellHarness(
         [NodeSpec(Camera, {'source': 'device', 'device': '3', 'diagnostics_period': 0.2})],
@@ -230,12 +220,151 @@ def test_exception_in_the_thread_of_a_device_is_reported_and_the_camera_opened_a
             (4, 'camera 3 fails (RuntimeError: no such device)'),
         ):
             cell.wait(lambda: cell.heard.of('capture'))
-            FakeCapture.trouble.set()
+            Troubled.trouble.set()
             cell.wait_diagnostic('camera', reason, level=2)
-            cell.wait(lambda opened=opened: FakeCapture.opened == opened)
+            cell.wait(lambda opened=opened: Troubled.opened == opened)
             before = len(cell.heard.of('capture'))
             cell.wait(lambda before=before: len(cell.heard.of('capture')) > before)
-    assert FakeCapture.released == FakeCapture.opened - 1
+    assert Troubled.released == Troubled.opened - 1
+
+
+def values_of(cell):
+    """Return what the newest report says beside its message."""
+    return {value.key: value.value for value in cell.statuses('camera')[-1].values}
+
+
+@pytest.mark.parametrize('device', ['0', 0])
+def test_device_is_asked_for_the_pixels_of_the_cell_and_says_what_it_gives(monkeypatch, device):
+    fake_video.install(monkeypatch, fake_video.FakeCapture)
+    with CellHarness(
+        [NodeSpec(Camera, {'source': 'device', 'device': device, 'diagnostics_period': 0.2})],
+        watched=WATCHED,
+    ) as cell:
+        cell.wait_active()
+        cell.wait(lambda: 'device' in values_of(cell))
+        assert values_of(cell)['device'] == '0: 320 x 240 YUYV at 30 Hz'
+        assert cell.statuses('camera')[-1].level == b'\x00'
+
+
+def test_device_that_gives_something_else_is_reported(monkeypatch):
+    fake_video.install(monkeypatch, fake_video.FakeCapture)
+    asked = {
+        'device_width': 800,
+        'device_height': 600,
+        'device_format': 'MJPG',
+        'device_rate': 60.0,
+    }
+    with CellHarness(
+        [NodeSpec(Camera, {'source': 'device', 'diagnostics_period': 0.2, **asked})],
+        watched=WATCHED,
+    ) as cell:
+        cell.wait_active()
+        cell.wait_diagnostic(
+            'camera',
+            'camera /dev/video0 gives 640 x 480 MJPG at 30 Hz, not 800 x 600 MJPG at 60 Hz',
+            level=1,
+        )
+
+
+def test_device_that_is_not_there_is_named_with_those_that_are(monkeypatch):
+    class Absent(fake_video.FakeCapture):
+        there = False
+
+    fake_video.install(monkeypatch, Absent)
+    monkeypatch.setattr('glob.glob', lambda _: ['/dev/video7', '/dev/video9'])
+    with CellHarness(
+        [NodeSpec(Camera, {'source': 'device', 'device': '/dev/v4l/by-id/usb-none'})],
+        watched=WATCHED,
+    ) as cell:
+        cell.wait_diagnostic(
+            'camera',
+            'camera /dev/v4l/by-id/usb-none is not there; there is /dev/video7, /dev/video9',
+            level=2,
+        )
+
+
+def compressed(stamp_ns, image, format_text, suffix):
+    cv2 = pytest.importorskip('cv2', reason='compressed pictures need OpenCV')
+    data = cv2.imencode(suffix, image)[1]
+    return CompressedImage(
+        header=Header(stamp=to_stamp(stamp_ns)),
+        format=format_text,
+        data=array.array('B', data.tobytes()),
+    )
+
+
+@pytest.mark.parametrize('base', ['camera/image_raw', '/line/cam'])
+def test_compressed_pictures_of_a_driver(base):
+    remappings = {} if base == 'camera/image_raw' else {'camera/image_raw': base}
+    with CellHarness(
+        [NodeSpec(Camera, {'image_transport': 'compressed'}, remappings=remappings)],
+        watched=WATCHED,
+    ) as cell:
+        cell.wait_active()
+        frames = cell.publisher(f'{base}/compressed', CompressedImage)
+        cell.connect('capture')
+        orange = np.full((240, 320, 3), (30, 120, 210), np.uint8)  # blue first
+        grey = np.full((240, 320), 2000, np.uint16)  # of 12 bits
+        grey[0, 0] = 4095
+        for picture, format_text, suffix, seen in (
+            (orange, 'rgb8; jpeg compressed bgr8', '.jpg', (210, 120, 30)),
+            (orange, 'bgr8; png compressed bgr8', '.png', (210, 120, 30)),
+            (grey, 'mono16; png compressed ', '.png', (125, 125, 125)),
+        ):
+            stamp_ns = cell.now_ns()
+            frames.publish(compressed(stamp_ns, picture, format_text, suffix))
+            capture = cell.wait(
+                lambda: next(
+                    (c for c in cell.heard.of('capture') if to_ns(c.header.stamp) == stamp_ns),
+                    None,
+                )
+            )
+            assert abs(crop_of(capture)[80, 80].astype(int) - seen).max() <= 3
+        frames.publish(CompressedImage(format='jpeg', data=array.array('B', b'\xff\xd8')))
+        cell.wait_diagnostic('camera', 'no picture of JPEG or PNG', level=1)
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_every_encoding_of_a_driver_makes_an_item(encodings_cell, encoding):
+    pytest.importorskip('cv2')
+    cell, frames = encodings_cell
+    layout = ENCODINGS[encoding]
+    step = 320 * layout.channels * layout.sample_bytes
+    stamp_ns = cell.now_ns()
+    frames.publish(
+        Image(
+            header=Header(stamp=to_stamp(stamp_ns)),
+            height=240,
+            width=320,
+            step=step,
+            encoding=encoding,
+            data=array.array('B', bytes([120]) * (step * 240 * layout.rows // 2)),
+        )
+    )
+    capture = cell.wait(
+        lambda: next(
+            (c for c in cell.heard.of('capture') if to_ns(c.header.stamp) == stamp_ns), None
+        )
+    )
+    assert (capture.crop.encoding, capture.crop.width) == ('rgb8', 160)
+    assert (crop_of(capture) == crop_of(capture)[0, 0]).all() and crop_of(capture).max() > 100
+
+
+@pytest.fixture(scope='module')
+def encodings_cell():
+    with CellHarness([NodeSpec(Camera)], watched=WATCHED) as cell:
+        cell.wait_active()
+        frames = cell.publisher('camera/image_raw', Image)
+        cell.connect('capture')
+        yield cell, frames
+
+
+def test_unknown_encoding_is_named_with_those_that_are_taken(encodings_cell):
+    cell, frames = encodings_cell
+    message = frame(cell.now_ns())
+    message.encoding = '32FC1'
+    frames.publish(message)
+    cell.wait_diagnostic('camera', "encoding '32FC1' is not taken; publish one of rgb8", level=1)
 
 
 @pytest.fixture

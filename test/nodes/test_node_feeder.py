@@ -28,7 +28,7 @@ from stl_conveyor.nodes.simulation.feeder import Feeder  # noqa: E402
 from stl_conveyor.nodes.simulation.gazebo_io import GazeboIo  # noqa: E402
 from stl_conveyor.sim.arrivals import plan_items  # noqa: E402
 from stl_conveyor.sim.gazebo.items import feed_pose, item_sdf  # noqa: E402
-from stl_conveyor.vision.image import image_to_rgb  # noqa: E402
+from stl_conveyor.vision.encodings import image_to_rgb  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -331,7 +331,7 @@ def test_camera_refuses_bad_frames_and_never_repeats_a_number():
             cell.wait(lambda: camera.health.counted(counter) > before, 5, counter)
 
         now_ns = cell.now_ns()
-        send(frame(now_ns - 3, encoding='yuv422'), 'BadImage')
+        send(frame(now_ns - 3, encoding='32FC1'), 'BadImage')
         send(frame(now_ns - 2, data=array.array('B', bytes(7))), 'BadImage')
         send(frame(now_ns - 1, width=10**9), 'BadImage')
         send(frame(now_ns + YEAR), 'stamp_ahead')

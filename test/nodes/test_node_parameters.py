@@ -26,6 +26,7 @@ from stl_conveyor.calibration.parameter_file import set_cell_values  # noqa: E40
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.base.topics import node_module  # noqa: E402
+from stl_conveyor.parameter_files import names_for  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -75,10 +76,11 @@ def context():
     rclpy.try_shutdown(context=context)
 
 
-def make_node(context, name, **parameters):
+def make_node(context, name, *, meant_parameters=None, **parameters):
     return node_class(name)(
         context=context,
         use_global_arguments=False,
+        meant_parameters=meant_parameters,
         parameter_overrides=[
             Parameter(key, value=value)
             for key, value in {'autostart': False, **parameters}.items()
@@ -320,3 +322,134 @@ def test_parameter_that_moved_to_the_cell_must_agree_with_it(
 def test_parameter_moves_for_the_nodes_only_that_had_it(context):
     with pytest.raises(ConfigError, match="unknown parameter 'guard'"):
         make_node(context, 'local_classifier', guard=0.04)
+
+
+@pytest.mark.parametrize('name', FILES['device'])
+def test_key_for_every_node_that_another_one_has_stops_nobody(context, name, capfd):
+    shared = {'frame_id': 'cam', 'guard': 0.04, 'cell_file': '', 'robot_name': 'line_1'}
+    node = make_node(context, name, meant_parameters=(), **shared)
+    try:
+        assert 'robot_name' not in declared(node)
+    finally:
+        node.destroy_node()
+    told = capfd.readouterr().err
+    assert 'parameter robot_name, which is set for every node, is none of this one' in told
+    assert 'parameter frame_id' not in told  # one of ours, of another node
+
+
+@pytest.mark.parametrize(
+    'name, given, nearest',
+    [
+        ('camera', 'thresold', 'threshold'),
+        ('camera', 'frameId', 'frame_id'),
+        ('actuator', 'gaurd', 'guard'),
+        ('encoder', 'windowbytes', 'window_bytes'),
+    ],
+)
+@pytest.mark.parametrize('meant', [(), None])
+def test_near_miss_is_refused_with_the_name_that_was_meant(context, name, given, nearest, meant):
+    with pytest.raises(ConfigError, match=f'{given}.*did you mean {nearest}?'):
+        make_node(context, name, meant_parameters=meant, **{given: 1})
+
+
+def test_unknown_parameter_of_the_node_itself_is_refused_among_others(context):
+    with pytest.raises(ConfigError, match="'robot_name'; known are"):
+        make_node(context, 'camera', meant_parameters=('robot_name',), robot_name='x', other=1)
+
+
+@pytest.mark.parametrize(
+    'name, parameters, expected',
+    [
+        ('camera', {'device': 0}, '0'),
+        ('camera', {'threshold': 24}, 24.0),
+        ('offload_policy', {'intervals': [1, 2]}, (1.0, 2.0)),
+        ('actuator', {'joints': [1, 2, 3]}, ('1', '2', '3')),
+        ('actuator', {'gpio_pins': []}, ()),
+        ('actuator', {'joints': []}, ()),
+        ('cell_simulator', {'wait_for': []}, ()),
+    ],
+)
+def test_value_that_is_meant_is_taken(context, name, parameters, expected):
+    node = make_node(context, name, **parameters)
+    try:
+        (key,) = parameters
+        assert getattr(node.settings, key) == expected
+        assert type(getattr(node.settings, key)) is type(expected)
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    'name, parameters, named',
+    [
+        ('camera', {'encoder_pins': ['20', '21']}, 'a list of whole numbers; .*without quotes'),
+        ('camera', {'encoder_pins': []}, r'encoder_pins: \[\] must be two'),
+        ('camera', {'encoder_pins': [20.5, 21.0]}, r'\[20.5, 21.0\]; it takes a list of whole'),
+        ('camera', {'threshold': '24'}, "'24'; it takes a number .*without quotes"),
+        ('camera', {'repeat': 'yes'}, "'yes'; it takes true or false; .*without quotes"),
+        ('camera', {'min_area': True}, 'True; it takes a whole number'),
+        ('camera', {'trigger': False}, 'False; it takes a text; write it in quotes'),
+        ('camera', {'device': 0.5}, '0.5; it takes a text'),
+        ('actuator', {'gpio_pins': 17}, r'17; it takes a list of whole numbers; .*\[17\]'),
+        ('actuator', {'gpio_pins': [], 'output': 'gpio'}, 'gpio_pins'),
+        ('actuator', {'modbus_addresses': [], 'output': 'modbus'}, 'modbus_addresses'),
+        ('actuator', {'joints': [], 'output': 'ros2_control'}, 'joints'),
+        ('offload_policy', {'intervals': 1.0}, r'1.0; it takes a list of numbers; .*\[1.0\]'),
+        ('offload_policy', {'intervals': []}, 'at least one'),
+        ('offload_policy', {'costs': []}, 'at least one'),
+        ('offload_policy', {'costs': [float('nan')]}, 'costs: nan is not a finite number'),
+        ('edge_classifier', {'cells': []}, 'cells: an empty list'),
+        ('edge_classifier', {'cells': 'a'}, r'a list of texts; .*\[a\]'),
+        ('camera', {'device_format': 'MJPEG'}, "device_format: 'MJPEG' is no fourcc"),
+        ('camera', {'sample_bits': 11}, 'sample_bits: 11'),
+        ('camera', {'image_transport': 'theora'}, 'one of raw, compressed'),
+    ],
+)
+def test_value_that_is_not_taken_gets_a_clear_word(context, name, parameters, named):
+    with pytest.raises(ConfigError, match=named):
+        make_node(context, name, **parameters)
+
+
+@pytest.mark.parametrize(
+    'text, said',
+    [
+        ('/**: {ros__parameters: {robot_name: x, frame_id: cam, use_sim_time: false}}', None),
+        ('/**/local_classifier: {ros__parameters: {robot_name: x}}', "unknown .*'robot_name'"),
+        ('/**: {ros__parameters: {thread: 2}}', "'thread'; did you mean threads"),
+        ('/**/local_classifier: {ros__parameters: {threads: []}}', 'threads is an empty list'),
+    ],
+)
+def test_file_for_a_process(tmp_path, monkeypatch, text, said):
+    """What rclpy makes of a file, which is not what Python would make of it."""
+    (tmp_path / 'p.yaml').write_text(text)
+    words = ['--ros-args', '--params-file', str(tmp_path / 'p.yaml'), '-p', 'autostart:=false']
+    context = Context()
+    rclpy.init(args=words, context=context)
+    try:
+        meant = names_for(words, 'local_classifier')
+        kind = node_class('local_classifier')
+        if said is None:
+            kind(context=context, meant_parameters=meant).destroy_node()
+        else:
+            with pytest.raises(ConfigError, match=said):
+                kind(context=context, meant_parameters=meant)
+    finally:
+        rclpy.try_shutdown(context=context)
+
+
+@pytest.mark.parametrize(
+    'name, key, expected', [('actuator', 'gpio_pins', ()), ('cell_simulator', 'wait_for', ())]
+)
+def test_empty_list_in_a_file(tmp_path, name, key, expected):
+    (tmp_path / 'p.yaml').write_text(f'/**/{name}: {{ros__parameters: {{{key}: []}}}}')
+    context = Context()
+    rclpy.init(
+        args=['--ros-args', '--params-file', str(tmp_path / 'p.yaml'), '-p', 'autostart:=false'],
+        context=context,
+    )
+    try:
+        node = node_class(name)(context=context)
+        assert getattr(node.settings, key) == expected
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)

@@ -17,7 +17,8 @@ from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.errors import BadMessage
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.resources import share_path
-from stl_conveyor.vision.image import image_to_rgb, resize_square
+from stl_conveyor.vision.encodings import image_to_rgb
+from stl_conveyor.vision.image import resize_square
 
 ValueT = TypeVar('ValueT')
 

@@ -23,6 +23,7 @@ from stl_conveyor.cell.stamp_gate import StampGate, Verdict
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
+from stl_conveyor.nodes.base.qos import message_class
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.base.topics import subscriber_of
 
@@ -151,7 +152,10 @@ class OutsideInput:
             simulated=simulated,
             unstamped=unstamped,
         )
-        self._name = node.resolve_topic_name(topic)
+        self._entry = entry
+        # As image_transport does: who maps an image's topic means its compressed one, too.
+        base = topic.removesuffix(COMPRESSED)
+        self._name = node.resolve_topic_name(base) + topic[len(base) :]
         # The topic of which this one is the compressed sibling, if it is one.
         self._raw = self._name.removesuffix(COMPRESSED) if self._name.endswith(COMPRESSED) else ''
         self._adapts = entry.heard_by(node.NAME).reliable and not node.overrides_qos(
@@ -182,7 +186,9 @@ class OutsideInput:
             self._node.destroy_subscription(self._subscription)
             self._numbers.clear()
         self._subscription = self._node.listen(
-            self._topic,
+            message_class(self._entry),
+            self._name,
+            self._entry.heard_by(self._node.NAME),
             self._taker(),
             best_effort=self._best_effort,
             incompatible=self._on_incompatible if self._adapts else None,

@@ -36,14 +36,17 @@ class ReportingNode(LifecycleNode):
     def __init__(self, **arguments: Any) -> None:
         """Declare the parameters; `arguments` are those of rclpy's Node but the name.
 
+        With `meant_parameters`, names, others that are set may be those of another node.
+
         Raises:
             ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
+        meant = arguments.pop('meant_parameters', None)
         super().__init__(arguments.pop('node_name', self.NAME), **arguments)
         self.health = NodeHealth()
         self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         try:
-            self.settings: Any = declare_settings(self, self.SETTINGS, self.check_settings)
+            self.settings: Any = declare_settings(self, self.SETTINGS, self.check_settings, meant)
         except ConfigError:
             self.destroy_node()
             raise
@@ -104,6 +107,11 @@ class ReportingNode(LifecycleNode):
         if self.health.clear_condition(name):
             self.get_logger().info(message)
             self._report_soon()
+
+    def report_value(self, name: str, value: object) -> None:
+        """Report what holds from now on, and log it."""
+        self.health.set_value(name, value)
+        self.get_logger().info(f'{name} {value}')
 
     def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """Return the callback with every exception turned into a diagnostic and a log line."""

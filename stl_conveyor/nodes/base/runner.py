@@ -24,6 +24,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
+from stl_conveyor.parameter_files import names_for
 
 # Environment variable: 'wait_set' or 'events'; see `make_executor`.
 EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
@@ -214,7 +215,8 @@ def _run_until(
             signal_handler_options=rclpy.SignalHandlerOptions.NO,
         )
         executor = make_executor()
-        node = node_class()
+        words = sys.argv[1:] if arguments is None else arguments
+        node = node_class(meant_parameters=names_for(words, node_class.NAME))
         node.on_end = end
         tune_garbage_collection()
         prioritise_process(node.settings.niceness)

@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
+import array
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
-from stl_conveyor.cell.moved_parameters import cell_key
+from stl_conveyor.cell.moved_parameters import MOVED, cell_key
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.cell_values import check_moved
+from stl_conveyor.outside_files import read_yaml
+from stl_conveyor.parameter_files import nearest_name, sections
 from stl_conveyor.parameters import ParameterRule, parameter
+from stl_conveyor.resources import share_path
 
 SettingsT = TypeVar('SettingsT', bound='NodeSettings')
 
@@ -72,12 +77,17 @@ class NodeSettings:
 
 
 def declare_settings(
-    node: Node, cls: type[SettingsT], check: Callable[[SettingsT], None]
+    node: Node,
+    cls: type[SettingsT],
+    check: Callable[[SettingsT], None],
+    meant: Container[str] | None = None,
 ) -> SettingsT:
     """Declare every field of `cls` as a parameter of the node and return what was set.
 
     Args:
         check: Raises ConfigError if the values do not fit together.
+        meant: Parameters that were set for this node by its name; others, which were set for every
+            node, may be those of another one. None: all were set for this node.
 
     Raises:
         ConfigError: Naming the parameter that is unknown or has a wrong value.
@@ -86,18 +96,48 @@ def declare_settings(
     kind = getattr(node, 'NAME', '')
     moved = {name: overrides.pop(name).value for name in list(overrides) if cell_key(kind, name)}
     known = {item.name for item in fields(cls)}
-    for name in overrides:
-        if name not in known and not name.startswith(_FRAMEWORK_PREFIXES):
-            raise ConfigError(
-                f'{node.get_name()}: unknown parameter {name!r}; known are '
-                f'{", ".join(sorted(known))}'
-            )
+    for name in sorted(set(overrides) - known):
+        if not name.startswith(_FRAMEWORK_PREFIXES):
+            _check_unknown(node, name, known, meant is None or name in meant)
     for item in fields(cls):
         _declare(node, item)
     settings = read_settings(node, cls)
     check(settings)
     check_moved(kind, moved, getattr(settings, 'cell_file', ''), node.get_logger().warning)
     return settings
+
+
+def _check_unknown(node: Node, name: str, known: set[str], meant: bool) -> None:
+    """Refuse a parameter that the node does not have, unless it is another one's.
+
+    Raises:
+        ConfigError: If it was meant for this node, or its name is nearly one of this node's.
+    """
+    others = set() if meant else _names_of_all_nodes()
+    if name in others:
+        return
+    kind = getattr(node, 'NAME', '')
+    nearest = nearest_name(name, known | {old for old in MOVED if cell_key(kind, old)})
+    if nearest:
+        raise ConfigError(
+            f'{node.get_name()}: unknown parameter {name!r}; did you mean {nearest}?'
+        )
+    if meant:
+        raise ConfigError(
+            f'{node.get_name()}: unknown parameter {name!r}; known are {", ".join(sorted(known))}'
+        )
+    node.get_logger().warning(
+        f'parameter {name}, which is set for every node, is none of this one; it is left out'
+    )
+
+
+def _names_of_all_nodes() -> set[str]:
+    """Return the parameters of all nodes of this package, by their shipped files."""
+    names = set(MOVED)
+    for path in share_path('config').glob('*.yaml'):
+        for _, parameters in sections(read_yaml(path)):
+            names.update(parameters)
+    return names
 
 
 def read_settings(node: Node, cls: type[SettingsT]) -> SettingsT:
@@ -133,12 +173,13 @@ def _build(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
     for item in fields(cls):
         rule: ParameterRule = item.metadata['rule']
         value = values[item.name]
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f'{item.name}: {value} is not a finite number')
+        if isinstance(_default(item), tuple):
+            values[item.name] = value = tuple(value)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f'{item.name}: {number} is not a finite number')
         if rule.choices and value not in rule.choices:
             raise ConfigError(f'{item.name}: {value!r} is not one of {", ".join(rule.choices)}')
-        if isinstance(_default(item), tuple):
-            values[item.name] = tuple(value)
     return cls(**values)
 
 
@@ -166,24 +207,75 @@ def _declare(node: Node, item: Any) -> None:
             descriptor.integer_range = [
                 IntegerRange(from_value=int(rule.minimum), to_value=int(rule.maximum))
             ]
-    overrides = parameter_overrides(node)
-    override = overrides.get(item.name)
-    if (
-        override is not None
-        and isinstance(default, float)
-        and isinstance(override.value, int)
-        and not isinstance(override.value, bool)
-    ):
-        # YAML writes 1 where a person means 1.0.
-        overrides[item.name] = type(override)(item.name, value=float(override.value))
+    override = parameter_overrides(node).get(item.name)
+    if override is not None:
+        value = _as_meant(override.value, default)
+        if isinstance(default, tuple) and value == []:
+            descriptor.dynamic_typing = True  # rclpy takes an empty list for one of bytes
+        elif value is None:
+            raise ConfigError(
+                f'{node.get_name()}: parameter {item.name} is an empty list; it takes '
+                f'{_kind(item)}'
+            )
+        parameter_overrides(node)[item.name] = Parameter(item.name, value=value)
     try:
         node.declare_parameter(
             item.name, list(default) if isinstance(default, tuple) else default, descriptor
         )
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         given = None if override is None else override.value
+        if isinstance(given, (array.array, tuple)):
+            given = list(given)
         bounds = '' if rule.minimum is None else f' within {rule.minimum}..{rule.maximum}'
-        kind = 'list of texts' if isinstance(default, tuple) else type(default).__name__
         raise ConfigError(
-            f'{node.get_name()}: parameter {item.name} is {given!r}; it takes a {kind}{bounds}'
+            f'{node.get_name()}: parameter {item.name} is {given!r}; it takes {_kind(item)}'
+            f'{bounds}{_hint(given, default)}'
         ) from error
+
+
+_KINDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a text'}
+_LISTS = {bool: 'true and false', int: 'whole numbers', float: 'numbers', str: 'texts'}
+
+
+def _element(default: Any) -> type:
+    """Return the type of a parameter's value, or of the elements of its list."""
+    return type(default[0]) if isinstance(default, tuple) else type(default)
+
+
+def _kind(item: Any) -> str:
+    """Return in words what a parameter takes."""
+    default = _default(item)
+    if isinstance(default, tuple):
+        return f'a list of {_LISTS[_element(default)]}'
+    return _KINDS[_element(default)]
+
+
+def _as_meant(value: Any, default: Any) -> Any:
+    """Return a value of YAML as a person means it, where its type alone is another one.
+
+    A whole number stands for a number and for a text (`device: 0`), and `[]`, which comes as a
+    list of bytes or as not set, for an empty list of whatever the parameter takes.
+    """
+    element = _element(default)
+
+    def one(entry: Any) -> Any:
+        whole = isinstance(entry, int) and not isinstance(entry, bool)
+        return element(entry) if whole and element in (float, str) else entry
+
+    if not isinstance(default, tuple):
+        return one(value)
+    if value is None or isinstance(value, (list, tuple, array.array, bytes)) and not len(value):
+        return []
+    return [one(entry) for entry in value] if isinstance(value, (list, array.array)) else value
+
+
+def _hint(given: Any, default: Any) -> str:
+    """Return how YAML takes the value as it was meant, if that can be told."""
+    if isinstance(default, tuple) and not isinstance(given, list):
+        return f'; write it in brackets: [{given}]'
+    first = given[0] if isinstance(given, list) and given else given
+    if isinstance(first, str) and _element(default) is not str:
+        return '; write it without quotes'
+    if isinstance(first, (bool, float)) and _element(default) is str:
+        return '; write it in quotes, since YAML takes a bare yes, no, on or off for true or false'
+    return ''

@@ -120,6 +120,15 @@ TOPICS = (
         outside='camera driver',
     ),
     Topic(
+        'camera/image_raw/compressed',
+        'sensor_msgs/CompressedImage',
+        Profile.FRAMES,
+        (),
+        ('camera',),
+        outside='camera driver, with `image_transport: compressed`',
+        optional=('camera',),
+    ),
+    Topic(
         'break_beam',
         'std_msgs/Header',
         Profile.RESULT,

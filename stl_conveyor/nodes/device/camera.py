@@ -24,6 +24,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource, FrameSource
 from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam
 from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN
+from stl_conveyor.hardware.video_device import asked_of_device, check_fourcc
 from stl_conveyor.msg import BeltState as BeltStateMessage
 from stl_conveyor.msg import ItemCapture
 from stl_conveyor.nodes.base.clock import to_stamp
@@ -35,7 +36,9 @@ from stl_conveyor.nodes.base.outside_input import StampRules, StampSettings
 from stl_conveyor.nodes.base.peers import PeerWatch, WaitingSettings
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
-from stl_conveyor.nodes.device.topic_source import TopicSource
+from stl_conveyor.nodes.device.topic_source import TRANSPORTS, TopicSource
+from stl_conveyor.vision.bit_depth import DEPTHS
+from stl_conveyor.vision.encodings import MAX_SIDE
 from stl_conveyor.vision.image import crop_square, resize_height, resize_square
 from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
 
@@ -105,7 +108,48 @@ class CameraSettings(StampSettings, WaitingSettings):
     first_item_id: int = parameter(
         1, 'Number of the first item.', minimum=1, maximum=2**62, fixed=True
     )
-    device: str = parameter('/dev/video0', 'Camera, with source device: a path or a number.')
+    image_transport: str = parameter(
+        'raw',
+        'How the topic brings pictures: raw takes sensor_msgs/Image on camera/image_raw, '
+        'compressed takes sensor_msgs/CompressedImage (JPEG or PNG) on '
+        'camera/image_raw/compressed.',
+        choices=tuple(TRANSPORTS),
+    )
+    device: str = parameter(
+        '/dev/video0',
+        'Camera, with source device: a number, a path (those in /dev/v4l/by-id stay the same '
+        'when it is plugged in elsewhere), or the address of a stream.',
+    )
+    device_width: int = parameter(
+        0,
+        'Pixels that the device is asked for; 0: those of the cell description.',
+        minimum=0,
+        maximum=MAX_SIDE,
+    )
+    device_height: int = parameter(
+        0,
+        'Rows that the device is asked for; 0: those of the cell description.',
+        minimum=0,
+        maximum=MAX_SIDE,
+    )
+    device_format: str = parameter(
+        '',
+        'Format that the device is asked for, as V4L2 calls it: MJPG, YUYV, GREY, Y16. Empty: '
+        'what it has chosen.',
+    )
+    device_rate: float = parameter(
+        0.0,
+        'Frames per second that the device is asked for; 0: what it has chosen.',
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    sample_bits: int = parameter(
+        0,
+        'Bits that the camera uses of samples of 16: 8, 10, 12, 14 or 16; 0: as many as its '
+        'pictures so far have needed.',
+        minimum=0,
+        maximum=16,
+    )
     latency: float = parameter(
         0.03,
         'Seconds from mid-exposure until a frame arrives: with source device, and with stamp '
@@ -163,6 +207,12 @@ class Camera(ConveyorNode):
         """Refuse a trigger that the source cannot have."""
         if settings.source == 'folder' and settings.trigger != 'frame':
             raise ConfigError('trigger: with source folder every image is an item; use frame')
+        if settings.sample_bits not in (0, *DEPTHS):
+            raise ConfigError(
+                f'sample_bits: {settings.sample_bits} is neither 0 nor one of '
+                f'{", ".join(map(str, DEPTHS))}'
+            )
+        check_fourcc(settings.device_format)
         pins = settings.encoder_pins
         if (
             len(pins) != 2
@@ -195,10 +245,22 @@ class Camera(ConveyorNode):
         self._make_item = make_item
         self._source: FrameSource
         if settings.source == 'topic':
-            rules = StampRules.of(settings, settings.latency)
-            self._source = TopicSource(self, self._on_frame, rules)
+            self._source = TopicSource(
+                self,
+                self._on_frame,
+                StampRules.of(settings, settings.latency),
+                settings.image_transport,
+                settings.sample_bits,
+            )
         elif settings.source == 'device':
-            self._source = DeviceSource(self, self._on_frame, settings.device, settings.latency)
+            self._source = DeviceSource(
+                self,
+                self._on_frame,
+                settings.device,
+                settings.latency,
+                asked_of_device(vars(settings), camera),
+                settings.sample_bits,
+            )
         else:
             self._source = FolderSource(
                 self, self._whole_image, settings.folder, settings.rate, settings.repeat

@@ -15,7 +15,7 @@ from stl_conveyor.msg import ItemCapture
 from stl_conveyor.nodes.base.items import RecentItems, item_key
 from stl_conveyor.nodes.base.qos import make_profile, message_class
 from stl_conveyor.nodes.base.topics import subscriber_of
-from stl_conveyor.vision.image import image_to_rgb
+from stl_conveyor.vision.encodings import image_to_rgb
 from stl_conveyor.vision.label_folder import Collector
 
 #: Seconds without an item after which it is said that nothing comes.

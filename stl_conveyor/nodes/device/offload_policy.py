@@ -13,7 +13,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.edge_watch import EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
-from stl_conveyor.errors import BadProbabilities
+from stl_conveyor.errors import BadProbabilities, ConfigError
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
@@ -139,6 +139,9 @@ class OffloadPolicy(ConveyorNode):
 
     def check_settings(self, settings: OffloadPolicySettings) -> None:
         """Refuse distributions and buckets that cannot be."""
+        for name in ('intervals', 'costs'):
+            if not getattr(settings, name):
+                raise ConfigError(f'{name}: an empty list; give at least one number')
         self._make_bucket(settings)
         self._planning(settings)
 

@@ -96,7 +96,11 @@ class EdgeClassifier(ConveyorNode):
 
     def check_settings(self, settings: EdgeClassifierSettings) -> None:
         """Refuse a cell that is named twice."""
-        if not settings.cells or len(set(settings.cells)) != len(settings.cells):
+        if not settings.cells:
+            raise ConfigError(
+                "cells: an empty list serves nobody; [''] is the namespace of this node"
+            )
+        if len(set(settings.cells)) != len(settings.cells):
             raise ConfigError(f'cells: {list(settings.cells)} must be different names')
 
     def configure(self) -> None:

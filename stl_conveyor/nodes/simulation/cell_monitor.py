@@ -40,7 +40,7 @@ from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.simulation.outcome_markers import outcome_markers
-from stl_conveyor.vision.image import image_to_rgb
+from stl_conveyor.vision.encodings import image_to_rgb
 
 MARKER_PERIOD = 0.5  # s
 
