@@ -419,7 +419,11 @@ def assert_stops_clean(running):
     code, left = running.interrupt()
     assert not left
     assert code in (0, -2, 130), running.output
-    assert 'process has died' not in running.output
+    # Python's asyncio now and then loses the exit code of a child that ends while another one
+    # does, says so, and makes it 255: this tells nothing of the child.
+    lost = re.findall(r'Unknown child process pid (\d+)', running.output)
+    died = re.findall(r'process has died \[pid (\d+), exit code (-?\d+)', running.output)
+    assert not [(pid, code) for pid, code in died if (pid, code) not in {(p, '255') for p in lost}]
     assert 'Traceback' not in running.output
 
 
