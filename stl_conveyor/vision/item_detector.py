@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,17 @@ from stl_conveyor.vision.opencv import import_cv2
 
 #: Pixels per metre of belt at which items are looked for; finer pictures are reduced.
 WORKING_SCALE = 2000.0
-#: Least width (m) of an item's outlined shape at its thickest place, holes filled. The outline lies
-#: about half a millimetre outside the item; scratches are thinner.
-LEAST_WIDTH = 0.0045
+#: Width of an item's outlined shape at its thickest place, holes filled, as a share of the side of
+#: the least square that is an item. The outline lies a pixel outside the item; scratches are thin.
+LEAST_WIDTH = 0.55
+#: Width (m) of what is missing in the outline of an item where it looks like the belt.
+OUTLINE_GAP = 0.003
 #: Grey values per pixel of an edge, as a share of the threshold. Dirt, oil and wear shade off.
 SHARP = 0.33
 #: Share of an item's outline that is sharp; that of a stain is not.
 SHARP_OUTLINE = 0.5
+#: The same, of an outline that is open where the item looks like the belt: of its convex hull.
+SHARP_HULL = 0.65
 #: The belt's own marks: what they stay below by so many times is an edge, and a level, of items.
 EDGE_MARGIN, EDGE_SHARE = 1.6, 0.97
 LEVEL_MARGIN, LEVEL_SHARE = 1.3, 0.99
@@ -189,10 +194,12 @@ class ItemDetector:
         self._factor = max(1, round(pixels_per_metre / WORKING_SCALE))
         scale = pixels_per_metre / self._factor
         self._min_area = min_area / self._factor**2
-        size = max(3, round(LEAST_WIDTH * scale))
+        size = max(3, round(LEAST_WIDTH * math.sqrt(self._min_area)))
         self._opening = self._cv2.getStructuringElement(
             self._cv2.MORPH_ELLIPSE, (size | 1, size | 1)
         )
+        gap = round(OUTLINE_GAP * scale) | 1
+        self._closing = self._cv2.getStructuringElement(self._cv2.MORPH_ELLIPSE, (gap, gap))
         self._square = np.ones((3, 3), np.uint8)
         self._region = region
         self._background: BeltBackground | None = None
@@ -285,7 +292,8 @@ class ItemDetector:
     ) -> list[Detection]:
         """Return the items in a picture and claim their pixels."""
         cv2 = self._cv2
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, self._closing)
+        contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         found = []
         for contour in contours:
             left, top, width, height = cv2.boundingRect(contour)
@@ -295,24 +303,72 @@ class ItemDetector:
             cv2.drawContours(filled, [contour], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
             if top == 0 or top + height == mask.shape[0]:
                 self._close(filled, 1 if top == 0 else height)
-            body = cv2.morphologyEx(filled, cv2.MORPH_OPEN, self._opening)[1:-1, 1:-1]
-            count, labels, stats, _ = cv2.connectedComponentsWithStats(body)
-            for label in range(1, count):
-                if stats[label, cv2.CC_STAT_AREA] < self._min_area:
-                    continue
-                x, y, w, h = stats[label, :4]
-                window = (slice(top + y, top + y + h), slice(left + x, left + x + w))
-                part = (labels[y : y + h, x : x + w] == label).astype(np.uint8)
-                ends = (window[0].start == 0, window[0].stop == mask.shape[0])
-                if not self._is_item(part, edges[window], level[window], ends):
-                    continue
+            parts = self._parts(filled[1:-1, 1:-1], mask, edges, level, top, left)
+            if not parts:
+                hull = cv2.convexHull(contour)
+                cv2.drawContours(filled, [hull], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
+                parts = self._bodies(filled[1:-1, 1:-1], edges, level, top, left, SHARP_HULL)
+            for part, y, x in parts:
+                window = (slice(y, y + part.shape[0]), slice(x, x + part.shape[1]))
                 claimed[window] |= part
                 found.append(
-                    self._measure(
-                        part, difference[window], (top + y, left + x), mask.shape, first, edge
-                    )
+                    self._measure(part, difference[window], (y, x), mask.shape, first, edge)
                 )
         return found
+
+    def _parts(
+        self,
+        shape: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        edges: NDArray[np.uint8],
+        level: NDArray[np.float32],
+        top: int,
+        left: int,
+    ) -> list[tuple[NDArray[np.uint8], int, int]]:
+        """Return the items in a shape with their first row and column.
+
+        Two items that are closer than a gap in an outline may be are told apart where a clean
+        line across or along the belt lies between them.
+        """
+        marks = mask[top : top + shape.shape[0], left : left + shape.shape[1]] & shape
+        for axis in (0, 1):
+            pieces = _stretches(marks.any(axis=1 - axis))
+            if len(pieces) < 2:
+                continue
+            items = []
+            for first, last in pieces:
+                piece = shape[first:last] if axis == 0 else shape[:, first:last]
+                corner = (top + first, left) if axis == 0 else (top, left + first)
+                items.append(self._bodies(piece, edges, level, *corner))
+            if sum(map(bool, items)) > 1:
+                return [item for group in items for item in group]
+        return self._bodies(shape, edges, level, top, left)
+
+    def _bodies(
+        self,
+        shape: NDArray[np.uint8],
+        edges: NDArray[np.uint8],
+        level: NDArray[np.float32],
+        top: int,
+        left: int,
+        least: float = SHARP_OUTLINE,
+    ) -> list[tuple[NDArray[np.uint8], int, int]]:
+        """Return what is thick enough of a shape and an item; as `_parts`."""
+        cv2 = self._cv2
+        padded = np.pad(shape, 1)
+        body = cv2.morphologyEx(padded, cv2.MORPH_OPEN, self._opening)[1:-1, 1:-1]
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(body)
+        bodies = []
+        for label in range(1, count):
+            if stats[label, cv2.CC_STAT_AREA] < self._min_area:
+                continue
+            x, y, w, h = (int(value) for value in stats[label, :4])
+            window = (slice(top + y, top + y + h), slice(left + x, left + x + w))
+            part = (labels[y : y + h, x : x + w] == label).astype(np.uint8)
+            cut_off = (window[0].start == 0, window[0].stop == edges.shape[0])
+            if self._is_item(part, edges[window], level[window], cut_off, least):
+                bodies.append((part, top + y, left + x))
+        return bodies
 
     def _close(self, shape: NDArray[np.uint8], row: int) -> None:
         """Fill a shape whose outline is cut off by an end of the picture."""
@@ -329,6 +385,7 @@ class ItemDetector:
         edges: NDArray[np.uint8],
         level: NDArray[np.float32],
         cut_off: tuple[bool, bool],
+        least: float,
     ) -> bool:
         """Return whether a shape is an item; its outline does not count where it is cut off."""
         cv2 = self._cv2
@@ -342,7 +399,7 @@ class ItemDetector:
         for end, cut in zip((0, -1), cut_off):
             outline[end] &= not cut
         near = cv2.dilate(edges, self._square)
-        return bool(outline.any() and near[outline].mean() >= SHARP_OUTLINE)
+        return bool(outline.any() and near[outline].mean() >= least)
 
     def _measure(
         self,
@@ -382,11 +439,18 @@ class ItemDetector:
         )
 
 
+def _stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first index and end of every stretch of lines that are marked."""
+    changes = np.flatnonzero(np.diff(np.r_[False, marked, False].astype(np.int8)))
+    return list(zip(changes[::2].tolist(), changes[1::2].tolist()))
+
+
 @dataclass
 class _Track:
     """An item that is followed; places along the belt are places in the picture minus the way."""
 
     early: bool  # it was seen before it reached the middle
+    entered: bool  # its rear had not come into the picture when it was seen first
     left: float
     right: float
     visible: tuple[float, float]  # what was last seen of it
@@ -518,7 +582,7 @@ class PassageTrigger:
                 place is None
                 or track.counted
                 or not track.early
-                or track.seen < 2
+                or track.seen < (2 if track.entered else 3)
                 or place + self._way < middle
                 or self._slips(track)
             ):
@@ -595,14 +659,20 @@ class PassageTrigger:
                     pieces = [track for track in covered if track is not given[number]]
                     self._drop(pieces)
                     given[number].early |= any(track.early for track in pieces)
+                    given[number].entered |= any(track.entered for track in pieces)
                     given[number].counted |= any(track.counted for track in pieces)
                 self._update(given[number], item, span, ends)
             elif any(track.counted for track in near):
                 continue  # a piece of what has been reported
             else:
-                entering = item.rear is None or bool((span[0] + span[1]) / 2 < middle)
+                entered = item.rear is None
+                early = entered or (span[0] + span[1]) / 2 < middle
                 track = _Track(
-                    entering or any(other.early for other in near), item.left, item.right, span
+                    early or any(other.early for other in near),
+                    entered or any(other.entered for other in near),
+                    item.left,
+                    item.right,
+                    span,
                 )
                 self._update(track, item, span, ends)
                 self._tracks.append(track)
