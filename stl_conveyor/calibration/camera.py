@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stl_conveyor.errors import CalibrationError, MissingDependency
+from stl_conveyor.errors import CalibrationError
 from stl_conveyor.vision.item_detector import Travel
+from stl_conveyor.vision.opencv import import_cv2
 
 LARGEST_RESIDUAL = 0.7  # pixels; more means that the corners are not those of a flat board
 
@@ -47,21 +48,6 @@ class CameraMeasurement:
     tilt: float
     foremost: float
     residual: float
-
-
-def import_cv2() -> Any:
-    """Return OpenCV.
-
-    Raises:
-        MissingDependency: If it is not installed.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingDependency(
-            'this needs OpenCV: apt install python3-opencv, or pip install opencv-python-headless'
-        ) from error
-    return cv2
 
 
 def measure_board(image: NDArray[np.uint8], board: Board, travel: Travel) -> CameraMeasurement:

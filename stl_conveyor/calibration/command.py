@@ -20,7 +20,7 @@ from stl_conveyor.calibration.belt import Mark, measure_belt
 from stl_conveyor.calibration.camera import (
     Board,
     CameraMeasurement,
-    import_cv2,
+
     measure_board,
     measure_plate,
 )

@@ -65,7 +65,7 @@ class BeltMotion:
             return None
         votes = (costs[:, clear] / costs[:, clear].mean(axis=0)).mean(axis=1)
         index = int(votes.argmin())
-        limit = max(FASTER * self._largest, MARGIN * strips.shape[0])
+        limit = max(FASTER * max(self._largest, expected or 0.0), MARGIN * strips.shape[0])
         if self._last is not None and abs(shifts[index]) > limit:
             self._refused += 1
             if self._refused < INSISTING:
@@ -81,8 +81,13 @@ class BeltMotion:
                 if votes[index] > BETTER * votes[likely]:
                     index = likely
         self._last = float(shifts[index]) + _vertex(votes, index)
-        self._largest = max(abs(self._last), (1 - FORGOTTEN) * self._largest)
+        if self._refused < INSISTING and not self._late(expected):
+            self._largest = max(abs(self._last), (1 - FORGOTTEN) * self._largest)
         return self._last
+
+    def _late(self, expected: float | None) -> bool:
+        """Return whether pictures are missing, so that the shift tells nothing of the speed."""
+        return expected is not None and abs(expected) > FASTER * self._largest > 0
 
 
 def _costs(

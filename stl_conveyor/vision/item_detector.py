@@ -43,6 +43,8 @@ TOLERANCE = 0.006
 MEMORY = 1.0
 #: An item that is hidden for longer than this way (m) before the middle is given up.
 HIDDEN = 0.04
+#: A picture that is older than the last one by less came late or twice; by more, the clock was set.
+LATE_NS = 1_000_000_000
 #: Share of the belt's way by which an item may have moved more or less than the belt.
 LARGEST_SLIP = 0.5
 #: Share of the shorter of two stretches of belt in common from which they are the same place.
@@ -450,7 +452,7 @@ class _Track:
     """An item that is followed; places along the belt are places in the picture minus the way."""
 
     early: bool  # it was seen before it reached the middle
-    entered: bool  # its rear had not come into the picture when it was seen first
+    entered: bool  # it had not come into the picture as a whole one picture earlier
     left: float
     right: float
     visible: tuple[float, float]  # what was last seen of it
@@ -458,6 +460,7 @@ class _Track:
     front: float | None = None
     area: int = 0
     seen: int = 0
+    confirmed: int = 0  # how often in turn an end was seen where the belt must have brought it
     whole: int = 0  # how often both its ends were seen
     joined: int = 0  # how often it was seen as one with another item
     counted: bool = False
@@ -488,12 +491,14 @@ class Passage:
         column: The same.
         area: Number of its pixels in the last picture that showed it.
         time_ns: When its middle was at the middle of the image.
+        moved: Pixels by which it has moved since the picture before.
     """
 
     row: float
     column: float
     area: int
     time_ns: int
+    moved: float
 
 
 class PassageTrigger:
@@ -519,6 +524,7 @@ class PassageTrigger:
         self._tolerance = TOLERANCE * pixels_per_metre
         self._hidden = HIDDEN * pixels_per_metre
         self._way = 0.0  # pixels by which the belt has moved
+        self._step = 0.0  # the same, since the last picture
         self._measured: float | None = None  # the same, as it was handed in last
         self._history: deque[tuple[int, float]] = deque(maxlen=256)  # time, way
         self._tracks: list[_Track] = []
@@ -544,6 +550,10 @@ class PassageTrigger:
             return None
         return (last - first) / max(1, last_ns - first_ns) * (time_ns - last_ns)
 
+    def follows(self, time_ns: int) -> bool:
+        """Return whether a picture can be used: one that came late or twice cannot."""
+        return not self._history or not 0 <= self._history[-1][0] - time_ns < LATE_NS
+
     def passed(
         self,
         detections: Sequence[Detection],
@@ -559,12 +569,15 @@ class PassageTrigger:
             time_ns: When the picture was taken.
             belt: Pixels by which the belt has moved until then, where that is measured.
         """
+        if not self.follows(time_ns):
+            return ()
         if self._history and time_ns <= self._history[-1][0]:
             # The clock was set back: nothing can be said of the way since.
             self._history.clear()
             self._measured = None
             self._tracks.clear()
-        self._way += self._moved(detections, time_ns, belt)
+        self._step = self._moved(detections, time_ns, belt)
+        self._way += self._step
         self._measured = belt
         self._history.append((time_ns, self._way))
         travel = self._travel
@@ -582,14 +595,15 @@ class PassageTrigger:
                 place is None
                 or track.counted
                 or not track.early
-                or track.seen < (2 if track.entered else 3)
+                or track.confirmed < (1 if track.entered else 2)
                 or place + self._way < middle
                 or self._slips(track)
             ):
                 continue
             track.counted = True
             row, column = travel.pixel(place + self._way, (track.left + track.right) / 2)
-            reported.append(Passage(row, column, track.area, self._time_at(middle - place)))
+            reached_ns = self._time_at(middle - place)
+            reported.append(Passage(row, column, track.area, reached_ns, self._step))
         margin = MEMORY * (ends[1] - ends[0])
         self._tracks = [track for track in self._tracks if self._kept(track, ends, margin)]
         reported.sort(key=lambda item: travel.along(item.row, item.column), reverse=True)
@@ -665,8 +679,8 @@ class PassageTrigger:
             elif any(track.counted for track in near):
                 continue  # a piece of what has been reported
             else:
-                entered = item.rear is None
-                early = entered or (span[0] + span[1]) / 2 < middle
+                entered = item.rear is None or item.rear - self._step < ends[0]
+                early = item.rear is None or (span[0] + span[1]) / 2 < middle
                 track = _Track(
                     early or any(other.early for other in near),
                     entered or any(other.entered for other in near),
@@ -746,10 +760,14 @@ class PassageTrigger:
             track.born = self._way
         rear = None if item.rear is None else item.rear - self._way
         front = None if item.front is None else item.front - self._way
+        slip = None
         if front is not None and track.front is not None:
-            track.slip += front - track.front
+            slip = front - track.front
         elif rear is not None and track.rear is not None:
-            track.slip += rear - track.rear
+            slip = rear - track.rear
+        if slip is not None:
+            track.slip += slip
+            track.confirmed = track.confirmed + 1 if abs(slip) < self._tolerance else 0
         track.rear = track.rear if rear is None else rear
         track.front = track.front if front is None else front
         track.left, track.right = item.left, item.right
