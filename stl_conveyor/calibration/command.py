@@ -20,7 +20,6 @@ from stl_conveyor.calibration.belt import Mark, measure_belt
 from stl_conveyor.calibration.camera import (
     Board,
     CameraMeasurement,
-
     measure_board,
     measure_plate,
 )
@@ -40,6 +39,7 @@ from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import read_image
 from stl_conveyor.vision.item_detector import Travel
+from stl_conveyor.vision.opencv import import_cv2
 
 # What can be opened without a node.
 _OUTPUTS = tuple(
