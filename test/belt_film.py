@@ -35,7 +35,7 @@ class Part:
     grey: float = 170.0
 
 
-def still_noise(seed: int, rough: float, smooth: float) -> np.ndarray:
+def worn(seed: int, rough: float, smooth: float) -> np.ndarray:
     """Return a belt's marks, float [1200, 400]: grain, and soft stains over centimetres."""
     rng = np.random.default_rng(seed)
     marks = rough * rng.standard_normal((1200, 400))

@@ -17,12 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.calibration.belt import Mark, measure_belt
-from stl_conveyor.calibration.camera import (
-    Board,
-    CameraMeasurement,
-    measure_board,
-    measure_plate,
-)
+from stl_conveyor.calibration.camera import Board, CameraMeasurement, measure_board, measure_plate
 from stl_conveyor.calibration.diverter import DelayMeasurement, measure_diverter
 from stl_conveyor.calibration.parameter_file import (
     node_parameters,

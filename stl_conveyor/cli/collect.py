@@ -224,8 +224,8 @@ def add_collect(commands: Any) -> None:
         '--trigger',
         choices=('image', 'frame'),
         default='image',
-        help='with --device: what makes an item; default: found in the image '
-        'against the empty belt, which must be seen first',
+        help='with --device: what makes an item; default: items are found and followed in the '
+        'images',
     )
     collect.add_argument('--cell', type=Path, help='cell description (YAML) with belt and camera')
     collect.add_argument(

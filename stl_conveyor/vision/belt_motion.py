@@ -100,8 +100,9 @@ def _costs(
     spectrum = np.conj(np.fft.rfft(before, size, axis=0)) * np.fft.rfft(after, size, axis=0)
     product = np.fft.irfft(spectrum, size, axis=0)[shifts % size]
     zero = np.zeros((1, before.shape[1]))
-    sums = [np.vstack([zero, np.cumsum(part.astype(float) ** 2, axis=0)])
-            for part in (before, after)]
+    sums = [
+        np.vstack([zero, np.cumsum(part.astype(float) ** 2, axis=0)]) for part in (before, after)
+    ]
     first, last = np.maximum(0, shifts), np.minimum(length, length + shifts)  # of `after`
     energy = (sums[0][last - shifts] - sums[0][first - shifts]) + (sums[1][last] - sums[1][first])
     return np.maximum(0.0, energy - 2 * product) / (last - first)[:, None] + 0.01, shifts

@@ -43,7 +43,8 @@ TOLERANCE = 0.006
 MEMORY = 1.0
 #: An item that is hidden for longer than this way (m) before the middle is given up.
 HIDDEN = 0.04
-#: A picture that is older than the last one by less came late or twice; by more, the clock was set.
+#: A picture that is older than the last one by less came late or twice; by more, the clock was
+#: set back.
 LATE_NS = 1_000_000_000
 #: Share of the belt's way by which an item may have moved more or less than the belt.
 LARGEST_SLIP = 0.5
@@ -234,12 +235,9 @@ class ItemDetector:
             cv2.Sobel(difference, cv2.CV_32F, 0, 1, scale=0.125),
         )
         sharp = max(
-            SHARP * self._threshold,
-            EDGE_MARGIN * background.spread('edge', gradient, EDGE_SHARE),
+            SHARP * self._threshold, EDGE_MARGIN * background.spread('edge', gradient, EDGE_SHARE)
         )
-        high = max(
-            self._threshold, LEVEL_MARGIN * background.spread('level', level, LEVEL_SHARE)
-        )
+        high = max(self._threshold, LEVEL_MARGIN * background.spread('level', level, LEVEL_SHARE))
         edges = (gradient > sharp).astype(np.uint8)
         mask = edges | (level > high)
         claimed = np.zeros(view.shape, np.uint8)
@@ -334,7 +332,7 @@ class ItemDetector:
         """
         marks = mask[top : top + shape.shape[0], left : left + shape.shape[1]] & shape
         for axis in (0, 1):
-            pieces = _stretches(marks.any(axis=1 - axis))
+            pieces = _stretches(np.atleast_1d(marks.any(axis=1 - axis)))
             if len(pieces) < 2:
                 continue
             items = []
@@ -417,9 +415,7 @@ class ItemDetector:
         top, left = corner
         at_rear, at_front = top <= 1, top + height >= shape[0] - 1
         lit = cv2.morphologyEx(
-            part & (difference > -self._threshold).astype(np.uint8),
-            cv2.MORPH_OPEN,
-            self._square,
+            part & (difference > -self._threshold).astype(np.uint8), cv2.MORPH_OPEN, self._square
         )
         if lit.sum() >= LIT * part.sum():
             rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
@@ -657,7 +653,7 @@ class PassageTrigger:
         pairs.sort(key=lambda pair: pair[0], reverse=True)
         given: dict[int, _Track] = {}
         taken: list[_Track] = []
-        for score, number, track in pairs:
+        for _score, number, track in pairs:
             if number in given or any(track is other for other in taken):
                 continue
             given[number] = track
@@ -720,11 +716,7 @@ class PassageTrigger:
         )
 
     def _likeness(
-        self,
-        item: Detection,
-        span: tuple[float, float],
-        track: _Track,
-        ends: tuple[float, float],
+        self, item: Detection, span: tuple[float, float], track: _Track, ends: tuple[float, float]
     ) -> float:
         """Return how well an item in the picture may be the one of a track, 0..1."""
         if min(item.right, track.right) < max(item.left, track.left):
@@ -743,17 +735,12 @@ class PassageTrigger:
         rear, front = (place + self._way for place in track.extent)
         common = min(front, span[1]) - max(rear, span[0])
         aside = min(item.right, track.right) - max(item.left, track.left)
-        return (
-            common > SAME_PLACE * max(1.0, front - rear)
-            and aside > SAME_PLACE * (track.right - track.left)
+        return common > SAME_PLACE * max(1.0, front - rear) and aside > SAME_PLACE * (
+            track.right - track.left
         )
 
     def _update(
-        self,
-        track: _Track,
-        item: Detection,
-        span: tuple[float, float],
-        ends: tuple[float, float],
+        self, track: _Track, item: Detection, span: tuple[float, float], ends: tuple[float, float]
     ) -> None:
         track.visible = (span[0] - self._way, span[1] - self._way)
         if not track.seen:

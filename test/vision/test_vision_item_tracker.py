@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from belt_film import SCALE, SHAPE, SPEED, Part, film, steady, still_noise, stopping
+from belt_film import SCALE, SHAPE, SPEED, Part, film, steady, stopping, worn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +64,7 @@ def test_each_part_is_one_item_at_its_time(travel, rate):
         assert level > 150
 
 
-@pytest.mark.parametrize('millimetres', range(20, 141, 15))
+@pytest.mark.parametrize('millimetres', (20, 50, 80, 110, 140))
 @pytest.mark.parametrize('rate', [30.0, 60.0])
 def test_parts_of_all_lengths_even_longer_than_the_image(millimetres, rate):
     length = millimetres / 1000
@@ -72,7 +72,7 @@ def test_parts_of_all_lengths_even_longer_than_the_image(millimetres, rate):
     check(parts, steady(0.5 + 6 * length, rate), rate=rate)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     count=st.integers(1, 6),
@@ -100,7 +100,7 @@ def test_any_belt_with_texture_gives_as_many_items_as_parts(
         )
         place -= length / 2 + float(rng.uniform(0.005, 0.10))
     ways = steady((0.15 - place) / speed, speed=speed)
-    marks = still_noise(seed, rough, smooth)
+    marks = worn(seed, rough, smooth)
     times, _ = passages(film(parts, ways, belt=belt, marks=marks, seed=seed))
     expected = sorted(due(part, ways) for part in parts)
     assert len(times) == count
@@ -110,7 +110,7 @@ def test_any_belt_with_texture_gives_as_many_items_as_parts(
 
 @pytest.mark.parametrize('seed', range(6))
 def test_an_empty_belt_gives_nothing_whatever_its_marks(seed):
-    marks = still_noise(seed, 5.0, 25.0)
+    marks = worn(seed, 5.0, 25.0)
     times, _ = passages(film([], steady(3.0), belt=100.0, marks=marks, seed=seed))
     assert times == []
 
@@ -122,15 +122,14 @@ def test_parts_that_lie_close_are_two(apart):
     check(behind + beside, steady(0.9))
 
 
-@pytest.mark.parametrize('measured', [False, True])
-@pytest.mark.parametrize('marks', [None, still_noise(3, 3.0, 12.0)])
-@pytest.mark.parametrize('place', [-0.03, -0.006, -0.0002, 0.0, 0.0002, 0.006, 0.03])
+@pytest.mark.parametrize('measured, marks', [(False, None), (True, worn(3, 3.0, 12.0))])
+@pytest.mark.parametrize('place', [-0.03, -0.006, 0.0, 0.0002, 0.006])
 def test_a_stopped_belt_makes_one_item_and_that_when_it_passes(place, marks, measured):
     ways = steady(1.0)
     part = Part(place - ways[12])  # where it stands
-    stop = stopping(12, 90, ways)
+    stop = stopping(12, 40, ways)
     way = stop if measured else None
-    standing = film([part], stop[: 12 + 90], marks=marks)
+    standing = film([part], stop[: 12 + 40], marks=marks)
     times, _ = passages(standing, belt=way)
     if abs(place) > 0.001:
         assert len(times) == (place > 0)
@@ -145,7 +144,7 @@ def test_a_belt_that_is_jogged_back_makes_no_second_item(measured):
     ways = [*forwards, *back, *(back[-1] + way for way in steady(1.0))]
     parts = [Part(-0.10), Part(-0.18), Part(-0.26)]
     times, _ = passages(
-        film(parts, ways, marks=still_noise(1, 3.0, 10.0)), belt=ways if measured else None
+        film(parts, ways, marks=worn(1, 3.0, 10.0)), belt=ways if measured else None
     )
     assert len(times) == len(parts)
 
@@ -165,7 +164,7 @@ def test_a_belt_that_is_jogged_back_makes_no_second_item(measured):
 )
 def test_light_that_changes_loses_and_makes_no_item(light):
     parts = [Part(-0.25 - 0.09 * number, grey=150.0) for number in range(5)]
-    for marks in (None, still_noise(2, 3.0, 8.0)):
+    for marks in (None, worn(2, 3.0, 8.0)):
         times, _ = passages(film(parts, steady(2.0), marks=marks, light=light))
         assert len(times) == len(parts)
         assert passages(film([], steady(1.0), marks=marks, light=light))[0] == []
@@ -186,7 +185,7 @@ def test_pictures_that_are_missing_do_not_matter_while_a_part_is_seen_before_the
     part = Part(-0.10), Part(-0.30)
     tracker = ItemTracker(Travel.DOWN, SPEED, SCALE)
     times = []
-    for number, image in enumerate(film(part, ways, marks=still_noise(5, 3.0, 8.0))):
+    for number, image in enumerate(film(part, ways, marks=worn(5, 3.0, 8.0))):
         if number % 7 in (2, 3):
             continue
         for item in tracker.update(image, LEAST + round(number / 30 * 1e9)):
