@@ -23,6 +23,8 @@ WORKING_SCALE = 2000.0
 #: Width of an item's outlined shape at its thickest place, holes filled, as a share of the side of
 #: the least square that is an item. The outline lies a pixel outside the item; scratches are thin.
 LEAST_WIDTH = 0.55
+#: Width (m) of a scratch; what an item differs by is asked of places that are wider.
+STROKE = 0.0025
 #: Width (m) of what is missing in the outline of an item where it looks like the belt.
 OUTLINE_GAP = 0.003
 #: Grey values per pixel of an edge, as a share of the threshold. Dirt, oil and wear shade off.
@@ -201,6 +203,8 @@ class ItemDetector:
         self._opening = self._cv2.getStructuringElement(
             self._cv2.MORPH_ELLIPSE, (size | 1, size | 1)
         )
+        stroke = round(STROKE * scale) | 1
+        self._stroke = self._cv2.getStructuringElement(self._cv2.MORPH_ELLIPSE, (stroke, stroke))
         gap = round(OUTLINE_GAP * scale) | 1
         self._closing = self._cv2.getStructuringElement(self._cv2.MORPH_ELLIPSE, (gap, gap))
         self._square = np.ones((3, 3), np.uint8)
@@ -230,6 +234,7 @@ class ItemDetector:
         strips = cv2.resize(difference, (STRIPS, view.shape[0]), interpolation=cv2.INTER_AREA)
         moved = self._motion.update(strips, None if expected is None else expected / self._factor)
         level = np.abs(difference)
+        solid = cv2.morphologyEx(level, cv2.MORPH_OPEN, self._stroke)
         gradient = cv2.magnitude(
             cv2.Sobel(difference, cv2.CV_32F, 1, 0, scale=0.125),
             cv2.Sobel(difference, cv2.CV_32F, 0, 1, scale=0.125),
@@ -241,7 +246,7 @@ class ItemDetector:
         edges = (gradient > sharp).astype(np.uint8)
         mask = edges | (level > high)
         claimed = np.zeros(view.shape, np.uint8)
-        found = self._items(mask, edges, level, difference, claimed, first, edge)
+        found = self._items(mask, edges, solid, difference, claimed, first, edge)
         if found:
             claimed = cv2.dilate(claimed, self._square, iterations=2)
         way = moved if moved is not None else (expected or 0.0) / self._factor
@@ -284,7 +289,7 @@ class ItemDetector:
         self,
         mask: NDArray[np.uint8],
         edges: NDArray[np.uint8],
-        level: NDArray[np.float32],
+        solid: NDArray[np.float32],
         difference: NDArray[np.float32],
         claimed: NDArray[np.uint8],
         first: float,
@@ -303,11 +308,11 @@ class ItemDetector:
             cv2.drawContours(filled, [contour], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
             if top == 0 or top + height == mask.shape[0]:
                 self._close(filled, 1 if top == 0 else height)
-            parts = self._parts(filled[1:-1, 1:-1], mask, edges, level, top, left)
+            parts = self._parts(filled[1:-1, 1:-1], mask, edges, solid, top, left)
             if not parts:
                 hull = cv2.convexHull(contour)
                 cv2.drawContours(filled, [hull], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
-                parts = self._bodies(filled[1:-1, 1:-1], edges, level, top, left, SHARP_HULL)
+                parts = self._bodies(filled[1:-1, 1:-1], edges, solid, top, left, SHARP_HULL)
             for part, y, x in parts:
                 window = (slice(y, y + part.shape[0]), slice(x, x + part.shape[1]))
                 claimed[window] |= part
@@ -321,7 +326,7 @@ class ItemDetector:
         shape: NDArray[np.uint8],
         mask: NDArray[np.uint8],
         edges: NDArray[np.uint8],
-        level: NDArray[np.float32],
+        solid: NDArray[np.float32],
         top: int,
         left: int,
     ) -> list[tuple[NDArray[np.uint8], int, int]]:
@@ -339,16 +344,16 @@ class ItemDetector:
             for first, last in pieces:
                 piece = shape[first:last] if axis == 0 else shape[:, first:last]
                 corner = (top + first, left) if axis == 0 else (top, left + first)
-                items.append(self._bodies(piece, edges, level, *corner))
+                items.append(self._bodies(piece, edges, solid, *corner))
             if sum(map(bool, items)) > 1:
                 return [item for group in items for item in group]
-        return self._bodies(shape, edges, level, top, left)
+        return self._bodies(shape, edges, solid, top, left)
 
     def _bodies(
         self,
         shape: NDArray[np.uint8],
         edges: NDArray[np.uint8],
-        level: NDArray[np.float32],
+        solid: NDArray[np.float32],
         top: int,
         left: int,
         least: float = SHARP_OUTLINE,
@@ -366,7 +371,7 @@ class ItemDetector:
             window = (slice(top + y, top + y + h), slice(left + x, left + x + w))
             part = (labels[y : y + h, x : x + w] == label).astype(np.uint8)
             cut_off = (window[0].start == 0, window[0].stop == edges.shape[0])
-            if self._is_item(part, edges[window], level[window], cut_off, least):
+            if self._is_item(part, edges[window], solid[window], cut_off, least):
                 bodies.append((part, top + y, left + x))
         return bodies
 
@@ -383,14 +388,22 @@ class ItemDetector:
         self,
         part: NDArray[np.uint8],
         edges: NDArray[np.uint8],
-        level: NDArray[np.float32],
+        solid: NDArray[np.float32],
         cut_off: tuple[bool, bool],
         least: float,
     ) -> bool:
-        """Return whether a shape is an item; its outline does not count where it is cut off."""
+        """Return whether a shape is an item.
+
+        Args:
+            part: The shape.
+            edges: Which pixels are sharp edges.
+            solid: By how much the pixels differ from the belt, without thin lines.
+            cut_off: Whether an end of the picture cuts its first or last row off.
+            least: Share of its outline that is sharp.
+        """
         cv2 = self._cv2
         inside = part.astype(bool)
-        values = level[inside]
+        values = solid[inside]
         index = int(0.9 * (values.size - 1))
         if np.partition(values, index)[index] < self._threshold:
             return False
