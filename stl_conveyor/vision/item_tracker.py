@@ -17,7 +17,8 @@ class TrackedItem:
     """An item that has passed the middle of the image.
 
     Attributes:
-        time_ns: When its middle was at the middle of the image.
+        time_ns: When its middle was at the middle of the image; no two items of a frame have the
+            same.
         image: The frame in which it is nearest to it, uint8 `[H, W, 3]`.
         row: Of its middle in that frame, in pixels.
         column: The same.
@@ -91,7 +92,7 @@ class ItemTracker:
             return ()
         way = None if belt is None else belt * self._scale
         detections = self._detector.detect(image, self._passages.expected(time_ns, way))
-        items = []
+        items: list[TrackedItem] = []
         middle = self._travel.along((image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2)
         previous, self._previous = self._previous, image
         for item in self._passages.passed(detections, image.shape[:2], time_ns, way):
@@ -104,5 +105,8 @@ class ItemTracker:
             ):
                 chosen = previous
                 row, column = self._travel.shifted(row, column, -item.moved)
-            items.append(TrackedItem(item.time_ns, chosen, row, column))
+            reached_ns = item.time_ns
+            while any(reached_ns == other.time_ns for other in items):
+                reached_ns += 1
+            items.append(TrackedItem(reached_ns, chosen, row, column))
         return tuple(items)

@@ -119,7 +119,8 @@ def test_an_empty_belt_gives_nothing_whatever_its_marks(seed):
 def test_parts_that_lie_close_are_two(apart):
     behind = [Part(-0.10), Part(-0.13 - apart)]
     beside = [Part(-0.20, aside=-0.015 - apart / 2), Part(-0.20, aside=0.015 + apart / 2)]
-    check(behind + beside, steady(0.9))
+    found = check(behind + beside, steady(0.9))
+    assert len({item.time_ns for item in found}) == 4  # a stamp names an item
 
 
 @pytest.mark.parametrize('measured, marks', [(False, None), (True, worn(3, 3.0, 12.0))])
