@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.errors import CalibrationError
-from stl_conveyor.vision.encodings import import_cv2
 from stl_conveyor.vision.item_detector import Travel
+from stl_conveyor.vision.opencv import import_cv2
 
 LARGEST_RESIDUAL = 0.7  # pixels; more means that the corners are not those of a flat board
 

@@ -27,7 +27,8 @@ from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource
 from stl_conveyor.hardware.video_device import VideoFormat
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import crop_square, resize_square
-from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
+from stl_conveyor.vision.item_detector import Travel
+from stl_conveyor.vision.item_tracker import ItemTracker
 from stl_conveyor.vision.label_folder import Collector, LabelFolder
 
 #: Images per second that are read from a folder.
@@ -38,7 +39,7 @@ class ItemCropper:
     """Cut items out of frames, as the camera node does: each item once, around its centre.
 
     With trigger 'frame' every frame is an item (a camera behind a light barrier); with 'image'
-    the item is found by its difference to the belt.
+    items are found and followed in the frames.
     """
 
     def __init__(
@@ -52,23 +53,26 @@ class ItemCropper:
     ) -> None:
         """Take the camera and the belt of a cell; `collect` gets crops u8[S, S, 3]."""
         self._size = cell.camera.crop_size
-        self._travel = Travel[travel.upper()]
-        self._detector = ItemDetector(self._travel, threshold=threshold, min_area=min_area)
-        self._passages = PassageTrigger(
-            self._travel, cell.belt.speed * cell.camera.pixels_per_metre
-        )
-        self._by_image = trigger == 'image'
+        self._tracker = None
+        if trigger == 'image':
+            self._tracker = ItemTracker(
+                Travel[travel.upper()],
+                cell.belt.speed,
+                cell.camera.pixels_per_metre,
+                threshold=threshold,
+                min_area=min_area,
+            )
         self._collect = collect
 
     def on_frame(self, image: NDArray[np.uint8], stamp_ns: int, _: str = '') -> None:
         """Take in a frame u8[H, W, 3] with its time."""
-        if not self._by_image:
+        if self._tracker is None:
             self._collect(
                 crop_square(image, (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2, self._size)
             )
             return
-        for item in self._passages.passed(self._detector.detect(image), image.shape[:2], stamp_ns):
-            self._collect(crop_square(image, item.row, item.column, self._size))
+        for item in self._tracker.update(image, stamp_ns):
+            self._collect(crop_square(item.image, item.row, item.column, self._size))
 
     def on_picture(self, image: NDArray[np.uint8], _: int = 0, __: str = '') -> None:
         """Take in a picture u8[H, W, 3] of one item, whatever its size."""
@@ -226,8 +230,8 @@ def add_collect(commands: Any) -> None:
         '--trigger',
         choices=('image', 'frame'),
         default='image',
-        help='with --device: what makes an item; default: found in the image '
-        'against the empty belt, which must be seen first',
+        help='with --device: what makes an item; default: items are found and followed in the '
+        'images',
     )
     collect.add_argument('--cell', type=Path, help='cell description (YAML) with belt and camera')
     collect.add_argument(

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError, HardwareError, Level
 from stl_conveyor.hardware.video_device import VideoDevice, VideoFormat
-from stl_conveyor.vision.encodings import import_cv2
 from stl_conveyor.vision.image import read_image
 from stl_conveyor.vision.image_inventory import look_through
+from stl_conveyor.vision.opencv import import_cv2
 
 RETRY_S = 1.0  # before a camera is opened again
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from stl_conveyor.cell.description import Camera
 from stl_conveyor.errors import ConfigError, HardwareError
 from stl_conveyor.vision.bit_depth import BitDepth
-from stl_conveyor.vision.encodings import import_cv2, opencv_to_rgb
+from stl_conveyor.vision.encodings import opencv_to_rgb
+from stl_conveyor.vision.opencv import import_cv2
 
 #: Bits of V4L2's grey formats with samples of 16; 0: as many as its pictures need.
 _GREY_BITS = {'Y10': 10, 'Y12': 12, 'Y14': 14, 'Y16': 0}

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from stl_conveyor.errors import BadImage
 from stl_conveyor.vision.bit_depth import BitDepth
-from stl_conveyor.vision.encodings import MAX_SIDE, bytes_of, import_cv2, opencv_to_rgb
+from stl_conveyor.vision.encodings import MAX_SIDE, bytes_of, opencv_to_rgb
 from stl_conveyor.vision.image import import_pillow
+from stl_conveyor.vision.opencv import import_cv2
 
 #: The last bytes of a file that has arrived whole; a JPEG may have zeros behind them.
 _END = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}

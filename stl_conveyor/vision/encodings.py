@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stl_conveyor.errors import BadImage, MissingDependency
+from stl_conveyor.errors import BadImage
 from stl_conveyor.vision.bit_depth import BitDepth
+from stl_conveyor.vision.opencv import import_cv2
 
 MAX_SIDE = 8192
 
@@ -48,21 +49,6 @@ class Encoding:
     rows: int = 2
     even: tuple[int, int] = (1, 1)
     least: int = 1
-
-
-def import_cv2() -> Any:
-    """Return OpenCV's module.
-
-    Raises:
-        MissingDependency: If it is not installed.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingDependency(
-            'this needs OpenCV: apt install python3-opencv, or pip install opencv-python-headless'
-        ) from error
-    return cv2
 
 
 def _grey(samples: Pixels) -> Pixels:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from stl_conveyor.errors import BadImage, MissingDependency
 from stl_conveyor.vision.bit_depth import BitDepth
-from stl_conveyor.vision.encodings import import_cv2, opencv_to_rgb
+from stl_conveyor.vision.encodings import opencv_to_rgb
+from stl_conveyor.vision.opencv import import_cv2
 
 #: What lies behind transparent pixels.
 BACKDROP = (255, 255, 255)

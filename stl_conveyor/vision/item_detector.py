@@ -1,14 +1,57 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Find items on the belt in a stream of frames, each item once."""
+"""Find items on the belt in a stream of frames, and report each item once."""
 
 from __future__ import annotations
 
 import enum
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stl_conveyor.errors import BadImage, ConfigError
+from stl_conveyor.vision.belt_background import BeltBackground
+from stl_conveyor.vision.belt_motion import STRIPS, BeltMotion
+from stl_conveyor.vision.opencv import import_cv2
+
+#: Pixels per metre of belt at which items are looked for; finer pictures are reduced.
+WORKING_SCALE = 2000.0
+#: Width of an item's outlined shape at its thickest place, holes filled, as a share of the side of
+#: the least square that is an item. The outline lies a pixel outside the item; scratches are thin.
+LEAST_WIDTH = 0.55
+#: Width (m) of a scratch; what an item differs by is asked of places that are wider.
+STROKE = 0.0025
+#: Width (m) of what is missing in the outline of an item where it looks like the belt.
+OUTLINE_GAP = 0.003
+#: Grey values per pixel of an edge, as a share of the threshold. Dirt, oil and wear shade off.
+SHARP = 0.33
+#: Share of an item's outline that is sharp; that of a stain is not.
+SHARP_OUTLINE = 0.5
+#: The same, of an outline that is open where the item looks like the belt: of its convex hull.
+SHARP_HULL = 0.65
+#: The belt's own marks: what they stay below by so many times is an edge, and a level, of items.
+EDGE_MARGIN, EDGE_SHARE = 1.6, 0.97
+LEVEL_MARGIN, LEVEL_SHARE = 1.3, 0.99
+#: Share of an item that is not in the dark, from which on its dark border is taken for a shadow.
+LIT = 0.4
+
+#: Metres by which an item may be off the place where it is expected, beside its own length.
+TOLERANCE = 0.006
+#: Lengths of the picture beyond its edges for which an item is remembered.
+MEMORY = 1.0
+#: An item that is hidden for longer than this way (m) before the middle is given up.
+HIDDEN = 0.04
+#: A picture that is older than the last one by less came late or twice; by more, the clock was
+#: set back.
+LATE_NS = 1_000_000_000
+#: Share of the belt's way by which an item may have moved more or less than the belt.
+LARGEST_SLIP = 0.5
+#: Share of the shorter of two stretches of belt in common from which they are the same place.
+SAME_PLACE = 0.5
 
 
 class Travel(enum.Enum):
@@ -28,6 +71,14 @@ class Travel(enum.Enum):
         """Return how far along the belt a pixel lies, in pixels, growing with travel."""
         return self.sign * (row, column)[self.axis]
 
+    def across(self, row: float, column: float) -> float:
+        """Return the other coordinate of a pixel, in pixels."""
+        return (row, column)[1 - self.axis]
+
+    def pixel(self, along: float, across: float) -> tuple[float, float]:
+        """Return (row, column) of a place, the inverse of `along` and `across`."""
+        return (self.sign * along, across) if self.axis == 0 else (across, self.sign * along)
+
     def shifted(self, row: float, column: float, pixels: float) -> tuple[float, float]:
         """Return the point that lies `pixels` further along the belt."""
         return (
@@ -38,22 +89,89 @@ class Travel(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Region:
+    """The part of the image that shows the belt, in pixels, as in sensor_msgs/RegionOfInterest.
+
+    Attributes:
+        height: 0 = to the lower edge of the image.
+        width: 0 = to the right edge of the image.
+    """
+
+    x_offset: int = 0
+    y_offset: int = 0
+    height: int = 0
+    width: int = 0
+
+    def slices(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """Return rows and columns of the region in an image.
+
+        Raises:
+            ConfigError: If it does not lie within the image.
+        """
+        bottom = self.y_offset + self.height if self.height else shape[0]
+        right = self.x_offset + self.width if self.width else shape[1]
+        if not (
+            0 <= self.y_offset < bottom <= shape[0] and 0 <= self.x_offset < right <= shape[1]
+        ):
+            raise ConfigError(
+                f'region of interest: rows {self.y_offset}..{bottom} and columns '
+                f'{self.x_offset}..{right} do not lie within the {shape[1]} x {shape[0]} image'
+            )
+        return slice(self.y_offset, bottom), slice(self.x_offset, right)
+
+
+@dataclass(frozen=True)
 class Detection:
-    """An item in an image: its centre (pixels) and the number of its pixels."""
+    """An item in an image, in pixels of it.
+
+    Attributes:
+        row: Of its middle.
+        column: The same.
+        area: Number of its pixels, holes filled.
+        rear: Where it begins along the belt; see `Travel.along`. None: beyond the image.
+        front: Where it ends along the belt; None: beyond the image.
+        left: Where it begins across the belt; see `Travel.across`.
+        right: Where it ends across the belt.
+    """
 
     row: float
     column: float
     area: int
+    rear: float | None
+    front: float | None
+    left: float
+    right: float
+
+
+class Detections(tuple[Detection, ...]):
+    """The items in an image, the furthest along first.
+
+    Attributes:
+        moved: Pixels by which the belt has moved since the last image; None: the images show
+            nothing that could tell.
+        ends: First and last pixel of what was looked at, along the belt.
+    """
+
+    moved: float | None
+    ends: tuple[float, float]
+
+    def __new__(
+        cls, items: Sequence[Detection], moved: float | None, ends: tuple[float, float]
+    ) -> Detections:
+        """Hold items."""
+        self = super().__new__(cls, items)
+        self.moved = moved
+        self.ends = ends
+        return self
 
 
 class ItemDetector:
-    """Tell items from the belt by their difference to a running background.
+    """Tell items from the belt.
 
-    The background follows the image slowly where there is no item, so that light and wear may
-    change. Items must be apart along the belt.
+    An item differs from the belt around it by at least the threshold and has a sharp outline.
+    The belt's dirt, oil and wear shade off, and its scratches are thin. How sharp the marks of
+    this belt are is learned from the images. An item's shadow is not part of it.
     """
-
-    STRIDE = 2
 
     def __init__(
         self,
@@ -61,111 +179,599 @@ class ItemDetector:
         *,
         threshold: float = 24.0,
         min_area: int = 400,
-        gap: int = 6,
-        adaptation: float = 0.05,
+        pixels_per_metre: float = 2000.0,
+        region: Region = Region(),
     ) -> None:
-        """Start without a background: the first frame is taken for an empty belt.
+        """Start without a background; the first image may show items.
 
         Args:
-            threshold: Difference of grey values from which a pixel belongs to an item.
-            min_area: Pixels that an item has at least.
-            gap: Pixels of belt between two items at least.
-            adaptation: Share of a new frame in the background.
+            threshold: Difference of grey values between item and belt.
+            min_area: Pixels that an item has at least, in the image, holes filled.
+            pixels_per_metre: Scale of the image on the belt.
+            region: Part of the image that shows the belt.
+
+        Raises:
+            MissingDependency: If OpenCV is not installed.
         """
+        self._cv2 = import_cv2()
         self._travel = travel
         self._threshold = threshold
-        self._min_area = min_area
-        self._gap = gap
-        self._adaptation = adaptation
-        self._background: NDArray[np.float32] | None = None
-
-    def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
-        """Return the items in an RGB image uint8 `[H, W, 3]`, the furthest along first."""
-        grey = image[:: self.STRIDE, :: self.STRIDE].mean(axis=2, dtype=np.float32)
-        if self._background is None or self._background.shape != grey.shape:
-            self._background = grey
-            return ()
-        foreground = np.abs(grey - self._background) > self._threshold
-        self._background = np.where(
-            foreground,
-            self._background,
-            self._background + self._adaptation * (grey - self._background),
+        self._factor = max(1, round(pixels_per_metre / WORKING_SCALE))
+        scale = pixels_per_metre / self._factor
+        self._min_area = min_area / self._factor**2
+        size = max(3, round(LEAST_WIDTH * math.sqrt(self._min_area)))
+        self._opening = self._cv2.getStructuringElement(
+            self._cv2.MORPH_ELLIPSE, (size | 1, size | 1)
         )
-        detections = [
-            self._measure(foreground, first, last) for first, last in self._segments(foreground)
-        ]
-        found = [item for item in detections if item.area >= self._min_area]
-        return tuple(
-            sorted(found, key=lambda item: self._travel.along(item.row, item.column), reverse=True)
+        stroke = round(STROKE * scale) | 1
+        self._stroke = self._cv2.getStructuringElement(self._cv2.MORPH_ELLIPSE, (stroke, stroke))
+        gap = round(OUTLINE_GAP * scale) | 1
+        self._closing = self._cv2.getStructuringElement(self._cv2.MORPH_ELLIPSE, (gap, gap))
+        self._square = np.ones((3, 3), np.uint8)
+        self._region = region
+        self._background: BeltBackground | None = None
+        self._motion = BeltMotion()
+
+    def detect(self, image: NDArray[np.uint8], expected: float | None = None) -> Detections:
+        """Return the items in an image.
+
+        Args:
+            image: RGB, uint8 `[H, W, 3]`.
+            expected: Pixels by which the belt has moved since the last image, where that is
+                known; it stands unless the images contradict it.
+
+        Raises:
+            BadImage: If the image is too small to hold an item.
+            ConfigError: If the region does not lie within the image.
+        """
+        cv2 = self._cv2
+        view, first, edge = self._view(image)
+        background = self._background
+        if background is None or background.grey.shape != view.shape:
+            background = self._background = BeltBackground(view)
+            self._motion.reset()
+        difference = background.difference(view)
+        strips = cv2.resize(difference, (STRIPS, view.shape[0]), interpolation=cv2.INTER_AREA)
+        moved = self._motion.update(strips, None if expected is None else expected / self._factor)
+        level = np.abs(difference)
+        solid = cv2.morphologyEx(level, cv2.MORPH_OPEN, self._stroke)
+        gradient = cv2.magnitude(
+            cv2.Sobel(difference, cv2.CV_32F, 1, 0, scale=0.125),
+            cv2.Sobel(difference, cv2.CV_32F, 0, 1, scale=0.125),
         )
+        sharp = max(
+            SHARP * self._threshold, EDGE_MARGIN * background.spread('edge', gradient, EDGE_SHARE)
+        )
+        high = max(self._threshold, LEVEL_MARGIN * background.spread('level', level, LEVEL_SHARE))
+        edges = (gradient > sharp).astype(np.uint8)
+        mask = edges | (level > high)
+        claimed = np.zeros(view.shape, np.uint8)
+        found = self._items(mask, edges, solid, difference, claimed, first, edge)
+        if found:
+            claimed = cv2.dilate(claimed, self._square, iterations=2)
+        way = moved if moved is not None else (expected or 0.0) / self._factor
+        background.learn(view, claimed.astype(bool), way)
+        found.sort(key=lambda item: self._travel.along(item.row, item.column), reverse=True)
+        last = first + self._factor * (view.shape[0] - 1)
+        return Detections(found, None if moved is None else moved * self._factor, (first, last))
 
-    def _segments(self, foreground: NDArray[np.bool_]) -> list[tuple[int, int]]:
-        """Return first and last index, along the belt's axis, of each stretch with pixels."""
-        noise = 2
-        places = np.flatnonzero(foreground.sum(axis=1 - self._travel.axis) >= noise)
-        if not places.size:
-            return []
-        breaks = np.flatnonzero(np.diff(places) > max(1, self._gap // self.STRIDE))
-        firsts = places[np.r_[0, breaks + 1]]
-        lasts = places[np.r_[breaks, places.size - 1]]
-        return list(zip(firsts.tolist(), lasts.tolist()))
+    def _view(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float, float]:
+        """Return a reduced grey picture, axis 0 along the belt, and where its first pixel lies."""
+        cv2, factor, travel = self._cv2, self._factor, self._travel
+        rows, columns = self._region.slices(image.shape)
+        grey = cv2.cvtColor(np.ascontiguousarray(image[rows, columns]), cv2.COLOR_RGB2GRAY)
+        height, width = grey.shape[0] // factor, grey.shape[1] // factor
+        if min(height, width) < STRIPS:
+            raise BadImage(
+                f'{image.shape[1]} x {image.shape[0]} pixels, region of interest '
+                f'{grey.shape[1]} x {grey.shape[0]}: too small to find items in'
+            )
+        if factor > 1:
+            grey = cv2.resize(
+                grey[: height * factor, : width * factor],
+                (width, height),
+                interpolation=cv2.INTER_AREA,
+            )
+        view = grey.astype(np.float32)
+        # The centre of the first pixel of the reduced picture, in pixels of the image.
+        half = (factor - 1) / 2
+        start = np.array([rows.start + half, columns.start + half])
+        if travel.axis == 1:
+            view = view.T
+        along = float(start[travel.axis])
+        across = float(start[1 - travel.axis])
+        if travel.sign < 0:
+            view = view[::-1]
+            along = -(along + factor * (view.shape[0] - 1))
+        return np.ascontiguousarray(view), along, across
 
-    def _measure(self, foreground: NDArray[np.bool_], first: int, last: int) -> Detection:
-        window = [slice(None), slice(None)]
-        window[self._travel.axis] = slice(first, last + 1)
-        rows, columns = np.nonzero(foreground[tuple(window)])
-        if self._travel.axis == 0:
-            rows = rows + first
+    def _items(
+        self,
+        mask: NDArray[np.uint8],
+        edges: NDArray[np.uint8],
+        solid: NDArray[np.float32],
+        difference: NDArray[np.float32],
+        claimed: NDArray[np.uint8],
+        first: float,
+        edge: float,
+    ) -> list[Detection]:
+        """Return the items in a picture and claim their pixels."""
+        cv2 = self._cv2
+        joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, self._closing)
+        contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        found = []
+        for contour in contours:
+            left, top, width, height = cv2.boundingRect(contour)
+            if width * height < self._min_area:
+                continue
+            filled = np.zeros((height + 2, width + 2), np.uint8)
+            cv2.drawContours(filled, [contour], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
+            if top == 0 or top + height == mask.shape[0]:
+                self._close(filled, 1 if top == 0 else height)
+            parts = self._parts(filled[1:-1, 1:-1], mask, edges, solid, top, left)
+            if not parts:
+                hull = cv2.convexHull(contour)
+                cv2.drawContours(filled, [hull], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
+                parts = self._bodies(filled[1:-1, 1:-1], edges, solid, top, left, SHARP_HULL)
+            for part, y, x in parts:
+                window = (slice(y, y + part.shape[0]), slice(x, x + part.shape[1]))
+                claimed[window] |= part
+                found.append(
+                    self._measure(part, difference[window], (y, x), mask.shape, first, edge)
+                )
+        return found
+
+    def _parts(
+        self,
+        shape: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        edges: NDArray[np.uint8],
+        solid: NDArray[np.float32],
+        top: int,
+        left: int,
+    ) -> list[tuple[NDArray[np.uint8], int, int]]:
+        """Return the items in a shape with their first row and column.
+
+        Two items that are closer than a gap in an outline may be are told apart where a clean
+        line across or along the belt lies between them.
+        """
+        marks = mask[top : top + shape.shape[0], left : left + shape.shape[1]] & shape
+        for axis in (0, 1):
+            pieces = _stretches(np.atleast_1d(marks.any(axis=1 - axis)))
+            if len(pieces) < 2:
+                continue
+            items = []
+            for first, last in pieces:
+                piece = shape[first:last] if axis == 0 else shape[:, first:last]
+                corner = (top + first, left) if axis == 0 else (top, left + first)
+                items.append(self._bodies(piece, edges, solid, *corner))
+            if sum(map(bool, items)) > 1:
+                return [item for group in items for item in group]
+        return self._bodies(shape, edges, solid, top, left)
+
+    def _bodies(
+        self,
+        shape: NDArray[np.uint8],
+        edges: NDArray[np.uint8],
+        solid: NDArray[np.float32],
+        top: int,
+        left: int,
+        least: float = SHARP_OUTLINE,
+    ) -> list[tuple[NDArray[np.uint8], int, int]]:
+        """Return what is thick enough of a shape and an item; as `_parts`."""
+        cv2 = self._cv2
+        padded = np.pad(shape, 1)
+        body = cv2.morphologyEx(padded, cv2.MORPH_OPEN, self._opening)[1:-1, 1:-1]
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(body)
+        bodies = []
+        for label in range(1, count):
+            if stats[label, cv2.CC_STAT_AREA] < self._min_area:
+                continue
+            x, y, w, h = (int(value) for value in stats[label, :4])
+            window = (slice(top + y, top + y + h), slice(left + x, left + x + w))
+            part = (labels[y : y + h, x : x + w] == label).astype(np.uint8)
+            cut_off = (window[0].start == 0, window[0].stop == edges.shape[0])
+            if self._is_item(part, edges[window], solid[window], cut_off, least):
+                bodies.append((part, top + y, left + x))
+        return bodies
+
+    def _close(self, shape: NDArray[np.uint8], row: int) -> None:
+        """Fill a shape whose outline is cut off by an end of the picture."""
+        places = np.flatnonzero(shape[row])
+        shape[row, places[0] : places[-1] + 1] = 1
+        contours, _ = self._cv2.findContours(
+            shape, self._cv2.RETR_EXTERNAL, self._cv2.CHAIN_APPROX_NONE
+        )
+        self._cv2.drawContours(shape, contours, -1, 1, self._cv2.FILLED)
+
+    def _is_item(
+        self,
+        part: NDArray[np.uint8],
+        edges: NDArray[np.uint8],
+        solid: NDArray[np.float32],
+        cut_off: tuple[bool, bool],
+        least: float,
+    ) -> bool:
+        """Return whether a shape is an item.
+
+        Args:
+            part: The shape.
+            edges: Which pixels are sharp edges.
+            solid: By how much the pixels differ from the belt, without thin lines.
+            cut_off: Whether an end of the picture cuts its first or last row off.
+            least: Share of its outline that is sharp.
+        """
+        cv2 = self._cv2
+        inside = part.astype(bool)
+        values = solid[inside]
+        index = int(0.9 * (values.size - 1))
+        if np.partition(values, index)[index] < self._threshold:
+            return False
+        padded = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        outline = inside & (cv2.erode(padded, self._square)[1:-1, 1:-1] == 0)
+        for end, cut in zip((0, -1), cut_off):
+            outline[end] &= not cut
+        near = cv2.dilate(edges, self._square)
+        return bool(outline.any() and near[outline].mean() >= least)
+
+    def _measure(
+        self,
+        part: NDArray[np.uint8],
+        difference: NDArray[np.float32],
+        corner: tuple[int, int],
+        shape: tuple[int, ...],
+        first: float,
+        edge: float,
+    ) -> Detection:
+        cv2, factor = self._cv2, self._factor
+        height, width = part.shape
+        top, left = corner
+        at_rear, at_front = top <= 1, top + height >= shape[0] - 1
+        lit = cv2.morphologyEx(
+            part & (difference > -self._threshold).astype(np.uint8), cv2.MORPH_OPEN, self._square
+        )
+        if lit.sum() >= LIT * part.sum():
+            rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
         else:
-            columns = columns + first
-        centre = [(values.min() + values.max()) / 2 * self.STRIDE for values in (rows, columns)]
-        return Detection(float(centre[0]), float(centre[1]), rows.size * self.STRIDE**2)
+            rows, columns = np.arange(height), np.arange(width)
+        rear = first + factor * (top + float(rows[0]))
+        front = first + factor * (top + float(rows[-1]))
+        near = edge + factor * (left + float(columns[0]))
+        far = edge + factor * (left + float(columns[-1]))
+        row, column = self._travel.pixel((rear + front) / 2, (near + far) / 2)
+        return Detection(
+            row,
+            column,
+            int(part.sum()) * factor**2,
+            None if at_rear else rear,
+            None if at_front else front,
+            near,
+            far,
+        )
+
+
+def _stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first index and end of every stretch of lines that are marked."""
+    changes = np.flatnonzero(np.diff(np.r_[False, marked, False].astype(np.int8)))
+    return list(zip(changes[::2].tolist(), changes[1::2].tolist()))
+
+
+@dataclass
+class _Track:
+    """An item that is followed; places along the belt are places in the picture minus the way."""
+
+    early: bool  # it was seen before it reached the middle
+    entered: bool  # it had not come into the picture as a whole one picture earlier
+    left: float
+    right: float
+    visible: tuple[float, float]  # what was last seen of it
+    rear: float | None = None
+    front: float | None = None
+    area: int = 0
+    seen: int = 0
+    confirmed: int = 0  # how often in turn an end was seen where the belt must have brought it
+    whole: int = 0  # how often both its ends were seen
+    joined: int = 0  # how often it was seen as one with another item
+    counted: bool = False
+    born: float = 0.0  # way of the belt
+    last_seen: float = 0.0  # the same
+    slip: float = 0.0  # pixels by which it has moved more than the belt
+
+    @property
+    def middle(self) -> float | None:
+        if self.rear is None or self.front is None:
+            return None
+        return (self.rear + self.front) / 2
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        return (
+            self.visible[0] if self.rear is None else self.rear,
+            self.visible[1] if self.front is None else self.front,
+        )
+
+
+@dataclass(frozen=True)
+class Passage:
+    """An item that has passed the middle of the image.
+
+    Attributes:
+        row: Where its middle is now, in pixels.
+        column: The same.
+        area: Number of its pixels in the last picture that showed it.
+        time_ns: When its middle was at the middle of the image.
+        moved: Pixels by which it has moved since the picture before.
+    """
+
+    row: float
+    column: float
+    area: int
+    time_ns: int
+    moved: float
 
 
 class PassageTrigger:
-    """Report each item once, in the first frame in which its centre has passed the middle."""
+    """Follow items from picture to picture; report each once, when it has passed the middle.
 
-    def __init__(self, travel: Travel, pixels_per_second: float, tolerance: float = 20.0) -> None:
+    An item has been seen before the middle and at least twice, and both its ends have been seen
+    within the picture, in one picture or, where it is longer, one after the other. What has
+    been reported is remembered by its place on the belt, so that neither a stop nor a belt that is
+    jogged back makes a second item of it.
+    """
+
+    def __init__(
+        self, travel: Travel, pixels_per_second: float, *, pixels_per_metre: float = 2000.0
+    ) -> None:
         """Start with no item seen.
 
         Args:
-            pixels_per_second: Speed of the belt in the image.
-            tolerance: Pixels by which an item may be off the place where it is expected.
+            pixels_per_second: Speed of the belt in the image, where nothing else tells it.
+            pixels_per_metre: Scale of the image on the belt.
         """
         self._travel = travel
         self._speed = pixels_per_second
-        self._tolerance = tolerance
-        self._reported: tuple[float, int, float] | None = None  # place, time in ns, belt
+        self._tolerance = TOLERANCE * pixels_per_metre
+        self._hidden = HIDDEN * pixels_per_metre
+        self._way = 0.0  # pixels by which the belt has moved
+        self._step = 0.0  # the same, since the last picture
+        self._measured: float | None = None  # the same, as it was handed in last
+        self._history: deque[tuple[int, float]] = deque(maxlen=256)  # time, way
+        self._tracks: list[_Track] = []
+
+    @property
+    def followed(self) -> int:
+        """Return how many items are followed that have not been reported."""
+        return sum(track.early and not track.counted for track in self._tracks)
+
+    def expected(self, time_ns: int, belt: float | None = None) -> float | None:
+        """Return the pixels by which the belt has moved since the last picture, as far as known.
+
+        Args:
+            time_ns: When the picture was taken.
+            belt: Pixels by which the belt has moved until then, where that is measured.
+        """
+        if belt is not None:
+            return None if self._measured is None else belt - self._measured
+        if len(self._history) < 2:
+            return self._nominal(time_ns)
+        (first_ns, first), (last_ns, last) = self._history[-2], self._history[-1]
+        if time_ns <= last_ns:
+            return None
+        return (last - first) / max(1, last_ns - first_ns) * (time_ns - last_ns)
+
+    def follows(self, time_ns: int) -> bool:
+        """Return whether a picture can be used: one that came late or twice cannot."""
+        return not self._history or not 0 <= self._history[-1][0] - time_ns < LATE_NS
 
     def passed(
         self,
-        detections: tuple[Detection, ...],
+        detections: Sequence[Detection],
         shape: tuple[int, int],
         time_ns: int,
         belt: float | None = None,
-    ) -> tuple[Detection, ...]:
+    ) -> tuple[Passage, ...]:
         """Return the items that have newly passed the middle, the foremost first.
 
         Args:
+            detections: Of the picture; with `Detections.moved` the belt is followed by them.
             shape: Height and width of the image.
-            time_ns: When the frame was taken.
+            time_ns: When the picture was taken.
             belt: Pixels by which the belt has moved until then, where that is measured.
         """
-        if belt is None:
-            belt = self._speed * time_ns / 1e9
-        middle = self._travel.along((shape[0] - 1) / 2, (shape[1] - 1) / 2)
-        new = []
-        for item in detections:
-            place = self._travel.along(item.row, item.column)
-            if place < middle:
+        if not self.follows(time_ns):
+            return ()
+        if self._history and time_ns <= self._history[-1][0]:
+            # The clock was set back: nothing can be said of the way since.
+            self._history.clear()
+            self._measured = None
+            self._tracks.clear()
+        self._step = self._moved(detections, time_ns, belt)
+        self._way += self._step
+        self._measured = belt
+        self._history.append((time_ns, self._way))
+        travel = self._travel
+        middle = travel.along((shape[0] - 1) / 2, (shape[1] - 1) / 2)
+        if isinstance(detections, Detections):
+            ends = detections.ends
+        else:
+            corners = (travel.along(0, 0), travel.along(shape[0] - 1, shape[1] - 1))
+            ends = min(corners), max(corners)
+        self._follow(detections, ends, middle)
+        reported = []
+        for track in self._tracks:
+            place = track.middle
+            if (
+                place is None
+                or track.counted
+                or not track.early
+                or track.confirmed < (1 if track.entered else 2)
+                or place + self._way < middle
+                or self._slips(track)
+            ):
                 continue
-            if self._reported is not None:
-                last_place, last_ns, last_belt = self._reported
-                expected = last_place + belt - last_belt
-                if time_ns >= last_ns and place > expected - self._tolerance:
+            track.counted = True
+            row, column = travel.pixel(place + self._way, (track.left + track.right) / 2)
+            reached_ns = self._time_at(middle - place)
+            reported.append(Passage(row, column, track.area, reached_ns, self._step))
+        margin = MEMORY * (ends[1] - ends[0])
+        self._tracks = [track for track in self._tracks if self._kept(track, ends, margin)]
+        reported.sort(key=lambda item: travel.along(item.row, item.column), reverse=True)
+        return tuple(reported)
+
+    def _nominal(self, time_ns: int) -> float | None:
+        if not self._history:
+            return None
+        return self._speed * max(0, time_ns - self._history[-1][0]) / 1e9
+
+    def _moved(self, detections: Sequence[Detection], time_ns: int, belt: float | None) -> float:
+        if belt is not None:
+            return 0.0 if self._measured is None else belt - self._measured
+        if isinstance(detections, Detections) and detections.moved is not None:
+            return detections.moved
+        return self.expected(time_ns) or 0.0
+
+    def _time_at(self, way: float) -> int:
+        """Return when (ns) the belt last came to a way that it has now reached."""
+        later_ns, later = self._history[-1]
+        for time_ns, earlier in list(self._history)[-2::-1]:
+            if earlier < way <= later:
+                share = (way - earlier) / (later - earlier)
+                return time_ns + round(share * (later_ns - time_ns))
+            later_ns, later = time_ns, earlier
+        return self._history[-1][0]
+
+    def _slips(self, track: _Track) -> bool:
+        """Return whether something does not lie on the belt: a rail, a reflex, a hand."""
+        way = abs(track.last_seen - track.born)
+        return abs(track.slip) > max(self._tolerance, LARGEST_SLIP * way)
+
+    def _kept(self, track: _Track, ends: tuple[float, float], margin: float) -> bool:
+        rear, front = (place + self._way for place in track.extent)
+        if front < ends[0] - margin or rear > ends[1] + margin:
+            return False
+        inside = front > ends[0] and rear < ends[1]
+        lost = inside and not track.counted and self._way - track.last_seen > self._hidden
+        return not lost
+
+    def _follow(
+        self, detections: Sequence[Detection], ends: tuple[float, float], middle: float
+    ) -> None:
+        spans = [self._span(item, ends) for item in detections]
+        pairs = []
+        for number, (item, span) in enumerate(zip(detections, spans)):
+            for track in self._tracks:
+                score = self._likeness(item, span, track, ends)
+                if score > 0:
+                    pairs.append((score, number, track))
+        pairs.sort(key=lambda pair: pair[0], reverse=True)
+        given: dict[int, _Track] = {}
+        taken: list[_Track] = []
+        for _score, number, track in pairs:
+            if number in given or any(track is other for other in taken):
+                continue
+            given[number] = track
+            taken.append(track)
+        for number, (item, span) in enumerate(zip(detections, spans)):
+            near = [track for score, other, track in pairs if other == number]
+            if number in given:
+                covered = [track for track in near if self._covers(item, span, track)]
+                covered.sort(key=lambda track: track.whole, reverse=True)
+                if self._joined(covered):
                     continue
-            new.append(item)
-        if new:
-            rear = new[-1]
-            self._reported = (self._travel.along(rear.row, rear.column), time_ns, belt)
-        return tuple(new)
+                if len(covered) > 1:  # pieces of one item
+                    pieces = [track for track in covered if track is not given[number]]
+                    self._drop(pieces)
+                    given[number].early |= any(track.early for track in pieces)
+                    given[number].entered |= any(track.entered for track in pieces)
+                    given[number].counted |= any(track.counted for track in pieces)
+                self._update(given[number], item, span, ends)
+            elif any(track.counted for track in near):
+                continue  # a piece of what has been reported
+            else:
+                entered = item.rear is None or item.rear - self._step < ends[0]
+                early = item.rear is None or (span[0] + span[1]) / 2 < middle
+                track = _Track(
+                    early or any(other.early for other in near),
+                    entered or any(other.entered for other in near),
+                    item.left,
+                    item.right,
+                    span,
+                )
+                self._update(track, item, span, ends)
+                self._tracks.append(track)
+
+    def _joined(self, tracks: list[_Track]) -> bool:
+        """Go on by the way of the belt with items that touch in the picture.
+
+        Returns:
+            Whether the tracks are of such items: two at least have been seen whole, and more
+            often than joined.
+        """
+        if len(tracks) < 2:
+            return False
+        for track in tracks:
+            track.joined += 1
+        if tracks[1].whole < 2 or tracks[1].joined > tracks[1].whole:
+            return False
+        for track in tracks:
+            track.last_seen = self._way
+        return True
+
+    def _drop(self, tracks: Iterable[_Track]) -> None:
+        dropped = list(tracks)
+        self._tracks = [track for track in self._tracks if not any(track is d for d in dropped)]
+
+    def _span(self, item: Detection, ends: tuple[float, float]) -> tuple[float, float]:
+        """Return which stretch of the picture an item takes up along the belt."""
+        return (
+            ends[0] if item.rear is None else item.rear,
+            ends[1] if item.front is None else item.front,
+        )
+
+    def _likeness(
+        self, item: Detection, span: tuple[float, float], track: _Track, ends: tuple[float, float]
+    ) -> float:
+        """Return how well an item in the picture may be the one of a track, 0..1."""
+        if min(item.right, track.right) < max(item.left, track.left):
+            return 0.0
+        rear, front = (place + self._way for place in track.extent)
+        if track.rear is None:
+            rear = min(rear, ends[0])  # its rear has not come into the picture yet
+        if track.front is None:
+            front = max(front, ends[1])
+        rear, front = max(rear, ends[0]) - self._tolerance, min(front, ends[1]) + self._tolerance
+        common = min(front, span[1]) - max(rear, span[0])
+        return common / max(1.0, max(span[1] - span[0], front - rear)) if common > 0 else 0.0
+
+    def _covers(self, item: Detection, span: tuple[float, float], track: _Track) -> bool:
+        """Return whether an item in the picture holds most of a track."""
+        rear, front = (place + self._way for place in track.extent)
+        common = min(front, span[1]) - max(rear, span[0])
+        aside = min(item.right, track.right) - max(item.left, track.left)
+        return common > SAME_PLACE * max(1.0, front - rear) and aside > SAME_PLACE * (
+            track.right - track.left
+        )
+
+    def _update(
+        self, track: _Track, item: Detection, span: tuple[float, float], ends: tuple[float, float]
+    ) -> None:
+        track.visible = (span[0] - self._way, span[1] - self._way)
+        if not track.seen:
+            track.born = self._way
+        rear = None if item.rear is None else item.rear - self._way
+        front = None if item.front is None else item.front - self._way
+        slip = None
+        if front is not None and track.front is not None:
+            slip = front - track.front
+        elif rear is not None and track.rear is not None:
+            slip = rear - track.rear
+        if slip is not None:
+            track.slip += slip
+            track.confirmed = track.confirmed + 1 if abs(slip) < self._tolerance else 0
+        track.rear = track.rear if rear is None else rear
+        track.front = track.front if front is None else front
+        track.left, track.right = item.left, item.right
+        track.area = item.area
+        track.seen += 1
+        track.whole += rear is not None and front is not None
+        track.last_seen = self._way

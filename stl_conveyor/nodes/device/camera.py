@@ -40,7 +40,8 @@ from stl_conveyor.nodes.device.topic_source import TRANSPORTS, TopicSource
 from stl_conveyor.vision.bit_depth import DEPTHS
 from stl_conveyor.vision.encodings import MAX_SIDE
 from stl_conveyor.vision.image import crop_square, resize_height, resize_square
-from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Travel
+from stl_conveyor.vision.item_detector import Region, Travel
+from stl_conveyor.vision.item_tracker import ItemTracker
 
 WATCH_BELT_S = 0.05
 OFF_SPEED_S = 0.6  # longer than a belt takes to start or to be known to stand
@@ -188,7 +189,17 @@ class CameraSettings(StampSettings, WaitingSettings):
         maximum=255.0,
     )
     min_area: int = parameter(
-        400, 'Pixels that an item has at least, with trigger image.', minimum=1, maximum=10_000_000
+        400,
+        'Pixels that an item has at least, holes filled, with trigger image; what is thinner '
+        'than half the side of a square of that area is no item.',
+        minimum=1,
+        maximum=10_000_000,
+    )
+    region_of_interest: tuple[int, ...] = parameter(
+        (0, 0, 0, 0),
+        'Part of the image that shows the belt, with trigger image: x_offset, y_offset, height '
+        'and width in pixels, as in sensor_msgs/RegionOfInterest; height or width 0 = up to the '
+        'edge of the image.',
     )
 
 
@@ -223,6 +234,11 @@ class Camera(ConveyorNode):
             raise ConfigError(
                 f'encoder_pins: {list(pins)} must be two BCM numbers of '
                 f'0..{LARGEST_PIN}, or one and -1'
+            )
+        if len(settings.region_of_interest) != 4 or min(settings.region_of_interest) < 0:
+            raise ConfigError(
+                f'region_of_interest: {list(settings.region_of_interest)} must be x_offset, '
+                'y_offset, height and width, none below 0'
             )
         used = list(pins) if settings.belt_speed_source == 'encoder' else []
         if settings.trigger == 'gpio' and settings.beam_pin in used:
@@ -269,10 +285,15 @@ class Camera(ConveyorNode):
     def _begin_anew(self) -> None:
         """Know of no item, of no earlier frame, and of no empty belt."""
         settings = self.settings
-        self.detector = ItemDetector(
-            self.travel, threshold=settings.threshold, min_area=settings.min_area
-        )
-        self.passages = PassageTrigger(self.travel, self.cell.belt.speed * self._scale)
+        if settings.trigger == 'image':
+            self._followed = ItemTracker(
+                self.travel,
+                self.cell.belt.speed,
+                self._scale,
+                threshold=settings.threshold,
+                min_area=settings.min_area,
+                region=self._region(),
+            )
         self._flow = ItemFlow(self.cell.diverter.paddle_width)
         self._too_many = ''  # what is said while more items come than the belt can bring
 
@@ -507,8 +528,9 @@ class Camera(ConveyorNode):
         ):
             self._belt_heard_ns = stamp_ns
             settled_ns = self._belt.history.settled_ns or 0
+            take = self._follow if self.settings.trigger == 'image' else self._take
             while self._waiting and self._waiting[0][1] <= settled_ns:
-                self._take(*self._waiting.popleft())
+                take(*self._waiting.popleft())
 
     def _on_beam_change(self, broken: bool, time_ns: int) -> None:
         self._light.cancel()
@@ -587,20 +609,37 @@ class Camera(ConveyorNode):
             self._publish(self._crop(image, *middle), centred_ns, frame_id)
 
     def _in_image(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
-        middle = self.travel.along(*_middle(image))
-        place = self._belt.position(stamp_ns)
-        if place is None:
-            return
-        for item in self.passages.passed(
-            self.detector.detect(image), image.shape[:2], stamp_ns, place * self._scale
-        ):
-            offset = (self.travel.along(item.row, item.column) - middle) / self._scale
-            centred_ns = self._belt.time_at(place - offset, stamp_ns)
-            self._publish(
-                self._crop(image, item.row, item.column),
-                stamp_ns if centred_ns is None else centred_ns,
-                frame_id,
-            )
+        if isinstance(self._belt, ReportedBelt):  # until a report tells where the belt was then
+            self._waiting.append((image, stamp_ns, frame_id))
+        else:
+            self._follow(image, stamp_ns, frame_id)
+
+    def _follow(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        place = None
+        if not isinstance(self._belt, SteadyBelt):
+            place = self._belt.position(stamp_ns)
+            if place is None:  # the belt is unknown: no item can be placed
+                return
+        # A belt that nothing measures is followed in the images.
+        for item in self._followed.update(image, stamp_ns, place):
+            crop = self._crop(item.image, item.row, item.column)
+            self._publish(crop, item.time_ns, frame_id)
+
+    def _region(self) -> Region:
+        """Return the part of the image that shows the belt.
+
+        Raises:
+            ConfigError: If the cell's image does not have it.
+        """
+        region = Region(*self.settings.region_of_interest)
+        camera = self.cell.camera
+        try:
+            region.slices((camera.image_height, camera.image_width))
+        except ConfigError as error:
+            raise ConfigError(
+                f'region_of_interest: {error} (camera.image_width and image_height of the cell)'
+            ) from None
+        return region
 
     def _crop(self, image: NDArray[np.uint8], row: float, column: float) -> NDArray[np.uint8]:
         return crop_square(image, row, column, self.cell.camera.crop_size)

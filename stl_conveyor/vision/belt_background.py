@@ -1,0 +1,130 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What an empty belt looks like under this lamp, learned from pictures with items on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Only every so manyth pixel of both axes is looked at for figures of the whole picture.
+SAMPLE = 4
+#: Grey values by which the whole picture changes at once when a lamp or the exposure jumps.
+JUMP = 6.0
+#: Share of the pixels that follow such a jump.
+JUMPING = 0.8
+#: Share of a picture that is learned while the belt moves by a tenth of the picture.
+LEARNED = 0.05
+#: What has stayed the same while the belt moved by this many lengths of the picture is no item.
+STILL = 1.6
+#: Grey values within which a pixel is the same as before.
+SAME = 6.0
+#: What the spread of the belt's marks takes from a new picture.
+SPREAD_LEARNED = 0.1
+
+
+class BeltBackground:
+    """The grey values of the belt at every pixel, without items, and the spread of its marks.
+
+    Light is of the place in the picture and changes slowly, or in the whole picture at once; the
+    belt's texture moves. So each pixel learns by the way of the belt, never while it stands, and
+    the median of all pixels follows the light in every picture.
+
+    Attributes:
+        grey: float32 `[H, W]`, axis 0 along the belt.
+    """
+
+    def __init__(self, view: NDArray[np.float32]) -> None:
+        """Begin with a picture, float32 `[H, W]`, with items on it or not."""
+        self.grey = _initial(view)
+        self._still = np.zeros(view.shape, np.float32)
+        self._previous = view
+        self._claimed = np.zeros(view.shape, bool)
+        self._learned = 0.0  # lengths of the picture by which the belt moved
+        self._spreads: dict[str, float] = {}
+
+    def difference(self, view: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how a picture differs from the belt, float32 `[H, W]`, after following the light.
+
+        Where the whole picture has changed at once, the background changes with it.
+        """
+        change = (view - self._previous)[::SAMPLE, ::SAMPLE]
+        jump = float(np.median(change))
+        if abs(jump) > JUMP and np.mean(change * np.sign(jump) > abs(jump) / 3) > JUMPING:
+            self._follow(view, jump)
+        difference = view - self.grey
+        free = ~self._claimed[::SAMPLE, ::SAMPLE]
+        if free.mean() > 0.1:
+            offset = np.float32(np.median(difference[::SAMPLE, ::SAMPLE][free]))
+            self.grey += offset
+            difference -= offset
+        return difference
+
+    def spread(self, name: str, values: NDArray[np.float32], share: float) -> float:
+        """Return the value that `share` of the belt's pixels stay below, over many pictures.
+
+        Args:
+            name: Of the quantity.
+            values: Of this picture, float32 `[H, W]`.
+        """
+        free = ~self._claimed[::SAMPLE, ::SAMPLE]
+        chosen = values[::SAMPLE, ::SAMPLE][free]
+        last = self._spreads.get(name)
+        if not chosen.size:
+            return 0.0 if last is None else last
+        new = float(np.partition(chosen, index := int(share * (chosen.size - 1)))[index])
+        if last is not None:
+            new = last + SPREAD_LEARNED * (new - last)
+        self._spreads[name] = new
+        return new
+
+    def learn(self, view: NDArray[np.float32], items: NDArray[np.bool_], moved: float) -> None:
+        """Learn from a picture.
+
+        Args:
+            view: Of the picture, float32 `[H, W]`.
+            items: Which pixels belong to items or are near them.
+            moved: Pixels by which the belt has moved since the last picture.
+        """
+        length = view.shape[0]
+        way = min(abs(moved), length) / length
+        if way > 0.002:
+            self._learned += way
+            share = max(LEARNED * min(1.0, 10 * way), min(way, way / self._learned))
+            step = np.float32(share) * (view - self.grey)
+            step[items] = 0.0
+            self.grey += step
+            still = items & (np.abs(view - self._previous) < SAME)
+            self._still = np.where(still, self._still + np.float32(way), np.float32(0.0))
+            fixed = self._still > STILL
+            if fixed.any():
+                self.grey[fixed] = view[fixed]
+        self._previous, self._claimed = view, items
+
+    def _follow(self, view: NDArray[np.float32], jump: float) -> None:
+        sample = view[::SAMPLE, ::SAMPLE]
+        before = np.maximum(self._previous[::SAMPLE, ::SAMPLE], 1.0)
+        factor = float(np.median(sample / before))
+        candidates = (self.grey + np.float32(jump), self.grey * np.float32(factor), _initial(view))
+
+        def misfit(grey: NDArray[np.float32]) -> float:
+            return float(np.median(np.abs(sample - grey[::SAMPLE, ::SAMPLE])))
+
+        kept = min(candidates[:2], key=misfit)
+        # What was learned is given up only where it does not fit any more.
+        if misfit(kept) > 2 * misfit(candidates[2]) + 3:
+            kept, self._learned = candidates[2], 0.0
+        self.grey = kept
+
+
+def _initial(view: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what the belt may look like: along the belt the light is even, items are few."""
+    levels = np.median(view[::2], axis=0)
+    odd = np.abs(levels - np.median(levels)) > 20.0
+    if odd.any() and not odd.all():
+        # An item fills a line along the belt; a rail, which fills the first or last ones, is kept.
+        places = np.flatnonzero(~odd)
+        inside = odd.copy()
+        inside[: places[0]] = inside[places[-1] + 1 :] = False
+        levels[inside] = np.interp(np.flatnonzero(inside), places, levels[places])
+    return np.repeat(levels[None].astype(np.float32), view.shape[0], axis=0)
