@@ -5,15 +5,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from stl_conveyor.errors import ConveyorError
+from stl_conveyor.msg import Heartbeat
 from stl_conveyor.nodes.base.connected_node import ConnectedNode
 from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.qos import make_profile
+from stl_conveyor.nodes.base.topics import Profile
+
+HEARTBEAT_PERIOD = 0.2  # s
 
 
 class ConveyorNode(ConnectedNode):
@@ -35,11 +41,20 @@ class ConveyorNode(ConnectedNode):
         self._active = False
         self.on_end: Callable[[int], None] = lambda exit_code: None
         super().__init__(**arguments)
+        if self.HEARTBEATS:
+            self._instance = secrets.randbits(64)
+            self._heartbeats = self.create_publisher(
+                Heartbeat, 'heartbeat', make_profile(Profile.HEARTBEAT)
+            )
+            self.create_timer(HEARTBEAT_PERIOD, self.guarded(self._beat), clock=self.steady_clock)
         if self.settings.niceness:
             self._prioritiser = self.create_timer(0.0, self._set_priority, clock=self.steady_clock)
         self._starter = self.create_timer(0.0, self.guarded(self._start), clock=self.steady_clock)
         if not self.settings.autostart:
             self._starter.cancel()
+
+    #: Off for what speaks over the network, where its own messages tell that it lives.
+    HEARTBEATS: ClassVar[bool] = True
 
     # What a subclass overrides.
 
@@ -152,6 +167,15 @@ class ConveyorNode(ConnectedNode):
     def _close_resources(self) -> None:
         # One that cannot be closed is reported, and keeps none of the others open.
         self.guarded(self.resources.close)()
+
+    def _beat(self) -> None:
+        message = Heartbeat(
+            node=self.get_fully_qualified_name().lstrip('/'),
+            instance=self._instance,
+            active=self._active,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._heartbeats.publish(message)
 
     def _set_priority(self) -> None:
         self._prioritiser.cancel()
