@@ -230,7 +230,8 @@ def test_exception_in_the_thread_of_a_device_is_reported_and_the_camera_opened_a
 
 def values_of(cell):
     """Return what the newest report says beside its message."""
-    return {value.key: value.value for value in cell.statuses('camera')[-1].values}
+    newest = cell.statuses('camera')[-1:]
+    return {value.key: value.value for status in newest for value in status.values}
 
 
 @pytest.mark.parametrize('device', ['0', 0])
