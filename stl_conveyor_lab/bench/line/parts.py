@@ -33,11 +33,6 @@ class Part:
     lane: str
 
     @property
-    def class_id(self) -> str:
-        """Return a class of its lane."""
-        return CELL.lane(self.lane).classes[0]
-
-    @property
     def way(self) -> float:
         """Return the metres from the camera to its diverter."""
         return CELL.lane(self.lane).diverter_x - CELL.camera.x
@@ -57,36 +52,37 @@ class Feed:
         stamp_ns = self._rig.time.stamp_ns(part.time)
         header = Header(stamp=to_stamp(stamp_ns), frame_id='camera_optical_frame')
         size = 8  # the actuator looks at no picture
-        deadline = to_stamp(sorting_deadline(stamp_ns, CELL))
-        self._captures.publish(
-            ItemCapture(
+        capture = ItemCapture(
+            header=header,
+            item_id=part.item_id,
+            deadline=to_stamp(sorting_deadline(stamp_ns, CELL)),
+            crop=Image(
                 header=header,
-                item_id=part.item_id,
-                deadline=deadline,
-                crop=Image(
-                    header=header,
-                    height=size,
-                    width=size,
-                    step=3 * size,
-                    encoding='rgb8',
-                    data=array.array('B', bytes(3 * size * size)),
-                ),
-            )
+                height=size,
+                width=size,
+                step=3 * size,
+                encoding='rgb8',
+                data=array.array('B', bytes(3 * size * size)),
+            ),
         )
-        classes = CELL.classes
-        probabilities = np.full(len(classes), 0.1 / (len(classes) - 1), np.float32)
-        probabilities[classes.index(part.class_id)] = 0.9
-        self._answers.publish(
-            Classification(
-                header=header,
-                item_id=part.item_id,
-                deadline=deadline,
-                source=Classification.SOURCE_LOCAL,
-                class_id=part.class_id,
-                score=0.9,
-                probabilities=array.array('f', probabilities.tobytes()),
-            )
-        )
+        self._captures.publish(capture)
+        self._answers.publish(answer(capture, part.lane))
+
+
+def answer(capture: ItemCapture, lane: str) -> Classification:
+    """Return the device's answer that a captured item belongs into a lane."""
+    classes, class_id = CELL.classes, CELL.lane(lane).classes[0]
+    probabilities = np.full(len(classes), 0.1 / (len(classes) - 1), np.float32)
+    probabilities[classes.index(class_id)] = 0.9
+    return Classification(
+        header=capture.header,
+        item_id=capture.item_id,
+        deadline=capture.deadline,
+        source=Classification.SOURCE_LOCAL,
+        class_id=class_id,
+        score=0.9,
+        probabilities=array.array('f', probabilities.tobytes()),
+    )
 
 
 def parts_every(period: float, count: int, *, first: float = 0.5, lanes: str = 'ABC') -> list[Part]:

@@ -4,13 +4,18 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Protocol
 
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -141,13 +146,20 @@ class Rig:
         Args:
             played: The nodes follow a /clock that the situation plays.
         """
-        if played:
-            specs = tuple(_simulated(spec) for spec in specs)
+        # Whoever else is in the domain is neither heard nor disturbed.
+        self._cell = f'line_{secrets.token_hex(4)}'
         self.account = Account()
         self._played = played
-        self._runner = NodeRunner(specs)
+        self._resources = ExitStack()
+        self.began = time.monotonic()
+        self._runner = NodeRunner([self._placed(spec) for spec in specs])
         self._stop = threading.Event()
-        self._probe = Node('probe', context=self._runner.context, use_global_arguments=False)
+        self._probe = Node(
+            'probe',
+            namespace=self._cell,
+            context=self._runner.context,
+            use_global_arguments=False,
+        )
         for topic, kind in HEARD.items():
             self._probe.create_subscription(
                 kind, topic, lambda m, topic=topic: self.account.take(topic, m), 500
@@ -167,6 +179,7 @@ class Rig:
         self._thread.start()
         try:
             self._runner.start()
+            self.began = time.monotonic()
             up = self.account.wait(self._is_up, PATIENCE)
             if not up:
                 raise CellIsNotUp('; '.join(self.account.complaints()) or 'the nodes said nothing')
@@ -182,6 +195,7 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         """Stop the nodes, then the probe."""
+        self._resources.close()
         probe, self._probe = self._probe, None
         self._stop.set()
         self._executor.wake()
@@ -212,6 +226,20 @@ class Rig:
         self.account.wait(lambda: publisher.get_subscription_count() >= readers, PATIENCE)
         return publisher
 
+    def stranger(self, kind: type, topic: str) -> Publisher:
+        """Return a publisher of another participant, which may have another type than ours.
+
+        Within one participant the middleware lets a topic have one type only.
+        """
+        context = Context()
+        rclpy.init(context=context)
+        self._resources.callback(rclpy.try_shutdown, context=context)
+        node = Node(
+            'stranger', namespace=self._cell, context=context, use_global_arguments=False
+        )
+        self._resources.callback(node.destroy_node)
+        return node.create_publisher(kind, topic, 50)
+
     def listen(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
         """Have a callback take what comes on another topic, in the probe's thread."""
         self._probe.create_subscription(kind, topic, callback, 50)
@@ -232,6 +260,10 @@ class Rig:
         """Return the messages about strokes so far."""
         return self.account.of('actuation')
 
+    def _placed(self, spec: NodeSpec) -> NodeSpec:
+        clock = {'use_sim_time': True} if self._played else {}
+        return replace(spec, parameters={**spec.parameters, **clock}, namespace=self._cell)
+
     def _is_up(self) -> bool:
         nodes = self._runner.nodes
         heard = {node.get_name() for node in nodes if self._found(node)}
@@ -242,8 +274,11 @@ class Rig:
 
     def _on_report(self, array: DiagnosticArray) -> None:
         for status in array.status:
+            cell, _, node = status.name.partition('/')
+            if cell != self._cell:
+                continue
             self.account.say(
-                status.name,
+                node,
                 Level(status.level[0]),
                 status.message,
                 {item.key: item.value for item in status.values},
@@ -254,12 +289,13 @@ class Rig:
             self._executor.spin_once(timeout_sec=0.2)
 
 
-def _simulated(spec: NodeSpec) -> NodeSpec:
-    return NodeSpec(
-        spec.node_class,
-        {**spec.parameters, 'use_sim_time': True},
-        spec.namespace,
-        spec.group,
-        spec.name,
-        spec.remappings,
-    )
+def said_after(rig: Rig, node: str, since: float, *texts: str) -> tuple[float | None, str]:
+    """Return how long (s) after a monotonic time a node first complained, and that in words.
+
+    Args:
+        texts: Of which the complaint must contain one; none = any complaint.
+    """
+    word = rig.account.first_word(node, *texts, since=since)
+    if word is None:
+        return None, 'nothing said'
+    return word.time - since, f'said after {word.time - since:.1f} s'

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from stl_conveyor_lab.bench.line.situation import Situation
-from stl_conveyor_lab.bench.line.situations import barrier, stops
+from stl_conveyor_lab.bench.line.situations import barrier, cameras, stamps, stops
 
 ALL: tuple[Situation, ...] = (
     *stops.SITUATIONS,
     *barrier.SITUATIONS,
+    *stamps.SITUATIONS,
+    *cameras.SITUATIONS,
 )

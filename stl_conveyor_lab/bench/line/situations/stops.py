@@ -42,6 +42,7 @@ def play(
     away: tuple[float, float] | None = None,
     played: bool = False,
     may_fail: bool = False,
+    stray: tuple[float, float] | None = None,
 ) -> Finding:
     """Play a belt with parts on it.
 
@@ -49,6 +50,7 @@ def play(
         away: From when to when (s) nobody reports the belt; who comes back counts from 0.
         played: Let long stands pass fast.
         may_fail: A stroke that is reported as failed is as good as an exact one.
+        stray: When (s) one report beside the others comes, and how far its stamp is ahead (s).
     """
     with (
         mock_pins() as pins,
@@ -82,6 +84,10 @@ def play(
                         state=_state(speed),
                     )
                 )
+            if stray is not None and now >= stray[0]:
+                stamp = to_stamp(rig.time.stamp_ns(now + stray[1]))
+                stray = None
+                belt.publish(BeltState(header=Header(stamp=stamp), position=0.0, speed=SPEED))
             send_due(feed, waiting, now)
         rig.wait(lambda: len(rig.strokes()) >= len(parts), 1.0)
         rises = [(rig.time.at(moment), 'ABC'[PINS.index(pin)]) for moment, pin in pins.rises(PINS)]
