@@ -123,7 +123,8 @@ def play(situation: Situation) -> Row:
     try:
         finding = situation.play()
     except Exception as error:
-        finding = Finding(f'{type(error).__name__}: {error}', False)
+        reason = f'{type(error).__name__}: {error}'
+        finding = Finding(f'not played: {reason.partition(";")[0]}', False, reason)
         failed = True
     return Row(
         situation.name,

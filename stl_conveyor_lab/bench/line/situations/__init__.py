@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from stl_conveyor_lab.bench.line.situation import Situation
-from stl_conveyor_lab.bench.line.situations import barrier, cameras, stamps, stops
+from stl_conveyor_lab.bench.line.situations import barrier, cameras, plcs, stamps, stops
 
 ALL: tuple[Situation, ...] = (
     *stops.SITUATIONS,
     *barrier.SITUATIONS,
     *stamps.SITUATIONS,
     *cameras.SITUATIONS,
+    *plcs.SITUATIONS,
 )
