@@ -66,7 +66,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--list', action='store_true', help='name the situations and play none')
     parser.add_argument(
-        '--before', type=Path, metavar='CSV', help='the line.csv of an earlier run, to compare with'
+        '--before',
+        type=Path,
+        metavar='CSV',
+        help='the line.csv of an earlier run, to compare with',
     )
     parser.add_argument('--logs', action='store_true', help='show what the nodes log, too')
     return parser.parse_args(arguments)

@@ -85,7 +85,9 @@ def answer(capture: ItemCapture, lane: str) -> Classification:
     )
 
 
-def parts_every(period: float, count: int, *, first: float = 0.5, lanes: str = 'ABC') -> list[Part]:
+def parts_every(
+    period: float, count: int, *, first: float = 0.5, lanes: str = 'ABC'
+) -> list[Part]:
     """Return parts that pass the camera every `period` seconds, for the lanes in turn."""
     return [
         Part(index + 1, first + period * index, lanes[index % len(lanes)])

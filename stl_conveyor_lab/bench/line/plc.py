@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class Plc:
         self.writes: list[tuple[float, int, int]] = []
         self.port = 0
         self._loop: asyncio.AbstractEventLoop
+        # It logs every packet when a connection is closed, which is what is played here.
+        logging.getLogger('pymodbus.logging').setLevel(logging.CRITICAL)
         self._server: Any = None
         self.boot()
 

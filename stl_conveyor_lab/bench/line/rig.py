@@ -147,7 +147,7 @@ class Rig:
             played: The nodes follow a /clock that the situation plays.
         """
         # Whoever else is in the domain is neither heard nor disturbed.
-        self._cell = f'line_{secrets.token_hex(4)}'
+        self.cell = f'line_{secrets.token_hex(4)}'
         self.account = Account()
         self._played = played
         self._resources = ExitStack()
@@ -155,10 +155,7 @@ class Rig:
         self._runner = NodeRunner([self._placed(spec) for spec in specs])
         self._stop = threading.Event()
         self._probe = Node(
-            'probe',
-            namespace=self._cell,
-            context=self._runner.context,
-            use_global_arguments=False,
+            'probe', namespace=self.cell, context=self._runner.context, use_global_arguments=False
         )
         for topic, kind in HEARD.items():
             self._probe.create_subscription(
@@ -210,13 +207,7 @@ class Rig:
         return self._probe.get_clock().now().nanoseconds
 
     def publisher(
-        self,
-        kind: type,
-        topic: str,
-        *,
-        reliable: bool = True,
-        depth: int = 50,
-        readers: int = 1,
+        self, kind: type, topic: str, *, reliable: bool = True, depth: int = 50, readers: int = 1
     ) -> Publisher:
         """Return a publisher that so many readers have found; 0 = nobody is awaited."""
         reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
@@ -234,9 +225,7 @@ class Rig:
         context = Context()
         rclpy.init(context=context)
         self._resources.callback(rclpy.try_shutdown, context=context)
-        node = Node(
-            'stranger', namespace=self._cell, context=context, use_global_arguments=False
-        )
+        node = Node('stranger', namespace=self.cell, context=context, use_global_arguments=False)
         self._resources.callback(node.destroy_node)
         return node.create_publisher(kind, topic, 50)
 
@@ -262,7 +251,7 @@ class Rig:
 
     def _placed(self, spec: NodeSpec) -> NodeSpec:
         clock = {'use_sim_time': True} if self._played else {}
-        return replace(spec, parameters={**spec.parameters, **clock}, namespace=self._cell)
+        return replace(spec, parameters={**spec.parameters, **clock}, namespace=self.cell)
 
     def _is_up(self) -> bool:
         nodes = self._runner.nodes
@@ -275,7 +264,7 @@ class Rig:
     def _on_report(self, array: DiagnosticArray) -> None:
         for status in array.status:
             cell, _, node = status.name.partition('/')
-            if cell != self._cell:
+            if cell != self.cell:
                 continue
             self.account.say(
                 node,

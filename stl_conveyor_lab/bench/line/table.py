@@ -64,7 +64,9 @@ def markdown(rows: Sequence[Row], before: Mapping[str, Row] | None = None) -> st
         earlier = []
         if before:
             known = before.get(row.name)
-            earlier = ['' if known is None else f'{known.figure} ({"yes" if known.holds else "no"})']
+            earlier = [
+                '' if known is None else f'{known.figure} ({"yes" if known.holds else "no"})'
+            ]
         cells = [row.name, *earlier, row.figure, row.right, VERDICT[row.holds]]
         lines.append('| ' + ' | '.join(_one_line(cell) for cell in cells) + ' |')
     return '\n'.join([*lines, '', summary(rows), ''])

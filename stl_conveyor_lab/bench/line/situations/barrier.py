@@ -89,10 +89,7 @@ def play(
 
 
 def _events(
-    motion: Motion,
-    middles: Sequence[float],
-    solids: Sequence[tuple[float, float]],
-    end: float,
+    motion: Motion, middles: Sequence[float], solids: Sequence[tuple[float, float]], end: float
 ) -> Iterator[tuple[float, str]]:
     """Yield when (s) the encoder steps, the beam changes and a frame is taken."""
     for step in range(1, int(motion.position(end) * STEPS)):
@@ -147,11 +144,6 @@ SITUATIONS: tuple[Situation, ...] = variations(
         'long-part-2s': {'solids': solid(0.1), 'stop': _in_beam(0.1, 0.09), 'stand': 2.0},
         'hole-in-beam-2s': {'solids': washer(0.0164, 0.0084), 'stop': BEGIN, 'stand': 2.0},
         'hole-in-beam-5s': {'solids': washer(0.03, 0.0104), 'stop': BEGIN + 0.002, 'stand': 5.0},
-        'two-parts-2s': {
-            'solids': solid(0.03),
-            'stop': BEGIN + 0.02,
-            'stand': 2.0,
-            'gap': 0.06,
-        },
+        'two-parts-2s': {'solids': solid(0.03), 'stop': BEGIN + 0.02, 'stand': 2.0, 'gap': 0.06},
     },
 )

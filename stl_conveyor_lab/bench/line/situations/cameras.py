@@ -137,9 +137,7 @@ def play_size(size: tuple[int, int]) -> Finding:
     """Play pictures of another size (rows, columns) of the same belt, with a part of 30 mm."""
     scale = size[0] / CELL.camera.image_height
     extent = 0.03 * CELL.camera.pixels_per_metre  # pixels in the cell file's picture
-    image = picture(
-        [Spot(size[0] / 2, size[1] / 2, extent * scale, extent * scale)], size
-    )
+    image = picture([Spot(size[0] / 2, size[1] / 2, extent * scale, extent * scale)], size)
     with Rig(NodeSpec(Camera)) as rig:
         frames = rig.publisher(Image, TOPIC)
         since = time.monotonic()
@@ -194,9 +192,7 @@ def play_bursts(
     image = frame(picture(size=size), 0)
     with tempfile.TemporaryDirectory(prefix='bench_line_') as folder:
         cell_file = Path(folder) / 'cell.yaml'  # says what comes
-        set_cell_values(
-            cell_file, {'camera.image_height': size[0], 'camera.image_width': size[1]}
-        )
+        set_cell_values(cell_file, {'camera.image_height': size[0], 'camera.image_width': size[1]})
         return _play_bursts(image, burst, gap, bursts, best_effort, str(cell_file))
 
 
@@ -263,9 +259,7 @@ ENCODINGS = variations(
         'opencv': {'encodings': ('8UC1', '8UC3', 'mono16')},
         'yuv422': {'encodings': ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv')},
         'nv': {'encodings': ('nv12', 'nv21')},
-        'bayer': {
-            'encodings': ('bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8')
-        },
+        'bayer': {'encodings': ('bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8')},
     },
 )
 
@@ -274,8 +268,8 @@ COMPRESSED = variations(
     'every picture taken, in its colours',
     play_compressed,
     {
-        'jpeg': {'suffix': '.jpg', 'parameters': {'transport': 'compressed'}},
-        'png': {'suffix': '.png', 'parameters': {'transport': 'compressed'}},
+        'jpeg': {'suffix': '.jpg', 'parameters': {'image_transport': 'compressed'}},
+        'png': {'suffix': '.png', 'parameters': {'image_transport': 'compressed'}},
     },
 )
 
@@ -310,11 +304,4 @@ BURSTS = variations(
     },
 )
 
-SITUATIONS: tuple[Situation, ...] = (
-    *SILENCE,
-    *ENCODINGS,
-    *COMPRESSED,
-    *SIZES,
-    *FREE,
-    *BURSTS,
-)
+SITUATIONS: tuple[Situation, ...] = (*SILENCE, *ENCODINGS, *COMPRESSED, *SIZES, *FREE, *BURSTS)

@@ -167,9 +167,7 @@ def play_refusal(words: Sequence[str], **settings: object) -> Finding:
         with Rig(actuator(server, 'register')) as rig:
             rig.wait(lambda: rig.account.first_word('actuator', *words), SAID_WITHIN + 0.4)
             after, said = said_after(rig, 'actuator', rig.began, *words)
-            return Finding(
-                said, after is not None, '; '.join(rig.account.complaints('actuator'))
-            )
+            return Finding(said, after is not None, '; '.join(rig.account.complaints('actuator')))
 
 
 def play_heartbeat(parameters: Mapping[str, object]) -> Finding:
@@ -206,9 +204,17 @@ STROKES = variations(
         'slow-50ms-coil': {'kind': 'coil', 'parts': parts_every(SPACED, 9), 'delay': 0.05},
         'slow-80ms-register': {'kind': 'register', 'parts': parts_every(SPACED, 9), 'delay': 0.08},
         'slow-80ms-coil': {'kind': 'coil', 'parts': parts_every(SPACED, 9), 'delay': 0.08},
-        'closed-2ms-before-register': {'kind': 'register', 'parts': TEN_TO_A, 'drop_before': 0.002},
+        'closed-2ms-before-register': {
+            'kind': 'register',
+            'parts': TEN_TO_A,
+            'drop_before': 0.002,
+        },
         'closed-2ms-before-coil': {'kind': 'coil', 'parts': TEN_TO_A, 'drop_before': 0.002},
-        'closed-30ms-before-register': {'kind': 'register', 'parts': TEN_TO_A, 'drop_before': 0.03},
+        'closed-30ms-before-register': {
+            'kind': 'register',
+            'parts': TEN_TO_A,
+            'drop_before': 0.03,
+        },
         'idle-closed-300ms': {'kind': 'register', 'parts': TEN_TO_A, 'idle_close': 0.3},
         'closed-after-every-answer': {
             'kind': 'register',
@@ -232,10 +238,7 @@ REBOOTS = variations(
     'plc-reboot',
     'said while it is off; both strokes made, confirmed only when made',
     play_reboot,
-    {
-        'register-2s': {'kind': 'register', 'off': 2.4},
-        'coil-2s': {'kind': 'coil', 'off': 2.4},
-    },
+    {'register-2s': {'kind': 'register', 'off': 2.4}, 'coil-2s': {'kind': 'coil', 'off': 2.4}},
 )
 
 REFUSALS = variations(
@@ -244,7 +247,10 @@ REFUSALS = variations(
     play_refusal,
     {
         'gateway-silent': {'words': ('does not answer',), 'silent': True},
-        'illegal-address': {'words': ('address',), 'refusal': ExcCodes.ILLEGAL_ADDRESS},
+        'illegal-address': {
+            'words': ('illegal data address', 'illegal_address'),
+            'refusal': ExcCodes.ILLEGAL_ADDRESS,
+        },
         'device-failure': {'words': ('failure',), 'refusal': ExcCodes.DEVICE_FAILURE},
         'device-busy': {'words': ('busy',), 'refusal': ExcCodes.DEVICE_BUSY},
     },
@@ -257,10 +263,4 @@ HEARTBEATS = variations(
     {'register': {'parameters': {'modbus_heartbeat': HEARTBEAT}}},
 )
 
-SITUATIONS: tuple[Situation, ...] = (
-    *STROKES,
-    *RESTARTS,
-    *REBOOTS,
-    *REFUSALS,
-    *HEARTBEATS,
-)
+SITUATIONS: tuple[Situation, ...] = (*STROKES, *RESTARTS, *REBOOTS, *REFUSALS, *HEARTBEATS)

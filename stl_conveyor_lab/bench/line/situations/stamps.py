@@ -73,9 +73,7 @@ def play_frames(
         Rig(
             NodeSpec(Camera, dict(parameters or {}), group='camera'),
             NodeSpec(
-                Actuator,
-                {'output': 'gpio', 'gpio_feedback_pins': (-1, -1, -1)},
-                group='actuator',
+                Actuator, {'output': 'gpio', 'gpio_feedback_pins': (-1, -1, -1)}, group='actuator'
             ),
         ) as rig,
     ):
@@ -299,12 +297,7 @@ BEAM_STAMPS = variations(
             'parts': 5,
             'right': 'said by name; captured as they come, or refused',
         },
-        'all-tai': {
-            'bad': [],
-            'all_of': ahead(37.0),
-            'parts': 5,
-            'right': 'refused by name',
-        },
+        'all-tai': {'bad': [], 'all_of': ahead(37.0), 'parts': 5, 'right': 'refused by name'},
     },
 )
 

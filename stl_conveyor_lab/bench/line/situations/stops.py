@@ -178,11 +178,7 @@ STOPS = variations(
         'soft': {'motion': SOFT},
         'jog-back': {'motion': JOG},
         '75s': {'motion': stops(1.4, 75.0, SPEED), 'played': True},
-        '75s-three-parts': {
-            'motion': stops(1.35, 75.0, SPEED),
-            'parts': THREE,
-            'played': True,
-        },
+        '75s-three-parts': {'motion': stops(1.35, 75.0, SPEED), 'parts': THREE, 'played': True},
         '120s-camera-away': {
             'motion': stops(1.4, 120.0, SPEED),
             'away': (30.0, 33.0),
