@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from stl_conveyor.errors import exit_code
@@ -50,6 +51,19 @@ def write(out: Path, rows: Sequence[Row], before: Path | None) -> None:
     print(f'{table.summary(rows)} The table: {out / "line.md"}')
 
 
+@contextmanager
+def _quiet_nodes(logs: bool) -> Iterator[None]:
+    """Keep what the nodes log from the terminal: it stands in the account of each situation."""
+    from rclpy.logging import LoggingSeverity, get_logger_level, set_logger_level
+
+    before = get_logger_level('')
+    set_logger_level('', before if logs else LoggingSeverity.FATAL)
+    try:
+        yield
+    finally:
+        set_logger_level('', before)
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
@@ -80,8 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
 
     def work() -> int:
-        from rclpy.logging import LoggingSeverity, set_logger_level
-
         from stl_conveyor_lab.bench.line.situations import ALL
 
         situations = selected(ALL, options.only)
@@ -91,11 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.before:
             table.read_csv(options.before)  # before an hour's work, not after it
         take_sigterm_like_ctrl_c()
-        if not options.logs:  # what the nodes say is in the account of each situation
-            set_logger_level('', LoggingSeverity.FATAL)
         rows: list[Row] = []
         try:
-            with domain_of_its_own(print):
+            with domain_of_its_own(print), _quiet_nodes(options.logs):
                 play_all(situations, rows)
         finally:
             if rows:

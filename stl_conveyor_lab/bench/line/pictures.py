@@ -55,7 +55,7 @@ def _edges(middle: float, extent: float, limit: int) -> tuple[int, int]:
 
 
 def middle_of_part(image: Picture, axis: int = 0) -> float | None:
-    """Return the middle (pixels) along an axis of what is brighter than the belt; None = nothing."""
+    """Return the middle (pixels) along an axis of what is brighter than the belt, if any is."""
     places = np.nonzero(image[:, :, 0] > (BELT + BRIGHT) / 2)[axis]
     return None if places.size == 0 else float(places.min() + places.max()) / 2
 

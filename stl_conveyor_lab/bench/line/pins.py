@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Pins of paper: what gpiozero drives in place of a Raspberry Pi's, for the nodes of this process."""
+"""Pins of paper: what gpiozero drives in place of those of a Raspberry Pi."""
 
 from __future__ import annotations
 

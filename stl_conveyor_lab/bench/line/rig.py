@@ -193,12 +193,11 @@ class Rig:
     def __exit__(self, *_: object) -> None:
         """Stop the nodes, then the probe."""
         self._resources.close()
-        probe, self._probe = self._probe, None
         self._stop.set()
         self._executor.wake()
         self._thread.join(5.0)
-        self._executor.remove_node(probe)
-        probe.destroy_node()
+        self._executor.remove_node(self._probe)
+        self._probe.destroy_node()
         self._executor.shutdown(timeout_sec=0)
         self._runner.stop()
 
@@ -211,7 +210,7 @@ class Rig:
     ) -> Publisher:
         """Return a publisher that so many readers have found; 0 = nobody is awaited."""
         reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        publisher = self._probe.create_publisher(
+        publisher: Publisher = self._probe.create_publisher(
             kind, topic, QoSProfile(depth=depth, reliability=reliability)
         )
         self.account.wait(lambda: publisher.get_subscription_count() >= readers, PATIENCE)

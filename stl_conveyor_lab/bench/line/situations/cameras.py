@@ -89,16 +89,21 @@ def play_encodings(encodings: Sequence[str]) -> Finding:
     image = picture([Spot(120, 160, SIDE, SIDE)], colour=COLOUR)
     with Rig(NodeSpec(Camera)) as rig:
         frames = rig.publisher(Image, TOPIC)
-        right, wrong = [], []
+        right: list[str] = []
+        wrong: list[str] = []
         for encoding in encodings:
             before = len(rig.captures())
             frames.publish(frame(image, rig.now_ns(), encoding))
-            rig.wait(lambda before=before: len(rig.captures()) > before, 1.0)
+            _wait_for(rig, before + 1)
             new = rig.captures()[before:]
             off = _colour_off(crop_of(new[0]), encoding) if new else 'refused'
             (wrong if off else right).append(f'{encoding} {off}'.strip())
         complaints = '; '.join(rig.account.complaints('camera'))
         return Finding.items(len(right), len(encodings), 'taken', '; '.join([*wrong, complaints]))
+
+
+def _wait_for(rig: Rig, captures: int) -> None:
+    rig.wait(lambda: len(rig.captures()) >= captures, 1.0)
 
 
 def _colour_off(crop: Picture, encoding: str) -> str:

@@ -89,7 +89,8 @@ def play(
         def publish(rate: float, of_arm: bool) -> None:
             begin, count = time.monotonic(), 0
             while not stop.is_set():
-                names, values = [], []
+                names: list[str] = []
+                values: list[float] = []
                 if of_arm or together:
                     names += ARM
                     values += [0.15] * len(ARM)

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Clocks that are wrong: stamps ahead, zero, since boot, of TAI, late; looped bags; bouncing beams.
+"""Clocks that are wrong: stamps ahead, zero, since boot, late; looped bags; bouncing beams.
 
 A frame is published when it would come, with the stamp that a driver would give it; the real
 camera and actuator do the rest, and the figure is where the part is when its pin rises, less what

@@ -29,7 +29,7 @@ from stl_conveyor_lab.bench.line.situation import Finding, Situation, variations
 SPEED = CELL.belt.speed
 EXACT = 0.002  # m
 REPORT = 0.05  # s between two reports of the belt
-FASTEST = 12.0  # times real time, while nothing happens
+FASTEST = 20.0  # times real time, while nothing happens
 PINS = GpioSettings().gpio_pins
 ONE = (Part(1, 1.0, 'A'),)
 RIGHT = 'no stroke on a standing belt; each part pushed once, within 2 mm'
