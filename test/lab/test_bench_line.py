@@ -418,29 +418,29 @@ def test_pins_note_when_an_output_rises_and_are_put_back():
     assert gpiozero.Device.pin_factory is before
 
 
-class Clocks:
-    """Stands for a publisher of /clock."""
-
-    def __init__(self):
-        self.told = []
-
-    def publish(self, message):
-        self.told.append(message.clock.sec + message.clock.nanosec / 1e9)
-
-
 def test_played_time_runs_as_fast_as_it_is_told_and_tells_every_step():
     from stl_conveyor_lab.bench.line.rig import PlayedTime
 
-    clock = Clocks()
-    played = PlayedTime(clock, step=0.01)
+    told = []
+    played = PlayedTime(told.append, lambda: told[-1], step=0.01)
     begin = time.monotonic()
     played.pace = 1000.0
     played.wait_until(60.0)
     assert played.now() == pytest.approx(60.0)
-    assert clock.told[0] == 1000.0 and clock.told[-1] == pytest.approx(1060.0)
-    assert max(b - a for a, b in zip(clock.told, clock.told[1:])) == pytest.approx(10.0)
+    assert [told[0], told[-1]] == [1_000_000_000_000, 1_060_000_000_000]
+    assert max(b - a for a, b in zip(told, told[1:])) == 10_000_000_000
     assert played.at(begin) == 0.0 and played.at(time.monotonic()) == pytest.approx(60.0)
     assert played.stamp_ns(2.5) == PlayedTime.BEGIN_NS + 2_500_000_000
+
+
+def test_played_time_waits_for_the_nodes_and_tells_again_what_was_lost():
+    from stl_conveyor_lab.bench.line.rig import PlayedTime
+
+    told = []
+    # Every second message is lost.
+    played = PlayedTime(told.append, lambda: told[len(told) // 2 * 2 - 1] if told[1:] else 0)
+    played.wait_until(0.004)
+    assert [told.count(stamp) for stamp in sorted(set(told))] == [2, 2]
 
 
 def test_rigs_in_one_domain_do_not_hear_each_other():

@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import Classification, ItemCapture
@@ -22,6 +26,15 @@ from stl_conveyor_lab.bench.line.rig import Rig
 
 CELL = CellDescription.load(share_path('config/cell.yaml'))
 LEAD = CELL.diverter.lead_time  # s from a command until the part is met
+
+
+@contextmanager
+def described_cell(values: Mapping[str, float]) -> Iterator[str]:
+    """Yield the path of the shipped cell description with other values, such as 'belt.speed'."""
+    with tempfile.TemporaryDirectory(prefix='bench_line_') as folder:
+        path = Path(folder) / 'cell.yaml'
+        set_cell_values(path, values)
+        yield str(path)
 
 
 @dataclass(frozen=True)

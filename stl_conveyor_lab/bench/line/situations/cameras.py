@@ -5,21 +5,18 @@
 from __future__ import annotations
 
 import array
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.runner import NodeSpec
 from stl_conveyor.nodes.device.camera import Camera
 from stl_conveyor_lab.bench.line.frames import RATE, crop_of, frame
-from stl_conveyor_lab.bench.line.parts import CELL
+from stl_conveyor_lab.bench.line.parts import CELL, described_cell
 from stl_conveyor_lab.bench.line.pictures import (
     COLOUR,
     COLOURLESS,
@@ -195,10 +192,9 @@ def play_bursts(
         gap: Seconds between the pictures of a burst.
     """
     image = frame(picture(size=size), 0)
-    with tempfile.TemporaryDirectory(prefix='bench_line_') as folder:
-        cell_file = Path(folder) / 'cell.yaml'  # says what comes
-        set_cell_values(cell_file, {'camera.image_height': size[0], 'camera.image_width': size[1]})
-        return _play_bursts(image, burst, gap, bursts, best_effort, str(cell_file))
+    described = {'camera.image_height': size[0], 'camera.image_width': size[1]}
+    with described_cell(described) as cell_file:
+        return _play_bursts(image, burst, gap, bursts, best_effort, cell_file)
 
 
 def _play_bursts(

@@ -11,6 +11,7 @@ one wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import cast
 
 from std_msgs.msg import Header
@@ -21,7 +22,7 @@ from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.nodes.base.runner import NodeSpec
 from stl_conveyor.nodes.device.actuator import Actuator
 from stl_conveyor_lab.bench.line.motion import Counter, Motion, Stretch, stops
-from stl_conveyor_lab.bench.line.parts import CELL, LEAD, Feed, Part, send_due
+from stl_conveyor_lab.bench.line.parts import CELL, LEAD, Feed, Part, described_cell, send_due
 from stl_conveyor_lab.bench.line.pins import mock_pins
 from stl_conveyor_lab.bench.line.rig import PlayedTime, Rig
 from stl_conveyor_lab.bench.line.situation import Finding, Situation, variations
@@ -43,6 +44,7 @@ def play(
     played: bool = False,
     may_fail: bool = False,
     stray: tuple[float, float] | None = None,
+    told: bool = False,
 ) -> Finding:
     """Play a belt with parts on it.
 
@@ -50,15 +52,16 @@ def play(
         away: From when to when (s) nobody reports the belt; who comes back counts from 0.
         played: Let long stands pass fast.
         may_fail: A stroke that is reported as failed is as good as an exact one.
+        told: The cell description says after which length the counter starts again.
         stray: When (s) one report beside the others comes, and how far its stamp is ahead (s).
     """
-    with (
-        mock_pins() as pins,
-        Rig(
-            NodeSpec(Actuator, {'output': 'gpio', 'gpio_feedback_pins': (-1, -1, -1)}),
-            played=played,
-        ) as rig,
-    ):
+    parameters: dict[str, object] = {'output': 'gpio', 'gpio_feedback_pins': (-1, -1, -1)}
+    with ExitStack() as stack:
+        if told:
+            length = {'belt.counter_length': counter.span}
+            parameters['cell_file'] = stack.enter_context(described_cell(length))
+        pins = stack.enter_context(mock_pins())
+        rig = stack.enter_context(Rig(NodeSpec(Actuator, parameters), played=played))
         belt, feed = rig.publisher(BeltState, 'belt_state'), Feed(rig)
         waiting = list(parts)
         ends = [motion.time_at(motion.position(part.time) + part.way) for part in parts]
@@ -226,8 +229,13 @@ COUNTERS = variations(
         '16bit-at-a-stop': {
             'motion': stops(1.4, 4.0, SPEED),
             'counter': Counter(6.5536 - 0.57, 6.5536),
+            'told': True,
         },
-        '16bit-jog-back-over-zero': {'motion': JOG, 'counter': Counter(6.5536 - 0.55, 6.5536)},
+        '16bit-jog-back-over-zero': {
+            'motion': JOG,
+            'counter': Counter(6.5536 - 0.55, 6.5536),
+            'told': True,
+        },
         '16bit-75s-stop': {
             'motion': stops(1.4, 75.0, SPEED),
             'counter': _near_its_end(6.5536),
