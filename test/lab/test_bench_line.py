@@ -148,6 +148,7 @@ def test_variations_have_names_arguments_and_words_of_their_own():
         ([], ['a/x', 'a/y', 'b/x']),
         (['a'], ['a/x', 'a/y']),
         (['*/x'], ['a/x', 'b/x']),
+        (['[b]'], ['b/x']),
         (['b/x', 'a/y'], ['a/y', 'b/x']),
     ],
 )

@@ -113,7 +113,8 @@ def selected(situations: Sequence[Situation], patterns: Sequence[str]) -> tuple[
 
 
 def _matches(situation: Situation, pattern: str) -> bool:
-    return pattern in (situation.name, situation.kind) or fnmatchcase(situation.name, pattern)
+    names = (situation.name, situation.kind)
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def play(situation: Situation) -> Row:
