@@ -240,14 +240,19 @@ class Rig:
     def stranger(self, kind: type, topic: str) -> Publisher:
         """Return a publisher of another participant, which may have another type than ours.
 
-        Within one participant the middleware lets a topic have one type only.
+        Within one participant the middleware lets a topic have one type only. The other
+        participant is there when this returns: how long the middleware takes to find it is not
+        what a situation asks.
         """
         context = Context()
         rclpy.init(context=context)
         self._resources.callback(rclpy.try_shutdown, context=context)
         node = Node('stranger', namespace=self.cell, context=context, use_global_arguments=False)
         self._resources.callback(node.destroy_node)
-        return node.create_publisher(kind, topic, 50)
+        publisher: Publisher = node.create_publisher(kind, topic, 50)
+        full_name = node.resolve_topic_name(topic)
+        self.account.wait(lambda: self._probe.count_publishers(full_name), PATIENCE)
+        return publisher
 
     def listen(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
         """Have a callback take what comes on another topic, in the probe's thread."""

@@ -45,13 +45,15 @@ def play_silence(
     """
     with Rig(NodeSpec(Camera, {'trigger': trigger})) as rig:
         publisher = rig.stranger(kind, published) if published else None
+        since = rig.began if publisher is None else time.monotonic()
+        begin = rig.time.now()
         for tick in range(int(10 * SLOWEST)):
-            rig.time.wait_until(0.1 * tick)
-            if rig.account.first_word('camera', *words):
+            rig.time.wait_until(begin + 0.1 * tick)
+            if rig.account.first_word('camera', *words, since=since):
                 break
             if publisher is not None:
                 publisher.publish(MAKE[kind](rig.now_ns()))
-        after, said = said_after(rig, 'camera', rig.began, *words)
+        after, said = said_after(rig, 'camera', since, *words)
         captures = len(rig.captures())
         complaints = '; '.join(rig.account.complaints('camera'))
         taken = kind is CompressedImage and captures > 0  # as good as a word
@@ -247,7 +249,11 @@ SILENCE = variations(
             'kind': Header,
             'words': ('type', 'Header'),
         },
-        'another-name': {'trigger': 'frame', 'published': 'image_raw'},
+        'another-name': {
+            'trigger': 'frame',
+            'published': 'image_raw',
+            'words': ('image_raw: nobody',),
+        },
     },
 )
 
