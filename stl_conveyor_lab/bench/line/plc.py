@@ -152,10 +152,10 @@ class Plc:
         if writes and values is not None:
             for place, value in enumerate(values, first):
                 self._written(code, place, value)
-        elif code == INPUTS:
-            for place in range(first, first + count):
+        elif code == INPUTS:  # `count` is of words of 16 bits here
+            for place, out in enumerate(self._coils):
                 word, bit = divmod(place, 16)
-                current[word] = current[word] & ~(1 << bit) | self._coils[place] << bit
+                current[word] = current[word] & ~(1 << bit) | out << bit
         else:
             for place in range(max(first, ECHO), min(first + count, len(current))):
                 current[place] = self._echoes[place]

@@ -306,13 +306,17 @@ class Rig:
             self._executor.spin_once(timeout_sec=0.2)
 
 
-def said_after(rig: Rig, node: str, since: float, *texts: str) -> tuple[float | None, str]:
+def said_after(
+    rig: Rig, node: str, since: float, *texts: str, there: float = 0.0
+) -> tuple[float | None, str]:
     """Return how long (s) after a monotonic time a node first complained, and that in words.
 
     Args:
         texts: Of which the complaint must contain one; none = any complaint.
+        there: When its cause could be seen, if that was later.
     """
     word = rig.account.first_word(node, *texts, since=since)
     if word is None:
         return None, 'nothing said'
-    return word.time - since, f'said after {word.time - since:.1f} s'
+    after = max(0.0, word.time - max(since, there))
+    return after, f'said after {after:.1f} s'

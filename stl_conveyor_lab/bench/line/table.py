@@ -14,6 +14,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.resources import writing
 from stl_conveyor_lab.bench.line.situation import Row
 
+TITLE = '# Situations of a real line'
 VERDICT = {True: 'yes', False: '**no**'}
 
 
@@ -69,7 +70,7 @@ def markdown(rows: Sequence[Row], before: Mapping[str, Row] | None = None) -> st
             ]
         cells = [row.name, *earlier, row.figure, row.right, VERDICT[row.holds]]
         lines.append('| ' + ' | '.join(_one_line(cell) for cell in cells) + ' |')
-    return '\n'.join([*lines, '', summary(rows), ''])
+    return '\n'.join([TITLE, '', *lines, '', summary(rows), ''])
 
 
 def summary(rows: Sequence[Row]) -> str:

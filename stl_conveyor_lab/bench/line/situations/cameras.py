@@ -44,8 +44,9 @@ def play_silence(
         words: Of which the complaint contains one.
     """
     with Rig(NodeSpec(Camera, {'trigger': trigger})) as rig:
+        since = time.monotonic() if published else rig.began
         publisher = rig.stranger(kind, published) if published else None
-        since = rig.began if publisher is None else time.monotonic()
+        there = rig.began if publisher is None else time.monotonic()
         begin = rig.time.now()
         for tick in range(int(10 * SLOWEST)):
             rig.time.wait_until(begin + 0.1 * tick)
@@ -53,7 +54,7 @@ def play_silence(
                 break
             if publisher is not None:
                 publisher.publish(MAKE[kind](rig.now_ns()))
-        after, said = said_after(rig, 'camera', since, *words)
+        after, said = said_after(rig, 'camera', since, *words, there=there)
         captures = len(rig.captures())
         complaints = '; '.join(rig.account.complaints('camera'))
         taken = kind is CompressedImage and captures > 0  # as good as a word

@@ -55,9 +55,10 @@ def play(
             text = said.read()
     crashed = 'Traceback' in text
     last = ' '.join(line for line in text.strip().splitlines()[-2:]).strip()
-    if runs:
+    if runs and code != USAGE:
         good = RUNS in outcomes and code == 0 and not crashed
         return Finding(f'runs, ends with {code}', good, last)
+    # It may wait for a correction; then it ends with the same code when it is told to.
     good = (
         REFUSED in outcomes
         and code == USAGE
@@ -65,7 +66,8 @@ def play(
         and all(word in text for word in words)
     )
     kind = 'a traceback' if crashed else 'a word'
-    return Finding(f'exit code {code} with {kind}', good, last)
+    waits = ', after it waited for a correction' if runs else ''
+    return Finding(f'exit code {code} with {kind}{waits}', good, last)
 
 
 def _came_up(rig: Rig, process: subprocess.Popen[bytes], node: str) -> bool:
@@ -125,14 +127,14 @@ SITUATIONS: tuple[Situation, ...] = variations(
             'node': 'camera',
             'lines': _of('/**/camera', 'encoder_pins: ["20", "21"]'),
             'outcomes': (REFUSED,),
-            'words': ('encoder_pins', 'list of integers'),
+            'words': ('encoder_pins', 'whole numbers'),
             'right': 'refused by name, with the type that is right',
         },
         'one-number-for-a-list': {
             'node': 'actuator',
             'lines': _of('/**/actuator', 'gpio_pins: 17'),
             'outcomes': (REFUSED,),
-            'words': ('gpio_pins', 'list of integers'),
+            'words': ('gpio_pins', 'whole numbers'),
             'right': 'refused by name, with the type that is right',
         },
         'near-miss-for-all': {

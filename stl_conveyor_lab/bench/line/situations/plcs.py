@@ -199,7 +199,6 @@ STROKES = variations(
     {
         'quick-coil': {'kind': 'coil', 'parts': parts_every(SPACED, 6)},
         'quick-register': {'kind': 'register', 'parts': parts_every(SPACED, 6)},
-        'slow-30ms-register': {'kind': 'register', 'parts': parts_every(SPACED, 9), 'delay': 0.03},
         'slow-50ms-register': {'kind': 'register', 'parts': parts_every(SPACED, 9), 'delay': 0.05},
         'slow-50ms-coil': {'kind': 'coil', 'parts': parts_every(SPACED, 9), 'delay': 0.05},
         'slow-80ms-register': {'kind': 'register', 'parts': parts_every(SPACED, 9), 'delay': 0.08},

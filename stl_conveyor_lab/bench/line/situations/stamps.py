@@ -81,7 +81,7 @@ def play_frames(
         answers = rig.publisher(Classification, 'classification')
         rig.listen(ItemCapture, 'capture', lambda capture: answers.publish(answer(capture, 'A')))
         since = time.monotonic()
-        exposures = [0.2 + 0.6 * number for number in range(FRAMES)]
+        exposures = [0.2 + 0.45 * number for number in range(FRAMES)]
         for exposure in exposures:
             rig.time.wait_until(exposure + delay)
             frames.publish(frame(picture(), stamp(rig.time.stamp_ns(exposure))))

@@ -169,7 +169,6 @@ STOPS = variations(
     {
         'never': {'motion': Motion([], SPEED)},
         '2s': {'motion': stops(1.4, 2.0, SPEED)},
-        '8s': {'motion': stops(1.4, 8.0, SPEED)},
         '8s-camera-away': {'motion': stops(1.4, 8.0, SPEED), 'away': (3.4, 5.4)},
         '6s-camera-away-at-once': {'motion': stops(1.4, 6.0, SPEED), 'away': (1.5, 4.0)},
         'just-before-diverter': {'motion': stops(1.74, 3.0, SPEED)},
@@ -215,7 +214,6 @@ COUNTERS = variations(
         '16bit-0.1mm-signed': {'motion': RUNNING, 'counter': _near_its_end(6.5536, signed=True)},
         '16bit-0.15mm': {'motion': RUNNING, 'counter': _near_its_end(9.8304)},
         '16bit-1mm': {'motion': RUNNING, 'counter': _near_its_end(65.536, step=0.001)},
-        '16bit-1mm-signed': {'motion': RUNNING, 'counter': _near_its_end(65.536, signed=True)},
         '32bit-0.1mm': {'motion': RUNNING, 'counter': _near_its_end(429496.7296)},
         '32bit-0.1mm-signed': {
             'motion': RUNNING,
