@@ -321,7 +321,13 @@ def test_compressed_pictures_of_a_driver(base):
                 )
             )
             assert abs(crop_of(capture)[80, 80].astype(int) - seen).max() <= 3
-        frames.publish(CompressedImage(format='jpeg', data=array.array('B', b'\xff\xd8')))
+        frames.publish(
+            CompressedImage(
+                header=Header(stamp=to_stamp(cell.now_ns())),
+                format='jpeg',
+                data=array.array('B', b'\xff\xd8'),
+            )
+        )
         cell.wait_diagnostic('camera', 'no picture of JPEG or PNG', level=1)
 
 
