@@ -244,7 +244,9 @@ def test_device_is_asked_for_the_pixels_of_the_cell_and_says_what_it_gives(monke
         cell.wait_active()
         cell.wait(lambda: 'device' in values_of(cell))
         assert values_of(cell)['device'] == '0: 320 x 240 YUYV at 30 Hz'
-        assert cell.statuses('camera')[-1].level == b'\x00'
+        cell.wait(
+            lambda: cell.statuses('camera')[-1].level == b'\x00', 30, 'a camera that is well'
+        )
 
 
 def test_device_that_gives_something_else_is_reported(monkeypatch):

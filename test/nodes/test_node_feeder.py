@@ -216,7 +216,7 @@ def test_an_ordinary_stop_with_items_on_their_way_is_no_error():
 
 
 def test_a_lost_request_is_repeated_and_what_an_earlier_feeder_left_is_taken_out():
-    with GazeboCell(items=2, service_timeout=0.5) as cell:
+    with GazeboCell(items=2, service_timeout=2.0) as cell:
         cell.gazebo.lose_spawns = cell.gazebo.ignore_spawns = 1
         cell.gazebo.items['item_1'] = Item('hex_nut_m8', 0.5, -0.2, -0.1)
         rested = cell.wait_rested()
