@@ -94,6 +94,11 @@ bench-network: setup  ## run the cell over a shaped network link (root), over 15
 	@$(env) python -m stl_conveyor_lab.bench.network --out '$(OUT)' $(call given,ITEMS,items) \
 	    $(call given,SEED,seed)
 
+.PHONY: bench-line
+bench-line: setup  ## play what goes wrong on a real line, on the real nodes; ONLY='stop plc' plays some
+	@$(env) python -m stl_conveyor_lab.bench.line --out '$(OUT)' $(foreach name,$(ONLY),--only '$(name)') \
+	    $(call given,BEFORE,before)
+
 .PHONY: bench-codec
 bench-codec: setup  ## measure accuracy against bytes on the images in DATA, with MODELS and REFERENCES
 	@$(env) python -m stl_conveyor_lab.bench.codec --out '$(OUT)' $(call given,DATA,data) \

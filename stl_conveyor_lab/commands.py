@@ -27,6 +27,10 @@ BENCHMARKS = MappingProxyType(
             'stl_conveyor_lab.bench.codec.accuracy',
             'accuracy against bytes, beside other codecs',
         ),
+        'line': (
+            'stl_conveyor_lab.bench.line.command',
+            'what the nodes make of what goes wrong on a real line',
+        ),
         'network': (
             'stl_conveyor_lab.bench.network.link',
             'the cell over a shaped network link, beside the emulated one',
@@ -156,7 +160,7 @@ def add_bench(commands: Any) -> None:
     loaded only when it runs.
     """
     bench = commands.add_parser(
-        'bench', help='measure the cell, the codec, the policies or a real network link'
+        'bench', help='measure the cell, the codec, the policies, a real network link or a line'
     )
     benchmarks = bench.add_subparsers(dest='benchmark', required=True, metavar='BENCHMARK')
     for name, (_, text) in BENCHMARKS.items():

@@ -240,6 +240,7 @@ def test_make_help_explains_every_command():
         'lock',
         'clean',
         'bench-cell',
+        'bench-line',
         'bench-network',
         'bench-codec',
         'bench-policy',

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
@@ -78,19 +79,14 @@ class FairStreams(Generic[StreamT]):
     def next_batch(self, most: int) -> list[StreamT]:
         """Return up to `most` changed streams, in the order in which they are served.
 
-        Where streams of several cells have changed, there is one of each at most, so that no
-        cell waits for the many items of another.
+        Where several cells have sent anything, there is one of each at most, so that no cell
+        waits for the many items of another.
         """
-        changed = [
-            sorted(
-                (stream for stream in streams.values() if stream.changed),
-                key=lambda stream: stream.expires_ns,
-            )
-            for streams in self._cells.values()
-        ]
-        changed = [streams for streams in changed if streams]
-        if len(changed) == 1 and len(self._cells) == 1:
-            return changed[0][:most]
-        firsts = [streams[0] for streams in changed]
-        firsts.sort(key=lambda stream: stream.expires_ns)
-        return firsts[:most]
+
+        def deadline_ns(stream: StreamT) -> int:
+            return stream.expires_ns
+
+        cells = [[s for s in streams.values() if s.changed] for streams in self._cells.values()]
+        if len(cells) > 1:
+            cells = [[min(changed, key=deadline_ns)] for changed in cells if changed]
+        return sorted(itertools.chain.from_iterable(cells), key=deadline_ns)[:most]

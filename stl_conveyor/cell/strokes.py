@@ -193,7 +193,7 @@ class StrokeSchedule(Generic[ItemT]):
             if now_ns > stroke.latest_ns:
                 return TooLate(stroke, lateness_ns)
             lane = self._lanes.setdefault(stroke.lane, _Lane())
-            held = lane.retract_ns is not None and lane.retract_ns > now_ns
+            held = lane.retract_ns is not None  # also when it should have gone back by now
             lane.retract_ns = now_ns + self._hold_ns
             if self._confirm_ns:
                 lane.open.append(_Commanded(stroke, now_ns, lateness_ns))

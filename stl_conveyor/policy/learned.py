@@ -166,8 +166,8 @@ def load_network(path: str | Path) -> tuple[Any, dict[str, Any]]:
     """
     if not Path(path).is_file():
         raise ModelFileError(f'no policy network at {path}; give the path of an .onnx file')
-    session = make_session(path)
     try:
+        session = make_session(path)
         properties = session.get_modelmeta().custom_metadata_map
         about = json.loads(properties['about'])
         about['layout'] = json.loads(properties['layout'])
@@ -176,7 +176,7 @@ def load_network(path: str | Path) -> tuple[Any, dict[str, Any]]:
         knots = json.loads(properties['knots'])
         about['knots'] = np.linspace(0, 1, outputs) if knots is None else knots
         return session, about
-    except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
+    except (ModelFileError, KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise ModelFileError(
             f'{path} is no policy network ({error}); export it with '
             'python -m stl_conveyor_lab.train.policies'

@@ -289,7 +289,7 @@ class TokenBucket:
 
         A bucket whose terms change earns nothing by it: what does not fit is lost, and what the
         grains of the other cannot express is rounded, for the level and the refunds down, for what
-        was spent up.
+        was spent and is owed up.
 
         Args:
             other: A new bucket; it is changed and returned.
@@ -314,6 +314,7 @@ class TokenBucket:
         other._level = min(grains(self._level), other._full)
         other._spent = -grains(-self._spent)
         other._refunded = grains(self._refunded)
+        other._owed = -grains(-self._owed)
         other._now = self._now
         other._next_key = self._next_key
         return other

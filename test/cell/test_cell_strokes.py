@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stl_conveyor.cell.strokes import Extend, Retract, Silent, StrokeSchedule, TooLate
@@ -52,6 +52,7 @@ def test_every_stroke_is_made_at_its_time_and_confirmed_or_silent_once(plan):
 
 
 @given(plans)
+@example([('A', 0), ('A', 200)])  # the second when the first has just gone back
 def test_a_diverter_is_out_from_each_stroke_until_hold_after_the_last(plan):
     schedule = make_schedule(confirm_ns=0)
     for index, (lane, due) in enumerate(plan):

@@ -216,9 +216,11 @@ def test_an_ordinary_stop_with_items_on_their_way_is_no_error():
 
 
 def test_a_lost_request_is_repeated_and_what_an_earlier_feeder_left_is_taken_out():
-    with GazeboCell(items=2, service_timeout=0.5) as cell:
-        cell.gazebo.lose_spawns = cell.gazebo.ignore_spawns = 1
-        cell.gazebo.items['item_1'] = Item('hex_nut_m8', 0.5, -0.2, -0.1)
+    cell = GazeboCell(items=2, service_timeout=2.0)
+    # Before anything runs: the first item may be asked for while the nodes still come up.
+    cell.gazebo.lose_spawns = cell.gazebo.ignore_spawns = 1
+    cell.gazebo.items['item_1'] = Item('hex_nut_m8', 0.5, -0.2, -0.1)
+    with cell:
         rested = cell.wait_rested()
         assert sorted(truth.serial for truth in rested) == [1, 2]
         # What lay in the bin was no item of this run, and is gone.
@@ -240,8 +242,9 @@ def test_items_wait_for_the_cell_but_not_for_ever(monkeypatch):
 
 
 def test_an_item_that_the_camera_misses_is_known_to_have_passed_it():
-    with GazeboCell(items=1) as cell:
-        cell.gazebo.blind = True
+    cell = GazeboCell(items=1)
+    cell.gazebo.blind = True
+    with cell:
         (rested,) = cell.wait_rested()
         (seen,) = cell.truths(ItemTruth.EVENT_CAPTURED)
         assert rested.rest_lane == CELL.reject_lane

@@ -139,6 +139,10 @@ def test_an_edge_with_another_codec_alone_is_named(tiny_models):
         cell.wait(lambda: not policy_node.node.edge_alive, 10, 'the end of the time-out')
         policy_node.sign_of_life(policy_node.node.codec_id ^ 1)
         cell.wait_diagnostic('offload_policy', 'give both the same model folder', level=2)
+        policy_node.sign_of_life(policy_node.node.codec_id)
+        health = policy_node.node.health
+        cell.wait(lambda: 'codec_mismatch' not in health._conditions, 10, 'the known edge')
+        assert 'second_edge' in health._conditions
 
 
 def test_an_edge_answer_that_no_stream_asked_for_moves_no_item(tiny_models):

@@ -213,6 +213,17 @@ def test_impossible_buckets(arguments):
         TokenBucket(*arguments)
 
 
+def test_a_bucket_whose_terms_change_still_owes_what_it_owed():
+    bucket = TokenBucket('0', 2, 1, 10, start_ns=0)
+    bucket.settle(bucket.reserve(20), 0)
+    assert bucket.spend(20)
+    bucket.correct(15)
+    poured = bucket.poured_into(TokenBucket('1/4', 4, 1, 4))
+    assert poured.owed / poured.denominator == bucket.owed / bucket.denominator == 1.5
+    poured.advance(4)
+    assert (poured.level, poured.owed) == (0, poured.denominator // 2)
+
+
 @given(
     rate=RATES,
     depth=DEPTHS,

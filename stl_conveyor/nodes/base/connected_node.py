@@ -36,7 +36,7 @@ from stl_conveyor.nodes.base.run_log import RunLog
 from stl_conveyor.nodes.base.settings import parameter_overrides
 from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of, subscriber_of
 
-WATCH_CLOCK_S = 0.1
+WATCH_CLOCK_S = 0.4  # it is looked at before each stamp, too
 
 
 class ConnectedNode(ReportingNode):

@@ -541,7 +541,8 @@ class Camera(ConveyorNode):
             self._light.reset()
             self.clear_condition('beam', 'the light barrier is free')
         self._tracker.changed(time_ns, broken)
-        self._look_at_beam()
+        # No further: the next edge may be waiting already.
+        self._look_at_beam(time_ns)
 
     def _after_break(self) -> None:
         self._look_at_beam()
@@ -561,9 +562,14 @@ class Camera(ConveyorNode):
         self._tracker.passed(time_ns)
         self._look_at_beam()
 
-    def _look_at_beam(self) -> None:
+    def _look_at_beam(self, until_ns: int | None = None) -> None:
+        """Bring the barrier up to a time (ns); None = now, with every edge that has come."""
+        if until_ns is None:
+            if self.settings.trigger == 'gpio':
+                self._inbox.drain()
+            until_ns = self._now_ns()
         bounces = self._tracker.bounces
-        lost = self._tracker.look(self._now_ns())
+        lost = self._tracker.look(until_ns)
         self.health.count('beam_bounces', self._tracker.bounces - bounces)
         if lost:
             self._previous = None

@@ -354,10 +354,10 @@ class OffloadPolicy(ConveyorNode):
     def _correct(self, key: ItemKey, bytes_used: int, who: str) -> None:
         """Charge what an account that came before left out: the highest one counts."""
         account = self._settled.get(key)
-        if account is None or bytes_used <= account.bytes_used:
+        if account is None:
             return
         bytes_used = min(bytes_used, account.budget)
-        if bytes_used == account.bytes_used:
+        if bytes_used <= account.bytes_used:
             return
         self.warn(
             'account_contradicted',
@@ -415,6 +415,7 @@ class OffloadPolicy(ConveyorNode):
             self.clear_condition('codec_mismatch', 'device and edge have the same codec')
             self.clear_condition('second_edge', 'no edge with another codec speaks any more')
         elif alive:
+            self.clear_condition('codec_mismatch', 'an edge with the codec of the device is there')
             self.set_condition(
                 'second_edge',
                 Level.WARN,
@@ -422,6 +423,7 @@ class OffloadPolicy(ConveyorNode):
                 'not believed; find who publishes on feedback_rx',
             )
         else:
+            self.clear_condition('second_edge', 'the edge with the codec of the device is gone')
             self.set_condition(
                 'codec_mismatch',
                 Level.ERROR,

@@ -1,0 +1,245 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Items that are found in free-running pictures: `trigger: image`, and `stl-conveyor collect`.
+
+Most play the pure core as `collect` joins it, over pictures made here or rendered by the shipped
+simulation; the last ones play the real camera node over DDS. The figure is how many items are
+found of how many passed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from sensor_msgs.msg import Image
+
+from stl_conveyor.cli.collect import ItemCropper
+from stl_conveyor.nodes.base.runner import NodeSpec
+from stl_conveyor.nodes.device.camera import Camera
+from stl_conveyor_lab.bench.line.frames import frame
+from stl_conveyor_lab.bench.line.motion import Motion, Stretch, stops
+from stl_conveyor_lab.bench.line.parts import CELL
+from stl_conveyor_lab.bench.line.pictures import BELT, BRIGHT, Picture
+from stl_conveyor_lab.bench.line.rig import Rig
+from stl_conveyor_lab.bench.line.scene import SPEED, Lying, Scene, train
+from stl_conveyor_lab.bench.line.situation import Finding, Situation, variations
+
+EMPTY = 3.0  # s
+RENDERED = 20.0  # pictures per second; each takes a tenth of a second to render
+BEGIN_NS = 1_000_000_000_000_000_000
+RIGHT = 'n parts, n items'
+#: Share of a part that its crop shows, where the part is no longer than the crop.
+WHOLE = 0.95
+THRESHOLD, MIN_AREA = 24.0, 400
+
+
+def crops_of(pictures: Iterable[tuple[float, Picture]], travel: str) -> list[Picture]:
+    """Return what is cut out of pictures u8[H, W, 3] with their times (s)."""
+    crops: list[Picture] = []
+    cropper = ItemCropper(CELL, 'image', travel, THRESHOLD, MIN_AREA, crops.append)
+    for time, image in pictures:
+        cropper.on_frame(image, BEGIN_NS + round(time * 1e9))
+    return crops
+
+
+def play(scene: Scene) -> Finding:
+    """Play a scene to the core."""
+    return Finding.items(len(crops_of(scene.pictures(), scene.travel)), scene.expected)
+
+
+def play_collect(length: float, rate: float, count: int = 4) -> Finding:
+    """Play parts to `collect`; each must be kept once, and whole."""
+    parts = train(count, length, 0.2, width=0.012)
+    seconds = (parts[-1].place + length) / SPEED + 0.3
+    crops = crops_of(Scene(parts, seconds, count, rate=rate).pictures(), 'up')
+    pixels = length * 0.012 * CELL.camera.pixels_per_metre**2
+    level = (BELT + BRIGHT) / 2
+    shares = [float((crop[:, :, 0] > level).sum()) / pixels for crop in crops]
+    whole = sum(share >= WHOLE for share in shares)
+    return Finding.items(len(crops), count, 'pictures').and_also(
+        whole == len(crops), f'{whole} show the whole part'
+    )
+
+
+def play_renders(count: int, spacing: float, seed: int) -> Finding:
+    """Play the shipped simulation's own parts and belt, as a free-running camera sees them.
+
+    Args:
+        count: Of parts; with 0 the belt stays empty for EMPTY seconds.
+        spacing: Seconds between parts.
+    """
+    os.environ.setdefault('MUJOCO_GL', 'egl')
+    from stl_conveyor.sim.arrivals import ItemPlan
+    from stl_conveyor.sim.mujoco_cell import MujocoCell
+    from stl_conveyor.sim.parts import CLASS_IDS
+
+    rng = np.random.default_rng(seed)
+    plan = [
+        ItemPlan(
+            serial=number + 1,
+            arrival=number if count else 10_000,
+            class_id=CLASS_IDS[number % len(CLASS_IDS)],
+            difficulty=0.2,
+            yaw=float(rng.uniform(-np.pi, np.pi)),
+            lateral_offset=0.0,
+            appearance_seed=number,
+        )
+        for number in range(max(1, count))
+    ]
+    run = MujocoCell(CELL, plan, seed, spacing)
+    camera = CELL.camera
+    try:
+
+        def pictures() -> Iterable[tuple[float, Picture]]:
+            seconds = count * spacing + 2.5 if count else EMPTY
+            for number in range(int(seconds * RENDERED)):
+                run.step_until(number / RENDERED)
+                # The simulation offers pictures at the barrier's times only.
+                image = run._render('belt', camera.image_height, camera.image_width)
+                yield number / RENDERED, image
+
+        return Finding.items(len(crops_of(pictures(), 'up')), count)
+    finally:
+        run.close()
+
+
+def play_node(scene: Scene) -> Finding:
+    """Play a scene to the real camera node over DDS, in real time."""
+    with Rig(NodeSpec(Camera, {'trigger': 'image', 'travel': scene.travel})) as rig:
+        frames = rig.publisher(Image, 'camera/image_raw')
+        for time, image in scene.pictures():
+            rig.time.wait_until(time)
+            frames.publish(frame(image, rig.time.stamp_ns(time)))
+        rig.wait(lambda: len(rig.captures()) > scene.expected, 0.5)
+        return Finding.items(
+            len(rig.captures()), scene.expected, detail='; '.join(rig.account.complaints('camera'))
+        )
+
+
+def _passing(parts: Sequence[Lying], expected: int | None = None, **more: object) -> Scene:
+    """Return a scene that ends when the last part is out of the picture."""
+    last = max(part.place + part.length / 2 for part in parts)
+    motion = more.get('motion', Motion([], SPEED))
+    assert isinstance(motion, Motion)
+    seconds = motion.time_at(last + 0.08) + 0.2
+    return Scene(parts, seconds, len(parts) if expected is None else expected, **more)  # type: ignore[arg-type]
+
+
+def _step(at: float, change: float, until: float = float('inf')) -> object:
+    return lambda time: change if at <= time < until else 0.0
+
+
+def _standing(at: float, stand: float) -> Motion:
+    """Return a belt that stops when a part that begins at .3 m is `at` (m) past the middle."""
+    return stops((0.3 + 0.012 + at) / SPEED, stand, SPEED)
+
+
+ONE = train(1, 0.024, 0.0)
+EIGHT = train(8, 0.02, 0.18, first=0.8)
+TWO_BESIDE = (*train(1, 0.024, 0.0, across=-0.035), *train(1, 0.024, 0.0, across=0.035))
+MIXED = (
+    Lying(0.35, 0.02),
+    Lying(0.43, 0.08, width=0.012),
+    Lying(0.55, 0.03, 0.02),
+    Lying(0.72, 0.14, width=0.02),
+    Lying(0.87, 0.02, -0.03),
+)
+
+CORE: dict[str, dict[str, object]] = {
+    **{
+        f'ten-of-{round(1000 * length)}mm': {'scene': _passing(train(10, length, 0.08))}
+        for length in (0.02, 0.04, 0.048, 0.08, 0.14)
+    },
+    'one': {'scene': _passing(ONE)},
+    '60-of-30mm': {'scene': _passing(train(60, 0.03, 0.1))},
+    '200-of-24mm': {'scene': _passing(train(200, 0.024, 0.08), rate=20.0)},
+    'mixed-lengths': {'scene': _passing(MIXED)},
+    '5mm-apart': {'scene': _passing(train(2, 0.024, 0.005))},
+    'six-5mm-apart': {'scene': _passing(train(6, 0.024, 0.005))},
+    '12mm-apart-textured': {'scene': _passing(train(4, 0.03, 0.012), texture=4.0)},
+    'side-by-side': {'scene': _passing(TWO_BESIDE)},
+    'side-by-side-half-a-length-behind': {
+        'scene': _passing((*train(1, 0.024, 0.0, across=-0.035), Lying(0.324, 0.024, 0.035)))
+    },
+    'empty-10s': {'scene': Scene((), 10.0, 0)},
+    'empty-textured-10s': {'scene': Scene((), 10.0, 0, texture=8.0)},
+    'textured-eight': {'scene': _passing(EIGHT, texture=8.0)},
+    'stands-2s-just-past-middle': {'scene': _passing(ONE, motion=_standing(0.004, 2.0))},
+    'stands-2s-just-before-middle': {'scene': _passing(ONE, motion=_standing(-0.004, 2.0))},
+    'stands-2s-half-in': {'scene': _passing(ONE, motion=_standing(-0.06, 2.0))},
+    'stands-60s-past-middle': {'scene': _passing(ONE, motion=_standing(0.004, 60.0), rate=10.0)},
+    'stands-20s-textured': {
+        'scene': _passing(ONE, motion=_standing(0.01, 20.0), rate=20.0, texture=6.0)
+    },
+    'jogged-back-over-middle': {
+        'scene': _passing(
+            ONE,
+            motion=Motion(
+                [Stretch(0.8, SPEED), Stretch(0.5, 0.0), Stretch(0.4, -0.1), Stretch(0.5, 0.0)],
+                SPEED,
+            ),
+        )
+    },
+    'lamp-step-up-empty': {'scene': Scene((), 8.0, 0, light=_step(1.0, 40.0))},  # type: ignore[arg-type]
+    'lamp-step-up-then-eight': {'scene': _passing(EIGHT, light=_step(1.0, 40.0))},
+    'lamp-step-down-then-eight': {'scene': _passing(EIGHT, light=_step(1.0, -35.0))},
+    'lamp-step-between-parts': {'scene': _passing(EIGHT, light=_step(2.85, 35.0))},
+    'lamp-flickers-1-picture': {'scene': _passing(EIGHT, light=_step(1.5, 40.0, 1.53))},
+    'dark-first-pictures-then-eight': {'scene': _passing(EIGHT, light=_step(0.0, -60.0, 0.1))},
+    'light-drifts-then-eight': {
+        'scene': _passing(EIGHT, light=lambda time: min(60.0, 15.0 * time))
+    },
+    'starts-with-part-past-middle': {
+        'scene': Scene((Lying(-0.03),), 6.0, 0, motion=Motion([Stretch(1.0, 0.0)], SPEED))
+    },
+    'starts-with-part-before-middle': {
+        'scene': Scene((Lying(0.03),), 6.0, 1, motion=Motion([Stretch(1.0, 0.0)], SPEED))
+    },
+    **{
+        f'travels-{travel}': {'scene': _passing(EIGHT, travel=travel)}
+        for travel in ('down', 'left', 'right')
+    },
+    '15-pictures-a-second': {'scene': _passing(EIGHT, rate=15.0)},
+    '60-pictures-a-second': {'scene': _passing(EIGHT, rate=60.0)},
+}
+
+SITUATIONS: tuple[Situation, ...] = (
+    *variations('image', RIGHT, play, CORE),
+    *variations(
+        'image-renders',
+        'n parts of the shipped simulation, n items',
+        play_renders,
+        {
+            'empty-belt-seed-5': {'count': 0, 'spacing': 0.5, 'seed': 5},
+            'empty-belt-seed-6': {'count': 0, 'spacing': 0.5, 'seed': 6},
+            'five-parts': {'count': 5, 'spacing': 0.5, 'seed': 5},
+        },
+    ),
+    *variations(
+        'image-node',
+        'n parts, n items, by the real camera node',
+        play_node,
+        {
+            'ten-of-48mm': {'scene': _passing(train(10, 0.048, 0.08, first=0.2))},
+            'stands-5s-past-middle': {'scene': _passing(ONE, motion=_standing(0.004, 5.0))},
+            'lamp-step-then-four': {
+                'scene': _passing(train(4, 0.02, 0.18, first=0.8), light=_step(1.0, 40.0))
+            },
+        },
+    ),
+    *variations(
+        'collect',
+        'each part kept once, and whole',
+        play_collect,
+        {
+            '20mm-30Hz': {'length': 0.02, 'rate': 30.0},
+            '40mm-30Hz': {'length': 0.04, 'rate': 30.0},
+            '48mm-30Hz': {'length': 0.048, 'rate': 30.0},
+            '40mm-60Hz': {'length': 0.04, 'rate': 60.0},
+            '48mm-120Hz': {'length': 0.048, 'rate': 120.0},
+            '60mm-15Hz': {'length': 0.06, 'rate': 15.0},
+        },
+    ),
+)
