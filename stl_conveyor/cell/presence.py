@@ -14,7 +14,8 @@ class Absence(enum.Enum):
 
     MISSING = 'missing'  # nothing was heard of it since the guard started
     IDLE = 'not active'  # it lives, and waits for something or was deactivated
-    GONE = 'gone'  # it was active and is silent: dead, frozen, cut off, or busy without end
+    STUCK = 'stuck'  # it lives, and its executor does not come back from a callback
+    GONE = 'gone'  # it was active and is silent: dead, frozen or cut off
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,15 @@ class _Sign:
     first_ns: int
     last_ns: int
     active: bool
+    busy_ns: int
 
 
 class Presence:
     """Keep the signs of life of the expected nodes.
 
-    A node says several times a second that its executor turns, with a number that is drawn anew
-    at each start. So a node that stands still is found as well as one that is dead, and a second
-    one of the same name as well as one that came back.
+    A node says several times a second that it lives, and since when its executor is in the same
+    callback, with a number that is drawn anew at each start. So a node that stands still is found
+    as well as one that is dead, and a second one of the same name as well as one that came back.
 
     Examples:
         >>> presence = Presence(['camera', 'actuator'], silence_ns=700_000_000, start_ns=0)
@@ -71,8 +73,16 @@ class Presence:
         self._signs: dict[str, dict[int, _Sign]] = {name: {} for name in expected}
         self._was_active: set[str] = set()
 
-    def heard(self, name: str, instance: int, active: bool, now_ns: int) -> None:
-        """Take in a sign of life; those of others than the expected nodes change nothing."""
+    def heard(self, name: str, instance: int, active: bool, now_ns: int, busy_ns: int = 0) -> None:
+        """Take in a sign of life; those of others than the expected nodes change nothing.
+
+        Args:
+            name: Of the node.
+            instance: Drawn anew at each start of it.
+            active: Whether it is in the lifecycle state active.
+            now_ns: When this was heard.
+            busy_ns: For how long its executor has been in its present callback.
+        """
         signs = self._signs.get(name)
         if signs is None:
             return
@@ -80,16 +90,18 @@ class Presence:
             self._was_active.add(name)
         sign = signs.get(instance)
         if sign is None:
-            signs[instance] = _Sign(now_ns, now_ns, active)
+            signs[instance] = _Sign(now_ns, now_ns, active, busy_ns)
             while len(signs) > _MOST_INSTANCES:
                 del signs[min(signs, key=lambda number: signs[number].last_ns)]
         else:
-            sign.last_ns, sign.active = now_ns, active
+            sign.last_ns, sign.active, sign.busy_ns = now_ns, active, busy_ns
 
     def is_active(self, name: str, now_ns: int) -> bool:
-        """Return whether a node is there and active."""
+        """Return whether a node is there, active, and not stuck."""
         return any(
-            sign.active and now_ns - sign.last_ns <= self._silence_ns
+            sign.active
+            and sign.busy_ns <= self._silence_ns
+            and now_ns - sign.last_ns <= self._silence_ns
             for sign in self._signs.get(name, {}).values()
         )
 
@@ -111,7 +123,9 @@ class Presence:
             if self.is_active(name, now_ns):
                 continue
             patient = now_ns - self._start_ns <= patience_ns
-            if name in self._was_active:
+            if any(s.active for s in alive):
+                absent[name] = Absence.STUCK
+            elif name in self._was_active:
                 absent[name] = Absence.IDLE if alive else Absence.GONE
             elif not patient:
                 absent[name] = Absence.IDLE if alive else Absence.MISSING

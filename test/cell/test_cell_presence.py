@@ -37,6 +37,19 @@ def test_a_node_comes_dies_and_comes_back():
     assert roll.is_complete and not roll.doubled
 
 
+def test_an_executor_that_stands_still_is_stuck_though_the_node_lives():
+    presence = Presence(['encoder'], SILENCE, start_ns=0)
+    presence.heard('encoder', 1, True, 0, busy_ns=SILENCE)  # a long callback, no more
+    assert call(presence, 0).is_complete and presence.is_active('encoder', 0)
+    presence.heard('encoder', 1, True, 200, busy_ns=SILENCE + 1)
+    assert call(presence, 200).absent == {'encoder': Absence.STUCK}
+    assert not presence.is_active('encoder', 200)
+    presence.heard('encoder', 1, True, 400)
+    assert call(presence, 400).is_complete
+    presence.heard('encoder', 1, True, 600, busy_ns=SILENCE + 1)
+    assert call(presence, 601 + SILENCE).absent == {'encoder': Absence.GONE}
+
+
 def test_a_second_one_is_told_from_a_successor():
     presence = Presence(['actuator'], SILENCE, start_ns=0)
     presence.heard('actuator', 1, True, 0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from contextlib import ExitStack
 
@@ -72,12 +73,27 @@ def test_a_node_that_is_gone_is_named_within_a_second(number):
         os.kill(actuator.pid, number)
         fell = safety.wait(False)
         cell.wait_diagnostic('cell_guard', 'actuator is gone', level=2)
-        # .7 s of silence and .1 s between two roll calls; the rest is the machine's.
+        # .6 s of silence and .2 s between two looks; the rest is the machine's.
         assert fell - ended < 5, f'{fell - ended:.2f} s'
         if number == signal.SIGSTOP:
             os.kill(actuator.pid, signal.SIGCONT)
         else:
             stack.enter_context(node_process('actuator', domain_id=cell.domain_id))
+        safety.wait(True)
+
+
+def test_an_executor_that_stands_still_is_told_from_a_dead_node():
+    specs = [guard(), NodeSpec(Actuator, group='act')]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        safety, go_on = Safety(cell), threading.Event()
+        safety.wait(True)
+        actuator = cell.runner.node('actuator')
+        actuator.executor.create_task(actuator.guarded(lambda: go_on.wait(60)))
+        try:
+            safety.wait(False)
+            cell.wait_diagnostic('cell_guard', 'node_stuck: actuator is stuck', level=2)
+        finally:
+            go_on.set()
         safety.wait(True)
 
 

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.serialization import serialize_message
 
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import Heartbeat
 from stl_conveyor.nodes.base.connected_node import ConnectedNode
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.qos import make_profile
+from stl_conveyor.nodes.base.heart import HEART, PERIOD_S
+from stl_conveyor.nodes.base.qos import make_profile, overriding_options
 from stl_conveyor.nodes.base.topics import Profile
-
-HEARTBEAT_PERIOD = 0.2  # s
 
 
 class ConveyorNode(ConnectedNode):
@@ -43,10 +43,14 @@ class ConveyorNode(ConnectedNode):
         super().__init__(**arguments)
         if self.HEARTBEATS:
             self._instance = secrets.randbits(64)
+            self._signs_of_life: dict[bool, bytes] = {}
             self._heartbeats = self.create_publisher(
-                Heartbeat, 'heartbeat', make_profile(Profile.HEARTBEAT)
+                Heartbeat,
+                'heartbeat',
+                make_profile(Profile.HEARTBEAT),
+                qos_overriding_options=overriding_options(),
             )
-            self.create_timer(HEARTBEAT_PERIOD, self.guarded(self._beat), clock=self.steady_clock)
+            HEART.add(self._beat)
         if self.settings.niceness:
             self._prioritiser = self.create_timer(0.0, self._set_priority, clock=self.steady_clock)
         self._starter = self.create_timer(0.0, self.guarded(self._start), clock=self.steady_clock)
@@ -104,6 +108,7 @@ class ConveyorNode(ConnectedNode):
         result = self._transition(self.activate, 'activate', super().on_activate, state)
         if result is TransitionCallbackReturn.SUCCESS:
             self._active = True
+            self._beat()
             self.get_logger().info('active')
         else:
             self._close_resources()
@@ -112,6 +117,7 @@ class ConveyorNode(ConnectedNode):
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
         """Leave the graph."""
         self._active = False
+        self._beat()
         self.guarded(self.deactivate)()
         self._close_resources()
         return super().on_deactivate(state)
@@ -168,14 +174,30 @@ class ConveyorNode(ConnectedNode):
         # One that cannot be closed is reported, and keeps none of the others open.
         self.guarded(self.resources.close)()
 
+    def destroy_node(self) -> None:
+        """Show no more signs of life, and leave the graph."""
+        HEART.remove(self._beat)
+        super().destroy_node()
+
     def _beat(self) -> None:
-        message = Heartbeat(
+        """Show a sign of life, from the thread of the heart or that of the executor."""
+        if not self.HEARTBEATS:
+            return
+        busy, active = self.turn.busy, self._active
+        if busy >= PERIOD_S:
+            self._heartbeats.publish(self._sign_of_life(active, busy))
+            return
+        if active not in self._signs_of_life:
+            self._signs_of_life[active] = serialize_message(self._sign_of_life(active, 0.0))
+        self._heartbeats.publish(self._signs_of_life[active])
+
+    def _sign_of_life(self, active: bool, busy: float) -> Heartbeat:
+        return Heartbeat(
             node=self.get_fully_qualified_name().lstrip('/'),
             instance=self._instance,
-            active=self._active,
+            active=active,
+            busy=busy,
         )
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._heartbeats.publish(message)
 
     def _set_priority(self) -> None:
         self._prioritiser.cancel()

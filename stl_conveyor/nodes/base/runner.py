@@ -307,6 +307,9 @@ def make_executor(context: Context | None = None) -> Executor:
 
 
 def _spin(executor: Executor, stop: threading.Event) -> None:
+    for node in executor.get_nodes():
+        if isinstance(node, ConveyorNode):
+            node.turn.taken_by_this_thread()
     try:
         while not stop.is_set() and executor.context.ok():
             try:

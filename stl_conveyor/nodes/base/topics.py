@@ -35,8 +35,8 @@ class Profile(enum.Enum):
     # A counter on the belt that others than ours may read, and publish best effort.
     BELT = (False, False, 16, False)
     STATE = (True, True, 1, False)
-    # Signs of life; the next one comes soon.
-    HEARTBEAT = (False, False, 16, False)
+    # Signs of life of all nodes, which are looked at now and then; the next ones come soon.
+    HEARTBEAT = (False, False, 64, False)
     DIAGNOSTICS = (True, False, 16, False)
 
     def __new__(cls, *_: object) -> Profile:
