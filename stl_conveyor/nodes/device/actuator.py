@@ -256,7 +256,9 @@ class Actuator(ConveyorNode):
         useful_way = self.cell.diverter.paddle_width / 2
         to_edge = useful_way / self.cell.belt.speed
         self._plan = StrokePlan(
-            BeltHistory(counter_length=self.cell.belt.counter_length),
+            BeltHistory(
+                counter_length=self.cell.belt.counter_length, usual_speed=self.cell.belt.speed
+            ),
             useful_way=useful_way,
             max_late_ns=round(to_edge * 1e9),
             is_reported=settings.belt_source == 'belt_state',
