@@ -92,6 +92,7 @@ def test_the_product_never_imports_torch_and_what_lies_below_the_nodes_never_imp
         'calibration',
         'cell',
         'codec',
+        'decision',
         'hardware',
         'models',
         'policy',
