@@ -243,6 +243,7 @@ def test_make_help_explains_every_command():
         'bench-cell',
         'bench-line',
         'bench-network',
+        'bench-security',
         'bench-codec',
         'bench-policy',
         'train',
