@@ -99,6 +99,11 @@ bench-line: setup  ## play what goes wrong on a real line, on the real nodes; ON
 	@$(env) python -m stl_conveyor_lab.bench.line --out '$(OUT)' $(foreach name,$(ONLY),--only '$(name)') \
 	    $(call given,BEFORE,before)
 
+.PHONY: bench-security
+bench-security: setup  ## try on Cyclone DDS that every node may use what its policy says, and nothing else
+	@$(setup_script) --with test
+	@$(env) python -m stl_conveyor_lab.bench.security --out '$(OUT)'
+
 .PHONY: bench-codec
 bench-codec: setup  ## measure accuracy against bytes on the images in DATA, with MODELS and REFERENCES
 	@$(env) python -m stl_conveyor_lab.bench.codec --out '$(OUT)' $(call given,DATA,data) \

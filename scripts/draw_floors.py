@@ -36,6 +36,7 @@ WORDS = {
     'stl_conveyor.policy': 'token bucket, rewards, decisions',
     'stl_conveyor.cell': 'geometry, deadlines, ledger',
     'stl_conveyor.models': 'model folder, classifier',
+    'stl_conveyor.decision': 'cost, promise, strangers, drift',
     'stl_conveyor.vision': 'pixels, item detection',
     'stl_conveyor.parameters': 'a setting with its range',
     'stl_conveyor.resources': 'files that ship',

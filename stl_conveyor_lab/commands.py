@@ -39,6 +39,10 @@ BENCHMARKS = MappingProxyType(
             'stl_conveyor_lab.bench.policy.comparison',
             'what each policy makes of the same items and tokens',
         ),
+        'security': (
+            'stl_conveyor_lab.bench.security.command',
+            'whether the security policies are enforced, and what that costs',
+        ),
     }
 )
 

@@ -323,7 +323,7 @@ def device_specs(models, *, group='device', edge=True, **changes):
 
 
 @contextmanager
-def node_process(name, *, domain_id, parameters=(), remappings=(), log=None):
+def node_process(name, *, domain_id, parameters=(), remappings=(), stderr=subprocess.PIPE):
     """Run a node as a process of its own; it is killed at the end if it still runs."""
     command = [sys.executable, '-m', node_module(name), '--ros-args']
     for key, value in dict(parameters).items():
@@ -335,7 +335,7 @@ def node_process(name, *, domain_id, parameters=(), remappings=(), log=None):
         command,
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
     try:

@@ -61,6 +61,53 @@ class MovingBelt:
 
 
 @dataclass
+class RampedBelt:
+    """A belt whose drive changes its speed at steady rates: times (ns) and the speeds (m/s) then.
+
+    Between two times the speed changes evenly; the last one holds for ever.
+    """
+
+    knees: list[tuple[int, float]]
+
+    def __post_init__(self):
+        self.times = [time_ns for time_ns, _ in self.knees]
+        self.places = [0.0]
+        for (begin, first), (end, last) in zip(self.knees, self.knees[1:]):
+            self.places.append(self.places[-1] + (first + last) / 2 * (end - begin) / SECOND)
+
+    @classmethod
+    def of(cls, first, *legs):
+        """Return a belt at the speed `first`; each leg (speed, seconds) comes to another."""
+        knees, time_ns = [(0, first)], 0
+        for speed, seconds in legs:
+            time_ns += round(seconds * SECOND)
+            knees.append((time_ns, speed))
+        return cls(knees)
+
+    def rate(self, leg):
+        if leg + 1 == len(self.knees):
+            return 0.0
+        (begin, first), (end, last) = self.knees[leg : leg + 2]
+        return (last - first) / max(1, end - begin) * SECOND
+
+    def _leg(self, time_ns):
+        return max(0, bisect_right(self.times, time_ns) - 1)
+
+    def speed(self, time_ns):
+        leg = self._leg(time_ns)
+        return self.knees[leg][1] + self.rate(leg) * (time_ns - self.times[leg]) / SECOND
+
+    def place(self, time_ns):
+        leg = self._leg(time_ns)
+        since = (time_ns - self.times[leg]) / SECOND
+        return self.places[leg] + self.knees[leg][1] * since + self.rate(leg) * since**2 / 2
+
+    @property
+    def end_ns(self):
+        return self.times[-1]
+
+
+@dataclass
 class Counter:
     """What a counter on the belt says: metres in whole steps, and it may start again.
 
@@ -104,7 +151,7 @@ class Line:
     length: float = 0.0
 
     def __post_init__(self):
-        self.history = BeltHistory(counter_length=self.length)
+        self.history = BeltHistory(counter_length=self.length, usual_speed=SPEED)
         self.plan = StrokePlan(self.history, useful_way=USEFUL_WAY, max_late_ns=112 * MS)
         self.schedule = StrokeSchedule(hold_ns=200 * MS, confirm_ns=0, max_late_ns=112 * MS)
         self.passages = {}

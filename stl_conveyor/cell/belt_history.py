@@ -15,14 +15,22 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
+from stl_conveyor.cell.belt_trend import HARDEST, Sample, Trend, confirms, deviation, trend_of
+
 STANDSTILL = 0.001  # m/s; what is slower does not bring an item to a diverter
 NEVER_NS = 2**62  # a time that does not come: what waits for it is held
 FASTEST = 5.0  # m/s; no belt that sorts runs faster, and what says so has other units
 _SETTLE_S = 0.3  # of steady running gives a speed that steps of the counter do not disturb
+_SETTLE_COUNT = 5  # intervals that are looked at, where they take longer
+_MOST_SAMPLES = 10  # of those
+_USUAL_S = 2.0  # for which a belt keeps a speed that it is set to usually
+_FIRST_NOISE = 0.0003  # m, of a counter of which nothing is known yet
+_PIECES = 8  # straight ones, for the way between two reports while the speed changes
 _CREEP = 0.02  # m that reports may always be off from what their speeds let expect
 _NEAR_ZERO = 0.005  # m from zero at which a counter that was started again is found
 _SAME_SPEED = 0.02  # m/s
 _STOOD = 0.002  # m by which a belt that stood in an unseen while may have moved
+_SAME_WAY = 0.0002  # m
 _SHORTEST_S = 0.02  # between two reports, for the highest speed: stamps are not exact
 _FARTHEST = 1e9  # m; what reports more has no position
 
@@ -78,6 +86,7 @@ class BeltHistory:
         most_silence_ns: int = 1_000_000_000,
         kept_way: float = 5.0,
         capacity: int = 4096,
+        usual_speed: float | None = None,
     ) -> None:
         """Know nothing.
 
@@ -87,6 +96,7 @@ class BeltHistory:
             most_silence_ns: Nor known longer after one, however seldom they come.
             kept_way: Metres, there and back, for which the past is kept.
             capacity: Most reports that are kept.
+            usual_speed: Speed (m/s) at which a soft start ends; the belt's own is learned.
         """
         if counter_length < 0 or not math.isfinite(counter_length):
             raise ValueError(f'counter_length {counter_length} must be metres, or 0')
@@ -105,6 +115,12 @@ class BeltHistory:
         self._unjoined: _Report | None = None  # the last one before a counter that started again
         self._jump = 0.0  # m, of the counter when it last started again
         self._restarts = 0
+        self._usual = usual_speed
+        self._settled_since_ns: int | None = None
+        self._deviations: deque[float] = deque(maxlen=32)  # m, of positions from a smooth way
+        self._noise = _FIRST_NOISE
+        self._belief = 1  # in the speeds that are told, while it is positive
+        self._known_trend: Trend | None = None  # at the newest report
 
     @property
     def has_spoken(self) -> bool:
@@ -147,6 +163,7 @@ class BeltHistory:
             self._fastest = max(self._fastest, abs(told))
         if not self._reports:
             self._reports.append(_Report(time_ns, position, position, told, origin, True))
+            self._known_trend = None
             return True
         last = self._reports[-1]
         if time_ns <= last.time_ns:
@@ -166,6 +183,9 @@ class BeltHistory:
             self._learn(time_ns - last.time_ns, way)
         self._append(_Report(time_ns, last.position + way, position, told, origin, joined))
         self._join_late()
+        self._known_trend = None
+        self._learn_noise()
+        self._learn_usual()
         return True
 
     def is_known(self, now_ns: int) -> bool:
@@ -186,23 +206,37 @@ class BeltHistory:
         What the reports tell of the speed counts only as far as their positions agree: a drive may
         tell the speed that it was set to. A position that does not change is a belt that stands.
         """
+        return self.trend().speed
+
+    def trend(self) -> Trend:
+        """Return speed and change of speed at the newest report."""
+        if self._known_trend is None:
+            self._known_trend = self._find_trend()
+        return self._known_trend
+
+    def _find_trend(self) -> Trend:
         if len(self._reports) < 2:
-            return (self._reports[-1].told or 0.0) if self._reports else 0.0
+            return Trend((self._reports[-1].told or 0.0) if self._reports else 0.0)
         last, before = self._reports[-1], self._reports[-2]
         if self._stands(last):
-            return 0.0
+            return Trend(0.0)
         told = self._told(last)
         if told is not None and last.time_ns - before.time_ns > self.silence_ns:
-            return told  # the way of a silence tells nothing of the speed now
+            return Trend(told)  # the way of a silence tells nothing of the speed now
         newest = _slope(before, last)
         if abs(newest) < STANDSTILL:
-            return 0.0
-        settled = self._settled_speed(newest)
-        if settled is not None:
-            return settled
+            return Trend(0.0)
+        samples = self._samples()
+        trend = None
+        if len(samples) > 1:
+            trend = trend_of(samples, self._noise, self._belief > 0)
+        if trend is not None and trend.speed * newest < 0:
+            return Trend(0.0)  # it turns
+        if trend is not None and abs(trend.speed) <= FASTEST:
+            return trend.towards(self._usual)
         if told is not None and abs(told - newest) <= 0.35 * max(abs(told), abs(newest)):
-            return told
-        return newest
+            return Trend(told)
+        return Trend(newest)
 
     def place(self, time_ns: int, now_ns: int) -> BeltPlace | None:
         """Return where the belt was at a time; None = that is not known, or not yet."""
@@ -263,10 +297,21 @@ class BeltHistory:
 
     def arrival_from_ns(self, place: BeltPlace, way: float, now_ns: int) -> int:
         """Return when the belt will have moved `way` metres since a place; or NEVER_NS."""
-        moved, speed = self.way_since(place, now_ns), self.speed()
-        if moved is None or speed < STANDSTILL:
+        trend = self.trend()
+        if self.way_since(place, now_ns) is None or trend.speed < STANDSTILL:
             return NEVER_NS
-        return now_ns + round((way - moved) / speed * 1e9)
+        last = self._reports[-1]
+        seconds = trend.seconds_for(place.position + way - last.position)
+        return NEVER_NS if seconds is None else last.time_ns + round(seconds * 1e9)
+
+    def expected_way(self, place: BeltPlace, time_ns: int) -> float:
+        """Return the metres that the belt will have moved since a place at a time to come.
+
+        Of a place of this stretch; the belt is taken to go on as its newest reports say.
+        """
+        last = self._reports[-1]
+        seconds = max(0.0, (time_ns - last.time_ns) / 1e9)
+        return last.position + self.trend().way(seconds) - place.position
 
     def time_at(self, position: float, now_ns: int) -> int | None:
         """Return when (ns) the belt last was, or will be, at a position of this stretch.
@@ -286,10 +331,11 @@ class BeltHistory:
                 if low <= position <= high and low < high:
                     share = (position - begin) / (end - begin)
                     return begin_ns + round(share * (end_ns - begin_ns))
-        speed, ahead = self.speed(), position - last.position
-        if speed < STANDSTILL or ahead < 0 or not self.is_known(now_ns):
+        trend, ahead = self.trend(), position - last.position
+        if trend.speed < STANDSTILL or ahead < 0 or not self.is_known(now_ns):
             return None
-        return last.time_ns + round(ahead / speed * 1e9)
+        seconds = trend.seconds_for(ahead)
+        return None if seconds is None else last.time_ns + round(seconds * 1e9)
 
     # How reports become one line.
 
@@ -405,23 +451,76 @@ class BeltHistory:
             return False
         return report.joined and report.position == self._reports[-2].position
 
-    def _settled_speed(self, newest: float) -> float | None:
-        """Return the speed over the time since which it hardly changed; None = it just did."""
-        last = self._reports[-1]
-        first, after, count = last, last, 0
+    def _samples(self) -> list[Sample]:
+        """Return the newest reports between which nothing is missing, the oldest first."""
+        last, silence_ns = self._reports[-1], self.silence_ns
+        samples = [Sample(0.0, last.position, self._told(last))]
+        after = last
         for before in islice(reversed(self._reports), 1, None):
-            if (
-                not after.joined
-                or abs(_slope(before, after) - newest) > 0.15 * abs(newest)
-                or last.time_ns - before.time_ns > _SETTLE_S * 1e9
-            ):
+            time_ns = before.time_ns
+            if not after.joined:
                 break
-            first, after, count = before, before, count + 1
-        return None if count < 4 else _slope(first, last)
+            if after.time_ns - time_ns > silence_ns:
+                if before.position != after.position:
+                    break
+                time_ns = after.time_ns - self._least_silence_ns  # it has stood for long
+            seconds = (last.time_ns - time_ns) / 1e9
+            if seconds > _SETTLE_S and len(samples) > _SETTLE_COUNT:
+                break
+            samples.append(Sample(-seconds, before.position, self._told(before)))
+            after = before
+            if time_ns != before.time_ns:
+                break
+        if len(samples) > _MOST_SAMPLES:
+            # The newest ones tell whether it changes, the others only need to be there.
+            step = -(-(len(samples) - 3) // (_MOST_SAMPLES - 3))
+            samples = samples[:3] + samples[3::step]
+        return samples[::-1]
+
+    def _learn_noise(self) -> None:
+        """Learn by how much positions are off a smooth way; a stop now and then is no noise."""
+        if len(self._reports) < 4:
+            return
+        newest = list(islice(reversed(self._reports), 4))[::-1]
+        whole = all(
+            after.joined
+            and after.position != before.position
+            and after.time_ns - before.time_ns <= self.silence_ns
+            for before, after in pairwise(newest)
+        )
+        if not whole:
+            return
+        end_ns = newest[-1].time_ns
+        samples = [
+            Sample((each.time_ns - end_ns) / 1e9, each.position, self._told(each))
+            for each in newest
+        ]
+        confirmed = confirms(samples[-2], samples[-1], self._noise)
+        if confirmed is not None:
+            self._belief = min(3, self._belief + 1) if confirmed else max(-3, self._belief - 2)
+        self._deviations.append(abs(deviation(samples)))
+        if len(self._deviations) > 4:
+            # Of four positions with the same noise it has 4.5 times their spread; its median is
+            # two thirds of its own, its lower quartile a third. A ramp's ends are left out.
+            recent = sorted(islice(reversed(self._deviations), 8))
+            self._noise = max(
+                sorted(self._deviations)[len(self._deviations) // 2] / 3.0,
+                recent[len(recent) // 4] / 1.4,
+            )
+
+    def _learn_usual(self) -> None:
+        trend, now_ns = self.trend(), self._reports[-1].time_ns
+        if not trend.is_settled or trend.speed < STANDSTILL:
+            self._settled_since_ns = None
+            return
+        if self._settled_since_ns is None or now_ns < self._settled_since_ns:
+            self._settled_since_ns = now_ns
+        if self._usual is None or now_ns - self._settled_since_ns > _USUAL_S * 1e9:
+            self._usual = trend.speed
 
     def _ahead(self, time_ns: int) -> float:
         last = self._reports[-1]
-        return last.position + self.speed() * (time_ns - last.time_ns) / 1e9
+        return last.position + self.trend().way((time_ns - last.time_ns) / 1e9)
 
     def _between(self, time_ns: int) -> float | None:
         reports = self._reports
@@ -440,25 +539,64 @@ class BeltHistory:
     def _line(self, index: int) -> tuple[tuple[int, float], ...]:
         """Return the line (time, position) from the report before one to that one.
 
-        A belt that stopped or started in between ran on at its speed until then; where that is,
-        follows from the speeds at both ends, told or of the intervals beside, and the way.
+        A belt that stopped or started at once in between ran on at its speed until then; where
+        that is, follows from the speeds at both ends, told or of the intervals beside, and the
+        way. While its speed changes at a steady rate, the line bends.
         """
         reports = self._reports
         before, after = reports[index - 1], reports[index]
         begin, end = (before.time_ns, before.position), (after.time_ns, after.position)
+        elapsed = (after.time_ns - before.time_ns) / 1e9
         first, second = self._told(before), self._told(after)
-        if first is None and index > 1 and before.joined:
-            first = _slope(reports[index - 2], before)
-        if second is None and index + 1 < len(reports) and reports[index + 1].joined:
-            second = _slope(after, reports[index + 1])
+        earlier = _slope(reports[index - 2], before) if index > 1 and before.joined else None
+        later = None
+        if index + 1 < len(reports) and reports[index + 1].joined:
+            later = _slope(after, reports[index + 1])
+        slope = _slope(before, after)
+        if first is None and second is None and earlier is not None and later is not None:
+            if self._changes_steadily(index, earlier, slope, later):
+                change = (later - earlier) / 2
+                return self._bent(begin, end, change)
+        first = earlier if first is None else first
+        second = later if second is None else second
         if first is None or second is None or abs(first - second) < _SAME_SPEED:
             return begin, end
-        elapsed = (after.time_ns - before.time_ns) / 1e9
+        if abs((first + second) / 2 - slope) * elapsed <= 3 * self._noise + _SAME_WAY:
+            if abs(second - first) <= HARDEST * elapsed:
+                return self._bent(begin, end, second - first)
         until = (after.position - before.position - second * elapsed) / (first - second)
         if not 0.0 < until < elapsed:
             return begin, end
         knee = (before.time_ns + round(until * 1e9), before.position + first * until)
         return begin, knee, end
+
+    def _changes_steadily(self, index: int, earlier: float, slope: float, later: float) -> bool:
+        """Return whether the speed changes evenly before, in and behind an interval.
+
+        On a belt that stops at once in the middle of one, the intervals further off are steady.
+        """
+        change, reports = abs(later - earlier) / 2, self._reports
+        if change < _SAME_SPEED / 2 or abs(later + earlier - 2 * slope) > change / 2:
+            return False
+        further = []
+        if index > 2 and reports[index - 2].joined:
+            further.append(earlier - _slope(reports[index - 3], reports[index - 2]))
+        if index + 2 < len(reports) and reports[index + 2].joined:
+            further.append(_slope(reports[index + 1], reports[index + 2]) - later)
+        return any(abs(each) > change / 4 for each in further)
+
+    def _bent(
+        self, begin: tuple[int, float], end: tuple[int, float], change: float
+    ) -> tuple[tuple[int, float], ...]:
+        """Return the line between two reports over which the speed changed (m/s) steadily."""
+        (begin_ns, first), (end_ns, last) = begin, end
+        sag = change * (end_ns - begin_ns) / 1e9 / 2
+        points = []
+        for piece in range(1, _PIECES):
+            share = piece / _PIECES
+            place = first + share * (last - first) - sag * share * (1 - share)
+            points.append((begin_ns + round(share * (end_ns - begin_ns)), place))
+        return begin, *points, end
 
     def _is_steady(self, before: _Report, after: _Report) -> bool:
         """Return whether the belt is known between two reports.

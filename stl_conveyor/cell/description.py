@@ -25,6 +25,11 @@ SHARED: Mapping[str, tuple[float, float]] = {
     'edge.overhead_bytes': (0, 10_000),
 }
 OVERHEAD_BYTES = 150  # of RTPS, UDP and IP, beside the payload of a message
+FOREIGN = 'foreign'  # in a lane's costs: what belongs to none of the cell's classes
+LARGEST_COST = 1e6
+# A lane with a purity target below the first is no lane; to promise more than the second takes
+# more calibration items than anybody renders or photographs (30,000 without one mistake).
+LEAST_PURITY, LARGEST_PURITY = 0.5, 0.9999
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,47 @@ class Diverter:
 
 @dataclass(frozen=True)
 class Lane:
-    """A bin with its diverter at `diverter_x` (m) and the classes that belong in it."""
+    """A bin with its diverter at `diverter_x` (m) and the classes that belong in it.
+
+    Attributes:
+        purity: The share of what goes into the lane that must belong there, or None.
+        costs: Of an item in this lane by its class, or of a foreign item (FOREIGN), where it is
+            another than the cell's; pairs, in the order of the file.
+    """
 
     name: str
     diverter_x: float
     classes: tuple[str, ...]
+    purity: float | None = None
+    costs: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a decision costs where its lane says nothing else; the unit is free.
+
+    Attributes:
+        wrong: An item in a lane that is not its own.
+        reject: An item of the cell in the reject lane: somebody must look at it.
+        foreign: An item in a lane that belongs to none of the cell's classes.
+    """
+
+    wrong: float = 1.0
+    reject: float = 0.5
+    foreign: float = 1.0
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """How the cell treats what it was not taught.
+
+    Attributes:
+        rejects: Share of the cell's own items that may be taken for strangers; 0 rejects none.
+        share: Of foreign items among all, as far as one knows beforehand.
+    """
+
+    rejects: float = 0.02
+    share: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -126,6 +167,9 @@ class CellDescription:
     reject_lane: str
     guard: float = 0.04  # s before the deadline at which the actuator acts
     edge: Edge = Edge()
+    costs: Costs | None = None  # None and no lane with a target: the likeliest class decides
+    strangers: Strangers = Strangers()
+    purity_confidence: float = 0.95  # with which a lane's purity is promised
 
     @classmethod
     def load(cls, path: str | Path) -> CellDescription:
@@ -167,9 +211,15 @@ class CellDescription:
             reject_lane=reject_lane,
             guard=_number(content.get('guard', cls.guard), 'guard'),
             edge=_section(Edge, content.get('edge', {}), 'edge'),
+            costs=_section(Costs, content['costs'], 'costs') if 'costs' in content else None,
+            strangers=_section(Strangers, content.get('strangers', {}), 'strangers'),
+            purity_confidence=_number(
+                content.get('purity_confidence', cls.purity_confidence), 'purity_confidence'
+            ),
         )
         cell._check_geometry()
         cell._check_shared()
+        cell._check_costs()
         return cell
 
     @cached_property
@@ -276,6 +326,42 @@ class CellDescription:
                 'seen; move it away from the camera or slow the belt'
             )
 
+    @property
+    def decides_by_cost(self) -> bool:
+        """Return whether costs or targets are set, by which lanes are chosen."""
+        return self.costs is not None or any(lane.purity or lane.costs for lane in self.lanes)
+
+    def _check_costs(self) -> None:
+        costs = self.costs or Costs()
+        named = {f'costs.{field.name}': getattr(costs, field.name) for field in fields(Costs)}
+        for i, lane in enumerate(self.lanes):
+            for name, cost in lane.costs:
+                if name != FOREIGN and name not in self._lane_by_class:
+                    raise ConfigError(
+                        f'lanes[{i}].costs: {name!r} is no class of the cell; give classes that '
+                        f'a lane lists, or {FOREIGN}'
+                    )
+                named[f'lanes[{i}].costs.{name}'] = cost
+            if lane.purity is not None and not LEAST_PURITY <= lane.purity <= LARGEST_PURITY:
+                raise ConfigError(
+                    f'lanes[{i}].purity: {lane.purity} is not within '
+                    f'{LEAST_PURITY}..{LARGEST_PURITY}; no number of items proves that a lane '
+                    'is never wrong'
+                )
+        for key, value in named.items():
+            if not 0.0 <= value <= LARGEST_COST:
+                raise ConfigError(f'{key}: {value} is not within 0..{LARGEST_COST:.0f}')
+        for key, value, most in (
+            ('strangers.rejects', self.strangers.rejects, 0.5),
+            ('strangers.share', self.strangers.share, 0.5),
+        ):
+            if not 0.0 <= value <= most:
+                raise ConfigError(f'{key}: {value} is not within 0..{most}')
+        if not 0.5 <= self.purity_confidence <= 0.999:
+            raise ConfigError(
+                f'purity_confidence: {self.purity_confidence} is not within 0.5..0.999'
+            )
+
     def shared(self, key: str) -> float:
         """Return one of the values of SHARED by its key."""
         section, dot, name = key.partition('.')
@@ -324,10 +410,18 @@ def _lane(content: Any, where: str) -> Lane:
     classes = content['classes']
     if not isinstance(classes, list) or not classes:
         raise ConfigError(f'{where}.classes: give a list of at least one class')
+    lane_costs = content.get('costs', {})
+    if not isinstance(lane_costs, Mapping):
+        raise ConfigError(f'{where}.costs: give classes and their costs')
     return Lane(
         name=_text(content['name'], f'{where}.name'),
         diverter_x=_number(content['diverter_x'], f'{where}.diverter_x'),
         classes=tuple(_text(name, f'{where}.classes') for name in classes),
+        purity=_number(content['purity'], f'{where}.purity') if 'purity' in content else None,
+        costs=tuple(
+            (_text(name, f'{where}.costs'), _number(cost, f'{where}.costs.{name}'))
+            for name, cost in lane_costs.items()
+        ),
     )
 
 

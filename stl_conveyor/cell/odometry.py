@@ -97,7 +97,7 @@ class ReportedBelt:
             tolerance: By how much it may, as a fraction.
             counter_length: See BeltHistory.
         """
-        self.history = BeltHistory(counter_length=counter_length)
+        self.history = BeltHistory(counter_length=counter_length, usual_speed=expected_speed)
         self._expected = expected_speed
         self._tolerance = tolerance
 

@@ -103,16 +103,17 @@ class StrokePlan:
         if moved is None:
             same = passage.place.stretch == self.belt.stretch
             return Hold.UNKNOWN if same else Miss.LOST
-        speed = max(0.0, self.belt.speed())
-        left = passage.way - speed * passage.lead_ns / 1e9 - moved
-        if -left > self._useful_way and hold is not Hold.REVERSED:
+        met = moved
+        if hold is None:
+            met = self.belt.expected_way(passage.place, now_ns + passage.lead_ns)
+        if met - passage.way > self._useful_way and hold is not Hold.REVERSED:
             return Miss.PAST
         if hold is not None:
             return hold
-        due_ns = now_ns + round(left / speed * 1e9)
-        if due_ns >= NEVER_NS:
-            return Hold.STANDS
-        return Window(due_ns, due_ns + round(self._useful_way / speed * 1e9))
+        due_ns = self.belt.arrival_from_ns(passage.place, passage.way, now_ns) - passage.lead_ns
+        if due_ns >= NEVER_NS - passage.lead_ns:
+            return Hold.STANDS  # before the diverter, if it goes on to slow down as it does
+        return Window(due_ns, due_ns + round(self._useful_way / self.belt.speed() * 1e9))
 
     def decide_by_ns(self, passage: Passage, planned_ns: int, guard_ns: int, now_ns: int) -> int:
         """Return by when an item must be decided, which was planned for a time.

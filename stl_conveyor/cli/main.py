@@ -7,6 +7,7 @@
     stl-conveyor evaluate  what the models know, and what offloading buys
     stl-conveyor export    a verified folder or zip file for `models_dir:=`, and back
     stl-conveyor calibrate belt, camera and diverters of a real cell
+    stl-conveyor security  keys and permissions with which nodes prove who they are
     stl-conveyor train     one folder of pictures -> models; comes with the laboratory
     stl-conveyor bench     measure cell, codec, policy or network; comes with the laboratory
 
@@ -27,6 +28,7 @@ from stl_conveyor.cli.collect import add_collect
 from stl_conveyor.cli.evaluate import add_evaluate
 from stl_conveyor.cli.export import add_export
 from stl_conveyor.cli.run import add_run
+from stl_conveyor.cli.security import add_security
 from stl_conveyor.errors import MissingDependency, exit_code
 
 #: Installed packages add commands here: each entry is a function that adds one to the parsers.
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         'export models for the cell. Your own belt: calibrate.',
     )
     commands: Any = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (add_run, add_collect, add_evaluate, add_export, add_calibrate):
+    for add in (add_run, add_collect, add_evaluate, add_export, add_calibrate, add_security):
         add(commands)
     for entry in entry_points(group=COMMANDS):
         entry.load()(commands)

@@ -136,6 +136,42 @@ def test_life_cycle_makes_and_destroys_what_is_published_and_heard():
         change(node.trigger_shutdown)
 
 
+class Watcher(Echo):
+    """Looks at two things, of which one cannot be looked at."""
+
+    NAME = 'echo'
+
+    def activate(self):
+        super().activate()
+        self.looks = []
+        self.watch(self.fail)
+        self.watch(lambda: self.looks.append('second'))
+
+    def fail(self):
+        self.looks.append('first')
+        raise ZeroDivisionError('1 / 0')
+
+
+def test_all_that_is_looked_at_shares_one_timer():
+    spec = NodeSpec(Watcher, {'diagnostics_period': 0.2, 'autostart': False})
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        node = cell.runner.nodes[0]
+
+        def change(transition):
+            done = []
+            node.executor.create_task(lambda: done.append(transition()))
+            cell.wait(lambda: done)
+
+        change(node.trigger_configure)
+        without = len(list(node.timers))
+        for _ in range(2):
+            change(node.trigger_activate)
+            assert len(list(node.timers)) == without + 1
+            cell.wait(lambda: node.looks[:4] == ['first', 'second'] * 2)
+            change(node.trigger_deactivate)
+            assert len(list(node.timers)) == without
+
+
 def test_silence_is_reported_by_the_middleware_or_by_a_timer(monkeypatch):
     for supported in (True, False):
         if not supported:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import CellHarness, make_capture, node_process  # noqa: E402
 from ros_domains import give_back, own_domain_id  # noqa: E402
 
+from stl_conveyor.deploy.fastdds_profiles import discovery_port  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -105,6 +106,26 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
             cell.wait(lambda: len(cell.outcomes()) == 1, 3, 'the outcome of the open item')
 
 
+@pytest.mark.parametrize('where', ['full', 'closed'])
+def test_a_node_works_on_when_its_words_cannot_be_written(where):
+    with (
+        CellHarness([], watched=('/diagnostics',)) as cell,
+        node_process(
+            'camera',
+            domain_id=cell.domain_id,
+            parameters={'diagnostics_period': 0.2, 'trigger': 'beam'},
+            stderr=open('/dev/full', 'w') if where == 'full' else subprocess.PIPE,
+        ) as process,
+    ):
+        if where == 'closed':
+            process.stderr.close()
+        # It has something to say, and says it on the topic alone.
+        cell.wait_diagnostic('camera', 'nobody publishes it', timeout=60)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_an_executable_that_still_imports_ends_without_a_word(tmp_path, number):
     (tmp_path / 'slow').mkdir()
@@ -130,27 +151,53 @@ def test_an_executable_that_still_imports_ends_without_a_word(tmp_path, number):
             process.kill()
 
 
-def shared_memory_of(pid):
-    """Return the files in shared memory that a process has mapped."""
+def shared_memory_of(pid, domain_id):
+    """Return the files in shared memory that a process has mapped, and what belongs to them.
+
+    Segments are its own, and ports those of the domain; others belong to the whole machine.
+    """
     maps = Path(f'/proc/{pid}/maps').read_text()
-    return {line.split(maxsplit=5)[5] for line in maps.splitlines() if '/dev/shm/fastdds' in line}
+    names = {line.rpartition('/')[2] for line in maps.splitlines() if '/dev/shm/fast' in line}
+    first = discovery_port(domain_id, 0) - 10
+    of_domain = {f'fastdds_port{number}' for number in range(first, first + 250)}
+    names -= {name for name in names if '_port' in name and name not in of_domain}
+    return {
+        path
+        for name in names
+        for end in (name, f'{name}_el', f'{name}_sl', f'sem.{name}_mutex')
+        if (path := Path('/dev/shm') / end).exists()
+    }
+
+
+@contextmanager
+def running(domain_id):
+    """Run a node in a domain in which nobody else is."""
+    with node_process('link_emulator', domain_id=domain_id) as process:
+        for line in process.stderr:
+            if 'active' in line:
+                break
+        yield process
 
 
 @pytest.mark.skipif(
     os.environ.get('RMW_IMPLEMENTATION') != 'rmw_fastrtps_cpp', reason='a matter of Fast DDS'
 )
-def test_a_node_leaves_no_segment_in_shared_memory():
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_nothing_stays_in_shared_memory_after_an_end_and_the_next_start(number):
     domain_id = own_domain_id()
-    with node_process('link_emulator', domain_id=domain_id) as process:
-        for line in process.stderr:
-            if 'active' in line:
-                break
-        # Nobody else is in the domain: all that it has mapped is its own. A port may stay, which
-        # Fast DDS takes up again.
-        mapped = shared_memory_of(process.pid)
-        segments = {path for path in mapped if '_port' not in path and os.path.exists(path)}
-        assert segments
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-        assert not [path for path in segments if os.path.exists(path)]
+    with running(domain_id) as process:
+        files = shared_memory_of(process.pid, domain_id)
+        assert {path for path in files if '_port' in path.name} < files
+        process.send_signal(number)
+        code = process.wait(20)
+        assert code == (0 if number is signal.SIGTERM else -number)
+        left = {path for path in files if path.exists()}
+        assert bool(left) is (number is not signal.SIGTERM)
+    if left:
+        with running(domain_id) as process:
+            assert not [path for path in left if path.exists() and '_port' not in path.name]
+            files |= shared_memory_of(process.pid, domain_id)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        assert not [path for path in files if path.exists()]
     give_back(domain_id)

@@ -30,7 +30,7 @@ from stl_conveyor.nodes.base.topics import subscriber_of
 if TYPE_CHECKING:
     from stl_conveyor.nodes.base.connected_node import ConnectedNode
 
-LOOK_S = 0.25  # between two looks at who publishes
+LOOK_CLOSELY_S = 1.0  # between two looks at types and QoS, while as many publish as before
 PATIENCE_S = 1.0  # for which nobody may publish before that is said
 # /clock tells the time in steps, and comes by another way than the message: no node knows
 # simulated time better.
@@ -165,12 +165,14 @@ class OutsideInput:
         self._absent_since_ns: int | None = node.steady_clock.now().nanoseconds
         self._subscription: Subscription | None = None
         self._numbers: dict[bytes, int] = {}  # of the newest message, by publisher
-        self._look_soon = node.every(0.0, self._look_now)
-        self._look_soon.cancel()
-        self._adapt([each for each in self._publishers() if each.topic_type == self._type])
+        self._open = True
+        node.resources.callback(self._close)
+        self._closely_ns = 0  # when types and QoS were looked at last
+        self._found = 0  # publishers, at the last look
+        self._adapt(self._fitting(self._publishers()))
         if self._subscription is None and self._polled is None:
             self._subscribe()
-        node.every(LOOK_S, self._look)
+        node.watch(self._look)
 
     def every(self, period: float) -> None:
         """Look once in `period` seconds from now on, at a topic at which is looked."""
@@ -179,7 +181,12 @@ class OutsideInput:
 
     def _publishers(self) -> Sequence[TopicEndpointInfo]:
         found: Sequence[TopicEndpointInfo] = self._node.get_publishers_info_by_topic(self._name)
+        self._found = len(found)
+        self._closely_ns = self._node.steady_clock.now().nanoseconds
         return found
+
+    def _fitting(self, publishers: Sequence[TopicEndpointInfo]) -> list[TopicEndpointInfo]:
+        return [each for each in publishers if each.topic_type == self._type]
 
     def _subscribe(self) -> None:
         if self._subscription is not None:
@@ -212,8 +219,8 @@ class OutsideInput:
 
     @property
     def is_published(self) -> bool:
-        """Return whether anybody publishes the topic."""
-        return self._node.count_publishers(self._name) > 0
+        """Return whether anybody published the topic at the last look."""
+        return self._found > 0
 
     def take_waiting(self) -> None:
         """Take what has come meanwhile; for who holds the executor."""
@@ -275,17 +282,29 @@ class OutsideInput:
 
     def _on_incompatible(self, _: object) -> None:
         # A subscription cannot go while the middleware tells of it.
-        self._look_soon.reset()
+        executor = self._node.executor
+        if executor is not None:
+            executor.create_task(self._node.guarded(self._look_closely))
 
-    def _look_now(self) -> None:
-        self._look_soon.cancel()
-        self._look()
+    def _close(self) -> None:
+        self._open = False
 
     def _look(self) -> None:
-        """Compare what is published with what is asked for."""
+        """See who publishes, and now and then what."""
         self._node.check_clock()
+        # To count them is cheap, and to be told of each is not.
+        count = self._node.count_publishers(self._name)
+        since_ns = self._node.steady_clock.now().nanoseconds - self._closely_ns
+        period_s = LOOK_CLOSELY_S if count or not self._required else 0.0
+        if count != self._found or since_ns >= period_s * 1e9:
+            self._look_closely()
+
+    def _look_closely(self) -> None:
+        """Compare what is published with what is asked for."""
+        if not self._open:
+            return
         publishers = self._publishers()
-        fitting = [each for each in publishers if each.topic_type == self._type]
+        fitting = self._fitting(publishers)
         others = [each for each in publishers if each.topic_type != self._type]
         self._adapt(fitting)
         condition = f'input.{self._topic}'

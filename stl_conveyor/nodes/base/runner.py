@@ -24,12 +24,14 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
+from stl_conveyor.nodes.base.shared_memory import joining, opened_here, remove_orphans
 from stl_conveyor.parameter_files import names_for
 
 # Environment variable: 'wait_set' or 'events'; see `make_executor`.
 EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
 REFUSED_PERIOD = 5  # s between attempts to start a node whose parameters cannot be used
 LONGEST_WAIT = 1.0  # s; without an end EventsExecutor does not wait at all
+STOPPED_WORKING = 1  # exit code of a process whose executor ended, and nobody asked it to
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,16 @@ class NodeRunner:
             sys.setswitchinterval(0.001)
         for group, executor in self._executors.items():
             thread = threading.Thread(
-                target=_spin, args=(executor, self._stop), name=f'executor {group}', daemon=True
+                target=self._spin, args=(executor,), name=f'executor {group}', daemon=True
             )
             thread.start()
             self._threads.append(thread)
+
+    def _spin(self, executor: Executor) -> None:
+        try:
+            _spin(executor, self._stop)
+        finally:
+            self._stop.set()  # one alone cannot do the work of all
 
     @property
     def is_running(self) -> bool:
@@ -163,30 +171,30 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
     publish before the context goes.
 
     Returns:
-        0 after a signal, or what the node ended with; 2 when it was never started.
+        0 after a signal, or what the node ended with; 1 when its executor came to an end by
+        itself; 2 when it was never started.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     use_quick_heartbeats()
+    remove_orphans()
     said = ''
+    opened: set[str] = set()
     try:
         while True:
             try:
-                return _run_until(node_class, arguments, stop)
+                return _run_until(node_class, arguments, stop, opened)
             except (ConfigError, *REFUSED_BY_ROS) as error:
                 text = str(error)
                 if text != said:
-                    print(f'{node_class.NAME}: {text}', file=sys.stderr, flush=True)
-                    print(
-                        f'{node_class.NAME}: waits, and tries again every {REFUSED_PERIOD:.0f} s',
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    _say(f'{node_class.NAME}: {text}')
+                    _say(f'{node_class.NAME}: waits, and tries again every {REFUSED_PERIOD:.0f} s')
                 said = text
             if _wait_refused(node_class, arguments, said, stop):
                 return 2
     finally:
+        remove_orphans(opened)
         # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
         # interpreter ends its handlers are gone, and a second signal would look like a crash.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -194,9 +202,15 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
 
 
 def _run_until(
-    node_class: type[ConveyorNode], arguments: Sequence[str] | None, stop: threading.Event
+    node_class: type[ConveyorNode],
+    arguments: Sequence[str] | None,
+    stop: threading.Event,
+    opened: set[str],
 ) -> int:
     """Run a node until `stop` is set; return the exit code.
+
+    Args:
+        opened: Takes the names of the files in shared memory that the node had open.
 
     Raises:
         ConfigError: If a parameter cannot be used.
@@ -216,13 +230,23 @@ def _run_until(
         )
         executor = make_executor()
         words = sys.argv[1:] if arguments is None else arguments
-        node = node_class(meant_parameters=names_for(words, node_class.NAME))
+        with joining():
+            node = node_class(meant_parameters=names_for(words, node_class.NAME))
         node.on_end = end
         tune_garbage_collection()
         prioritise_process(node.settings.niceness)
         executor.add_node(node)
+
+        def spin(executor: Executor) -> None:
+            try:
+                _spin(executor, stop)
+            finally:
+                if not stop.is_set():
+                    _say(f'{node_class.NAME}: stopped working, and nobody asked for that')
+                    end(STOPPED_WORKING)
+
         # The executor blocks outside Python, where no signal handler runs: so not in this thread.
-        thread = threading.Thread(target=_spin, args=(executor, stop), daemon=True)
+        thread = threading.Thread(target=spin, args=(executor,), daemon=True)
         thread.start()
         stop.wait()
         executor.create_task(_wake)
@@ -230,6 +254,7 @@ def _run_until(
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        opened |= opened_here()
         if node is not None:
             node.close()
         rclpy.try_shutdown()
@@ -307,19 +332,23 @@ def make_executor(context: Context | None = None) -> Executor:
 
 
 def _spin(executor: Executor, stop: threading.Event) -> None:
+    """Call back until `stop` is set, or the context has gone."""
     for node in executor.get_nodes():
         if isinstance(node, ConveyorNode):
             node.turn.taken_by_this_thread()
-    try:
-        while not stop.is_set() and executor.context.ok():
-            try:
-                executor.spin_once(timeout_sec=LONGEST_WAIT)
-            except (KeyboardInterrupt, ExternalShutdownException):
-                break
-            except Exception:  # from rclpy's own services; our callbacks are guarded
-                traceback.print_exc()
-    finally:
-        stop.set()
+    while not stop.is_set() and executor.context.ok():
+        try:
+            executor.spin_once(timeout_sec=LONGEST_WAIT)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            break
+        except Exception:  # from rclpy's own services; our callbacks are guarded
+            _say(traceback.format_exc().rstrip())
+
+
+def _say(text: str) -> None:
+    """Write on standard error; that nobody can read it, or that its disk is full, ends nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _wake() -> None:

@@ -48,7 +48,6 @@ from stl_conveyor.nodes.device.actuator_settings import actuator_settings
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
-WATCH_BELT_S = 0.1
 UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
 WORK_PERIOD = 0.2  # s after which an output may know again that this node's callbacks run
 # SortOutcome.REASON_* in words; what needs none is empty.
@@ -257,14 +256,16 @@ class Actuator(ConveyorNode):
         useful_way = self.cell.diverter.paddle_width / 2
         to_edge = useful_way / self.cell.belt.speed
         self._plan = StrokePlan(
-            BeltHistory(counter_length=self.cell.belt.counter_length),
+            BeltHistory(
+                counter_length=self.cell.belt.counter_length, usual_speed=self.cell.belt.speed
+            ),
             useful_way=useful_way,
             max_late_ns=round(to_edge * 1e9),
             is_reported=settings.belt_source == 'belt_state',
         )
         self._known_ns = self.schedule_clock.now_ns()
         self._belt_states = self.listen_outside('belt_state', self._on_belt_state, required=False)
-        self.every(WATCH_BELT_S, self._watch_belt)
+        self.watch(self._watch_belt)
         if isinstance(output, DriverOutput):
             return ReportedStrokes(
                 self,

@@ -314,7 +314,7 @@ class Camera(ConveyorNode):
             self.settings.source == 'topic' and self.settings.trigger != 'frame'
         )
         if self.settings.frame_timeout and steady:
-            self.every(min(0.25, self.settings.frame_timeout), self._watch_frames)
+            self.watch(self._watch_frames)
         self._source.start()
         self.resources.callback(self._source.stop)
 

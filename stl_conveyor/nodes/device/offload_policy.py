@@ -215,7 +215,7 @@ class OffloadPolicy(ConveyorNode):
         self.listen('classification', self._on_classification)
         self.listen('feedback_rx', self._on_feedback)
         self.listen('transfer', self._on_transfer)
-        self.every(0.25, self._watch)
+        self.watch(self._watch)
         self._active_since_ns = self.steady_clock.now().nanoseconds
         self.bucket.advance(self.schedule_clock.now_ns())
         self._publish_state()

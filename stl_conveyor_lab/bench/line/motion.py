@@ -63,6 +63,22 @@ def stops(at: float, stand: float, speed: float, *more: tuple[float, float]) -> 
     return Motion(stretches, speed)
 
 
+def ramp(seconds: float, begin: float, end: float, steps: int = 200) -> list[Stretch]:
+    """Return a change of speed from `begin` to `end` (m/s), as so many steps."""
+    return [
+        Stretch(seconds / steps, begin + (end - begin) * (step + 0.5) / steps)
+        for step in range(steps)
+    ]
+
+
+def soft_stop(at: float, down: float, stand: float, up: float, speed: float) -> Motion:
+    """Return a belt that slows down from `at` on, stands, and starts again, all in seconds."""
+    return Motion(
+        [Stretch(at, speed), *ramp(down, speed, 0.0), Stretch(stand, 0.0), *ramp(up, 0.0, speed)],
+        speed,
+    )
+
+
 @dataclass(frozen=True)
 class Counter:
     """What reports a position: from where it counts, and when it starts again.

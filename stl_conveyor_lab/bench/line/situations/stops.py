@@ -3,9 +3,9 @@
 """The belt stops with parts on it, counters start again, and the camera goes away meanwhile.
 
 The real actuator drives pins of paper. The belt's reports are exact: what a report says is where
-the belt is at the report's stamp. The figure is where the part is when its pin rises, less what
-the node itself says it was late by: a busy machine does not make a wrong way right, nor a right
-one wrong.
+the belt is at the report's stamp. The figure is where the part is when the pusher meets it, the
+lead time after its pin rises, less what the node itself says it was late by: a busy machine does
+not make a wrong way right, nor a right one wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stl_conveyor.msg import Actuation, BeltState
 from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.nodes.base.runner import NodeSpec
 from stl_conveyor.nodes.device.actuator import Actuator
-from stl_conveyor_lab.bench.line.motion import Counter, Motion, Stretch, stops
+from stl_conveyor_lab.bench.line.motion import Counter, Motion, Stretch, soft_stop, stops
 from stl_conveyor_lab.bench.line.parts import CELL, LEAD, Feed, Part, described_cell, send_due
 from stl_conveyor_lab.bench.line.pins import mock_pins
 from stl_conveyor_lab.bench.line.rig import PlayedTime, Rig
@@ -122,9 +122,11 @@ def _judge(
         left.remove(stroke)
         made += 1
         time, _ = stroke
-        gone = motion.position(time) - motion.position(part.time)
-        ahead = SPEED * (LEAD - late.get(part.item_id, 0.0))
-        offs.append(gone + ahead - part.way)
+        ahead = LEAD - late.get(part.item_id, 0.0)
+        met = motion.position(time + ahead)
+        if motion.speed(time) == SPEED:  # nobody can know that it will stop
+            met = motion.position(time) + SPEED * ahead
+        offs.append(met - motion.position(part.time) - part.way)
     worst = max(offs, key=abs, default=None)
     off = 'no stroke' if worst is None else f'{1000 * worst:+.1f} mm'
     answered = made + (sum(p.item_id in failed for p in parts) if may_fail else 0)
@@ -140,27 +142,19 @@ def _judge(
     )
 
 
-def _ramp(seconds: float, steps: int, begin: float, end: float) -> list[Stretch]:
-    """Return a change of speed as steps."""
-    return [
-        Stretch(seconds / steps, begin + (end - begin) * (step + 0.5) / steps)
-        for step in range(steps)
-    ]
-
-
 THREE = (Part(1, 0.5, 'A'), Part(2, 0.9, 'B'), Part(3, 1.3, 'C'))
 JOG = Motion(
     [Stretch(1.4, SPEED), Stretch(1.0, 0.0), Stretch(1.0, -0.1), Stretch(0.5, 0.0)], SPEED
 )
-SOFT = Motion(
-    [
-        Stretch(1.2, SPEED),
-        *_ramp(0.3, 30, SPEED, 0.0),
-        Stretch(4.0, 0.0),
-        *_ramp(0.5, 50, 0.0, SPEED),
-    ],
-    SPEED,
-)
+# The pushers meet their parts while the belt slows down, while it starts, or just after that.
+SOFT = {
+    'soft': soft_stop(1.2, 0.3, 4.0, 0.5, SPEED),
+    'soft-start-.2s': soft_stop(1.2, 0.3, 2.0, 0.2, SPEED),
+    'soft-start-1s': soft_stop(1.2, 0.3, 2.0, 1.0, SPEED),
+    'soft-start-2s': soft_stop(1.2, 0.3, 2.0, 2.0, SPEED),
+    'soft-stop-2s': soft_stop(1.4, 2.0, 2.0, 0.5, SPEED),
+    'soft-both-2s': soft_stop(1.0, 1.4, 1.0, 2.0, SPEED),
+}
 
 STOPS = variations(
     'stop',
@@ -177,7 +171,7 @@ STOPS = variations(
             'parts': (Part(1, 1.0, 'C'),),
         },
         'three-parts': {'motion': stops(1.35, 4.0, SPEED), 'parts': THREE},
-        'soft': {'motion': SOFT},
+        **{name: {'motion': motion} for name, motion in SOFT.items()},
         'jog-back': {'motion': JOG},
         '75s': {'motion': stops(1.4, 75.0, SPEED), 'played': True},
         '75s-three-parts': {'motion': stops(1.35, 75.0, SPEED), 'parts': THREE, 'played': True},

@@ -1,0 +1,153 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Files in shared memory of processes that are no more.
+
+Fast DDS keeps messages in files below /dev/shm. A process that is killed, or that crashes, leaves
+its own behind, half a megabyte each, and nobody takes them away: after some days of restarts the
+memory is full. So whoever starts or ends a node removes what belongs to nobody.
+
+A participant holds a lock on the file `fastdds_ID_el` beside its segment `fastdds_ID` for as long
+as it lives, whichever way it ends. A port, `fastdds_portN`, is a queue that the participants of
+one machine share. One that has no listener any more may go only when nobody has it open: a sender
+would go on to write into a file that the next listener does not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+SHARED_MEMORY = Path('/dev/shm')
+PROCESSES = Path('/proc')
+YOUNG_S = 5.0  # a participant that starts may have made a file, and not opened or locked it yet
+PATIENCE_S = 1.0  # for somebody who removes orphans; that takes some hundredths of a second
+_SEGMENT = re.compile(r'(?:fastdds|fastrtps)_[0-9a-f]{16}')
+# A port, the locks of its one listener or of those that share it, and its mutex.
+_OF_PORT = re.compile(r'(?:sem\.)?((?:fastdds|fastrtps)_port\d+)(?:_el|_sl|_mutex)?')
+_LOCKS = ('_el', '_sl')
+
+
+def remove_orphans(
+    own: Collection[str] = (), folder: Path = SHARED_MEMORY, processes: Path = PROCESSES
+) -> int:
+    """Remove the files of participants that are no more; return how many.
+
+    What cannot be looked into, or belongs to somebody else, stays.
+
+    Args:
+        own: Files that this process had open itself: it knows that nobody is just making them.
+    """
+    try:
+        names = set(os.listdir(folder))
+    except OSError:  # not Linux
+        return 0
+    with contextlib.ExitStack() as held:
+        segments = {name for name in names if _SEGMENT.fullmatch(name) and f'{name}_el' in names}
+        dead = {name for name in segments if _lock(held, folder / f'{name}_el')}
+        idle = _idle_ports(held, folder, names, own)
+        if not dead and not idle:
+            return 0
+        open_somewhere = {
+            name for process in processes.glob('[0-9]*') for name in _mapped_by(process, folder)
+        }
+        unseen = segments - dead - open_somewhere
+        if any(_is_held(folder / f'{name}_el') for name in unseen):  # still: it has not just ended
+            # Somebody lives whom this process may not see, such as in another container, and who
+            # may have any of the ports open.
+            idle = {}
+        removed = 0
+        for name in dead:
+            if name not in open_somewhere or _age(folder / f'{name}_el') > YOUNG_S:
+                removed += _remove(folder, (name, f'{name}_el'))
+        for name, files in idle.items():
+            if name not in open_somewhere:
+                removed += _remove(folder, files)
+        return removed
+
+
+@contextlib.contextmanager
+def joining(folder: Path = SHARED_MEMORY) -> Iterator[None]:
+    """Have no other node remove ports while a participant of this process takes its own."""
+    with contextlib.ExitStack() as held:
+        end = time.monotonic() + PATIENCE_S
+        while not _lock(held, folder, fcntl.LOCK_SH):
+            if time.monotonic() > end or not folder.exists():
+                break
+            time.sleep(0.01)
+        yield
+
+
+def opened_here(folder: Path = SHARED_MEMORY, processes: Path = PROCESSES) -> set[str]:
+    """Return the names of the files in shared memory that this process has open."""
+    return set(_mapped_by(processes / 'self', folder))
+
+
+def _idle_ports(
+    held: contextlib.ExitStack, folder: Path, names: Iterable[str], own: Collection[str]
+) -> dict[str, list[str]]:
+    """Return the files of each port that nobody listens to, which are locked by now.
+
+    Who wants to listen to one of them meanwhile takes it for somebody else's, and takes the next.
+    """
+    if not _lock(held, folder):
+        return {}  # a node is just joining, and has removed them before
+    ports: dict[str, list[str]] = {}
+    for name in names:
+        if match := _OF_PORT.fullmatch(name):
+            ports.setdefault(match[1], []).append(name)
+    return {
+        port: files
+        for port, files in ports.items()
+        if (port in own or all(_age(folder / name) > YOUNG_S for name in files))
+        and all(_lock(held, folder / name) for name in files if name.endswith(_LOCKS))
+    }
+
+
+def _lock(held: contextlib.ExitStack, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
+    """Return whether a file or folder could be locked, which it is for as long as it is held."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return False
+    held.callback(os.close, descriptor)
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    with contextlib.ExitStack() as held:
+        return path.exists() and not _lock(held, path)
+
+
+def _age(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_ctime
+    return 0.0
+
+
+def _mapped_by(process: Path, folder: Path) -> Iterator[str]:
+    """Yield the names of the files in a folder that a process has mapped, if that is visible."""
+    prefix = f'{folder}/'
+    with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+        for line in (process / 'maps').read_text(errors='replace').splitlines():
+            _, found, name = line.partition(prefix)
+            if found:
+                yield name.removesuffix(' (deleted)')
+
+
+def _remove(folder: Path, names: Iterable[str]) -> int:
+    removed = 0
+    for name in names:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+            removed += 1
+    return removed

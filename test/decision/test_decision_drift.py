@@ -1,0 +1,120 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of the world are noticed soon, and what has not changed is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stl_conveyor.decision.drift import (
+    DriftWatch,
+    EvidenceCusum,
+    MissingClassDetector,
+    RankDetector,
+    RateDetector,
+    look_at,
+)
+
+LIMIT = 10_000.0
+
+
+def picture(rng, light=1.0, blur=0, ground=60):
+    """Return a bright disc on a belt, as a camera sees it."""
+    y, x = np.mgrid[:96, :96] - 48.0 + rng.uniform(-8, 8, (2, 1, 1))
+    image = np.where(
+        np.hypot(x, y) < 18 + rng.uniform(-4, 4), 180.0 + rng.uniform(-25, 25), ground
+    )
+    for _ in range(blur):
+        image = (
+            image
+            + np.roll(image, 1, 0)
+            + np.roll(image, -1, 0)
+            + np.roll(image, 1, 1)
+            + np.roll(image, -1, 1)
+        ) / 5
+    noisy = light * image + rng.normal(0, 2, image.shape)
+    return np.repeat(np.clip(noisy, 0, 255).astype(np.uint8)[..., None], 3, 2)
+
+
+def test_evidence_starts_again_when_it_is_gone():
+    evidence = EvidenceCusum(100.0)
+    assert not any(evidence.add(0.5) for _ in range(50))
+    assert [evidence.add(4.0) for _ in range(4)] == [False, False, False, True]
+    assert evidence.since == 4
+
+
+def test_ranks_of_steady_values_give_no_alarm_and_moved_ones_do():
+    rng = np.random.default_rng(1)
+    detector = RankDetector(LIMIT)
+    assert all(detector.add(v) is None for v in rng.normal(size=3000))
+    alarms = [detector.add(value) for value in rng.normal(3.0, 1.0, 20)]
+    assert [alarm[0] for alarm in alarms if alarm is not None][0] == 1
+    assert detector.add(float('nan')) is None
+
+
+def test_alarms_are_rarer_than_promised_on_ties_too():
+    rng = np.random.default_rng(2)
+    limit = 300.0
+    alarms = sum(
+        RankDetector(limit, seed).add(value) is not None
+        for seed in range(3)
+        for value in rng.integers(0, 4, 2000).astype(float)
+    )
+    detector = RankDetector(limit, 9)
+    alarms += sum(detector.add(v) is not None for v in rng.integers(0, 4, 6000).astype(float))
+    assert alarms <= 6000 / limit
+
+
+def test_rate_that_rises_is_noticed():
+    rng = np.random.default_rng(3)
+    detector = RateDetector(LIMIT, 0.02, 0.08)
+    assert all(detector.add(bool(rng.random() < 0.02)) is None for _ in range(5000))
+    delays = [detector.add(bool(rng.random() < 0.3)) for _ in range(100)]
+    assert any(delay is not None for delay in delays)
+
+
+def test_class_that_stays_away_is_named():
+    rng = np.random.default_rng(4)
+    detector = MissingClassDetector(LIMIT)
+    assert all(detector.add('abcd'[rng.integers(4)]) is None for _ in range(2000))
+    found = [detector.add('abc'[rng.integers(3)]) for _ in range(120)]
+    named = [alarm for alarm in found if alarm]
+    assert [name for name, _ in named] == ['d']
+    assert named[0][1] < 60
+    assert detector.add('d') is None
+
+
+@pytest.mark.parametrize(
+    'change, name, words',
+    [
+        ({'light': 0.67}, 'light_changed', 'darker'),
+        ({'blur': 4}, 'sharpness_changed', 'focus'),
+        ({'ground': 110}, 'ground_changed', 'replaced'),
+    ],
+)
+def test_changed_pictures_are_named_with_the_remedy(change, name, words):
+    rng = np.random.default_rng(5)
+    watch = DriftWatch(0.02)
+    for _ in range(300):
+        assert watch.add(look_at(picture(rng)), 'abcd'[rng.integers(4)], False) == []
+    found = {}
+    for _ in range(40):
+        for change_found in watch.add(
+            look_at(picture(rng, **change)), 'abcd'[rng.integers(4)], False
+        ):
+            found[change_found.name] = change_found
+    assert name in found
+    assert words in found[name].text and found[name].items <= 40
+
+
+def test_new_kind_and_missing_class_are_told():
+    rng = np.random.default_rng(6)
+    watch = DriftWatch(0.02)
+    for _ in range(600):
+        assert watch.add(None, 'abcd'[rng.integers(4)], bool(rng.random() < 0.01)) == []
+    names = set()
+    for _ in range(200):
+        stranger = bool(rng.random() < 0.2)
+        names |= {c.name for c in watch.add(None, 'abc'[rng.integers(3)], stranger)}
+    assert names == {'new_kind', 'class_missing'}

@@ -1,0 +1,229 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The promise about a lane: kept on simulated splits, refused where items are too few."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.decision.adaptive import AdaptiveThreshold, log_odds
+from stl_conveyor.decision.binomial import at_most, least_trials, upper_bound
+from stl_conveyor.decision.calibration_record import LOCAL, CalibrationRecord, CellDecider
+from stl_conveyor.decision.guarantee import TooFewItems, purity_threshold, threshold_order
+from stl_conveyor.decision.temperature import fit_temperature, tempered
+from stl_conveyor.errors import CalibrationError, ModelFileError
+
+CELL_FILE = Path(__file__).parents[2] / 'config' / 'cell.yaml'
+
+
+def sorted_items(rng, count):
+    """Return lane probabilities of items and whether each is wrong, as often as they say."""
+    scores = 1.0 - 0.5 * rng.random(count) ** 3
+    return scores, rng.random(count) > scores
+
+
+@given(st.integers(0, 40), st.integers(1, 40), st.floats(0.01, 0.99))
+def test_binomial_tail_is_the_sum_of_its_terms(count, trials, p):
+    expected = sum(
+        math.comb(trials, k) * p**k * (1 - p) ** (trials - k)
+        for k in range(min(count, trials) + 1)
+    )
+    assert at_most(count, trials, p) == pytest.approx(min(expected, 1.0), rel=1e-9)
+
+
+def test_bounds_agree_with_the_rule_of_three():
+    assert least_trials(0.01, 0.95) == 299
+    assert least_trials(0.001, 0.95) == 2995
+    assert upper_bound(0, 299, 0.95) == pytest.approx(0.00997, abs=1e-4)
+    assert upper_bound(5, 5, 0.95) == 1.0
+
+
+def test_promise_is_kept_on_nearly_all_splits():
+    allowed, broken, promised, runs = 0.05, 0, 0, 300
+    rng = np.random.default_rng(5)
+    for _ in range(runs):
+        probe, proof = sorted_items(rng, 400), sorted_items(rng, 600)
+        order = threshold_order(*probe, allowed, 600)
+        try:
+            found = purity_threshold(*proof, order, 1 - allowed, 0.9)
+        except TooFewItems:
+            continue
+        promised += 1
+        broken += true_share_wrong(found.value) > allowed
+    # 10 % may be; 15 % would be seen once in 500 such tests.
+    assert broken <= 0.15 * runs
+    assert promised > 0.8 * runs
+
+
+_SCORES, _WRONG = sorted_items(np.random.default_rng(99), 200_000)
+_ORDER = np.argsort(-_SCORES)
+_SHARES = np.cumsum(_WRONG[_ORDER]) / np.arange(1, len(_ORDER) + 1)
+
+
+def true_share_wrong(threshold):
+    entered = int(np.searchsorted(-_SCORES[_ORDER], -threshold, side='right'))
+    return _SHARES[max(entered, 1) - 1]
+
+
+def test_looser_target_lets_more_in():
+    rng = np.random.default_rng(8)
+    probe, proof = sorted_items(rng, 3000), sorted_items(rng, 3000)
+    kept = [
+        purity_threshold(*proof, threshold_order(*probe, 1 - purity, 3000), purity, 0.95).kept
+        for purity in (0.98, 0.95, 0.9)
+    ]
+    assert kept[0] < kept[1] < kept[2]
+
+
+def test_too_few_items_are_refused_with_the_number_needed():
+    rng = np.random.default_rng(1)
+    scores = rng.uniform(0.9, 1, 100)
+    right = np.zeros(100, bool)
+    with pytest.raises(TooFewItems, match='lane A.*about 2995 .*100 are there') as refusal:
+        purity_threshold(
+            scores, right, threshold_order(scores, right, 0.001, 100), 0.999, 0.95, 'A'
+        )
+    assert refusal.value.needed == 2995
+
+
+def test_models_that_are_not_that_sure_are_refused_as_such():
+    scores, wrong = np.full(2000, 0.9), np.arange(2000) % 10 == 0
+    with pytest.raises(TooFewItems, match='would not help') as refusal:
+        purity_threshold(scores, wrong, threshold_order(scores, wrong, 0.01, 2000), 0.99, 0.95)
+    assert refusal.value.needed == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), max_size=300), st.floats(0.6, 0.999), st.floats(0.1, 0.95))
+def test_adaptive_threshold_keeps_its_bound_on_any_sequence(outcomes, purity, promised):
+    threshold = AdaptiveThreshold(promised=promised, purity=purity, highest=1 - 1e-6, step=0.01)
+    for wrong in outcomes:
+        threshold.verified(wrong)
+        assert promised <= threshold.value <= 1
+    if outcomes and not threshold.exhausted:
+        slack = (log_odds(1 - 1e-6) - log_odds(promised)) / (0.01 * len(outcomes))
+        assert threshold.wrong_items / len(outcomes) <= 1 - purity + slack + 1e-9
+
+
+def test_adaptive_threshold_restores_purity_after_a_drift():
+    rng = np.random.default_rng(4)
+    threshold = AdaptiveThreshold(promised=0.5, purity=0.95)
+    entered = []
+    for _ in range(6000):
+        score = rng.uniform(0.3, 1)
+        if score >= threshold.value:
+            wrong = rng.random() > score  # overconfident compared with what was promised
+            threshold.verified(bool(wrong))
+            entered.append(wrong)
+    assert np.mean(entered[len(entered) // 2 :]) <= 0.06
+
+
+def test_temperature_is_found_again():
+    rng = np.random.default_rng(2)
+    logits = rng.normal(0, 2.5, (4000, 6))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    classes = np.array([rng.choice(6, p=row) for row in p])
+    assert fit_temperature(tempered(p, 0.5), classes) == pytest.approx(2.0, abs=0.15)
+
+
+def record_of(count=4000, sure=6.0, seed=0):
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, 16, count)
+
+    def answers(strength):
+        logits = rng.normal(0, 1, (count, 16))
+        logits[np.arange(count), classes] += strength
+        weights = np.exp(logits)
+        return weights / weights.sum(1, keepdims=True)
+
+    return CalibrationRecord(
+        classes,
+        np.arange(count) % 2 == 0,
+        np.array([64, 512]),
+        answers(sure / 3),
+        np.stack([answers(sure / 2), answers(sure)]),
+        rng.random(count),
+        rng.random((2, count)),
+    )
+
+
+def cell_with_purity(purity, **more):
+    content = yaml.safe_load(CELL_FILE.read_text())
+    for lane in content['lanes']:
+        lane['purity'] = purity
+    return CellDescription.from_mapping({**content, **more})
+
+
+def labels_of(cell):
+    return cell.classes
+
+
+def test_cell_decider_is_stricter_where_less_has_arrived():
+    cell = cell_with_purity(0.97)
+    decider = CellDecider(cell, labels_of(cell), record_of())
+    assert decider.record.place(None) == LOCAL
+    assert [decider.record.place(size) for size in (0, 63, 64, 511, 512, 9999)] == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+    ]
+    early, late = (decider.thresholds.get(place) for place in (0, 1))
+    assert late is not None
+    for lane in ('A', 'B', 'C'):
+        if early is not None:
+            assert late[lane].kept > early[lane].kept
+
+
+def test_cell_whose_target_no_answer_can_keep_is_refused():
+    cell = cell_with_purity(0.9999)
+    with pytest.raises(TooFewItems, match='cannot be promised'):
+        CellDecider(cell, labels_of(cell), record_of())
+    with pytest.raises(CalibrationError, match=r'no calibration items \(decision.npz\)'):
+        CellDecider(cell, labels_of(cell))
+
+
+def test_place_that_cannot_promise_lets_nothing_in():
+    cell = cell_with_purity(0.99)
+    decider = CellDecider(cell, labels_of(cell), record_of(sure=9.0))
+    assert LOCAL in decider.refused
+    sure = np.eye(16)[0]
+    assert decider.decider(None).choose(sure, 0.1).lane == 3
+    assert decider.decider(512).choose(sure, 0.1).lane == 0
+
+
+def test_record_comes_back_from_its_file(tmp_path):
+    record = record_of(200)
+    record.save(tmp_path / 'decision.npz')
+    again = CalibrationRecord.load(tmp_path / 'decision.npz')
+    assert (again.classes == record.classes).all() and (again.fitted == record.fitted).all()
+    assert np.abs(again.edge - record.edge).max() < 1e-3
+    assert again.unknown(LOCAL) == pytest.approx(record.local_unknown, abs=1e-6)
+
+
+@pytest.mark.parametrize('damage', ['missing', 'garbage', 'nan', 'shape'])
+def test_damaged_record_is_refused_with_the_remedy(tmp_path, damage):
+    path = tmp_path / 'decision.npz'
+    record = record_of(60)
+    if damage == 'garbage':
+        path.write_bytes(b'PK\x03\x04 not an archive')
+    elif damage != 'missing':
+        record.save(path)
+        arrays = dict(np.load(path))
+        if damage == 'nan':
+            arrays['local'][3, 3] = np.nan
+        else:
+            arrays['edge'] = arrays['edge'][:, :5]
+        np.savez(path, **arrays)
+    with pytest.raises(ModelFileError, match='decision.npz .*make it again'):
+        CalibrationRecord.load(path)
