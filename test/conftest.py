@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import random
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,12 @@ pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtur
 # Tests talk over real DDS: among themselves, and to nobody else.
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+
+# What nodes keep for a crash of theirs is of no other test, nor of a cell that runs here.
+RUNTIME_FOLDER = Path(tempfile.mkdtemp(prefix='stl_conveyor_runtime_'))
+atexit.register(shutil.rmtree, RUNTIME_FOLDER, ignore_errors=True)
+os.environ['XDG_RUNTIME_DIR'] = str(RUNTIME_FOLDER)
+os.environ.pop('RUNTIME_DIRECTORY', None)
 
 # A shell starts what runs in the background deaf to SIGINT, and its children inherit that; tests
 # that interrupt a process would wait for ever.
@@ -51,6 +60,14 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker('ros'):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def no_journals():
+    """Leave nothing of the nodes that a test has killed."""
+    yield
+    for path in RUNTIME_FOLDER.glob('stl_conveyor/*'):
+        path.unlink()
 
 
 @pytest.fixture(scope='session')

@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.cell.number_gaps import NumberGaps
 
 
 class Loss(enum.Enum):
@@ -20,6 +21,7 @@ class Loss(enum.Enum):
     UNCLASSIFIED = 'unclassified'  # captured, and no local answer by its deadline
     ACTED_TWICE = 'acted_twice'  # two outcomes
     NEVER_CAPTURED = 'never_captured'  # an outcome of an item that no capture announced
+    UNCONFIRMED = 'unconfirmed'  # sent to a lane, and only later items of it were reported on
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ class ItemAccount:
         """Start without items."""
         self._open: OrderedDict[ItemKey, _Open] = OrderedDict()
         self._due: list[tuple[int, ItemKey]] = []
-        self._last_number: int | None = None
-        self._last_stamp_ns = 0
-        self._closed: OrderedDict[ItemKey, None] = OrderedDict()
+        self._gaps = NumberGaps()
+        self._closed: OrderedDict[ItemKey, int] = OrderedDict()  # → its outcomes
+        self._strokes: dict[str, OrderedDict[ItemKey, int | None]] = {}  # lane → item → overtaken
         self._found: dict[Loss, list[int]] = {}
 
     @property
@@ -101,15 +103,40 @@ class ItemAccount:
         if key not in self._closed:
             self._item(key, now_ns).classified = True
 
-    def acted(self, key: ItemKey, now_ns: int) -> None:
-        """Take in an outcome."""
+    def acted(self, key: ItemKey, now_ns: int, lane: str = '') -> None:
+        """Take in an outcome.
+
+        Args:
+            key: The item.
+            now_ns: When the outcome was heard.
+            lane: Whose diverter is to move; empty: none.
+        """
         if key in self._closed:
+            self._closed[key] += 1
+            again = self._closed[key] > 1
+            if not again:  # it was found to be missing, and has come all the same
+                self.totals['acted_late'] += 1
+        else:
+            item = self._item(key, now_ns)
+            item.outcomes += 1
+            again = item.outcomes > 1
+        if again:
             self._find(Loss.ACTED_TWICE, key.item_id)
+        elif lane:
+            self._await_stroke(key, lane)
+
+    def confirmed(self, key: ItemKey, lane: str, now_ns: int) -> None:
+        """Take in what was reported of a stroke, good or bad.
+
+        The items of a lane come to its diverter in their order, whatever the belt does. So one of
+        which nothing is heard, and only of later ones, is not waited for without end.
+        """
+        strokes = self._strokes.get(lane, OrderedDict())
+        if strokes.pop(key, -1) == -1:
             return
-        item = self._item(key, now_ns)
-        item.outcomes += 1
-        if item.outcomes > 1:
-            self._find(Loss.ACTED_TWICE, key.item_id)
+        for other, overtaken_ns in strokes.items():
+            if other.stamp_ns < key.stamp_ns and overtaken_ns is None:
+                strokes[other] = now_ns
 
     def close(self, now_ns: int) -> list[Finding]:
         """Close the items whose time is over; return what was found since the last call."""
@@ -118,6 +145,11 @@ class ItemAccount:
             item = self._open.get(key)
             if item is not None and item.due_ns == due_ns:
                 self._close(key, item)
+        for strokes in self._strokes.values():
+            for key, overtaken_ns in list(strokes.items()):
+                if overtaken_ns is not None and now_ns - overtaken_ns >= _OVERTAKEN_NS:
+                    del strokes[key]
+                    self._find(Loss.UNCONFIRMED, key.item_id)
         found, self._found = self._found, {}
         order = list(Loss)
         return [
@@ -129,7 +161,8 @@ class ItemAccount:
         """Drop what is open: a clock was set, and nothing can be said of it."""
         self._open.clear()
         self._due.clear()
-        self._last_number = None
+        self._strokes.clear()
+        self._gaps = NumberGaps()
 
     def _item(self, key: ItemKey, now_ns: int) -> _Open:
         item = self._open.get(key)
@@ -143,7 +176,7 @@ class ItemAccount:
 
     def _close(self, key: ItemKey, item: _Open) -> None:
         del self._open[key]
-        self._closed[key] = None
+        self._closed[key] = item.outcomes
         if len(self._closed) > self.most_open:
             self._closed.popitem(last=False)
         if item.captured:
@@ -157,12 +190,17 @@ class ItemAccount:
 
     def _count_number(self, key: ItemKey) -> None:
         """Compare an item's number with the one before; a camera counts from 1 at each start."""
-        last = self._last_number
-        if last is not None and last + 1 < key.item_id and key.stamp_ns > self._last_stamp_ns:
-            missing = range(last + 1, key.item_id)
+        missing = self._gaps.heard(key)
+        if missing:
             self._find(Loss.CAPTURES_LOST, *missing[:_MOST_NAMED], count=len(missing))
-        if key.stamp_ns > self._last_stamp_ns:
-            self._last_number, self._last_stamp_ns = key.item_id, key.stamp_ns
+
+    def _await_stroke(self, key: ItemKey, lane: str) -> None:
+        strokes = self._strokes.setdefault(lane, OrderedDict())
+        strokes[key] = None
+        if len(strokes) > self.most_open:
+            strokes.popitem(last=False)
+        if len(self._strokes) > _MOST_LANES:
+            del self._strokes[next(iter(self._strokes))]
 
     def _find(self, loss: Loss, *numbers: int, count: int | None = None) -> None:
         self.totals[loss.value] += len(numbers) if count is None else count
@@ -172,5 +210,8 @@ class ItemAccount:
 
 # After this an item that no capture announced is closed.
 _LONGEST_NS = 10_000_000_000
+# How long after a later item of its lane the report on a stroke may come.
+_OVERTAKEN_NS = 2_000_000_000
+_MOST_LANES = 64
 # Numbers that one finding names.
 _MOST_NAMED = 64

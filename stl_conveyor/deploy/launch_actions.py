@@ -37,7 +37,7 @@ from stl_conveyor.deploy.launching import (
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS
 
-RESPAWN_DELAY = 2.0  # s
+RESPAWN_DELAY = 0.5  # s; what is on the belt does not wait
 
 Values = Mapping[str, str]
 

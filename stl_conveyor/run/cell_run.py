@@ -32,6 +32,7 @@ from stl_conveyor.run.summary import LATE_PICTURE_MS
 START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
 RETRY_PATIENCE = 5.0  # s for a node that cannot configure; it tries again every 3 s
+RESTART_DELAY = 0.3  # s from the end of a process to its next start
 PATIENCE = 0.1  # s without a message after which the processes are looked at all the same
 LAG_PERIOD = 5.0  # s between two words about a simulation that lags
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
@@ -207,7 +208,7 @@ class CellRun:
                 )
                 return True
             if name not in self._restart_at:
-                self._restart_at[name] = now + 1.0
+                self._restart_at[name] = now + RESTART_DELAY
                 self.deaths.append(f'{name}: {signal_text(code)}')
                 self._say(f'{name} ended ({signal_text(code)}) and is started again')
             elif now >= self._restart_at[name]:

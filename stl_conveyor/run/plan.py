@@ -125,7 +125,7 @@ def node_arguments(
             'log_path': str(sources.link_log),
         },
         'edge_classifier': {'models_dir': str(edge_models)},
-        'actuator': {**cell},
+        'actuator': {**cell, 'journal': str(sources.out / 'logs' / 'actuator.journal')},
     }
     for node, name, value in overrides:
         if node != CELL:

@@ -97,3 +97,41 @@ def test_memory_is_bounded():
     account.captured(ItemKey(2 * 10**9, 2 * 10**9), DEADLINE, 0)
     assert len(findings(account, 0)[Loss.CAPTURES_LOST]) == 64
     assert account.totals['captures_lost'] == 10**9 - 1
+
+
+def test_an_outcome_that_comes_after_all_is_late_and_not_the_second_one():
+    account = ItemAccount(GRACE)
+    account.captured(ItemKey(1, 1), DEADLINE, 0)
+    assert findings(account, 2000)[Loss.UNACTED] == (1,)
+    account.acted(ItemKey(1, 1), 2100)
+    assert findings(account, 2200) == {} and account.totals['acted_late'] == 1
+    account.acted(ItemKey(1, 1), 2300)
+    assert findings(account, 2400) == {Loss.ACTED_TWICE: (1,)}
+
+
+@given(
+    reported=st.lists(st.tuples(st.sampled_from('AB'), st.booleans()), max_size=30),
+    shuffled=st.randoms(use_true_random=False),
+)
+def test_a_stroke_is_missed_once_a_later_one_of_its_lane_was_reported(reported, shuffled):
+    account, second = ItemAccount(GRACE), 10**9
+    keys = {number: ItemKey(number, number) for number in range(1, len(reported) + 1)}
+    for number, (lane, _) in enumerate(reported, 1):
+        account.captured(keys[number], DEADLINE, 0)
+        account.classified(keys[number], 0)
+        account.acted(keys[number], 0, lane)
+    heard = [number for number, (_, there) in enumerate(reported, 1) if there]
+    shuffled.shuffle(heard)
+    for number in heard:
+        account.confirmed(keys[number], reported[number - 1][0], second)
+    assert Loss.UNCONFIRMED not in findings(account, 3 * second - 1)
+    newest = {
+        lane: max([n for n in heard if reported[n - 1][0] == lane], default=0) for lane in 'AB'
+    }
+    missed = tuple(
+        number
+        for number, (lane, there) in enumerate(reported, 1)
+        if not there and number < newest[lane]
+    )
+    assert findings(account, 3 * second).get(Loss.UNCONFIRMED, ()) == missed
+    assert findings(account, 9 * second) == {}

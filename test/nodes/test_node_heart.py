@@ -50,7 +50,10 @@ def test_a_turn_lasts_from_the_outermost_callback_to_its_end_in_its_own_thread_o
     assert not turn.begin()  # a callback within the callback
     first = turn.busy
     assert 0 < first <= turn.busy
+    turn.renew()
+    assert 0 < turn.busy
     turn.end()
+    turn.renew()
     assert turn.busy == 0
     begun = []
     other = threading.Thread(target=lambda: begun.append(turn.begin()))

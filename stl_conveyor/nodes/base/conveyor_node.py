@@ -108,6 +108,7 @@ class ConveyorNode(ConnectedNode):
         result = self._transition(self.activate, 'activate', super().on_activate, state)
         if result is TransitionCallbackReturn.SUCCESS:
             self._active = True
+            self.turn.renew()
             self._beat()
             self.get_logger().info('active')
         else:

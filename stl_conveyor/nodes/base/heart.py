@@ -35,6 +35,11 @@ class Turn:
         self._since_ns = time.monotonic_ns()
         return True
 
+    def renew(self) -> None:
+        """Count from now: what the present callback did so far, such as loading, was expected."""
+        if self._since_ns:
+            self._since_ns = time.monotonic_ns()
+
     def end(self) -> None:
         """Note that the outermost callback has ended."""
         self._since_ns = 0

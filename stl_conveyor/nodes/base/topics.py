@@ -264,7 +264,7 @@ TOPICS = (
         'stl_conveyor/Actuation',
         Profile.RESULT,
         ('actuator', 'cell_simulator', 'gazebo_io'),
-        ('actuator',),
+        ('actuator', 'cell_guard'),
         outside='diverter driver',
         optional=('actuator',),
     ),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -27,6 +27,7 @@ from stl_conveyor.cell.ledger import (
     ItemOutcome,
     Verdict,
 )
+from stl_conveyor.cell.owed_items import OwedItem
 from stl_conveyor.cell.stroke_plan import Hold, Passage, StrokePlan
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
@@ -37,6 +38,7 @@ from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key
 from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.device.actuator_memory import ActuatorMemory
 from stl_conveyor.nodes.device.actuator_outputs import (
     ActuatorOutput,
     Push,
@@ -48,6 +50,8 @@ from stl_conveyor.nodes.device.actuator_settings import actuator_settings
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
+WAIT_S = 0.05  # between two looks whether anybody hears the outcomes again
+LONGEST_WAIT_NS = 1_000_000_000
 UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
 WORK_PERIOD = 0.2  # s after which an output may know again that this node's callbacks run
 # SortOutcome.REASON_* in words; what needs none is empty.
@@ -105,6 +109,7 @@ class Actuator(ConveyorNode):
     def activate(self) -> None:
         """Listen, and be ready to act."""
         self.watch_clock()
+        self._memory = ActuatorMemory(self)
         self._outcomes = self.publish_on('sort_outcome')
         # A writer that goes takes what is under way with it.
         self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
@@ -123,6 +128,7 @@ class Actuator(ConveyorNode):
         self.listen('classification', self._on_local)
         self.listen('edge_classification', self._on_edge)
         self.listen('offload_decision', self._on_decision)
+        self._take_up()
 
     def deactivate(self) -> None:
         """Give what is open its outcome now."""
@@ -137,13 +143,13 @@ class Actuator(ConveyorNode):
             self.health.set_value('open_items', self.ledger.open_items)
 
     def _on_capture(self, message: ItemCapture) -> None:
-        now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
         key = item_key(message)
         before = self.ledger.open_stamps(key.item_id)
-        admission = self.ledger.capture(key, to_ns(message.deadline) - ros_ns, now_ns)
+        admission = self._admit(key, message.header, message.deadline)
         if admission in (Admission.DUPLICATE, Admission.CONFLICT):
             self.warn(admission.value, f'item {key.item_id} is known already')
             return
+        self._memory.captured(key, to_ns(message.deadline), message.header.frame_id)
         if before:
             self.warn(
                 'item_id_again',
@@ -152,15 +158,86 @@ class Actuator(ConveyorNode):
                 'started again?',
             )
         self.tick('captures')
-        self._captures.put(
-            key, _Capture(message.header, message.deadline, now_ns - (ros_ns - key.stamp_ns))
-        )
         if admission is Admission.ACT_AT_ONCE:
-            left = (to_ns(message.deadline) - ros_ns) / 1e9
+            left = (to_ns(message.deadline) - self.schedule_clock.ros_now_ns()) / 1e9
             self.warn(
                 'absurd_deadline' if left > self.cell.guard else 'late_capture',
                 f'item {key.item_id}: deadline is {left:.3f} s away',
             )
+        self._act()
+
+    def _admit(self, key: ItemKey, header: Header, deadline: Time) -> Admission:
+        """Enter an item into the ledger; keep what its outcome repeats of its capture."""
+        now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
+        admission = self.ledger.capture(key, to_ns(deadline) - ros_ns, now_ns)
+        if admission in (Admission.ACCEPTED, Admission.ACT_AT_ONCE):
+            self._captures.put(key, _Capture(header, deadline, now_ns - (ros_ns - key.stamp_ns)))
+        return admission
+
+    def _take_up(self) -> None:
+        """Go on with what a process before this one owed, if it was killed.
+
+        What lies ahead is taken up at once; what is late waits until those who heard the outcomes
+        before are there again, so that it is not said to nobody.
+        """
+        inherited = self._memory.inherited
+        if not inherited:
+            return
+        self._plan.is_reported |= self._memory.followed_belt
+        now_ns = self.schedule_clock.ros_now_ns()
+        late = []
+        taken_up: list[int] = []
+        lost: list[int] = []
+        for item in inherited:
+            act_ns = item.stroke_ns if item.lane else item.deadline_ns - self.cell.guard_ns
+            passed_ns = self._passed_ns(item)
+            (taken_up if passed_ns > now_ns else lost).append(item.key.item_id)
+            if act_ns > now_ns:
+                self.guarded(self._resume)(item)
+            else:
+                late.append(item)
+        self._memory.report(taken_up, lost)
+        if not late:
+            return
+        began_ns = self.steady_clock.now().nanoseconds
+
+        def resume_late() -> None:
+            waited_ns = self.steady_clock.now().nanoseconds - began_ns
+            there = self._outcomes.get_subscription_count() >= max(1, self._memory.readers)
+            if there or waited_ns > LONGEST_WAIT_NS:
+                timer.cancel()
+                for item in late:
+                    self.guarded(self._resume)(item)
+
+        timer = self.every(WAIT_S, resume_late)
+
+    def _passed_ns(self, item: OwedItem) -> int:
+        """Return when (ROS time) it is too late for an item."""
+        to_edge_ns = round(self.cell.diverter.paddle_width / 2 / self.cell.belt.speed * 1e9)
+        if item.lane:
+            return item.stroke_ns + to_edge_ns
+        answer = item.answers.get(AnswerSource.EDGE) or item.answers.get(AnswerSource.LOCAL)
+        lane = self.cell.reject_lane if answer is None else self.cell.lane_of(answer.class_id)
+        if lane == self.cell.reject_lane:
+            return item.deadline_ns
+        return to_edge_ns + stroke_time_ns(item.key.stamp_ns, item.deadline_ns, self.cell, lane)
+
+    def _resume(self, item: OwedItem) -> None:
+        header = Header(stamp=to_stamp(item.key.stamp_ns), frame_id=item.frame_id)
+        if item.lane:
+            if isinstance(OUTPUTS[self.settings.output], DirectOutput):
+                capture_ns = self.schedule_clock.from_ros_ns(item.key.stamp_ns)
+                self._output.push(
+                    self._push_of(item.key, header, item.lane, item.stroke_ns, capture_ns)
+                )
+            else:
+                self._memory.closed(item.key)  # the driver has heard of it
+            return
+        for answer in item.answers.values():
+            received_ns = self.schedule_clock.from_ros_ns(answer.received_ns)
+            now_ns = self.schedule_clock.now_ns()
+            self.ledger.answer(item.key, replace(answer, received_ns=received_ns), now_ns)
+        self._admit(item.key, header, to_stamp(item.deadline_ns))
         self._act()
 
     def _on_local(self, message: Classification) -> None:
@@ -217,6 +294,8 @@ class Actuator(ConveyorNode):
     def _take(self, key: ItemKey, answer: Answer) -> None:
         source = answer.source
         verdict = self.ledger.answer(key, answer, self.schedule_clock.now_ns())
+        if verdict is Verdict.ACCEPTED:
+            self._memory.answered(key, answer)
         if verdict in (Verdict.BAD, Verdict.STALE):
             self.warn(verdict.value, f'item {key.item_id} from {source.name.lower()}')
         else:
@@ -298,6 +377,7 @@ class Actuator(ConveyorNode):
             ),
             self._plan,
             self._belt_states.take_waiting,
+            self._memory.closed,
         )
 
     def _note_work(self) -> None:
@@ -369,6 +449,7 @@ class Actuator(ConveyorNode):
         capture = self._captures.pop(decision.key)
         assert capture is not None  # kept for as long as the ledger keeps the item
         outcome = self._outcome(decision, capture, why)
+        self._memory.note_surroundings(self._plan.follows, self._outcomes.get_subscription_count())
         self._outcomes.publish(outcome)
         self._push(outcome, decision, capture)
         self.tick('outcomes')
@@ -377,7 +458,9 @@ class Actuator(ConveyorNode):
             self.warn('missed_deadline', f'item {outcome.item_id}: {-outcome.slack:.3f} s')
 
     def _push(self, outcome: SortOutcome, decision: ItemOutcome, capture: _Capture) -> None:
+        key = decision.key
         if outcome.lane == self.cell.reject_lane:
+            self._memory.closed(key)
             return
         budget_ns = to_ns(capture.deadline) - decision.key.stamp_ns
         if decision.absurd and not 0 <= budget_ns <= longest_decision_ns(self.cell):
@@ -385,19 +468,29 @@ class Actuator(ConveyorNode):
                 'no_stroke',
                 f'item {outcome.item_id}: its deadline does not tell when it reaches a diverter',
             )
+            self._memory.closed(key)
             return
+        stroke_ns = stroke_time_ns(key.stamp_ns, key.stamp_ns + budget_ns, self.cell, outcome.lane)
+        if isinstance(OUTPUTS[self.settings.output], DirectOutput):
+            self._memory.decided(key, outcome.lane, stroke_ns)
+        else:
+            self._memory.closed(key)
         self._output.push(
-            Push(
-                decision.key,
-                capture.header,
-                outcome.lane,
-                stroke_time_ns(
-                    capture.stamp_ns, capture.stamp_ns + budget_ns, self.cell, outcome.lane
-                ),
-                capture.stamp_ns,
-                self.cell.lane(outcome.lane).diverter_x - self.cell.camera.x,
-                round(self.cell.diverter.lead_time * 1e9),
-            )
+            self._push_of(key, capture.header, outcome.lane, stroke_ns, capture.stamp_ns)
+        )
+
+    def _push_of(
+        self, key: ItemKey, header: Header, lane: str, stroke_ns: int, capture_ns: int
+    ) -> Push:
+        """Return a push that is due at a ROS time; `capture_ns` is on the schedule's clock."""
+        return Push(
+            key,
+            header,
+            lane,
+            capture_ns + stroke_ns - key.stamp_ns,
+            capture_ns,
+            self.cell.lane(lane).diverter_x - self.cell.camera.x,
+            round(self.cell.diverter.lead_time * 1e9),
         )
 
     def _outcome(self, decision: ItemOutcome, capture: _Capture, why: int) -> SortOutcome:

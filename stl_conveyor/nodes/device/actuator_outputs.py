@@ -224,17 +224,20 @@ class StrokeOutput:
         make_diverters: Callable[[DiverterEvents], Diverters],
         plan: StrokePlan | None = None,
         look_at_belt: Callable[[], None] | None = None,
+        done: Callable[[ItemKey], None] = lambda _: None,
     ) -> None:
         """Open the hardware.
 
         Args:
             plan: Says when items come to their diverters; None: at the time that a push has.
             look_at_belt: Takes in what was reported of the belt, while no executor does.
+            done: Called when a stroke of an item was commanded, or cannot be made.
 
         Raises:
             ConveyorError: If it cannot be had.
         """
         self._node = node
+        self._done = done
         self._schedule = schedule
         self._plan = plan or StrokePlan(BeltHistory(), useful_way=0.0, max_late_ns=0)
         self._look_at_belt = look_at_belt
@@ -372,6 +375,7 @@ class StrokeOutput:
             self._retract(stroke.lane)
             return
         self._commanded[stroke.serial] = stroke, action.lateness_ns
+        self._done(stroke.item.key)
         try:
             self._diverters.extend(stroke.lane, stroke.serial, action.lateness_ns / 1e9)
         except HardwareError as error:
@@ -386,6 +390,7 @@ class StrokeOutput:
     def _failed(self, stroke: Stroke[Push], reason: str) -> None:
         self._schedule.withdraw(stroke)
         self._passages.pop(stroke.serial, None)
+        self._done(stroke.item.key)
         _, lateness_ns = self._commanded.pop(stroke.serial, (stroke, None))
         self._publish(stroke, Actuation.STATUS_FAILED, lateness_ns, None, reason)
         self._health.trouble('diverter_failed', stroke.lane, f'lane {stroke.lane}: {reason}')

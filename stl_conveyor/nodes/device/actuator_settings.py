@@ -56,6 +56,12 @@ class ActuatorSettings(StampSettings):
         minimum=1,
         maximum=100_000,
     )
+    journal: str = parameter(
+        'auto',
+        'File by which open items survive a crash of this node. auto: one in the folder that '
+        'RUNTIME_DIRECTORY or XDG_RUNTIME_DIR names, else in /dev/shm: in memory, so that no disk '
+        'is worn. none: there is none.',
+    )
 
 
 def actuator_settings() -> type[ActuatorSettings]:

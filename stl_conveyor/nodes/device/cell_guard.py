@@ -17,8 +17,8 @@ from std_msgs.msg import Bool
 from stl_conveyor.cell.item_account import Finding, ItemAccount, Loss
 from stl_conveyor.cell.presence import Absence, Presence, Roll
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN, open_pin
-from stl_conveyor.msg import Classification, Heartbeat, ItemCapture, SortOutcome
+from stl_conveyor.hardware.safe_output import SafeOutputSettings, open_safe_outputs
+from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
@@ -26,10 +26,11 @@ from stl_conveyor.nodes.base.items import item_key
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.device.graph_ends import GraphEnds
 
 LOOK = 0.2  # s between two looks at what has come, after each of which safe_to_run is said
-# Topics on which a second publisher would do an item's work twice, or forge it.
-SINGLE = ('capture', 'classification', 'offload_decision', 'transfer', 'sort_outcome')
+# On these a second publisher moves items, or makes them.
+DANGEROUS = {'capture', 'sort_outcome'}
 LOOKS_AT_GRAPH = 2  # from one of them at the graph to the next
 # Absence -> the name of the fault, and the remedy.
 ABSENCES = {
@@ -54,6 +55,11 @@ LOSSES = {
     Loss.UNCLASSIFIED: (Level.WARN, 'had no local answer by their deadline'),
     Loss.ACTED_TWICE: (Level.ERROR, 'had two outcomes; is there a second actuator?'),
     Loss.NEVER_CAPTURED: (Level.WARN, 'had an outcome but no capture; who published it?'),
+    Loss.UNCONFIRMED: (
+        Level.ERROR,
+        'were sent to a lane, and of their strokes nothing was heard, though of later ones: they '
+        'may have passed',
+    ),
 }
 
 
@@ -62,7 +68,7 @@ MOST_NAMED = 50
 
 
 @dataclass(frozen=True)
-class CellGuardSettings(NodeSettings):
+class CellGuardSettings(NodeSettings, SafeOutputSettings):
     """Parameters of the guard."""
 
     expected_nodes: tuple[str, ...] = parameter(
@@ -94,13 +100,6 @@ class CellGuardSettings(NodeSettings):
         minimum=0.0,
         maximum=3600.0,
     )
-    safe_pin: int = parameter(
-        -1,
-        'GPIO (BCM number) that is high while the line may run; -1 = none. It falls when this '
-        'node ends, too.',
-        minimum=NO_PIN,
-        maximum=LARGEST_PIN,
-    )
 
 
 class CellGuard(ConveyorNode):
@@ -125,16 +124,16 @@ class CellGuard(ConveyorNode):
             settings.expected_nodes, round(settings.silence * 1e9), start_ns=now_ns
         )
         self._account = ItemAccount(round(settings.grace * 1e9))
-        self._doubled: dict[str, tuple[str, ...]] = {}
+        self._ends = GraphEnds(self, settings.expected_nodes)
+        self._surplus: dict[str, str] = {}
+        self._wrong_ends: dict[str, str] = {}
         self._losses: dict[Loss, list[int]] = {}
         self._lost_ns: dict[Loss, int] = {}
         self._safe: bool | None = None
         self._namespace = self.get_namespace().strip('/')
-        self._pin: Any = None
-        if settings.safe_pin != NO_PIN:
-            self._pin = open_pin('DigitalOutputDevice', settings.safe_pin, initial_value=False)
-            self.resources.callback(self._pin.close)
-            self.resources.callback(self._pin.off)
+        self._outputs = open_safe_outputs(settings)
+        for output in self._outputs:
+            self.resources.callback(output.close)
         self._safety = self.publish_on('safe_to_run')
         self.resources.callback(self._say_unsafe)
         jump = self.get_clock().create_jump_callback(
@@ -152,6 +151,7 @@ class CellGuard(ConveyorNode):
             self._polled('capture', self._on_capture, lambda _: next(number)),
             self._polled('classification', self._on_classification, lambda _: next(number)),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
+            self._polled('actuation', self._on_actuation, lambda _: next(number)),
         ]
         self._rounds = 0
         self.every(LOOK, self._look)  # one timer for all: to be woken costs more than to look
@@ -163,7 +163,7 @@ class CellGuard(ConveyorNode):
             return
         self.health.set_value('safe_to_run', bool(self._safe))
         self.health.set_value('open_items', self._account.open_items)
-        for name in ('items', *(loss.value for loss in Loss), 'not_accounted'):
+        for name in ('items', *(loss.value for loss in Loss), 'acted_late', 'not_accounted'):
             self.health.set_value(f'total.{name}', self._account.totals[name])
 
     def _polled(
@@ -200,7 +200,10 @@ class CellGuard(ConveyorNode):
             self._account.classified(item_key(message), self.schedule_clock.now_ns())
 
     def _on_outcome(self, message: SortOutcome) -> None:
-        self._account.acted(item_key(message), self.schedule_clock.now_ns())
+        self._account.acted(item_key(message), self.schedule_clock.now_ns(), message.lane)
+
+    def _on_actuation(self, message: Actuation) -> None:
+        self._account.confirmed(item_key(message), message.lane, self.schedule_clock.now_ns())
 
     def _call_roll(self) -> None:
         now_ns = self.steady_clock.now().nanoseconds
@@ -250,21 +253,17 @@ class CellGuard(ConveyorNode):
                 self.clear_condition(loss.value, f'{loss.value}: no more')
 
     def _look_at_graph(self) -> None:
-        for topic in SINGLE:
-            if self.count_publishers(topic) > 1:
-                publishers = sorted(
-                    f'{end.node_namespace.rstrip("/")}/{end.node_name}'
-                    for end in self.get_publishers_info_by_topic(topic)
-                )
-                self._doubled[topic] = tuple(publishers)
-                self.set_condition(
-                    f'publishers.{topic}',
-                    Level.ERROR,
-                    f'surplus_publisher: {len(publishers)} publish on {topic}, '
-                    f'{", ".join(publishers)}: one is right',
-                )
-            elif self._doubled.pop(topic, None):
-                self.clear_condition(f'publishers.{topic}', f'one node publishes on {topic}')
+        now_ns = self.steady_clock.now().nanoseconds
+        active = [
+            name for name in self.settings.expected_nodes if self._presence.is_active(name, now_ns)
+        ]
+        self._surplus = self._ends.surplus()
+        wrong = {**self._surplus, **self._ends.missing(active, self._namespace)}
+        for end, text in wrong.items():
+            self.set_condition(f'ends.{end}', Level.ERROR, text)
+        for end in self._wrong_ends.keys() - wrong.keys():
+            self.clear_condition(f'ends.{end}', f'{end}: as it should be')
+        self._wrong_ends = wrong
 
     def _may_run(self, roll: Roll, now_ns: int) -> bool:
         essential = set(self.settings.essential_nodes)
@@ -274,17 +273,23 @@ class CellGuard(ConveyorNode):
             for loss, at_ns in self._lost_ns.items()
         )
         starting = not all(self._presence.is_active(name, now_ns) for name in essential)
-        return not (
-            lost or starting or essential & (set(roll.absent) | set(roll.doubled))
-        ) and not self._doubled.keys() & {'capture', 'sort_outcome'}
+        return (
+            not (lost or starting or essential & (set(roll.absent) | set(roll.doubled)))
+            and not self._surplus.keys() & DANGEROUS
+        )
 
     def _set_safe(self, safe: bool) -> None:
         self._safety.publish(Bool(data=safe))
+        for output in self._outputs:
+            output.tell(safe)
+        trouble = '; '.join(output.trouble for output in self._outputs if output.trouble)
+        if trouble:
+            self.set_condition('safe_output', Level.ERROR, f'safe_output: {trouble}')
+        else:
+            self.clear_condition('safe_output', 'it can be told whether the line may run')
         if safe == self._safe:
             return
         self._safe = safe
-        if self._pin is not None:
-            self._pin.value = safe
         if safe:
             self.clear_condition('not_safe_to_run', 'the line may run')
         else:

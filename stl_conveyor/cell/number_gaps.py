@@ -1,0 +1,39 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Which items were never heard of, by the numbers of those that were."""
+
+from __future__ import annotations
+
+from stl_conveyor.cell.ledger import ItemKey
+
+
+class NumberGaps:
+    """Finds the numbers that are missing between two captures.
+
+    Examples:
+        >>> gaps = NumberGaps()
+        >>> list(gaps.heard(ItemKey(1, 100))), list(gaps.heard(ItemKey(4, 200)))
+        ([], [2, 3])
+        >>> list(gaps.heard(ItemKey(1, 300)))  # the camera was started again
+        []
+    """
+
+    def __init__(self, last: ItemKey | None = None) -> None:
+        """Begin behind an item; None: the first one that is heard."""
+        self._last = last
+
+    @property
+    def last(self) -> ItemKey | None:
+        """Return the newest item."""
+        return self._last
+
+    def heard(self, key: ItemKey) -> range:
+        """Take in a capture; return the numbers between the newest one and it.
+
+        What is not newer than that came late, or again, and changes nothing.
+        """
+        last = self._last
+        if last is not None and key.stamp_ns <= last.stamp_ns:
+            return range(0)
+        self._last = key
+        return range(0) if last is None else range(last.item_id + 1, key.item_id)

@@ -1,0 +1,144 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Which publishers and subscribers of a cell are missing, or too many, by the table of topics."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
+
+from stl_conveyor.nodes.base.topics import TOPICS, Topic
+
+# Topics on which a second publisher would do an item's work twice, forge it, or be a second of
+# what there is one of: a camera, an actuator, an edge, a belt.
+SINGLE = (
+    'camera/image_raw',
+    'camera/image_raw/compressed',
+    'break_beam',
+    'capture',
+    'classification',
+    'offload_decision',
+    'features_tx',
+    'feedback_rx',
+    'edge_classification',
+    'transfer',
+    'token_bucket',
+    'sort_outcome',
+    'belt_state',
+    'safe_to_run',
+)
+# What rmw calls the node of an end that it does not know yet.
+UNKNOWN = '_NODE_NAME_UNKNOWN_'
+
+
+class Graph(Protocol):
+    """What a node knows of the graph."""
+
+    def count_publishers(self, topic_name: str, /) -> int:
+        """Return how many publish on a topic."""
+
+    def count_subscribers(self, topic_name: str, /) -> int:
+        """Return how many listen to a topic."""
+
+    def get_publishers_info_by_topic(self, topic_name: str, /) -> Sequence[Any]:
+        """Return who publishes on a topic."""
+
+    def get_subscriptions_info_by_topic(self, topic_name: str, /) -> Sequence[Any]:
+        """Return who listens to a topic."""
+
+
+class GraphEnds:
+    """Compares the graph around a node with the table, and asks no more than it must.
+
+    To count ends costs little, to ask whose they are much. So it is asked when a count has changed
+    and then has been the same for a while, in which an end that was just made becomes known.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        expected: Collection[str],
+        *,
+        settle: int = 4,
+        table: Sequence[Topic] = TOPICS,
+    ) -> None:
+        """Look at the topics of the expected nodes.
+
+        Args:
+            settle: How many looks must find the same before it is asked whose the ends are.
+        """
+        self._graph = graph
+        self._settle = settle
+        self._topics = tuple(
+            topic
+            for topic in table
+            if not topic.name.startswith('/')
+            and set(expected) & {*topic.publishers, *topic.subscribers} - set(topic.optional)
+        )
+        self._seen: object = None
+        self._same = 0
+        self._missing: dict[str, str] = {}
+
+    def surplus(self) -> dict[str, str]:
+        """Return topic → what is said of publishers of which there must be one."""
+        found = {}
+        for topic in SINGLE:
+            if self._graph.count_publishers(topic) > 1:
+                names = [
+                    _full_name(end) for end in self._graph.get_publishers_info_by_topic(topic)
+                ]
+                if len(names) > 1:
+                    found[topic] = (
+                        f'surplus_publisher: {len(names)} publish on {topic}, '
+                        f'{", ".join(sorted(names))}: one is right'
+                    )
+        return found
+
+    def missing(self, active: Iterable[str], namespace: str) -> dict[str, str]:
+        """Return topic → what is said of ends that active nodes should have and have not.
+
+        Args:
+            active: Names of the nodes that are active now.
+            namespace: Of these nodes, without the first slash.
+        """
+        active = frozenset(active)
+        counts = tuple(
+            (self._graph.count_publishers(topic.name), self._graph.count_subscribers(topic.name))
+            for topic in self._topics
+        )
+        if (active, counts) != self._seen:
+            self._seen, self._same, self._missing = (active, counts), 0, {}
+        self._same += 1
+        # What is missing may come while something else goes.
+        if self._same == self._settle or (self._missing and self._same % self._settle == 0):
+            self._missing = self._ask(active, namespace)
+        return self._missing
+
+    def _ask(self, active: frozenset[str], namespace: str) -> dict[str, str]:
+        missing = {}
+        for topic in self._topics:
+            for verb, listed, ask in (
+                ('publishes', topic.publishers, self._graph.get_publishers_info_by_topic),
+                ('listens', topic.subscribers, self._graph.get_subscriptions_info_by_topic),
+            ):
+                wanted = (active & set(listed)) - set(topic.optional)
+                if not wanted:
+                    continue
+                ends = ask(topic.name)
+                if any(end.node_name == UNKNOWN for end in ends):
+                    self._same = 0  # ask again
+                    continue
+                there = {
+                    end.node_name for end in ends if end.node_namespace.strip('/') == namespace
+                }
+                fault = 'missing_publisher' if verb == 'publishes' else 'missing_subscriber'
+                for name in sorted(wanted - there):
+                    missing[f'{name} {verb} {topic.name}'] = (
+                        f'{fault}: {name} is active, and nothing of it {verb} on {topic.name}: '
+                        'compare the remappings and the ROS domains'
+                    )
+        return missing
+
+
+def _full_name(end: Any) -> str:
+    return f'{end.node_namespace.rstrip("/")}/{end.node_name}'
