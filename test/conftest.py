@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import random
 import signal
 from pathlib import Path
 
 import pytest
+from ros_domains import take_session_domain
 
 # Before any test imports ONNX Runtime, which is told here to keep to itself.
 import stl_conveyor  # noqa: F401
@@ -20,7 +20,7 @@ pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtur
 
 # Tests talk over real DDS: among themselves, and to nobody else.
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+take_session_domain()
 
 # A shell starts what runs in the background deaf to SIGINT, and its children inherit that; tests
 # that interrupt a process would wait for ever.
