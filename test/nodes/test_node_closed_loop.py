@@ -119,7 +119,7 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
 
     def connected(node, publisher):
         topic = publisher.topic_name.removeprefix(f'/{name}/')
-        return publisher.get_subscription_count() >= READERS[node.get_name()].get(topic, 0)
+        return publisher.get_subscription_count() >= READERS.get(node.get_name(), {}).get(topic, 0)
 
     with NodeRunner(specs, domain_id=own_domain_id()) as runner:
         monitor, simulator_node = runner.node('cell_monitor'), runner.nodes[0]
