@@ -27,6 +27,7 @@ NODES = (
     'link_emulator',
     'edge_classifier',
     'actuator',
+    'cell_guard',
     'cell_simulator',
     'cell_monitor',
     'feeder',

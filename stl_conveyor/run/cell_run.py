@@ -26,7 +26,7 @@ from stl_conveyor.run.faults import FaultStep, fault_steps, named_fault
 from stl_conveyor.run.output_folder import output_folder
 from stl_conveyor.run.plan import REPORT_PERIOD, Deployment, items_of, node_arguments
 from stl_conveyor.run.processes import Supervisor, signal_text
-from stl_conveyor.run.settings import SIMULATOR, RunSettings, Sources
+from stl_conveyor.run.settings import GUARD, SIMULATOR, RunSettings, Sources
 from stl_conveyor.run.summary import LATE_PICTURE_MS
 
 START_TIMEOUT = 60.0  # s for all nodes to become active and connected
@@ -177,6 +177,9 @@ class CellRun:
                 found = int(report.get(f'/{topic}.subscribers', 0))
                 if found < readers:
                     missing.setdefault(node, f'{topic} has {found} of {readers} readers')
+        guard = self._monitor.reports.get(GUARD, {})
+        if GUARD in self._deployment.nodes and guard.get('safe_to_run') != 'True':
+            missing.setdefault(GUARD, 'it does not say that the line may run')
         if not missing and not self._deployment.is_settled():
             missing['network'] = 'not settled'
         return missing
@@ -324,6 +327,8 @@ def _run_into(
                 interrupted = True
                 say('stopped: the results so far are written; once more Ctrl-C leaves them')
             at_phase('done')
+            # First the guard, which would say of each of the others that it is gone.
+            supervisor.stop(GUARD)
             supervisor.stop_all()
             records, crops, bucket = monitor.board.records, dict(monitor.crops), monitor.bucket
             troubles = tuple(f'{node}: {text}' for node, text in sorted(monitor.troubles))

@@ -23,6 +23,7 @@ KILLABLE = (
     'encoder',
     'link_emulator',
     'actuator',
+    'cell_guard',
 )
 _PROCESS = {'edge': 'edge_classifier'}
 

@@ -23,13 +23,13 @@ from stl_conveyor.sim.arrivals import ArrivalSettings, ItemPlan, plan_items
 # Who must have found whom before the belt starts: readers of each topic, the monitor included.
 READERS = {
     SIMULATOR: {'camera/image_raw': 1, 'item_truth': 1},
-    'camera': {'capture': 4},
-    'local_classifier': {'classification': 3},
+    'camera': {'capture': 5},
+    'local_classifier': {'classification': 4},
     'offload_policy': {'offload_decision': 3, 'token_bucket': 1},
     'encoder': {'features_tx': 1, 'transfer': 2},
     'link_emulator': {'features_rx': 1, 'feedback_rx': 2, 'edge_classification': 2},
     'edge_classifier': {'feedback_tx': 1, 'edge_classification_tx': 1},
-    'actuator': {'sort_outcome': 2},
+    'actuator': {'sort_outcome': 3},
 }
 REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
 

@@ -186,7 +186,14 @@ class Supervisor:
 
     def stop_all(self, patience: float = 4.0) -> None:
         """Ask all processes to end, wait, then insist. Safe to call twice."""
-        running = {n: p for n, p in self._processes.items() if p.poll() is None}
+        self._stop(self._processes, patience)
+
+    def stop(self, name: str, patience: float = 4.0) -> None:
+        """Ask a process to end, wait, then insist; one that does not run is ended already."""
+        self._stop({n: p for n, p in self._processes.items() if n == name}, patience)
+
+    def _stop(self, processes: Mapping[str, subprocess.Popen], patience: float) -> None:
+        running = {n: p for n, p in processes.items() if p.poll() is None}
         for name, process in running.items():
             self._note_cpu(name, process)
             process.terminate()

@@ -13,6 +13,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.outside_files import UnusableFile, parse_yaml
 
 SIMULATOR = 'cell_simulator'
+GUARD = 'cell_guard'
 CELL = 'cell'  # stands for what the nodes share, where a node is named
 NODES = (
     'camera',
@@ -22,6 +23,7 @@ NODES = (
     'link_emulator',
     'edge_classifier',
     'actuator',
+    GUARD,
 )
 
 

@@ -48,6 +48,7 @@ from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.base.topics import EVERY_NODE, GATEWAYS, GAZEBO  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor.nodes.device.encoder import EncoderNode  # noqa: E402
 from stl_conveyor.nodes.device.local_classifier import LocalClassifier  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
@@ -319,6 +320,9 @@ CASES = {
     'actuator with a controller': Case(
         Actuator, pass_item, hears('actuation'), {**ACTUATOR, 'output': 'ros2_control'}
     ),
+    'cell_guard': Case(
+        CellGuard, capture, lambda stage: stage.node._account.open_items > 0, {'safe_pin': 17}
+    ),
     'edge_classifier': Case(
         EdgeClassifier,
         send_features,
@@ -438,7 +442,7 @@ def stage(request, monkeypatch, tmp_path, tiny_models, faults):
     case: Case = CASES[request.param]
     parameters = dict(case.parameters)
     pins, plc = None, None
-    if 'gpio' in (parameters.get('output'), parameters.get('trigger')):
+    if 'gpio' in (parameters.get('output'), parameters.get('trigger')) or 'safe_pin' in parameters:
         gpiozero = pytest.importorskip('gpiozero')
         from gpiozero.pins.mock import MockFactory
 

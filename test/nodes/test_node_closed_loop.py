@@ -26,6 +26,7 @@ from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor.nodes.device.encoder import EncoderNode  # noqa: E402
 from stl_conveyor.nodes.device.local_classifier import LocalClassifier  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
@@ -105,6 +106,7 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
         ),
         NodeSpec(EdgeClassifier, common, group='edge'),
         NodeSpec(Actuator, GUARDED, group='actuator'),
+        NodeSpec(CellGuard, group='guard'),
         NodeSpec(CellMonitor, {'display': 'none', 'keep_crops': True}, group='monitor'),
     ]
     if simulated_time:
@@ -117,7 +119,7 @@ def run_loop(models, folder, seed=3, simulated_time=False, **simulator):
 
     def connected(node, publisher):
         topic = publisher.topic_name.removeprefix(f'/{name}/')
-        return publisher.get_subscription_count() >= READERS[node.get_name()].get(topic, 0)
+        return publisher.get_subscription_count() >= READERS.get(node.get_name(), {}).get(topic, 0)
 
     with NodeRunner(specs, domain_id=own_domain_id()) as runner:
         monitor, simulator_node = runner.node('cell_monitor'), runner.nodes[0]

@@ -203,7 +203,7 @@ class ConnectedNode(ReportingNode):
         callback: Callable[[Any, Any], None],
         *,
         alike: Callable[[bytes], Hashable | None],
-        period: float,
+        period: float | None,
     ) -> PolledTopic:
         """Return a topic at which a timer looks until the node is deactivated.
 
@@ -212,7 +212,7 @@ class ConnectedNode(ReportingNode):
             callback: Takes a message, and what the middleware knows of it or None; guarded.
             alike: Returns the same for serialised messages of which the latest is enough, and None
                 for those that are not wanted.
-            period: Seconds between two looks.
+            period: Seconds between two looks; None: the caller looks.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
@@ -231,7 +231,7 @@ class ConnectedNode(ReportingNode):
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
         self.resources.callback(self.destroy_subscription, subscription)
-        timer = self.every(period, lambda: polled.look())
+        timer = None if period is None else self.every(period, lambda: polled.look())
         polled = PolledTopic(subscription, timer, self.guarded(callback), alike)
         return polled
 

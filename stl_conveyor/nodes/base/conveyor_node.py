@@ -5,15 +5,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.serialization import serialize_message
 
 from stl_conveyor.errors import ConveyorError
+from stl_conveyor.msg import Heartbeat
 from stl_conveyor.nodes.base.connected_node import ConnectedNode
 from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.heart import HEART, PERIOD_S
+from stl_conveyor.nodes.base.qos import make_profile, overriding_options
+from stl_conveyor.nodes.base.topics import Profile
 
 
 class ConveyorNode(ConnectedNode):
@@ -35,11 +41,24 @@ class ConveyorNode(ConnectedNode):
         self._active = False
         self.on_end: Callable[[int], None] = lambda exit_code: None
         super().__init__(**arguments)
+        if self.HEARTBEATS:
+            self._instance = secrets.randbits(64)
+            self._signs_of_life: dict[bool, bytes] = {}
+            self._heartbeats = self.create_publisher(
+                Heartbeat,
+                'heartbeat',
+                make_profile(Profile.HEARTBEAT),
+                qos_overriding_options=overriding_options(),
+            )
+            HEART.add(self._beat)
         if self.settings.niceness:
             self._prioritiser = self.create_timer(0.0, self._set_priority, clock=self.steady_clock)
         self._starter = self.create_timer(0.0, self.guarded(self._start), clock=self.steady_clock)
         if not self.settings.autostart:
             self._starter.cancel()
+
+    #: Off for what speaks over the network, where its own messages tell that it lives.
+    HEARTBEATS: ClassVar[bool] = True
 
     # What a subclass overrides.
 
@@ -89,6 +108,7 @@ class ConveyorNode(ConnectedNode):
         result = self._transition(self.activate, 'activate', super().on_activate, state)
         if result is TransitionCallbackReturn.SUCCESS:
             self._active = True
+            self._beat()
             self.get_logger().info('active')
         else:
             self._close_resources()
@@ -97,6 +117,7 @@ class ConveyorNode(ConnectedNode):
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
         """Leave the graph."""
         self._active = False
+        self._beat()
         self.guarded(self.deactivate)()
         self._close_resources()
         return super().on_deactivate(state)
@@ -152,6 +173,31 @@ class ConveyorNode(ConnectedNode):
     def _close_resources(self) -> None:
         # One that cannot be closed is reported, and keeps none of the others open.
         self.guarded(self.resources.close)()
+
+    def destroy_node(self) -> None:
+        """Show no more signs of life, and leave the graph."""
+        HEART.remove(self._beat)
+        super().destroy_node()
+
+    def _beat(self) -> None:
+        """Show a sign of life, from the thread of the heart or that of the executor."""
+        if not self.HEARTBEATS:
+            return
+        busy, active = self.turn.busy, self._active
+        if busy >= PERIOD_S:
+            self._heartbeats.publish(self._sign_of_life(active, busy))
+            return
+        if active not in self._signs_of_life:
+            self._signs_of_life[active] = serialize_message(self._sign_of_life(active, 0.0))
+        self._heartbeats.publish(self._signs_of_life[active])
+
+    def _sign_of_life(self, active: bool, busy: float) -> Heartbeat:
+        return Heartbeat(
+            node=self.get_fully_qualified_name().lstrip('/'),
+            instance=self._instance,
+            active=active,
+            busy=busy,
+        )
 
     def _set_priority(self) -> None:
         self._prioritiser.cancel()

@@ -29,7 +29,7 @@ class NeverReady(CallbackGroup):
 
 
 class PolledTopic:
-    """A subscription whose messages wait in its queue until a timer takes them.
+    """A subscription whose messages wait in its queue until a timer, or its owner, takes them.
 
     Most of the work of a message is to wake the executor, and to take the message apart. Both are
     spared here: of what came since the last look, and is alike by its bytes, only the latest is
@@ -39,7 +39,7 @@ class PolledTopic:
     def __init__(
         self,
         subscription: Subscription[Any],
-        timer: Timer,
+        timer: Timer | None,
         callback: Callable[[Any, Any], None],
         alike: Callable[[bytes], Hashable | None],
     ) -> None:
@@ -51,7 +51,8 @@ class PolledTopic:
         self._latest: dict[Hashable, tuple[bytes, Any]] = {}
 
     def every(self, period: float) -> None:
-        """Look once in `period` seconds from now on."""
+        """Look once in `period` seconds from now on, where a timer looks."""
+        assert self._timer is not None
         period_ns = round(period * 1e9)
         if self._timer.timer_period_ns != period_ns:
             self._timer.timer_period_ns = period_ns

@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.nodes.base.health import Level, NodeHealth
+from stl_conveyor.nodes.base.heart import Turn
 from stl_conveyor.nodes.base.qos import make_profile, overriding_options
 from stl_conveyor.nodes.base.settings import (
     NodeSettings,
@@ -44,6 +45,7 @@ class ReportingNode(LifecycleNode):
         meant = arguments.pop('meant_parameters', None)
         super().__init__(arguments.pop('node_name', self.NAME), **arguments)
         self.health = NodeHealth()
+        self.turn = Turn()
         self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         try:
             self.settings: Any = declare_settings(self, self.SETTINGS, self.check_settings, meant)
@@ -118,6 +120,7 @@ class ReportingNode(LifecycleNode):
 
         @functools.wraps(callback)
         def call(*arguments: Any) -> None:
+            begun = self.turn.begin()
             try:
                 callback(*arguments)
             except ConveyorError as error:
@@ -125,6 +128,9 @@ class ReportingNode(LifecycleNode):
             except Exception as error:  # nothing that a message contains may stop the cell
                 self.error('exception', f'{type(error).__name__} in {callback.__name__}: {error}')
                 self.get_logger().debug(traceback.format_exc())
+            finally:
+                if begun:
+                    self.turn.end()
 
         return call
 

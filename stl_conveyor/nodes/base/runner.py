@@ -333,6 +333,9 @@ def make_executor(context: Context | None = None) -> Executor:
 
 def _spin(executor: Executor, stop: threading.Event) -> None:
     """Call back until `stop` is set, or the context has gone."""
+    for node in executor.get_nodes():
+        if isinstance(node, ConveyorNode):
+            node.turn.taken_by_this_thread()
     while not stop.is_set() and executor.context.ok():
         try:
             executor.spin_once(timeout_sec=LONGEST_WAIT)

@@ -35,6 +35,8 @@ class Profile(enum.Enum):
     # A counter on the belt that others than ours may read, and publish best effort.
     BELT = (False, False, 16, False)
     STATE = (True, True, 1, False)
+    # Signs of life of all nodes, which are looked at now and then; the next ones come soon.
+    HEARTBEAT = (False, False, 64, False)
     DIAGNOSTICS = (True, False, 16, False)
 
     def __new__(cls, *_: object) -> Profile:
@@ -87,7 +89,7 @@ class Topic:
 
 
 SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
-DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
+DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator', 'cell_guard')
 EDGE = ('edge_classifier',)
 EVERY_NODE = DEVICE + EDGE + SIMULATION
 GATEWAYS = ('device_gateway', 'edge_gateway')  # in place of link_emulator, on a slow network
@@ -141,10 +143,19 @@ TOPICS = (
         'stl_conveyor/ItemCapture',
         Profile.CAPTURE,
         ('camera',),
-        ('local_classifier', 'encoder', 'actuator', 'cell_monitor', 'feeder', 'item_collector'),
+        (
+            'local_classifier',
+            'encoder',
+            'actuator',
+            'cell_guard',
+            'cell_monitor',
+            'feeder',
+            'item_collector',
+        ),
         particular=MappingProxyType(
             dict.fromkeys(
-                ('camera', 'actuator', 'feeder', 'item_collector'), Profile.EVERY_CAPTURE
+                ('camera', 'actuator', 'cell_guard', 'feeder', 'item_collector'),
+                Profile.EVERY_CAPTURE,
             )
         ),
     ),
@@ -153,7 +164,7 @@ TOPICS = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('local_classifier',),
-        ('offload_policy', 'actuator', 'cell_monitor'),
+        ('offload_policy', 'actuator', 'cell_guard', 'cell_monitor'),
     ),
     Topic(
         'offload_decision',
@@ -245,7 +256,7 @@ TOPICS = (
         'stl_conveyor/SortOutcome',
         Profile.RESULT,
         ('actuator',),
-        ('cell_simulator', 'gazebo_io', 'cell_monitor'),
+        ('cell_simulator', 'gazebo_io', 'cell_guard', 'cell_monitor'),
         outside='diverter driver',
     ),
     Topic(
@@ -342,6 +353,21 @@ TOPICS = (
         ('cell_simulator',),
         (),
         outside='every node, with `use_sim_time`',
+    ),
+    Topic(
+        'heartbeat',
+        'stl_conveyor/Heartbeat',
+        Profile.HEARTBEAT,
+        tuple(node for node in EVERY_NODE + GAZEBO if node not in EDGE),
+        ('cell_guard',),
+    ),
+    Topic(
+        'safe_to_run',
+        'std_msgs/Bool',
+        Profile.STATE,
+        ('cell_guard',),
+        (),
+        outside='whatever can stop the belt',
     ),
     Topic(
         '/diagnostics',

@@ -93,6 +93,7 @@ class EdgeClassifier(ConveyorNode):
 
     NAME = 'edge_classifier'
     SETTINGS = EdgeClassifierSettings
+    HEARTBEATS = False
 
     def check_settings(self, settings: EdgeClassifierSettings) -> None:
         """Refuse a cell that is named twice."""

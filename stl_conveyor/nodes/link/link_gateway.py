@@ -40,6 +40,7 @@ class LinkGateway(ConveyorNode):
     """Passes messages on from one topic to another, in both directions of the link."""
 
     SETTINGS = LinkGatewaySettings
+    HEARTBEATS = False
     RELAYS: ClassVar[Mapping[str, str]]  # topic heard → topic published
 
     def __init__(self, **arguments: Any) -> None:

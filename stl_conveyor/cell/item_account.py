@@ -1,0 +1,176 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Every captured item is accounted for: what happened to it, and what did not."""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+
+from stl_conveyor.cell.ledger import ItemKey
+
+
+class Loss(enum.Enum):
+    """What can be missing or too many; the value is the name of the fault."""
+
+    CAPTURES_LOST = 'captures_lost'  # numbers of the camera that nobody here has heard
+    UNACTED = 'unacted'  # captured, and no outcome by its deadline
+    UNCLASSIFIED = 'unclassified'  # captured, and no local answer by its deadline
+    ACTED_TWICE = 'acted_twice'  # two outcomes
+    NEVER_CAPTURED = 'never_captured'  # an outcome of an item that no capture announced
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of loss, with the numbers of the items that it befell."""
+
+    loss: Loss
+    items: tuple[int, ...]
+
+
+@dataclass
+class _Open:
+    captured: bool = False
+    classified: bool = False
+    outcomes: int = 0
+    due_ns: int = 0
+
+
+@dataclass
+class ItemAccount:
+    """Keep the account of a cell's items from what the nodes publish, in any order.
+
+    Times are ns of a clock that is never set. Each item is closed once, `grace_ns` after its
+    deadline, when everything that was on the way has come; what it lacks then is a finding.
+
+    Examples:
+        >>> account = ItemAccount(grace_ns=300_000_000)
+        >>> for number in (1, 2, 5):
+        ...     account.captured(ItemKey(number, number), deadline_ns=780_000_000, now_ns=0)
+        >>> account.acted(ItemKey(1, 1), now_ns=740_000_000)
+        >>> account.classified(ItemKey(1, 1), now_ns=9_000_000)
+        >>> for finding in account.close(now_ns=1_080_000_000):
+        ...     print(finding.loss.value, finding.items)
+        captures_lost (3, 4)
+        unacted (2, 5)
+        unclassified (2, 5)
+        >>> account.totals['items']
+        3
+    """
+
+    grace_ns: int
+    most_open: int = 1024
+    totals: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Start without items."""
+        self._open: OrderedDict[ItemKey, _Open] = OrderedDict()
+        self._due: list[tuple[int, ItemKey]] = []
+        self._last_number: int | None = None
+        self._last_stamp_ns = 0
+        self._closed: OrderedDict[ItemKey, None] = OrderedDict()
+        self._found: dict[Loss, list[int]] = {}
+
+    @property
+    def open_items(self) -> int:
+        """Return how many items are under way."""
+        return len(self._open)
+
+    def captured(self, key: ItemKey, deadline_ns: int, now_ns: int) -> None:
+        """Take in a capture.
+
+        Args:
+            key: The item.
+            deadline_ns: By when its outcome must be there.
+            now_ns: When the capture was heard.
+        """
+        if key in self._closed:
+            return
+        item = self._item(key, now_ns)
+        if item.captured:
+            return
+        item.captured = True
+        item.due_ns = max(deadline_ns, now_ns) + self.grace_ns
+        heapq.heappush(self._due, (item.due_ns, key))
+        self._count_number(key)
+
+    def classified(self, key: ItemKey, now_ns: int) -> None:
+        """Take in a local answer."""
+        if key not in self._closed:
+            self._item(key, now_ns).classified = True
+
+    def acted(self, key: ItemKey, now_ns: int) -> None:
+        """Take in an outcome."""
+        if key in self._closed:
+            self._find(Loss.ACTED_TWICE, key.item_id)
+            return
+        item = self._item(key, now_ns)
+        item.outcomes += 1
+        if item.outcomes > 1:
+            self._find(Loss.ACTED_TWICE, key.item_id)
+
+    def close(self, now_ns: int) -> list[Finding]:
+        """Close the items whose time is over; return what was found since the last call."""
+        while self._due and self._due[0][0] <= now_ns:
+            due_ns, key = heapq.heappop(self._due)
+            item = self._open.get(key)
+            if item is not None and item.due_ns == due_ns:
+                self._close(key, item)
+        found, self._found = self._found, {}
+        order = list(Loss)
+        return [
+            Finding(loss, tuple(sorted(set(numbers))))
+            for loss, numbers in sorted(found.items(), key=lambda entry: order.index(entry[0]))
+        ]
+
+    def forget(self) -> None:
+        """Drop what is open: a clock was set, and nothing can be said of it."""
+        self._open.clear()
+        self._due.clear()
+        self._last_number = None
+
+    def _item(self, key: ItemKey, now_ns: int) -> _Open:
+        item = self._open.get(key)
+        if item is None:
+            item = self._open[key] = _Open(due_ns=now_ns + _LONGEST_NS)
+            heapq.heappush(self._due, (item.due_ns, key))
+            if len(self._open) > self.most_open:
+                self._open.popitem(last=False)
+                self.totals['not_accounted'] += 1
+        return item
+
+    def _close(self, key: ItemKey, item: _Open) -> None:
+        del self._open[key]
+        self._closed[key] = None
+        if len(self._closed) > self.most_open:
+            self._closed.popitem(last=False)
+        if item.captured:
+            self.totals['items'] += 1
+            if not item.classified:
+                self._find(Loss.UNCLASSIFIED, key.item_id)
+            if not item.outcomes:
+                self._find(Loss.UNACTED, key.item_id)
+        elif item.outcomes:
+            self._find(Loss.NEVER_CAPTURED, key.item_id)
+
+    def _count_number(self, key: ItemKey) -> None:
+        """Compare an item's number with the one before; a camera counts from 1 at each start."""
+        last = self._last_number
+        if last is not None and last + 1 < key.item_id and key.stamp_ns > self._last_stamp_ns:
+            missing = range(last + 1, key.item_id)
+            self._find(Loss.CAPTURES_LOST, *missing[:_MOST_NAMED], count=len(missing))
+        if key.stamp_ns > self._last_stamp_ns:
+            self._last_number, self._last_stamp_ns = key.item_id, key.stamp_ns
+
+    def _find(self, loss: Loss, *numbers: int, count: int | None = None) -> None:
+        self.totals[loss.value] += len(numbers) if count is None else count
+        named = self._found.setdefault(loss, [])
+        named.extend(numbers[: max(0, _MOST_NAMED - len(named))])
+
+
+# After this an item that no capture announced is closed.
+_LONGEST_NS = 10_000_000_000
+# Numbers that one finding names.
+_MOST_NAMED = 64

@@ -1,0 +1,307 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Say within a second which node is gone and which item was lost, and whether the line may run."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from std_msgs.msg import Bool
+
+from stl_conveyor.cell.item_account import Finding, ItemAccount, Loss
+from stl_conveyor.cell.presence import Absence, Presence, Roll
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN, open_pin
+from stl_conveyor.msg import Classification, Heartbeat, ItemCapture, SortOutcome
+from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.items import item_key
+from stl_conveyor.nodes.base.polled_topic import PolledTopic
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+
+LOOK = 0.2  # s between two looks at what has come, after each of which safe_to_run is said
+# Topics on which a second publisher would do an item's work twice, or forge it.
+SINGLE = ('capture', 'classification', 'offload_decision', 'transfer', 'sort_outcome')
+LOOKS_AT_GRAPH = 2  # from one of them at the graph to the next
+# Absence -> the name of the fault, and the remedy.
+ABSENCES = {
+    Absence.MISSING: (
+        'node_missing',
+        'it was not heard of since the start; is it started, in this ROS domain?',
+    ),
+    Absence.IDLE: ('node_not_active', 'it lives but is not active; see its own report'),
+    Absence.STUCK: (
+        'node_stuck',
+        'it lives, and its executor does not come back from a callback; end it if this lasts',
+    ),
+    Absence.GONE: (
+        'node_gone',
+        'it is dead, frozen or cut off; its items go unsorted until it is back',
+    ),
+}
+# Loss -> its level, and what is said of the items.
+LOSSES = {
+    Loss.CAPTURES_LOST: (Level.ERROR, 'were captured, by their numbers, but never heard of'),
+    Loss.UNACTED: (Level.ERROR, 'had no outcome by their deadline: they passed unsorted'),
+    Loss.UNCLASSIFIED: (Level.WARN, 'had no local answer by their deadline'),
+    Loss.ACTED_TWICE: (Level.ERROR, 'had two outcomes; is there a second actuator?'),
+    Loss.NEVER_CAPTURED: (Level.WARN, 'had an outcome but no capture; who published it?'),
+}
+
+
+SAID_NS = 5_000_000_000  # for which a loss is said after the last item, at least
+MOST_NAMED = 50
+
+
+@dataclass(frozen=True)
+class CellGuardSettings(NodeSettings):
+    """Parameters of the guard."""
+
+    expected_nodes: tuple[str, ...] = parameter(
+        ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator'),
+        'Names of the nodes that must be there, in the namespace of this node.',
+    )
+    essential_nodes: tuple[str, ...] = parameter(
+        ('camera', 'local_classifier', 'actuator'),
+        'Those of them without which items pass unsorted; safe_to_run falls when one is gone.',
+    )
+    silence: float = parameter(
+        0.6,
+        'Seconds without a sign of life, or in one callback, after which a node counts as gone.',
+        minimum=0.4,
+        maximum=60.0,
+    )
+    patience: float = parameter(
+        20.0, 'Seconds that the nodes may take to start.', minimum=1.0, maximum=600.0
+    )
+    grace: float = parameter(
+        0.3,
+        'Seconds after its deadline within which the outcome of an item must have been heard.',
+        minimum=0.05,
+        maximum=10.0,
+    )
+    unsafe_for: float = parameter(
+        5.0,
+        'Seconds for which safe_to_run stays down after an item was lost.',
+        minimum=0.0,
+        maximum=3600.0,
+    )
+    safe_pin: int = parameter(
+        -1,
+        'GPIO (BCM number) that is high while the line may run; -1 = none. It falls when this '
+        'node ends, too.',
+        minimum=NO_PIN,
+        maximum=LARGEST_PIN,
+    )
+
+
+class CellGuard(ConveyorNode):
+    """See the module."""
+
+    NAME = 'cell_guard'
+    SETTINGS = CellGuardSettings
+
+    def check_settings(self, settings: CellGuardSettings) -> None:
+        """Refuse an essential node that nobody expects."""
+        unknown = set(settings.essential_nodes) - set(settings.expected_nodes)
+        if unknown:
+            raise ConfigError(
+                f'essential_nodes: {sorted(unknown)[0]!r} is not among the expected_nodes'
+            )
+
+    def activate(self) -> None:
+        """Listen to all, and let the line run when all are there."""
+        settings = self.settings
+        now_ns = self.steady_clock.now().nanoseconds
+        self._presence = Presence(
+            settings.expected_nodes, round(settings.silence * 1e9), start_ns=now_ns
+        )
+        self._account = ItemAccount(round(settings.grace * 1e9))
+        self._doubled: dict[str, tuple[str, ...]] = {}
+        self._losses: dict[Loss, list[int]] = {}
+        self._lost_ns: dict[Loss, int] = {}
+        self._safe: bool | None = None
+        self._namespace = self.get_namespace().strip('/')
+        self._pin: Any = None
+        if settings.safe_pin != NO_PIN:
+            self._pin = open_pin('DigitalOutputDevice', settings.safe_pin, initial_value=False)
+            self.resources.callback(self._pin.close)
+            self.resources.callback(self._pin.off)
+        self._safety = self.publish_on('safe_to_run')
+        self.resources.callback(self._say_unsafe)
+        jump = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=Duration(seconds=1),
+                min_backward=Duration(nanoseconds=-1),
+                on_clock_change=True,
+            ),
+            post_callback=self.guarded(lambda _: self._account.forget()),
+        )
+        self.resources.callback(jump.unregister)
+        number = itertools.count()
+        self._topics = [
+            self._polled('heartbeat', self._on_heartbeat, bytes),
+            self._polled('capture', self._on_capture, lambda _: next(number)),
+            self._polled('classification', self._on_classification, lambda _: next(number)),
+            self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
+        ]
+        self._looks = 0
+        self.every(LOOK, self._look)  # one timer for all: to be woken costs more than to look
+        self._look()
+
+    def refresh_health(self) -> None:
+        """Report the totals of the account."""
+        if not self.is_active:
+            return
+        self.health.set_value('safe_to_run', bool(self._safe))
+        self.health.set_value('open_items', self._account.open_items)
+        for name in ('items', *(loss.value for loss in Loss), 'not_accounted'):
+            self.health.set_value(f'total.{name}', self._account.totals[name])
+
+    def _polled(
+        self, topic: str, callback: Callable[[Any], None], alike: Callable[[bytes], Hashable]
+    ) -> PolledTopic:
+        return self.look(topic, lambda message, _: callback(message), alike=alike, period=None)
+
+    def _look(self) -> None:
+        for topic in self._topics:
+            topic.look()
+        if self._looks % LOOKS_AT_GRAPH == 0:
+            self._look_at_graph()
+        self._looks += 1
+        self._call_roll()
+
+    def _on_heartbeat(self, message: Heartbeat) -> None:
+        namespace, _, name = message.node.rpartition('/')
+        if namespace == self._namespace and message.busy >= 0:
+            self._presence.heard(
+                name,
+                message.instance,
+                message.active,
+                self.steady_clock.now().nanoseconds,
+                round(min(message.busy, 1e6) * 1e9),
+            )
+
+    def _on_capture(self, message: ItemCapture) -> None:
+        now_ns = self.schedule_clock.now_ns()
+        deadline_ns = self.schedule_clock.from_ros_ns(to_ns(message.deadline))
+        self._account.captured(item_key(message), deadline_ns, now_ns)
+
+    def _on_classification(self, message: Classification) -> None:
+        if message.source == Classification.SOURCE_LOCAL:
+            self._account.classified(item_key(message), self.schedule_clock.now_ns())
+
+    def _on_outcome(self, message: SortOutcome) -> None:
+        self._account.acted(item_key(message), self.schedule_clock.now_ns())
+
+    def _call_roll(self) -> None:
+        now_ns = self.steady_clock.now().nanoseconds
+        roll = self._presence.call(now_ns, round(self.settings.patience * 1e9))
+        for name in self.settings.expected_nodes:
+            self._report_node(name, roll)
+        self._report_losses(self._account.close(self.schedule_clock.now_ns()), now_ns)
+        self._set_safe(self._may_run(roll, now_ns))
+
+    def _report_node(self, name: str, roll: Roll) -> None:
+        absence = roll.absent.get(name)
+        if absence is None:
+            self.clear_condition(f'absent.{name}', f'{name} is there')
+        else:
+            fault, remedy = ABSENCES[absence]
+            self.set_condition(
+                f'absent.{name}', Level.ERROR, f'{fault}: {name} is {absence.value}: {remedy}'
+            )
+        if name in roll.doubled:
+            self.set_condition(
+                f'doubled.{name}',
+                Level.ERROR,
+                f'node_twice: {name} is there twice: every item would be handled by both; end one '
+                'of them',
+            )
+        else:
+            self.clear_condition(f'doubled.{name}', f'{name} is there once')
+
+    def _report_losses(self, findings: list[Finding], now_ns: int) -> None:
+        """Name the items that were lost since the losses of that kind were last over."""
+        for finding in findings:
+            self._losses.setdefault(finding.loss, []).extend(finding.items)
+            self._lost_ns[finding.loss] = now_ns
+            level, words = LOSSES[finding.loss]
+            numbers = self._losses[finding.loss]
+            named = ', '.join(map(str, numbers[-MOST_NAMED:]))
+            more = len(numbers) - MOST_NAMED
+            self.health.set_value(f'{finding.loss.value}.items', named)
+            self.set_condition(
+                finding.loss.value,
+                level,
+                f'{finding.loss.value}: items {named}{f" and {more} before" * (more > 0)} {words}',
+            )
+        for loss, at_ns in list(self._lost_ns.items()):
+            if now_ns - at_ns > max(SAID_NS, round(self.settings.unsafe_for * 1e9)):
+                del self._lost_ns[loss], self._losses[loss]
+                self.clear_condition(loss.value, f'{loss.value}: no more')
+
+    def _look_at_graph(self) -> None:
+        for topic in SINGLE:
+            if self.count_publishers(topic) > 1:
+                publishers = sorted(
+                    f'{end.node_namespace.rstrip("/")}/{end.node_name}'
+                    for end in self.get_publishers_info_by_topic(topic)
+                )
+                self._doubled[topic] = tuple(publishers)
+                self.set_condition(
+                    f'publishers.{topic}',
+                    Level.ERROR,
+                    f'surplus_publisher: {len(publishers)} publish on {topic}, '
+                    f'{", ".join(publishers)}: one is right',
+                )
+            elif self._doubled.pop(topic, None):
+                self.clear_condition(f'publishers.{topic}', f'one node publishes on {topic}')
+
+    def _may_run(self, roll: Roll, now_ns: int) -> bool:
+        essential = set(self.settings.essential_nodes)
+        unsafe_ns = round(self.settings.unsafe_for * 1e9)
+        lost = any(
+            LOSSES[loss][0] is Level.ERROR and now_ns - at_ns < unsafe_ns
+            for loss, at_ns in self._lost_ns.items()
+        )
+        starting = not all(self._presence.is_active(name, now_ns) for name in essential)
+        return not (
+            lost or starting or essential & (set(roll.absent) | set(roll.doubled))
+        ) and not self._doubled.keys() & {'capture', 'sort_outcome'}
+
+    def _set_safe(self, safe: bool) -> None:
+        self._safety.publish(Bool(data=safe))
+        if safe == self._safe:
+            return
+        self._safe = safe
+        if self._pin is not None:
+            self._pin.value = safe
+        if safe:
+            self.clear_condition('not_safe_to_run', 'the line may run')
+        else:
+            self.set_condition(
+                'not_safe_to_run',
+                Level.WARN,
+                'not_safe_to_run: items could pass unsorted; the line should stand',
+            )
+
+    def _say_unsafe(self) -> None:
+        self._safety.publish(Bool(data=False))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node as a process."""
+    return run_node(CellGuard, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,99 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The account of the items is the same in whatever order the messages come."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stl_conveyor.cell.item_account import ItemAccount, Loss
+from stl_conveyor.cell.ledger import ItemKey
+
+GRACE, DEADLINE = 300, 780
+
+
+def findings(account, now):
+    return {finding.loss: finding.items for finding in account.close(now)}
+
+
+@given(
+    fates=st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.integers(0, 2)), min_size=1, max_size=30
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_each_item_lacks_what_it_lacks(fates, seed):
+    """For each item: whether its capture and its local answer are heard, how many outcomes."""
+    account = ItemAccount(GRACE)
+    events = []
+    for number, (captured, classified, outcomes) in enumerate(fates, 1):
+        key = ItemKey(number, number)
+        if classified:
+            events.append(lambda key=key: account.classified(key, 10))
+        events += [lambda key=key: account.acted(key, 20)] * outcomes
+        if not captured:
+            continue
+        events.append(lambda key=key: account.captured(key, DEADLINE, 5))
+    random.Random(seed).shuffle(events)
+    for event in events:
+        event()
+    found = {}
+    for now in (DEADLINE + GRACE - 1, DEADLINE + GRACE, 20 * 10**9):
+        for loss, items in findings(account, now).items():
+            found.setdefault(loss, set()).update(items)
+    numbers = dict(enumerate(fates, 1))
+    assert found.get(Loss.UNACTED, set()) == {n for n, (c, _, o) in numbers.items() if c and not o}
+    assert found.get(Loss.UNCLASSIFIED, set()) == {
+        n for n, (c, a, _) in numbers.items() if c and not a
+    }
+    assert found.get(Loss.ACTED_TWICE, set()) == {n for n, (_, _, o) in numbers.items() if o > 1}
+    assert found.get(Loss.NEVER_CAPTURED, set()) == {
+        n for n, (c, _, o) in numbers.items() if o and not c
+    }
+    assert account.open_items == 0
+    assert account.totals['items'] == sum(captured for captured, *_ in fates)
+
+
+@given(heard=st.lists(st.booleans(), min_size=1, max_size=100))
+def test_gaps_in_the_numbers_are_captures_lost(heard):
+    account = ItemAccount(GRACE)
+    for number, there in enumerate(heard, 1):
+        if there:
+            account.captured(ItemKey(number, number), DEADLINE, 0)
+    there = [number for number, kept in enumerate(heard, 1) if kept]
+    lost = sorted(set(range(there[0], there[-1])) - set(there)) if there else []
+    assert findings(account, 0).get(Loss.CAPTURES_LOST, ()) == tuple(lost[:64])
+    assert account.totals['captures_lost'] == len(lost)
+
+
+def test_a_camera_that_starts_again_has_lost_nothing():
+    account = ItemAccount(GRACE)
+    for number, stamp in ((41, 100), (42, 200), (1, 300), (2, 400)):
+        account.captured(ItemKey(number, stamp), DEADLINE, 0)
+    assert Loss.CAPTURES_LOST not in findings(account, 0)
+
+
+def test_a_late_second_outcome_is_found_and_a_clock_that_was_set_is_not_held_against_anyone():
+    account = ItemAccount(GRACE)
+    account.captured(ItemKey(1, 1), DEADLINE, 0)
+    account.acted(ItemKey(1, 1), 700)
+    assert findings(account, 2000) == {Loss.UNCLASSIFIED: (1,)}
+    account.acted(ItemKey(1, 1), 2100)
+    assert findings(account, 2200) == {Loss.ACTED_TWICE: (1,)}
+    account.captured(ItemKey(2, 2), DEADLINE, 3000)
+    account.forget()
+    assert findings(account, 20 * 10**9) == {}
+
+
+def test_memory_is_bounded():
+    account = ItemAccount(GRACE, most_open=50)
+    for number in range(1, 1000):
+        account.acted(ItemKey(number, number), 0)
+    assert account.open_items == 50 and account.totals['not_accounted'] == 949
+    account.captured(ItemKey(10**9, 10**9), DEADLINE, 0)
+    account.captured(ItemKey(2 * 10**9, 2 * 10**9), DEADLINE, 0)
+    assert len(findings(account, 0)[Loss.CAPTURES_LOST]) == 64
+    assert account.totals['captures_lost'] == 10**9 - 1

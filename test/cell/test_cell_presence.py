@@ -1,0 +1,93 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A roll call finds who is gone, who never came, and who is there twice."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stl_conveyor.cell.presence import Absence, Presence
+
+SILENCE, PATIENCE = 700, 5000
+
+
+def call(presence, now):
+    return presence.call(now, PATIENCE)
+
+
+def test_a_node_comes_dies_and_comes_back():
+    presence = Presence(['camera', 'actuator'], SILENCE, start_ns=0)
+    assert call(presence, PATIENCE).is_complete  # they may take their time
+    assert call(presence, PATIENCE + 1).absent == dict.fromkeys(
+        ['camera', 'actuator'], Absence.MISSING
+    )
+    presence.heard('camera', 1, False, 6000)
+    presence.heard('actuator', 2, True, 6000)
+    presence.heard('stranger', 3, True, 6000)
+    assert call(presence, 6000).absent == {'camera': Absence.IDLE}
+    presence.heard('camera', 1, True, 6100)
+    assert call(presence, 6700).is_complete
+    presence.heard('camera', 1, True, 6700)
+    assert call(presence, 6701).absent == {'actuator': Absence.GONE}
+    presence.heard('actuator', 9, False, 6750)
+    assert call(presence, 6760).absent == {'actuator': Absence.IDLE}
+    presence.heard('actuator', 9, True, 6800)
+    roll = call(presence, 6800)
+    assert roll.is_complete and not roll.doubled
+
+
+def test_an_executor_that_stands_still_is_stuck_though_the_node_lives():
+    presence = Presence(['encoder'], SILENCE, start_ns=0)
+    presence.heard('encoder', 1, True, 0, busy_ns=SILENCE)  # a long callback, no more
+    assert call(presence, 0).is_complete and presence.is_active('encoder', 0)
+    presence.heard('encoder', 1, True, 200, busy_ns=SILENCE + 1)
+    assert call(presence, 200).absent == {'encoder': Absence.STUCK}
+    assert not presence.is_active('encoder', 200)
+    presence.heard('encoder', 1, True, 400)
+    assert call(presence, 400).is_complete
+    presence.heard('encoder', 1, True, 600, busy_ns=SILENCE + 1)
+    assert call(presence, 601 + SILENCE).absent == {'encoder': Absence.GONE}
+
+
+def test_a_second_one_is_told_from_a_successor():
+    presence = Presence(['actuator'], SILENCE, start_ns=0)
+    presence.heard('actuator', 1, True, 0)
+    presence.heard('actuator', 2, True, 100)  # the first may have ended just now
+    assert call(presence, 100).is_complete
+    presence.heard('actuator', 1, True, 200)
+    assert call(presence, 200).doubled == ('actuator',)
+    for now in range(300, 1500, 200):
+        presence.heard('actuator', 2, True, now)
+    assert call(presence, 1300).is_complete  # the first went
+
+
+@given(
+    signs=st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 3000)), max_size=40),
+    after=st.integers(0, 2000),
+)
+def test_present_means_heard_as_active_within_the_silence(signs, after):
+    signs.sort(key=lambda sign: sign[2])
+    presence = Presence(['camera'], SILENCE, start_ns=0)
+    latest = {}
+    for instance, active, at in signs:
+        presence.heard('camera', instance, active, at)
+        latest[instance] = (active, at)
+    now = (signs[-1][2] if signs else 0) + after
+    roll = call(presence, now)
+    there = any(active and now - at <= SILENCE for active, at in latest.values())
+    assert presence.is_active('camera', now) == there
+    if there or (now <= PATIENCE and not any(active for _, active, _ in signs)):
+        assert not roll.absent
+    else:
+        assert set(roll.absent) == {'camera'}
+    if len(latest) < 2:
+        assert not roll.doubled
+
+
+def test_names_that_somebody_invents_fill_no_memory():
+    presence = Presence(['camera'], SILENCE, start_ns=0)
+    for number in range(1000):
+        presence.heard('camera', number, True, number)
+        presence.heard(f'node{number}', 1, True, number)
+    assert len(presence._signs['camera']) <= 16 and set(presence._signs) == {'camera'}
