@@ -19,6 +19,8 @@ DISTRO ?=
 TESTS ?= test --ignore=test/lab
 LAB_TESTS ?= test/lab
 PYTEST_ARGS ?=
+# Processes that share the tests of the product.
+WORKERS ?= 2
 
 setup_script := $(PYTHON) scripts/setup_environment.py $(if $(DISTRO),--distro $(DISTRO))
 # Where DISTRO is set, scripts/env reads it too.
@@ -59,8 +61,8 @@ lint:  ## check style, format, types and the layers of the code
 	@$(env) python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
 .PHONY: test
-test: lint  ## run the checks of lint and every test of the product (TESTS, PYTEST_ARGS narrow it down)
-	@$(env) python -m pytest $(TESTS) $(PYTEST_ARGS)
+test: lint  ## run the checks of lint and every test of the product (TESTS, PYTEST_ARGS narrow it down; WORKERS)
+	@$(env) python -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(PYTEST_ARGS)
 	@echo 'Left out: the tests of the laboratory, which need torch. Run them with `make test-lab`.'
 
 .PHONY: test-lab

@@ -7,13 +7,13 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
-import random
 import shutil
 import signal
 import tempfile
 from pathlib import Path
 
 import pytest
+from ros_domains import take_session_domain
 
 # Before any test imports ONNX Runtime, which is told here to keep to itself.
 import stl_conveyor  # noqa: F401
@@ -23,7 +23,7 @@ pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtur
 
 # Tests talk over real DDS: among themselves, and to nobody else.
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+take_session_domain()
 
 # What nodes keep for a crash of theirs is of no other test, nor of a cell that runs here.
 RUNTIME_FOLDER = Path(tempfile.mkdtemp(prefix='stl_conveyor_runtime_'))
