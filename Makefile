@@ -91,6 +91,11 @@ bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 ite
 	    $(call given,SEED,seed) $(call given,POLICY,policy) $(call given,RATE,rate) \
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
+.PHONY: bench-device
+bench-device: setup  ## measure the device without physics, as one process and as five, over 500 items or ITEMS
+	@$(env) python -m stl_conveyor_lab.bench.device --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,DATA,data)
+
 .PHONY: bench-network
 bench-network: setup  ## run the cell over a shaped network link (root), over 150 items or ITEMS
 	@$(env) python -m stl_conveyor_lab.bench.network --out '$(OUT)' $(call given,ITEMS,items) \

@@ -132,6 +132,13 @@ def test_cmake_makes_an_executable_for_every_node(cmake):
     assert sorted(listed) == sorted(f'{ROOMS[name]}/{name}' for name in NODES)
 
 
+def test_cmake_makes_executables_of_other_modules(cmake):
+    listed = re.search(r'foreach\(node_module (.*?)\)', cmake).group(1).split()
+    assert listed == ['run.cell_reporter', 'nodes.device.device']
+    for module in listed:
+        assert (ROOT / 'stl_conveyor' / f'{module.replace(".", "/")}.py').is_file()
+
+
 @pytest.mark.parametrize('name', NODES)
 def test_every_node_has_a_main(name):
     path = ROOT / 'stl_conveyor' / 'nodes' / ROOMS[name] / f'{name}.py'

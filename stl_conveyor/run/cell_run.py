@@ -58,13 +58,17 @@ class CellRun:
         deployment: Deployment = Deployment(),
     ) -> None:
         """Take what the run is made of; nothing is started yet."""
-        self._deployment = deployment
         self._settings = settings
         self._sources = sources
         self._monitor = monitor
         self._supervisor = supervisor
         self._say = say
         self._fault = named_fault(settings.fault)
+        # A node that is killed alone has a process of its own.
+        kills_one = self._fault.kill in deployment.composed
+        self._deployment = (
+            deployment if settings.composed and not kills_one else deployment.apart()
+        )
         self._restart_at: dict[str, float] = {}
         self.deaths: list[str] = []
         self.cpu: dict[str, float] = {}
@@ -78,13 +82,23 @@ class CellRun:
         Raises:
             StartError: If one does not become active in time.
         """
+        self.bring_up()
+        self._set_parameters(SIMULATOR, {'belt_running': True})
+
+    def bring_up(self) -> None:
+        """Start every process, and wait until all are active and have found each other.
+
+        Raises:
+            StartError: If one does not become active in time.
+        """
         parameters = node_arguments(self._settings, self._sources, self._fault)
-        for node in self._deployment.nodes:
-            self._supervisor.start(
-                self._deployment.process_plan(
-                    node, {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}
-                )
-            )
+        for plan in self._deployment.process_plans(
+            {
+                node: {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}
+                for node in self._deployment.nodes
+            }
+        ):
+            self._supervisor.start(plan)
         end = time.monotonic() + START_TIMEOUT
         while waiting := self._look(self._not_ready):
             if dead := self._supervisor.dead():
@@ -99,7 +113,7 @@ class CellRun:
                     '\n'.join(
                         [f'not ready after {START_TIMEOUT:.0f} s:']
                         + [
-                            f'{node}: {why}\n{self._supervisor.tail(node, 6)}'
+                            f'{node}: {why}\n{self._tail_of(node)}'
                             for node, why in waiting.items()
                         ]
                     )
@@ -107,7 +121,6 @@ class CellRun:
             self._monitor.news.wait(PATIENCE)
         self._monitor.troubles.clear()  # of nodes that waited for each other
         self._cpu_before = self._supervisor.cpu()
-        self._set_parameters(SIMULATOR, {'belt_running': True})
 
     def follow(self) -> bool:
         """Follow the run to its end; return whether every item came to rest."""
@@ -184,6 +197,10 @@ class CellRun:
         if not missing and not self._deployment.is_settled():
             missing['network'] = 'not settled'
         return missing
+
+    def _tail_of(self, node: str) -> str:
+        """Return the last lines of the process that a node runs in."""
+        return self._supervisor.tail(self._deployment.process_of(node), 6)
 
     def _set_parameters(self, node: str, values: Mapping[str, object]) -> None:
         client = AsyncParameterClient(self._monitor, node)

@@ -18,7 +18,7 @@ from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
 from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.faults import fault_names, named_fault
 from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
-from stl_conveyor.run.settings import RunSettings, parse_override
+from stl_conveyor.run.settings import DEVICE_PROCESS, RunSettings, parse_override
 from stl_conveyor.run.summary import Summary
 from stl_conveyor.sim.arrivals import ARRIVALS
 from stl_conveyor.sim.link import LINKS
@@ -78,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='any parameter of any node; may be repeated',
     )
     parser.add_argument(
+        '--apart', action='store_true', help='run each node of the device in a process of its own'
+    )
+    parser.add_argument(
         '--plain', action='store_true', help='one line per item instead of a live table'
     )
 
@@ -90,7 +93,11 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
     """
     if options.items < 1:
         raise ConfigError(f'--items {options.items}: a run needs at least one')
-    named_fault(options.fault)
+    if named_fault(options.fault).kill == DEVICE_PROCESS and options.apart:
+        raise ConfigError(
+            f'--fault {options.fault}: with --apart the device is no process; name a node, or '
+            'leave --apart out'
+        )
     for override in options.overrides:
         parse_override(override)
     return RunSettings(
@@ -105,6 +112,7 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
         time_unit=options.time_unit,
         models=options.models,
         cell=options.cell,
+        composed=not options.apart,
         overrides=tuple(options.overrides),
     )
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -25,7 +27,6 @@ from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.base.health import Level, NodeHealth  # noqa: E402
 from stl_conveyor.nodes.base.polled_topic import PolledTopic  # noqa: E402
 from stl_conveyor.nodes.base.qos import Watchdogs, make_profile  # noqa: E402
-from stl_conveyor.nodes.base.runner import EXECUTOR  # noqa: E402
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter  # noqa: E402
 from stl_conveyor.nodes.base.topics import Profile, Topic  # noqa: E402
 
@@ -75,8 +76,8 @@ def echo(**parameters):
     return NodeSpec(Echo, {'retry_period': 0.2, 'diagnostics_period': 0.2, **parameters})
 
 
-def talk(cell):
-    publisher = cell.publisher('heard', String, readers=1)
+def talk(cell, readers=1):
+    publisher = cell.publisher('heard', String, readers=readers)
     return lambda text: publisher.publish(String(data=text))
 
 
@@ -351,21 +352,47 @@ def test_health_rates_and_values_are_bounded():
     assert values['slack.max'] == '0.999' and values['slack.min'] == '0.984'
 
 
-def test_the_executor_is_chosen_by_the_environment(monkeypatch):
+@pytest.mark.parametrize('kind', ['auto', 'events', 'wait_set'])
+def test_the_executor_is_chosen_by_a_parameter(kind):
     from rclpy.executors import SingleThreadedExecutor
 
-    monkeypatch.delenv(EXECUTOR, raising=False)
-    with CellHarness([NodeSpec(Echo)]) as cell:
+    if kind == 'events':
+        pytest.importorskip('rclpy.experimental.events_executor')
+    has_events = importlib.util.find_spec('rclpy.experimental') is not None
+    # Nodes of one group with another executor have a thread of their own.
+    with CellHarness([echo(executor=kind), NodeSpec(Echo, {}, name='other')]) as cell:
         cell.wait_active()
-        assert isinstance(cell.runner._executors[''], SingleThreadedExecutor)
-    pytest.importorskip('rclpy.experimental.events_executor')
-    monkeypatch.setenv(EXECUTOR, 'events')
-    with CellHarness([NodeSpec(Echo)]) as cell:
+        first, other = cell.runner.nodes
+        assert isinstance(first.executor, SingleThreadedExecutor) == (
+            kind == 'wait_set' or not has_events
+        )
+        assert (first.executor is other.executor) == (kind == 'auto')
+        say = talk(cell, readers=2)
+        say('fine')
+        cell.wait(lambda: first.heard == other.heard == ['fine'])
+
+
+def test_an_executor_that_there_is_not_is_refused(monkeypatch):
+    with pytest.raises(ConfigError, match="executor: 'fast' is not one of auto, events, wait_set"):
+        CellHarness([echo(executor='fast')])
+    monkeypatch.setitem(sys.modules, 'rclpy.experimental.events_executor', None)
+    with pytest.raises(ConfigError, match='executor: events is not to be had from this rclpy'):
+        CellHarness([echo(executor='events')])
+    with CellHarness([echo()]) as cell:
         cell.wait_active()
-        assert not isinstance(cell.runner._executors[''], SingleThreadedExecutor)
-    monkeypatch.setenv(EXECUTOR, 'fast')
-    with pytest.raises(ConfigError, match="EXECUTOR is 'fast'"):
-        CellHarness([NodeSpec(Echo)])
+
+
+def test_a_priority_that_is_not_permitted_is_said(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, 'Operation not permitted')
+
+    monkeypatch.setattr(os, 'setpriority', refuse)
+    monkeypatch.setattr(os, 'sched_setscheduler', refuse)
+    with CellHarness([echo(niceness=-7, realtime_priority=12)], watched=('/diagnostics',)) as cell:
+        status = cell.wait_diagnostic('echo', 'realtime_priority: 12 is not permitted', level=1)
+        assert {value.key: value.value for value in status.values}['niceness'] == (
+            '-7 is not permitted'
+        )
 
 
 def _threads():

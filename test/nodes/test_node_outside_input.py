@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import array
-import os
 import threading
 import time
 
@@ -472,10 +471,8 @@ def test_belt_and_joints_with_a_wrong_clock_are_refused_and_confirm_nothing():
         assert actuator._plan.belt.latest_ns is None
 
 
-def test_the_messages_are_handed_over_by_the_other_executor_too(monkeypatch):
-    pytest.importorskip('rclpy.experimental.events_executor')
-    monkeypatch.setitem(os.environ, 'STL_CONVEYOR_EXECUTOR', 'events')
-    with camera_cell() as cell:
+def test_the_messages_are_handed_over_by_the_other_executor_too():
+    with camera_cell(executor='wait_set') as cell:
         cell.wait_active()
         frames = publisher(cell, Image, 'camera/image_raw', BEST_EFFORT)
         cell.connect('capture')

@@ -10,9 +10,11 @@ with it.
 from __future__ import annotations
 
 import enum
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 
 class Profile(enum.Enum):
@@ -89,7 +91,9 @@ class Topic:
 
 
 SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
-DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator', 'cell_guard')
+# One process by default, in the order in which they are deactivated.
+COMPOSED = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
+DEVICE = (*COMPOSED, 'cell_guard')
 EDGE = ('edge_classifier',)
 EVERY_NODE = DEVICE + EDGE + SIMULATION
 GATEWAYS = ('device_gateway', 'edge_gateway')  # in place of link_emulator, on a slow network
@@ -110,6 +114,17 @@ ROOMS: Mapping[str, str] = MappingProxyType(
 def node_module(name: str) -> str:
     """Return the module of a node, such as 'stl_conveyor.nodes.device.camera'."""
     return f'stl_conveyor.nodes.{ROOMS[name]}.{name}'
+
+
+def node_class(name: str) -> Any:
+    """Return the class of a node; this imports its module, and with it ROS."""
+    module = importlib.import_module(node_module(name))
+    (kind,) = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and vars(value).get('NAME') == name
+    ]
+    return kind
 
 
 TOPICS = (
