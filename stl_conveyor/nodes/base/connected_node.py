@@ -63,7 +63,7 @@ class ConnectedNode(ReportingNode):
         self.schedule_clock = ScheduleClock(self)
         self.resources = contextlib.ExitStack()
         self.open_publishers: list[Publisher] = []
-        self._looks: list[Callable[[], None]] = []
+        self._watched: list[Callable[[], None]] = []
         self._outside: list[OutsideInput] = []
         self._clock_watch: ClockWatch | None = None
         self._jumped_ns: int | None = None
@@ -324,11 +324,11 @@ class ConnectedNode(ReportingNode):
 
     def watch(self, look: Callable[[], None]) -> None:
         """Have a function called every WATCH_S seconds until the node is deactivated; guarded."""
-        if not self._looks:
+        if not self._watched:
             self.every(WATCH_S, self._look_around)
         guarded = self.guarded(look)
-        self._looks.append(guarded)
-        self.resources.callback(self._looks.remove, guarded)
+        self._watched.append(guarded)
+        self.resources.callback(self._watched.remove, guarded)
 
     def every(
         self, period: float, callback: Callable[[], None], *, clock: Clock | None = None
@@ -353,7 +353,7 @@ class ConnectedNode(ReportingNode):
         self.clock_jumped(jump_ns)
 
     def _look_around(self) -> None:
-        for look in tuple(self._looks):
+        for look in tuple(self._watched):
             look()
 
     def _look_at_clock(self) -> None:
