@@ -27,6 +27,8 @@ SINGLE = (
     'belt_state',
     'safe_to_run',
 )
+# Which of these the camera listens to depends on its parameters.
+BY_PARAMETERS = ('camera/image_raw', 'camera/image_raw/compressed', 'break_beam', 'belt_state')
 # What rmw calls the node of an end that it does not know yet.
 UNKNOWN = '_NODE_NAME_UNKNOWN_'
 
@@ -73,6 +75,7 @@ class GraphEnds:
             topic
             for topic in table
             if not topic.name.startswith('/')
+            and topic.name not in BY_PARAMETERS
             and set(expected) & {*topic.publishers, *topic.subscribers} - set(topic.optional)
         )
         self._seen: object = None
