@@ -153,7 +153,7 @@ class CellGuard(ConveyorNode):
             self._polled('classification', self._on_classification, lambda _: next(number)),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
         ]
-        self._looks = 0
+        self._rounds = 0
         self.every(LOOK, self._look)  # one timer for all: to be woken costs more than to look
         self._look()
 
@@ -174,9 +174,9 @@ class CellGuard(ConveyorNode):
     def _look(self) -> None:
         for topic in self._topics:
             topic.look()
-        if self._looks % LOOKS_AT_GRAPH == 0:
+        if self._rounds % LOOKS_AT_GRAPH == 0:
             self._look_at_graph()
-        self._looks += 1
+        self._rounds += 1
         self._call_roll()
 
     def _on_heartbeat(self, message: Heartbeat) -> None:
