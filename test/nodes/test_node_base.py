@@ -19,7 +19,7 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from rclpy.event_handler import UnsupportedEventTypeError  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa: E402
@@ -278,7 +278,11 @@ def test_of_what_came_between_two_looks_only_the_latest_is_taken_apart():
 
     subscription = SimpleNamespace(handle=Handle(), msg_type=String)
     polled = PolledTopic(
-        subscription, None, lambda m, info: heard.append(m.data), lambda data: b'0 ' in data
+        subscription,
+        None,
+        lambda m, info: heard.append(m.data),
+        lambda data: b'0 ' in data,
+        lambda data, info: deserialize_message(data, String),
     )
     polled.look()
     assert heard == ['0 98', '1 99'] and not waiting
