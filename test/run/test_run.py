@@ -8,6 +8,7 @@ import csv
 import ctypes.util
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -33,7 +34,7 @@ from stl_conveyor.run.console import main  # noqa: E402
 from stl_conveyor.run.faults import named_fault  # noqa: E402
 from stl_conveyor.run.output_folder import output_folder  # noqa: E402
 from stl_conveyor.run.plan import node_arguments, process_plan  # noqa: E402
-from stl_conveyor.run.settings import RunSettings, Sources, parse_override
+from stl_conveyor.run.settings import NODES, RunSettings, Sources, parse_override
 
 pytestmark = pytest.mark.ros
 
@@ -153,6 +154,59 @@ def test_interrupt_writes_what_is_known_and_leaves_no_process(tiny_models, tmp_p
         assert len(list(csv.DictReader(file))) >= summary['items']
     assert 'ended before' in (tmp_path / 'report.html').read_text()
     assert f'incomplete: the run ended when {summary["items"]} of 500' in output.decode()
+
+
+def nodes_of(run):
+    """Return node → process id of the nodes that a run has started and that live."""
+    found = {}
+    for number in Path(f'/proc/{run.pid}/task/{run.pid}/children').read_text().split():
+        words = Path(f'/proc/{number}/cmdline').read_bytes().decode().split('\0')
+        if '-m' in words:
+            found[words[words.index('-m') + 1].rpartition('.')[2]] = int(number)
+    return found
+
+
+def test_every_node_is_killed_and_the_run_goes_on(tiny_models, tmp_path):
+    run = subprocess.Popen(
+        command(tmp_path, '--items', 500, '--models', tiny_models),
+        env={**own_environment(), 'PYTHONUNBUFFERED': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    )
+
+    def read_until(expected):
+        lines = b''
+        while not re.search(expected, lines):
+            assert select.select([run.stdout], [], [], 90)[0], lines.decode()
+            lines += run.stdout.readline()
+            assert run.poll() is None, lines.decode()
+
+    try:
+        read_until(rb'\d  \w+ .*\d\.\d\d')  # an item is at rest
+        first = nodes_of(run)
+        assert set(first) == {'cell_simulator', *NODES}
+        for name in NODES:
+            os.kill(first[name], signal.SIGKILL)
+        for name in NODES:
+            read_until(rb'is started again')
+        while set(second := nodes_of(run)) != set(first):
+            read_until(rb'\n')
+        for _ in range(8):
+            read_until(rb'\n')  # those that were on the belt
+        read_until(rb'\d  \w+ .*\d\.\d\d')  # and another one, that was captured and decided
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=90)
+        assert run.returncode == 130
+    finally:
+        run.kill()
+        run.wait()
+    assert set(second) == set(first) and not set(second.values()) & {first[n] for n in NODES}
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert sorted(summary['deaths']) == sorted(f'{name}: killed by SIGKILL' for name in NODES)
+    page = (tmp_path / 'report.html').read_text()
+    assert all(f'{name}: killed by SIGKILL' in page for name in NODES)
+    assert processes_of(tmp_path) == []
 
 
 @pytest.mark.parametrize(
