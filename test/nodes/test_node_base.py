@@ -137,6 +137,16 @@ def test_life_cycle_makes_and_destroys_what_is_published_and_heard():
         change(node.trigger_shutdown)
 
 
+@pytest.mark.parametrize('kind', ['auto', 'wait_set'])
+def test_a_timer_hands_over_nothing_even_if_something_could_be_taken(kind):
+    with CellHarness([echo(executor=kind)]) as cell:
+        cell.wait_active()
+        node, given = cell.runner.nodes[0], []
+        node.executor.create_task(lambda: node.every(0.01, lambda time=None: given.append(time)))
+        cell.wait(lambda: given)
+        assert set(given) == {None}
+
+
 class Watcher(Echo):
     """Looks at two things, of which one cannot be looked at."""
 

@@ -340,7 +340,9 @@ class ConnectedNode(ReportingNode):
         self, period: float, callback: Callable[[], None], *, clock: Clock | None = None
     ) -> Timer:
         """Return a guarded timer (s, steady clock by default) of the active node."""
-        timer = self.create_timer(period, self.guarded(callback), clock=clock or self.steady_clock)
+        guarded = self.guarded(callback)
+        # EventsExecutor hands its view of the time to a callback that could take an argument.
+        timer = self.create_timer(period, lambda: guarded(), clock=clock or self.steady_clock)
         self.resources.callback(self.destroy_timer, timer)
         return timer
 

@@ -18,6 +18,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 
 from stl_conveyor.errors import ConfigError, Level
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
@@ -66,7 +67,7 @@ class NodeRunner:
         use_quick_heartbeats()
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
-        self._stop = threading.Event()
+        self._stop = _Stop()
         self._spinners: dict[tuple[str, str], _Spinner] = {}
         self._started = False
         self.nodes: list[ConveyorNode] = []
@@ -189,7 +190,7 @@ def run_nodes(
         when no node was ever started.
     """
     begin_session()
-    stop = threading.Event()
+    stop = _Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     use_quick_heartbeats()
@@ -461,6 +462,8 @@ class _Spinner:
     def _spin(self) -> None:
         try:
             self._prioritise()
+            for node in self._nodes:
+                node.turn.taken_by_this_thread()
             _spin(self._executor, self._stop)
         finally:
             self._on_end(self._nodes)
@@ -472,16 +475,42 @@ def _nothing() -> None:
 
 def _spin(executor: Executor, stop: threading.Event) -> None:
     """Call back until `stop` is set, or the context has gone."""
-    for node in executor.get_nodes():
-        if isinstance(node, ConveyorNode):
-            node.turn.taken_by_this_thread()
     while not stop.is_set() and executor.context.ok():
         try:
-            executor.spin_once(timeout_sec=LONGEST_WAIT)
+            if isinstance(stop, _Stop) and not isinstance(executor, SingleThreadedExecutor):
+                # An EventsExecutor comes back from `spin_once` after every event, and spends as
+                # much on that as on the event.
+                executor.spin_until_future_complete(stop.future(), timeout_sec=LONGEST_WAIT)
+            else:
+                executor.spin_once(timeout_sec=LONGEST_WAIT)
         except (KeyboardInterrupt, ExternalShutdownException):
             break
         except Exception:  # from rclpy's own services; our callbacks are guarded
             _say(traceback.format_exc().rstrip())
+
+
+class _Stop(threading.Event):
+    """An event that completes the futures, too, for which executors spin."""
+
+    def __init__(self) -> None:
+        """Not be set."""
+        super().__init__()
+        self._futures: dict[int, Future[None]] = {}  # by thread, the latest
+
+    def future(self) -> Future[None]:
+        """Return a future of the calling thread that is done as soon as the event is set."""
+        future: Future[None] = Future()
+        self._futures[threading.get_ident()] = future
+        if self.is_set():
+            future.set_result(None)
+        return future
+
+    def set(self) -> None:
+        """Set the event."""
+        super().set()
+        for future in list(self._futures.values()):
+            if not future.done():
+                future.set_result(None)
 
 
 def _say(text: str) -> None:
