@@ -154,8 +154,14 @@ def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:
     return tuple(float(v) for v in np.ceil(np.log(1 - shares) / np.log(1 - 1 / mean)))
 
 
-def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
-    """Return how to start a node with the shipped parameter file and what differs from it."""
+def process_plan(
+    node: str, parameters: Mapping[str, object], params_file: Path | None = None
+) -> ProcessPlan:
+    """Return how to start a node with a parameter file and what differs from it.
+
+    Args:
+        params_file: None: the shipped one of the simulated cell.
+    """
 
     def text(value: object) -> str:
         if isinstance(value, bool):
@@ -170,7 +176,7 @@ def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
         node_module(node),
         '--ros-args',
         '--params-file',
-        str(share_path('config/sim.yaml')),
+        str(params_file or share_path('config/sim.yaml')),
     ]
     for name, value in parameters.items():
         arguments += ['-p', f'{name}:={text(value)}']
