@@ -39,7 +39,7 @@ READERS = {
     'edge_classifier': {'feedback_tx': 1, 'edge_classification_tx': 1},
     'actuator': {'sort_outcome': 3},
 }
-_SHIPPED = ('--ros-args', '--params-file', str(share_path('config/sim.yaml')))
+_SHIPPED = share_path('config/sim.yaml')
 REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
 
 
@@ -191,9 +191,16 @@ def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:
     return tuple(float(v) for v in np.ceil(np.log(1 - shares) / np.log(1 - 1 / mean)))
 
 
-def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
-    """Return how to start a node with the shipped parameter file and what differs from it."""
-    return ProcessPlan(node, ('-m', node_module(node), *_SHIPPED, *_words(parameters)))
+def process_plan(
+    node: str, parameters: Mapping[str, object], params_file: Path | None = None
+) -> ProcessPlan:
+    """Return how to start a node with a parameter file and what differs from it.
+
+    Args:
+        params_file: None: the shipped one of the simulated cell.
+    """
+    words = _words(params_file or _SHIPPED, parameters)
+    return ProcessPlan(node, ('-m', node_module(node), *words))
 
 
 def composed_plan(parameters: Mapping[str, Mapping[str, object]]) -> ProcessPlan:
@@ -214,14 +221,13 @@ def composed_plan(parameters: Mapping[str, Mapping[str, object]]) -> ProcessPlan
             '--no-respawn',
             '--nodes',
             *parameters,
-            *_SHIPPED,
-            *_words(own),
+            *_words(_SHIPPED, own),
         ),
     )
 
 
-def _words(parameters: Mapping[str, object]) -> list[str]:
-    """Return parameters as ROS takes them on a command line."""
+def _words(params_file: Path, parameters: Mapping[str, object]) -> list[str]:
+    """Return a parameter file, and what differs from it, as ROS takes them on a command line."""
 
     def text(value: object) -> str:
         if isinstance(value, bool):
@@ -231,6 +237,7 @@ def _words(parameters: Mapping[str, object]) -> list[str]:
         quoted = str(value).replace("'", "''")
         return repr(value) if isinstance(value, (int, float)) else f"'{quoted}'"
 
-    return [
-        word for name, value in parameters.items() for word in ('-p', f'{name}:={text(value)}')
-    ]
+    arguments = ['--ros-args', '--params-file', str(params_file)]
+    for name, value in parameters.items():
+        arguments += ['-p', f'{name}:={text(value)}']
+    return arguments
