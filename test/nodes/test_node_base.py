@@ -24,7 +24,7 @@ from std_msgs.msg import String  # noqa: E402
 
 from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
-from stl_conveyor.nodes.base.health import Level, NodeHealth  # noqa: E402
+from stl_conveyor.nodes.base.health import KEPT_ENDED, Level, NodeHealth, fault_of_status  # noqa: E402
 from stl_conveyor.nodes.base.polled_topic import PolledTopic  # noqa: E402
 from stl_conveyor.nodes.base.qos import Watchdogs, make_profile  # noqa: E402
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter  # noqa: E402
@@ -425,3 +425,51 @@ def test_a_stopped_runner_leaves_no_participant():
     counts = [run_once() for _ in range(3)]
     assert min(counts) > before
     assert _threads() <= before
+
+
+def test_every_fault_is_reported_by_itself_until_it_is_over():
+    health = NodeHealth(event_ns=5 * SECOND)
+    health.set_condition('gone', Level.ERROR, 'edge is gone', 1 * SECOND)
+    health.event('late', Level.WARN, 'item 3', 1 * SECOND)
+    health.event('late', Level.WARN, 'item 4', 4 * SECOND)
+
+    def faults(now):
+        return {f.name: (f.level, f.seconds, f.count) for f in health.report(now).faults}
+
+    assert faults(5 * SECOND) == {
+        'gone': (Level.ERROR, 4.0, 1),
+        'late': (Level.WARN, 4.0, 2),  # since the first of them
+    }
+    health.clear_condition('gone')
+    assert faults(10 * SECOND) == {'gone': (Level.OK, 0.0, 1), 'late': (Level.OK, 0.0, 2)}
+    # It comes again: a fault of its own, the second one.
+    health.set_condition('gone', Level.WARN, 'edge is gone', 11 * SECOND)
+    assert faults(12 * SECOND)['gone'] == (Level.WARN, 1.0, 2)
+
+
+def test_faults_that_are_over_do_not_pile_up():
+    health = NodeHealth()
+    for number in range(1000):
+        health.set_condition(f'diverter.{number}', Level.WARN, 'x', 0)
+        health.clear_condition(f'diverter.{number}')
+    assert len(health.report(0).faults) == KEPT_ENDED
+
+
+def test_a_fault_has_a_status_of_its_own_on_diagnostics():
+    with CellHarness([echo(diagnostics_period=0.1)], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        (node,) = cell.runner.nodes
+        node.set_condition('gone', Level.ERROR, 'edge is gone')
+
+        def told(level):
+            return lambda: [
+                status
+                for status in cell.statuses('echo: gone')
+                if status.level == bytes([level]) and {v.key for v in status.values} >= {'count'}
+            ]
+
+        (status, *_) = cell.wait(told(Level.ERROR), what='the fault')
+        assert status.message == 'edge is gone'
+        assert fault_of_status(status.name) == ('echo', 'gone')
+        node.clear_condition('gone', 'it is back')
+        cell.wait(told(Level.OK), what='its end')
