@@ -12,6 +12,7 @@ RATE ?= 0.25
 BUCKET ?= 4
 LINK ?= light
 FAULT ?= none
+PAGE ?= 1
 MODELS ?= $(OUT)/models
 DATA ?=
 REFERENCE ?=
@@ -35,7 +36,7 @@ help:  ## say what each command does
 	    | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Variables of `make run`, with their defaults:'
-	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT)'
+	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT) PAGE=$(PAGE)'
 	@echo 'PYTHON names the interpreter to build with (now: $(PYTHON)). Without a sourced ROS 2,'
 	@echo 'DISTRO names the one to take as wheels: kilted (the default) or jazzy, each beside the other.'
 
@@ -50,7 +51,8 @@ setup-lab:  ## the same, with torch and the laboratory: stl-conveyor train and b
 .PHONY: run
 run: setup  ## run the simulated cell over DDS and write summary and report to OUT
 	@$(env) python -m stl_conveyor.run --items $(ITEMS) --seed $(SEED) --out '$(OUT)' \
-	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)'
+	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)' \
+	    $(if $(filter 0 no false,$(PAGE)),,--page)
 
 .PHONY: lint
 lint:  ## check style, format, types and the layers of the code

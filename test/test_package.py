@@ -34,6 +34,7 @@ NODES = (
     'gazebo_io',
     'device_gateway',
     'edge_gateway',
+    'operator_panel',
 )
 MESSAGES = sorted(path.stem for path in (ROOT / 'msg').glob('*.msg'))
 

@@ -33,6 +33,7 @@ from stl_conveyor.nodes.base.topics import (
     EVERY_NODE,
     GATEWAYS,
     GAZEBO,
+    PANELS,
     SIMULATION,
     node_class,
 )
@@ -41,7 +42,7 @@ from stl_conveyor.parameters import value_of
 from stl_conveyor.resources import share_path
 
 PACKAGE = 'stl_conveyor'
-NODES = EVERY_NODE + GAZEBO
+NODES = EVERY_NODE + GAZEBO + PANELS
 # Node -> what is started for it, where that is another executable: the monitor of a launched cell
 # writes the results, too.
 EXECUTABLES = {'cell_monitor': 'cell_reporter'}
@@ -52,7 +53,7 @@ FEEDERS = ('cell_simulator', 'feeder')  # that bring the items of a simulated ce
 PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     'models_dir': (
         'models_dir',
-        ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier'),
+        ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier', 'operator_panel'),
     ),
     'world': (
         'cell_file',
@@ -66,6 +67,7 @@ PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             'cell_monitor',
             'feeder',
             'gazebo_io',
+            'operator_panel',
         ),
     ),
     'items': ('items', FEEDERS),
@@ -192,6 +194,12 @@ ARGUMENTS = (
         '',
         'Folder for summary.json, items.csv and report.html of a simulated cell; empty: the '
         'folder with the logs of this launch.',
+    ),
+    flag(
+        'hmi',
+        False,
+        "Start operator_panel, too: the operator's page, at the address and port of its "
+        'parameters (http://127.0.0.1:8090/).',
     ),
     flag('end_when_done', False, 'End after the last item of a simulated cell came to rest.'),
     LaunchArgument(
@@ -325,6 +333,8 @@ def checked(
     namespace = _namespace('namespace', values['namespace'].strip())
     cells = [_namespace('cells', cell) for cell in values['cells'].split()]
     names = _node_names(values['nodes'])
+    if values['hmi'].lower() == 'true':
+        names += [name for name in PANELS if name not in names]
     emulate = values['emulate_link'].lower() == 'true'
     if not emulate and 'link_emulator' in names:
         if values['nodes'] != default['nodes']:

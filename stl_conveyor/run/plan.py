@@ -191,9 +191,16 @@ def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:
     return tuple(float(v) for v in np.ceil(np.log(1 - shares) / np.log(1 - 1 / mean)))
 
 
-def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
-    """Return how to start a node with the shipped parameter file and what differs from it."""
-    return ProcessPlan(node, ('-m', node_module(node), *_SHIPPED, *_words(parameters)))
+def process_plan(
+    node: str, parameters: Mapping[str, object], params_file: Path | None = None
+) -> ProcessPlan:
+    """Return how to start a node with a parameter file and what differs from it.
+
+    Args:
+        params_file: None: the shipped one of the simulated cell.
+    """
+    shipped = _SHIPPED if params_file is None else (*_SHIPPED[:-1], str(params_file))
+    return ProcessPlan(node, ('-m', node_module(node), *shipped, *_words(parameters)))
 
 
 def composed_plan(parameters: Mapping[str, Mapping[str, object]]) -> ProcessPlan:

@@ -98,6 +98,7 @@ EDGE = ('edge_classifier',)
 EVERY_NODE = DEVICE + EDGE + SIMULATION
 GATEWAYS = ('device_gateway', 'edge_gateway')  # in place of link_emulator, on a slow network
 GAZEBO = ('feeder', 'gazebo_io')  # in place of cell_simulator; they need Gazebo's bridge
+PANELS = ('operator_panel',)  # show a cell to people; where somebody asks for it
 TOOLS = ('item_collector',)  # part of a command that looks on for a while; no life cycle
 
 #: The package that each node lies in, below stl_conveyor.nodes.
@@ -107,6 +108,7 @@ ROOMS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(EDGE, 'edge'),
         **dict.fromkeys(('link_emulator', *GATEWAYS), 'link'),
         **dict.fromkeys(('cell_simulator', 'cell_monitor', *GAZEBO), 'simulation'),
+        **dict.fromkeys(PANELS, 'panel'),
     }
 )
 
@@ -166,6 +168,7 @@ TOPICS = (
             'cell_monitor',
             'feeder',
             'item_collector',
+            'operator_panel',
         ),
         particular=MappingProxyType(
             dict.fromkeys(
@@ -179,14 +182,14 @@ TOPICS = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('local_classifier',),
-        ('offload_policy', 'actuator', 'cell_guard', 'cell_monitor'),
+        ('offload_policy', 'actuator', 'cell_guard', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'offload_decision',
         'stl_conveyor/OffloadDecision',
         Profile.RESULT,
         ('offload_policy',),
-        ('encoder', 'actuator', 'cell_monitor'),
+        ('encoder', 'actuator', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'features_tx',
@@ -228,7 +231,7 @@ TOPICS = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('link_emulator', 'device_gateway'),
-        ('actuator', 'cell_monitor'),
+        ('actuator', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'link/features',
@@ -256,14 +259,14 @@ TOPICS = (
         'stl_conveyor/FeatureFeedback',
         Profile.RESULT,
         ('encoder',),
-        ('offload_policy', 'cell_monitor'),
+        ('offload_policy', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'token_bucket',
         'stl_conveyor/TokenBucketState',
         Profile.STATE,
         ('offload_policy',),
-        ('cell_monitor',),
+        ('cell_monitor', 'operator_panel'),
         outside='anyone',
     ),
     Topic(
@@ -271,7 +274,7 @@ TOPICS = (
         'stl_conveyor/SortOutcome',
         Profile.RESULT,
         ('actuator',),
-        ('cell_simulator', 'gazebo_io', 'cell_guard', 'cell_monitor'),
+        ('cell_simulator', 'gazebo_io', 'cell_guard', 'cell_monitor', 'operator_panel'),
         outside='diverter driver',
     ),
     Topic(
@@ -279,7 +282,7 @@ TOPICS = (
         'stl_conveyor/Actuation',
         Profile.RESULT,
         ('actuator', 'cell_simulator', 'gazebo_io'),
-        ('actuator', 'cell_guard'),
+        ('actuator', 'cell_guard', 'operator_panel'),
         outside='diverter driver',
         optional=('actuator',),
     ),
@@ -288,7 +291,7 @@ TOPICS = (
         'stl_conveyor/BeltState',
         Profile.RESULT,
         ('camera',),
-        ('camera', 'actuator'),
+        ('camera', 'actuator', 'operator_panel'),
         outside='what reads a counter on the belt, such as a PLC',
         optional=('camera',),
         heard=Profile.BELT,
@@ -351,7 +354,7 @@ TOPICS = (
         'stl_conveyor/ItemTruth',
         Profile.RESULT,
         ('cell_simulator', 'feeder'),
-        ('cell_monitor',),
+        ('cell_monitor', 'operator_panel'),
     ),
     Topic(
         'outcome_markers',
@@ -388,8 +391,8 @@ TOPICS = (
         '/diagnostics',
         'diagnostic_msgs/DiagnosticArray',
         Profile.DIAGNOSTICS,
-        EVERY_NODE + GATEWAYS + GAZEBO,
-        ('cell_monitor',),
+        EVERY_NODE + GATEWAYS + GAZEBO + PANELS,
+        ('cell_monitor', *PANELS),
     ),
 )
 
