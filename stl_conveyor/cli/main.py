@@ -4,6 +4,7 @@
 
     stl-conveyor run       the simulated cell: a live table, a summary and a report
     stl-conveyor panel     the operator's page of the cells that run
+    stl-conveyor panel-user who may change something from that page
     stl-conveyor collect   pictures of one class, from a cell, a camera or a folder
     stl-conveyor evaluate  what the models know, and what offloading buys
     stl-conveyor export    a verified folder or zip file for `models_dir:=`, and back
@@ -28,7 +29,7 @@ from stl_conveyor.calibration.command import add_calibrate
 from stl_conveyor.cli.collect import add_collect
 from stl_conveyor.cli.evaluate import add_evaluate
 from stl_conveyor.cli.export import add_export
-from stl_conveyor.cli.panel import add_panel
+from stl_conveyor.cli.panel import add_panel, add_panel_user
 from stl_conveyor.cli.run import add_run
 from stl_conveyor.cli.security import add_security
 from stl_conveyor.errors import MissingDependency, exit_code
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         add_run,
         add_panel,
+        add_panel_user,
         add_collect,
         add_evaluate,
         add_export,

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from stl_conveyor.errors import MissingDependency
+from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.panel.accounts import Role, write_account
 
 
 def add_panel(commands: Any) -> None:
@@ -27,7 +30,41 @@ def add_panel(commands: Any) -> None:
     parser.add_argument('--cell', default='', metavar='FILE', help='cell description (YAML)')
     parser.add_argument('--models', default='', metavar='DIR', help='model folder')
     parser.add_argument('--sim-time', action='store_true', help='follow /clock')
+    parser.add_argument(
+        '--accounts', default='', metavar='FILE', help='of panel-user; without: read-only'
+    )
     parser.set_defaults(run=run)
+
+
+def add_panel_user(commands: Any) -> None:
+    """Add the command to a parser's sub-commands."""
+    parser = commands.add_parser(
+        'panel-user',
+        help="write an account for the operator's page",
+        description='Ask for a password, and write an account into a file (accounts_file).',
+    )
+    parser.add_argument('file', type=Path, help='of the accounts; it is made if it is not there')
+    parser.add_argument('name', help='of the person')
+    parser.add_argument(
+        '--role', choices=[role.value for role in Role], default=Role.OPERATOR.value
+    )
+    parser.set_defaults(run=write_user)
+
+
+def write_user(options: argparse.Namespace) -> None:
+    """Write an account, with the password from the terminal, or a line of standard input.
+
+    Raises:
+        ConfigError: If name or password cannot be used.
+    """
+    if sys.stdin.isatty():
+        password = getpass.getpass(f'password of {options.name}: ')
+        if getpass.getpass('once more: ') != password:
+            raise ConfigError('the passwords differ; nothing was written')
+    else:
+        password = sys.stdin.readline().rstrip('\n')
+    write_account(options.file.expanduser(), options.name, Role(options.role), password)
+    print(f'{options.file}: {options.name}, {options.role}')
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,6 +96,9 @@ def node_arguments(options: argparse.Namespace) -> list[str]:
         'cells': '[' + ', '.join(map(quoted, options.cells or [''])) + ']',
         'use_sim_time': str(options.sim_time).lower(),
     }
+    if options.accounts:
+        accounts = Path(options.accounts).expanduser().absolute()
+        parameters['accounts_file'] = quoted(str(accounts))
     if options.cell:
         parameters['cell_file'] = quoted(str(Path(options.cell).expanduser().absolute()))
     if options.models:

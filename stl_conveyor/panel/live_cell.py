@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.errors import Level
+from stl_conveyor.errors import ConfigError, ConveyorError, Level
+from stl_conveyor.panel.accounts import User
 from stl_conveyor.panel.alarms import AlarmBook
 from stl_conveyor.panel.belt_follower import STOPPED, UNKNOWN, BeltFollower
+from stl_conveyor.panel.changes import Change, ChangeBook, Control, Values
 from stl_conveyor.panel.counts import HOUR_S, ShiftCounts
 from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Truth
 
@@ -66,6 +68,7 @@ class LiveCell:
         name: str = '',
         labels: tuple[str, ...] = (),
         alarm_log: Path | None = None,
+        change_log: Path | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
@@ -76,6 +79,7 @@ class LiveCell:
             name: Of the cell, its namespace.
             labels: Of the model folder, in its order; empty: not known.
             alarm_log: File of the alarms; None keeps none.
+            change_log: File of what people change; None keeps none.
             now_ns: ROS time, in which the stamps are.
             wall: Seconds since 1970.
             steady: Seconds of a clock that nobody sets.
@@ -85,6 +89,8 @@ class LiveCell:
         self.labels = labels
         self.counts = ShiftCounts(cell)
         self.alarms = AlarmBook(alarm_log)
+        self.changes = ChangeBook(change_log)
+        self.control: Control | None = None  # None: nothing can be changed from here
         self.changed: Callable[[], None] = lambda: None
         self.revision = 0
         self._now_ns, self._wall, self._steady = now_ns, wall, steady
@@ -96,7 +102,8 @@ class LiveCell:
         self._edge_gone_since: float | None = None
         self._nodes: dict[str, NodeState] = {}
         self._slack_ms: list[float] = []
-        self._times = {'counts': 0, 'network': 0, 'alarms': 0, 'nodes': 0}
+        self._values: Values = {}
+        self._times = {'counts': 0, 'network': 0, 'alarms': 0, 'nodes': 0, 'control': 0}
 
     # What is heard.
 
@@ -201,6 +208,35 @@ class LiveCell:
         self.changed()
         return done
 
+    def change(self, user: User, values: Any, *, undo: int = 0) -> Change:
+        """Make a change in somebody's name, or undo one by its number. It blocks.
+
+        Raises:
+            ConveyorError: If they may not, a value cannot be, or nothing can be changed here.
+        """
+        if self.control is None:
+            raise ConfigError('nothing can be changed from here')
+        now = self._wall()
+        if undo:
+            made = self.changes.undo(self.control, user, undo, now)
+        else:
+            made = self.changes.make(self.control, user, values, now)
+        self.look_at_control()
+        return made
+
+    def look_at_control(self) -> None:
+        """Ask what holds now of what can be changed. It blocks."""
+        if self.control is None:
+            return
+        try:
+            values = self.control.values()
+        except ConveyorError:
+            values = {}
+        with self._lock:
+            self._values = values
+            self._touch('control')
+        self.changed()
+
     def advance(self) -> None:
         """Take in that time has passed; called about once a second."""
         with self._lock:
@@ -265,6 +301,7 @@ class LiveCell:
                 ('network', self._network_news),
                 ('alarms', self._alarm_news),
                 ('nodes', self._node_news),
+                ('control', self._control_news),
             ):
                 if self._times[name] > since:
                     told[name] = tell()
@@ -360,6 +397,16 @@ class LiveCell:
             {'name': node, 'level': int(state.level), 'message': state.message}
             for node, state in sorted(self._nodes.items())
         ]
+
+    def _control_news(self) -> dict[str, Any]:
+        return {
+            'values': dict(self._values),
+            'changes': [
+                {**asdict(change), 'time': change.time * 1e3}
+                for change in self.changes.changes()[:20]
+            ],
+            'trouble': self.changes.trouble,
+        }
 
     # Details.
 

@@ -24,7 +24,10 @@ export default {
     </nav>
     <span class="pill" :class="'level-' + worst" role="status">
       <span class="icon" aria-hidden="true">{{ icon(worst) }}</span>{{ t('state.' + level(worst)) }}</span>
-    <span class="who" :title="t('read_only_why')">{{ t('read_only') }}</span>
+    <span v-if="user" class="who">{{ user.name }} ({{ t('role.' + user.role) }})
+      <button type="button" class="logout" @click="log_out">{{ t('login.out') }}</button></span>
+    <button v-else-if="login" type="button" class="login" @click="$refs.login.showModal()">{{ t('login.in') }}</button>
+    <span v-else class="who" :title="t('read_only_why')">{{ t('read_only') }}</span>
     <span class="controls">
       <label><span class="unseen">{{ t('language_choice') }}</span>
         <select class="language" :value="lang" @change="choose_language($event.target.value)">
@@ -73,6 +76,28 @@ export default {
       <span class="value" :data-count="figure.name">{{ figure.value }}</span>
       <span class="more">{{ figure.more }}</span>
     </div>
+  </section>
+
+  <section v-if="rights.includes('run') || rights.includes('policy')" class="card control" :aria-label="t('control.title')">
+    <div class="head"><h2>{{ t('control.title') }}</h2>
+      <span class="pill" :class="running === false ? 'level-1' : 'level-0'">{{ running === undefined ? t('control.unknown') : t(running ? 'control.runs' : 'control.paused') }}</span></div>
+    <p class="refusal" role="alert">{{ refusal }}</p>
+    <div class="fields">
+      <div v-if="rights.includes('run')"><button type="button" class="run" :disabled="running === undefined || busy" @click="ask({running: !running})">
+        {{ running === false ? '▶ ' + t('control.start') : '❚❚ ' + t('control.pause') }}</button>
+        <p class="hint">{{ t('control.pause_why') }}</p></div>
+      <form v-if="rights.includes('policy')" @submit.prevent="ask(wanted)">
+        <label>{{ t('control.policy') }} <select v-model="form.policy" name="policy"><option v-for="policy in policies" :key="policy">{{ policy }}</option></select></label>
+        <label>{{ t('control.rate') }} <input v-model.number="form.rate" name="rate" type="number" min="0" max="1000" step="any" required></label>
+        <label>{{ t('control.depth') }} <input v-model.number="form.depth" name="depth" type="number" min="1" max="100000" step="any" required></label>
+        <button type="submit" class="apply" :disabled="busy || !Object.keys(wanted).length">{{ t('control.apply') }}</button>
+      </form>
+    </div>
+    <details v-if="control.changes.length" class="log" open><summary>{{ t('control.changes') }}</summary>
+      <ul><li v-for="change in control.changes" :key="change.number" class="change"><span>{{ time(change.time) }} {{ change.who }}: {{ change_text(change.before, change.after) }}
+        <b v-if="change.failed" class="wrong">{{ t('control.failed', {why: change.failed}) }}</b><i v-if="change.undoes">{{ t('control.undoes') }}</i></span>
+        <button v-if="can_undo(change)" type="button" class="undo" :disabled="busy" @click="ask(change.before, change)">{{ t('control.undo') }}</button></li></ul></details>
+    <p v-if="control.trouble" class="trouble" role="alert">{{ control.trouble }}</p>
   </section>
 
   <section id="alarms" class="card alarms" tabindex="-1" :aria-label="t('alarm.title')">
@@ -201,6 +226,17 @@ export default {
         <td>{{ number_of(hour.missed_deadlines) }}</td><td>{{ number_of(hour.offloaded) }}</td><td>{{ number_of(hour.bytes_sent) }}</td></tr></tbody></table></div>
   </section>
   </main>
+  <dialog ref="login" class="dialog" :aria-label="t('login.in')"><form @submit.prevent="log_in">
+    <h2>{{ t('login.in') }}</h2>
+    <label>{{ t('login.name') }} <input v-model="credentials.name" name="name" autocomplete="username" required></label>
+    <label>{{ t('login.password') }} <input v-model="credentials.password" name="password" type="password" autocomplete="current-password" required></label>
+    <p class="refusal" role="alert">{{ login_refusal }}</p>
+    <div class="buttons"><button type="button" @click="$refs.login.close()">{{ t('control.no') }}</button><button type="submit" class="apply">{{ t('login.in') }}</button></div>
+  </form></dialog>
+  <dialog ref="confirm" class="dialog" :aria-label="t('control.sure')"><h2>{{ t('control.sure') }}</h2>
+    <p class="asked">{{ asked ? change_text(control.values, asked.values) : '' }}</p>
+    <div class="buttons"><button type="button" @click="$refs.confirm.close()">{{ t('control.no') }}</button>
+      <button type="button" class="yes apply" @click="make">{{ t('control.yes') }}</button></div></dialog>
 </div>`,
   props: {
     scene: Object,
@@ -212,8 +248,11 @@ export default {
     base: String,
     rights: Array,
     sees: Boolean,
+    user: Object,
+    login: Boolean,
+    policies: Array,
   },
-  emits: ["acknowledge", "all"],
+  emits: ["acknowledge", "all", "change", "undo"],
   data() {
     return {
       items: {},
@@ -222,6 +261,13 @@ export default {
       network: null,
       alarms: { open: [], log: [], trouble: "" },
       nodes: [],
+      control: { values: {}, changes: [], trouble: "" },
+      form: { policy: "", rate: 0, depth: 0 },
+      credentials: { name: "", password: "" },
+      login_refusal: "",
+      asked: null,
+      busy: false,
+      refusal: "",
       chosen: null,
       heard: 0,
       stale: 0,
@@ -235,6 +281,15 @@ export default {
       const { x } = this.scene.camera;
       const place = this.narrow ? this.at(x, this.half + 0.03) : this.at(x, -this.half - 0.03);
       return { ...place, "text-anchor": this.narrow ? "end" : "middle" };
+    },
+    running() {
+      return this.control.values.running;
+    },
+    // What the form asks for and does not hold yet.
+    wanted() {
+      const { values } = this.control;
+      const changed = ["policy", "rate", "depth"].filter((name) => values[name] !== undefined && values[name] !== this.form[name]);
+      return Object.fromEntries(changed.map((name) => [name, this.form[name]]));
     },
     half() {
       return this.scene.belt.width / 2;
@@ -377,8 +432,23 @@ export default {
         const kept = this.sorted.slice(0, SHOWN);
         if (this.sorted.length > SHOWN) this.items = Object.fromEntries(kept.map((item) => [item.key, item]));
       }
-      for (const name of ["counts", "network", "alarms", "nodes"]) if (news[name] !== undefined) this[name] = news[name];
+      for (const name of ["counts", "network", "alarms", "nodes", "control"]) if (news[name] !== undefined) this[name] = news[name];
+      if (news.control) this.fill_form();
       this.$nextTick(this.move);
+    },
+    // A change came to its end: an empty text if it was made, else why not.
+    refused(why) {
+      this.busy = false;
+      this.refusal = why === "login" ? this.t("login.again") : why;
+    },
+    // What others change shows in the form, unless somebody is just writing there.
+    fill_form() {
+      const before = this.filled || {};
+      for (const name of ["policy", "rate", "depth"]) {
+        const value = this.control.values[name];
+        if (value !== undefined && (before[name] === undefined || this.form[name] === before[name])) this.form[name] = value;
+      }
+      this.filled = { ...this.control.values };
     },
     // Drawing. One place turns metres into the picture: the belt lies across, or along on a phone.
     xy(x, y) {
@@ -518,6 +588,41 @@ export default {
     // What people do.
     choose(key) {
       this.chosen = key === this.chosen ? null : key;
+    },
+    ask(values, undoes) {
+      this.asked = { values: { ...values }, undoes: undoes ? undoes.number : 0 };
+      this.$refs.confirm.showModal();
+    },
+    make() {
+      this.$refs.confirm.close();
+      this.busy = true;
+      this.refusal = "";
+      if (this.asked.undoes) this.$emit("undo", this.asked.undoes);
+      else this.$emit("change", this.asked.values);
+    },
+    can_undo(change) {
+      if (change.failed || !Object.keys(change.before).length) return false;
+      if (this.control.changes.some((other) => other.undoes === change.number && !other.failed)) return false;
+      return Object.keys(change.after).every((name) => this.rights.includes(name === "running" ? "run" : "policy"));
+    },
+    value_text(name, value) {
+      if (name === "running") return this.t(value ? "control.runs" : "control.paused");
+      return typeof value === "number" ? this.decimal(value, 4) : String(value === undefined ? "?" : value);
+    },
+    change_text(before, after) {
+      const names = Object.keys(after);
+      return names.map((name) => `${this.t("control." + name)}: ${this.value_text(name, before[name])} → ${this.value_text(name, after[name])}`).join(", ");
+    },
+    async log_in() {
+      const body = JSON.stringify(this.credentials);
+      const answer = await fetch("/session", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+      this.credentials.password = "";
+      if (answer.ok) window.location.reload();
+      else this.login_refusal = this.t("login.refused");
+    },
+    async log_out() {
+      await fetch("/session", { method: "DELETE" });
+      window.location.reload();
     },
     choose_language(code) {
       const address = new URL(window.location.href);

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.live_cell import LiveCell
 
 try:
@@ -27,6 +28,7 @@ except ImportError as _error:
         'checkout: make setup'
     ) from _error
 
+from stl_conveyor.web.access import add_login
 from stl_conveyor.web.files import add_files
 from stl_conveyor.web.same_origin import SameOrigin
 from stl_conveyor.web.site import Site
@@ -42,12 +44,16 @@ class PanelServer:
     again; `stop` ends it for good.
     """
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(
+        self, address: str, port: int, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
         """Take the address.
 
         Args:
             address: Of this machine; localhost: nobody else reaches the page.
             port: 0 takes a free one.
+            certificate: For TLS (PEM), with those that signed it; None: without TLS.
+            key: Of the certificate (PEM).
 
         Raises:
             ConfigError: If it cannot be had.
@@ -55,6 +61,11 @@ class PanelServer:
         self.site = _application()[1]
         self._socket = _listening(address, port)
         self._address = address
+        self._certificate, self._key = certificate, key
+        for path in filter(None, (certificate, key)):
+            if not path.is_file():
+                self._socket.close()
+                raise ConfigError(f'there is no certificate or key {path}')
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -67,7 +78,12 @@ class PanelServer:
     def url(self) -> str:
         """Return the address of the page."""
         host = f'[{self._address}]' if ':' in self._address else self._address
-        return f'http://{host}:{self.port}/'
+        scheme = 'https' if self._certificate else 'http'
+        return f'{scheme}://{host}:{self.port}/'
+
+    def let_in(self, accounts: Accounts | None) -> None:
+        """Let people log in by these accounts; None: the page is read-only."""
+        self.site.access.accounts = accounts
 
     def show(self, cells: Sequence[LiveCell], models: Path | None = None) -> None:
         """Show these cells from now on; none: the page says that nothing runs.
@@ -91,6 +107,8 @@ class PanelServer:
             access_log=False,
             ws='websockets-sansio',
             timeout_graceful_shutdown=1,
+            ssl_certfile=self._certificate,
+            ssl_keyfile=self._key,
         )
         self._server = uvicorn.Server(config)
         started = threading.Event()
@@ -127,6 +145,7 @@ def _application() -> tuple[FastAPI, Site]:
     """Return the application of this process, of which NiceGUI allows one."""
     app, site = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), Site()
     add_files(app, site)
+    add_login(app, site.access)
     app.mount('/panel', StaticFiles(directory=Path(__file__).parent / 'static'), name='panel')
     ui.run_with(
         app,

@@ -19,8 +19,11 @@ from nicegui.events import GenericEventArguments
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.panel.accounts import Right
 from stl_conveyor.panel.language import Language, best_language, languages
 from stl_conveyor.panel.live_cell import LiveCell
+from stl_conveyor.policy import POLICIES
+from stl_conveyor.web.access import COOKIE, Access
 from stl_conveyor.web.crop_images import EdgeEyes, png
 
 LEAST_PERIOD_S = 0.1  # between two pieces of news
@@ -31,16 +34,28 @@ class CellView(Element, component='cell_view.js'):
     """The element that draws a cell; what it shows comes by `tell`."""
 
     def __init__(
-        self, cells: Sequence[LiveCell], number: int, language: Language, *, sees: bool
+        self,
+        cells: Sequence[LiveCell],
+        number: int,
+        language: Language,
+        *,
+        sees: bool,
+        access: Access,
+        token: str,
     ) -> None:
         """Make the element for one of the cells.
 
         Args:
             sees: Whether it can be shown what the edge saw of a crop.
+            access: Who may what.
+            token: Of the visitor's session.
         """
         super().__init__()
         self.cell = cells[number]
         self.revision = -1
+        self.token = token
+        user = access.sessions.user(token)
+        rights = [] if user is None or self.cell.control is None else user.rights
         props: dict[str, Any] = {
             'scene': self.cell.scene(),
             'texts': dict(language.texts),
@@ -52,7 +67,10 @@ class CellView(Element, component='cell_view.js'):
             ],
             'number': number,
             'base': f'/cells/{number}',
-            'rights': [],
+            'rights': sorted(right.value for right in rights),
+            'user': None if user is None else {'name': user.name, 'role': user.role.value},
+            'login': access.accounts is not None,
+            'policies': list(POLICIES),
             'sees': sees,
         }
         for name, value in props.items():
@@ -70,6 +88,7 @@ class Site:
     def __init__(self) -> None:
         """Show nothing yet."""
         self.cells: tuple[LiveCell, ...] = ()
+        self.access = Access()
         self._models: Path | None = None
         self._eyes: EdgeEyes | None = None
         self._eyes_lock = threading.Lock()
@@ -113,9 +132,18 @@ class Site:
             return
         number = asked.get('cell', '0')
         chosen = int(number) if number.isdecimal() and int(number) < len(cells) else 0
-        view = CellView(cells, chosen, language, sees=self._models is not None)
+        view = CellView(
+            cells,
+            chosen,
+            language,
+            sees=self._models is not None,
+            access=self.access,
+            token=request.cookies.get(COOKIE, ''),
+        )
         view.on('all', lambda _: self._begin_view(view))
         view.on('acknowledge', lambda event: self._acknowledge(view, event))
+        view.on('change', lambda event: self._change(view, values=event.args))
+        view.on('undo', lambda event: self._change(view, undo=event.args))
 
     def edge_picture(self, crop: np.ndarray, byte_count: int) -> bytes:
         """Return what the edge saw of a crop, as PNG.
@@ -136,8 +164,23 @@ class Site:
         view.tell(view.cell.news())
 
     def _acknowledge(self, view: CellView, event: GenericEventArguments) -> None:
-        # Nobody has this right before passwords are set; the page shows no button either.
-        raise ConveyorError('the page is read-only: no password is set')
+        user = self.access.sessions.user(view.token)
+        if user is not None and Right.ACKNOWLEDGE in user.rights:
+            view.cell.acknowledge(str(event.args), user.name)
+
+    async def _change(self, view: CellView, *, values: Any = None, undo: Any = 0) -> None:
+        """Make a change for a visitor, and tell them if it failed."""
+        user = self.access.sessions.user(view.token)
+        if user is None:
+            view.run_method('refused', 'login')
+            return
+        number = undo if isinstance(undo, int) else 0
+        try:
+            made = await asyncio.to_thread(view.cell.change, user, values, undo=number)
+        except ConveyorError as error:
+            view.run_method('refused', str(error))
+            return
+        view.run_method('refused', made.failed)
 
     def _has_news(self) -> None:
         loop, news = self._loop, self._news

@@ -28,7 +28,11 @@ pytest.importorskip('nicegui', reason=MISSING)
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.msg import FeatureFeedback, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor.nodes.panel import cell_control  # noqa: E402
 from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
+from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
 from stl_conveyor.run.plan import process_plan  # noqa: E402
 from stl_conveyor.run.processes import Supervisor  # noqa: E402
 
@@ -185,3 +189,47 @@ def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
         ):
             shown = f"document.querySelector('[data-count={name}]').innerText.replace(/,/g, '')"
             tab.wait(f"{shown} === '{summary[name]}'")
+
+
+def test_a_person_pauses_the_line_and_changes_the_policy(tmp_path):
+    accounts = tmp_path / 'accounts.yaml'
+    write_account(accounts, 'Ada', Role.ENGINEER, 'a long password')
+    ada = User('Ada', Role.ENGINEER)
+    specs = [
+        panel(tmp_path, accounts_file=str(accounts), change_log=str(tmp_path / 'changes.jsonl')),
+        NodeSpec(Camera, {}, group='camera'),
+        NodeSpec(OffloadPolicy, {'policy': 'threshold'}, group='offload_policy'),
+    ]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        (live,) = cell.runner.node('operator_panel').live
+        camera, policy = (cell.runner.node(name) for name in ('camera', 'offload_policy'))
+        paused = live.change(ada, {'running': False})
+        assert (paused.failed, paused.before, camera.is_active) == ('', {'running': True}, False)
+        live.change(ada, None, undo=paused.number)
+        assert camera.is_active
+        changed = live.change(ada, {'policy': 'mdp', 'rate': 0.5, 'depth': 8.0})
+        assert changed.before == {'policy': 'threshold', 'rate': 0.25, 'depth': 4.0}
+        settings = policy.settings
+        assert (settings.policy, settings.rate, settings.depth) == ('mdp', 0.5, 8.0)
+        assert policy.is_active
+        # What the node refuses is said in its words, and what held before holds again.
+        refused = live.change(ada, {'policy': 'magic', 'rate': 0.1})
+        assert 'magic' in refused.failed
+        assert (policy.settings.policy, policy.settings.rate) == ('mdp', 0.5)
+        assert policy.is_active
+        assert live.news()['control']['values']['policy'] == 'mdp'
+        logged = (tmp_path / 'changes.jsonl').read_text().splitlines()
+        assert [json.loads(line)['who'] for line in logged] == ['Ada'] * 4
+
+
+def test_a_node_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_control, 'ANSWER_S', 0.3)
+    accounts = tmp_path / 'accounts.yaml'
+    write_account(accounts, 'Ada', Role.ENGINEER, 'a long password')
+    spec = panel(tmp_path, accounts_file=str(accounts), change_log='')
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        (live,) = cell.runner.node('operator_panel').live
+        made = live.change(User('Ada', Role.ENGINEER), {'running': False})
+        assert made.failed == 'camera: it is not there'

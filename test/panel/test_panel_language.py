@@ -25,6 +25,8 @@ COMPOSED = (
     'oee.',
     'belt.',
     'alarm.',
+    'role.',
+    'control.',
 )
 
 

@@ -287,3 +287,125 @@ def test_the_pages_of_others_get_nothing(line, headers):
 
 def test_the_page_can_be_put_into_no_frame(line):
     assert asked('')[1]['x-frame-options'] == 'DENY'
+
+
+class Control:
+    """What a page changes: it notes what it is asked for."""
+
+    def __init__(self):
+        self.holds = {'running': True, 'policy': 'adaptive', 'rate': 0.25, 'depth': 4.0}
+
+    def values(self):
+        return dict(self.holds)
+
+    def apply(self, values):
+        self.holds.update(values)
+
+
+@pytest.fixture(scope='module')
+def accounts(tmp_path_factory):
+    from stl_conveyor.panel.accounts import Accounts, Role, write_account
+
+    path = tmp_path_factory.mktemp('accounts') / 'accounts.yaml'
+    for role in Role:
+        write_account(path, role.value, role, 'the password')
+    return Accounts.load(path)
+
+
+@pytest.fixture
+def controlled(line, accounts, tmp_path):
+    """Yield the line with accounts, and what changes it."""
+    line.live.control = Control()
+    line.live.look_at_control()
+    server().let_in(accounts)
+    yield line
+    server().let_in(None)
+
+
+def log_in(tab, name, password='the password'):
+    tab.call('Network.clearBrowserCookies')
+    tab.open(server().url + '?lang=en')
+    tab.wait("document.querySelector('button.login')")
+    tab.click('button.login')
+    for field, value in (('name', name), ('password', password)):
+        tab.get(
+            f"(f => {{ f.value = {json.dumps(value)}; f.dispatchEvent(new Event('input')) }})"
+            f"(document.querySelector('dialog input[name={field}]'))"
+        )
+    tab.click('dialog form .apply')
+
+
+@in_a_browser
+def test_an_engineer_changes_the_policy_is_asked_once_more_and_undoes_it(controlled, new_tab):
+    tab, control = new_tab(), controlled.live.control
+    log_in(tab, 'engineer')
+    tab.wait("document.querySelector('.who')?.innerText.includes('engineer (engineer)')")
+    tab.wait("document.querySelector('.control input[name=rate]').value === '0.25'")
+    tab.get(
+        "(f => { f.value = '0.5'; f.dispatchEvent(new Event('input')) })"
+        "(document.querySelector('.control input[name=rate]'))"
+    )
+    tab.wait("!document.querySelector('.control form .apply').disabled")
+    tab.click('.control form .apply')
+    tab.wait("document.querySelector('.asked')?.innerText.includes('0.25 → 0.5')")
+    assert control.holds['rate'] == 0.25  # asked first
+    tab.click('dialog .yes')
+    tab.wait("document.querySelector('.change')?.innerText.includes('0.25 → 0.5')")
+    assert control.holds['rate'] == 0.5
+    tab.click('.undo')
+    tab.wait("document.querySelector('.asked')?.innerText.includes('0.5 → 0.25')")
+    tab.click('dialog .yes')
+    tab.wait("document.querySelectorAll('.change').length === 2")
+    assert control.holds['rate'] == 0.25
+    assert [change.who for change in controlled.live.changes.changes()] == ['engineer'] * 2
+    tab.click('.logout')
+    tab.wait("document.querySelector('button.login')")
+    assert tab.get("document.querySelector('.control')") is None
+
+
+@in_a_browser
+def test_an_operator_pauses_and_acknowledges_and_sees_no_policy(controlled, new_tab):
+    controlled.fault('camera', 'frames', Level.ERROR, 'no frame')
+    tab, control = new_tab(), controlled.live.control
+    log_in(tab, 'operator', 'a wrong password')
+    tab.wait("document.querySelector('dialog .refusal').innerText.length > 5")
+    log_in(tab, 'operator')
+    tab.wait("document.querySelector('.control .run') && document.querySelector('.acknowledge')")
+    assert tab.get("document.querySelector('.control form')") is None
+    tab.click('.acknowledge')
+    tab.wait("document.querySelector('.alarm .seen')?.innerText.includes('operator')")
+    tab.wait("!document.querySelector('.control .run').disabled")
+    tab.click('.control .run')
+    tab.click('dialog .yes')
+    tab.wait("document.querySelector('.control .pill').innerText === 'paused'")
+    assert control.holds['running'] is False
+
+
+@in_a_browser
+def test_who_has_no_right_changes_nothing_whatever_their_browser_sends(controlled, new_tab):
+    controlled.fault('camera', 'frames', Level.ERROR, 'no frame')
+    for name in (None, 'viewer'):
+        tab = new_tab()
+        tab.call('Network.clearBrowserCookies')
+        tab.open(server().url + '?lang=en')
+        if name:
+            log_in(tab, name)
+            tab.wait("document.querySelector('.who')?.innerText.includes('viewer')")
+        tab.wait("document.querySelector('.alarm')")
+        assert tab.get("document.querySelectorAll('.acknowledge, .control').length") == 0
+        # The page's own component, made to send what it shows no button for.
+        view = "document.querySelector('.panel').__vueParentComponent.proxy"
+        tab.get(f"void {view}.$emit('acknowledge', 'camera: frames')")
+        tab.get(f"void {view}.$emit('change', {{running: false}})")
+        tab.wait(f'{view}.refusal')
+    assert controlled.live.control.holds == Control().holds
+    assert controlled.live.changes.changes() == []
+    assert [alarm.acknowledged_by for alarm in controlled.live.alarms.open()] == ['']
+
+
+@pytest.mark.parametrize('body', [b'', b'[]', b'{"name": 7, "password": []}', b'[' * 100_000])
+def test_what_is_no_login_is_refused(controlled, body):
+    request = urllib.request.Request(server().url + 'session', data=body, method='POST')
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.code in (400, 403)

@@ -398,7 +398,21 @@ TOPICS = (
 
 # Services of others that nodes of ours call: name → nodes.
 CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {'spawn_entity': ('feeder',), 'delete_entity': ('feeder',)}
+    {
+        'spawn_entity': ('feeder',),
+        'delete_entity': ('feeder',),
+        # What people may change from the operator's page, where there are accounts for it.
+        **dict.fromkeys(
+            (
+                'camera/change_state',
+                'camera/get_state',
+                'offload_policy/change_state',
+                'offload_policy/get_parameters',
+                'offload_policy/set_parameters_atomically',
+            ),
+            PANELS,
+        ),
+    }
 )
 
 # Where no emulator stands between the two sides, the device uses the names of the edge, which may

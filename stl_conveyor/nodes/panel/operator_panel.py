@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,8 @@ from stl_conveyor.nodes.base.health import fault_of_status
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.panel.cell_control import CellControl
+from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
 from stl_conveyor.panel.live_cell import Bucket, LiveCell
 from stl_conveyor.vision.encodings import image_to_rgb
@@ -40,6 +43,7 @@ from stl_conveyor.vision.encodings import image_to_rgb
 if TYPE_CHECKING:
     from stl_conveyor.web.server import PanelServer
 
+LOOK_S = 5.0  # between two looks at what can be changed
 TICK_S = 1.0  # between two looks at who is silent
 
 
@@ -72,6 +76,20 @@ class OperatorPanelSettings(NodeSettings):
     )
     port: int = parameter(
         8090, 'Port of the page; 0 takes a free one.', minimum=0, maximum=65535, fixed=True
+    )
+    accounts_file: str = parameter(
+        '',
+        'File of the accounts that `stl-conveyor panel-user` writes; empty: nobody can log in, '
+        'and the page is read-only.',
+    )
+    certificate: str = parameter(
+        '', 'Certificate (PEM) with which the page is served over TLS; empty: without.', fixed=True
+    )
+    certificate_key: str = parameter('', 'Key (PEM) of the certificate.', fixed=True)
+    change_log: str = parameter(
+        '~/.ros/stl_conveyor/changes.jsonl',
+        'File to which every change that people make is added, with who and when; empty: none. '
+        'With several cells, their names are put before it.',
     )
     alarm_log: str = parameter(
         '~/.ros/stl_conveyor/alarms.jsonl',
@@ -117,12 +135,15 @@ class OperatorPanel(ConveyorNode):
             self.set_condition('models', Level.WARN, f'classes without probabilities: {error}')
         else:
             self.clear_condition('models', 'the model folder can be used')
+        accounts = _path(settings.accounts_file)
+        self._accounts = None if accounts is None else Accounts.load(accounts)
         self.live = tuple(
             LiveCell(
                 cell,
                 name=name.strip('/') or self.get_namespace().strip('/'),
                 labels=labels,
-                alarm_log=_alarm_log(settings.alarm_log, name if len(settings.cells) > 1 else ''),
+                alarm_log=self._log_of(settings.alarm_log, name),
+                change_log=self._log_of(settings.change_log, name),
                 now_ns=lambda: self.get_clock().now().nanoseconds,
             )
             for name in settings.cells
@@ -130,9 +151,15 @@ class OperatorPanel(ConveyorNode):
         if self.server is None:
             from stl_conveyor.web.server import PanelServer
 
-            server = PanelServer(settings.address, settings.port)
+            server = PanelServer(
+                settings.address,
+                settings.port,
+                _path(settings.certificate),
+                _path(settings.certificate_key),
+            )
             server.start()
             self.server = server
+        self.server.let_in(self._accounts)
         self.report_value('page', self.server.url)
 
     def activate(self) -> None:
@@ -152,10 +179,18 @@ class OperatorPanel(ConveyorNode):
                 ('item_truth', self._take_truth),
             ):
                 self.listen(topic, _with_cell(take, live), cell=cell)
+            if self._accounts is not None:
+                live.control = CellControl(self, cell)
         self.listen('/diagnostics', self._take_diagnostics)
         self.every(TICK_S, self._tick)
         self.resources.callback(self.server.show, ())
         self.server.show(self.live, self._models)
+        if self._accounts is not None:
+            self._looking = threading.Event()
+            self.resources.callback(self._looking.set)
+            threading.Thread(
+                target=self._look_at_controls, args=(self._looking, self.live), daemon=True
+            ).start()
 
     def cleanup(self) -> None:
         """Forget what was shown."""
@@ -173,6 +208,19 @@ class OperatorPanel(ConveyorNode):
         """Report where the page is."""
         if self.server is not None:
             self.health.set_value('page', self.server.url)
+
+    def _look_at_controls(self, stop: threading.Event, cells: Sequence[LiveCell]) -> None:
+        """Ask now and then what holds, as others may change it, too; in a thread of its own."""
+        while not stop.is_set():
+            for live in cells:
+                live.look_at_control()
+            stop.wait(LOOK_S)
+
+    def _log_of(self, text: str, cell: str) -> Path | None:
+        path = _path(text)
+        if path is None or len(self.settings.cells) == 1:
+            return path
+        return path.with_name(f'{cell.strip("/").replace("/", "_")}_{path.name}')
 
     def _tick(self) -> None:
         for live in self.live:
@@ -302,11 +350,8 @@ def _number(values: dict[str, str], name: str) -> float:
         return 0.0
 
 
-def _alarm_log(text: str, cell: str) -> Path | None:
-    if not text:
-        return None
-    path = Path(text).expanduser()
-    return path.with_name(f'{cell.strip("/").replace("/", "_")}_{path.name}') if cell else path
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
