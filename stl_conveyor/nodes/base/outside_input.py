@@ -133,6 +133,7 @@ class OutsideInput:
         self._stamp_of = stamp_of
         self._concerns = concerns
         self._required = required
+        self._alone = not unstamped  # what has an order comes from one
         self._remedy = remedy
         self._polled: PolledTopic | None = None
         if alike is not None:
@@ -236,7 +237,8 @@ class OutsideInput:
     def _on_message(self, message: Any, info: MessageInfo | None) -> None:
         if self._concerns is not None and not self._concerns(message):
             return
-        if self._required and self._concerns is None and info is not None:
+        whole = self._polled is None and self._concerns is None
+        if self._required and whole and info is not None:
             self._count_lost(info)
         self._node.check_clock()
         now_ns = self._node.get_clock().now().nanoseconds
@@ -307,6 +309,8 @@ class OutsideInput:
         fitting = self._fitting(publishers)
         others = [each for each in publishers if each.topic_type != self._type]
         self._adapt(fitting)
+        if self._alone:
+            self._count_sources(fitting)
         condition = f'input.{self._topic}'
         if others:
             self._node.set_condition(condition, Level.ERROR, self._other_type(others))
@@ -319,6 +323,23 @@ class OutsideInput:
                 self._absent_since_ns = now_ns
             if now_ns - self._absent_since_ns >= PATIENCE_S * 1e9:
                 self._node.set_condition(condition, Level.ERROR, self._nobody())
+
+    def _count_sources(self, publishers: Sequence[TopicEndpointInfo]) -> None:
+        """Say who they are if several publish what only one can know."""
+        condition = f'publishers.{self._topic}'
+        if len(publishers) < 2:
+            self._node.clear_condition(condition, f'{self._name} has one publisher')
+            return
+        names = sorted(
+            f'{each.node_namespace.rstrip("/")}/{each.node_name}' for each in publishers
+        )
+        named = ' and '.join(names[:MOST_NAMED]) + (' and others' * (len(names) > MOST_NAMED))
+        self._node.set_condition(
+            condition,
+            Level.WARN,
+            f'{self._name}: {named} publish it, and what they say need not go together; stop all '
+            'but one (a recording that plays, a driver that was started twice), or remap it',
+        )
 
     def _adapt(self, publishers: Sequence[TopicEndpointInfo]) -> None:
         if not self._adapts or not publishers:
