@@ -140,6 +140,7 @@ class OutsideInput:
         self._stamp_of = stamp_of
         self._concerns = concerns
         self._required = required
+        self._alone = not unstamped  # what has an order comes from one
         self._remedy = remedy
         self._polled: PolledTopic | None = None
         if alike is not None:
@@ -340,6 +341,8 @@ class OutsideInput:
             self._sole.present({bytes(each.endpoint_gid): _full_name(each) for each in fitting})
         others = [each for each in publishers if each.topic_type != self._type]
         self._adapt(fitting)
+        if self._alone:
+            self._count_sources(fitting)
         condition = f'input.{self._topic}'
         if others:
             self._node.set_condition(condition, Level.ERROR, self._other_type(others))
@@ -375,6 +378,20 @@ class OutsideInput:
             )
         elif self._sole.refused:
             self._node.clear_condition(condition, f'{self._name} has one publisher again')
+
+    def _count_sources(self, publishers: Sequence[TopicEndpointInfo]) -> None:
+        """Say who they are if several publish what only one can know."""
+        condition = f'publishers.{self._topic}'
+        if len(publishers) < 2:
+            self._node.clear_condition(condition, f'{self._name} has one publisher')
+            return
+        named = _some({_full_name(each) for each in publishers})
+        self._node.set_condition(
+            condition,
+            Level.WARN,
+            f'{self._name}: {named} publish it, and what they say need not go together; stop all '
+            'but one (a recording that plays, a driver that was started twice), or remap it',
+        )
 
     def _adapt(self, publishers: Sequence[TopicEndpointInfo]) -> None:
         if not self._adapts or not publishers:
