@@ -108,6 +108,16 @@ bench-line: setup  ## play what goes wrong on a real line, on the real nodes; ON
 	@$(env) python -m stl_conveyor_lab.bench.line --out '$(OUT)' $(foreach name,$(ONLY),--only '$(name)') \
 	    $(call given,BEFORE,before)
 
+.PHONY: bench-faults
+bench-faults: setup  ## do faults at random to a cell of real processes, over 2,000 items, ITEMS or HOURS
+	@$(env) python -m stl_conveyor_lab.bench.faults --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,HOURS,hours) $(call given,SEED,seed)
+
+.PHONY: soak
+soak: setup  ## run a cell over 20,000 items or ITEMS, start it 100 times or STARTS, and see what grows
+	@$(env) python -m stl_conveyor_lab.bench.faults.soak --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,STARTS,starts)
+
 .PHONY: bench-security
 bench-security: setup  ## try on Cyclone DDS that every node may use what its policy says, and nothing else
 	@$(setup_script) --with test

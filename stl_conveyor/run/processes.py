@@ -141,6 +141,22 @@ class Supervisor:
         process.kill()
         process.wait()
 
+    def send_signal(self, name: str, number: int) -> None:
+        """Send a signal to a process; to one that has ended nothing is sent.
+
+        Raises:
+            ConfigError: If no such process was started.
+        """
+        self._process(name).send_signal(number)
+
+    def pid(self, name: str) -> int:
+        """Return the number of a process.
+
+        Raises:
+            ConfigError: If no such process was started.
+        """
+        return self._process(name).pid
+
     def restart(self, name: str) -> None:
         """Start a process that has ended, as it was started first.
 
