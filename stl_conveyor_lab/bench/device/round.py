@@ -179,7 +179,7 @@ def play(
         supervisor.stop_all()
     return Round(
         way,
-        account_of(records, made, early),
+        account_of(records, made, made - early, early),
         *_times(records, sources.link_log),
         1e3 * used / acted,
         usage,
@@ -187,19 +187,22 @@ def play(
     )
 
 
-def account_of(records: tuple[ItemRecord, ...], pictures: int, early: int) -> Account:
+def account_of(
+    records: tuple[ItemRecord, ...], pictures: int, captures: int, early: int
+) -> Account:
     """Return what became of the pictures.
 
     Args:
         records: What was heard of the items.
         pictures: How many were shown, as the camera says.
-        early: How many of those before the cell was there.
+        captures: How many items it made of them.
+        early: How many of them were shown before the cell was there.
     """
     acted = [record for record in records if record.action is not None]
     return Account(
         pictures=pictures,
         early=early,
-        captures=sum(record.captured_ns is not None for record in records),
+        captures=captures,
         outcomes=len(acted),
         repeated=sum(record.actions - 1 for record in acted),
         missed=sum(record.action is not None and record.action.missed for record in acted),
