@@ -188,7 +188,7 @@ def test_every_node_is_killed_and_the_run_goes_on(tiny_models, tmp_path):
         assert set(first) == {'cell_simulator', *NODES}
         for name in NODES:
             os.kill(first[name], signal.SIGKILL)
-        for name in NODES:
+        for _ in NODES:
             read_until(rb'is started again')
         while set(second := nodes_of(run)) != set(first):
             read_until(rb'\n')

@@ -174,10 +174,13 @@ class CellGuard(ConveyorNode):
     def _look(self) -> None:
         for topic in self._topics:
             topic.look()
+            if 'capture' in self._surplus:
+                self._account.forget_numbers()
         if self._rounds % LOOKS_AT_GRAPH == 0:
             self._look_at_graph()
         self._rounds += 1
         self._call_roll()
+        self.report_news()
 
     def _on_heartbeat(self, message: Heartbeat) -> None:
         namespace, _, name = message.node.rpartition('/')
