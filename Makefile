@@ -12,6 +12,7 @@ RATE ?= 0.25
 BUCKET ?= 4
 LINK ?= light
 FAULT ?= none
+PAGE ?= 1
 MODELS ?= $(OUT)/models
 DATA ?=
 REFERENCE ?=
@@ -35,7 +36,7 @@ help:  ## say what each command does
 	    | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Variables of `make run`, with their defaults:'
-	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT)'
+	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT) PAGE=$(PAGE)'
 	@echo 'PYTHON names the interpreter to build with (now: $(PYTHON)). Without a sourced ROS 2,'
 	@echo 'DISTRO names the one to take as wheels: kilted (the default) or jazzy, each beside the other.'
 
@@ -50,7 +51,8 @@ setup-lab:  ## the same, with torch and the laboratory: stl-conveyor train and b
 .PHONY: run
 run: setup  ## run the simulated cell over DDS and write summary and report to OUT
 	@$(env) python -m stl_conveyor.run --items $(ITEMS) --seed $(SEED) --out '$(OUT)' \
-	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)'
+	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)' \
+	    $(if $(filter 0 no false,$(PAGE)),,--page)
 
 .PHONY: lint
 lint:  ## check style, format, types and the layers of the code
@@ -91,6 +93,11 @@ bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 ite
 	    $(call given,SEED,seed) $(call given,POLICY,policy) $(call given,RATE,rate) \
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
+.PHONY: bench-device
+bench-device: setup  ## measure the device without physics, as one process and as five, over 500 items or ITEMS
+	@$(env) python -m stl_conveyor_lab.bench.device --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,DATA,data)
+
 .PHONY: bench-network
 bench-network: setup  ## run the cell over a shaped network link (root), over 150 items or ITEMS
 	@$(env) python -m stl_conveyor_lab.bench.network --out '$(OUT)' $(call given,ITEMS,items) \
@@ -100,6 +107,16 @@ bench-network: setup  ## run the cell over a shaped network link (root), over 15
 bench-line: setup  ## play what goes wrong on a real line, on the real nodes; ONLY='stop plc' plays some
 	@$(env) python -m stl_conveyor_lab.bench.line --out '$(OUT)' $(foreach name,$(ONLY),--only '$(name)') \
 	    $(call given,BEFORE,before)
+
+.PHONY: bench-faults
+bench-faults: setup  ## do faults at random to a cell of real processes, over 2,000 items, ITEMS or HOURS
+	@$(env) python -m stl_conveyor_lab.bench.faults --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,HOURS,hours) $(call given,SEED,seed)
+
+.PHONY: soak
+soak: setup  ## run a cell over 20,000 items or ITEMS, start it 100 times or STARTS, and see what grows
+	@$(env) python -m stl_conveyor_lab.bench.faults.soak --out '$(OUT)' $(call given,ITEMS,items) \
+	    $(call given,STARTS,starts)
 
 .PHONY: bench-security
 bench-security: setup  ## try on Cyclone DDS that every node may use what its policy says, and nothing else

@@ -30,7 +30,11 @@ def shipped(folder: str) -> list[tuple[str, list[str]]]:
 setup(
     version=ElementTree.parse(ROOT / 'package.xml').findtext('version'),
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={f'{PACKAGE}.sim': ['data/*']},
+    package_data={
+        f'{PACKAGE}.sim': ['data/*'],
+        f'{PACKAGE}.panel': ['texts/*.yaml'],
+        f'{PACKAGE}.web': ['*.js', 'static/*'],
+    },
     data_files=[
         entry for folder in ('config', 'launch', 'models', 'worlds') for entry in shipped(folder)
     ],

@@ -32,6 +32,7 @@ LOCKS: Mapping[str, Sequence[str]] = {
     'simulation': ['pyproject.toml', '--extra', 'simulation'],
     'test': ['--group', 'test', '--group', 'lint'],
     'laboratory': [LABORATORY, '--group', 'torch-needs'],
+    'hmi': ['pyproject.toml', '--extra', 'hmi'],
     'lock': ['--group', 'lock'],
     'docs': ['--group', 'docs'],
     'ros-kilted': ['--group', 'ros-kilted'],

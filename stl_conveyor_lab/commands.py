@@ -27,6 +27,10 @@ BENCHMARKS = MappingProxyType(
             'stl_conveyor_lab.bench.codec.accuracy',
             'accuracy against bytes, beside other codecs',
         ),
+        'faults': (
+            'stl_conveyor_lab.bench.faults.command',
+            'what becomes of each item while faults are done to the cell at random',
+        ),
         'line': (
             'stl_conveyor_lab.bench.line.command',
             'what the nodes make of what goes wrong on a real line',

@@ -123,7 +123,7 @@ class CellHarness:
             )
         executor = SingleThreadedExecutor(context=self.runner.context)
         executor.add_node(self.probe)
-        self.runner._executors['probe'] = executor
+        self.runner.spin_also('probe', executor)
 
     def _on_message(self, topic, message):
         with self._changed:
@@ -323,9 +323,15 @@ def device_specs(models, *, group='device', edge=True, **changes):
 
 
 @contextmanager
-def node_process(name, *, domain_id, parameters=(), remappings=(), stderr=subprocess.PIPE):
-    """Run a node as a process of its own; it is killed at the end if it still runs."""
-    command = [sys.executable, '-m', node_module(name), '--ros-args']
+def node_process(
+    name, *, domain_id, parameters=(), remappings=(), words=(), stderr=subprocess.PIPE
+):
+    """Run a node as a process of its own; it is killed at the end if it still runs.
+
+    `device` is no node, but those of the device in one process.
+    """
+    module = 'stl_conveyor.nodes.device.device' if name == 'device' else node_module(name)
+    command = [sys.executable, '-m', module, '--ros-args', *words]
     for key, value in dict(parameters).items():
         text = value if isinstance(value, str) else json.dumps(value)
         command += ['-p', f'{key}:={text}']

@@ -34,6 +34,7 @@ NODES = (
     'gazebo_io',
     'device_gateway',
     'edge_gateway',
+    'operator_panel',
 )
 MESSAGES = sorted(path.stem for path in (ROOT / 'msg').glob('*.msg'))
 
@@ -130,6 +131,13 @@ def test_every_python_file_states_its_license():
 def test_cmake_makes_an_executable_for_every_node(cmake):
     listed = re.search(r'set\(nodes(.*?)\)', cmake, re.DOTALL).group(1).split()
     assert sorted(listed) == sorted(f'{ROOMS[name]}/{name}' for name in NODES)
+
+
+def test_cmake_makes_executables_of_other_modules(cmake):
+    listed = re.search(r'foreach\(node_module (.*?)\)', cmake).group(1).split()
+    assert listed == ['run.cell_reporter', 'nodes.device.device']
+    for module in listed:
+        assert (ROOT / 'stl_conveyor' / f'{module.replace(".", "/")}.py').is_file()
 
 
 @pytest.mark.parametrize('name', NODES)
@@ -244,7 +252,9 @@ def test_make_help_explains_every_command():
         'bench-cell',
         'bench-line',
         'bench-network',
+        'bench-faults',
         'bench-security',
+        'soak',
         'bench-codec',
         'bench-policy',
         'train',

@@ -23,6 +23,7 @@ FASTEST = 5.0  # m/s; no belt that sorts runs faster, and what says so has other
 _SETTLE_S = 0.3  # of steady running gives a speed that steps of the counter do not disturb
 _SETTLE_COUNT = 5  # intervals that are looked at, where they take longer
 _MOST_SAMPLES = 10  # of those
+_STARTING = 0.02  # m/s; a belt that was told to be as slow may have begun to move just now
 _USUAL_S = 2.0  # for which a belt keeps a speed that it is set to usually
 _FIRST_NOISE = 0.0003  # m, of a counter of which nothing is known yet
 _PIECES = 8  # straight ones, for the way between two reports while the speed changes
@@ -224,8 +225,8 @@ class BeltHistory:
         if told is not None and last.time_ns - before.time_ns > self.silence_ns:
             return Trend(told)  # the way of a silence tells nothing of the speed now
         newest = _slope(before, last)
-        if abs(newest) < STANDSTILL:
-            return Trend(0.0)
+        if abs(newest) < STANDSTILL and not (told and abs(told) < _STARTING):
+            return Trend(0.0)  # whatever speed its drive was set to
         samples = self._samples()
         trend = None
         if len(samples) > 1:

@@ -23,6 +23,8 @@ GOES_ON_S = 0.3
 EXACT = 0.0001
 #: Standard deviations of the noise that are still noise.
 SPREADS = 3.0
+#: Noise (m) of positions that fit nothing with the noise so far.
+MORE_NOISE = 0.0001, 0.0003
 #: Standard deviations of what noise alone would bend positions by, that are a change of speed.
 SIGNIFICANT = 4.0
 #: m/s by which two speeds that are told may differ and be the same.
@@ -78,7 +80,7 @@ class Trend:
             left = (usual - self.speed) * math.copysign(1.0, self.rate)
             if abs(left) <= NEAR * usual and not slows:
                 return Trend(self.speed)  # it has ended
-            if 0 < -left <= self.blur * abs(self.rate):
+            if 0 < -left <= self.blur * abs(self.rate) and not slows:
                 return Trend(usual)  # the same, most likely
             if left > NEAR * usual and not (slows and usual * self.speed < 0):
                 end = usual
@@ -129,6 +131,9 @@ def trend_of(samples: Sequence[Sample], noise: float, believed: bool = True) -> 
     if told is not None and _agree(samples, tolerance):
         return told
     fit = _by_positions(samples, noise)
+    for more in MORE_NOISE:
+        if fit is None and told is None and noise < more:
+            fit = _by_positions(samples, more)  # it runs less smoothly than it did
     return fit if fit is not None and fit.is_settled else told or fit
 
 
@@ -152,14 +157,16 @@ def confirms(before: Sample, last: Sample, noise: float) -> bool | None:
     A mean over some time, which many readers tell, comes too late.
 
     Returns:
-        None where the speed did not change, so that the way tells nothing.
+        None where the speed did not change, or changed in a part of the interval: neither tells.
     """
     if before.told is None or last.told is None or abs(last.told - before.told) <= SAME:
         return None
     tolerance, elapsed = _tolerance(noise), last.time - before.time
     gone = last.position - before.position
+    if abs(gone - (before.told + last.told) / 2 * elapsed) <= tolerance:
+        return True
     ends = sorted((before.told * elapsed, last.told * elapsed))
-    return ends[0] - tolerance <= gone <= ends[1] + tolerance
+    return None if ends[0] - tolerance <= gone <= ends[1] + tolerance else False
 
 
 def _by_told_speeds(samples: Sequence[Sample], tolerance: float) -> Trend | None:

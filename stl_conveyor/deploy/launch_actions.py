@@ -23,7 +23,7 @@ from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, SetParameter
+from launch_ros.actions import LifecycleNode, Node, SetParameter
 
 from stl_conveyor.deploy.launching import (
     EXECUTABLES,
@@ -31,10 +31,12 @@ from stl_conveyor.deploy.launching import (
     LaunchArgument,
     LaunchRequest,
     checked,
+    composed_parameters,
     refuse_unknown,
     with_profile,
 )
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.nodes.base.priority import OWN_SESSION
 from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS
 
 RESPAWN_DELAY = 0.5  # s; what is on the belt does not wait
@@ -127,15 +129,25 @@ def _nodes(values: Values, request: LaunchRequest) -> list[LaunchDescriptionEnti
             respawn_delay=RESPAWN_DELAY,
             output='screen',
             ros_arguments=['--log-level', values['log_level']],
-            additional_env={'MUJOCO_GL': graphics, 'PYTHONUNBUFFERED': '1', **environment},
+            additional_env={
+                'MUJOCO_GL': graphics,
+                'PYTHONUNBUFFERED': '1',
+                OWN_SESSION: '1',
+                **environment,
+            },
         )
 
-    nodes = {name: node(name, request.namespace, {}) for name in request.nodes}
+    nodes = {
+        name: node(name, request.namespace, {})
+        for name in request.nodes
+        if name not in request.composed
+    }
     # What is started here, and the node of launch itself, keeps to this machine.
     here = with_profile('local') if request.gateways else {}
     actions: list[LaunchDescriptionEntity] = [
         *(SetEnvironmentVariable(*variable) for variable in here.items()),
         *nodes.values(),
+        *([_device(values, request)] if request.composed else []),
         *(node(gate.node, gate.namespace, gate.environment) for gate in request.gateways),
     ]
     if is_on(values, 'end_when_done') and 'cell_monitor' in nodes:
@@ -145,6 +157,27 @@ def _nodes(values: Values, request: LaunchRequest) -> list[LaunchDescriptionEnti
             )
         )
     return actions
+
+
+def _device(values: Values, request: LaunchRequest) -> Node:
+    """Return the action that starts the nodes of the device in one process."""
+    parameters = composed_parameters({name: request.parameters(name) for name in request.composed})
+    # By itself it starts again at once; what launch sees end is the one that looks after it.
+    respawn = is_on(values, 'use_respawn')
+    return Node(
+        package=PACKAGE,
+        executable='device',
+        exec_name='device',
+        namespace=request.namespace,
+        arguments=['--nodes', *request.composed, *([] if respawn else ['--no-respawn'])],
+        parameters=[*request.params_files, str(parameters)],
+        remappings=list(DEVICE_REMAPPINGS.items()) if request.direct else [],
+        respawn=respawn,
+        respawn_delay=RESPAWN_DELAY,
+        output='screen',
+        ros_arguments=['--log-level', values['log_level']],
+        additional_env={'PYTHONUNBUFFERED': '1', OWN_SESSION: '1'},
+    )
 
 
 def _end_after_the_results(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import math
 import os
 import re
@@ -20,26 +19,30 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.deploy.fastdds_profiles import NODE_ROLES, environment, profile_xml
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.nodes.base.topics import (
+    COMPOSED,
     DEVICE,
     EDGE,
     EVERY_NODE,
     GATEWAYS,
     GAZEBO,
+    PANELS,
     SIMULATION,
-    node_module,
+    node_class,
 )
 from stl_conveyor.outside_files import UnusableFile, read_yaml
 from stl_conveyor.parameters import value_of
 from stl_conveyor.resources import share_path
 
 PACKAGE = 'stl_conveyor'
-NODES = EVERY_NODE + GAZEBO
+NODES = EVERY_NODE + GAZEBO + PANELS
 # Node -> what is started for it, where that is another executable: the monitor of a launched cell
 # writes the results, too.
 EXECUTABLES = {'cell_monitor': 'cell_reporter'}
@@ -50,7 +53,7 @@ FEEDERS = ('cell_simulator', 'feeder')  # that bring the items of a simulated ce
 PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     'models_dir': (
         'models_dir',
-        ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier'),
+        ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier', 'operator_panel'),
     ),
     'world': (
         'cell_file',
@@ -64,6 +67,7 @@ PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             'cell_monitor',
             'feeder',
             'gazebo_io',
+            'operator_panel',
         ),
     ),
     'items': ('items', FEEDERS),
@@ -118,6 +122,11 @@ ARGUMENTS = (
     ),
     flag('autostart', True, 'Configure and activate the nodes as soon as they are up.'),
     flag('use_respawn', True, 'Start a node again when its process ends.'),
+    flag(
+        'composed',
+        True,
+        'Run the nodes of the device in one process, which is faster; false: each in its own.',
+    ),
     flag('headless', True, 'Render without a display; false renders through the desktop.'),
     LaunchArgument(
         'world', '', 'Description of the cell (YAML); empty keeps that of the parameter file.'
@@ -186,6 +195,12 @@ ARGUMENTS = (
         'Folder for summary.json, items.csv and report.html of a simulated cell; empty: the '
         'folder with the logs of this launch.',
     ),
+    flag(
+        'hmi',
+        False,
+        "Start operator_panel, too: the operator's page, at the address and port of its "
+        'parameters (http://127.0.0.1:8090/).',
+    ),
     flag('end_when_done', False, 'End after the last item of a simulated cell came to rest.'),
     LaunchArgument(
         'gateway_peer',
@@ -223,6 +238,7 @@ class LaunchRequest:
         direct: Whether the device uses the topic names of the edge, with nothing between them.
         given: Launch argument -> value, for what stands in no file but was asked for.
         gateways: To start beside the nodes.
+        composed: Those of the nodes that are one process.
     """
 
     nodes: tuple[str, ...]
@@ -232,6 +248,7 @@ class LaunchRequest:
     autostart: bool
     given: Mapping[str, Any] = field(default_factory=dict)
     gateways: tuple[Gateway, ...] = ()
+    composed: tuple[str, ...] = ()
 
     def parameters(self, node: str) -> dict[str, Any]:
         """Return the parameters of a node beside those of its files."""
@@ -316,6 +333,8 @@ def checked(
     namespace = _namespace('namespace', values['namespace'].strip())
     cells = [_namespace('cells', cell) for cell in values['cells'].split()]
     names = _node_names(values['nodes'])
+    if values['hmi'].lower() == 'true':
+        names += [name for name in PANELS if name not in names]
     emulate = values['emulate_link'].lower() == 'true'
     if not emulate and 'link_emulator' in names:
         if values['nodes'] != default['nodes']:
@@ -348,7 +367,14 @@ def checked(
         autostart=values['autostart'].lower() == 'true',
         given=given,
         gateways=gateways,
+        composed=_composed(names) if values['composed'].lower() == 'true' else (),
     )
+
+
+def _composed(names: Sequence[str]) -> tuple[str, ...]:
+    """Return which nodes are one process; one alone has a process anyway."""
+    together = tuple(name for name in COMPOSED if name in names)
+    return together if len(together) > 1 else ()
 
 
 def _given(values: Mapping[str, str]) -> dict[str, Any]:
@@ -384,20 +410,9 @@ def _refuse_unused(typed: Iterable[str], names: Sequence[str]) -> None:
 def _judged(name: str, text: str) -> Any:
     """Return a value that the parameter of a node judges."""
     parameter, takers = PARAMETERS[name]
-    settings = _settings_of(takers[0])
+    settings = node_class(takers[0]).SETTINGS
     (item,) = [item for item in fields(settings) if item.name == parameter]
     return value_of(f'argument {name}', text, item.default, item.metadata['rule'])
-
-
-def _settings_of(node: str) -> Any:
-    """Return the dataclass with the parameters of a node."""
-    module = importlib.import_module(node_module(node))
-    (kind,) = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and vars(value).get('NAME') == node
-    ]
-    return kind.SETTINGS  # type: ignore[attr-defined]
 
 
 def _number(name: str, text: str) -> int:
@@ -646,6 +661,24 @@ def with_profile(role: str, *, peer: str = '', number: int = 0) -> Mapping[str, 
         encoding='utf-8',
     )
     return environment(path)
+
+
+def composed_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Write the parameters of nodes that are one process into a file; return where it is.
+
+    It lies in a folder that goes with this process.
+
+    Args:
+        parameters: Node -> its parameters.
+    """
+    path = Path(temporary_folder('parameters').name) / 'device.yaml'
+    path.write_text(
+        yaml.safe_dump(
+            {f'/**/{node}': {'ros__parameters': dict(own)} for node, own in parameters.items()}
+        ),
+        encoding='utf-8',
+    )
+    return path
 
 
 @functools.cache

@@ -25,14 +25,16 @@ from stl_conveyor.run.assess import Observed, RunResult, versions, write_results
 from stl_conveyor.run.faults import FaultStep, fault_steps, named_fault
 from stl_conveyor.run.output_folder import output_folder
 from stl_conveyor.run.plan import REPORT_PERIOD, Deployment, items_of, node_arguments
-from stl_conveyor.run.processes import Supervisor, signal_text
+from stl_conveyor.run.processes import ProcessPlan, Supervisor, signal_text
 from stl_conveyor.run.settings import GUARD, SIMULATOR, RunSettings, Sources
 from stl_conveyor.run.summary import LATE_PICTURE_MS
 
 START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
+PAGE_PATIENCE = 20.0  # s in which the page should be there, so that it sees every item
 RETRY_PATIENCE = 5.0  # s for a node that cannot configure; it tries again every 3 s
 RESTART_DELAY = 0.3  # s from the end of a process to its next start
+PAGE_DELAY = 5.0  # s, of the page's, which nobody sorts by
 PATIENCE = 0.1  # s without a message after which the processes are looked at all the same
 LAG_PERIOD = 5.0  # s between two words about a simulation that lags
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
@@ -56,15 +58,25 @@ class CellRun:
         supervisor: Supervisor,
         say: Callable[[str], None],
         deployment: Deployment = Deployment(),
+        page: ProcessPlan | None = None,
     ) -> None:
-        """Take what the run is made of; nothing is started yet."""
-        self._deployment = deployment
+        """Take what the run is made of; nothing is started yet.
+
+        Args:
+            page: How to start the operator's page. Nothing waits for it, nor fails with it.
+        """
+        self._page = page
         self._settings = settings
         self._sources = sources
         self._monitor = monitor
         self._supervisor = supervisor
         self._say = say
         self._fault = named_fault(settings.fault)
+        # A node that is killed alone has a process of its own.
+        kills_one = self._fault.kill in deployment.composed
+        self._deployment = (
+            deployment if settings.composed and not kills_one else deployment.apart()
+        )
         self._restart_at: dict[str, float] = {}
         self.deaths: list[str] = []
         self.cpu: dict[str, float] = {}
@@ -78,16 +90,29 @@ class CellRun:
         Raises:
             StartError: If one does not become active in time.
         """
+        self.bring_up()
+        self._set_parameters(SIMULATOR, {'belt_running': True})
+
+    def bring_up(self) -> None:
+        """Start every process, and wait until all are active and have found each other.
+
+        Raises:
+            StartError: If one does not become active in time.
+        """
         parameters = node_arguments(self._settings, self._sources, self._fault)
-        for node in self._deployment.nodes:
-            self._supervisor.start(
-                self._deployment.process_plan(
-                    node, {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}
-                )
-            )
+        for plan in self._deployment.process_plans(
+            {
+                node: {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}
+                for node in self._deployment.nodes
+            }
+        ):
+            self._supervisor.start(plan)
+        if self._page is not None:
+            self._supervisor.start(self._page)
         end = time.monotonic() + START_TIMEOUT
-        while waiting := self._look(self._not_ready):
-            if dead := self._supervisor.dead():
+        page_end = time.monotonic() + PAGE_PATIENCE
+        while waiting := self._look(self._not_ready) or self._page_missing(page_end):
+            if dead := [each for each in self._supervisor.dead() if self._is_of_cell(each[0])]:
                 raise StartError(
                     f'{dead[0][0]} ended at once ({signal_text(dead[0][1])}):\n'
                     f'{self._supervisor.tail(dead[0][0])}'
@@ -99,7 +124,7 @@ class CellRun:
                     '\n'.join(
                         [f'not ready after {START_TIMEOUT:.0f} s:']
                         + [
-                            f'{node}: {why}\n{self._supervisor.tail(node, 6)}'
+                            f'{node}: {why}\n{self._tail_of(node)}'
                             for node, why in waiting.items()
                         ]
                     )
@@ -107,7 +132,6 @@ class CellRun:
             self._monitor.news.wait(PATIENCE)
         self._monitor.troubles.clear()  # of nodes that waited for each other
         self._cpu_before = self._supervisor.cpu()
-        self._set_parameters(SIMULATOR, {'belt_running': True})
 
     def follow(self) -> bool:
         """Follow the run to its end; return whether every item came to rest."""
@@ -129,7 +153,11 @@ class CellRun:
             complete = board.rested >= items
         finally:
             cpu = self._supervisor.cpu()
-            self.cpu = {name: cpu[name] - self._cpu_before.get(name, 0.0) for name in cpu}
+            self.cpu = {
+                name: cpu[name] - self._cpu_before.get(name, 0.0)
+                for name in cpu
+                if self._is_of_cell(name)
+            }
         time.sleep(SETTLING)
         return complete
 
@@ -157,10 +185,24 @@ class CellRun:
             return f'{SIMULATOR}: {error}'
         now = time.monotonic()
         for node, text in list(self._monitor.troubles):
-            if text.startswith(('cannot configure', 'cannot activate')):
+            if self._is_of_cell(node) and text.startswith(('cannot configure', 'cannot activate')):
                 if now - self._first_seen.setdefault((node, text), now) > RETRY_PATIENCE:
                     return f'{node}: {text}'
         return ''
+
+    def _is_of_cell(self, name: str) -> bool:
+        return self._page is None or name != self._page.name
+
+    def _page_missing(self, end: float) -> Mapping[str, str]:
+        """Return that the page is not there yet, as long as it is worth waiting for."""
+        if self._page is None or time.monotonic() > end:
+            return {}
+        name = self._page.name
+        if self._monitor.reports.get(name, {}).get('state') in ('active', 'not started'):
+            return {}
+        if any(name == dead for dead, _ in self._supervisor.dead()):
+            return {}
+        return {name: 'not active'}
 
     def _not_ready(self) -> Mapping[str, str]:
         """Return the nodes that are not active, or not connected yet, with what is missing."""
@@ -185,6 +227,10 @@ class CellRun:
             missing['network'] = 'not settled'
         return missing
 
+    def _tail_of(self, node: str) -> str:
+        """Return the last lines of the process that a node runs in."""
+        return self._supervisor.tail(self._deployment.process_of(node), 6)
+
     def _set_parameters(self, node: str, values: Mapping[str, object]) -> None:
         client = AsyncParameterClient(self._monitor, node)
         client.wait_for_services(timeout_sec=5.0)
@@ -208,8 +254,11 @@ class CellRun:
                 )
                 return True
             if name not in self._restart_at:
-                self._restart_at[name] = now + RESTART_DELAY
-                self.deaths.append(f'{name}: {signal_text(code)}')
+                if self._is_of_cell(name):
+                    self._restart_at[name] = now + RESTART_DELAY
+                    self.deaths.append(f'{name}: {signal_text(code)}')
+                else:
+                    self._restart_at[name] = now + PAGE_DELAY
                 self._say(f'{name} ended ({signal_text(code)}) and is started again')
             elif now >= self._restart_at[name]:
                 del self._restart_at[name]
@@ -269,6 +318,7 @@ def run_cell(
     say: Callable[[str], None] = print,
     deployment: Deployment = Deployment(),
     at_phase: Callable[[str], None] = lambda _: None,
+    page: ProcessPlan | None = None,
 ) -> RunResult:
     """Run the cell and write everything into a folder.
 
@@ -277,13 +327,14 @@ def run_cell(
         say: Takes lines for people.
         deployment: Which nodes run where.
         at_phase: Called with 'starting', 'ready' (the belt starts) and 'done' (it is empty).
+        page: How to start the operator's page; None: without one.
 
     Raises:
         ConveyorError: If the cell cannot start.
         RunInterrupted: After Ctrl-C on a belt in motion, once everything is written.
     """
     with output_folder(out) as folder:
-        return _run_into(folder, settings, display, say, deployment, at_phase)
+        return _run_into(folder, settings, display, say, deployment, at_phase, page)
 
 
 def _run_into(
@@ -293,6 +344,7 @@ def _run_into(
     say: Callable[[str], None],
     deployment: Deployment,
     at_phase: Callable[[str], None],
+    page: ProcessPlan | None,
 ) -> RunResult:
     began = time.time_ns()
     sources = Sources(
@@ -313,7 +365,7 @@ def _run_into(
     )
     (monitor,) = runner.nodes
     assert isinstance(monitor, CellMonitor)
-    run = CellRun(settings, sources, monitor, supervisor, say, deployment)
+    run = CellRun(settings, sources, monitor, supervisor, say, deployment, page)
     complete = interrupted = False
     try:
         with runner, supervisor:

@@ -11,17 +11,24 @@ rest, 1 if not or if the machine was too slow to simulate the cell, 2 if the cel
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import importlib.util
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
+from stl_conveyor.resources import share_path
 from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.faults import fault_names, named_fault
-from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
-from stl_conveyor.run.settings import RunSettings, parse_override
+from stl_conveyor.run.plan import process_plan
+from stl_conveyor.run.processes import ProcessPlan, take_sigterm_like_ctrl_c
+from stl_conveyor.run.settings import DEVICE_PROCESS, RunSettings, parse_override
 from stl_conveyor.run.summary import Summary
 from stl_conveyor.sim.arrivals import ARRIVALS
 from stl_conveyor.sim.link import LINKS
+
+PAGE_PORT = 8090  # of the operator's page, where it is free
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='any parameter of any node; may be repeated',
     )
     parser.add_argument(
+        '--apart', action='store_true', help='run each node of the device in a process of its own'
+    )
+    parser.add_argument(
+        '--page',
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="serve the operator's page while the cell runs",
+    )
+    parser.add_argument(
         '--plain', action='store_true', help='one line per item instead of a live table'
     )
 
@@ -90,7 +106,11 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
     """
     if options.items < 1:
         raise ConfigError(f'--items {options.items}: a run needs at least one')
-    named_fault(options.fault)
+    if named_fault(options.fault).kill == DEVICE_PROCESS and options.apart:
+        raise ConfigError(
+            f'--fault {options.fault}: with --apart the device is no process; name a node, or '
+            'leave --apart out'
+        )
     for override in options.overrides:
         parse_override(override)
     return RunSettings(
@@ -105,6 +125,7 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
         time_unit=options.time_unit,
         models=options.models,
         cell=options.cell,
+        composed=not options.apart,
         overrides=tuple(options.overrides),
     )
 
@@ -127,12 +148,47 @@ def run(options: argparse.Namespace) -> int:
         ) from error
     try:
         with domain_of_its_own(print):
-            result = run_cell(settings, options.out, 'lines' if options.plain else 'auto')
+            result = run_cell(
+                settings,
+                options.out,
+                'lines' if options.plain else 'auto',
+                page=page_plan(settings, options.out, print) if options.page else None,
+            )
     except RunInterrupted as interrupted:
         print_result(interrupted.result.summary, options.out)
         raise
     print_result(result.summary, options.out)
     return 0 if result.summary.complete and not result.summary.too_slow else 1
+
+
+def page_plan(settings: RunSettings, out: Path, say: Callable[[str], None]) -> ProcessPlan | None:
+    """Return how to start the operator's page, and say where it will be.
+
+    None, and a word about it, where NiceGUI is not installed: the cell runs without.
+    """
+    if importlib.util.find_spec('nicegui') is None:
+        say("without the operator's page: pip install 'stl_conveyor[hmi]' brings it")
+        return None
+    port = free_port(PAGE_PORT)
+    say(f"operator's page: http://127.0.0.1:{port}/")
+    parameters: dict[str, object] = {
+        'port': port,
+        'alarm_log': str(Path(out).absolute() / 'alarms.jsonl'),
+    }
+    for name, path in (('cell_file', settings.cell), ('models_dir', settings.models)):
+        if path:
+            parameters[name] = str(Path(path).absolute())
+    return process_plan('operator_panel', parameters, share_path('config/panel.yaml'))
+
+
+def free_port(wanted: int) -> int:
+    """Return a port of this machine that nobody listens to: the wanted one, if possible."""
+    for port in (wanted, 0):
+        with socket.socket() as opened, contextlib.suppress(OSError):
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(('127.0.0.1', port))
+            return int(opened.getsockname()[1])
+    return wanted
 
 
 def print_result(summary: Summary, out: Path) -> None:

@@ -24,6 +24,7 @@ KILLABLE = (
     'link_emulator',
     'actuator',
     'cell_guard',
+    'device',
 )
 _PROCESS = {'edge': 'edge_classifier'}
 

@@ -13,11 +13,19 @@ import numpy as np
 
 from stl_conveyor.calibration.parameter_file import set_cell_values
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.nodes.base.topics import node_module
+from stl_conveyor.nodes.base.topics import COMPOSED, node_module
 from stl_conveyor.resources import share_path, writing
 from stl_conveyor.run.faults import Fault, with_other_codec
 from stl_conveyor.run.processes import ProcessPlan
-from stl_conveyor.run.settings import CELL, NODES, SIMULATOR, RunSettings, Sources, parse_override
+from stl_conveyor.run.settings import (
+    CELL,
+    DEVICE_PROCESS,
+    NODES,
+    SIMULATOR,
+    RunSettings,
+    Sources,
+    parse_override,
+)
 from stl_conveyor.sim.arrivals import ArrivalSettings, ItemPlan, plan_items
 
 # Who must have found whom before the belt starts: readers of each topic, the monitor included.
@@ -31,6 +39,7 @@ READERS = {
     'edge_classifier': {'feedback_tx': 1, 'edge_classification_tx': 1},
     'actuator': {'sort_outcome': 3},
 }
+_SHIPPED = share_path('config/sim.yaml')
 REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
 
 
@@ -46,6 +55,7 @@ class Deployment:
         out_of_sight: Nodes whose reports do not reach the monitor; that the edge among them is
             ready is known from offload_policy.
         is_settled: Whether what the run depends on beside its nodes is ready, too.
+        composed: Those of the nodes that are one process; empty: each has its own.
     """
 
     nodes: tuple[str, ...] = (SIMULATOR, *NODES)
@@ -55,10 +65,37 @@ class Deployment:
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     out_of_sight: tuple[str, ...] = ()
     is_settled: Callable[[], bool] = lambda: True
+    composed: tuple[str, ...] = COMPOSED
 
-    def process_plan(self, node: str, parameters: Mapping[str, object]) -> ProcessPlan:
-        """Return how to start a node."""
-        plan = process_plan(node, parameters)
+    def apart(self) -> Deployment:
+        """Return the same with a process for each node."""
+        return replace(self, composed=())
+
+    def process_of(self, node: str) -> str:
+        """Return the name of the process that a node runs in."""
+        return DEVICE_PROCESS if node in self.composed else node
+
+    def process_plans(
+        self, parameters: Mapping[str, Mapping[str, object]]
+    ) -> tuple[ProcessPlan, ...]:
+        """Return how to start the nodes.
+
+        Args:
+            parameters: Node → what differs from the shipped parameter file.
+        """
+        together = tuple(node for node in self.nodes if node in self.composed)
+        plans = [
+            self._at_its_place(node, process_plan(node, parameters.get(node, {})))
+            for node in self.nodes
+            if node not in together
+        ]
+        if together:
+            plan = composed_plan({node: parameters.get(node, {}) for node in together})
+            # They are on one machine, with the same names for the same things.
+            plans.append(self._at_its_place(together[0], plan))
+        return tuple(plans)
+
+    def _at_its_place(self, node: str, plan: ProcessPlan) -> ProcessPlan:
         words = [
             word
             for old, new in self.remappings.get(node, {}).items()
@@ -154,8 +191,43 @@ def _geometric_quantiles(mean: float, count: int = 20) -> tuple[float, ...]:
     return tuple(float(v) for v in np.ceil(np.log(1 - shares) / np.log(1 - 1 / mean)))
 
 
-def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
-    """Return how to start a node with the shipped parameter file and what differs from it."""
+def process_plan(
+    node: str, parameters: Mapping[str, object], params_file: Path | None = None
+) -> ProcessPlan:
+    """Return how to start a node with a parameter file and what differs from it.
+
+    Args:
+        params_file: None: the shipped one of the simulated cell.
+    """
+    words = _words(params_file or _SHIPPED, parameters)
+    return ProcessPlan(node, ('-m', node_module(node), *words))
+
+
+def composed_plan(parameters: Mapping[str, Mapping[str, object]]) -> ProcessPlan:
+    """Return how to start nodes of the device as one process; `parameters` is by node.
+
+    What runs the cell starts it again when it crashes, and counts that.
+    """
+    own = {
+        f'{node}:{name}': value
+        for node, given in parameters.items()
+        for name, value in given.items()
+    }
+    return ProcessPlan(
+        DEVICE_PROCESS,
+        (
+            '-m',
+            'stl_conveyor.nodes.device.device',
+            '--no-respawn',
+            '--nodes',
+            *parameters,
+            *_words(_SHIPPED, own),
+        ),
+    )
+
+
+def _words(params_file: Path, parameters: Mapping[str, object]) -> list[str]:
+    """Return a parameter file, and what differs from it, as ROS takes them on a command line."""
 
     def text(value: object) -> str:
         if isinstance(value, bool):
@@ -165,13 +237,7 @@ def process_plan(node: str, parameters: Mapping[str, object]) -> ProcessPlan:
         quoted = str(value).replace("'", "''")
         return repr(value) if isinstance(value, (int, float)) else f"'{quoted}'"
 
-    arguments = [
-        '-m',
-        node_module(node),
-        '--ros-args',
-        '--params-file',
-        str(share_path('config/sim.yaml')),
-    ]
+    arguments = ['--ros-args', '--params-file', str(params_file)]
     for name, value in parameters.items():
         arguments += ['-p', f'{name}:={text(value)}']
-    return ProcessPlan(node, tuple(arguments))
+    return arguments

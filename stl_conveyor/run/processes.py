@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
-
-_PR_SET_PDEATHSIG = 1
+from stl_conveyor.nodes.base.priority import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,6 @@ def cpu_seconds(pid: int) -> float:
     except (OSError, IndexError):
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, however that happens."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    except AttributeError:  # not Linux: only an orderly end cleans up
-        pass
 
 
 def _interrupt(*_: object) -> None:
@@ -151,6 +141,22 @@ class Supervisor:
         process.kill()
         process.wait()
 
+    def send_signal(self, name: str, number: int) -> None:
+        """Send a signal to a process; to one that has ended nothing is sent.
+
+        Raises:
+            ConfigError: If no such process was started.
+        """
+        self._process(name).send_signal(number)
+
+    def pid(self, name: str) -> int:
+        """Return the number of a process.
+
+        Raises:
+            ConfigError: If no such process was started.
+        """
+        return self._process(name).pid
+
     def restart(self, name: str) -> None:
         """Start a process that has ended, as it was started first.
 
@@ -167,6 +173,14 @@ class Supervisor:
             for name, process in self._processes.items()
             if process.poll() is not None
         ]
+
+    def pid(self, name: str) -> int:
+        """Return the number of a process.
+
+        Raises:
+            ConfigError: If no such process was started.
+        """
+        return self._process(name).pid
 
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used, earlier lives included."""

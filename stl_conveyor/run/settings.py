@@ -14,6 +14,7 @@ from stl_conveyor.outside_files import UnusableFile, parse_yaml
 
 SIMULATOR = 'cell_simulator'
 GUARD = 'cell_guard'
+DEVICE_PROCESS = 'device'  # in which the nodes of the device are
 CELL = 'cell'  # stands for what the nodes share, where a node is named
 NODES = (
     'camera',
@@ -42,6 +43,7 @@ class RunSettings:
     time_unit: float = 0.5  # s
     models: str = ''
     cell: str = ''
+    composed: bool = True  # the nodes of the device are one process
     overrides: tuple[str, ...] = ()  # NODE.PARAMETER=VALUE, beyond the shipped parameter file
 
 

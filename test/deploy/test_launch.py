@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import py_compile
@@ -14,11 +15,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from launched import launch_command, launched, needs_launch
 
 from stl_conveyor.deploy import fastdds_profiles
 from stl_conveyor.nodes.base.topics import (
+    COMPOSED,
     DEVICE,
+    DEVICE_REMAPPINGS,
     EDGE,
     EVERY_NODE,
     GAZEBO,
@@ -147,7 +151,7 @@ def ours(actions):
 @needs_launch
 @pytest.mark.parametrize('name', STARTED)
 def test_launch_files_expand_to_their_nodes(name, gazebo):
-    nodes = ours(expand(name, namespace='cell_7'))
+    nodes = ours(expand(name, namespace='cell_7', composed='false'))
     assert {node.node_name for node in nodes} == {f'/cell_7/{node}' for node in STARTED[name]}
     for node in nodes:
         assert node._ExecuteLocal__respawn
@@ -155,8 +159,53 @@ def test_launch_files_expand_to_their_nodes(name, gazebo):
 
 @pytest.mark.ros
 @needs_launch
+def test_the_nodes_of_the_device_are_one_process_unless_asked_otherwise(gazebo):
+    from launch.substitutions import LocalSubstitution
+    from launch.utilities import perform_substitutions
+
+    from launch import LaunchContext
+
+    def words(action):
+        """Return the program and its own arguments, without those of ROS."""
+        own = itertools.takewhile(
+            lambda word: not any(isinstance(part, LocalSubstitution) for part in word), action.cmd
+        )
+        return [perform_substitutions(LaunchContext(), word) for word in own]
+
+    for name in ('device.launch.py', 'sim.launch.py', 'gazebo.launch.py'):
+        actions = expand(name, namespace='cell_7')
+        alone = {node.node_name.lstrip('/') for node in ours(actions)}
+        assert alone == {f'cell_7/{node}' for node in set(STARTED[name]) - set(COMPOSED)}
+        (device,) = [each for each in actions if words(each)[0].endswith('/device')]
+        assert words(device)[1 : 2 + len(COMPOSED)] == ['--nodes', *COMPOSED]
+        assert device._Node__expanded_node_namespace == '/cell_7' and device._ExecuteLocal__respawn
+        if name != 'device.launch.py':
+            assert not device.expanded_remapping_rules
+            continue
+        assert dict(device.expanded_remapping_rules) == dict(DEVICE_REMAPPINGS)
+        files = [Path(str(path)) for path, _ in device._Node__expanded_parameter_arguments]
+        (own,) = (
+            yaml.safe_load(file.read_text())
+            for file in files
+            if file.parent.name.startswith('stl_conveyor_parameters')
+        )
+        assert set(own) == {f'/**/{node}' for node in COMPOSED}
+        assert own['/**/camera']['ros__parameters'] == {
+            'autostart': True,
+            'wait_for': ['classification', 'sort_outcome'],
+        }
+    # One that is alone has a process of its name.
+    (camera,) = ours(expand('device.launch.py', nodes='camera'))
+    assert camera.node_name == '/camera'
+    (device,) = expand('device.launch.py', nodes='actuator camera', use_respawn='false')
+    assert words(device)[1:5] == ['--nodes', 'camera', 'actuator', '--no-respawn']
+    assert not device._ExecuteLocal__respawn
+
+
+@pytest.mark.ros
+@needs_launch
 def test_without_emulator_both_sides_meet_on_the_names_of_the_edge():
-    remapped = dict(ours(expand('device.launch.py'))[0].expanded_remapping_rules)
+    remapped = dict(ours(expand('device.launch.py', composed='false'))[0].expanded_remapping_rules)
     assert remapped == {
         'features_tx': 'features_rx',
         'feedback_rx': 'feedback_tx',
@@ -215,7 +264,7 @@ def test_with_a_peer_a_gateway_stands_between(
     name, arguments, gateways, profile_variables, monkeypatch
 ):
     monkeypatch.setenv('ROS_DOMAIN_ID', '7')
-    nodes = {node.node_name: node for node in ours(expand(name, **arguments))}
+    nodes = {node.node_name: node for node in ours(expand(name, composed='false', **arguments))}
     assert set(gateways) == {path for path in nodes if path.endswith('gateway')}
     assert len(nodes) == len(STARTED[name]) + len(gateways)
     file = profile_variables[-1]
@@ -259,11 +308,12 @@ def test_a_gateway_that_cannot_be_is_refused(name, arguments, says):
 @needs_launch
 def test_what_is_asked_for_is_started():
     def started(name, **arguments):
-        return {node.node_name.lstrip('/') for node in ours(expand(name, **arguments))}
+        actions = expand(name, composed='false', **arguments)
+        return {node.node_name.lstrip('/') for node in ours(actions)}
 
     assert started('device.launch.py', nodes='camera actuator') == {'camera', 'actuator'}
     assert started('sim.launch.py', emulate_link='false') == set(EVERY_NODE) - {'link_emulator'}
-    emulated = ours(expand('device.launch.py', emulate_link='true'))
+    emulated = ours(expand('device.launch.py', emulate_link='true', composed='false'))
     assert not emulated[0].expanded_remapping_rules
 
 
@@ -282,6 +332,7 @@ BAD = {
     'params_file': ('/nowhere/device.yaml', 'argument params_file: /nowhere/device.yaml'),
     'autostart': ('perhaps', 'autostart'),
     'use_respawn': ('perhaps', 'use_respawn'),
+    'composed': ('perhaps', 'composed'),
     'headless': ('perhaps', 'headless'),
     'world': ('/nowhere/cell.yaml', 'argument world: /nowhere/cell.yaml'),
     'log_level': ('loud', 'log_level'),

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,15 +19,14 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from rclpy.event_handler import UnsupportedEventTypeError  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from stl_conveyor.errors import BadMessage, ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
-from stl_conveyor.nodes.base.health import Level, NodeHealth  # noqa: E402
+from stl_conveyor.nodes.base.health import KEPT_ENDED, Level, NodeHealth, fault_of_status  # noqa: E402
 from stl_conveyor.nodes.base.polled_topic import PolledTopic  # noqa: E402
 from stl_conveyor.nodes.base.qos import Watchdogs, make_profile  # noqa: E402
-from stl_conveyor.nodes.base.runner import EXECUTOR  # noqa: E402
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter  # noqa: E402
 from stl_conveyor.nodes.base.topics import Profile, Topic  # noqa: E402
 
@@ -75,8 +76,8 @@ def echo(**parameters):
     return NodeSpec(Echo, {'retry_period': 0.2, 'diagnostics_period': 0.2, **parameters})
 
 
-def talk(cell):
-    publisher = cell.publisher('heard', String, readers=1)
+def talk(cell, readers=1):
+    publisher = cell.publisher('heard', String, readers=readers)
     return lambda text: publisher.publish(String(data=text))
 
 
@@ -134,6 +135,16 @@ def test_life_cycle_makes_and_destroys_what_is_published_and_heard():
             said.clear()
             change(node.trigger_cleanup)
         change(node.trigger_shutdown)
+
+
+@pytest.mark.parametrize('kind', ['auto', 'wait_set'])
+def test_a_timer_hands_over_nothing_even_if_something_could_be_taken(kind):
+    with CellHarness([echo(executor=kind)]) as cell:
+        cell.wait_active()
+        node, given = cell.runner.nodes[0], []
+        node.executor.create_task(lambda: node.every(0.01, lambda time=None: given.append(time)))
+        cell.wait(lambda: given)
+        assert set(given) == {None}
 
 
 class Watcher(Echo):
@@ -277,7 +288,11 @@ def test_of_what_came_between_two_looks_only_the_latest_is_taken_apart():
 
     subscription = SimpleNamespace(handle=Handle(), msg_type=String)
     polled = PolledTopic(
-        subscription, None, lambda m, info: heard.append(m.data), lambda data: b'0 ' in data
+        subscription,
+        None,
+        lambda m, info: heard.append(m.data),
+        lambda data: b'0 ' in data,
+        lambda data, info: deserialize_message(data, String),
     )
     polled.look()
     assert heard == ['0 98', '1 99'] and not waiting
@@ -351,21 +366,47 @@ def test_health_rates_and_values_are_bounded():
     assert values['slack.max'] == '0.999' and values['slack.min'] == '0.984'
 
 
-def test_the_executor_is_chosen_by_the_environment(monkeypatch):
+@pytest.mark.parametrize('kind', ['auto', 'events', 'wait_set'])
+def test_the_executor_is_chosen_by_a_parameter(kind):
     from rclpy.executors import SingleThreadedExecutor
 
-    monkeypatch.delenv(EXECUTOR, raising=False)
-    with CellHarness([NodeSpec(Echo)]) as cell:
+    if kind == 'events':
+        pytest.importorskip('rclpy.experimental.events_executor')
+    has_events = importlib.util.find_spec('rclpy.experimental') is not None
+    # Nodes of one group with another executor have a thread of their own.
+    with CellHarness([echo(executor=kind), NodeSpec(Echo, {}, name='other')]) as cell:
         cell.wait_active()
-        assert isinstance(cell.runner._executors[''], SingleThreadedExecutor)
-    pytest.importorskip('rclpy.experimental.events_executor')
-    monkeypatch.setenv(EXECUTOR, 'events')
-    with CellHarness([NodeSpec(Echo)]) as cell:
+        first, other = cell.runner.nodes
+        assert isinstance(first.executor, SingleThreadedExecutor) == (
+            kind == 'wait_set' or not has_events
+        )
+        assert (first.executor is other.executor) == (kind == 'auto')
+        say = talk(cell, readers=2)
+        say('fine')
+        cell.wait(lambda: first.heard == other.heard == ['fine'])
+
+
+def test_an_executor_that_there_is_not_is_refused(monkeypatch):
+    with pytest.raises(ConfigError, match="executor: 'fast' is not one of auto, events, wait_set"):
+        CellHarness([echo(executor='fast')])
+    monkeypatch.setitem(sys.modules, 'rclpy.experimental.events_executor', None)
+    with pytest.raises(ConfigError, match='executor: events is not to be had from this rclpy'):
+        CellHarness([echo(executor='events')])
+    with CellHarness([echo()]) as cell:
         cell.wait_active()
-        assert not isinstance(cell.runner._executors[''], SingleThreadedExecutor)
-    monkeypatch.setenv(EXECUTOR, 'fast')
-    with pytest.raises(ConfigError, match="EXECUTOR is 'fast'"):
-        CellHarness([NodeSpec(Echo)])
+
+
+def test_a_priority_that_is_not_permitted_is_said(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, 'Operation not permitted')
+
+    monkeypatch.setattr(os, 'setpriority', refuse)
+    monkeypatch.setattr(os, 'sched_setscheduler', refuse)
+    with CellHarness([echo(niceness=-7, realtime_priority=12)], watched=('/diagnostics',)) as cell:
+        status = cell.wait_diagnostic('echo', 'realtime_priority: 12 is not permitted', level=1)
+        assert {value.key: value.value for value in status.values}['niceness'] == (
+            '-7 is not permitted'
+        )
 
 
 def _threads():
@@ -384,3 +425,51 @@ def test_a_stopped_runner_leaves_no_participant():
     counts = [run_once() for _ in range(3)]
     assert min(counts) > before
     assert _threads() <= before
+
+
+def test_every_fault_is_reported_by_itself_until_it_is_over():
+    health = NodeHealth(event_ns=5 * SECOND)
+    health.set_condition('gone', Level.ERROR, 'edge is gone', 1 * SECOND)
+    health.event('late', Level.WARN, 'item 3', 1 * SECOND)
+    health.event('late', Level.WARN, 'item 4', 4 * SECOND)
+
+    def faults(now):
+        return {f.name: (f.level, f.seconds, f.count) for f in health.report(now).faults}
+
+    assert faults(5 * SECOND) == {
+        'gone': (Level.ERROR, 4.0, 1),
+        'late': (Level.WARN, 4.0, 2),  # since the first of them
+    }
+    health.clear_condition('gone')
+    assert faults(10 * SECOND) == {'gone': (Level.OK, 0.0, 1), 'late': (Level.OK, 0.0, 2)}
+    # It comes again: a fault of its own, the second one.
+    health.set_condition('gone', Level.WARN, 'edge is gone', 11 * SECOND)
+    assert faults(12 * SECOND)['gone'] == (Level.WARN, 1.0, 2)
+
+
+def test_faults_that_are_over_do_not_pile_up():
+    health = NodeHealth()
+    for number in range(1000):
+        health.set_condition(f'diverter.{number}', Level.WARN, 'x', 0)
+        health.clear_condition(f'diverter.{number}')
+    assert len(health.report(0).faults) == KEPT_ENDED
+
+
+def test_a_fault_has_a_status_of_its_own_on_diagnostics():
+    with CellHarness([echo(diagnostics_period=0.1)], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        (node,) = cell.runner.nodes
+        node.set_condition('gone', Level.ERROR, 'edge is gone')
+
+        def told(level):
+            return lambda: [
+                status
+                for status in cell.statuses('echo: gone')
+                if status.level == bytes([level]) and {v.key for v in status.values} >= {'count'}
+            ]
+
+        (status, *_) = cell.wait(told(Level.ERROR), what='the fault')
+        assert status.message == 'edge is gone'
+        assert fault_of_status(status.name) == ('echo', 'gone')
+        node.clear_condition('gone', 'it is back')
+        cell.wait(told(Level.OK), what='its end')

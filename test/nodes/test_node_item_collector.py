@@ -124,7 +124,7 @@ def test_own_models_and_a_folder_of_pictures_give_answers(tmp_path, capsys):
         cell.wait_active()
         cell.connect('capture', publishers=0, readers=3)
         camera = cell.runner.node('camera')
-        cell.runner._executors['camera'].create_task(
+        camera.executor.create_task(
             lambda: (camera.trigger_configure(), camera.trigger_activate())
         )
         cell.wait(lambda: len(cell.outcomes()) >= len(images), 40, 'an outcome for each picture')

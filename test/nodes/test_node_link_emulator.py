@@ -52,7 +52,7 @@ class Ends:
             ('edge', Classification, 'edge_classification', result),
         ):
             self.node.create_subscription(kind, topic, self._take(name), qos)
-        self.runner._executors['link'].add_node(self.node)
+        self.runner.nodes[0].executor.add_node(self.node)
         self.subscriptions = list(self.node.subscriptions)
 
     def _take(self, name):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import array
-import os
 import threading
 import time
 
@@ -17,6 +16,7 @@ pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CELL, CellHarness, NodeSpec, to_stamp  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image, JointState  # noqa: E402
@@ -472,10 +472,8 @@ def test_belt_and_joints_with_a_wrong_clock_are_refused_and_confirm_nothing():
         assert actuator._plan.belt.latest_ns is None
 
 
-def test_the_messages_are_handed_over_by_the_other_executor_too(monkeypatch):
-    pytest.importorskip('rclpy.experimental.events_executor')
-    monkeypatch.setitem(os.environ, 'STL_CONVEYOR_EXECUTOR', 'events')
-    with camera_cell() as cell:
+def test_the_messages_are_handed_over_by_the_other_executor_too():
+    with camera_cell(executor='wait_set') as cell:
         cell.wait_active()
         frames = publisher(cell, Image, 'camera/image_raw', BEST_EFFORT)
         cell.connect('capture')
@@ -483,3 +481,30 @@ def test_the_messages_are_handed_over_by_the_other_executor_too(monkeypatch):
         cell.wait(lambda: stamps_of(cell) == [stamp_ns], LONG)
         frames.publish(picture(0))
         wait_said(cell, 'camera', 'stamp_zero')
+
+
+def said(cell, node, words):
+    """Return whether the newest report of a node has the words."""
+    statuses = cell.statuses(node)
+    return bool(statuses) and words in statuses[-1].message
+
+
+@pytest.mark.parametrize('topic', ['belt_state', 'break_beam', 'camera/image_raw'])
+def test_two_that_publish_what_one_can_know_are_named(topic):
+    kind = {'belt_state': BeltState, 'break_beam': Header}.get(topic, Image)
+    specs = [
+        NodeSpec(Actuator, {'diagnostics_period': 0.2}),
+        NodeSpec(Camera, {'trigger': 'beam', 'diagnostics_period': 0.2}),
+    ]
+    node = 'actuator' if topic == 'belt_state' else 'camera'
+    with CellHarness(specs, watched=WATCHED) as cell:
+        cell.wait_active()
+        publisher(cell, kind, topic)
+        other = Node('plc_bridge', context=cell.runner.context, use_global_arguments=False)
+        try:
+            second = other.create_publisher(kind, topic, 10)
+            cell.wait(lambda: said(cell, node, '/plc_bridge and /probe publish it'), LONG, 'both')
+            other.destroy_publisher(second)
+            cell.wait(lambda: not said(cell, node, 'publish it'), LONG, 'one again')
+        finally:
+            other.destroy_node()

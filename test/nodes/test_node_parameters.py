@@ -55,6 +55,7 @@ FILES = {
         'cell_monitor',
     ],
     'gazebo': ['feeder', 'gazebo_io'],
+    'panel': ['operator_panel'],
 }
 NODES = [(file, node) for file, nodes in FILES.items() for node in nodes]
 

@@ -21,6 +21,7 @@ from cell_harness import CellHarness, make_capture, node_process  # noqa: E402
 from ros_domains import give_back, own_domain_id  # noqa: E402
 
 from stl_conveyor.deploy.fastdds_profiles import discovery_port  # noqa: E402
+from stl_conveyor.nodes.base.topics import COMPOSED  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -95,7 +96,7 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
             )
         for process in processes.values():
             os.kill(process.pid, number)
-        codes = wait_for_exits(processes.values(), 3.0)
+        codes = wait_for_exits(processes.values(), 60.0)
         assert codes == [0] * len(names), {
             name: (code, process.stderr.read() if code is not None else 'still running')
             for (name, process), code in zip(processes.items(), codes)
@@ -124,6 +125,59 @@ def test_a_node_works_on_when_its_words_cannot_be_written(where):
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+def test_the_nodes_of_the_device_are_one_process_that_comes_back(tiny_models, tmp_path):
+    file = tmp_path / 'device.yaml'
+    parameters = (
+        f"/**:\n  ros__parameters:\n    models_dir: '{tiny_models}'\n    diagnostics_period: 0.2\n"
+        '/**/camera:\n  ros__parameters:\n    diagnostics_period: 0.2\n'
+    )
+    file.write_text(parameters + '    tresh: 3.0\n')
+    with CellHarness([], watched=('/diagnostics',)) as cell, ExitStack() as stack:
+        keeper = stack.enter_context(
+            node_process('device', domain_id=cell.domain_id, words=('--params-file', str(file)))
+        )
+
+        def are_up(nodes):
+            return all(
+                any(
+                    ('state', 'active') == (value.key, value.value)
+                    for status in cell.statuses(name)[-1:]
+                    for value in status.values
+                )
+                for name in nodes
+            )
+
+        # One whose parameters cannot be used keeps no other from its work.
+        others = [name for name in COMPOSED if name != 'camera']
+        cell.wait(lambda: are_up(others), 90, f'that {others} are active')
+        cell.wait_diagnostic('camera', "unknown parameter 'tresh'", level=2)
+        file.write_text(parameters)
+        cell.wait(lambda: are_up(['camera', *others]), 60, 'the camera')
+        (worker,) = children_of(keeper.pid)
+        os.kill(worker, signal.SIGKILL)
+        for name in ('camera', *others):
+            cell.wait_diagnostic(name, 'process_restarted: killed by SIGKILL', level=1)
+        cell.wait(lambda: are_up(['camera', *others]), 60, 'a second life')
+        (again,) = children_of(keeper.pid)
+        assert again != worker
+        keeper.terminate()
+        assert wait_for_exits([keeper], 60) == [0]
+        assert not Path(f'/proc/{again}').exists()
+
+
+def children_of(pid):
+    """Return the processes that a process has started."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            fields = path.read_text().rsplit(')', 1)[1].split()
+        except OSError:  # it is gone
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(path.parent.name))
+    return found
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])

@@ -17,11 +17,12 @@ from rclpy.event_handler import (
 )
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSReliabilityPolicy
-from rclpy.subscription import Subscription
+from rclpy.subscription import MessageInfo, Subscription
 from rclpy.timer import Timer
 
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock
+from stl_conveyor.nodes.base.decoding import MessageDecoder, with_info
 from stl_conveyor.nodes.base.outside_input import PATIENCE_S, OutsideInput, StampRules
 from stl_conveyor.nodes.base.polled_topic import NeverReady, PolledTopic
 from stl_conveyor.nodes.base.qos import (
@@ -63,7 +64,7 @@ class ConnectedNode(ReportingNode):
         self.schedule_clock = ScheduleClock(self)
         self.resources = contextlib.ExitStack()
         self.open_publishers: list[Publisher] = []
-        self._looks: list[Callable[[], None]] = []
+        self._watched: list[Callable[[], None]] = []
         self._outside: list[OutsideInput] = []
         self._clock_watch: ClockWatch | None = None
         self._jumped_ns: int | None = None
@@ -170,27 +171,28 @@ class ConnectedNode(ReportingNode):
             liveliness=alive if watchdogs.lease else None,
             incompatible_qos=incompatible or self._incompatible(topic),
         )
-        guarded = self.guarded(callback)
+        decoder = None if raw else MessageDecoder(self, kind, topic)
+        take = self._taker(callback, decoder)
         try:
             subscription = self.create_subscription(
                 kind,
                 topic,
-                guarded,
+                take,
                 qos,
                 event_callbacks=events,
-                raw=raw,
+                raw=True,
                 qos_overriding_options=overridable,
             )
         except UnsupportedEventTypeError:
             if watchdogs.deadline:
                 timer = self.every(watchdogs.deadline, missed)
-                guarded = _resetting(timer, guarded)
+                take = self._taker(_resetting(timer, callback), decoder)
             subscription = self.create_subscription(
                 kind,
                 topic,
-                guarded,
+                take,
                 qos,
-                raw=raw,
+                raw=True,
                 qos_overriding_options=overridable,
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             )
@@ -232,7 +234,8 @@ class ConnectedNode(ReportingNode):
         )
         self.resources.callback(self.destroy_subscription, subscription)
         timer = None if period is None else self.every(period, lambda: polled.look())
-        polled = PolledTopic(subscription, timer, self.guarded(callback), alike)
+        decoder = MessageDecoder(self, kind, topic)
+        polled = PolledTopic(subscription, timer, self.guarded(callback), alike, decoder)
         return polled
 
     def listen_outside(
@@ -248,6 +251,7 @@ class ConnectedNode(ReportingNode):
         remedy: str = '',
         alike: Callable[[bytes], Hashable | None] | None = None,
         period: float = 0.1,
+        sole: bool = False,
     ) -> OutsideInput:
         """Return a subscription to what something outside the cell publishes.
 
@@ -262,6 +266,7 @@ class ConnectedNode(ReportingNode):
             remedy: What else to do about that, in words.
             alike: As for `look`, where more comes than anybody needs; None = take every message.
             period: Seconds between two looks then.
+            sole: Whether there is room for one publisher only: what others send is refused.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
@@ -279,6 +284,7 @@ class ConnectedNode(ReportingNode):
             remedy=remedy,
             alike=alike,
             period=period,
+            sole=sole,
         )
         self._outside.append(opened)
         self.resources.callback(self._outside.remove, opened)
@@ -324,17 +330,19 @@ class ConnectedNode(ReportingNode):
 
     def watch(self, look: Callable[[], None]) -> None:
         """Have a function called every WATCH_S seconds until the node is deactivated; guarded."""
-        if not self._looks:
+        if not self._watched:
             self.every(WATCH_S, self._look_around)
         guarded = self.guarded(look)
-        self._looks.append(guarded)
-        self.resources.callback(self._looks.remove, guarded)
+        self._watched.append(guarded)
+        self.resources.callback(self._watched.remove, guarded)
 
     def every(
         self, period: float, callback: Callable[[], None], *, clock: Clock | None = None
     ) -> Timer:
         """Return a guarded timer (s, steady clock by default) of the active node."""
-        timer = self.create_timer(period, self.guarded(callback), clock=clock or self.steady_clock)
+        guarded = self.guarded(callback)
+        # EventsExecutor hands its view of the time to a callback that could take an argument.
+        timer = self.create_timer(period, lambda: guarded(), clock=clock or self.steady_clock)
         self.resources.callback(self.destroy_timer, timer)
         return timer
 
@@ -353,7 +361,7 @@ class ConnectedNode(ReportingNode):
         self.clock_jumped(jump_ns)
 
     def _look_around(self) -> None:
-        for look in tuple(self._looks):
+        for look in tuple(self._watched):
             look()
 
     def _look_at_clock(self) -> None:
@@ -380,6 +388,21 @@ class ConnectedNode(ReportingNode):
     def _close_publisher(self, publisher: Publisher) -> None:
         self.open_publishers.remove(publisher)
         self.destroy_publisher(publisher)
+
+    def _taker(
+        self, callback: Callable[[Any], None], decoder: MessageDecoder | None
+    ) -> Callable[..., None]:
+        """Return what the executors call with serialised messages."""
+        if decoder is None:
+            return self.guarded(callback)
+
+        def take(data: bytes, info: MessageInfo | None) -> None:
+            message = decoder(data, info)
+            if message is not None:
+                guarded(message)
+
+        guarded = self.guarded(callback)
+        return with_info(take)
 
     def _watchdogs(self) -> Watchdogs:
         if self.schedule_clock.simulated:

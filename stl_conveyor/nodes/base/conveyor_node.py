@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import traceback
 from collections.abc import Callable, Iterable
@@ -51,8 +50,6 @@ class ConveyorNode(ConnectedNode):
                 qos_overriding_options=overriding_options(),
             )
             HEART.add(self._beat)
-        if self.settings.niceness:
-            self._prioritiser = self.create_timer(0.0, self._set_priority, clock=self.steady_clock)
         self._starter = self.create_timer(0.0, self.guarded(self._start), clock=self.steady_clock)
         if not self.settings.autostart:
             self._starter.cancel()
@@ -199,15 +196,6 @@ class ConveyorNode(ConnectedNode):
             active=active,
             busy=busy,
         )
-
-    def _set_priority(self) -> None:
-        self._prioritiser.cancel()
-        try:
-            # Linux takes 0 for the calling thread: that of the executor.
-            os.setpriority(os.PRIO_PROCESS, 0, self.settings.niceness)
-            self.health.set_value('niceness', self.settings.niceness)
-        except OSError:
-            self.health.set_value('niceness', f'{self.settings.niceness} is not permitted')
 
     def node_values(self) -> Iterable[tuple[str, str]]:
         """Return the state, and how many listen to what the node publishes."""

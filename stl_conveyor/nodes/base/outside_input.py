@@ -9,8 +9,8 @@ is noticed, and said with the remedy.
 
 from __future__ import annotations
 
-import inspect
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ from rclpy.qos import QoSReliabilityPolicy
 from rclpy.subscription import MessageInfo, Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from stl_conveyor.cell.sole_source import SoleSource
 from stl_conveyor.cell.stamp_gate import StampGate, Verdict
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.decoding import MessageDecoder, publisher_gid, with_info
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.qos import message_class
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -39,6 +41,9 @@ COMPRESSED = '/compressed'  # what image_transport adds to the name of the topic
 TAKE_COMPRESSED = 'set `image_transport: compressed`, or let the driver publish raw images'
 TAKE_RAW = 'set `image_transport: raw`, or let the driver publish compressed images'
 MOST_NAMED = 3
+INTRUSION_NS = 5_000_000_000  # for which it is said that somebody else publishes
+MOST_AT_ONCE = 32  # messages that are worked on before others of the node have their turn
+MOST_TAKEN = 256  # and are taken out of the middleware's queue at once
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ class OutsideInput:
         remedy: str = '',
         alike: Callable[[bytes], Hashable | None] | None = None,
         period: float = 0.1,
+        sole: bool = False,
     ) -> None:
         """Subscribe until the node's resources are closed.
 
@@ -126,6 +132,7 @@ class OutsideInput:
             remedy: What else to do about that, in words.
             alike: See `ConnectedNode.look`; the topic's profile must be best effort.
             period: Seconds between two looks.
+            sole: Whether there is room for one publisher only: what others send is refused.
         """
         self._node = node
         self._topic = topic
@@ -133,6 +140,7 @@ class OutsideInput:
         self._stamp_of = stamp_of
         self._concerns = concerns
         self._required = required
+        self._alone = not unstamped  # what has an order comes from one
         self._remedy = remedy
         self._polled: PolledTopic | None = None
         if alike is not None:
@@ -165,6 +173,9 @@ class OutsideInput:
         self._absent_since_ns: int | None = node.steady_clock.now().nanoseconds
         self._subscription: Subscription | None = None
         self._numbers: dict[bytes, int] = {}  # of the newest message, by publisher
+        self._sole = SoleSource() if sole else None
+        self._waiting: deque[tuple[bytes, MessageInfo | None]] = deque()
+        self._decode = MessageDecoder(node, message_class(entry), topic)
         self._open = True
         node.resources.callback(self._close)
         self._closely_ns = 0  # when types and QoS were looked at last
@@ -196,26 +207,55 @@ class OutsideInput:
             message_class(self._entry),
             self._name,
             self._entry.heard_by(self._node.NAME),
-            self._taker(),
+            with_info(self._on_data),
+            raw=True,
             best_effort=self._best_effort,
             incompatible=self._on_incompatible if self._adapts else None,
         )
 
-    def _taker(self) -> Callable[..., None]:
-        """Return what the executors call with a message."""
+    def _on_data(self, data: bytes, info: MessageInfo | None) -> None:
+        """Work on what the executor brings, and on what else waits where others publish, too."""
+        self._sort_in(data, info)
+        for _ in range(MOST_AT_ONCE):
+            if self._sole is not None:
+                # The queue is one for all who publish: what is refused must not fill it.
+                self._empty_queue()
+            if not self._waiting:
+                return
+            self._node.guarded(self._take)(*self._waiting.popleft())
+        while self._waiting:
+            self._node.guarded(self._take)(*self._waiting.popleft())
 
-        def take(message: Any, info: MessageInfo | None = None) -> None:
-            if isinstance(message, tuple):
-                message, info = message
+    def _empty_queue(self) -> None:
+        for _ in range(MOST_TAKEN):
+            taken = self._next()
+            if taken is None:
+                return
+            self._sort_in(*taken)
+
+    def _sort_in(self, data: bytes, info: MessageInfo | None) -> None:
+        if self._sole is not None:
+            gid = publisher_gid(info)
+            now_ns = self._node.steady_clock.now().nanoseconds
+            if gid is not None and not self._sole.admit(gid, now_ns):
+                return
+        self._waiting.append((data, info))
+
+    def _next(self) -> tuple[bytes, MessageInfo | None] | None:
+        subscription = self._subscription
+        assert subscription is not None
+        with subscription.handle:
+            taken: tuple[bytes, MessageInfo | None] | None = subscription.handle.take_message(
+                subscription.msg_type, subscription.raw
+            )
+        return taken
+
+    def _take(self, data: bytes, info: MessageInfo | None) -> None:
+        if self._required and self._concerns is None and info is not None:
+            self._count_lost(info)
+        message = self._decode(data, info)
+        if message is not None:
             self._on_message(message, info)
-
-        # rclpy hands over what it knows of a message where two arguments are asked for; its
-        # EventsExecutor does so in one argument, as a pair.
-        kind = inspect.Parameter.POSITIONAL_ONLY
-        take.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [inspect.Parameter(name, kind) for name in ('message', 'info')]
-        )
-        return take
 
     @property
     def is_published(self) -> bool:
@@ -224,20 +264,12 @@ class OutsideInput:
 
     def take_waiting(self) -> None:
         """Take what has come meanwhile; for who holds the executor."""
-        subscription = self._subscription
-        assert subscription is not None
-        while True:
-            with subscription.handle:
-                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-            if taken is None:
-                return
-            self._node.guarded(self._on_message)(*taken)
+        while (taken := self._next()) is not None:
+            self._node.guarded(self._take)(*taken)
 
     def _on_message(self, message: Any, info: MessageInfo | None) -> None:
         if self._concerns is not None and not self._concerns(message):
             return
-        if self._required and self._concerns is None and info is not None:
-            self._count_lost(info)
         self._node.check_clock()
         now_ns = self._node.get_clock().now().nanoseconds
         verdict = self.gate.admit(
@@ -252,10 +284,9 @@ class OutsideInput:
 
     def _count_lost(self, info: MessageInfo) -> None:
         """Compare the number of a message with that of the one before of its publisher."""
-        number, publisher = info.get('publication_sequence_number'), info.get('publisher_gid')
-        if number is None or publisher is None:
+        number, key = info.get('publication_sequence_number'), publisher_gid(info)
+        if number is None or key is None:
             return  # not every middleware tells
-        key = bytes(publisher['data']) if isinstance(publisher, dict) else bytes(publisher)
         lost = number - self._numbers.get(key, number) - 1
         self._numbers[key] = number
         if lost > 0:
@@ -292,6 +323,7 @@ class OutsideInput:
     def _look(self) -> None:
         """See who publishes, and now and then what."""
         self._node.check_clock()
+        self._look_for_intruders()
         # To count them is cheap, and to be told of each is not.
         count = self._node.count_publishers(self._name)
         since_ns = self._node.steady_clock.now().nanoseconds - self._closely_ns
@@ -305,8 +337,12 @@ class OutsideInput:
             return
         publishers = self._publishers()
         fitting = self._fitting(publishers)
+        if self._sole is not None:
+            self._sole.present({bytes(each.endpoint_gid): _full_name(each) for each in fitting})
         others = [each for each in publishers if each.topic_type != self._type]
         self._adapt(fitting)
+        if self._alone:
+            self._count_sources(fitting)
         condition = f'input.{self._topic}'
         if others:
             self._node.set_condition(condition, Level.ERROR, self._other_type(others))
@@ -319,6 +355,43 @@ class OutsideInput:
                 self._absent_since_ns = now_ns
             if now_ns - self._absent_since_ns >= PATIENCE_S * 1e9:
                 self._node.set_condition(condition, Level.ERROR, self._nobody())
+
+    def _look_for_intruders(self) -> None:
+        """Say who publishes where there is room for one."""
+        if self._sole is None:
+            return
+        now_ns = self._node.steady_clock.now().nanoseconds
+        condition = f'intruder.{self._topic}'
+        refused = self._sole.intruders(now_ns, INTRUSION_NS)
+        intruders: set[str] = set()
+        others: set[str] = set()
+        for each in self._node.get_publishers_info_by_topic(self._name) if refused else ():
+            (intruders if bytes(each.endpoint_gid) in refused else others).add(_full_name(each))
+        if intruders:
+            self._node.health.set_value(f'refused.{self._topic}', self._sole.refused)
+            self._node.set_condition(
+                condition,
+                Level.ERROR,
+                f'{self._name}: {_some(intruders)} publishes it, too, beside '
+                f'{_some(others) or "another"}, which was there first; what comes later is '
+                'refused. Stop it, or give it a topic of its own',
+            )
+        elif self._sole.refused:
+            self._node.clear_condition(condition, f'{self._name} has one publisher again')
+
+    def _count_sources(self, publishers: Sequence[TopicEndpointInfo]) -> None:
+        """Say who they are if several publish what only one can know."""
+        condition = f'publishers.{self._topic}'
+        if len(publishers) < 2:
+            self._node.clear_condition(condition, f'{self._name} has one publisher')
+            return
+        named = _some({_full_name(each) for each in publishers})
+        self._node.set_condition(
+            condition,
+            Level.WARN,
+            f'{self._name}: {named} publish it, and what they say need not go together; stop all '
+            'but one (a recording that plays, a driver that was started twice), or remap it',
+        )
 
     def _adapt(self, publishers: Sequence[TopicEndpointInfo]) -> None:
         if not self._adapts or not publishers:
@@ -357,6 +430,14 @@ class OutsideInput:
             named = ' or '.join(f'{self._topic}:={name}' for name in sorted(alike)[:MOST_NAMED])
             text += f', or remap a topic of the same type ({named})'
         return text + '; on another machine compare ROS_DOMAIN_ID'
+
+
+def _some(names: set[str]) -> str:
+    return ', '.join(sorted(names)[:MOST_NAMED])
+
+
+def _full_name(endpoint: TopicEndpointInfo) -> str:
+    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
 
 
 def _uptimes_ns() -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
-from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
@@ -42,12 +41,14 @@ class PolledTopic:
         timer: Timer | None,
         callback: Callable[[Any, Any], None],
         alike: Callable[[bytes], Hashable | None],
+        decode: Callable[[bytes, Any], Any | None],
     ) -> None:
         """Be ready to look; `ConnectedNode.look` makes one."""
         self._subscription = subscription
         self._timer = timer
         self._callback = callback
         self._alike = alike
+        self._decode = decode
         self._latest: dict[Hashable, tuple[bytes, Any]] = {}
 
     def every(self, period: float) -> None:
@@ -74,4 +75,6 @@ class PolledTopic:
                 self.keep(*taken)
         latest, self._latest = self._latest, {}
         for data, info in latest.values():
-            self._callback(deserialize_message(data, kind), info)
+            message = self._decode(data, info)
+            if message is not None:
+                self._callback(message, info)

@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 
 from stl_conveyor.errors import ConfigError, ConveyorError
-from stl_conveyor.nodes.base.health import Level, NodeHealth
+from stl_conveyor.nodes.base.health import Level, NodeHealth, fault_status_name
 from stl_conveyor.nodes.base.heart import Turn
 from stl_conveyor.nodes.base.qos import make_profile, overriding_options
 from stl_conveyor.nodes.base.settings import (
@@ -101,7 +101,8 @@ class ReportingNode(LifecycleNode):
 
     def set_condition(self, name: str, level: Level, message: str) -> None:
         """Report a lasting condition, at once if it is new."""
-        if self.health.set_condition(name, level, message):
+        now_ns = self.steady_clock.now().nanoseconds
+        if self.health.set_condition(name, level, message, now_ns):
             self._log(level, message)
             self._report_soon()
 
@@ -142,22 +143,23 @@ class ReportingNode(LifecycleNode):
             self.report()
 
     def report(self) -> None:
-        """Publish the node's health."""
+        """Publish the node's health: a status for the node, and one for each of its faults."""
         self.refresh_health()
         self._unsaid = False
         self._last_report_ns = self.steady_clock.now().nanoseconds
         health = self.health.report(self._last_report_ns)
-        status = DiagnosticStatus(
-            level=bytes([health.level]),
-            name=self.get_fully_qualified_name().lstrip('/'),
-            message=health.message,
-            hardware_id='stl_conveyor',
-            values=[
-                KeyValue(key=key, value=value)
-                for key, value in (*self.node_values(), *health.values)
-            ],
-        )
-        array = DiagnosticArray(status=[status])
+        name = self.get_fully_qualified_name().lstrip('/')
+        whole = _status(name, health.level, health.message, (*self.node_values(), *health.values))
+        faults = [
+            _status(
+                fault_status_name(name, fault.name),
+                fault.level,
+                fault.message,
+                (('seconds', f'{fault.seconds:.1f}'), ('count', str(fault.count))),
+            )
+            for fault in health.faults
+        ]
+        array = DiagnosticArray(status=[whole, *faults])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
 
@@ -198,3 +200,15 @@ class ReportingNode(LifecycleNode):
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+
+def _status(
+    name: str, level: Level, message: str, values: Iterable[tuple[str, str]]
+) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=bytes([level]),
+        name=name,
+        message=message,
+        hardware_id='stl_conveyor',
+        values=[KeyValue(key=key, value=value) for key, value in values],
+    )

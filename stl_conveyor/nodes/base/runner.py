@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +18,16 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 
-from stl_conveyor.errors import ConfigError
+from stl_conveyor.errors import ConfigError, Level
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
+from stl_conveyor.nodes.base.priority import begin_session, prioritise_process, prioritise_thread
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
 from stl_conveyor.nodes.base.shared_memory import joining, opened_here, remove_orphans
 from stl_conveyor.parameter_files import names_for
 
-# Environment variable: 'wait_set' or 'events'; see `make_executor`.
-EXECUTOR = 'STL_CONVEYOR_EXECUTOR'
 REFUSED_PERIOD = 5  # s between attempts to start a node whose parameters cannot be used
 LONGEST_WAIT = 1.0  # s; without an end EventsExecutor does not wait at all
 STOPPED_WORKING = 1  # exit code of a process whose executor ended, and nobody asked it to
@@ -68,9 +67,9 @@ class NodeRunner:
         use_quick_heartbeats()
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
-        self._stop = threading.Event()
-        self._executors: dict[str, Executor] = {}
-        self._threads: list[threading.Thread] = []
+        self._stop = _Stop()
+        self._spinners: dict[tuple[str, str], _Spinner] = {}
+        self._started = False
         self.nodes: list[ConveyorNode] = []
         try:
             for spec in specs:
@@ -97,11 +96,20 @@ class NodeRunner:
             **arguments,
         )
         self.nodes.append(node)
-        executor = self._executors.get(spec.group)
-        if executor is None:
-            executor = make_executor(self.context)
-            self._executors[spec.group] = executor
-        executor.add_node(node)
+        kind = node.settings.executor
+        spinner = self._spinners.get((spec.group, kind))
+        if spinner is None:
+            executor = make_executor(kind, self.context)
+            spinner = _Spinner(spec.group, executor, self._stop, self._stopped_working)
+            self._spinners[spec.group, kind] = spinner
+        spinner.add(node)
+
+    def spin_also(self, name: str, executor: Executor) -> None:
+        """Have another executor of this context spin in a thread of its own, from the start on."""
+        self._spinners[name, ''] = _Spinner(name, executor, self._stop, self._stopped_working)
+
+    def _stopped_working(self, _: Sequence[ConveyorNode]) -> None:
+        self._stop.set()  # one alone cannot do the work of all
 
     def node(self, name: str) -> ConveyorNode:
         """Return the first node with this name."""
@@ -110,39 +118,30 @@ class NodeRunner:
     def start(self) -> None:
         """Spin every group in a thread of its own."""
         tune_garbage_collection()
-        if len(self._executors) > 1:
-            # Python lets a busy thread run for 5 ms before another one's turn.
-            sys.setswitchinterval(0.001)
-        for group, executor in self._executors.items():
-            thread = threading.Thread(
-                target=self._spin, args=(executor,), name=f'executor {group}', daemon=True
-            )
-            thread.start()
-            self._threads.append(thread)
-
-    def _spin(self, executor: Executor) -> None:
-        try:
-            _spin(executor, self._stop)
-        finally:
-            self._stop.set()  # one alone cannot do the work of all
+        if len(self._spinners) > 1:
+            share_the_interpreter()
+        for spinner in self._spinners.values():
+            spinner.start()
+        self._started = True
 
     @property
     def is_running(self) -> bool:
         """Return whether every executor still spins."""
-        return bool(self._threads) and not self._stop.is_set()
+        return self._started and not self._stop.is_set()
 
     def stop(self) -> None:
         """Stop spinning, deactivate the nodes in order, and leave the graph."""
         self._stop.set()
-        for executor in self._executors.values():
-            executor.create_task(_wake)
-        for thread in self._threads:
-            thread.join(timeout=2.0)
+        for spinner in self._spinners.values():
+            spinner.wake()
+        for spinner in self._spinners.values():
+            spinner.join(2.0)
         for node in self.nodes:
             node.close()
-        for executor in self._executors.values():
-            executor.shutdown(timeout_sec=0)
-        self._threads, self.nodes, self._executors = [], [], {}
+        for spinner in self._spinners.values():
+            spinner.shutdown()
+        self._started = False
+        self.nodes, self._spinners = [], {}
         rclpy.try_shutdown(context=self.context)
         # A node is a cycle of objects; frozen, it would keep its DDS participant for ever, and
         # Fast DDS finds no more than 32 of them on a machine.
@@ -160,7 +159,17 @@ class NodeRunner:
 
 
 def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM and return the process's exit code.
+    """Run a node until SIGINT or SIGTERM and return the process's exit code; see `run_nodes`."""
+    return run_nodes({node_class: ''}, arguments)
+
+
+def run_nodes(
+    groups: Mapping[type[ConveyorNode], str],
+    arguments: Sequence[str] | None = None,
+    *,
+    restarted: str = '',
+) -> int:
+    """Run nodes until SIGINT or SIGTERM and return the process's exit code.
 
     A node whose parameters cannot be used is not started: that is said on standard error and on
     /diagnostics, and tried again every few seconds with what its parameter files hold by then. So
@@ -170,129 +179,175 @@ def run_node(node_class: type[ConveyorNode], arguments: Sequence[str] | None = N
     The signals are handled here and not by rclpy, because a node has outcomes and accounts to
     publish before the context goes.
 
+    Args:
+        groups: Nodes, in the order in which they are deactivated; those with the same text share
+            an executor and its thread, so that none of them runs while another one computes.
+        arguments: Those of the process; None: those of the command line.
+        restarted: How the process before this one ended, where one crashed.
+
     Returns:
-        0 after a signal, or what the node ended with; 1 when its executor came to an end by
-        itself; 2 when it was never started.
+        0 after a signal, or what a node ended with; 1 when an executor came to an end by itself; 2
+        when no node was ever started.
     """
-    stop = threading.Event()
+    begin_session()
+    stop = _Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     use_quick_heartbeats()
     remove_orphans()
-    said = ''
-    opened: set[str] = set()
+    host = _Host(arguments, stop)
+    said: dict[str, str] = {}
     try:
-        while True:
-            try:
-                return _run_until(node_class, arguments, stop, opened)
-            except (ConfigError, *REFUSED_BY_ROS) as error:
-                text = str(error)
-                if text != said:
-                    _say(f'{node_class.NAME}: {text}')
-                    _say(f'{node_class.NAME}: waits, and tries again every {REFUSED_PERIOD:.0f} s')
-                said = text
-            if _wait_refused(node_class, arguments, said, stop):
-                return 2
+        waiting = dict(groups)
+        while not stop.is_set():
+            refused = host.bring(waiting)
+            if restarted:
+                host.warn('process_restarted', f'{restarted}: the process was started again')
+                restarted = ''
+            waiting = {node_class: groups[node_class] for node_class in refused}
+            if not refused:
+                stop.wait()
+                break
+            for node_class, text in refused.items():
+                name = node_class.NAME
+                if said.get(name) != text:
+                    _say(f'{name}: {text}')
+                    _say(f'{name}: waits, and tries again every {REFUSED_PERIOD:.0f} s')
+                said[name] = text
+            if _wait_refused(refused, arguments, stop):
+                break
+        return host.exit_code
     finally:
-        remove_orphans(opened)
+        host.close()
         # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
         # interpreter ends its handlers are gone, and a second signal would look like a crash.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
 
-def _run_until(
-    node_class: type[ConveyorNode],
-    arguments: Sequence[str] | None,
-    stop: threading.Event,
-    opened: set[str],
-) -> int:
-    """Run a node until `stop` is set; return the exit code.
+class _Host:
+    """The nodes of a process with their contexts, executors and threads."""
 
-    Args:
-        opened: Takes the names of the files in shared memory that the node had open.
+    def __init__(self, arguments: Sequence[str] | None, stop: threading.Event) -> None:
+        """Run nothing yet; `stop` ends the process, and is set when a node asks for that."""
+        self._arguments = arguments
+        self._stop = stop
+        self._contexts: list[Context] = []
+        self._nodes: list[ConveyorNode] = []
+        self._spinners: list[_Spinner] = []
+        self._exit_code: int | None = None
 
-    Raises:
-        ConfigError: If a parameter cannot be used.
-    """
-    executor: Executor | None = None
-    node = None
-    codes: list[int] = []
+    @property
+    def exit_code(self) -> int:
+        """Return with what the process ends."""
+        if self._exit_code is not None:
+            return self._exit_code
+        return 0 if self._nodes else 2
 
-    def end(exit_code: int) -> None:
-        codes.append(exit_code)
-        stop.set()
-
-    try:
-        rclpy.init(
-            args=None if arguments is None else list(arguments),
-            signal_handler_options=rclpy.SignalHandlerOptions.NO,
-        )
-        executor = make_executor()
-        words = sys.argv[1:] if arguments is None else arguments
-        with joining():
-            node = node_class(meant_parameters=names_for(words, node_class.NAME))
-        node.on_end = end
-        tune_garbage_collection()
-        prioritise_process(node.settings.niceness)
-        executor.add_node(node)
-
-        def spin(executor: Executor) -> None:
+    def bring(self, groups: Mapping[type[ConveyorNode], str]) -> dict[type[ConveyorNode], str]:
+        """Construct nodes and spin them; return those whose parameters cannot be used, and why."""
+        context = Context()
+        try:
+            rclpy.init(
+                args=None if self._arguments is None else list(self._arguments),
+                context=context,
+                signal_handler_options=rclpy.SignalHandlerOptions.NO,
+            )
+        except REFUSED_BY_ROS as error:
+            return dict.fromkeys(groups, str(error))
+        words = sys.argv[1:] if self._arguments is None else self._arguments
+        refused: dict[type[ConveyorNode], str] = {}
+        brought: dict[tuple[str, str], list[ConveyorNode]] = {}
+        for node_class, group in groups.items():
             try:
-                _spin(executor, stop)
-            finally:
-                if not stop.is_set():
-                    _say(f'{node_class.NAME}: stopped working, and nobody asked for that')
-                    end(STOPPED_WORKING)
+                with joining():
+                    node = node_class(
+                        context=context, meant_parameters=names_for(words, node_class.NAME)
+                    )
+            except (ConfigError, *REFUSED_BY_ROS) as error:
+                refused[node_class] = str(error)
+                continue
+            node.on_end = self._end
+            brought.setdefault((group, node.settings.executor), []).append(node)
+        if not brought:
+            rclpy.try_shutdown(context=context)
+            return refused
+        self._contexts.append(context)
+        new = [node for nodes in brought.values() for node in nodes]
+        self._nodes += new
+        tune_garbage_collection()
+        if len(brought) > 1:
+            share_the_interpreter()
+        trouble = prioritise_process(min(node.settings.niceness for node in self._nodes))
+        for (group, kind), nodes in brought.items():
+            executor = make_executor(kind, context)
+            spinner = _Spinner(group, executor, self._stop, self._stopped_working, trouble)
+            for node in nodes:
+                spinner.add(node)
+            self._spinners.append(spinner)
+            spinner.start()
+        return refused
 
-        # The executor blocks outside Python, where no signal handler runs: so not in this thread.
-        thread = threading.Thread(target=spin, args=(executor,), daemon=True)
-        thread.start()
-        stop.wait()
-        executor.create_task(_wake)
-        thread.join(timeout=1.0)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        opened |= opened_here()
-        if node is not None:
+    def warn(self, name: str, message: str) -> None:
+        """Have every node report an event."""
+        for node in self._nodes:
+            node.warn(name, message)
+
+    def close(self) -> None:
+        """Stop spinning, deactivate the nodes in order, and leave the graph."""
+        self._stop.set()
+        opened = opened_here()
+        for spinner in self._spinners:
+            spinner.wake()
+        for spinner in self._spinners:
+            spinner.join(1.0)
+        for node in self._nodes:
             node.close()
-        rclpy.try_shutdown()
+        for spinner in self._spinners:
+            spinner.shutdown()
+        for context in self._contexts:
+            rclpy.try_shutdown(context=context)
         # The middleware leaves its shared memory behind, and now and then a lock in it that others
         # wait for, unless it goes before the interpreter does: with the last reference to it.
-        executor, node = None, None
+        self._spinners, self._nodes, self._contexts = [], [], []
         gc.unfreeze()
         gc.collect()
-    return codes[0] if codes else 0
+        remove_orphans(opened)
+
+    def _stopped_working(self, nodes: Sequence[ConveyorNode]) -> None:
+        if not self._stop.is_set():
+            names = ', '.join(node.NAME for node in nodes)
+            _say(f'{names}: stopped working, and nobody asked for that')
+            self._end(STOPPED_WORKING)
+
+    def _end(self, exit_code: int) -> None:
+        if self._exit_code is None:
+            self._exit_code = exit_code
+        self._stop.set()
 
 
 def _wait_refused(
-    node_class: type[ConveyorNode],
+    refused: Mapping[type[ConveyorNode], str],
     arguments: Sequence[str] | None,
-    text: str,
     stop: threading.Event,
 ) -> bool:
-    """Say on /diagnostics, until it is tried again, why a node is not started.
+    """Say on /diagnostics, until it is tried again, why nodes are not started.
 
     Returns:
         Whether the process is to end.
     """
-    try:
-        with refused_node(node_class.NAME, arguments, text) as report:
-            for _ in range(REFUSED_PERIOD):
+    with contextlib.ExitStack() as stack:
+        reports: list[Callable[[], None]] = []
+        for node_class, text in refused.items():
+            with contextlib.suppress(ConfigError, *REFUSED_BY_ROS):
+                # Else the arguments make no node at all.
+                reports.append(stack.enter_context(refused_node(node_class.NAME, arguments, text)))
+        for _ in range(REFUSED_PERIOD):
+            for report in reports:
                 report()
-                if stop.wait(1.0):
-                    return True
-    except (ConfigError, *REFUSED_BY_ROS):  # the arguments make no node at all
-        return stop.wait(REFUSED_PERIOD)
+            if stop.wait(1.0):
+                return True
     return False
-
-
-def prioritise_process(niceness: int) -> None:
-    """Give every thread of this process a priority, the middleware's too, if that is permitted."""
-    for thread in os.listdir('/proc/self/task') if os.path.isdir('/proc/self/task') else ():
-        with contextlib.suppress(OSError):  # the node's diagnostics tell
-            os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
 
 
 def tune_garbage_collection() -> None:
@@ -306,50 +361,159 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def make_executor(context: Context | None = None) -> Executor:
-    """Return what calls the callbacks of nodes, one after the other.
+def share_the_interpreter() -> None:
+    """Let a busy thread of several run for 1 ms, and not Python's 5, before another one's turn."""
+    sys.setswitchinterval(0.001)
 
-    SingleThreadedExecutor, which makes a list of all that a node has for every message; with
-    `events` in the environment's variable `EXECUTOR` rclpy's EventsExecutor, which the middleware
-    calls when something comes (docs/architecture.md).
+
+def make_executor(kind: str = 'auto', context: Context | None = None) -> Executor:
+    """Return what calls the callbacks of nodes, one after the other (docs/architecture.md).
+
+    Args:
+        kind: `events` = rclpy's EventsExecutor, which the middleware calls when something comes;
+            `wait_set` = its SingleThreadedExecutor, which makes a list of all that a node has for
+            every message; `auto` = events where this rclpy has it.
 
     Raises:
-        ConfigError: If there is no such executor, or this rclpy does not have it.
+        ConfigError: If this rclpy does not have it.
     """
-    kind = os.environ.get(EXECUTOR) or 'wait_set'
     if kind == 'wait_set':
         return SingleThreadedExecutor(context=context)
-    if kind != 'events':
-        raise ConfigError(f'{EXECUTOR} is {kind!r}: choose wait_set or events')
     try:
         from rclpy.experimental.events_executor import EventsExecutor
     except ImportError as error:
+        if kind == 'auto':
+            return SingleThreadedExecutor(context=context)
         raise ConfigError(
-            f'{EXECUTOR} is events, which this rclpy does not have: it comes with Kilted; choose '
-            'wait_set'
+            'executor: events is not to be had from this rclpy, it comes with Kilted; choose auto '
+            'or wait_set'
         ) from error
-    return EventsExecutor(context=context)
+    # It turns on faulthandler, which takes the real standard error only, and not one in its place.
+    with contextlib.redirect_stderr(sys.__stderr__):
+        return EventsExecutor(context=context)
+
+
+class _Spinner:
+    """An executor, its nodes and its thread."""
+
+    def __init__(
+        self,
+        name: str,
+        executor: Executor,
+        stop: threading.Event,
+        on_end: Callable[[Sequence[ConveyorNode]], None],
+        trouble: str = '',
+    ) -> None:
+        """Be ready for nodes.
+
+        Args:
+            on_end: Called with the nodes when the executor has come to an end.
+            trouble: What keeps the priority of the process from acting.
+        """
+        self._executor = executor
+        self._stop = stop
+        self._on_end = on_end
+        self._trouble = trouble
+        self._nodes: list[ConveyorNode] = []
+        self._thread = threading.Thread(
+            target=self._spin, name=f'executor {name}'.strip(), daemon=True
+        )
+
+    def add(self, node: ConveyorNode) -> None:
+        """Take in a node, before the start."""
+        self._nodes.append(node)
+        self._executor.add_node(node)
+
+    def start(self) -> None:
+        """Spin in a thread of its own: the executor blocks where no signal handler runs."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Give the executor something to do, so that it looks whether it is to stop."""
+        self._executor.create_task(_nothing)
+
+    def join(self, patience: float) -> None:
+        """Wait for the end of the thread, at most so long (s)."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout=patience)
+
+    def shutdown(self) -> None:
+        """Let go of the nodes."""
+        self._executor.shutdown(timeout_sec=0)
+
+    def _prioritise(self) -> None:
+        if not self._nodes:
+            return
+        niceness = min(node.settings.niceness for node in self._nodes)
+        realtime = max(node.settings.realtime_priority for node in self._nodes)
+        said, refused = prioritise_thread(niceness, realtime)
+        if self._trouble and not realtime:
+            said += f'; {self._trouble}'
+        for node in self._nodes:
+            node.health.set_value('niceness', said)
+            if 'realtime_priority' in refused:
+                # Somebody asked for it; the niceness is a default that not every system permits.
+                node.set_condition(
+                    'realtime_priority',
+                    Level.WARN,
+                    f'realtime_priority: {refused["realtime_priority"]}',
+                )
+
+    def _spin(self) -> None:
+        try:
+            self._prioritise()
+            for node in self._nodes:
+                node.turn.taken_by_this_thread()
+            _spin(self._executor, self._stop)
+        finally:
+            self._on_end(self._nodes)
+
+
+def _nothing() -> None:
+    """Do nothing; see `_Spinner.wake`."""
 
 
 def _spin(executor: Executor, stop: threading.Event) -> None:
     """Call back until `stop` is set, or the context has gone."""
-    for node in executor.get_nodes():
-        if isinstance(node, ConveyorNode):
-            node.turn.taken_by_this_thread()
     while not stop.is_set() and executor.context.ok():
         try:
-            executor.spin_once(timeout_sec=LONGEST_WAIT)
+            if isinstance(stop, _Stop) and not isinstance(executor, SingleThreadedExecutor):
+                # An EventsExecutor comes back from `spin_once` after every event, and spends as
+                # much on that as on the event.
+                executor.spin_until_future_complete(stop.future(), timeout_sec=LONGEST_WAIT)
+            else:
+                executor.spin_once(timeout_sec=LONGEST_WAIT)
         except (KeyboardInterrupt, ExternalShutdownException):
             break
         except Exception:  # from rclpy's own services; our callbacks are guarded
             _say(traceback.format_exc().rstrip())
 
 
+class _Stop(threading.Event):
+    """An event that completes the futures, too, for which executors spin."""
+
+    def __init__(self) -> None:
+        """Not be set."""
+        super().__init__()
+        self._futures: dict[int, Future[None]] = {}  # by thread, the latest
+
+    def future(self) -> Future[None]:
+        """Return a future of the calling thread that is done as soon as the event is set."""
+        future: Future[None] = Future()
+        self._futures[threading.get_ident()] = future
+        if self.is_set():
+            future.set_result(None)
+        return future
+
+    def set(self) -> None:
+        """Set the event."""
+        super().set()
+        for future in list(self._futures.values()):
+            if not future.done():
+                future.set_result(None)
+
+
 def _say(text: str) -> None:
     """Write on standard error; that nobody can read it, or that its disk is full, ends nothing."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
-
-
-def _wake() -> None:
-    """Give a waiting executor something to do, so that it looks at its stop flag."""

@@ -53,6 +53,23 @@ class NodeSettings:
         maximum=19,
         fixed=True,
     )
+    realtime_priority: int = parameter(
+        0,
+        'Priority of the thread that runs the node among those of the real-time queue '
+        '(SCHED_FIFO), 1 to 99; 0 = it is none of them. What the system does not permit is '
+        'reported.',
+        minimum=0,
+        maximum=99,
+        fixed=True,
+    )
+    executor: str = parameter(
+        'auto',
+        'What calls the callbacks: events is called by the middleware, and comes with Kilted; '
+        'wait_set makes a list of all that the node has for every message; auto takes events '
+        'where there is it.',
+        choices=('auto', 'events', 'wait_set'),
+        fixed=True,
+    )
     topic_deadline: float = parameter(
         0.0,
         'DDS deadline (s) offered and requested on the topics of the cell: a watchdog on '

@@ -10,9 +10,11 @@ with it.
 from __future__ import annotations
 
 import enum
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 
 class Profile(enum.Enum):
@@ -89,11 +91,14 @@ class Topic:
 
 
 SIMULATION = ('cell_simulator', 'link_emulator', 'cell_monitor')
-DEVICE = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator', 'cell_guard')
+# One process by default, in the order in which they are deactivated.
+COMPOSED = ('camera', 'local_classifier', 'offload_policy', 'encoder', 'actuator')
+DEVICE = (*COMPOSED, 'cell_guard')
 EDGE = ('edge_classifier',)
 EVERY_NODE = DEVICE + EDGE + SIMULATION
 GATEWAYS = ('device_gateway', 'edge_gateway')  # in place of link_emulator, on a slow network
 GAZEBO = ('feeder', 'gazebo_io')  # in place of cell_simulator; they need Gazebo's bridge
+PANELS = ('operator_panel',)  # show a cell to people; where somebody asks for it
 TOOLS = ('item_collector',)  # part of a command that looks on for a while; no life cycle
 
 #: The package that each node lies in, below stl_conveyor.nodes.
@@ -103,6 +108,7 @@ ROOMS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(EDGE, 'edge'),
         **dict.fromkeys(('link_emulator', *GATEWAYS), 'link'),
         **dict.fromkeys(('cell_simulator', 'cell_monitor', *GAZEBO), 'simulation'),
+        **dict.fromkeys(PANELS, 'panel'),
     }
 )
 
@@ -110,6 +116,17 @@ ROOMS: Mapping[str, str] = MappingProxyType(
 def node_module(name: str) -> str:
     """Return the module of a node, such as 'stl_conveyor.nodes.device.camera'."""
     return f'stl_conveyor.nodes.{ROOMS[name]}.{name}'
+
+
+def node_class(name: str) -> Any:
+    """Return the class of a node; this imports its module, and with it ROS."""
+    module = importlib.import_module(node_module(name))
+    (kind,) = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and vars(value).get('NAME') == name
+    ]
+    return kind
 
 
 TOPICS = (
@@ -151,6 +168,7 @@ TOPICS = (
             'cell_monitor',
             'feeder',
             'item_collector',
+            'operator_panel',
         ),
         particular=MappingProxyType(
             dict.fromkeys(
@@ -164,14 +182,14 @@ TOPICS = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('local_classifier',),
-        ('offload_policy', 'actuator', 'cell_guard', 'cell_monitor'),
+        ('offload_policy', 'actuator', 'cell_guard', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'offload_decision',
         'stl_conveyor/OffloadDecision',
         Profile.RESULT,
         ('offload_policy',),
-        ('encoder', 'actuator', 'cell_monitor'),
+        ('encoder', 'actuator', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'features_tx',
@@ -213,7 +231,7 @@ TOPICS = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('link_emulator', 'device_gateway'),
-        ('actuator', 'cell_monitor'),
+        ('actuator', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'link/features',
@@ -241,14 +259,14 @@ TOPICS = (
         'stl_conveyor/FeatureFeedback',
         Profile.RESULT,
         ('encoder',),
-        ('offload_policy', 'cell_monitor'),
+        ('offload_policy', 'cell_monitor', 'operator_panel'),
     ),
     Topic(
         'token_bucket',
         'stl_conveyor/TokenBucketState',
         Profile.STATE,
         ('offload_policy',),
-        ('cell_monitor',),
+        ('cell_monitor', 'operator_panel'),
         outside='anyone',
     ),
     Topic(
@@ -256,7 +274,7 @@ TOPICS = (
         'stl_conveyor/SortOutcome',
         Profile.RESULT,
         ('actuator',),
-        ('cell_simulator', 'gazebo_io', 'cell_guard', 'cell_monitor'),
+        ('cell_simulator', 'gazebo_io', 'cell_guard', 'cell_monitor', 'operator_panel'),
         outside='diverter driver',
     ),
     Topic(
@@ -264,7 +282,7 @@ TOPICS = (
         'stl_conveyor/Actuation',
         Profile.RESULT,
         ('actuator', 'cell_simulator', 'gazebo_io'),
-        ('actuator', 'cell_guard'),
+        ('actuator', 'cell_guard', 'operator_panel'),
         outside='diverter driver',
         optional=('actuator',),
     ),
@@ -273,7 +291,7 @@ TOPICS = (
         'stl_conveyor/BeltState',
         Profile.RESULT,
         ('camera',),
-        ('camera', 'actuator'),
+        ('camera', 'actuator', 'operator_panel'),
         outside='what reads a counter on the belt, such as a PLC',
         optional=('camera',),
         heard=Profile.BELT,
@@ -336,7 +354,7 @@ TOPICS = (
         'stl_conveyor/ItemTruth',
         Profile.RESULT,
         ('cell_simulator', 'feeder'),
-        ('cell_monitor',),
+        ('cell_monitor', 'operator_panel'),
     ),
     Topic(
         'outcome_markers',
@@ -373,14 +391,28 @@ TOPICS = (
         '/diagnostics',
         'diagnostic_msgs/DiagnosticArray',
         Profile.DIAGNOSTICS,
-        EVERY_NODE + GATEWAYS + GAZEBO,
-        ('cell_monitor',),
+        EVERY_NODE + GATEWAYS + GAZEBO + PANELS,
+        ('cell_monitor', *PANELS),
     ),
 )
 
 # Services of others that nodes of ours call: name → nodes.
 CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {'spawn_entity': ('feeder',), 'delete_entity': ('feeder',)}
+    {
+        'spawn_entity': ('feeder',),
+        'delete_entity': ('feeder',),
+        # What people may change from the operator's page, where there are accounts for it.
+        **dict.fromkeys(
+            (
+                'camera/change_state',
+                'camera/get_state',
+                'offload_policy/change_state',
+                'offload_policy/get_parameters',
+                'offload_policy/set_parameters_atomically',
+            ),
+            PANELS,
+        ),
+    }
 )
 
 # Where no emulator stands between the two sides, the device uses the names of the edge, which may

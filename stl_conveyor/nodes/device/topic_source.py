@@ -53,7 +53,10 @@ class TopicSource:
         """Subscribe."""
         suffix = TRANSPORTS[self._transport]
         self._node.listen_outside(
-            BASE_TOPIC + suffix, self._on_compressed if suffix else self._on_image, self._rules
+            BASE_TOPIC + suffix,
+            self._on_compressed if suffix else self._on_image,
+            self._rules,
+            sole=True,
         )
 
     def stop(self) -> None:

@@ -36,6 +36,7 @@ from stl_conveyor.msg import (
 )
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import fault_of_status
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -257,6 +258,8 @@ class CellMonitor(ConveyorNode):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
+            if fault_of_status(status.name):
+                continue  # the node's own status tells of it, too
             self.reports[status.name] = {value.key: value.value for value in status.values}
             level = status.level[0]
             if level:

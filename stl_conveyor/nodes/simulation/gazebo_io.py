@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState, LaserScan
 from std_msgs.msg import Float64, Header
 
@@ -22,20 +22,32 @@ from stl_conveyor.msg import SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, item_key
+from stl_conveyor.nodes.base.outside_input import StampSettings
 from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.nodes.device.actuator_outputs import Push, StrokeOutput
 from stl_conveyor.sim.beam_scan import something_in_beam
 from stl_conveyor.sim.gazebo.world import pusher_name
 from stl_conveyor.sim.layout import HOLD_TIME, PUSH_TIME, PUSHER_HOME, PUSHER_OUT
 
-IDLE_LOOK_NS = 100_000_000  # between looks at a pusher that is where it was commanded
+SCAN_PERIOD = 0.02  # s between two looks at the light barrier
+IDLE_PERIOD = 0.2  # s between two looks at the pushers
+MOVING_PERIOD = 0.01  # s between two looks while one is not where it was commanded,
+HURRY = 1.0  # s for which that is awaited with patience
 
 
 @dataclass(frozen=True)
-class GazeboIoSettings(NodeSettings):
+class GazeboIoSettings(StampSettings):
     """Parameters of gazebo_io."""
 
+    # A machine that simulates is busy, and /clock comes behind what is stamped by it.
+    stamp_tolerance: float = parameter(
+        1.0,
+        'Seconds by which a stamp of Gazebo may be ahead of /clock, which comes by another way; '
+        'what is further ahead is refused.',
+        minimum=0.0,
+        maximum=10.0,
+    )
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     frame_id: str = parameter('break_beam_link', 'Frame of the light barrier.')
     least_height: float = parameter(
@@ -72,7 +84,12 @@ class GazeboIoSettings(NodeSettings):
 
 
 class GazeboPushers:
-    """The cell's pushers as joints in Gazebo; see stl_conveyor.hardware.diverter."""
+    """The cell's pushers as joints in Gazebo; see stl_conveyor.hardware.diverter.
+
+    Gazebo may tell of each joint 500 times a second. Their messages are looked at once in
+    MOVING_PERIOD or IDLE_PERIOD, and of a joint that is where it was commanded only the latest is
+    taken apart.
+    """
 
     connects = False
 
@@ -88,14 +105,22 @@ class GazeboPushers:
         self._stroke = cell.diverter.stroke
         self._targets = {lane.name: 0.0 for lane in cell.lanes}
         self._joints = {pusher_name(lane.name): lane.name for lane in cell.lanes}
-        self._names = {name.encode(): lane for name, lane in self._joints.items()}
+        self._marks = {lane: f'{name}\0'.encode() for name, lane in self._joints.items()}
         self._out: dict[str, bool] = {}
-        self._looked_ns = dict.fromkeys(self._targets, -IDLE_LOOK_NS)
+        self._numbers = itertools.count()
+        self._hurry_until = float('-inf')  # monotonic s
         self._publishers = {
             lane.name: node.publish_on('cmd_pos', cell=pusher_name(lane.name))
             for lane in cell.lanes
         }
-        node.listen('joint_states', self._on_joint_states, raw=True)
+        self._looks = node.listen_outside(
+            'joint_states',
+            self._on_joint_states,
+            unstamped=True,  # no place follows from it, only that a pusher is out
+            remedy='see that the bridge passes it',
+            alike=self._named,
+            period=IDLE_PERIOD,
+        )
         node.every(repeat_period, self._repeat)
 
     def extend(self, lane: str, serial: int, late: float = 0.0) -> None:
@@ -125,35 +150,37 @@ class GazeboPushers:
     def _command(self, lane: str, position: float) -> None:
         self._targets[lane] = position
         self._publishers[lane].publish(Float64(data=position))
+        self._hurry_until = time.monotonic() + HURRY
+        self._looks.every(MOVING_PERIOD)
 
     def _repeat(self) -> None:
         for lane, position in self._targets.items():
             self._publishers[lane].publish(Float64(data=position))
 
-    def _on_joint_states(self, serialized: bytes) -> None:
-        """Take a message in, if it tells something new; Gazebo may send 500 a second and joint."""
-        now_ns = time.monotonic_ns()
-        if not any(
-            name in serialized and self._wants(lane, now_ns) for name, lane in self._names.items()
-        ):
-            return
-        message = deserialize_message(serialized, JointState)
+    def _named(self, serialized: bytes) -> Hashable | None:
+        """Return the lanes whose pushers a serialised JointState names; None if there is none.
+
+        Where one of them is awaited, no two messages are alike: it may go out and back between
+        two looks of a busy machine.
+        """
+        lanes = frozenset(lane for lane, mark in self._marks.items() if mark in serialized)
+        if any((self._targets[lane] > 0.0) is not self._out.get(lane, False) for lane in lanes):
+            return lanes, next(self._numbers)
+        return lanes or None
+
+    def _on_joint_states(self, message: JointState, time_ns: int) -> None:
         for joint, position in zip(message.name, message.position):
             lane = self._joints.get(joint.rsplit('/', 1)[-1])
             if lane is not None:
-                self._looked_ns[lane] = now_ns
                 out = position >= PUSHER_OUT * self._stroke
                 if out and not self._out.get(lane):
                     self._events.confirmed(lane, None)
                 self._out[lane] = out
-
-    def _wants(self, lane: str, now_ns: int) -> bool:
-        """Return whether a pusher is not where it was commanded, or was not looked at lately."""
-        commanded_out = self._targets[lane] > 0.0
-        return (
-            self._out.get(lane) is not commanded_out
-            or now_ns - self._looked_ns[lane] >= IDLE_LOOK_NS
+        arrived = all(
+            (target > 0.0) is bool(self._out.get(lane)) for lane, target in self._targets.items()
         )
+        if arrived or time.monotonic() > self._hurry_until:
+            self._looks.every(IDLE_PERIOD)
 
 
 class GazeboIo(ConveyorNode):
@@ -192,15 +219,21 @@ class GazeboIo(ConveyorNode):
             schedule,
             lambda events: GazeboPushers(self, events, self.cell, settings.repeat_period),
         )
-        self.listen('break_beam/scan', self._on_scan)
+        numbers = itertools.count()
+        self.listen_outside(
+            'break_beam/scan',
+            self._on_scan,
+            remedy='see that the bridge passes it',
+            alike=lambda _: next(numbers),  # every one counts; many are taken at once
+            period=SCAN_PERIOD,
+        )
         self.listen('sort_outcome', self._on_outcome)
 
     def deactivate(self) -> None:
         """Move everything back."""
         self._output.finish()
 
-    def _on_scan(self, message: LaserScan) -> None:
-        stamp_ns = to_ns(message.header.stamp)
+    def _on_scan(self, message: LaserScan, stamp_ns: int) -> None:
         broken = something_in_beam(
             self.cell,
             np.asarray(message.ranges, np.float32),

@@ -25,6 +25,7 @@ from rosgraph_msgs.msg import Clock
 from stl_conveyor.errors import ConveyorError, Level
 from stl_conveyor.msg import Actuation, BeltState, Classification, ItemCapture, SortOutcome
 from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.health import fault_of_status
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
 from stl_conveyor_lab.bench.line.account import Account, Heard
 
@@ -292,8 +293,8 @@ class Rig:
     def _on_report(self, array: DiagnosticArray) -> None:
         for status in array.status:
             cell, _, node = status.name.partition('/')
-            if cell != self.cell:
-                continue
+            if cell != self.cell or fault_of_status(status.name):
+                continue  # the node's own status tells of its faults, too
             self.account.say(
                 node,
                 Level(status.level[0]),

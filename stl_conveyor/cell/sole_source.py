@@ -1,0 +1,80 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Keep to one of several that publish where there is room for one, such as a camera's topic."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+#: A source that was silent for so long (ns) makes room for one of the same name: its successor.
+SUCCESSION_NS = 1_500_000_000
+#: And for any other: a light barrier can leave a camera without work for a while.
+SILENCE_NS = 20_000_000_000
+
+
+@dataclass
+class _Source:
+    name: str
+    heard_ns: int
+    refused: int = 0
+
+
+class SoleSource:
+    """Admits what comes from the one that was there first, for as long as it is there.
+
+    Who comes later is refused, however much it sends: so a flood, or a second driver, puts nothing
+    among the honest messages. It takes over when the first has left, or was silent for long; and
+    the first has its place back with the next thing that it says.
+    """
+
+    def __init__(
+        self, *, succession_ns: int = SUCCESSION_NS, silence_ns: int = SILENCE_NS
+    ) -> None:
+        """Know of nobody yet."""
+        self._succession_ns = succession_ns
+        self._silence_ns = silence_ns
+        self._sources: dict[Hashable, _Source] = {}  # the one that was there first, first
+        self._refused = 0
+
+    @property
+    def refused(self) -> int:
+        """Return how many messages were refused so far."""
+        return self._refused
+
+    def admit(self, source: Hashable, now_ns: int) -> bool:
+        """Return whether a message of a source is taken.
+
+        Args:
+            source: Who sent it, by what nobody else can have.
+            now_ns: On a clock that never runs backwards.
+        """
+        known = self._sources.get(source)
+        if known is None:
+            known = self._sources[source] = _Source('', now_ns)
+        known.heard_ns = now_ns
+        for other, before in self._sources.items():
+            if other == source:
+                return True
+            silent_ns = now_ns - before.heard_ns
+            successor = bool(known.name) and known.name == before.name
+            if silent_ns < (self._succession_ns if successor else self._silence_ns):
+                break
+        known.refused += 1
+        self._refused += 1
+        return False
+
+    def present(self, names: Mapping[Hashable, str]) -> None:
+        """Take in who is there: source → name; who is not has left."""
+        for source in [source for source in self._sources if source not in names]:
+            del self._sources[source]
+        for source, known in self._sources.items():
+            known.name = names[source]
+
+    def intruders(self, now_ns: int, within_ns: int) -> dict[Hashable, int]:
+        """Return who was refused lately: source → how many of its messages so far."""
+        return {
+            source: known.refused
+            for source, known in self._sources.items()
+            if known.refused and now_ns - known.heard_ns < within_ns
+        }

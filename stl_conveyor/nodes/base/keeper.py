@@ -1,0 +1,83 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Keep a process alive that has much to load: when it crashes, another one stands at once.
+
+Most of a start is imports. The keeper has them done when it forks the process that works, so what
+follows a crash of it begins with them: the nodes are back within a second. Needs no ROS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from stl_conveyor.nodes.base.priority import die_with_parent
+
+QUICK_S = 5.0  # a process that lived less long is started again later and later
+LONGEST_DELAY_S = 8.0
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+
+
+def keep(work: Callable[[str], int]) -> int:
+    """Do some work in a process of its own, and again in another one when that crashes.
+
+    SIGINT and SIGTERM are passed on to it, and end the keeper with it. It must be called before
+    anything has made a thread.
+
+    Args:
+        work: Returns the exit code of its process, which ends the keeper with the same if it is 0.
+            It is called with why there was another process before; empty: there was none.
+
+    Returns:
+        The exit code; in the process that works, too.
+    """
+    ending: list[int] = []
+    child = 0
+
+    def end(number: int, _: FrameType | None) -> None:
+        ending.append(number)
+        if child:
+            os.kill(child, number)
+
+    for number in _PASSED_ON:
+        signal.signal(number, end)
+    gc.collect()
+    gc.freeze()  # so that the collector of the other process does not touch what both share
+    why, delay_s = '', 0.0
+    while not ending:
+        began = time.monotonic()
+        parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+        child = os.fork()
+        if child == 0:
+            die_with_parent()
+            if os.getppid() != parent:  # it died before that held
+                return 1
+            # Until the work takes them, an end is an end.
+            for number in _PASSED_ON:
+                signal.signal(number, lambda *_: os._exit(0))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+            return work(why)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        if ending:  # it came before there was anybody to pass it on to
+            os.kill(child, ending[-1])
+        _, status = os.waitpid(child, 0)
+        child = 0
+        code = os.waitstatus_to_exitcode(status)
+        if ending or code == 0:
+            return max(0, code)
+        lived_s = time.monotonic() - began
+        why = f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
+        delay_s = 0.0 if lived_s >= QUICK_S else min(LONGEST_DELAY_S, max(0.5, 2 * delay_s))
+        with contextlib.suppress(OSError, ValueError):  # nobody may read it
+            print(f'the process of the nodes ended ({why}) and is started again', file=sys.stderr)
+        end_of_wait = time.monotonic() + delay_s
+        while not ending and (left := end_of_wait - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))  # a signal does not cut it short
+    return 0

@@ -1,0 +1,363 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's page: it listens to everything in a cell, or in several, and changes nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError, Level, ModelFileError
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.msg import (
+    Actuation,
+    BeltState,
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    ItemTruth,
+    OffloadDecision,
+    SortOutcome,
+    TokenBucketState,
+)
+from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import fault_of_status
+from stl_conveyor.nodes.base.items import configured_path
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.panel.cell_control import CellControl
+from stl_conveyor.panel.accounts import Accounts
+from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
+from stl_conveyor.panel.live_cell import Bucket, LiveCell
+from stl_conveyor.vision.encodings import image_to_rgb
+
+if TYPE_CHECKING:
+    from stl_conveyor.web.server import PanelServer
+
+LOOK_S = 5.0  # between two looks at what can be changed
+TICK_S = 1.0  # between two looks at who is silent
+
+
+@dataclass(frozen=True)
+class OperatorPanelSettings(NodeSettings):
+    """Parameters of operator_panel."""
+
+    niceness: int = parameter(
+        10,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
+        'must not slow what is looked at.',
+        minimum=-20,
+        maximum=19,
+        fixed=True,
+    )
+    cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
+    models_dir: str = parameter(
+        '',
+        'Model folder, for the names of the classes and for what the edge saw of a crop; empty = '
+        'the shipped models/items.',
+    )
+    cells: tuple[str, ...] = parameter(
+        [''], 'Namespaces of the cells that are shown; an empty one is that of this node.'
+    )
+    address: str = parameter(
+        '127.0.0.1',
+        'Address of this machine at which the page is served. With 127.0.0.1 only this machine '
+        'reaches it; whoever can reach another address sees the line.',
+        fixed=True,
+    )
+    port: int = parameter(
+        8090, 'Port of the page; 0 takes a free one.', minimum=0, maximum=65535, fixed=True
+    )
+    accounts_file: str = parameter(
+        '',
+        'File of the accounts that `stl-conveyor panel-user` writes; empty: nobody can log in, '
+        'and the page is read-only.',
+    )
+    certificate: str = parameter(
+        '', 'Certificate (PEM) with which the page is served over TLS; empty: without.', fixed=True
+    )
+    certificate_key: str = parameter('', 'Key (PEM) of the certificate.', fixed=True)
+    change_log: str = parameter(
+        '~/.ros/stl_conveyor/changes.jsonl',
+        'File to which every change that people make is added, with who and when; empty: none. '
+        'With several cells, their names are put before it.',
+    )
+    alarm_log: str = parameter(
+        '~/.ros/stl_conveyor/alarms.jsonl',
+        'File in which the alarms are kept, so that they survive a restart; empty keeps none. '
+        'With several cells, their names are put before it.',
+    )
+
+
+class OperatorPanel(ConveyorNode):
+    """Hands everything that is said in a cell to the page; `live` is what it shows."""
+
+    NAME = 'operator_panel'
+    SETTINGS = OperatorPanelSettings
+    HEARTBEATS = False  # nobody waits for it
+
+    def __init__(self, **arguments: Any) -> None:
+        """See `ConveyorNode`.
+
+        Raises:
+            ConfigError: Naming the parameter that is unknown or has a wrong value.
+        """
+        self.server: PanelServer | None = None
+        self.live: tuple[LiveCell, ...] = ()
+        super().__init__(**arguments)
+
+    def check_settings(self, settings: OperatorPanelSettings) -> None:
+        """Check that there is a cell to show, and each only once."""
+        if not settings.cells:
+            raise ConfigError("cells: an empty list shows nothing; [''] is this node's namespace")
+        if len(set(settings.cells)) != len(settings.cells):
+            raise ConfigError(f'cells: {list(settings.cells)} must be different names')
+
+    def configure(self) -> None:
+        """Load what the page draws, and serve it."""
+        settings = self.settings
+        cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
+        self._models: Path | None = configured_path(settings.models_dir, 'models/items')
+        labels: tuple[str, ...] = ()
+        try:
+            labels = tuple(ModelFolder(self._models).labels)
+        except ModelFileError as error:  # the page does without
+            self._models = None
+            self.set_condition('models', Level.WARN, f'classes without probabilities: {error}')
+        else:
+            self.clear_condition('models', 'the model folder can be used')
+        accounts = _path(settings.accounts_file)
+        self._accounts = None if accounts is None else Accounts.load(accounts)
+        self.live = tuple(
+            LiveCell(
+                cell,
+                name=name.strip('/') or self.get_namespace().strip('/'),
+                labels=labels,
+                alarm_log=self._log_of(settings.alarm_log, name),
+                change_log=self._log_of(settings.change_log, name),
+                now_ns=lambda: self.get_clock().now().nanoseconds,
+            )
+            for name in settings.cells
+        )
+        if self.server is None:
+            from stl_conveyor.web.server import PanelServer
+
+            server = PanelServer(
+                settings.address,
+                settings.port,
+                _path(settings.certificate),
+                _path(settings.certificate_key),
+            )
+            server.start()
+            self.server = server
+        self.server.let_in(self._accounts)
+        self.report_value('page', self.server.url)
+
+    def activate(self) -> None:
+        """Listen, and show what is heard."""
+        assert self.server is not None
+        for cell, live in zip(self.settings.cells, self.live):
+            for topic, take in (
+                ('capture', self._take_capture),
+                ('classification', self._take_local),
+                ('edge_classification', self._take_edge),
+                ('offload_decision', self._take_decision),
+                ('transfer', self._take_transfer),
+                ('sort_outcome', self._take_outcome),
+                ('actuation', self._take_stroke),
+                ('belt_state', self._take_belt),
+                ('token_bucket', self._take_bucket),
+                ('item_truth', self._take_truth),
+            ):
+                self.listen(topic, _with_cell(take, live), cell=cell)
+            if self._accounts is not None:
+                live.control = CellControl(self, cell)
+        self.listen('/diagnostics', self._take_diagnostics)
+        self.every(TICK_S, self._tick)
+        self.resources.callback(self.server.show, ())
+        self.server.show(self.live, self._models)
+        if self._accounts is not None:
+            self._looking = threading.Event()
+            self.resources.callback(self._looking.set)
+            threading.Thread(
+                target=self._look_at_controls, args=(self._looking, self.live), daemon=True
+            ).start()
+
+    def cleanup(self) -> None:
+        """Forget what was shown."""
+        self.forget('live')
+        self.live = ()
+
+    def close(self) -> None:
+        """End the page, too."""
+        super().close()
+        if self.server is not None:
+            self.server.stop()
+            self.server = None
+
+    def refresh_health(self) -> None:
+        """Report where the page is."""
+        if self.server is not None:
+            self.health.set_value('page', self.server.url)
+
+    def _look_at_controls(self, stop: threading.Event, cells: Sequence[LiveCell]) -> None:
+        """Ask now and then what holds, as others may change it, too; in a thread of its own."""
+        while not stop.is_set():
+            for live in cells:
+                live.look_at_control()
+            stop.wait(LOOK_S)
+
+    def _log_of(self, text: str, cell: str) -> Path | None:
+        path = _path(text)
+        if path is None or len(self.settings.cells) == 1:
+            return path
+        return path.with_name(f'{cell.strip("/").replace("/", "_")}_{path.name}')
+
+    def _tick(self) -> None:
+        for live in self.live:
+            live.advance()
+            if live.alarms.trouble:
+                self.set_condition('alarm_log', Level.WARN, live.alarms.trouble)
+
+    def _take_capture(self, live: LiveCell, message: ItemCapture) -> None:
+        crop = message.crop
+        image = image_to_rgb(
+            crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data
+        )
+        live.take_capture(
+            to_ns(message.header.stamp), message.item_id, to_ns(message.deadline), image.copy()
+        )
+
+    def _take_local(self, live: LiveCell, message: Classification) -> None:
+        live.take_local(to_ns(message.header.stamp), _answer(live, message))
+
+    def _take_edge(self, live: LiveCell, message: Classification) -> None:
+        live.take_edge(to_ns(message.header.stamp), _answer(live, message))
+
+    def _take_decision(self, live: LiveCell, message: OffloadDecision) -> None:
+        live.take_decision(
+            to_ns(message.header.stamp),
+            Offload(
+                message.offload,
+                message.reason,
+                message.policy,
+                message.expected_reward,
+                message.threshold,
+                message.tokens,
+                message.byte_budget,
+            ),
+        )
+
+    def _take_transfer(self, live: LiveCell, message: FeatureFeedback) -> None:
+        if message.status == FeatureFeedback.STATUS_TRANSFER_DONE:
+            live.take_transfer(to_ns(message.header.stamp), message.bytes)
+
+    def _take_outcome(self, live: LiveCell, message: SortOutcome) -> None:
+        live.take_outcome(
+            to_ns(message.header.stamp),
+            message.item_id,
+            Outcome(
+                message.lane,
+                message.class_id,
+                message.score,
+                message.source,
+                message.slack,
+                message.missed,
+                message.reason,
+                message.detail,
+                to_ns(message.stamp),
+                message.local_delay,
+                message.edge_delay,
+                message.edge_bytes,
+            ),
+        )
+
+    def _take_stroke(self, live: LiveCell, message: Actuation) -> None:
+        stroke = Stroke(message.status, message.lateness, message.detail)
+        live.take_stroke(to_ns(message.header.stamp), stroke)
+
+    def _take_belt(self, live: LiveCell, message: BeltState) -> None:
+        told = message.state != BeltState.STATE_UNKNOWN
+        live.take_belt(
+            to_ns(message.header.stamp),
+            message.position,
+            message.speed if told else float('nan'),
+            message.origin,
+        )
+
+    def _take_bucket(self, live: LiveCell, message: TokenBucketState) -> None:
+        denominator = message.denominator or 1
+        live.take_bucket(
+            Bucket(
+                tokens=message.tokens,
+                rate=message.rate,
+                depth=message.depth,
+                time_unit=message.time_unit,
+                reserved=message.reserved_numerator / denominator,
+                spent=message.spent_numerator / denominator,
+                edge_alive=message.edge_alive,
+            )
+        )
+
+    def _take_truth(self, live: LiveCell, message: ItemTruth) -> None:
+        rest = message.rest_lane if message.event == ItemTruth.EVENT_RESTED else ''
+        live.take_truth(to_ns(message.header.stamp), Truth(message.class_id, message.lane, rest))
+
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            level = Level(min(status.level[0], Level.ERROR))
+            values = {value.key: value.value for value in status.values}
+            node, fault = fault_of_status(status.name) or (status.name, '')
+            for live in self.live:
+                own = _within(node, live.name)
+                if own is None:
+                    continue
+                if fault:
+                    seconds, count = _number(values, 'seconds'), round(_number(values, 'count'))
+                    live.take_fault(own, fault, level, status.message, seconds, count)
+                elif status.hardware_id == 'stl_conveyor':
+                    live.take_node(own, level, status.message)
+
+
+def _with_cell(take: Callable[[LiveCell, Any], None], live: LiveCell) -> Callable[[Any], None]:
+    return partial(take, live)
+
+
+def _answer(live: LiveCell, message: Classification) -> Answer:
+    best = ranking(live.labels, message.probabilities)
+    return Answer(message.class_id, message.score, best, message.bytes_used)
+
+
+def _within(node: str, cell: str) -> str | None:
+    """Return a node's name within a cell; None if it belongs to another one."""
+    namespace, _, name = node.rpartition('/')
+    return name if namespace == cell else None
+
+
+def _number(values: dict[str, str], name: str) -> float:
+    try:
+        return float(values.get(name, '0'))
+    except ValueError:
+        return 0.0
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(OperatorPanel, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

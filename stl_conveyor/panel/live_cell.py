@@ -1,0 +1,438 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""A cell as it is now: its items, belt, counts, network and alarms, and what is new of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError, ConveyorError, Level
+from stl_conveyor.panel.accounts import User
+from stl_conveyor.panel.alarms import AlarmBook
+from stl_conveyor.panel.belt_follower import STOPPED, UNKNOWN, BeltFollower
+from stl_conveyor.panel.changes import Change, ChangeBook, Control, Values
+from stl_conveyor.panel.counts import HOUR_S, ShiftCounts
+from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Truth
+
+KEPT_ITEMS = 512
+KEPT_CROPS = 96
+SHOWN_ITEMS = 60
+SILENT_S = 4.0  # after which a node that reported is gone
+BEGUN_ANEW_NS = 60_000_000_000  # by which stamps that go back tell of another run
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What the token bucket says."""
+
+    tokens: float
+    rate: float
+    depth: float
+    time_unit: float
+    reserved: float
+    spent: float
+    edge_alive: bool
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What a node said last; `heard` in seconds of a clock that nobody sets."""
+
+    level: Level
+    message: str
+    heard: float
+
+
+class LiveCell:
+    """The state of one cell, kept within bounds however long it runs. Any thread may use it.
+
+    Every change raises `revision`; `news` tells what is newer than a revision.
+
+    Attributes:
+        changed: Called after each change, without the lock.
+    """
+
+    def __init__(
+        self,
+        cell: CellDescription,
+        *,
+        name: str = '',
+        labels: tuple[str, ...] = (),
+        alarm_log: Path | None = None,
+        change_log: Path | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with nothing heard.
+
+        Args:
+            name: Of the cell, its namespace.
+            labels: Of the model folder, in its order; empty: not known.
+            alarm_log: File of the alarms; None keeps none.
+            change_log: File of what people change; None keeps none.
+            now_ns: ROS time, in which the stamps are.
+            wall: Seconds since 1970.
+            steady: Seconds of a clock that nobody sets.
+        """
+        self.cell = cell
+        self.name = name
+        self.labels = labels
+        self.counts = ShiftCounts(cell)
+        self.alarms = AlarmBook(alarm_log)
+        self.changes = ChangeBook(change_log)
+        self.control: Control | None = None  # None: nothing can be changed from here
+        self.changed: Callable[[], None] = lambda: None
+        self.revision = 0
+        self._now_ns, self._wall, self._steady = now_ns, wall, steady
+        self._lock = threading.RLock()
+        self._items: dict[int, Item] = {}
+        self._forgotten_ns = -1
+        self._belt = BeltFollower(cell)
+        self._bucket: Bucket | None = None
+        self._edge_gone_since: float | None = None
+        self._nodes: dict[str, NodeState] = {}
+        self._slack_ms: list[float] = []
+        self._values: Values = {}
+        self._times = {'counts': 0, 'network': 0, 'alarms': 0, 'nodes': 0, 'control': 0}
+
+    # What is heard.
+
+    def take_capture(
+        self, stamp_ns: int, item_id: int, deadline_ns: int, crop: np.ndarray | None
+    ) -> None:
+        """Take in a capture; the crop is uint8 [S, S, 3] RGB."""
+        with self._lock:
+            if stamp_ns < self._forgotten_ns - BEGUN_ANEW_NS:
+                self._items, self._forgotten_ns = {}, -1
+        with self._item(stamp_ns) as item:
+            item.item_id, item.deadline_ns = item_id, deadline_ns
+            item.captured, item.crop = True, crop
+        with self._lock:
+            stamps = sorted(stamp for stamp, i in self._items.items() if i.crop is not None)
+            for stamp in stamps[:-KEPT_CROPS]:
+                self._items[stamp].crop = None
+
+    def take_local(self, stamp_ns: int, answer: Answer) -> None:
+        """Take in the device's answer."""
+        with self._item(stamp_ns) as item:
+            item.local = answer
+
+    def take_edge(self, stamp_ns: int, answer: Answer) -> None:
+        """Take in an answer of the edge; the one that rests on most bytes stands."""
+        with self._item(stamp_ns) as item:
+            if item.edge is None or answer.bytes_used >= item.edge.bytes_used:
+                item.edge = answer
+
+    def take_decision(self, stamp_ns: int, decision: Offload) -> None:
+        """Take in what the policy decided."""
+        with self._item(stamp_ns) as item:
+            item.decision = decision
+
+    def take_transfer(self, stamp_ns: int, bytes_sent: int) -> None:
+        """Take in what was sent."""
+        with self._item(stamp_ns) as item:
+            item.bytes_sent = bytes_sent
+
+    def take_outcome(self, stamp_ns: int, item_id: int, outcome: Outcome) -> None:
+        """Take in an outcome; the first stands."""
+        with self._item(stamp_ns) as item:
+            item.item_id = item.item_id or item_id
+            if item.outcome is None:
+                item.outcome = outcome
+                self._slack_ms = [*self._slack_ms[-199:], 1e3 * outcome.slack]
+
+    def take_stroke(self, stamp_ns: int, stroke: Stroke) -> None:
+        """Take in what a diverter did."""
+        with self._item(stamp_ns) as item:
+            item.stroke = stroke
+
+    def take_truth(self, stamp_ns: int, truth: Truth) -> None:
+        """Take in what a simulated item is, or where it lies."""
+        with self._item(stamp_ns) as item:
+            if item.truth is None or truth.rest_lane:
+                item.truth = truth
+
+    def take_belt(self, time_ns: int, position: float, speed: float, origin: int) -> None:
+        """Take in what counts the way of the belt: metres and m/s."""
+        with self._lock:
+            self._belt.add(time_ns, position, speed, origin)
+        self.changed()
+
+    def take_bucket(self, bucket: Bucket) -> None:
+        """Take in the state of the token bucket."""
+        with self._lock:
+            if bucket.edge_alive:
+                self._edge_gone_since = None
+            elif self._edge_gone_since is None:
+                self._edge_gone_since = self._wall()
+            self._bucket = bucket
+            self._touch('network')
+        self.changed()
+
+    def take_node(self, node: str, level: Level, message: str) -> None:
+        """Take in that a node reported on itself."""
+        with self._lock:
+            before = self._nodes.get(node)
+            self._nodes[node] = NodeState(level, message, self._steady())
+            if before is None or (before.level, before.message) != (level, message):
+                self._touch('nodes')
+        self.changed()
+
+    def take_fault(
+        self, node: str, fault: str, level: Level, message: str, seconds: float, count: int
+    ) -> None:
+        """Take in what a node said of one of its faults."""
+        with self._lock:
+            before = self.alarms.revision
+            self.alarms.heard(node, fault, level, message, seconds, count, now=self._wall())
+            if self.alarms.revision != before:
+                self._touch('alarms')
+        self.changed()
+
+    def acknowledge(self, key: str, who: str) -> bool:
+        """Take in that somebody has seen an alarm; return whether there was one."""
+        with self._lock:
+            done = self.alarms.acknowledge(key, who, self._wall())
+            if done:
+                self._touch('alarms')
+        self.changed()
+        return done
+
+    def change(self, user: User, values: Any, *, undo: int = 0) -> Change:
+        """Make a change in somebody's name, or undo one by its number. It blocks.
+
+        Raises:
+            ConveyorError: If they may not, a value cannot be, or nothing can be changed here.
+        """
+        if self.control is None:
+            raise ConfigError('nothing can be changed from here')
+        now = self._wall()
+        if undo:
+            made = self.changes.undo(self.control, user, undo, now)
+        else:
+            made = self.changes.make(self.control, user, values, now)
+        self.look_at_control()
+        return made
+
+    def look_at_control(self) -> None:
+        """Ask what holds now of what can be changed. It blocks."""
+        if self.control is None:
+            return
+        try:
+            values = self.control.values()
+        except ConveyorError:
+            values = {}
+        with self._lock:
+            self._values = values
+            self._touch('control')
+        self.changed()
+
+    def advance(self) -> None:
+        """Take in that time has passed; called about once a second."""
+        with self._lock:
+            now = self._steady()
+            for node, state in list(self._nodes.items()):
+                if now - state.heard > SILENT_S:
+                    del self._nodes[node]
+                    self.alarms.node_ended(node, self._wall())
+                    self._touch('nodes')
+                    self._touch('alarms')
+            stands = self._belt.motion(self._now_ns()).state in (STOPPED, UNKNOWN)
+            runs = bool(self._nodes) and not stands and not self.alarms.lasting(Level.ERROR)
+            self.counts.advance(now, runs=runs)
+            self._touch('counts')
+
+    # What is told.
+
+    def item(self, stamp_ns: int) -> Item | None:
+        """Return an item as it is now, or None."""
+        with self._lock:
+            found = self._items.get(stamp_ns)
+            return None if found is None else replace(found)
+
+    def scene(self) -> dict[str, Any]:
+        """Return what never changes: the cell's geometry in metres, its lanes and classes."""
+        cell = self.cell
+        return {
+            'name': self.name,
+            'belt': {'start': cell.belt.start, 'end': cell.belt.end, 'width': cell.belt.width},
+            'camera': {
+                'x': cell.camera.x,
+                'view': cell.camera.field_of_view
+                * cell.camera.image_width
+                / cell.camera.image_height,
+                'crop': cell.camera.crop_size / cell.camera.pixels_per_metre,
+            },
+            'barrier': cell.break_beam.x,
+            'lanes': [
+                {'name': lane.name, 'x': lane.diverter_x, 'classes': list(lane.classes)}
+                for lane in cell.lanes
+            ],
+            'paddle': cell.diverter.paddle_width,
+            'reject': cell.reject_lane,
+        }
+
+    def news(self, since: int = -1) -> dict[str, Any]:
+        """Return what is newer than a revision; -1: everything.
+
+        The belt is in every one. Items are told up to SHOWN_ITEMS, the newest.
+        """
+        with self._lock:
+            now_ns = self._now_ns()
+            told: dict[str, Any] = {'revision': self.revision, 'belt': self._belt_news(now_ns)}
+            newest = sorted(self._items)[-SHOWN_ITEMS:]
+            items = [self._items[stamp] for stamp in newest]
+            changed = [item.as_json() for item in items if item.revision > since]
+            if changed:
+                told['items'] = changed
+            if self._times['counts'] > since or changed:
+                told['counts'] = self._count_news()
+            for name, tell in (
+                ('network', self._network_news),
+                ('alarms', self._alarm_news),
+                ('nodes', self._node_news),
+                ('control', self._control_news),
+            ):
+                if self._times[name] > since:
+                    told[name] = tell()
+            return told
+
+    def _belt_news(self, now_ns: int) -> dict[str, Any]:
+        motion = self._belt.motion(now_ns)
+        places: list[list[Any]] = []
+        for stamp in sorted(self._items)[-SHOWN_ITEMS:]:
+            x = self._belt.x_of(stamp, now_ns)
+            if x is not None and self.cell.belt.start <= x <= self.cell.belt.end + 0.5:
+                places.append([str(stamp), round(x, 4)])
+        return {
+            'now': now_ns / 1e6,
+            'speed': round(motion.speed, 4),
+            'state': motion.state,
+            'places': places,
+        }
+
+    def _count_news(self) -> dict[str, Any]:
+        counts = self.counts
+        lanes = [*(lane.name for lane in self.cell.lanes), self.cell.reject_lane]
+        names = (
+            'items',
+            'captures',
+            'outcomes',
+            'missed_deadlines',
+            'rejected',
+            'offloaded',
+            'edge_answers',
+            'bytes_sent',
+            'rested',
+            'correct',
+            'lost',
+        )
+        time_unit = None if self._bucket is None else self._bucket.time_unit
+        oee = counts.effectiveness(time_unit)
+        slack = sorted(self._slack_ms)
+        return {
+            **{name: counts.of(name) for name in names},
+            'per_minute': round(counts.per_minute(self._steady()), 1),
+            'lanes': {lane: counts.of('lane', lane) for lane in lanes},
+            # Nothing belongs into reject by itself: it takes what nobody was sure of.
+            'purity': {lane: counts.purity(lane).as_json() for lane in lanes[:-1]},
+            'yield': {lane: counts.yield_of(lane).as_json() for lane in lanes[:-1]},
+            'classes': counts.by('class'),
+            'rejects': counts.by('reject'),
+            'hours': counts.hours(),
+            'slack': {'least': slack[0], 'median': slack[len(slack) // 2]} if slack else None,
+            'oee': {
+                'availability': oee.availability,
+                'performance': oee.performance,
+                'quality': oee.quality,
+                'product': oee.product,
+                'truth': counts.of('rested') > 0,
+            },
+        }
+
+    def _network_news(self) -> dict[str, Any] | None:
+        if self._bucket is None:
+            return None
+        gone = self._edge_gone_since
+        return {
+            'tokens': round(self._bucket.tokens, 3),
+            'rate': self._bucket.rate,
+            'depth': self._bucket.depth,
+            'time_unit': self._bucket.time_unit,
+            'reserved': round(self._bucket.reserved, 3),
+            'spent': round(self._bucket.spent, 3),
+            'edge_alive': self._bucket.edge_alive,
+            'edge_gone_since': None if gone is None else gone * 1e3,
+        }
+
+    def _alarm_news(self) -> dict[str, Any]:
+        return {
+            'open': [alarm.as_json() for alarm in self.alarms.open()],
+            'log': [
+                {
+                    'time': entry.time * 1e3,
+                    'event': entry.event,
+                    'key': f'{entry.node}: {entry.fault}',
+                    'level': entry.level,
+                    'message': entry.message,
+                    'by': entry.by,
+                }
+                for entry in self.alarms.entries()[:50]
+            ],
+            'trouble': self.alarms.trouble,
+        }
+
+    def _node_news(self) -> list[dict[str, Any]]:
+        return [
+            {'name': node, 'level': int(state.level), 'message': state.message}
+            for node, state in sorted(self._nodes.items())
+        ]
+
+    def _control_news(self) -> dict[str, Any]:
+        return {
+            'values': dict(self._values),
+            'changes': [
+                {**asdict(change), 'time': change.time * 1e3}
+                for change in self.changes.changes()[:20]
+            ],
+            'trouble': self.changes.trouble,
+        }
+
+    # Details.
+
+    @contextmanager
+    def _item(self, stamp_ns: int) -> Iterator[Item]:
+        """Yield an item to be changed, and count what it adds afterwards."""
+        with self._lock:
+            item = self._items.get(stamp_ns)
+            known = item is not None
+            if item is None:
+                item = Item(stamp_ns, hour=int(self._wall() // HOUR_S))
+                if stamp_ns > self._forgotten_ns:
+                    self._items[stamp_ns] = item
+            before = item.counts(self.cell.reject_lane)
+            yield item
+            after = item.counts(self.cell.reject_lane)
+            if known or stamp_ns > self._forgotten_ns:
+                self.counts.replace(before, after, item.hour, self._steady())
+                self._touch('counts')
+            item.revision = self.revision
+            while len(self._items) > KEPT_ITEMS:
+                oldest = min(self._items)
+                del self._items[oldest]
+                self._forgotten_ns = max(self._forgotten_ns, oldest)
+        self.changed()
+
+    def _touch(self, name: str) -> None:
+        self.revision += 1
+        self._times[name] = self.revision

@@ -1,0 +1,195 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What became of each item, by the fault during which it passed. Needs no ROS.
+
+Times are seconds on the monotonic clock of the benchmark, which no fault touches.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+CALM = 'none'
+SAID_WITHIN = 1.0  # s after an item's time in which it must be said that it was lost
+IN_ORDER = 3  # items in a row that are as they should be: the cell works in full again
+
+
+@dataclass
+class Item:
+    """An item that was shown to the camera.
+
+    Attributes:
+        shown: When.
+        due: When the last moment for its outcome was.
+        lane: Into which it belongs.
+        captured: Whether the camera made an item of it.
+        lanes: Of its outcomes, in order; more than one is a second stroke for one item.
+        missed: Whether its outcome says that it came too late.
+        by_edge: Whether its outcome is by the edge's answer.
+    """
+
+    shown: float
+    due: float
+    lane: str
+    captured: bool = False
+    lanes: list[str] = field(default_factory=list)
+    missed: bool = False
+    by_edge: bool = False
+
+    @property
+    def in_order(self) -> bool:
+        """Return whether it was acted on once and in time."""
+        return len(self.lanes) == 1 and not self.missed
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a node said of itself; level 0 = it is well."""
+
+    time: float
+    node: str
+    level: int
+    message: str
+
+
+@dataclass
+class Injection:
+    """A fault that was done to the cell.
+
+    Attributes:
+        fault: Its name.
+        begin: When it began.
+        end: When what was done ended; the cell may need longer.
+        over: When the cell was taken for well again, or was given up.
+    """
+
+    fault: str
+    begin: float
+    end: float
+    over: float
+
+
+@dataclass
+class Row:
+    """A fault, and all items that passed during it.
+
+    Attributes:
+        name: Of the fault; CALM = the time between faults.
+        times: How often it was done.
+        items: Shown meanwhile.
+        uncaptured: Of which the camera made nothing.
+        unacted: Without an outcome; those that were not captured are among them.
+        late: With an outcome that came too late.
+        rejected: Sent to the reject lane.
+        wrong: Sent into another lane than theirs, and not to reject.
+        twice: With more than one outcome.
+        unsaid: Unacted, while nobody complained until SAID_WITHIN after their time.
+        word: Median seconds from the beginning to the first complaint; None = never.
+        silent: How often nobody complained.
+        full: Most seconds from the end until the cell worked in full; None = it did not.
+    """
+
+    name: str
+    times: int = 0
+    items: int = 0
+    uncaptured: int = 0
+    unacted: int = 0
+    late: int = 0
+    rejected: int = 0
+    wrong: int = 0
+    twice: int = 0
+    unsaid: int = 0
+    word: float | None = None
+    silent: int = 0
+    full: float | None = None
+
+
+class Words:
+    """What all nodes said, in the order of time."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        """Take in the words."""
+        self._words = sorted(words, key=lambda word: word.time)
+        self._times = [word.time for word in self._words]
+
+    def first_since(self, begin: float, until: float) -> float | None:
+        """Return when a complaint came first that nobody made before; None = none until then."""
+        start = bisect_right(self._times, begin)
+        before = {word.node: word.message for word in self._words[:start]}
+        for word in self._words[start:]:
+            if word.time > until:
+                break
+            if word.level and before.get(word.node) != word.message:
+                return word.time
+        return None
+
+    def complains(self, begin: float, until: float) -> bool:
+        """Return whether anybody complained of anything in a time."""
+        start, end = bisect_right(self._times, begin), bisect_right(self._times, until)
+        return any(word.level for word in self._words[start:end])
+
+
+def worked_again(items: Sequence[Item], since: float) -> float | None:
+    """Return when the cell worked in full again: IN_ORDER items in a row, the edge among them.
+
+    Args:
+        items: In the order in which they were shown; those whose time is not over do not count.
+    """
+    row: list[Item] = []
+    for item in items:
+        if item.shown < since:
+            continue
+        row = [*row, item] if item.in_order else []
+        if len(row) >= IN_ORDER and any(each.by_edge for each in row[-IN_ORDER:]):
+            return row[-IN_ORDER].shown
+    return None
+
+
+def tabulate(
+    items: Sequence[Item], injections: Sequence[Injection], words: Sequence[Word], reject: str
+) -> list[Row]:
+    """Return a row for each fault, in the order of their names, and one for the calm.
+
+    Args:
+        reject: Name of the reject lane.
+    """
+    said = Words(words)
+    rows = {CALM: Row(CALM)}
+    waits: dict[str, list[float]] = {}
+    for injection in injections:
+        row = rows.setdefault(injection.fault, Row(injection.fault, full=0.0))
+        row.times += 1
+        first = said.first_since(injection.begin, injection.over)
+        if first is None:
+            row.silent += 1
+        else:
+            waits.setdefault(injection.fault, []).append(first - injection.begin)
+        again = worked_again(items, injection.end)
+        if again is None:
+            row.full = None
+        elif row.full is not None:
+            row.full = max(row.full, again - injection.end)
+    for name, seconds in waits.items():
+        rows[name].word = median(seconds)
+    begins = [injection.begin for injection in injections]
+    for item in items:
+        index = bisect_right(begins, item.shown) - 1
+        during = index >= 0 and item.shown < injections[index].over
+        _count(rows[injections[index].fault if during else CALM], item, said, reject)
+    return [rows[CALM], *(rows[name] for name in sorted(set(rows) - {CALM}))]
+
+
+def _count(row: Row, item: Item, said: Words, reject: str) -> None:
+    row.items += 1
+    row.uncaptured += not item.captured
+    row.twice += len(item.lanes) > 1
+    if not item.lanes:
+        row.unacted += 1
+        row.unsaid += not said.complains(item.shown, item.due + SAID_WITHIN)
+        return
+    row.late += item.missed
+    row.rejected += item.lanes[0] == reject != item.lane
+    row.wrong += item.lanes[0] not in (item.lane, reject)

@@ -1,0 +1,195 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of faults counts what it must, and its clock sets that of its processes alone."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from stl_conveyor.errors import MissingDependency
+from stl_conveyor_lab.bench.faults import table
+from stl_conveyor_lab.bench.faults.clock import CellClock
+from stl_conveyor_lab.bench.faults.process_use import Use, growth, read_use
+from stl_conveyor_lab.bench.faults.tally import (
+    CALM,
+    Injection,
+    Item,
+    Row,
+    Word,
+    Words,
+    tabulate,
+    worked_again,
+)
+
+
+def item(shown, *lanes, lane='A', **fields):
+    """Return an item that was captured and, if a lane is given, acted on."""
+    return Item(
+        shown,
+        shown + 1.0,
+        lane,
+        **{'captured': True, 'lanes': list(lanes), 'by_edge': True, **fields},
+    )
+
+
+def test_every_item_is_counted_by_what_became_of_it():
+    items = [
+        item(0.5, 'A'),
+        item(1.5, captured=False),
+        item(1.6),
+        item(1.7, 'B'),
+        item(1.8, 'reject'),
+        item(1.9, 'A', 'A'),
+        item(2.0, 'A', missed=True),
+        item(5.0, 'A'),
+    ]
+    done = [Injection('kill', 1.0, 2.0, 4.0)]
+    calm, row = tabulate(items, done, [], 'reject')
+    assert (calm.name, calm.items, calm.unacted) == (CALM, 2, 0)
+    assert (row.name, row.times, row.items) == ('kill', 1, 6)
+    assert (row.uncaptured, row.unacted, row.unsaid) == (1, 2, 2)
+    assert (row.late, row.wrong, row.rejected, row.twice) == (1, 1, 1, 1)
+
+
+def test_one_that_belongs_to_reject_is_not_sent_there_by_a_fault():
+    (calm,) = tabulate([item(0.0, 'reject', lane='reject')], [], [], 'reject')
+    assert (calm.rejected, calm.wrong) == (0, 0)
+
+
+def test_a_lost_item_of_which_somebody_complains_in_time_is_not_unsaid():
+    words = [Word(0.0, 'camera', 0, 'OK'), Word(2.4, 'cell_guard', 2, 'the actuator is gone')]
+    lost = [item(0.3), item(0.5), item(1.0)]  # due at 1.3, 1.5, 2.0; 1 s later it must be said
+    (calm,) = tabulate(lost, [], words, 'reject')
+    assert (calm.unacted, calm.unsaid) == (3, 1)
+
+
+def test_the_first_word_is_one_that_nobody_said_before():
+    words = Words(
+        [
+            Word(0.9, 'camera', 1, 'picture'),
+            Word(1.4, 'camera', 1, 'picture'),
+            Word(1.5, 'policy', 0, 'OK'),
+            Word(1.9, 'policy', 2, 'edge_gone'),
+        ]
+    )
+    assert words.first_since(1.0, 5.0) == 1.9
+    assert words.first_since(1.0, 1.8) is None
+    assert words.complains(1.0, 1.4) and not words.complains(1.41, 1.8)
+
+
+def test_the_cell_works_again_with_the_first_of_three_in_a_row():
+    items = [item(1.0, 'A'), item(1.3, 'A'), item(1.6), item(1.9, 'A', 'A')]
+    items += [item(2.2 + 0.3 * n, 'A', by_edge=n == 2) for n in range(4)]
+    assert worked_again(items, 1.2) == pytest.approx(2.2)
+    assert worked_again(items[:6], 1.2) is None
+    assert worked_again([item(n, 'A', by_edge=False) for n in range(5)], 0.0) is None
+
+
+def test_a_fault_after_which_it_did_not_work_again_is_told_from_one_after_which_it_did():
+    items = [item(3.0 + 0.1 * n, 'A') for n in range(5)]
+    done = [Injection('x', 1.0, 2.0, 2.9), Injection('y', 4.0, 5.0, 9.0)]
+    _, x, y = tabulate(items, done, [Word(1.5, 'n', 1, 'x')], 'reject')
+    assert (x.full, x.word, x.silent) == (pytest.approx(1.0), 0.5, 0)
+    assert (y.full, y.word, y.silent) == (None, None, 1)
+
+
+def test_the_table_and_the_picture_hold_every_fault(tmp_path):
+    rows = [
+        Row(CALM, items=10),
+        Row('kill', 2, 6, 1, 2, 1, 1, 1, 1, 1, 0.52, 1, 3.04),
+        Row('flood', 1, 5, silent=1),
+    ]
+    text = table.markdown(rows, 'Seed 1.')
+    assert '| kill | 2 | 6 | 2 | 1 | 1 | 1 | 1 | 1 | 1 | 0.5, 1 times none | 3.0 |' in text
+    assert '| flood | 1 | 5 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | none | never |' in text
+    assert '21 items, 3 faults: 2 unacted, 1 late, 1 in a wrong lane' in text
+    table.write_csv(tmp_path / 'faults.csv', rows)
+    with open(tmp_path / 'faults.csv', newline='', encoding='utf-8') as file:
+        assert [line['name'] for line in csv.DictReader(file)] == [CALM, 'kill', 'flood']
+    table.draw(tmp_path / 'faults.png', rows)
+    assert (tmp_path / 'faults.png').stat().st_size > 1000
+
+
+@pytest.fixture
+def clock(tmp_path):
+    try:
+        return CellClock(tmp_path)
+    except MissingDependency as error:
+        pytest.skip(str(error))
+
+
+ASK = """
+import sys, time
+for line in sys.stdin:
+    print(time.time_ns(), flush=True)
+"""
+
+
+def test_the_clock_of_a_process_is_set_while_it_runs_and_that_of_the_machine_is_not(clock):
+    before = time.time_ns() - time.monotonic_ns()
+    with subprocess.Popen(
+        [sys.executable, '-c', ASK],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **clock.environment},
+    ) as process:
+
+        def ahead_ns():
+            process.stdin.write('\n')
+            process.stdin.flush()
+            at_least = time.time_ns()
+            now_ns = int(process.stdout.readline())
+            return now_ns - at_least, now_ns - time.time_ns()
+
+        for step, total in ((0.0, 0), (1000.0, 10**12), (-3000.0, -2 * 10**12)):
+            clock.step(step)
+            least, most = ahead_ns()
+            assert most <= total <= least
+        process.stdin.close()
+    assert abs(time.time_ns() - time.monotonic_ns() - before) < 10**12
+
+
+def test_every_fault_has_its_turn_before_one_comes_again():
+    pytest.importorskip('rclpy')
+    pytest.importorskip('stl_conveyor.msg')
+    from stl_conveyor_lab.bench.faults.faults import all_faults, in_turns
+
+    faults = all_faults(None, None)
+    assert len({fault.name for fault in faults}) == len(faults) > 25
+    turns = in_turns(faults, random.Random(3))
+    first, second = ([next(turns).name for _ in faults] for _ in range(2))
+    assert sorted(first) == sorted(second) and first != second
+    again = in_turns(faults, random.Random(3))
+    assert first == [next(again).name for _ in faults]
+
+
+def test_what_this_process_holds_is_read():
+    before = read_use(os.getpid(), 1.0)
+    with open(os.devnull, 'rb'):
+        after = read_use(os.getpid(), 2.0)
+    assert after.descriptors == before.descriptors + 1
+    assert before.pss > 1000 and before.threads >= 1 and before.time == 1.0
+    assert read_use(2**30, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    'name, step, flat',
+    [('pss', 1.0, True), ('pss', 60.0, False), ('threads', 0.05, False), ('shared', 0.05, False)],
+)
+def test_what_grows_after_the_warm_up_is_not_flat(name, step, flat):
+    readings = []
+    for number in range(100):
+        held = {'pss': 90_000.0, 'threads': 12, 'descriptors': 30, 'shared': 4}
+        held['pss'] -= 40_000 if number < 10 else 0  # caches fill
+        held[name] += type(held[name])(step * number)
+        readings.append(Use(10.0 * number, **held))
+    assert growth(readings, 100.0).is_flat is flat
+    assert growth(readings[:3], 100.0) is None

@@ -1,0 +1,150 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Who floods a topic is named, and puts neither its messages nor its noise among ours."""
+
+from __future__ import annotations
+
+import array
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+import rclpy  # noqa: E402
+from cell_harness import CellHarness, NodeSpec, make_capture, to_stamp  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+from stl_conveyor.msg import ItemCapture  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+TOPIC = 'camera/image_raw'
+
+
+def odd_bytes(kind):
+    """Return bytes of which none are a message of a kind."""
+    whole = serialize_message(picture(0, (2, 2)) if kind is Image else kind())
+    found = [b'', b'\0', b'\0\1\0\0' + b'\xff' * 60, b'\xff\xff' + whole[2:], whole[:-9]]
+    if kind is Image:  # of which the data come last
+        found.append(whole[:-16] + b'\xff\xff\xff\x7f' + whole[-12:])
+    return found
+
+
+def picture(stamp_ns, size=(240, 320)):
+    height, width = size
+    message = Image(height=height, width=width, step=3 * width, encoding='rgb8')
+    message.data = array.array('B', bytes(3 * height * width))
+    message.header.stamp = to_stamp(stamp_ns)
+    return message
+
+
+class Stranger:
+    """A node of another process, as far as the middleware can tell."""
+
+    def __init__(self, cell, name='flooder'):
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=cell.domain_id)
+        self._node = Node(name, context=self._context, use_global_arguments=False)
+        self._cell = cell
+
+    def __enter__(self):
+        return self
+
+    def publisher(self, kind, topic):
+        publisher = self._node.create_publisher(kind, topic, QoSProfile(depth=100))
+        self._cell.wait(lambda: publisher.get_subscription_count() > 0, 20, f'reader of {topic}')
+        return publisher
+
+    def __exit__(self, *_):
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+
+def values_of(cell, node):
+    statuses = cell.statuses(node)
+    return {value.key: value.value for value in statuses[-1].values} if statuses else {}
+
+
+def test_pictures_of_somebody_who_comes_later_are_no_items_and_its_name_is_said():
+    spec = NodeSpec(Camera, {'diagnostics_period': 0.1}, group='camera')
+    with CellHarness([spec], watched=('/diagnostics', 'capture')) as cell:
+        cell.wait_active()
+        honest = cell.publisher(TOPIC, Image)
+        cell.connect('capture')
+        stamps = [cell.now_ns()]
+        honest.publish(picture(stamps[-1]))
+        cell.wait(lambda: len(cell.heard.of('capture')) == 1, what='the first item')
+        with Stranger(cell) as stranger:
+            flood = stranger.publisher(Image, TOPIC)
+            for size in ((1, 1), (240, 320)):
+                for _ in range(10):
+                    flood.publish(picture(cell.now_ns(), size))
+            stamps.append(cell.now_ns())
+            honest.publish(picture(stamps[-1]))
+            said = cell.wait_diagnostic('camera', '/flooder publishes it, too, beside /probe')
+            assert said.level == b'\2' and 'picture is' not in said.message
+            cell.wait(lambda: values_of(cell, 'camera').get(f'refused.{TOPIC}') == '20')
+        cell.wait(
+            lambda: 'flooder' not in cell.statuses('camera')[-1].message, 20, 'the end of it'
+        )
+        assert [to_ns(m.header.stamp) for m in cell.heard.of('capture')] == stamps
+
+
+def test_one_that_was_there_first_and_left_makes_room():
+    spec = NodeSpec(Camera, {'diagnostics_period': 0.1}, group='camera')
+    with CellHarness([spec], watched=('/diagnostics', 'capture')) as cell:
+        cell.wait_active()
+        cell.connect('capture')
+        with Stranger(cell, 'driver') as first:
+            first.publisher(Image, TOPIC).publish(picture(cell.now_ns()))
+            cell.wait(lambda: len(cell.heard.of('capture')) == 1, what='the first item')
+        second = cell.publisher(TOPIC, Image)
+        cell.wait(lambda: cell.probe.count_publishers(TOPIC) == 1, what='the first one leaves')
+
+        def taken():
+            second.publish(picture(cell.now_ns()))
+            return len(cell.heard.of('capture')) > 1
+
+        cell.wait(taken, 20, 'items of its successor')
+
+
+@pytest.mark.parametrize('topic, kind', [('capture', ItemCapture), (TOPIC, Image)])
+def test_bytes_that_are_no_message_are_counted_and_named_and_write_nothing(topic, kind, capfd):
+    node = Actuator if topic == 'capture' else Camera
+    spec = NodeSpec(node, {'diagnostics_period': 0.1}, group='node')
+    with CellHarness([spec], watched=('/diagnostics', 'sort_outcome')) as cell:
+        cell.wait_active()
+        with Stranger(cell) as stranger:
+            publisher, odd = stranger.publisher(kind, topic), odd_bytes(kind)
+            for number in range(200):
+                publisher.publish(odd[number % len(odd)])
+                if number == 0:
+                    said = cell.wait_diagnostic(
+                        node.NAME, f'/{topic}: /flooder publishes what is no {kind.__name__}'
+                    )
+                    assert said.level == b'\1'
+                    capfd.readouterr()
+                # So that the queue has room for all.
+                at_least = number + 1 - 8
+                cell.wait(lambda: refused(cell, node.NAME, topic) >= at_least)
+            cell.wait(lambda: refused(cell, node.NAME, topic) == 200)
+            assert capfd.readouterr().err == ''
+            assert 'messages_lost' not in cell.complaints()
+            # One that is whole is taken all the same.
+            if node is Actuator:
+                good = make_capture(7, cell.now_ns(), tiny_images(1, 2)[0][0])
+                publisher.publish(serialize_message(good))
+                cell.wait(lambda: cell.outcomes(), what='the outcome of the one that is whole')
+
+
+def refused(cell, node, topic):
+    return int(values_of(cell, node).get(f'undecodable.{topic}', 0))

@@ -1,0 +1,235 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's page over DDS: what the cell says is what it shows."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+
+from browser import CHROMIUM, MISSING, browser  # noqa: E402
+from cell_harness import CellHarness, make_capture  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from ros_domains import own_environment  # noqa: E402
+
+pytest.importorskip('nicegui', reason=MISSING)
+
+from stl_conveyor.errors import ConfigError, Level  # noqa: E402
+from stl_conveyor.msg import FeatureFeedback, SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor.nodes.panel import cell_control  # noqa: E402
+from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
+from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
+from stl_conveyor.run.plan import process_plan  # noqa: E402
+from stl_conveyor.run.processes import Supervisor  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+ROOT = Path(__file__).resolve().parents[2]
+ITEMS = 12
+
+
+def panel(tmp_path, **parameters):
+    return NodeSpec(
+        OperatorPanel,
+        {'port': 0, 'alarm_log': str(tmp_path / 'alarms.jsonl'), **parameters},
+        group='operator_panel',
+    )
+
+
+def fault(name, level, message, count=1):
+    values = [KeyValue(key='seconds', value='2.0'), KeyValue(key='count', value=str(count))]
+    return DiagnosticArray(
+        status=[
+            DiagnosticStatus(
+                level=bytes([level]),
+                name=name,
+                message=message,
+                hardware_id='stl_conveyor',
+                values=values,
+            )
+        ]
+    )
+
+
+def test_what_the_cell_says_is_what_the_page_is_told(tmp_path):
+    spec = panel(tmp_path, cells=['', 'line_2'])
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        node = cell.runner.node('operator_panel')
+        mine, other = node.live
+        stamp = cell.now_ns()
+        capture = make_capture(5, stamp, np.full((160, 160, 3), 9, np.uint8))
+        for topic, message in (
+            ('capture', capture),
+            (
+                'sort_outcome',
+                SortOutcome(header=capture.header, item_id=5, lane='B', slack=0.03, missed=True),
+            ),
+            (
+                'transfer',
+                FeatureFeedback(
+                    header=capture.header,
+                    item_id=5,
+                    bytes=321,
+                    status=FeatureFeedback.STATUS_TRANSFER_DONE,
+                ),
+            ),
+            ('/diagnostics', fault('camera: frames', Level.ERROR, 'no frame')),
+            ('/diagnostics', fault('line_2/camera: belt', Level.WARN, 'it stands')),
+        ):
+            cell.publisher(topic, timeout=30).publish(message)
+        cell.wait(
+            lambda: (
+                mine.counts.of('bytes_sent') == 321
+                and mine.counts.of('missed_deadlines') == 1
+                and mine.item(stamp).crop is not None
+                and [alarm.key for alarm in mine.alarms.open()] == ['camera: frames']
+                and [alarm.key for alarm in other.alarms.open()] == ['camera: belt']
+            ),
+            30,
+            'the page is told everything, each cell its own',
+        )
+        with urllib.request.urlopen(f'{node.server.url}cells/0/hours.csv', timeout=30) as answer:
+            assert answer.read().decode().splitlines()[1].split(',')[4:6] == ['321', '1']
+        # What is over comes off the page, and a page that is active again begins anew.
+        node.trigger_deactivate()
+        node.trigger_activate()
+        cell.publisher('/diagnostics').publish(fault('camera: frames', Level.OK, 'ended'))
+        cell.wait(lambda: mine.alarms.open()[0].ended, 30, 'the fault is over')
+
+
+def test_the_page_comes_back_with_its_alarms(tmp_path):
+    for expected in ([], ['camera: frames']):
+        with CellHarness([panel(tmp_path)], watched=('/diagnostics',)) as cell:
+            cell.wait_active()
+            (live,) = cell.runner.node('operator_panel').live
+            assert [alarm.key for alarm in live.alarms.open()] == expected
+            publisher = cell.publisher('/diagnostics', timeout=30)
+            publisher.publish(fault('camera: frames', Level.ERROR, 'no frame'))
+            cell.wait(lambda: live.alarms.open(), 30, 'the alarm is there')
+
+
+def test_a_port_that_is_taken_is_said_and_tried_again(tmp_path):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        spec = panel(tmp_path, port=port, retry_period=0.2, diagnostics_period=0.2)
+        with CellHarness([spec], watched=('/diagnostics',)) as cell:
+            cell.wait_diagnostic('operator_panel', f'port {port}', Level.ERROR)
+            taken.close()
+            cell.wait_active()
+
+
+@pytest.mark.parametrize(
+    'parameters, named', [({'cells': []}, 'cells'), ({'cells': ['a', 'a']}, 'cells')]
+)
+def test_wrong_values_are_refused_by_name(tmp_path, parameters, named):
+    with pytest.raises(ConfigError, match=named):
+        NodeRunner([panel(tmp_path, **parameters)])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
+    environment = own_environment()
+    with Supervisor(tmp_path / 'logs') as supervisor, browser() as new_tab:
+        with socket.create_server(('127.0.0.1', 0)) as free:
+            port = free.getsockname()[1]
+        plan = process_plan(
+            'operator_panel',
+            {'port': port, 'alarm_log': str(tmp_path / 'alarms.jsonl')},
+            ROOT / 'config' / 'panel.yaml',
+        )
+        supervisor.start(replace(plan, environment=environment))
+        tab = new_tab()
+        tab.open_when_served(f'http://127.0.0.1:{port}/?lang=en', "document.querySelector('.top')")
+        done = subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'stl_conveyor.run',
+                '--items',
+                str(ITEMS),
+                '--seed',
+                '7',
+                '--time-unit',
+                '1.5',
+                '--out',
+                str(tmp_path / 'out'),
+                '--plain',
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode in (0, 1), done.stdout + done.stderr
+        summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+        assert summary['outcomes']
+        for name in (
+            'outcomes',
+            'missed_deadlines',
+            'rejected',
+            'offloaded',
+            'correct',
+            'edge_answers',
+            'bytes_sent',
+        ):
+            shown = f"document.querySelector('[data-count={name}]').innerText.replace(/,/g, '')"
+            tab.wait(f"{shown} === '{summary[name]}'")
+
+
+def test_a_person_pauses_the_line_and_changes_the_policy(tmp_path):
+    accounts = tmp_path / 'accounts.yaml'
+    write_account(accounts, 'Ada', Role.ENGINEER, 'a long password')
+    ada = User('Ada', Role.ENGINEER)
+    specs = [
+        panel(tmp_path, accounts_file=str(accounts), change_log=str(tmp_path / 'changes.jsonl')),
+        NodeSpec(Camera, {}, group='camera'),
+        NodeSpec(OffloadPolicy, {'policy': 'threshold'}, group='offload_policy'),
+    ]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        (live,) = cell.runner.node('operator_panel').live
+        camera, policy = (cell.runner.node(name) for name in ('camera', 'offload_policy'))
+        paused = live.change(ada, {'running': False})
+        assert (paused.failed, paused.before, camera.is_active) == ('', {'running': True}, False)
+        live.change(ada, None, undo=paused.number)
+        assert camera.is_active
+        changed = live.change(ada, {'policy': 'mdp', 'rate': 0.5, 'depth': 8.0})
+        assert changed.before == {'policy': 'threshold', 'rate': 0.25, 'depth': 4.0}
+        settings = policy.settings
+        assert (settings.policy, settings.rate, settings.depth) == ('mdp', 0.5, 8.0)
+        assert policy.is_active
+        # What the node refuses is said in its words, and what held before holds again.
+        refused = live.change(ada, {'policy': 'magic', 'rate': 0.1})
+        assert 'magic' in refused.failed
+        assert (policy.settings.policy, policy.settings.rate) == ('mdp', 0.5)
+        assert policy.is_active
+        assert live.news()['control']['values']['policy'] == 'mdp'
+        logged = (tmp_path / 'changes.jsonl').read_text().splitlines()
+        assert [json.loads(line)['who'] for line in logged] == ['Ada'] * 4
+
+
+def test_a_node_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_control, 'ANSWER_S', 0.3)
+    accounts = tmp_path / 'accounts.yaml'
+    write_account(accounts, 'Ada', Role.ENGINEER, 'a long password')
+    spec = panel(tmp_path, accounts_file=str(accounts), change_log='')
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        (live,) = cell.runner.node('operator_panel').live
+        made = live.change(User('Ada', Role.ENGINEER), {'running': False})
+        assert made.failed == 'camera: it is not there'

@@ -1,0 +1,313 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stl_conveyor.assess import scoring
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import Level
+from stl_conveyor.panel.belt_follower import DESCRIBED, RUNNING, STOPPED, UNKNOWN, BeltFollower
+from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
+from stl_conveyor.panel.live_cell import (
+    KEPT_CROPS,
+    KEPT_ITEMS,
+    SHOWN_ITEMS,
+    SILENT_S,
+    Bucket,
+    LiveCell,
+)
+
+CELL = CellDescription.load(Path(__file__).parents[2] / 'config' / 'cell.yaml')
+LANES = [lane.name for lane in CELL.lanes] + [CELL.reject_lane]
+S = 1_000_000_000
+CROP = np.zeros((8, 8, 3), np.uint8)
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self, now=1_800_000_000.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def live(clock):
+    return LiveCell(CELL, labels=CELL.classes, wall=clock, steady=clock)
+
+
+def outcome(lane='A', **changed):
+    values = {
+        'lane': lane,
+        'class_id': '' if lane == CELL.reject_lane else CELL.classes[0],
+        'score': 0.9,
+        'source': 1,
+        'slack': 0.03,
+        'missed': False,
+        'reason': 2,
+        'detail': '',
+        'command_ns': 0,
+        'local_delay': 0.01,
+        'edge_delay': -1.0,
+        'edge_bytes': 0,
+    }
+    return Outcome(**{**values, **changed})
+
+
+def decision(offload=True):
+    return Offload(offload, 1 if offload else 2, 'adaptive', 0.2, 0.1, 1.0, 400 * offload)
+
+
+# One piece of news about an item: what it is, and its number among the items.
+PIECES = st.one_of(
+    st.tuples(st.just('capture'), st.none()),
+    st.tuples(st.just('edge'), st.integers(0, 900)),
+    st.tuples(st.just('decision'), st.booleans()),
+    st.tuples(st.just('transfer'), st.integers(0, 900)),
+    st.tuples(st.just('outcome'), st.tuples(st.sampled_from(LANES), st.booleans())),
+    st.tuples(st.just('exposed'), st.sampled_from(LANES)),
+    st.tuples(
+        st.just('rested'), st.tuples(st.sampled_from(LANES), st.sampled_from([*LANES, 'lost']))
+    ),
+)
+
+
+def tell_both(live, board, number, kind, value):
+    stamp = number * S
+    if kind == 'capture':
+        live.take_capture(stamp, number, stamp, CROP)
+        board.add_capture(stamp, number, stamp, 0)
+    elif kind == 'edge':
+        live.take_edge(stamp, Answer('x', 0.9, (), value))
+        board.add_edge(stamp, number, scoring.AnswerRecord('x', 0.9, 0, bytes_used=value))
+    elif kind == 'decision':
+        live.take_decision(stamp, decision(value))
+        board.add_decision(stamp, number, scoring.Decision(value, 1, 0, 0, 0, 0, 0))
+    elif kind == 'transfer':
+        live.take_transfer(stamp, value)
+        board.add_transfer(stamp, number, scoring.Transfer(value, 1, 1, 0.0, 0))
+    elif kind == 'outcome':
+        lane, missed = value
+        live.take_outcome(stamp, number, outcome(lane, missed=missed))
+        board.add_action(stamp, number, scoring.Action(lane, 'x', 0.9, 1, 0.03, missed, '', 0))
+    elif kind == 'exposed':
+        live.take_truth(stamp, Truth('x', value))
+        board.add_exposure(stamp, number, 'x', value, 0.0, 0)
+    else:
+        lane, rest = value
+        live.take_truth(stamp, Truth('x', lane, rest))
+        board.add_rest(stamp, number, 'x', lane, 0.0, rest)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), PIECES), max_size=60))
+def test_the_counts_are_those_of_the_score_whatever_comes_in_whatever_order(pieces):
+    live, board = LiveCell(CELL, wall=Clock(), steady=Clock()), scoring.ScoreBoard()
+    # What an item really is does not change.
+    truth = {}
+    for number, (kind, value) in pieces:
+        if kind == 'exposed':
+            value = truth.setdefault(number, value)
+        elif kind == 'rested':
+            known = truth.setdefault(number, value[0])
+            value = (known, value[1])
+        tell_both(live, board, number, kind, value)
+    score = scoring.score(board.records, CELL)
+    for name in (
+        'items',
+        'captures',
+        'outcomes',
+        'missed_deadlines',
+        'correct',
+        'lost',
+        'rejected',
+        'edge_answers',
+        'offloaded',
+        'bytes_sent',
+    ):
+        assert live.counts.of(name) == getattr(score, name), name
+
+
+def test_ten_thousand_items_leave_no_more_behind_than_the_last_ones(live, clock):
+    for number in range(1, 10_001):
+        stamp = number * S
+        live.take_capture(stamp, number, stamp, CROP)
+        live.take_outcome(stamp, number, outcome(LANES[number % 4]))
+        live.take_fault('camera', f'fault_{number}', Level.WARN, 'x', 0.0, 1)
+        live.take_fault('camera', f'fault_{number}', Level.OK, '', 0.0, 1)
+        live.acknowledge(f'camera: fault_{number}', 'me')
+        clock.now += 1.0
+    assert live.counts.of('outcomes') == 10_000
+    kept = [live.item(number * S) for number in range(1, 10_001)]
+    kept = [item for item in kept if item is not None]
+    assert len(kept) == KEPT_ITEMS
+    assert sum(item.crop is not None for item in kept) == KEPT_CROPS
+    news = live.news()
+    assert len(news['items']) == SHOWN_ITEMS
+    assert len(live.alarms._alarms) < 600
+    # What is still said of an item that is forgotten changes nothing.
+    before = live.counts.of('missed_deadlines'), live.counts.of('outcomes')
+    live.take_outcome(S, 1, outcome(missed=True))
+    assert (live.counts.of('missed_deadlines'), live.counts.of('outcomes')) == before
+    json.dumps(news)
+
+
+def test_another_run_with_a_clock_that_begins_again_is_shown(live):
+    for number in range(1000, 1000 + KEPT_ITEMS + 5):
+        live.take_capture(number * S, number, number * S, CROP)
+    live.take_capture(5 * S, 1, 5 * S, CROP)
+    assert [item['id'] for item in live.news()['items']] == [1]
+
+
+def test_news_tell_what_changed_and_nothing_twice(live):
+    live.take_capture(S, 1, 2 * S, CROP)
+    live.take_capture(2 * S, 2, 3 * S, CROP)
+    first = live.news()
+    assert [item['id'] for item in first['items']] == [1, 2]
+    live.take_outcome(2 * S, 2, outcome('B', missed=True))
+    second = live.news(first['revision'])
+    assert [item['id'] for item in second['items']] == [2]
+    assert second['items'][0]['outcome']['lane'] == 'B'
+    assert second['counts']['missed_deadlines'] == 1
+    assert 'alarms' not in second and 'network' not in second
+    third = live.news(second['revision'])
+    assert set(third) == {'revision', 'belt'}
+
+
+def test_an_item_is_told_with_everything_that_was_decided(live):
+    best = ranking(live.labels, np.full(len(CELL.classes), 1 / len(CELL.classes)))
+    live.take_capture(S, 7, 2 * S, CROP)
+    live.take_local(S, Answer('nut', 0.5, best))
+    live.take_decision(S, decision())
+    live.take_transfer(S, 300)
+    live.take_edge(S, Answer('bolt', 0.9, (), 200))
+    live.take_edge(S, Answer('worse', 0.4, (), 100))  # overtaken by a better one
+    live.take_outcome(S, 7, outcome('C'))
+    live.take_outcome(S, 7, outcome('A'))  # the first stands
+    live.take_stroke(S, Stroke(2, 0.0, 'no driver confirmed'))
+    (told,) = live.news()['items']
+    assert told['edge']['class'] == 'bolt' and told['outcome']['lane'] == 'C'
+    assert told['local']['ranking'][0][1] == pytest.approx(1 / len(CELL.classes), abs=1e-4)
+    assert told['bytes'] == 300 and told['decision']['budget'] == 400
+    assert told['stroke'] == {'status': 2, 'detail': 'no driver confirmed'}
+    json.dumps(told, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    'labels, probabilities',
+    [((), [1.0]), (('a', 'b'), [1.0]), (('a', 'b'), [float('nan'), 1.0]), (('a',), [[1.0]])],
+)
+def test_probabilities_that_do_not_fit_are_left_out(labels, probabilities):
+    assert ranking(labels, probabilities) == ()
+
+
+def test_a_node_that_falls_silent_is_taken_off_with_its_faults(live, clock):
+    live.take_node('camera', Level.OK, 'OK')
+    live.take_fault('camera', 'frames', Level.ERROR, 'no frame', 3.0, 1)
+    live.advance()
+    assert live.news()['nodes'] == [{'name': 'camera', 'level': 0, 'message': 'OK'}]
+    clock.now += SILENT_S + 0.1
+    live.advance()
+    assert live.news()['nodes'] == []
+    assert [alarm.ended for alarm in live.alarms.open()] == [clock.now]
+
+
+def test_oee_is_the_product_of_what_it_says(live, clock):
+    live.take_bucket(Bucket(1, 0.25, 4, 0.5, 0, 0, True))
+    for second in range(11):
+        live.take_node('actuator', Level.OK, 'OK')
+        broken = second >= 5
+        level = Level.ERROR if broken else Level.OK
+        live.take_fault('actuator', 'diverter.A', level, 'diverter_silent: x', 0.0, 1)
+        live.advance()
+        if not broken:
+            live.take_outcome(second * S, second + 1, outcome())
+            live.take_truth(second * S, Truth('x', 'A', 'A' if second else 'B'))
+        clock.now += 1.0
+    oee = live.news()['counts']['oee']
+    assert oee['availability'] == pytest.approx(0.4)  # 4 of 10 s
+    assert oee['performance'] == pytest.approx(5 * 0.5 / 4)
+    assert oee['quality'] == pytest.approx(0.8)
+    assert oee['product'] == pytest.approx(0.4 * 0.625 * 0.8)
+    assert oee['truth']
+
+
+def test_purity_and_yield_have_the_intervals_of_wilson(live):
+    for number, (belongs, rests) in enumerate([('A', 'A')] * 8 + [('B', 'A')] * 2 + [('A', 'B')]):
+        live.take_truth(number * S, Truth('x', belongs, rests))
+    counts = live.news()['counts']
+    assert (counts['purity']['A']['part'], counts['purity']['A']['whole']) == (8, 10)
+    assert counts['purity']['A']['low'] == pytest.approx(0.490, abs=1e-3)
+    assert (counts['yield']['A']['part'], counts['yield']['A']['whole']) == (8, 9)
+    assert counts['yield']['C'] == {'part': 0, 'whole': 0, 'low': None, 'high': None}
+
+
+def test_the_hours_are_saved_as_a_table(live, clock):
+    live.take_outcome(1 * S, 1, outcome('A'))
+    live.take_transfer(1 * S, 120)
+    clock.now += 3600
+    live.take_outcome(2 * S, 2, outcome('reject'))
+    live.take_transfer(1 * S, 150)  # corrected later, for its own hour
+    rows = list(csv.DictReader(io.StringIO(live.counts.csv())))
+    assert [(row['outcomes'], row['rejected'], row['bytes_sent']) for row in rows] == [
+        ('1', '0', '150'),
+        ('1', '1', '0'),
+    ]
+    assert rows[1]['hour_utc'] > rows[0]['hour_utc']
+    assert (rows[0]['lane_A'], rows[1]['lane_reject']) == ('1', '1')
+
+
+def test_items_per_minute_are_those_of_the_last_minute(live, clock):
+    for number in range(120):
+        live.take_outcome(number * S, number + 1, outcome())
+        live.advance()
+        clock.now += 0.5
+    assert live.news()['counts']['per_minute'] == pytest.approx(120, abs=3)
+    clock.now += 61
+    live.advance()
+    assert live.news()['counts']['per_minute'] == 0
+
+
+def test_a_belt_that_nobody_reports_runs_as_described():
+    belt = BeltFollower(CELL)
+    assert belt.motion(5 * S).state == DESCRIBED
+    assert belt.x_of(4 * S, 5 * S) == pytest.approx(0.4)
+
+
+def test_a_measured_belt_stands_and_is_unknown_as_it_is_told():
+    belt = BeltFollower(CELL)
+    for n in range(41):
+        belt.add(n * 50_000_000, 0.01 * n, 0.2, 0)  # half as fast as described
+    now = 2 * S
+    assert belt.motion(now).state == RUNNING
+    assert belt.motion(now).speed == pytest.approx(0.2, abs=0.01)
+    assert belt.x_of(S, now) == pytest.approx(0.2, abs=0.01)
+    for n in range(41, 61):
+        belt.add(n * 50_000_000, 0.4, 0.0, 0)
+    assert belt.motion(3 * S).state == STOPPED
+    assert belt.x_of(S, 3 * S) == pytest.approx(0.2, abs=0.01)
+    assert belt.motion(9 * S) == type(belt.motion(0))(0.0, UNKNOWN)
+    assert belt.x_of(S, 9 * S) == pytest.approx(0.2, abs=0.01)  # where it was seen last
+
+
+def test_the_scene_is_the_cell_description(live):
+    scene = live.scene()
+    assert [lane['name'] for lane in scene['lanes']] == ['A', 'B', 'C']
+    assert scene['camera']['crop'] == pytest.approx(0.08)
+    json.dumps(scene)

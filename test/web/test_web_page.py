@@ -1,0 +1,411 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's page in a real browser; the cell behind it is told by the test."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import pytest
+from browser import CHROMIUM, MISSING, browser
+
+nicegui = pytest.importorskip('nicegui', reason=MISSING)
+
+from page_of_a_line import MODELS, Line, server  # noqa: E402
+
+from stl_conveyor.errors import Level  # noqa: E402
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+
+
+@pytest.fixture(scope='module')
+def new_tab():
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def line():
+    told = Line()
+    server().show([told.live], MODELS)
+    yield told
+    server().show([])
+
+
+@pytest.fixture
+def tab(line, new_tab):
+    opened = new_tab()
+    opened.open(server().url + '?lang=en')
+    opened.wait("document.querySelector('.panel .top')")
+    return opened
+
+
+def count(name):
+    return f"document.querySelector('[data-count={name}]').innerText"
+
+
+@in_a_browser
+def test_what_is_sorted_is_on_the_page_and_nothing_comes_from_elsewhere(tab, line):
+    for n in range(8):
+        line.item(lane='ABC'[n % 3], right=n != 4, offload=n % 2 == 0, missed=n == 7)
+    line.live.advance()
+    tab.wait(f"{count('outcomes')} === '8'")
+    for name, value in {
+        'offloaded': '4',
+        'correct': '7',
+        'missed_deadlines': '1',
+        'rejected': '0',
+    }.items():
+        assert tab.get(count(name)) == value, name
+    assert tab.text('[data-lane=A]') == '3'
+    line.bucket()
+    tab.wait(f"{count('bytes_sent')} === '1,360'")
+    tab.wait("document.querySelectorAll('.items img').length === 8")
+    hosts = {urlsplit(address).netloc for address in tab.requested()}
+    assert hosts == {urlsplit(server().url).netloc}
+
+
+@in_a_browser
+def test_an_outcome_is_on_the_page_at_once(tab, line):
+    line.item()
+    tab.wait(f"{count('outcomes')} === '1'")
+    tab.get(
+        'window.seen = {}; new MutationObserver(() => {'
+        f' window.seen[{count("outcomes")}] = Date.now() '
+        "}).observe(document.querySelector('.figures'),"
+        ' {subtree: true, characterData: true, childList: true})'
+    )
+    told = {}
+    for n in range(2, 12):
+        told[str(n)] = time.time() * 1e3
+        line.item()
+        tab.wait(f'window.seen["{n}"]')
+    seen = tab.get('window.seen')
+    delays = sorted(seen[n] - at for n, at in told.items())
+    print(f'outcome on the page after {delays[len(delays) // 2]:.0f} ms, at most {delays[-1]:.0f}')
+    assert set(told) <= set(seen)
+
+
+@in_a_browser
+def test_an_item_moves_with_the_belt_and_is_chosen_by_keyboard(tab, line):
+    line.live.take_capture(time.time_ns(), 1, time.time_ns(), line.crop)
+    place = "document.querySelector('g.item').getAttribute('transform')"
+    x = f'Number(/translate\\(([-.0-9]+)/.exec({place})[1])'
+    tab.wait(place)
+    # Both at once: the place, and the time by the clock that draws it.
+    first, since = tab.get(f'[{x}, performance.now()]')
+    tab.wait(f'{x} > {first} + 60')
+    second, now = tab.get(f'[{x}, performance.now()]')
+    assert (second - first) / (now - since) == pytest.approx(0.4, rel=0.5)  # mm in a ms: m/s
+    item = "document.querySelector('g.item')"
+    assert tab.get(f"{item}.getAttribute('aria-label')") == 'Item 1, not decided yet'
+    assert tab.get(f"{item}.getAttribute('role')") == 'button'
+    tab.get(f'{item}.focus()')
+    tab.get(f"{item}.dispatchEvent(new KeyboardEvent('keydown', {{key: 'Enter'}}))")
+    tab.wait("document.querySelector('.detail h2').innerText === 'Item 1'")
+
+
+@in_a_browser
+def test_at_a_click_the_page_says_what_was_decided_and_why(tab, line):
+    line.item('lock_nut_m8', 'B', right=False)
+    tab.wait("document.querySelectorAll('.items .row').length === 1")
+    tab.click('.items .row')
+    tab.wait("document.querySelector('.detail h2').innerText === 'Item 1'")
+    told = tab.get(
+        "Object.fromEntries([...document.querySelectorAll('[data-detail]')]"
+        '.map(each => [each.dataset.detail, each.innerText]))'
+    )
+    assert told['lane'] == 'B' and told['class'] == 'lock_nut_m8 (97%)'
+    assert told['decided_by'] == 'edge' and told['why'] == 'the edge answered'
+    assert told['bytes'] == '340 of 400' and told['rests'] == 'no bin: wrong'
+    # Both pictures: as captured, and as the edge saw it.
+    tab.wait(
+        "[...document.querySelectorAll('.pictures img')].filter(i => i.naturalWidth).length === 2"
+    )
+    assert tab.get(
+        "[...document.querySelectorAll('.pictures img')].every(each => each.alt.length > 5)"
+    )
+
+
+@in_a_browser
+def test_names_with_markup_are_shown_as_they_are(tab, line):
+    name = '<img src=x onerror="window.hacked=1"><b>{{ 7 * 7 }}</b>'
+    line.item(name)
+    line.fault('camera', 'frames', Level.ERROR, name)
+    line.live.take_fault(name, name, Level.WARN, name, 1.0, 1)
+    line.node(name)
+    line.live.advance()
+    tab.wait(f"document.querySelector('.items .class').innerText === {json.dumps(name)}")
+    tab.click('.items .row')
+    tab.wait("document.querySelectorAll('.alarm').length === 2")
+    tab.wait("document.querySelector('.nodes li')")
+    assert tab.get("document.querySelectorAll('.panel b b, .panel img[src=x]').length") == 0
+    assert tab.get('window.hacked') is None
+    assert name in tab.text('.alarm .message')
+
+
+@in_a_browser
+def test_an_edge_that_is_gone_is_said_and_its_return_too(tab, line):
+    line.bucket()
+    tab.wait("document.querySelector('.pill.edge').innerText.includes('there')")
+    line.bucket(alive=False)
+    line.fault('offload_policy', 'edge_gone', Level.WARN, 'no sign of life from the edge')
+    tab.wait("document.querySelector('.pill.edge').innerText.includes('gone since')")
+    alarm = tab.text('[data-alarm="offload_policy: edge_gone"]')
+    assert 'Warning: edge_gone' in alarm and 'no heartbeat for edge.timeout' in alarm
+    line.bucket()
+    line.fault('offload_policy', 'edge_gone', Level.OK)
+    tab.wait("document.querySelector('.pill.edge').innerText.includes('there')")
+    tab.wait("document.querySelector('.alarm.over')")
+    assert 'ended' in tab.text('.alarm.over summary')
+    # No password is set: nobody can acknowledge, and the page says so.
+    assert tab.get("document.querySelector('.acknowledge')") is None
+    assert tab.text('.who') == 'Read-only'
+
+
+@in_a_browser
+def test_a_page_that_was_cut_off_says_so_and_catches_up(tab, line):
+    line.item()
+    tab.wait(f"{count('outcomes')} === '1'")
+    tab.cut(True)
+    tab.get('void window.socket.io.engine.close()')  # an open one is not cut by the browser
+    tab.wait("document.querySelector('.stale').innerText.includes('No news from the line')")
+    for _ in range(4):
+        line.item()
+    tab.cut(False)
+    tab.wait(f"{count('outcomes')} === '5'")
+    tab.wait("document.querySelector('.stale') === null")
+
+
+@in_a_browser
+def test_german_dark_and_small(line, new_tab):
+    line.item(lane='reject')
+    tab = new_tab(390, 844)
+    tab.prefer(prefers_color_scheme='dark')
+    tab.open(server().url + '?lang=de')
+    tab.wait("document.querySelector('.items .row')")
+    assert tab.get('document.documentElement.lang') == 'de'
+    assert tab.text('.top .product') == 'Sortieranlage'
+    assert 'Ausschuss' in tab.text('.items .row')
+    assert tab.get('document.documentElement.dataset.appearance') == 'dark'
+    assert tab.get('document.documentElement.scrollWidth') == 390
+    # The belt runs down a narrow page.
+    surface = tab.get(
+        "(b => [b.width, b.height])(document.querySelector('.surface').getBoundingClientRect())"
+    )
+    assert surface[1] > 3 * surface[0]
+
+
+@in_a_browser
+def test_several_cells_are_shown_each_by_itself(line, new_tab):
+    other = Line(name='line_2')
+    server().show([line.live, other.live], MODELS)
+    line.item()
+    for _ in range(3):
+        other.item()
+    tab = new_tab()
+    tab.open(server().url + '?lang=en')
+    tab.wait(f"{count('outcomes')} === '1'")
+    tab.click('.cells a:nth-child(2)')
+    tab.wait(f"document.querySelector('.top .cell') && {count('outcomes')} === '3'")
+    assert tab.text('.top .cell') == 'line_2'
+
+
+@in_a_browser
+def test_every_control_has_a_name(tab, line):
+    line.item()
+    line.fault('camera', 'frames', Level.ERROR, 'no frame')
+    tab.wait("document.querySelector('.alarm') && document.querySelector('.items .row')")
+    tree = tab.call('Accessibility.getFullAXTree')['nodes']
+    controls = [
+        (node['role']['value'], node.get('name', {}).get('value', ''))
+        for node in tree
+        if not node.get('ignored')
+        and node['role']['value'] in ('button', 'combobox', 'link', 'meter', 'img', 'image')
+    ]
+    assert len(controls) > 5
+    assert [each for each in controls if not each[1].strip()] == []
+
+
+@in_a_browser
+def test_ten_viewers_see_the_same(line, new_tab):
+    tabs = [new_tab() for _ in range(10)]
+    for tab in tabs:
+        tab.open(server().url)
+    for n in range(5):
+        line.item(lane='ABC'[n % 3])
+    for tab in tabs:
+        tab.wait(f"{count('outcomes')} === '5'")
+
+
+def asked(path, **headers):
+    request = urllib.request.Request(server().url + path, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+def test_what_lies_beside_the_page(line):
+    stamp = line.item()
+    status, _, picture = asked(f'cells/0/items/{stamp}/captured.png')
+    assert status == 200 and picture.startswith(b'\x89PNG')
+    status, _, seen = asked(f'cells/0/items/{stamp}/edge.png?bytes=200')
+    assert status == 200 and seen.startswith(b'\x89PNG') and seen != picture
+    assert asked('cells/0/hours.csv')[2].decode().splitlines()[1].split(',')[1] == '1'
+    for path in (
+        'cells/0/items/1/captured.png',
+        'cells/7/hours.csv',
+        'cells/-1/hours.csv',
+        'panel/server.py',
+        'panel/%2e%2e/server.py',
+    ):
+        assert asked(path)[0] == 404, path
+    assert asked(f'cells/0/items/{stamp}/edge.png')[0] == 422
+
+
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {'Origin': 'http://elsewhere.example'},
+        {'Host': 'elsewhere.example'},
+        {'Host': 'elsewhere.example', 'Origin': 'http://elsewhere.example'},
+        {'Origin': 'null'},
+        {'Origin': 'http://[half'},
+    ],
+)
+def test_the_pages_of_others_get_nothing(line, headers):
+    line.item()
+    assert asked('cells/0/hours.csv', **headers)[0] == 403
+    assert asked('_nicegui_ws/socket.io/?EIO=4&transport=polling', **headers)[0] == 403
+
+
+def test_the_page_can_be_put_into_no_frame(line):
+    assert asked('')[1]['x-frame-options'] == 'DENY'
+
+
+class Control:
+    """What a page changes: it notes what it is asked for."""
+
+    def __init__(self):
+        self.holds = {'running': True, 'policy': 'adaptive', 'rate': 0.25, 'depth': 4.0}
+
+    def values(self):
+        return dict(self.holds)
+
+    def apply(self, values):
+        self.holds.update(values)
+
+
+@pytest.fixture(scope='module')
+def accounts(tmp_path_factory):
+    from stl_conveyor.panel.accounts import Accounts, Role, write_account
+
+    path = tmp_path_factory.mktemp('accounts') / 'accounts.yaml'
+    for role in Role:
+        write_account(path, role.value, role, 'the password')
+    return Accounts.load(path)
+
+
+@pytest.fixture
+def controlled(line, accounts, tmp_path):
+    """Yield the line with accounts, and what changes it."""
+    line.live.control = Control()
+    line.live.look_at_control()
+    server().let_in(accounts)
+    yield line
+    server().let_in(None)
+
+
+def log_in(tab, name, password='the password'):
+    tab.call('Network.clearBrowserCookies')
+    tab.open(server().url + '?lang=en')
+    tab.wait("document.querySelector('button.login')")
+    tab.click('button.login')
+    for field, value in (('name', name), ('password', password)):
+        tab.get(
+            f"(f => {{ f.value = {json.dumps(value)}; f.dispatchEvent(new Event('input')) }})"
+            f"(document.querySelector('dialog input[name={field}]'))"
+        )
+    tab.click('dialog form .apply')
+
+
+@in_a_browser
+def test_an_engineer_changes_the_policy_is_asked_once_more_and_undoes_it(controlled, new_tab):
+    tab, control = new_tab(), controlled.live.control
+    log_in(tab, 'engineer')
+    tab.wait("document.querySelector('.who')?.innerText.includes('engineer (engineer)')")
+    tab.wait("document.querySelector('.control input[name=rate]').value === '0.25'")
+    tab.get(
+        "(f => { f.value = '0.5'; f.dispatchEvent(new Event('input')) })"
+        "(document.querySelector('.control input[name=rate]'))"
+    )
+    tab.wait("!document.querySelector('.control form .apply').disabled")
+    tab.click('.control form .apply')
+    tab.wait("document.querySelector('.asked')?.innerText.includes('0.25 → 0.5')")
+    assert control.holds['rate'] == 0.25  # asked first
+    tab.click('dialog .yes')
+    tab.wait("document.querySelector('.change')?.innerText.includes('0.25 → 0.5')")
+    assert control.holds['rate'] == 0.5
+    tab.click('.undo')
+    tab.wait("document.querySelector('.asked')?.innerText.includes('0.5 → 0.25')")
+    tab.click('dialog .yes')
+    tab.wait("document.querySelectorAll('.change').length === 2")
+    assert control.holds['rate'] == 0.25
+    assert [change.who for change in controlled.live.changes.changes()] == ['engineer'] * 2
+    tab.click('.logout')
+    tab.wait("document.querySelector('button.login')")
+    assert tab.get("document.querySelector('.control')") is None
+
+
+@in_a_browser
+def test_an_operator_pauses_and_acknowledges_and_sees_no_policy(controlled, new_tab):
+    controlled.fault('camera', 'frames', Level.ERROR, 'no frame')
+    tab, control = new_tab(), controlled.live.control
+    log_in(tab, 'operator', 'a wrong password')
+    tab.wait("document.querySelector('dialog .refusal').innerText.length > 5")
+    log_in(tab, 'operator')
+    tab.wait("document.querySelector('.control .run') && document.querySelector('.acknowledge')")
+    assert tab.get("document.querySelector('.control form')") is None
+    tab.click('.acknowledge')
+    tab.wait("document.querySelector('.alarm .seen')?.innerText.includes('operator')")
+    tab.wait("!document.querySelector('.control .run').disabled")
+    tab.click('.control .run')
+    tab.click('dialog .yes')
+    tab.wait("document.querySelector('.control .pill').innerText === 'paused'")
+    assert control.holds['running'] is False
+
+
+@in_a_browser
+def test_who_has_no_right_changes_nothing_whatever_their_browser_sends(controlled, new_tab):
+    controlled.fault('camera', 'frames', Level.ERROR, 'no frame')
+    for name in (None, 'viewer'):
+        tab = new_tab()
+        tab.call('Network.clearBrowserCookies')
+        tab.open(server().url + '?lang=en')
+        if name:
+            log_in(tab, name)
+            tab.wait("document.querySelector('.who')?.innerText.includes('viewer')")
+        tab.wait("document.querySelector('.alarm')")
+        assert tab.get("document.querySelectorAll('.acknowledge, .control').length") == 0
+        # The page's own component, made to send what it shows no button for.
+        view = "document.querySelector('.panel').__vueParentComponent.proxy"
+        tab.get(f"void {view}.$emit('acknowledge', 'camera: frames')")
+        tab.get(f"void {view}.$emit('change', {{running: false}})")
+        tab.wait(f'{view}.refusal')
+    assert controlled.live.control.holds == Control().holds
+    assert controlled.live.changes.changes() == []
+    assert [alarm.acknowledged_by for alarm in controlled.live.alarms.open()] == ['']
+
+
+@pytest.mark.parametrize('body', [b'', b'[]', b'{"name": 7, "password": []}', b'[' * 100_000])
+def test_what_is_no_login_is_refused(controlled, body):
+    request = urllib.request.Request(server().url + 'session', data=body, method='POST')
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.code in (400, 403)
