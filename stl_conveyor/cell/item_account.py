@@ -157,6 +157,10 @@ class ItemAccount:
             for loss, numbers in sorted(found.items(), key=lambda entry: order.index(entry[0]))
         ]
 
+    def forget_numbers(self) -> None:
+        """Count on from the next capture: two cameras number their items each for itself."""
+        self._gaps = NumberGaps()
+
     def forget(self) -> None:
         """Drop what is open: a clock was set, and nothing can be said of it."""
         self._open.clear()

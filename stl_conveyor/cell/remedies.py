@@ -211,6 +211,19 @@ REMEDIES = (
         ' made within 3 s; each has an Actuation FAILED. In simulated time it is no error',
     ),
     Remedy(
+        '`taken_up`, `unacted_while_gone`, `captures_missed`',
+        ('taken_up', 'unacted_while_gone', 'captures_missed'),
+        'actuator',
+        'it was killed with items on the belt: [above](#what-survives-a-crash)',
+    ),
+    Remedy(
+        '`journal: …`',
+        ('journal',),
+        'actuator',
+        'open items will not survive a crash: the file belongs to another node or user, or '
+        'there is no room; the text says which',
+    ),
+    Remedy(
         '`missed_deadline`',
         ('missed_deadline',),
         'actuator',
@@ -414,8 +427,17 @@ REMEDIES = (
         '`surplus_publisher`',
         ('surplus_publisher',),
         GUARD,
-        'a second publisher of `capture`, `classification`, `offload_decision`, `transfer` '
-        'or `sort_outcome`; the text names both',
+        'a second publisher of a topic that has one: of the frames, the light barrier, the '
+        'belt, and of whatever is published about an item; two cameras, actuators or edges '
+        'show as this. The text names both',
+    ),
+    Remedy(
+        '`missing_publisher`, `missing_subscriber`',
+        ('missing_publisher', 'missing_subscriber'),
+        GUARD,
+        "an active node lacks an end of the item's way: compare the remappings and the ROS "
+        'domains. Said about 2 s after the graph has changed, since an end takes a while to '
+        'become known',
     ),
     Remedy(
         '`captures_lost`',
@@ -434,11 +456,25 @@ REMEDIES = (
         '`unclassified`', ('unclassified',), GUARD, 'captured, and no local answer by the deadline'
     ),
     Remedy(
+        '`unconfirmed`',
+        ('unconfirmed',),
+        GUARD,
+        'sent to a lane, and of the stroke nothing was heard on `actuation` 2 s after a later '
+        'one of that lane was reported: it may have passed',
+    ),
+    Remedy(
         '`acted_twice`, `never_captured`',
         ('acted_twice', 'never_captured'),
         GUARD,
         'two outcomes of an item, or one of an item that no capture announced: who '
         'publishes on `sort_outcome`?',
+    ),
+    Remedy(
+        '`safe_output`',
+        ('safe_output',),
+        GUARD,
+        'the pin or the register that tells whether the line may run cannot be written; the '
+        'text says why',
     ),
     Remedy(
         '`not_safe_to_run`', ('not_safe_to_run',), GUARD, 'items could pass unsorted; see below'

@@ -4,25 +4,30 @@
 
 from __future__ import annotations
 
+import array
 import os
 import signal
 import threading
 import time
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CELL, CellHarness, make_capture, make_classification, node_process  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool, Header  # noqa: E402
 
 from stl_conveyor.msg import ItemCapture, SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_stamp  # noqa: E402
 from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.base.topics import Profile  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
@@ -145,3 +150,76 @@ def test_lost_items_are_named_by_number():
         node = cell.runner.node('cell_guard')
         assert node._account.totals['items'] == 3
         assert node._account.totals['unclassified'] == 0
+
+
+def picture(stamp_ns):
+    header = Header(stamp=to_stamp(stamp_ns), frame_id='camera_optical_frame')
+    pixels = np.full((CELL.camera.image_height, CELL.camera.image_width, 3), 60, np.uint8)
+    return Image(
+        header=header,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding='rgb8',
+        step=3 * pixels.shape[1],
+        data=array.array('B', pixels.tobytes()),
+    )
+
+
+def test_a_frozen_camera_is_named_and_every_frame_is_captured_or_said_to_be_lost():
+    specs = [guard(expected_nodes=('camera',), essential_nodes=('camera',))]
+    with (
+        CellHarness(specs, watched=('capture', '/diagnostics')) as cell,
+        node_process(
+            'camera', domain_id=cell.domain_id, parameters={'diagnostics_period': 0.3}
+        ) as camera,
+    ):
+        safety = Safety(cell)
+        frames = cell.publisher('camera/image_raw', Image, timeout=60)
+        safety.wait(True)
+        cell.connect('capture', readers=2)
+
+        def counted(prefix):
+            latest = cell.statuses('camera')[-1:]
+            return sum(int(v.value) for s in latest for v in s.values if v.key.startswith(prefix))
+
+        def accounted():
+            told = counted('stamp_old') + counted('messages_lost.')
+            return len(cell.heard.messages['capture']) + told
+
+        frames.publish(picture(cell.now_ns()))
+        cell.wait(lambda: accounted() == 1, 30, 'the first capture')
+        camera.send_signal(signal.SIGSTOP)
+        try:
+            safety.wait(False)
+            cell.wait_diagnostic('cell_guard', 'node_gone: camera is gone', level=2)
+            for _ in range(6):
+                frames.publish(picture(cell.now_ns()))
+        finally:
+            camera.send_signal(signal.SIGCONT)
+        safety.wait(True)
+        cell.wait(lambda: accounted() == 7, 30, 'an account of all seven')
+
+
+def test_two_cameras_are_named():
+    specs = [
+        guard(expected_nodes=('camera',), essential_nodes=('camera',)),
+        NodeSpec(Camera, group='one'),
+        NodeSpec(Camera, group='two'),
+    ]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_diagnostic('cell_guard', 'node_twice: camera is there twice', level=2)
+        cell.wait_diagnostic(
+            'cell_guard', 'surplus_publisher: 2 publish on capture, /camera, /camera', level=2
+        )
+        Safety(cell).wait(False)
+
+
+def test_an_end_that_an_active_node_lacks_is_named():
+    specs = [guard(), NodeSpec(Actuator, group='act', remappings={'capture': 'elsewhere'})]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_diagnostic(
+            'cell_guard',
+            'missing_subscriber: actuator is active, and nothing of it listens on capture',
+            level=2,
+            timeout=30,
+        )

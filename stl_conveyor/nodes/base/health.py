@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from stl_conveyor.errors import Level
 
+# Texts of one report; a fault that only the fifth text tells of would be told to nobody.
+MOST_SAID = 16
 KEPT_ENDED = 32  # faults that are over and still told, so that who shows them takes them off
 ENDED = 'ended'  # what is said of a fault that is over
 
@@ -163,7 +165,7 @@ class NodeHealth:
         ]
         troubles.sort(key=lambda trouble: -trouble[0])
         level = troubles[0][0] if troubles else Level.OK
-        message = '; '.join(text for _, text in troubles[:4]) if troubles else 'OK'
+        message = '; '.join(text for _, text in troubles[:MOST_SAID]) if troubles else 'OK'
         values = list(self._values.items())
         for name, ticks in list(self._ticks.items()):
             while ticks and not 0 <= now_ns - ticks[0] <= window_ns:

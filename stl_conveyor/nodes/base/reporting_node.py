@@ -53,6 +53,7 @@ class ReportingNode(LifecycleNode):
             self.destroy_node()
             raise
         self._last_report_ns = 0
+        self._unsaid = False
         self._diagnostics = self.create_publisher(
             DiagnosticArray,
             '/diagnostics',
@@ -135,9 +136,16 @@ class ReportingNode(LifecycleNode):
 
         return call
 
+    def report_news(self) -> None:
+        """Publish the node's health if there is something new, and it was not just published."""
+        now_ns = self.steady_clock.now().nanoseconds
+        if self._unsaid and now_ns - self._last_report_ns > 100_000_000:
+            self.report()
+
     def report(self) -> None:
         """Publish the node's health: a status for the node, and one for each of its faults."""
         self.refresh_health()
+        self._unsaid = False
         self._last_report_ns = self.steady_clock.now().nanoseconds
         health = self.health.report(self._last_report_ns)
         name = self.get_fully_qualified_name().lstrip('/')
@@ -172,8 +180,8 @@ class ReportingNode(LifecycleNode):
 
     def _report_soon(self) -> None:
         # A flood of bad messages must not become a flood of reports.
-        if self.steady_clock.now().nanoseconds - self._last_report_ns > 100_000_000:
-            self.report()
+        self._unsaid = True
+        self.report_news()
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         fixed = fixed_while_configured(self.SETTINGS, (item.name for item in parameters))

@@ -174,10 +174,13 @@ class CellGuard(ConveyorNode):
     def _look(self) -> None:
         for topic in self._topics:
             topic.look()
+            if 'capture' in self._surplus:
+                self._account.forget_numbers()
         if self._rounds % LOOKS_AT_GRAPH == 0:
             self._look_at_graph()
         self._rounds += 1
         self._call_roll()
+        self.report_news()
 
     def _on_heartbeat(self, message: Heartbeat) -> None:
         namespace, _, name = message.node.rpartition('/')
@@ -215,22 +218,22 @@ class CellGuard(ConveyorNode):
 
     def _report_node(self, name: str, roll: Roll) -> None:
         absence = roll.absent.get(name)
-        if absence is None:
-            self.clear_condition(f'absent.{name}', f'{name} is there')
-        else:
-            fault, remedy = ABSENCES[absence]
-            self.set_condition(
-                f'absent.{name}', Level.ERROR, f'{fault}: {name} is {absence.value}: {remedy}'
-            )
+        for each, (fault, remedy) in ABSENCES.items():
+            if each is absence:
+                self.set_condition(
+                    f'{fault}.{name}', Level.ERROR, f'{fault}: {name} is {each.value}: {remedy}'
+                )
+            else:
+                self.clear_condition(f'{fault}.{name}', f'{name} is no longer {each.value}')
         if name in roll.doubled:
             self.set_condition(
-                f'doubled.{name}',
+                f'node_twice.{name}',
                 Level.ERROR,
                 f'node_twice: {name} is there twice: every item would be handled by both; end one '
                 'of them',
             )
         else:
-            self.clear_condition(f'doubled.{name}', f'{name} is there once')
+            self.clear_condition(f'node_twice.{name}', f'{name} is there once')
 
     def _report_losses(self, findings: list[Finding], now_ns: int) -> None:
         """Name the items that were lost since the losses of that kind were last over."""
@@ -258,11 +261,14 @@ class CellGuard(ConveyorNode):
             name for name in self.settings.expected_nodes if self._presence.is_active(name, now_ns)
         ]
         self._surplus = self._ends.surplus()
-        wrong = {**self._surplus, **self._ends.missing(active, self._namespace)}
+        wrong = {
+            **{f'surplus_publisher.{topic}': text for topic, text in self._surplus.items()},
+            **self._ends.missing(active, self._namespace),
+        }
         for end, text in wrong.items():
-            self.set_condition(f'ends.{end}', Level.ERROR, text)
+            self.set_condition(end, Level.ERROR, text)
         for end in self._wrong_ends.keys() - wrong.keys():
-            self.clear_condition(f'ends.{end}', f'{end}: as it should be')
+            self.clear_condition(end, f'{end}: no more')
         self._wrong_ends = wrong
 
     def _may_run(self, roll: Roll, now_ns: int) -> bool:

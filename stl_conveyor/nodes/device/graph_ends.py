@@ -98,7 +98,7 @@ class GraphEnds:
         return found
 
     def missing(self, active: Iterable[str], namespace: str) -> dict[str, str]:
-        """Return topic → what is said of ends that active nodes should have and have not.
+        """Return fault → what is said of an end that an active node should have and has not.
 
         Args:
             active: Names of the nodes that are active now.
@@ -136,7 +136,7 @@ class GraphEnds:
                 }
                 fault = 'missing_publisher' if verb == 'publishes' else 'missing_subscriber'
                 for name in sorted(wanted - there):
-                    missing[f'{name} {verb} {topic.name}'] = (
+                    missing[f'{fault}.{name}.{topic.name}'] = (
                         f'{fault}: {name} is active, and nothing of it {verb} on {topic.name}: '
                         'compare the remappings and the ROS domains'
                     )
