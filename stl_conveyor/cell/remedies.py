@@ -43,6 +43,20 @@ REMEDIES = (
         'the message names the file or parameter and the remedy; the node tries again',
     ),
     Remedy(
+        '`process_restarted`',
+        ('process_restarted',),
+        'those of the device',
+        'their process crashed, the text says how, and was started again: please report it,'
+        ' with what it wrote on standard error',
+    ),
+    Remedy(
+        '`realtime_priority`',
+        ('realtime_priority',),
+        'any',
+        'the system does not permit it: raise `LimitRTPRIO` of the service, or the limit '
+        '`rtprio` of the user',
+    ),
+    Remedy(
         '`exception`',
         ('exception',),
         'any',
@@ -65,6 +79,23 @@ REMEDIES = (
         ('BadMessage', 'bad_probabilities', 'wrong_source'),
         'any',
         'a message that no node of ours sends; refused',
+    ),
+    Remedy(
+        '`… publishes what is no …`',
+        ('undecodable.*',),
+        'any',
+        'bytes that cannot be taken apart, counted as `undecodable.TOPIC`, said once a '
+        'minute and written nowhere else: stop who the text names, or give it the message '
+        'definitions of this version',
+    ),
+    Remedy(
+        '`… publishes it, too, beside …`',
+        ('intruder.*',),
+        'camera',
+        'pictures of a second publisher on the topic; those of the one that was there first'
+        ' are taken, the others refused and counted as `refused.TOPIC`. The second one has '
+        'its turn when the first has left, was silent for 20 s, or for 1.5 s if it has the '
+        'same name',
     ),
     Remedy(
         '`BadImage`',
@@ -391,6 +422,33 @@ REMEDIES = (
         'operator_panel',
         'the log of alarms cannot be written; the text names it: free the disk, or correct '
         '`alarm_log`',
+    ),
+    Remedy(
+        '`journal`',
+        ('journal',),
+        'actuator',
+        'the file of open items cannot be read or written; the text names it. After a crash'
+        ' items under way are not taken up again: free the disk, or correct the path',
+    ),
+    Remedy(
+        '`captures_missed`',
+        ('captures_missed',),
+        'actuator',
+        'items that the camera captured by their numbers, and that never came here; they '
+        'pass unsorted: free the machine',
+    ),
+    Remedy(
+        '`taken_up`, `unacted_while_gone`',
+        ('taken_up', 'unacted_while_gone'),
+        'actuator',
+        'the node was away: items that were open are acted on now, or passed their '
+        'diverters meanwhile; the text has their numbers',
+    ),
+    Remedy(
+        '`safe_output`',
+        ('safe_output',),
+        'the guard',
+        'the pin or register for `safe_to_run` cannot be set; the text says why',
     ),
     Remedy(
         '`node_gone`',

@@ -331,7 +331,7 @@ def test_the_exit_code_tells_of_a_run_that_says_nothing(
     changes, code, text, tmp_path, capsys, monkeypatch
 ):
     result = RunResult(summary_of((FULL,), **changes), (FULL,), {}, {})
-    monkeypatch.setattr(cell_run, 'run_cell', lambda *_: result)
+    monkeypatch.setattr(cell_run, 'run_cell', lambda *_, **__: result)
     assert main(['--out', str(tmp_path)]) == code
     output = capsys.readouterr().out
     assert text in output

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from lifecycle_msgs.msg import State, Transition
@@ -21,6 +22,16 @@ from stl_conveyor.panel.changes import Values
 
 ANSWER_S = 10.0  # in which a node does what it is asked for; a model may have to be loaded
 POLICY = ('policy', 'rate', 'depth')
+# What is asked of the cell's nodes; nodes/base/topics.py allows it.
+SERVICES: Mapping[str, type] = MappingProxyType(
+    {
+        'camera/change_state': ChangeState,
+        'camera/get_state': GetState,
+        'offload_policy/change_state': ChangeState,
+        'offload_policy/get_parameters': GetParameters,
+        'offload_policy/set_parameters_atomically': SetParametersAtomically,
+    }
+)
 
 
 class NoAnswer(ConveyorError):
@@ -42,23 +53,11 @@ class CellControl:
             node: It closes them with its activation.
             cell: Namespace of the cell; empty: that of the node.
         """
-        self._node = node
-        self._clients: dict[tuple[str, str], Client] = {}
-        for name, kinds in (
-            ('camera', {'change_state': ChangeState, 'get_state': GetState}),
-            (
-                'offload_policy',
-                {
-                    'change_state': ChangeState,
-                    'get_parameters': GetParameters,
-                    'set_parameters_atomically': SetParametersAtomically,
-                },
-            ),
-        ):
-            for service, kind in kinds.items():
-                client: Client = node.create_client(kind, in_namespace(f'{name}/{service}', cell))
-                node.resources.callback(node.destroy_client, client)
-                self._clients[name, service] = client
+        self._clients: dict[str, Client] = {}
+        for name, kind in SERVICES.items():
+            client: Client = node.create_client(kind, in_namespace(name, cell))
+            node.resources.callback(node.destroy_client, client)
+            self._clients[name] = client
 
     def values(self) -> Values:
         """Return what holds now.
@@ -122,7 +121,7 @@ class CellControl:
                 raise NoAnswer(f'{name}: it did not change its state; see what it reports')
 
     def _ask(self, name: str, service: str, request: Any) -> Any:
-        client = self._clients[name, service]
+        client = self._clients[f'{name}/{service}']
         if not client.wait_for_service(timeout_sec=ANSWER_S):
             raise NoAnswer(f'{name}: it is not there')
         answered = threading.Event()
