@@ -41,7 +41,8 @@ def item(shown, *lanes, lane='A', **fields):
 
 def test_every_item_is_counted_by_what_became_of_it():
     items = [
-        item(0.5, 'A'),
+        item(-0.5, 'A'),
+        item(0.5),  # due while the fault lasts
         item(1.5, captured=False),
         item(1.6),
         item(1.7, 'B'),
@@ -53,8 +54,8 @@ def test_every_item_is_counted_by_what_became_of_it():
     done = [Injection('kill', 1.0, 2.0, 4.0)]
     calm, row = tabulate(items, done, [], 'reject')
     assert (calm.name, calm.items, calm.unacted) == (CALM, 2, 0)
-    assert (row.name, row.times, row.items) == ('kill', 1, 6)
-    assert (row.uncaptured, row.unacted, row.unsaid) == (1, 2, 2)
+    assert (row.name, row.times, row.items) == ('kill', 1, 7)
+    assert (row.uncaptured, row.unacted, row.unsaid) == (1, 3, 3)
     assert (row.late, row.wrong, row.rejected, row.twice) == (1, 1, 1, 1)
 
 

@@ -240,6 +240,11 @@ class FaultCell:
                 self._values[status.name]['heard'] = str(now)
             self._changed.notify_all()
 
+    def publishers(self, topic: str) -> int:
+        """Return how many publish a topic."""
+        found: int = self._probe.count_publishers(topic)
+        return found
+
     # Waiting.
 
     def wait(self, predicate: Any, seconds: float) -> Any:

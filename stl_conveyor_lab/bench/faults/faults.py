@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,14 @@ from stl_conveyor_lab.bench.faults.intruder import RATES
 
 BEGINS = b'begins\n'  # what an intruder says
 HOLD = 3.0  # s for which a fault lasts, unless it says otherwise
+LONGEST_START = 60.0  # s
+#: Nodes of which a second one is started, and what each publishes.
+PUBLISHED = {
+    'camera': 'capture',
+    'actuator': 'sort_outcome',
+    'edge_classifier': 'edge_classification_tx',
+    'local_classifier': 'classification',
+}
 STEP = 5.0  # s by which the clock is set
 
 
@@ -67,8 +74,9 @@ def _link(parameters: Mapping[str, float], cell: FaultCell, _: random.Random) ->
 
 @contextmanager
 def _second(node: str, cell: FaultCell, rng: random.Random) -> Iterator[None]:
-    name = f'{node} beside'
+    name, topic = f'{node} beside', PUBLISHED[node]
     cell.start(node, name)
+    cell.wait(lambda: cell.publishers(topic) > 1, LONGEST_START)
     try:
         yield
     finally:
@@ -76,15 +84,11 @@ def _second(node: str, cell: FaultCell, rng: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def _swap_edge(cell: FaultCell, _: random.Random) -> Iterator[None]:
-    """Have another edge take over: it starts, and the first one is ended a second later."""
-    cell.start('edge_classifier', 'edge_classifier beside')
-    time.sleep(1.0)
-    cell.kill('edge_classifier')
-    try:
+def _swap_edge(cell: FaultCell, rng: random.Random) -> Iterator[None]:
+    """Have another edge take over: when it is there, the first one is killed."""
+    with _second('edge_classifier', cell, rng):
+        cell.kill('edge_classifier')
         yield
-    finally:
-        cell.end('edge_classifier beside')
 
 
 @contextmanager
@@ -148,8 +152,7 @@ def all_faults(clock: CellClock | None, disk: Path | None) -> tuple[Fault, ...]:
         Fault('corrupt packets', partial(_link, {'corrupt': 0.3})),
         Fault('edge swap', _swap_edge),
     ]
-    twice = ('camera', 'actuator', 'edge_classifier', 'local_classifier')
-    faults += [Fault(f'two of a kind: {node}', partial(_second, node), 6.0) for node in twice]
+    faults += [Fault(f'two of a kind: {node}', partial(_second, node)) for node in PUBLISHED]
     names = {'tiny frames': 'flood of tiny frames', 'frames': 'flood of frames'}
     faults += [Fault(names.get(kind, kind), partial(_intruder, kind)) for kind in RATES]
     if clock is not None:

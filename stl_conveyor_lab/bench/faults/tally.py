@@ -176,7 +176,8 @@ def tabulate(
         rows[name].word = median(seconds)
     begins = [injection.begin for injection in injections]
     for item in items:
-        index = bisect_right(begins, item.shown) - 1
+        # One that was on its way when a fault began has to do with it, too.
+        index = bisect_right(begins, item.due) - 1
         during = index >= 0 and item.shown < injections[index].over
         _count(rows[injections[index].fault if during else CALM], item, said, reject)
     return [rows[CALM], *(rows[name] for name in sorted(set(rows) - {CALM}))]
