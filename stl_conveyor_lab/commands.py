@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +66,7 @@ def _show(text: str) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    begun = time.monotonic()  # loading torch is part of the minutes asked for
     # Threads that wait for each other without sleeping bring a busy machine to a halt. Is read
     # when torch is loaded.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -98,6 +100,7 @@ def _train(options: argparse.Namespace) -> None:
         ),
         name=options.name or options.folder.resolve().name,
         show=_show,
+        begun=begun,
     )
 
 

@@ -70,6 +70,14 @@ def test_every_interface_package_that_messages_use_is_a_dependency(manifest, cma
     assert used <= set(generated.split('DEPENDENCIES')[1].split())
 
 
+def test_what_pip_installs_comes_behind_what_apt_does(manifest):
+    # rosdep keeps the order, and pip brings a NumPy of its own where it finds none.
+    keys = [element.text for element in manifest.findall('exec_depend')]
+    of_pip = [key for key in keys if key.endswith('-pip')]
+    assert of_pip == ['python3-onnxruntime-pip', 'python3-mujoco-pip']
+    assert keys[-len(of_pip) :] == of_pip
+
+
 def test_version_is_the_same_everywhere(manifest):
     version = manifest.findtext('version')
     assert stl_conveyor.__version__ == version

@@ -4,17 +4,21 @@
 
 The stages are images, strong, weak, codec, reward and report. Each leaves a note in
 WORK/run.json when it is done, and each that takes long has checkpoints, so a run that was killed
-goes on where it was. The policies need no training of their own: the shipped networks work for
-every (r, b), and what is particular to the items, the reward estimate, is fitted here.
+goes on where it was. Each may take its part of the time that was asked for (time_plan.py) and ends
+with what it has by then; less time than makes sense is refused. The policies need no training of
+their own: the shipped networks work for every (r, b), and what is particular to the items, the
+reward estimate, is fitted here.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +28,11 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.data.dataset import Dataset, prepare
 from stl_conveyor_lab.data.streams import record_file
+from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet
 from stl_conveyor_lab.train.classifiers.pair import train_classifier
 from stl_conveyor_lab.train.classifiers.posterior import add_posterior
 from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
+from stl_conveyor_lab.train.classifiers.training import predict
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
@@ -34,6 +40,7 @@ from stl_conveyor_lab.train.progress import Progress, result_table
 from stl_conveyor_lab.train.report import write_training_report
 from stl_conveyor_lab.train.reward import fit as policy
 from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance, TimePlan
 
 STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'report')
 #: What a stage leaves in the model folder.
@@ -43,22 +50,25 @@ MADE = {
     'codec': 'edge.onnx',
     'reward': 'reward.json',
 }
-#: Parts of the whole time: what the classifiers may take, and what remains after the codec's
-#: gradients for its temperatures, the measurements and the report.
-STRONG_SHARE, WEAK_SHARE, LAST_SHARE = 0.25, 0.12, 0.2
-#: The codec's gradients get this part at least, even if what came before took too long.
-LEAST_CODEC_SHARE = 0.25
-#: Part of the codec's gradients for what restores the decoded image, alone.
-RESTORE_SHARE = 0.12
 #: Part of the whole time of each stage, as it is planned and shown.
 STAGE_SHARES = {
-    'images': 0.02,
-    'strong': STRONG_SHARE,
-    'weak': WEAK_SHARE,
-    'codec': 0.53,
+    'images': 0.03,
+    'strong': 0.25,
+    'weak': 0.12,
+    'codec': 0.52,
     'reward': 0.06,
     'report': 0.02,
 }
+#: What is done whatever the time, exports and the least that is measured above all, takes so many
+#: seconds, and so many answers of the strong model. At least as much must be left for learning.
+LEAST_SECONDS, LEAST_ANSWERS, LEAST_PARTS = 30.0, 1500, 2.0
+#: Images that this speed is measured on.
+PROBED = 24
+#: Items whose streams are recorded to know how long one takes, and the fewest that the reward is
+#: fitted on.
+PROBED_STREAMS, LEAST_STREAMS = 4, 20
+#: Part of its time for recording streams; the rest is for the fit.
+RECORD_SHARE = 0.7
 #: Minutes of the whole by device, where the caller says nothing.
 DEFAULT_MINUTES = {'cpu': 40.0, 'cuda': 15.0}
 #: Fewest validation images from which the learned reward estimate is fitted.
@@ -71,7 +81,8 @@ class TrainSettings:
 
     Attributes:
         size: Side of the images in pixels, a multiple of 32.
-        minutes: Of the whole; 0 lets every stage run until its recipe ends.
+        minutes: Of the whole, interruptions left out; 0 lets every stage run until its recipe
+            ends.
         kind: 'photos', or 'parts' for items seen from above in any direction.
         budget: Bytes of an offload for which the reward is estimated, the size of a token.
     """
@@ -152,12 +163,24 @@ def train_items(
     settings: TrainSettings,
     name: str | None = None,
     show: Callable[[str], None] = print,
+    begun: float | None = None,
 ) -> Path:
     """Train everything for the items in a folder of images; returns the model folder.
 
+    Args:
+        source: The folder of images.
+        work: Folder for checkpoints, curves and the report.
+        models: The model folder to write.
+        settings: What decides on the result.
+        name: Of the set of models; None takes the folder's.
+        show: Prints a line for people.
+        begun: When the run began, by time.monotonic(); None: now.
+
     Raises:
-        ConfigError: For images and settings that cannot be used.
+        ConfigError: For images and settings that cannot be used, and for less time than makes
+            sense.
     """
+    begun = time.monotonic() if begun is None else begun
     work, models = Path(work), Path(models)
     check_device(settings.device)
     set_up_processor(settings.threads)
@@ -168,9 +191,10 @@ def train_items(
                 f'{models}: lacks {file}, which the run in {work} has made; give '
                 'the model folder that it was begun with, or another work folder'
             )
-    progress = Progress(sys.stdout, work / 'train.log', settings.minutes, STAGE_SHARES)
-    begun = time.monotonic()
-    show(f'== images: {source}')
+    plan = TimePlan(settings.minutes, STAGE_SHARES, state.seconds, begun=begun)
+    progress = Progress(sys.stdout, work / 'train.log', plan)
+    stage_begun = time.monotonic()
+    plan.begin('images')
     data = prepare(
         source, work / 'images', settings.size, settings.seed, settings.label_column, show=show
     )
@@ -180,59 +204,87 @@ def train_items(
         f'{len(data.labels)} classes; '
         + ', '.join(f'{count} {split}' for split, count in data.counts.items())
     )
+    if len(state.stages) < len(STAGES):
+        check_minutes(plan, data, settings)
     if 'images' not in state.stages:
-        state.done('images', time.monotonic() - begun)
-    progress.over('images')
+        state.done('images', time.monotonic() - (begun if not state.stages else stage_begun))
+    plan.end('images', state.stages['images'])
+    progress.header()
     name = name or data.source
-    jobs = {
-        'strong': lambda: _classifier('strong', data, work, models, settings, name),
-        'weak': lambda: _classifier('weak', data, work, models, settings, name),
-        'codec': lambda: _codec(data, work, models, settings, name, state),
-        'reward': lambda: fit_reward(
-            data.load('val'), work, models, settings.budget, settings.seed, settings.threads
+    jobs: dict[str, Callable[[Allowance], object]] = {
+        'strong': lambda time: _classifier('strong', data, work, models, settings, name, time),
+        'weak': lambda time: _classifier('weak', data, work, models, settings, name, time),
+        'codec': lambda time: _codec(data, work, models, settings, name, time),
+        'reward': lambda time: fit_reward(
+            data.load('val'),
+            work,
+            models,
+            settings.budget,
+            settings.seed,
+            settings.threads,
+            allowance=time,
         ),
+        'report': lambda _: write_readme(models, data.labels, origin=_origin(data, settings)),
     }
     for stage, job in jobs.items():
         if stage in state.stages:
-            progress.skip(stage, state.stages[stage] / 60)
+            progress.skip(stage, state.stages[stage])
             continue
-        begun = time.monotonic()
-        with progress.stage(stage):
-            job()
-        state.done(stage, time.monotonic() - begun)
-    begun = time.monotonic()
-    write_readme(models, data.labels, origin=_origin(data, settings))
-    state.done('report', time.monotonic() - begun)
+        with progress.stage(stage) as allowance:
+            job(allowance)
+        state.done(stage, plan.taken[stage])
     report = write_training_report(work, models, data, state.stages, state.settings)
-    show(f'== report: {report}')
-    table = result_table(
-        {stage: seconds / 60 for stage, seconds in state.stages.items()},
-        {stage: progress.planned(stage) for stage in STAGES} if settings.minutes else {},
-        _known(models),
-    )
-    for line in table:
+    asked = f' of {settings.minutes:g} asked for' if settings.minutes else ''
+    show(f'{"all".ljust(max(map(len, STAGES)))}  {plan.seconds_spent() / 60:7.1f}{asked}')
+    show('')
+    for line in result_table(model_rows(models)):
         show(line)
-    show(f'model folder: {models} ({state.seconds / 60:.1f} min in all)')
+    show('')
+    show(f'report: {report}')
+    show(f'model folder: {models}')
     return models
 
 
-def _known(models: Path) -> dict[str, str]:
-    """Return in words what the cards of a model folder say of its models."""
-    known = {}
-    for role in ('strong', 'weak'):
+def check_minutes(plan: TimePlan, data: Dataset, settings: TrainSettings) -> None:
+    """Refuse less time than makes sense for these images on this machine, as it is now.
+
+    Raises:
+        ConfigError: Saying how many minutes it takes at least.
+    """
+    if not plan.limited:
+        return
+    network = FoldedStrongNet(len(data.labels), pretrained=False)
+    pixels = data.load('train').images[:PROBED]
+    predict(network, pixels[:1])
+    each = Allowance().timed(lambda: predict(network, pixels)) / len(pixels)
+    least = LEAST_PARTS * (LEAST_SECONDS + LEAST_ANSWERS * each)
+    left = plan.seconds_left()
+    if left < least:
+        spent = plan.seconds_spent()
+        # Rounded up, so that what is named is enough.
+        enough = math.ceil((spent + least) / 6) / 10
+        raise ConfigError(
+            f'--minutes {plan.minutes:g}: reading the images took {spent / 60:.1f}, and training '
+            f'takes {least / 60:.1f} at least with pictures of {settings.size} pixels on this '
+            f'machine, as busy as it is now; ask for {enough:g} or more, or for a smaller --size'
+        )
+
+
+def model_rows(models: Path) -> list[tuple[str, str, str, str]]:
+    """Return what the cards of a model folder say of its models, as rows of a table."""
+    rows = [('model', 'right', '95 % interval', 'images')]
+    for role in ('weak', 'strong'):
         card = json.loads((models / f'{role}.card.json').read_text(encoding='utf-8'))
         low, high = card['accuracy_interval']
-        known[role] = (
-            f'right on {card["accuracy"]:.3f} [{low:.3f}, {high:.3f}] of the test images, '
-            f'{card["milliseconds"]:.1f} ms'
+        rows.append(
+            (role, f'{card["accuracy"]:.3f}', f'{low:.3f} - {high:.3f}', str(card['test_images']))
         )
     card = json.loads((models / 'edge.card.json').read_text(encoding='utf-8'))
     by_bytes = card.get('accuracy_by_bytes_with_local_answer') or card.get('accuracy_by_bytes', {})
-    if by_bytes:
-        known['codec'] = 'right on ' + ', '.join(
-            f'{accuracy} with {size} bytes' for size, accuracy in by_bytes.items()
-        )
-    return known
+    for size, text in by_bytes.items():
+        accuracy, low, high = re.findall(r'[\d.]+', text)
+        rows.append((f'edge, {size} bytes', accuracy, f'{low} - {high}', str(card['test_images'])))
+    return rows
 
 
 def _origin(data: Dataset, settings: TrainSettings) -> str:
@@ -250,45 +302,39 @@ def _origin(data: Dataset, settings: TrainSettings) -> str:
     )
 
 
-def _minutes(settings: TrainSettings, share: float) -> float:
-    return settings.minutes * share
-
-
 def _classifier(
-    role: str, data: Dataset, work: Path, models: Path, settings: TrainSettings, name: str
+    role: str,
+    data: Dataset,
+    work: Path,
+    models: Path,
+    settings: TrainSettings,
+    name: str,
+    allowance: Allowance,
 ) -> None:
-    share = STRONG_SHARE if role == 'strong' else WEAK_SHARE
-    recipe = recipe_for(settings.kind, role, settings.device, _minutes(settings, share))
     train_classifier(
         role,
         data.folder,
         work,
         models,
         data.labels,
-        recipe,
+        recipe_for(settings.kind, role, settings.device),
         data.image_size,
         settings.device,
         settings.seed,
         name,
         pretrained=settings.pretrained,
+        allowance=allowance,
     )
 
 
 def _codec(
-    data: Dataset, work: Path, models: Path, settings: TrainSettings, name: str, state: RunState
+    data: Dataset,
+    work: Path,
+    models: Path,
+    settings: TrainSettings,
+    name: str,
+    allowance: Allowance,
 ) -> None:
-    minutes = 0.0
-    if settings.minutes:
-        fitting = 0.06 * settings.minutes  # the transform and the tables
-        left = settings.minutes * (1 - LAST_SHARE) - state.seconds / 60 - fitting
-        minutes = max(left, LEAST_CODEC_SHARE * settings.minutes)
-    recipe = codec.CodecRecipe(seed=settings.seed)
-    if minutes:
-        alone = RESTORE_SHARE * minutes
-        recipe = replace(recipe, minutes=minutes - alone, restore_minutes=alone)
-    # A test image is sent at a dozen sizes: with all of them the measurement would outlast a
-    # short training. `stl-conveyor evaluate` takes all.
-    images = 300 if not settings.minutes else int(np.clip(10 * settings.minutes, 50, 300))
     codec.train_codec(
         data.folder,
         work / 'strong.pt',
@@ -296,11 +342,13 @@ def _codec(
         models,
         list(data.labels),
         data.image_size,
-        recipe,
+        codec.CodecRecipe(seed=settings.seed),
         augment=settings.kind,
-        test_images=images,
+        # A test image is sent at a dozen sizes; `stl-conveyor evaluate` takes all.
+        test_images=300,
         name=name,
         device=settings.device,
+        allowance=allowance,
     )
 
 
@@ -312,6 +360,7 @@ def fit_reward(
     seed: int = 0,
     threads: int = 2,
     seen: LabelledImages | None = None,
+    allowance: Allowance = UNLIMITED,
 ) -> None:
     """Fit the reward estimate and the byte budgets on validation images, new to all networks.
 
@@ -326,6 +375,7 @@ def fit_reward(
         threads: That classify.
         seen: Images that the weak model was trained on, from which its posterior is learned
             first; None leaves it.
+        allowance: Time for all of it; as many images are taken as it affords.
 
     Raises:
         ConfigError: If the estimate cannot be fitted.
@@ -336,15 +386,19 @@ def fit_reward(
         add_posterior(weak, seen.images, seen.classes, len(folder.labels), seed)
         policy.update_manifest(models, 'weak', weak.name)
         folder = ModelFolder(models)
-    record_file(folder, images.images, images.classes, budget, work / 'reward.npz', threads)
+    path = work / 'reward.npz'
+    if allowance.limited:
+        few = images.sample(PROBED_STREAMS, seed)
+        each = allowance.timed(
+            lambda: record_file(folder, few.images, few.classes, budget, path, threads)
+        ) / len(few.classes)
+        count = allowance.part(RECORD_SHARE).affords(each, len(images.classes), LEAST_STREAMS)
+        images = images.sample(count, seed)
+    record_file(folder, images.images, images.classes, budget, path, threads)
     if len(images.classes) >= LEAST_REWARD_IMAGES:
-        done = policy.main(
-            ['--models', str(models), '--data', str(work / 'reward.npz'), '--seed', str(seed)]
-        )
-        if done:
-            raise ConfigError('the reward estimate cannot be fitted; see the message above')
+        print(json.dumps(policy.fit_file(models, path, seed, allowance), indent=2))
         return
-    with np.load(work / 'reward.npz') as data:
+    with np.load(path) as data:
         fit_entropy_reward(data['probabilities'], data['weak_correct'], data['edge_correct']).save(
             models / 'reward.json',
             {

@@ -19,6 +19,7 @@ from stl_conveyor_lab.data.dataset import (  # noqa: E402
     near_duplicates,
     prepare,
 )
+from stl_conveyor_lab.data.moved_images import fingerprints, moved_pairs  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 SIZE = 96
@@ -77,6 +78,40 @@ def test_files_that_count_on_are_near_with_less_likeness():
     assert len(np.unique(near_duplicates(hashes, ['a_1.png', 'a_9.png', 'a_20.png']))) == 3
 
 
+def moved(image, down, right, seed=0):
+    """Return the picture as a later frame would show it: moved, and with the noise of a camera."""
+    rng = np.random.default_rng(seed)
+    frame = np.roll(image, (down, right), (0, 1)) + rng.normal(0, 3, image.shape)
+    return np.clip(frame, 0, 255).astype(np.uint8)
+
+
+def test_frames_of_one_item_that_moves_are_near_whatever_their_names():
+    images = scenes(8, 5)
+    frames = [moved(image, 4 * k, 3 * k, k) for k in range(4) for image in images]
+    pairs = moved_pairs(fingerprints(np.stack(frames)))
+    names = [f'{number * 7919 % 1013:04x}.jpg' for number in range(len(frames))]
+    groups = near_duplicates(difference_hash(np.stack(frames)), names, pairs).reshape(4, 8)
+    assert (groups == groups[0]).all()
+    assert len(np.unique(groups)) == 8
+    # The hash alone does not know them again.
+    alone = near_duplicates(difference_hash(np.stack(frames)), names)
+    assert len(np.unique(alone)) > 8
+
+
+def test_pictures_of_two_sets_are_compared_with_each_other_alone():
+    images = scenes(5, 9)
+    second = [images[3], *scenes(2, 10), moved(images[0], 6, -5)]
+    pairs = moved_pairs(fingerprints(np.stack(images)), fingerprints(np.stack(second)))
+    assert sorted(pairs.tolist()) == [[0, 3], [3, 0]]
+
+
+def test_pictures_without_any_structure_are_like_no_other():
+    flat = np.full((3, SIZE, SIZE, 3), 90, np.uint8)
+    flat[1] += 1
+    assert moved_pairs(fingerprints(flat)).shape == (0, 2)
+    assert moved_pairs(fingerprints(flat[:1])).shape == (0, 2)
+
+
 @given(
     strategies.lists(strategies.integers(0, 30), min_size=6, max_size=80),
     strategies.integers(0, 2**32 - 1),
@@ -123,6 +158,25 @@ def test_three_splits_share_no_item(folder, tmp_path):
     assert any(
         note.startswith('15 images were recognised as near-duplicates') for note in data.notes
     )
+
+
+def test_frames_of_an_item_stand_on_one_side_whatever_their_names(tmp_path):
+    for seed, label in enumerate('ab'):
+        frames = [
+            moved(image, 4 * k, 3 * k, k) for image in scenes(12, 30 + seed) for k in range(4)
+        ]
+        order = np.random.default_rng(seed).permutation(len(frames))
+        write(tmp_path / 'data', label, [frames[k] for k in order])
+    data = prepare(tmp_path / 'data', tmp_path / 'out', SIZE, 7, show=silent)
+    notes = ' | '.join(data.notes)
+    assert '72 images were recognised as near-duplicates' in notes and 'one side' in notes
+    parts = {split: data.load(split) for split in ('train', 'val', 'test')}
+    for k in range(2):
+        prints = {
+            split: fingerprints(part.images[part.classes == k]) for split, part in parts.items()
+        }
+        for one, other in (('train', 'val'), ('train', 'test'), ('val', 'test')):
+            assert not len(moved_pairs(prints[one], prints[other]))
 
 
 def test_the_same_seed_draws_the_same_and_another_another(folder, tmp_path):

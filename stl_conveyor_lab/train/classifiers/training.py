@@ -20,6 +20,7 @@ from stl_conveyor_lab.train.augment import AUGMENT, augment_parts
 from stl_conveyor_lab.train.averaging import average_of_steps
 from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet
 from stl_conveyor_lab.train.classifiers.recipe import SEED, ClassifierRecipe
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 from stl_conveyor_lab.train.timed_run import TimedRun
 
 #: Most validation images on which the accuracy in a line of progress is measured, about.
@@ -53,7 +54,11 @@ def accuracy(network: nn.Module, images: LabelledImages, stride: int = 1) -> flo
 
 
 def fit_last_layer(
-    network: FoldedStrongNet, images: LabelledImages, seed: int = SEED, decay: float = 0.1
+    network: FoldedStrongNet,
+    images: LabelledImages,
+    seed: int = SEED,
+    decay: float = 0.1,
+    allowance: Allowance = UNLIMITED,
 ) -> None:
     """Fit the last layer of a pretrained network before anything else of it is changed.
 
@@ -64,20 +69,25 @@ def fit_last_layer(
     Args:
         network: Its last layer is changed.
         images: Of the training split.
-        seed: Of the regression.
+        seed: Of the regression, and of the order in which the images are taken.
         decay: Weight of the squared weights in the loss.
+        allowance: Time for the pass over the images; the layer is fitted on those that it
+            reached.
     """
     network.eval()
     device = next(network.parameters()).device
+    order = np.random.default_rng(seed).permutation(len(images.classes))
     found = []
     with torch.no_grad():
-        for at in range(0, len(images.classes), 64):
-            found.append(
-                network.pooled(torch.from_numpy(images.images[at : at + 64]).to(device)).cpu()
-            )
-            if at % 1024 == 960:
-                print(f'features of {at + 64} of {len(images.classes)} images', flush=True)
-    features, classes = torch.cat(found), torch.from_numpy(images.classes)
+        for part in allowance.blocks(
+            len(order), 64, least=4 * network.trunk.classifier.out_features
+        ):
+            pixels = torch.from_numpy(images.images[order[part]]).to(device)
+            found.append(network.pooled(pixels).cpu())
+            if part.stop % 1024 == 0:
+                print(f'features of {part.stop} of {len(order)} images', flush=True)
+    features = torch.cat(found)
+    classes = torch.from_numpy(images.classes[order[: len(features)]])
     mean, spread = features.mean(0), features.std(0).mean().clamp_min(1e-6)
     features = (features - mean) / spread
     torch.manual_seed(seed)
@@ -101,7 +111,10 @@ def fit_last_layer(
         network.trunk.classifier.weight.copy_(weight)
         network.trunk.classifier.bias.copy_(layer.bias - weight @ mean)
         right = (layer(features).argmax(1) == classes).float().mean()
-    print(f'last layer fitted: right on {float(right):.3f} of the training images', flush=True)
+    print(
+        f'last layer fitted: right on {float(right):.3f} of {len(features)} training images',
+        flush=True,
+    )
 
 
 def _parameter_groups(network: nn.Module, recipe: ClassifierRecipe) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_levels, side_probabilities
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor.vision.image_folder import LabelledImages, load_images
 from stl_conveyor_lab.train.augment import AUGMENT
 from stl_conveyor_lab.train.averaging import blend
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
@@ -46,16 +46,35 @@ from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.recipe_options import add_recipe, recipe_of
 from stl_conveyor_lab.train.splits import training_and_validation
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
+
+#: Parts of a limited time: what the device says to the images, the fit of the codec; then, of the
+#: whole, what is kept for temperatures and measuring. The gradients have the rest.
+SIDE_SHARE, FIT_SHARE, TEMPERATURE_SHARE, MEASURE_SHARE = 0.08, 0.25, 0.06, 0.14
+#: Of the gradients, what trains the restoration alone.
+RESTORE_SHARE = 0.12
+#: Seconds for the export of the network, about, on two cores.
+EXPORT_SECONDS = 6.0
+#: Fewest images that are learned from, and a training's shortest time in minutes.
+LEAST_IMAGES, LEAST_MINUTES = 200, 1e-3
 
 
-def local_probabilities(models: Path, images: np.ndarray) -> np.ndarray | None:
-    """Return the weak model's probabilities f32[N, C], or None if the folder has none."""
+def local_probabilities(
+    models: Path, images: np.ndarray, allowance: Allowance = UNLIMITED
+) -> np.ndarray | None:
+    """Return the weak model's probabilities, or None if the folder has none.
+
+    f32[N, C], of the first images only where the time does not allow all.
+    """
     folder = ModelFolder(models) if (Path(models) / 'manifest.json').exists() else None
     if folder is None or 'weak' not in folder.roles:
         return None
     weak = Classifier(folder.path('weak'), threads=1)
     found = np.concatenate(
-        [weak.classify_batch(images[k : k + 64]) for k in range(0, len(images), 64)]
+        [
+            weak.classify_batch(images[part])
+            for part in allowance.blocks(len(images), 64, LEAST_IMAGES)
+        ]
     )
     return np.stack([side_probabilities(side_levels(row, 16)) for row in found])
 
@@ -72,6 +91,7 @@ def train_codec(
     test_images: int = 600,
     name: str | None = None,
     device: str = 'cpu',
+    allowance: Allowance = UNLIMITED,
 ) -> dict[str, Any]:
     """Run the whole recipe and enter `encoder` and `edge` into a model folder.
 
@@ -87,6 +107,8 @@ def train_codec(
         test_images: Most images to measure on.
         name: Of the set of models; None keeps the one that the manifest has.
         device: Does the gradients ('cpu', 'cuda'); all else runs on the processor.
+        allowance: Time for all of it; where it is limited, the recipe's minutes are not looked
+            at.
 
     Returns:
         The edge's model card.
@@ -98,6 +120,9 @@ def train_codec(
     models.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     train, validation = training_and_validation(data, labels, size, recipe.seed)
+    # In no order: where the time ends early, what it reached is of all classes.
+    train = train.sample(len(train.classes), recipe.seed)
+    keep = (TEMPERATURE_SHARE + MEASURE_SHARE) * allowance.seconds_left + EXPORT_SECONDS
     test = (
         load_images(data, 'test', labels, size)
         or load_images(data, 'validation', labels, size)
@@ -110,12 +135,23 @@ def train_codec(
     )
     strong = load_strong(strong_path, len(labels), size).eval().to(device)
     channels_last(strong)
-    side = local_probabilities(models, train.images)
+    side = local_probabilities(models, train.images, allowance.part(SIDE_SHARE))
+    if side is not None and len(side) < len(train.classes):
+        print(f'learned from {len(side)} of the training images', flush=True)
+        train = LabelledImages(train.images[: len(side)], train.classes[: len(side)])
     codec_path = work / 'encoder.npz'
     spec = (
         CodecSpec.load(codec_path)
         if codec_path.exists()
-        else fit_codec(train, strong, len(labels), side, recipe, codec_path)
+        else fit_codec(
+            train,
+            strong,
+            len(labels),
+            side,
+            recipe,
+            codec_path,
+            allowance.but(keep).part(FIT_SHARE),
+        )
     )
     sampler = prefix_sampler(spec, train.images)
     trained_from = load_strong(strong_path, len(labels), size)
@@ -125,6 +161,10 @@ def train_codec(
         )
     )
     sampler.to(device)
+    if allowance.limited:
+        minutes = max(allowance.but(keep).seconds_left / 60, LEAST_MINUTES)
+        alone = RESTORE_SHARE * minutes if recipe.restore else 0.0
+        recipe = replace(recipe, minutes=minutes - alone, restore_minutes=alone)
     if recipe.restore:
         train_restoration(
             network, sampler, train, recipe, AUGMENT[augment], work / 'restoration.checkpoint.pt'
@@ -143,7 +183,14 @@ def train_codec(
     blend(network.trunk, strong, recipe.strong_share)
     limited = validation.sample(1200, recipe.seed)
     local_validation = local_probabilities(models, limited.images)
-    fit_temperatures(network, sampler, limited, local_validation, recipe)
+    fit_temperatures(
+        network,
+        sampler,
+        limited,
+        local_validation,
+        recipe,
+        allowance=allowance.part(TEMPERATURE_SHARE / (TEMPERATURE_SHARE + MEASURE_SHARE)),
+    )
 
     if local_validation is not None:
         spec = replace(spec, side_table=fit_side_table(local_validation))
@@ -151,13 +198,14 @@ def train_codec(
     minutes = (time.monotonic() - begun) / 60
 
     measured = test.sample(test_images, seed=1)
-    facts = measure_codec(network, spec, strong, measured, models, run.curve, work / 'codec.png')
+    facts = measure_codec(
+        network, spec, strong, measured, models, run.curve, work / 'codec.png', allowance
+    )
     card = {
         'role': 'edge',
         'recipe': asdict(recipe),
         'augmentation': augment,
         'training_images': len(train.classes),
-        'test_images': len(measured.classes),
         'training_minutes': round(minutes, 1),
         'steps': run.step,
         **facts,

@@ -24,6 +24,7 @@ from stl_conveyor.codec.group_order import MAX_PLANES
 from stl_conveyor.codec.range_coder import TABLE_TOTAL
 from stl_conveyor.codec.spec import FORMAT_VERSION, SIDE_LEVELS, CodecSpec
 from stl_conveyor.codec.wire import side_levels
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 
 #: Bin width of the coarsest plane in deviations of the channel, at least.
 COARSE_STEP = 1.8
@@ -31,6 +32,11 @@ COARSE_STEP = 1.8
 REACH = 0.9998
 #: Where the second and later bands of a spatial transform begin, as a share of its length.
 BAND_EDGES = (0.08, 0.24, 0.5)
+#: Largest matrix whose eigenvectors are all computed; beyond it, how many more than are wanted are
+#: iterated, and how often.
+DIRECTLY, EXTRA, ROUNDS = 1024, 64, 6
+#: Items whose symbols are counted between two looks at the clock.
+COUNTED_AT_ONCE = 200
 #: How much finer than the mean a band may be quantised.
 FINEST_BAND = 8.0
 
@@ -43,41 +49,74 @@ def image_patches(images: np.ndarray, patch: int) -> np.ndarray:
     return cut.reshape(count, grid * grid, patch * patch * 3)
 
 
-def _moments(patches: np.ndarray, project: np.ndarray | None = None) -> tuple:
-    """Return mean and covariance of rows, in blocks; `project` removes a subspace first."""
+def _moments(patches: np.ndarray, allowance: Allowance = UNLIMITED) -> tuple:
+    """Return mean and covariance of rows u8[..., D], of as many as the time allows."""
     dimension = patches.shape[-1]
     rows = patches.reshape(-1, dimension)
-    total = np.zeros(dimension)
+    total, count = np.zeros(dimension), 0
     square = np.zeros((dimension, dimension), np.float32)
-    for start in range(0, len(rows), 4096):
-        block = rows[start : start + 4096].astype(np.float32) / 255
-        if project is not None:
-            block = block - (block @ project.T) @ project
+    for part in allowance.blocks(len(rows), 4096, least=2 * dimension):
+        block = rows[part].astype(np.float32) / 255
         total += block.sum(0)
         square += block.T @ block
-    mean = (total / len(rows)).astype(np.float32)
-    return mean, square / len(rows) - np.outer(mean, mean)
+        count = part.stop
+    mean = (total / count).astype(np.float32)
+    return mean, square / count - np.outer(mean, mean)
+
+
+def _iterated_subspace(covariance: np.ndarray, count: int) -> np.ndarray:
+    """Return an orthonormal basis f32[D, K] that holds the `count` leading eigenvectors.
+
+    By subspace iteration (Golub and Van Loan, Matrix Computations, 8.2.4), which is products of
+    matrices alone; all eigenvectors of a matrix this large would take a minute.
+    """
+    dimension = len(covariance)
+    start = np.random.default_rng(0).normal(size=(dimension, min(dimension, count + EXTRA)))
+    found = start.astype(np.float32)
+    matrix = covariance.astype(np.float32)
+    for _ in range(ROUNDS):
+        found = matrix @ found
+        # Twice, since rounding leaves the first result not quite orthogonal.
+        for _ in range(2):
+            gram = (found.T @ found).astype(np.float64)
+            factor = np.linalg.cholesky(
+                gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))
+            )
+            found = found @ np.linalg.inv(factor).T.astype(np.float32)
+    return found
 
 
 def _leading(covariance: np.ndarray, count: int) -> np.ndarray:
     """Return the `count` leading eigenvectors as rows, signs fixed."""
+    within = None
+    if len(covariance) > DIRECTLY and count + EXTRA < len(covariance):
+        within = _iterated_subspace(covariance, count)
+        covariance = within.T @ covariance @ within
     _, vectors = np.linalg.eigh(covariance.astype(np.float64))
     basis = vectors[:, ::-1][:, :count].T
+    if within is not None:
+        basis = basis @ within.T
     peak = np.abs(basis).argmax(1)
     return (basis * np.sign(basis[np.arange(len(basis)), peak])[:, None]).astype(np.float32)
 
 
 def pca_transform(
-    images: np.ndarray, patch: int, coarse: int, fine: int, fine_patch: int
+    images: np.ndarray,
+    patch: int,
+    coarse: int,
+    fine: int,
+    fine_patch: int,
+    allowance: Allowance = UNLIMITED,
 ) -> tuple:
     """Return (mean f32[D], analysis f32[K, D]) from images u8[N, S, S, 3]; D = patch*patch*3.
 
     The first `coarse` rows are the principal components of whole patches; then come `fine`
     components of what these leave over in sub-patches of side `fine_patch`, once for each
     sub-patch, so that K = coarse + fine * (patch / fine_patch)**2. All rows are orthonormal.
+    Where time is limited the images are taken in their order, as far as it reaches.
     """
     patches = image_patches(images, patch)
-    mean, covariance = _moments(patches)
+    mean, covariance = _moments(patches, allowance)
     basis = _leading(covariance, coarse)
     if not fine:
         return mean, basis
@@ -98,15 +137,24 @@ def pca_transform(
     return mean, np.concatenate([basis, rows])
 
 
+def project(patches: np.ndarray, analysis: np.ndarray) -> np.ndarray:
+    """Return f32[N, K, positions]: what patches f32[N, positions, D] have of analysis f32[K, D].
+
+    As one product of two matrices: NumPy takes fifteen times as long for a stack of them.
+    """
+    count, positions, dimension = patches.shape
+    product = patches.reshape(-1, dimension) @ analysis.T
+    return product.reshape(count, positions, -1).swapaxes(1, 2)
+
+
 def transform(
     images: np.ndarray, mean: np.ndarray, analysis: np.ndarray, patch: int
 ) -> np.ndarray:
     """Return the coefficients f32[N, K, positions] of images u8[N, S, S, 3]."""
     result = []
-    for start in range(0, len(images), 256):
-        patches = image_patches(images[start : start + 256], patch)
-        block = patches.astype(np.float32) / 255 - mean
-        result.append((block @ analysis.T).swapaxes(1, 2))
+    for start in range(0, len(images), 64):
+        patches = image_patches(images[start : start + 64], patch)
+        result.append(project(patches.astype(np.float32) / 255 - mean, analysis))
     return np.concatenate(result)
 
 
@@ -362,12 +410,14 @@ def fit_spec(
     seed: int = 0,
     offset: np.ndarray | None = None,
     spatial: np.ndarray | None = None,
+    allowance: Allowance = UNLIMITED,
 ) -> CodecSpec:
     """Fit quantiser, order, contexts and tables to images u8[N, S, S, 3].
 
     `importance` f32[K, regions and bands] weighs the squared error of each channel (default:
     all one); `side` f32[N, C] are local probabilities (default: a nearly certain classifier);
-    `offset` and `spatial` come from spatial_transform (default: none).
+    `offset` and `spatial` come from spatial_transform (default: none). Where time is limited, the
+    tables are fitted to as many of the images as it allows.
     """
     size = images.shape[1]
     patch = int(round((analysis.shape[1] / 3) ** 0.5))
@@ -426,7 +476,7 @@ def fit_spec(
         spatial=spatial,
         band_map=band_map,
     )
-    return fit_tables(spec, quantised, seed)
+    return fit_tables(spec, quantised, seed, allowance=allowance)
 
 
 def fit_tables(
@@ -435,8 +485,12 @@ def fit_tables(
     seed: int = 0,
     first_bytes: int = 256,
     packet_bytes: int = 512,
+    allowance: Allowance = UNLIMITED,
 ) -> CodecSpec:
-    """Return the spec with tables fitted to i8[N, K, positions]: without packets, then with."""
+    """Return the spec with tables fitted to i8[N, K, positions]: without packets, then with.
+
+    Where time is limited, the last fit counts as many of the items as it allows.
+    """
     planes = split_planes(quantised)
     states = np.sign(join_planes(planes))
     rng = np.random.default_rng(seed)
@@ -448,7 +502,9 @@ def fit_tables(
     starts = packet_starts(
         np.resize(bits, (len(quantised), spec.groups)), first_bytes, packet_bytes, rng
     )
-    counts, _ = _count(spec, planes, states, starts)
+    counts = np.zeros((spec.groups, CONTEXTS, ALPHABET))
+    for part in allowance.blocks(len(quantised), COUNTED_AT_ONCE):
+        counts += _count(spec, planes[:, part], states[:, part], starts[part])[0]
     return replace(spec, tables=_tables(spec, counts))
 
 

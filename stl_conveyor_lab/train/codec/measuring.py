@@ -26,6 +26,14 @@ from stl_conveyor_lab.train.codec.export import edge_example
 from stl_conveyor_lab.train.codec.recipe import SIZES
 from stl_conveyor_lab.train.lite0 import FoldedTrunk, normalised
 from stl_conveyor_lab.train.onnx_export import count_macs
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
+
+#: Test images that one pass is timed on, the fewest that are measured, and those whose times are.
+PROBED, LEAST_IMAGES, TIMED_IMAGES = 4, 30, 20
+#: Part of the time for the accuracies; the rest is for processor times and drawing.
+ACCURACY_SHARE = 0.65
+#: What the times of one image take, in answers of the edge: all batches together.
+ANSWERS_PER_TIMED_IMAGE = 70
 
 
 def draw_curves(
@@ -66,7 +74,7 @@ def accuracy_facts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     return facts
 
 
-def one_thread_times(models: Path, images: np.ndarray) -> dict[str, float]:
+def one_thread_times(models: Path, images: np.ndarray, runs: int = 3) -> dict[str, float]:
     """Return measure_times of a model folder, from a process in which NumPy has one thread.
 
     The libraries read that number when they are loaded, here long ago.
@@ -76,7 +84,7 @@ def one_thread_times(models: Path, images: np.ndarray) -> dict[str, float]:
     os.environ.update(dict.fromkeys(names, '1'))
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
-            return pool.submit(measure_times, ModelFolder(models), images).result()
+            return pool.submit(measure_times, ModelFolder(models), images, runs).result()
     finally:
         for name, value in before.items():
             if value is None:
@@ -103,6 +111,7 @@ def measure_codec(
     models: Path,
     curve: Sequence[Sequence[float]],
     picture: Path,
+    allowance: Allowance = UNLIMITED,
 ) -> dict[str, Any]:
     """Measure what was exported, and draw it beside the training curve.
 
@@ -114,20 +123,36 @@ def measure_codec(
         models: The model folder with both files.
         curve: Of the training, rows of (step, loss, cross-entropy, share right).
         picture: The file to draw.
+        allowance: Time for all of it; as many test images are taken as it affords.
 
     Returns:
         What the model card says of it.
     """
+    folder = ModelFolder(models)
+    if allowance.limited:
+        few = LabelledImages(test.images[:PROBED], test.classes[:PROBED])
+        spent = allowance.timed(lambda: codec_rows(folder, few, SIZES))
+        count = allowance.part(ACCURACY_SHARE).affords(
+            spent / PROBED, len(test.classes), LEAST_IMAGES
+        )
+        test = LabelledImages(test.images[:count], test.classes[:count])
     clean = strong_accuracy(strong, test)
     print(f'strong on the originals {clean:.4f}', flush=True)
-    rows = codec_rows(ModelFolder(models), test, SIZES, show=lambda row: print(row, flush=True))
+    rows = codec_rows(folder, test, SIZES, show=lambda row: print(row, flush=True))
     draw_curves(curve, rows, clean, picture)
+    timed, runs = TIMED_IMAGES, 3
+    if allowance.limited:
+        answer = spent / PROBED / (2 * len(SIZES))
+        each = ANSWERS_PER_TIMED_IMAGE * answer
+        timed = allowance.part(1.0).affords(runs * each, TIMED_IMAGES)
+        runs = allowance.affords(timed * each, runs)
     synthesis = network.synthesis.numel() * spec.grid**2
     return {
+        'test_images': len(test.classes),
         'strong_on_originals': round(clean, 4),
         **accuracy_facts(rows),
         'bytes': (models / 'edge.onnx').stat().st_size,
         'parameters': sum(p.numel() for p in network.parameters()),
         'macs': count_macs(network, edge_example(spec)) + synthesis,
-        'milliseconds': one_thread_times(models, test.images[:20]),
+        'milliseconds': one_thread_times(models, test.images[:timed], runs),
     }

@@ -15,6 +15,10 @@ from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork, byte_features
 from stl_conveyor_lab.train.codec.prefixes import PrefixSampler
 from stl_conveyor_lab.train.codec.recipe import CodecRecipe
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
+
+#: Fewest images that the temperatures are fitted on.
+LEAST_IMAGES = 64
 
 
 def _smooth_knots(values: Tensor) -> Tensor:
@@ -56,6 +60,7 @@ def fit_temperatures(
     side: np.ndarray | None,
     recipe: CodecRecipe,
     draws: int = 3,
+    allowance: Allowance = UNLIMITED,
 ) -> None:
     """Fit temperatures and the weight of the side information on validation images.
 
@@ -66,6 +71,8 @@ def fit_temperatures(
         side: The device's own probabilities f32[N, C] of them; None leaves their weight.
         recipe: Its seed, and the range of the lengths.
         draws: Prefixes of each image.
+        allowance: Time for what the network makes of the prefixes; the weights are fitted on
+            those that it reached.
     """
     rng = np.random.default_rng(recipe.seed + 1)
     torch.manual_seed(recipe.seed + 1)
@@ -74,9 +81,11 @@ def fit_temperatures(
     numbers: list[np.ndarray] = []
     network.eval()
     with torch.no_grad():
-        for _ in range(draws):
-            for at in range(0, len(validation.classes), 32):
-                images = torch.from_numpy(validation.images[at : at + 32])
+        for draw in range(draws):
+            if draw and allowance.is_over:
+                break
+            for part in allowance.blocks(len(validation.classes), 32, least=LEAST_IMAGES):
+                images = torch.from_numpy(validation.images[part])
                 lengths = torch.from_numpy(
                     np.exp(
                         rng.uniform(
@@ -87,7 +96,7 @@ def fit_temperatures(
                 latents, arrived = sampler(images, lengths)
                 answers.append(network.logits(latents, arrived)[0])
                 sizes.append(arrived)
-                numbers.append(np.arange(at, at + len(images)))
+                numbers.append(np.arange(part.start, part.stop))
     logits, received = torch.cat(answers), torch.cat(sizes)
     picks = np.concatenate(numbers)
     classes = torch.from_numpy(validation.classes[picks])

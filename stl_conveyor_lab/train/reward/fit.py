@@ -34,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.policy.byte_budget import BudgetTable
 from stl_conveyor.policy.reward import (
     NetworkReward,
     RewardEstimator,
@@ -48,6 +49,7 @@ from stl_conveyor_lab.train.reward.estimators import (
     fit_entropy_reward,
     fit_posterior_reward,
 )
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 
 FOLDS = 5
 MEMBERS = 4  # networks averaged in the logits, written as one block-diagonal network
@@ -59,7 +61,7 @@ WEIGHT_DECAY = 1e-2
 HELD_OUT = 0.15  # of the fit, for early stopping
 
 
-def _member(features, targets, generator, seed):
+def _member(features, targets, generator, seed, allowance):
     """Train one small network with early stopping; return its layers as NumPy arrays."""
     torch.manual_seed(seed)
     order = generator.permutation(len(features))
@@ -86,7 +88,7 @@ def _member(features, targets, generator, seed):
         if loss < best:
             best, best_epoch = loss, epoch
             best_state = {key: value.clone() for key, value in net.state_dict().items()}
-        if epoch - best_epoch >= PATIENCE:
+        if epoch - best_epoch >= PATIENCE or allowance.is_over:
             break
     net.load_state_dict(best_state)
     linear = [module for module in net if isinstance(module, torch.nn.Linear)]
@@ -117,18 +119,22 @@ def fit_network(
     weak_correct: NDArray[Any],
     strong_correct: NDArray[Any],
     seed: int,
+    allowance: Allowance = UNLIMITED,
 ) -> NetworkReward:
     """Fit the learned estimator.
 
     probabilities [N, C]; weak_correct, strong_correct [N]. The result's distribution is that of
-    the items fitted on; replace it by that of items left out.
+    the items fitted on; replace it by that of items left out. The members share the time.
     """
     probabilities = checked_probabilities(probabilities)
     entropy = fit_entropy_reward(probabilities, weak_correct, strong_correct)
     features = network_features(probabilities)
     targets = np.stack([strong_correct, weak_correct], axis=1).astype(float)
     generator = np.random.default_rng(seed)
-    members = [_member(features, targets, generator, seed + k) for k in range(MEMBERS)]
+    members = [
+        _member(features, targets, generator, seed + k, allowance.part(1 / (MEMBERS - k)))
+        for k in range(MEMBERS)
+    ]
     network = NetworkReward(
         classes=probabilities.shape[1],
         distribution=entropy.distribution,
@@ -146,8 +152,9 @@ def fit(
     strong_correct: NDArray[Any],
     seed: int = 0,
     posteriors: NDArray[Any] | None = None,
+    allowance: Allowance = UNLIMITED,
 ) -> tuple[RewardEstimator, dict, NDArray[Any]]:
-    """Fit the estimators, compare them on items left out.
+    """Fit the estimators, compare them on items left out; the folds share the time.
 
     Returns the best, the measurement, and the best one's estimates [N] of items left out.
 
@@ -168,7 +175,9 @@ def fit(
         left_out['posterior'] = np.empty(count)
     for k in range(FOLDS):
         use, test = fold != k, fold == k
-        network = fit_network(probabilities[use], weak[use], strong[use], seed + 100 * k)
+        # One part is left for the fit to all.
+        share = allowance.part(1 / (FOLDS + 1 - k))
+        network = fit_network(probabilities[use], weak[use], strong[use], seed + 100 * k, share)
         left_out['network'][test] = network.expected_rewards(probabilities[test])
         left_out['entropy'][test] = network.entropy.expected_rewards(probabilities[test])
         if posteriors is not None:
@@ -190,7 +199,7 @@ def fit(
     if chosen == 'posterior' and posteriors is not None:
         estimator = fit_posterior_reward(probabilities, posteriors, weak, strong)
     else:
-        network = fit_network(probabilities, weak, strong, seed)
+        network = fit_network(probabilities, weak, strong, seed, allowance)
         estimator = network if chosen == 'network' else network.entropy
     distribution = distribution_of_estimates(left_out[chosen])
     return replace(estimator, distribution=distribution), measured, left_out[chosen]
@@ -206,6 +215,58 @@ def update_manifest(models: Path, role: str, name: str) -> None:
         path.write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
 
 
+def fit_file(
+    models: Path, path: Path, seed: int = 0, allowance: Allowance = UNLIMITED
+) -> dict[str, Any]:
+    """Fit estimator and byte budgets, and write them into a model folder.
+
+    Args:
+        models: The model folder.
+        path: The .npz file that the module describes.
+        seed: Of everything random.
+        allowance: Time for the networks.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ConfigError: If the file lacks something, or has too few items.
+    """
+    # The networks are small: threads would wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        estimator, measured, table = _fitted(path, seed, allowance)
+    finally:
+        torch.set_num_threads(threads)
+    estimator.save(models / 'reward.json', measured)
+    update_manifest(models, 'reward', 'reward.json')
+    if table is not None:
+        table.save(models / 'budget.json')
+        update_manifest(models, 'budget', 'budget.json')
+    return {'kind': estimator.kind, **measured}
+
+
+def _fitted(
+    path: Path, seed: int, allowance: Allowance
+) -> tuple[RewardEstimator, dict[str, Any], BudgetTable | None]:
+    with np.load(path) as data:
+        missing = {'probabilities', 'weak_correct', 'edge_correct'} - set(data.files)
+        if missing:
+            raise ConfigError(f'{path} lacks {", ".join(sorted(missing))}')
+        estimator, measured, estimates = fit(
+            data['probabilities'],
+            data['weak_correct'],
+            data['edge_correct'],
+            seed,
+            data['posteriors'] if 'posteriors' in data.files else None,
+            allowance,
+        )
+        streams = load_streams(data)
+        table = fit_budgets(estimates, data['weak_correct'], streams) if streams else None
+    return estimator, measured, table
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -216,31 +277,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--data', type=Path, required=True, help='.npz, see the module')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     try:
-        with np.load(options.data) as data:
-            missing = {'probabilities', 'weak_correct', 'edge_correct'} - set(data.files)
-            if missing:
-                raise ConfigError(f'{options.data} lacks {", ".join(sorted(missing))}')
-            estimator, measured, estimates = fit(
-                data['probabilities'],
-                data['weak_correct'],
-                data['edge_correct'],
-                options.seed,
-                data['posteriors'] if 'posteriors' in data.files else None,
-            )
-            streams = load_streams(data)
-            if streams:
-                table = fit_budgets(estimates, data['weak_correct'], streams)
+        measured = fit_file(options.models, options.data, options.seed)
     except ConveyorError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    estimator.save(options.models / 'reward.json', measured)
-    update_manifest(options.models, 'reward', 'reward.json')
-    if streams:
-        table.save(options.models / 'budget.json')
-        update_manifest(options.models, 'budget', 'budget.json')
-    print(json.dumps({'kind': estimator.kind, **measured}, indent=2))
+    print(json.dumps(measured, indent=2))
     return 0
 
 
