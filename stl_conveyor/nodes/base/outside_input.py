@@ -433,7 +433,7 @@ class OutsideInput:
 
 
 def _some(names: set[str]) -> str:
-    return ', '.join(sorted(names)[:MOST_NAMED])
+    return ' and '.join(sorted(names)[:MOST_NAMED])
 
 
 def _full_name(endpoint: TopicEndpointInfo) -> str:
