@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Try the README's way onto a ROS 2 installation in a fresh Ubuntu, and write down what it says.
 
-    sudo python3 scripts/readme_transcript.py [--root build/noble] [--out docs/install_transcript.txt]
+    sudo python3 scripts/readme_transcript.py [--root build/noble] [--out FILE]
 
 A Ubuntu 24.04 is unpacked by debootstrap and given what ROS's own packages would have brought:
 colcon from Ubuntu's, rosdep with an index that knows the keys of package.xml, and ROS 2 Jazzy from
@@ -48,7 +48,7 @@ export LD_LIBRARY_PATH={PREFIX}/lib:$libraries
 """
 #: Keys that rosdep installs by pip, and the packages.
 OF_PIP = {'python3-mujoco-pip': 'mujoco', 'python3-onnxruntime-pip': 'onnxruntime'}
-#: Shown after the steps: what answers the codec, from where, and that it loads beside apt's OpenCV.
+#: Shown after the steps: that all loads beside apt's OpenCV, in which versions and from where.
 CHECK = (
     'python3 -c "import cv2, numpy, onnxruntime, stl_conveyor.msg, stl_conveyor.codec; '
     'print(cv2.__version__, numpy.__version__, onnxruntime.__version__, stl_conveyor.__file__)"'
@@ -207,6 +207,8 @@ def put_ros(root: Path) -> None:
 def lend_repository(root: Path) -> None:
     """Put a clone of this checkout into the root, which the README's `git clone` takes."""
     target = root / 'repository'
+    if os.path.ismount(target):
+        sys.exit(f'{target} is mounted from elsewhere: unmount it, since it is removed here')
     shutil.rmtree(target, ignore_errors=True)
     shutil.rmtree(root / 'root' / 'ros2_ws', ignore_errors=True)
     subprocess.run(['git', 'clone', '--quiet', '--bare', str(PROJECT), str(target)], check=True)

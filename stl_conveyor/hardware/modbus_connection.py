@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import select
 import socket
 import struct
@@ -19,6 +20,8 @@ from typing import Any
 
 from stl_conveyor.errors import HardwareError, MissingDependency
 
+#: Versions before it name their requests' arguments otherwise.
+LEAST_PYMODBUS = (3, 6)
 LARGEST_CONNECT = 0.25  # s; a PLC at the other end of a cable takes a connection in a few ms
 ACKNOWLEDGE = 5
 ADDRESS_REMEDY = (
@@ -126,6 +129,12 @@ def contiguous(places: Iterable[tuple[str, int]]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers at the front of a version: (3, 7, 0) of '3.7.0dev1'."""
+    found = re.match(r'\d+(?:\.\d+)*', version)
+    return tuple(map(int, found[0].split('.'))) if found else ()
+
+
 class ModbusConnection:
     """A connection to a PLC, for one request at a time; opened when it is needed."""
 
@@ -133,14 +142,21 @@ class ModbusConnection:
         """Open nothing yet.
 
         Raises:
-            MissingDependency: If pymodbus is not installed.
+            MissingDependency: If pymodbus is not installed, or too old.
         """
         try:
+            import pymodbus
             from pymodbus.client import ModbusTcpClient
         except ImportError as error:
             raise MissingDependency(
                 'Modbus needs pymodbus: apt install python3-pymodbus, or pip install pymodbus'
             ) from error
+        if _numbers(pymodbus.__version__) < LEAST_PYMODBUS:
+            least = '.'.join(map(str, LEAST_PYMODBUS))
+            raise MissingDependency(
+                f'Modbus needs pymodbus {least} or newer, and {pymodbus.__version__} is installed '
+                f"(Debian 12 has 3.0): PIP_BREAK_SYSTEM_PACKAGES=1 pip install 'pymodbus>={least}'"
+            )
         self._address = (host, port)
         self.peer = f'PLC {host}:{port}'
         # The name of this argument changed in pymodbus 3.10.

@@ -23,7 +23,7 @@ from tcp_relay import RESET, Relay  # noqa: E402
 
 from stl_conveyor.errors import ConfigError, MissingDependency  # noqa: E402
 from stl_conveyor.hardware.diverter import DiverterEvents  # noqa: E402
-from stl_conveyor.hardware.modbus_connection import LARGEST_READ, Run, contiguous  # noqa: E402
+from stl_conveyor.hardware.modbus_connection import LARGEST_READ, ModbusConnection, Run, contiguous  # noqa: E402
 from stl_conveyor.hardware.outputs import OUTPUTS  # noqa: E402
 from stl_conveyor.hardware.outputs.modbus import ModbusDiverters, ModbusLane, next_number  # noqa: E402
 
@@ -605,6 +605,19 @@ def test_registers_with_two_uses_are_refused(settings, text):
     given = {'modbus_kind': 'register', 'modbus_feedback': (4, 5, 6), **settings}
     with pytest.raises(ConfigError, match=text):
         output.verify(output.read(given), 'ABC')
+
+
+@pytest.mark.parametrize('version', ['3.0.0', '2.5.3', '3.5.4'])
+def test_pymodbus_that_is_too_old_is_named_with_the_remedy(monkeypatch, version):
+    monkeypatch.setattr('pymodbus.__version__', version)
+    with pytest.raises(MissingDependency, match=f'{version} is installed .*pymodbus>=3.6'):
+        ModbusConnection('127.0.0.1', 1, 1)
+
+
+@pytest.mark.parametrize('version', ['3.6.9', '3.7.0dev1', '3.11.2', '4.0'])
+def test_pymodbus_of_any_later_version_is_taken(monkeypatch, version):
+    monkeypatch.setattr('pymodbus.__version__', version)
+    assert ModbusConnection('127.0.0.1', 1, 1).peer == 'PLC 127.0.0.1:1'
 
 
 def test_coils_that_were_left_set_are_cleared(plc):
