@@ -168,7 +168,7 @@ def nodes_of(run):
 
 def test_every_node_is_killed_and_the_run_goes_on(tiny_models, tmp_path):
     run = subprocess.Popen(
-        command(tmp_path, '--items', 500, '--models', tiny_models),
+        command(tmp_path, '--items', 500, '--models', tiny_models, '--apart'),
         env={**own_environment(), 'PYTHONUNBUFFERED': '1'},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
