@@ -86,11 +86,11 @@ def photograph(rendering, exposure):
     return _TO_DISPLAY[np.clip(signal * (_LEVELS - 1), 0, _LEVELS - 1).astype(np.uint16)]
 
 
-def belt_texture(seed, size=512, period=0.25):
+def belt_texture(seed, size=512):
     """Draw a stretch of worn and dirty belt that tiles along the belt.
 
-    seed: tuple of integers. size: pixels of a side, which spans `period` metres. Returns uint8
-    [size, size, 3]; axis 1 runs along the belt.
+    seed: tuple of integers. size: pixels of a side. Returns uint8 [size, size, 3]; axis 1 runs
+    along the belt.
     """
     rng = np.random.default_rng(seed)
     freq = np.fft.fftfreq(size)

@@ -34,7 +34,7 @@ from stl_conveyor.sim.layout import (
 )
 from stl_conveyor.sim.parts import PARTS, feed_pose_of, finish_of, part_index
 from stl_conveyor.sim.rest import RestWatch
-from stl_conveyor.sim.scene import PARKING_HEIGHT, SKIN_PERIOD, cell_xml, template_xml
+from stl_conveyor.sim.scene import PARKING_HEIGHT, SKIN_PERIOD, SKIN_REST, cell_xml, template_xml
 
 SLOTS = 24
 HIDDEN_GROUP = 5  # a geom group that MuJoCo does not draw
@@ -77,7 +77,9 @@ class MujocoCell:
         self._belt_dof = self.model.jnt_dofadr[belt]
         self._skin = self._id(mujoco.mjtObj.mjOBJ_GEOM, 'skin')
         self._skin_home = self.model.geom_pos[self._skin].copy()
-        self._skin_home[0] = (cell.belt.start + cell.belt.end) / 2
+        self._skin_home[0] = (cell.belt.start + cell.belt.end - SKIN_PERIOD) / 2
+        self._skin_rest = self._id(mujoco.mjtObj.mjOBJ_GEOM, 'skin_rest')
+        self._skin_under = self.model.geom_pos[self._skin_rest].copy()
         self._pushers = {
             lane.name: self._id(mujoco.mjtObj.mjOBJ_ACTUATOR, f'push_{lane.name}')
             for lane in cell.lanes
@@ -139,11 +141,14 @@ class MujocoCell:
     def _set_run_appearance(self):
         """Draw the belt's dirt and place the lamps for this seed."""
         model, rng = self.model, np.random.default_rng((self.seed, 11))
-        texture = self._id(mujoco.mjtObj.mjOBJ_TEXTURE, 'skin')
-        size = model.tex_width[texture]
-        pixels = belt_texture((self.seed, 12), int(size), SKIN_PERIOD)
-        start = model.tex_adr[texture]
-        model.tex_data[start : start + pixels.size] = pixels.reshape(-1)
+        for name in ('skin', 'skin_rest'):
+            texture = self._id(mujoco.mjtObj.mjOBJ_TEXTURE, name)
+            size = int(model.tex_width[texture])
+            pixels = belt_texture((self.seed, 12), size)
+            if name == 'skin_rest':  # it begins half a period before the other one
+                pixels = np.roll(pixels, size // 2, axis=1)
+            start = model.tex_adr[texture]
+            model.tex_data[start : start + pixels.size] = pixels.reshape(-1)
         for name, spread in (('key', 0.05), ('fill', 0.05)):
             light = self._id(mujoco.mjtObj.mjOBJ_LIGHT, name)
             model.light_pos[light][:2] += rng.uniform(-spread, spread, 2)
@@ -363,10 +368,22 @@ class MujocoCell:
         if (height, width) not in self._renderer:
             self._renderer[height, width] = mujoco.Renderer(self.model, height, width)
         renderer = self._renderer[height, width]
-        shift = (self.time * self.cell.belt.speed) % SKIN_PERIOD - SKIN_PERIOD / 2
-        self.data.geom_xpos[self._skin] = self._skin_home + (shift, 0, 0)
+        self._move_skin()
         renderer.update_scene(self.data, camera)
         return renderer.render()
+
+    def _move_skin(self):
+        """Move the belt's dirt with it; behind or before the skin lies another piece of it."""
+        belt = self.cell.belt
+        shift = (self.time * belt.speed + SKIN_PERIOD / 4) % SKIN_PERIOD
+        place = self._skin_home + (shift, 0, 0)
+        self.data.geom_xpos[self._skin] = place
+        first = place[0] - self.model.geom_size[self._skin][0]  # where its dirt begins
+        rest = self._skin_under
+        for begin in (first - SKIN_PERIOD / 2, first + 1.5 * SKIN_PERIOD):
+            if belt.start <= begin and begin + 2 * SKIN_REST <= belt.end:
+                rest = np.array((begin + SKIN_REST, place[1], place[2] / 2))  # below it
+        self.data.geom_xpos[self._skin_rest] = rest
 
     def _exposure_of(self, slot, item, variant, difficulty):
         camera = self.cell.camera

@@ -22,7 +22,8 @@ from stl_conveyor.sim.layout import (
 )
 from stl_conveyor.sim.parts import PARTS
 
-SKIN_PERIOD = 0.25  # m after which the belt's dirt repeats
+SKIN_PERIOD = 0.5  # m after which the belt's dirt repeats
+SKIN_REST = 0.3  # m, half the length of the skin that lies where the first one does not reach
 PARKING_HEIGHT = 5.0  # z at which unused slots wait
 
 
@@ -81,10 +82,10 @@ def _bin(cell, lane):
 def cell_xml(cell, slots):
     """Return the MJCF of the whole cell with `slots` interchangeable item bodies.
 
-    cell: CellDescription. The names that MujocoCell relies on: body and geom `belt`, geom `skin`,
-    body and joint `pusher_<lane>`, actuator `push_<lane>`, bodies `item_<i>` with geoms
-    `item_<i>` and `insert_<i>`, material `item_<i>`, lights `key` and `fill`, cameras `belt` and
-    `overview`, texture `skin`.
+    cell: CellDescription. The names that MujocoCell relies on: body and geom `belt`, geoms and
+    textures `skin` and `skin_rest`, body and joint `pusher_<lane>`, actuator `push_<lane>`, bodies
+    `item_<i>` with geoms `item_<i>` and `insert_<i>`, material `item_<i>`, lights `key` and
+    `fill`, cameras `belt` and `overview`.
     """
     belt, half = cell.belt, cell.belt.width / 2
     middle = (belt.start + belt.end) / 2
@@ -151,6 +152,13 @@ def cell_xml(cell, slots):
         f'<material name="insert_{i}" rgba="0.7 0.7 0.7 0" specular="0.2" shininess="0.3"/>'
         for i in range(slots)
     )
+    # A plane's texture begins at its edge, and is repeated so many times in two metres.
+    skin = ''.join(
+        f'<texture name="{name}" type="2d" builtin="flat" rgb1="0.1 0.1 0.1" width="512" '
+        f'height="512"/><material name="{name}" texture="{name}" texuniform="true" '
+        f'texrepeat="{2 / SKIN_PERIOD} {2 / SKIN_PERIOD}" specular="0.15" shininess="0.1"/>'
+        for name in ('skin', 'skin_rest')
+    )
     camera = cell.camera
     fovy = 57.29577951308232 * vertical_field_of_view(cell)
     post_y = half + 0.06
@@ -171,9 +179,7 @@ def cell_xml(cell, slots):
   {mesh_assets()}
   <texture type="skybox" builtin="gradient" rgb1="0.78 0.82 0.86" rgb2="0.50 0.53 0.57"
            width="64" height="384"/>
-  <texture name="skin" type="2d" builtin="flat" rgb1="0.1 0.1 0.1" width="512" height="512"/>
-  <material name="skin" texture="skin" texuniform="true"
-            texrepeat="{1 / SKIN_PERIOD} {1 / SKIN_PERIOD}" specular="0.15" shininess="0.1"/>
+  {skin}
   <material name="foam" specular="0" shininess="0"/>
   {materials}
 </asset>
@@ -195,6 +201,8 @@ def cell_xml(cell, slots):
   </body>
   <geom name="skin" type="plane" size="{length / 2 - SKIN_PERIOD / 2} {half} 0.1" pos="0 0 0.0001"
         material="skin" contype="0" conaffinity="0"/>
+  <geom name="skin_rest" type="plane" size="{SKIN_REST} {half} 0.1" pos="0 0 -1"
+        material="skin_rest" contype="0" conaffinity="0"/>
   <geom name="pole" type="cylinder" size="0.009" contype="0" conaffinity="0"
         fromto="{camera.x} {post_y} -0.4 {camera.x} {post_y} {camera.height + 0.03}"
         rgba="0.3 0.31 0.33 1"/>

@@ -39,6 +39,9 @@ class BeltBackground:
         self.grey = _initial(view)
         self._still = np.zeros(view.shape, np.float32)
         self._previous = view
+        self._difference = np.zeros(view.shape, np.float32)
+        self._tint: NDArray[np.float32] | None = None
+        self._off = np.zeros((*view.shape, 2), np.float32)
         self._claimed = np.zeros(view.shape, bool)
         self._learned = 0.0  # lengths of the picture by which the belt moved
         self._spreads: dict[str, float] = {}
@@ -58,7 +61,30 @@ class BeltBackground:
             offset = np.float32(np.median(difference[::SAMPLE, ::SAMPLE][free]))
             self.grey += offset
             difference -= offset
+        self._difference = difference
         return difference
+
+    def colour(self, tint: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return by how much the colour of every pixel differs from that of the belt, f32[H, W].
+
+        In grey values at the brightness of the belt: a shadow has the colour of what it lies on.
+
+        Args:
+            tint: How much redder than blue, and than green, f32[H, W, 2].
+        """
+        light = np.maximum(self.grey + self._difference, 0.5 * self.grey)
+        tint = tint * (self.grey / np.maximum(light, 1.0))[..., None]
+        if self._tint is None:
+            self._tint = np.stack([_initial(tint[..., each]) for each in (0, 1)], axis=-1)
+        off = tint - self._tint
+        free = ~self._claimed[::SAMPLE, ::SAMPLE]
+        sample = off[::SAMPLE, ::SAMPLE]
+        if free.mean() > 0.1:
+            sample = sample[free]
+        change = np.median(sample.reshape(-1, 2), axis=0).astype(np.float32)
+        self._tint += change  # of the lamp's colour
+        self._off = off - change
+        return np.hypot(self._off[..., 0], self._off[..., 1])
 
     def spread(self, name: str, values: NDArray[np.float32], share: float) -> float:
         """Return the value that `share` of the belt's pixels stay below, over many pictures.
@@ -94,11 +120,15 @@ class BeltBackground:
             step = np.float32(share) * (view - self.grey)
             step[items] = 0.0
             self.grey += step
+            if self._tint is not None:
+                self._tint += np.float32(share) * np.where(items[..., None], 0.0, self._off)
             still = items & (np.abs(view - self._previous) < SAME)
             self._still = np.where(still, self._still + np.float32(way), np.float32(0.0))
             fixed = self._still > STILL
             if fixed.any():
                 self.grey[fixed] = view[fixed]
+                if self._tint is not None:
+                    self._tint[fixed] += self._off[fixed]
         self._previous, self._claimed = view, items
 
     def _follow(self, view: NDArray[np.float32], jump: float) -> None:

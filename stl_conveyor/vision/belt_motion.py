@@ -16,6 +16,9 @@ LARGEST_DIFFERENCE = 60.0
 CLEAR = 2.0
 #: The expected shift stands unless another one fits the pictures this many times better.
 BETTER = 0.7
+#: It stands, too, while it fits within so small a share of what a shift is off by on average:
+#: items in a row fit at every pitch, and only noise tells one of these from another.
+FITS = 0.02
 #: A belt may stop or turn back at once, but it does not run faster than this many times its
 #: largest speed of late, or a share of the picture, ...
 FASTER, MARGIN = 1.5, 1 / 6
@@ -78,7 +81,7 @@ class BeltMotion:
             near = np.abs(shifts - known) <= max(3.0, 0.15 * abs(known))
             if near.any():
                 likely = int(np.flatnonzero(near)[votes[near].argmin()])
-                if votes[index] > BETTER * votes[likely]:
+                if votes[index] > BETTER * votes[likely] or votes[likely] < FITS:
                     index = likely
         self._last = float(shifts[index]) + _vertex(votes, index)
         if self._refused < INSISTING and not self._late(expected):

@@ -36,8 +36,15 @@ SHARP_HULL = 0.65
 #: The belt's own marks: what they stay below by so many times is an edge, and a level, of items.
 EDGE_MARGIN, EDGE_SHARE = 1.6, 0.97
 LEVEL_MARGIN, LEVEL_SHARE = 1.3, 0.99
+#: Rows of what makes the tint of a pixel of its red, green and blue.
+TINT = np.array([[1.0, 0.0, -1.0], [0.5, -1.0, 0.5]], np.float32)
+#: Grey values by which the tint of an item differs at least, on a belt of one colour.
+LEAST_COLOUR = 6.0
 #: Share of an item that is not in the dark, from which on its dark border is taken for a shadow.
 LIT = 0.4
+#: Share of the lit pixels of an item that are bright in places wider than a scratch, from which on
+#: the others are not measured.
+THICK = 0.6
 
 #: Metres by which an item may be off the place where it is expected, beside its own length.
 TOLERANCE = 0.006
@@ -225,7 +232,7 @@ class ItemDetector:
             ConfigError: If the region does not lie within the image.
         """
         cv2 = self._cv2
-        view, first, edge = self._view(image)
+        view, tint, first, edge = self._view(image)
         background = self._background
         if background is None or background.grey.shape != view.shape:
             background = self._background = BeltBackground(view)
@@ -234,7 +241,11 @@ class ItemDetector:
         strips = cv2.resize(difference, (STRIPS, view.shape[0]), interpolation=cv2.INTER_AREA)
         moved = self._motion.update(strips, None if expected is None else expected / self._factor)
         level = np.abs(difference)
-        solid = cv2.morphologyEx(level, cv2.MORPH_OPEN, self._stroke)
+        colour = background.colour(tint)
+        # As bright as it would have to be to differ as clearly as its colour does.
+        clear = max(LEAST_COLOUR, LEVEL_MARGIN * background.spread('colour', colour, LEVEL_SHARE))
+        colour *= np.float32(self._threshold / clear)
+        solid = cv2.morphologyEx(np.maximum(level, colour), cv2.MORPH_OPEN, self._stroke)
         gradient = cv2.magnitude(
             cv2.Sobel(difference, cv2.CV_32F, 1, 0, scale=0.125),
             cv2.Sobel(difference, cv2.CV_32F, 0, 1, scale=0.125),
@@ -244,7 +255,13 @@ class ItemDetector:
         )
         high = max(self._threshold, LEVEL_MARGIN * background.spread('level', level, LEVEL_SHARE))
         edges = (gradient > sharp).astype(np.uint8)
-        mask = edges | (level > high)
+        turn = cv2.magnitude(
+            cv2.Sobel(colour, cv2.CV_32F, 1, 0, scale=0.125),
+            cv2.Sobel(colour, cv2.CV_32F, 0, 1, scale=0.125),
+        )
+        spread = background.spread('colour edge', turn, EDGE_SHARE)
+        edges |= (turn > max(SHARP * self._threshold, EDGE_MARGIN * spread)).astype(np.uint8)
+        mask = edges | (level > high) | (colour > self._threshold)
         claimed = np.zeros(view.shape, np.uint8)
         found = self._items(mask, edges, solid, difference, claimed, first, edge)
         if found:
@@ -255,35 +272,42 @@ class ItemDetector:
         last = first + self._factor * (view.shape[0] - 1)
         return Detections(found, None if moved is None else moved * self._factor, (first, last))
 
-    def _view(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float, float]:
-        """Return a reduced grey picture, axis 0 along the belt, and where its first pixel lies."""
+    def _view(
+        self, image: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], float, float]:
+        """Return the reduced picture, axis 0 along the belt, and where its first pixel lies.
+
+        Returns:
+            Grey values f32[H, W], and how much redder than blue, and than green, f32[H, W, 2].
+        """
         cv2, factor, travel = self._cv2, self._factor, self._travel
         rows, columns = self._region.slices(image.shape)
-        grey = cv2.cvtColor(np.ascontiguousarray(image[rows, columns]), cv2.COLOR_RGB2GRAY)
-        height, width = grey.shape[0] // factor, grey.shape[1] // factor
+        region = np.ascontiguousarray(image[rows, columns])
+        height, width = region.shape[0] // factor, region.shape[1] // factor
         if min(height, width) < STRIPS:
             raise BadImage(
                 f'{image.shape[1]} x {image.shape[0]} pixels, region of interest '
-                f'{grey.shape[1]} x {grey.shape[0]}: too small to find items in'
+                f'{region.shape[1]} x {region.shape[0]}: too small to find items in'
             )
         if factor > 1:
-            grey = cv2.resize(
-                grey[: height * factor, : width * factor],
+            region = cv2.resize(
+                region[: height * factor, : width * factor],
                 (width, height),
                 interpolation=cv2.INTER_AREA,
             )
-        view = grey.astype(np.float32)
+        view = cv2.cvtColor(region, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        tint = cv2.transform(region.astype(np.float32), TINT)
         # The centre of the first pixel of the reduced picture, in pixels of the image.
         half = (factor - 1) / 2
         start = np.array([rows.start + half, columns.start + half])
         if travel.axis == 1:
-            view = view.T
+            view, tint = view.T, tint.swapaxes(0, 1)
         along = float(start[travel.axis])
         across = float(start[1 - travel.axis])
         if travel.sign < 0:
-            view = view[::-1]
+            view, tint = view[::-1], tint[::-1]
             along = -(along + factor * (view.shape[0] - 1))
-        return np.ascontiguousarray(view), along, across
+        return np.ascontiguousarray(view), np.ascontiguousarray(tint), along, across
 
     def _items(
         self,
@@ -427,9 +451,13 @@ class ItemDetector:
         height, width = part.shape
         top, left = corner
         at_rear, at_front = top <= 1, top + height >= shape[0] - 1
-        lit = cv2.morphologyEx(
-            part & (difference > -self._threshold).astype(np.uint8), cv2.MORPH_OPEN, self._square
-        )
+        bright = (difference > -self._threshold).astype(np.uint8)
+        lit = cv2.morphologyEx(part & bright, cv2.MORPH_OPEN, self._square)
+        # A scratch that touches the item, or ends at it, is thin: it is not part of it.
+        bright = cv2.morphologyEx(np.maximum(difference, 0.0), cv2.MORPH_OPEN, self._stroke)
+        thick = cv2.dilate((bright > self._threshold).astype(np.uint8), self._square)
+        if (lit & thick).sum() >= THICK * lit.sum():
+            lit &= thick
         if lit.sum() >= LIT * part.sum():
             rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
         else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,3 +177,23 @@ def test_the_overview_shows_a_picture(cell):
     run.close()
     assert picture.shape == (180, 320, 3)
     assert picture.std() > 20
+
+
+def test_dirt_moves_with_the_belt_and_never_jumps(cell):
+    """Over one period of the dirt and more; each picture is the one before, ten pixels on."""
+    pixels = 10
+    step = pixels / cell.camera.pixels_per_metre / cell.belt.speed
+    run = mujoco_cell.MujocoCell(cell, [replace(plan_of(CLASS_IDS[:1])[0], arrival=10_000)], 5)
+
+    def grey(time):
+        run.step_until(time)
+        picture = run._render('belt', cell.camera.image_height, cell.camera.image_width)
+        return picture.astype(float).mean(axis=2)
+
+    try:
+        for begin in (0.3, 0.62, 0.93, 1.24):  # where the dirt's planes change places
+            before, after = grey(begin), grey(begin + step)
+            assert np.abs(after[:-pixels] - before[pixels:]).mean() < 5.0
+            assert np.abs(after - before).mean() > 5.0  # and it moves
+    finally:
+        run.close()

@@ -243,3 +243,50 @@ def test_a_finer_image_gives_the_same_items():
     right = [due(part, steady(0.7)) for part in (Part(-0.10), Part(-0.17))]
     assert [abs(a - b) * SPEED < TOLERANCE for a, b in zip(times, right)] == [True, True]
     assert len(times) == 2
+
+
+def test_six_parts_in_a_row_with_the_same_gap_are_six():
+    """The row fits at every pitch; the belt does not jump by one."""
+    parts = [Part(-0.1 - 0.029 * number, length=0.024) for number in range(6)]
+    check(parts, steady(0.9, 30.0))
+
+
+def coloured(ways, belt, part, level=lambda number: 1.0, side=32):
+    """Yield frames of a square part of one colour on a belt of another; it begins 0.1 m behind."""
+    rng = np.random.default_rng(4)
+    for number, way in enumerate(ways):
+        view = np.tile(np.array(belt, float), (*SHAPE, 1))
+        middle = round((SHAPE[0] - 1) / 2 + (way - 0.1) * SCALE)
+        rows = slice(max(0, middle - side // 2), max(0, middle + side // 2))
+        view[rows, 140 : 140 + side] = part
+        view = level(number) * view + rng.normal(0.0, 1.0, (*SHAPE, 1))
+        yield np.clip(np.rint(view), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('level', [lambda number: 1.0, lambda number: 1.0 if number < 3 else 1.6])
+def test_a_part_as_dark_as_the_belt_is_found_by_its_colour(level):
+    ways = steady(0.6, 30.0)
+    times, _ = passages(coloured(ways, (68, 67, 62), (63, 64, 68), level))
+    (time,) = times
+    assert abs(time - due(Part(-0.1), ways)) * SPEED < TOLERANCE
+
+
+def test_a_shadow_has_the_colour_of_the_belt_and_is_no_part():
+    belt = np.array((68, 67, 58), float)
+    times, _ = passages(coloured(steady(0.6, 30.0), belt, 0.8 * belt))
+    assert times == []
+
+
+def test_a_scratch_at_a_part_does_not_move_its_middle():
+    ways = steady(0.6, 30.0)
+    frames = []
+    for frame, way in zip(film([Part(-0.1, length=0.02, width=0.02)], ways), ways):
+        middle = round((SHAPE[0] - 1) / 2 + (way - 0.1) * SCALE)
+        view = frame.copy()
+        for across in (178, 184):  # two of them beside each other, along the belt
+            begin, end = max(0, middle - 10), max(0, middle + 60)
+            view[begin:end, across : across + 3] = 130
+        frames.append(view)
+    times, (item,) = passages(frames)
+    assert abs(times[0] - due(Part(-0.1), ways)) * SPEED < TOLERANCE
+    assert abs(item.column - (SHAPE[1] - 1) / 2) < 0.002 * SCALE
