@@ -25,7 +25,7 @@ from stl_conveyor.run.settings import NODES, SIMULATOR, RunSettings, Sources
 from stl_conveyor_lab.bench.device.usage import Usage, usage_of
 
 WARM_UP = 5  # items that are not timed
-SETTLING_S = 2.0  # after the last picture, in which its outcome comes
+SETTLING_S = 20.0  # after the last picture, in which its outcome comes at the latest
 SILENCE_S = 60.0  # without news, after which the round is given up
 # Who must publish before the first picture counts.
 AWAITED = ('classification', 'transfer', 'sort_outcome', 'edge_classification')
