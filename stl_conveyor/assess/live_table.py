@@ -28,7 +28,7 @@ WIDTHS = {
     'why': (15, 15, 15),
     'bytes': (5, 5, 5),
     'edge answer': (30, 22, 13),
-    'lane': (6, 6, 6),
+    'lane': (17, 9, 6),
     'came to rest': (16, 16, 16),
     'slack ms': (12, 12, 12),
     'tokens': (6, 6, 6),

@@ -18,6 +18,7 @@ import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
 
+DOUBTFUL, UNKNOWN = 14, 15  # SortOutcome.REASON_*
 LOST = 'lost'  # where an item lies that is in no bin
 
 
@@ -72,6 +73,10 @@ class Action:
     local_delay: float = -1.0
     edge_delay: float = -1.0
     edge_bytes: int = 0
+    reason_number: int = 0  # SortOutcome.REASON_*
+    unknown: float = 0.0  # unknown score of the answer used
+    lane_probability: float = 0.0
+    expected_cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -287,6 +292,11 @@ class Score:
     edge_class_correct: int
     offloaded: int
     bytes_sent: int  # payload bytes
+    rejected_doubtful: int = 0  # of the rejected: no lane was worth the risk
+    rejected_unknown: int = 0  # they looked like nothing that the models were taught
+    rejected_no_answer: int = 0
+    foreign: int = 0  # shown to the camera, and of no class that a lane lists
+    foreign_rejected: int = 0  # at rest in the reject lane
 
 
 def score(records: Sequence[ItemRecord], cell: CellDescription) -> Score:
@@ -321,6 +331,13 @@ def score(records: Sequence[ItemRecord], cell: CellDescription) -> Score:
         ),
         offloaded=sum(r.decision is not None and r.decision.offload for r in records),
         bytes_sent=sum(r.transfer.bytes for r in records if r.transfer is not None),
+        rejected_doubtful=sum(action.reason_number == DOUBTFUL for action in actions),
+        rejected_unknown=sum(action.reason_number == UNKNOWN for action in actions),
+        rejected_no_answer=sum(action.source == 0 for action in actions),
+        foreign=sum(r.lane == cell.reject_lane for r in shown),
+        foreign_rejected=sum(
+            r.lane == cell.reject_lane and r.rest_lane == cell.reject_lane for r in shown
+        ),
     )
 
 

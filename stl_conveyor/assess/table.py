@@ -36,6 +36,9 @@ STOPS = {
     6: 'error',
 }
 
+# SortOutcome.REASON_* of what is in the reject lane although there is an answer about it.
+DOUBTS = {14: 'doubtful', 15: 'unknown', 16: 'too late'}
+
 COLUMNS = (
     'item',
     'true class',
@@ -49,7 +52,7 @@ COLUMNS = (
     'slack ms',
     'tokens',
 )
-WIDTHS = (4, 24, 30, 7, 15, 5, 30, 6, 16, 12, 6)
+WIDTHS = (4, 24, 30, 7, 15, 5, 30, 17, 16, 12, 6)
 NUMBERS = ('item', 'bytes', 'slack ms', 'tokens')  # stand at the right of their columns
 
 
@@ -74,11 +77,17 @@ def display_row(record: ItemRecord) -> tuple[str, ...]:
         '-' if decision is None else REASONS.get(decision.reason, str(decision.reason)),
         '-' if record.transfer is None else str(record.transfer.bytes),
         answer(record.edge),
-        '-' if action is None else action.lane,
+        '-' if action is None else lane_text(action),
         rest,
         '-' if action is None else 'MISS ' * action.missed + f'{1e3 * action.slack:.1f}',
         '-' if decision is None else f'{decision.tokens:.2f}',
     )
+
+
+def lane_text(action: Action) -> str:
+    """Return the lane of an outcome; for what is rejected, why."""
+    why = 'no answer' if action.source == 0 else DOUBTS.get(action.reason_number, '')
+    return f'{action.lane}: {why}' if why else action.lane
 
 
 def plain_line(record: ItemRecord) -> str:
@@ -171,6 +180,9 @@ _ACTION: Columns[Action] = {
     'outcome_class': lambda action, _: action.class_id,
     'outcome_source': lambda action, _: SOURCES.get(action.source, action.source),
     'outcome_reason': lambda action, _: action.reason,
+    'unknown': lambda action, _: action.unknown,
+    'lane_probability': lambda action, _: action.lane_probability,
+    'expected_cost': lambda action, _: action.expected_cost,
     'slack_s': lambda action, _: action.slack,
     'missed': lambda action, _: int(action.missed),
 }

@@ -12,6 +12,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
+class Stage(NamedTuple):
+    """A lane, and how long (ns) after the first one's deadline its own comes."""
+
+    lane: str
+    later_ns: int
+
+
 class ItemKey(NamedTuple):
     """What makes an item itself: its number and its capture stamp (ns).
 
@@ -53,13 +60,26 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """A classifier's answer; times in ns of the ledger's clock."""
+    """A classifier's answer; times in ns of the ledger's clock.
+
+    Attributes:
+        lane: Where the item goes with it, or empty where that is not asked (see `capture`).
+        doubt: Why it goes to the reject lane, a number of the caller's own; 0 = it does not.
+        unknown: How strange the item looks, 0..1.
+        lane_probability: That it belongs in its likeliest lane.
+        cost: That is expected.
+    """
 
     source: AnswerSource
     class_id: str
     score: float
     received_ns: int
     bytes_used: int = 0
+    lane: str = ''
+    doubt: int = 0
+    unknown: float = 0.0
+    lane_probability: float = 0.0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,8 @@ class ItemOutcome:
         slack_ns: From the decision to the deadline; negative means missed.
         admitted_ns: When the capture was handed in (ns of the ledger's clock).
         absurd: The deadline could not have come from an honest capture.
+        passed: The lane of the best answer was behind the item when that answer came.
+        later_ns: How long after the first lane's deadline that of this outcome is.
     """
 
     key: ItemKey
@@ -82,6 +104,8 @@ class ItemOutcome:
     decided_ns: int
     slack_ns: int
     absurd: bool
+    passed: bool = False
+    later_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,34 @@ class _Open:
     absurd: bool
     local: Answer | None = None
     edge: Answer | None = None
+    stages: tuple[Stage, ...] = ()
+    stage: int = 0
+
+    @property
+    def best(self) -> Answer | None:
+        return self.edge or self.local
+
+    @property
+    def stage_deadline_ns(self) -> int:
+        """Return the deadline of the lane that is asked for next."""
+        return self.deadline_ns + self.later_ns
+
+    @property
+    def later_ns(self) -> int:
+        return self.stages[self.stage].later_ns if self.stages else 0
+
+    @property
+    def waits(self) -> bool:
+        """Return whether the item is for no lane yet, and others are to come."""
+        if self.stage + 1 >= len(self.stages):
+            return False
+        return self.best is None or self.best.lane != self.stages[self.stage].lane
+
+    @property
+    def passed(self) -> bool:
+        return self.best is not None and self.best.lane in [
+            stage.lane for stage in self.stages[: self.stage]
+        ]
 
 
 class ItemLedger:
@@ -172,8 +224,14 @@ class ItemLedger:
         """Return the capture stamps (ns) of the open items with a number, the oldest first."""
         return tuple(sorted(key.stamp_ns for key in self._open if key.item_id == item_id))
 
-    def capture(self, key: ItemKey, time_left_ns: int, now_ns: int) -> Admission:
+    def capture(
+        self, key: ItemKey, time_left_ns: int, now_ns: int, stages: tuple[Stage, ...] = ()
+    ) -> Admission:
         """Take in a capture whose deadline is `time_left_ns` away (negative: past).
+
+        With `stages`, each lane has its own time: the item is asked for at each of them in turn,
+        the nearest lane first, and decided at that of the lane in which its best answer by then
+        puts it; if it is for none of them, at the last. Without, all lanes have one deadline.
 
         A camera that was restarted counts from 1 again, and so a known number may be that of
         another item. It is one of its own, with an outcome of its own, where its stamp is newer
@@ -200,14 +258,17 @@ class ItemLedger:
             return Admission.CONFLICT
         deadline_ns = now_ns + time_left_ns
         due_ns = now_ns if at_once else deadline_ns - self._guard_ns
-        item = _Open(key, now_ns, deadline_ns, due_ns, absurd)
+        item = _Open(key, now_ns, deadline_ns, due_ns, absurd, stages=() if at_once else stages)
         for source in (AnswerSource.LOCAL, AnswerSource.EDGE):
             answer = self._early.pop((key, source), None)
             if answer is not None:
                 item = _with_answer(item, answer)
         if len(self._open) >= self._max_open:
             last = max(self._open.values(), key=lambda other: (other.due_ns, other.key))
-            self._open[last.key] = replace(last, due_ns=now_ns)
+            # It waits for no later lane.
+            self._open[last.key] = replace(
+                last, due_ns=now_ns, stages=last.stages[: last.stage + 1]
+            )
             heapq.heappush(self._queue, (now_ns, last.key))
         self._open[key] = item
         heapq.heappush(self._queue, (due_ns, key))
@@ -253,6 +314,11 @@ class ItemLedger:
         item = self._open.get(key)
         return None if item is None else item.due_ns
 
+    def next_lane(self, key: ItemKey) -> str | None:
+        """Return the lane for which an open item is asked next; None = all have one time."""
+        item = self._open.get(key)
+        return None if item is None or not item.stages else item.stages[item.stage].lane
+
     def hasten(self, key: ItemKey, due_ns: int) -> None:
         """Decide an open item at an earlier time than its deadline asks for."""
         item = self._open.get(key)
@@ -266,7 +332,14 @@ class ItemLedger:
         decisions = []
         while (due_ns := self.next_due_ns()) is not None and due_ns <= now_ns:
             _, key = heapq.heappop(self._queue)
-            decisions.append(self._decide(key, now_ns))
+            item = self._open[key]
+            if item.waits:
+                item = replace(item, stage=item.stage + 1)
+                item = replace(item, due_ns=item.stage_deadline_ns - self._guard_ns)
+                self._open[key] = item
+                heapq.heappush(self._queue, (item.due_ns, key))
+            else:
+                decisions.append(self._decide(key, now_ns))
         return tuple(decisions)
 
     def decide_all(self, now_ns: int) -> tuple[ItemOutcome, ...]:
@@ -288,13 +361,15 @@ class ItemLedger:
                 del self._stamps[oldest.item_id]
         return ItemOutcome(
             key=key,
-            answer=item.edge or item.local,
+            answer=item.best,
             local=item.local,
             edge=item.edge,
             admitted_ns=item.admitted_ns,
             decided_ns=now_ns,
-            slack_ns=item.deadline_ns - now_ns,
+            slack_ns=item.stage_deadline_ns - now_ns,
             absurd=item.absurd,
+            passed=item.passed,
+            later_ns=item.later_ns,
         )
 
     def _keep_early(self, key: ItemKey, answer: Answer, now_ns: int) -> Verdict:

@@ -125,12 +125,29 @@ class OwedItems:
         score: float,
         used: int,
         received: int,
+        lane: str = '',
+        doubt: int = 0,
+        unknown: float = 0.0,
+        lane_probability: float = 0.0,
+        cost: float = 0.0,
     ) -> None:
         item = self._items[_key(number, stamp)]
-        if not (math.isfinite(score) and 0 <= score <= 1):
+        shares = (score, unknown, lane_probability)
+        if not (all(math.isfinite(share) and 0 <= share <= 1 for share in shares)):
             raise ValueError('no score')
+        if not math.isfinite(cost):
+            raise ValueError('no cost')
         answer = Answer(
-            AnswerSource(source), _text(class_id), float(score), _time(received), _time(used)
+            AnswerSource(source),
+            _text(class_id),
+            float(score),
+            _time(received),
+            _time(used),
+            _text(lane),
+            _time(doubt),
+            float(unknown),
+            float(lane_probability),
+            float(cost),
         )
         item.answers[answer.source] = answer
 
@@ -160,6 +177,11 @@ def answered(key: ItemKey, answer: Answer) -> str:
         float(answer.score),
         int(answer.bytes_used),
         answer.received_ns,
+        answer.lane[:200],
+        answer.doubt,
+        float(answer.unknown),
+        float(answer.lane_probability),
+        float(answer.cost),
     )
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_probabilities, unpack
 from stl_conveyor.errors import ModelFileError
-from stl_conveyor.models.classifier import make_session
+from stl_conveyor.models.classifier import make_session, read_model
+from stl_conveyor.models.graph_outputs import with_outputs
 from stl_conveyor.models.model_folder import ModelFolder
 
 EDGE_INPUTS = {'latents': 4, 'bytes_received': 1, 'side': 2, 'has_side': 1}
@@ -122,8 +124,14 @@ class Decoder:
         ('spring_washer_m8', 150)
     """
 
-    def __init__(self, model_folder: ModelFolder, threads: int = 1) -> None:
-        """Load codec file and edge model; raise ModelFileError when they cannot be used."""
+    def __init__(
+        self, model_folder: ModelFolder, threads: int = 1, inside: Sequence[str] = ()
+    ) -> None:
+        """Load codec file and edge model; raise ModelFileError when they cannot be used.
+
+        Args:
+            inside: Tensors of the edge model that `look_inside` tells, too.
+        """
         self._spec = CodecSpec.load(model_folder.path('encoder'))
         self._identity = codec_identity(model_folder)
         if self._spec.labels != len(model_folder.labels):
@@ -132,7 +140,10 @@ class Decoder:
                 f'manifest {len(model_folder.labels)}; export the folder again'
             )
         path = model_folder.path('edge')
-        self._edge = make_session(path, threads)
+        self._inside = tuple(inside)
+        self._edge = make_session(
+            with_outputs(read_model(path), self._inside) if inside else path, threads
+        )
         inputs = {i.name: len(i.shape) for i in self._edge.get_inputs()}
         if inputs != EDGE_INPUTS:
             raise ModelFileError(
@@ -163,9 +174,22 @@ class Decoder:
 
         A session may be classified at any time, also before its first packet.
         """
-        labels = self._spec.labels
         if not sessions:
-            return np.zeros((0, labels), np.float32)
+            return np.zeros((0, self._spec.labels), np.float32)
+        answers: NDArray[np.float32] = self._run(sessions, ())[0]
+        return answers
+
+    def look_inside(
+        self, sessions: Sequence[DecoderSession]
+    ) -> tuple[NDArray[np.float32], list[NDArray[Any]]]:
+        """Return probabilities of one session at least, as `classify`, and the tensors inside."""
+        answers = self._run(sessions, self._inside)
+        return answers[0], answers[1:]
+
+    def _run(
+        self, sessions: Sequence[DecoderSession], inside: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        labels = self._spec.labels
         uniform = np.full(labels, 1 / labels, np.float32)
         feeds = {
             'latents': np.stack([s.latents() for s in sessions]),
@@ -173,5 +197,5 @@ class Decoder:
             'side': np.stack([uniform if s.side is None else s.side for s in sessions]),
             'has_side': np.array([s.side is not None for s in sessions], np.float32),
         }
-        answers: NDArray[np.float32] = self._edge.run(['probabilities'], feeds)[0]
+        answers: list[NDArray[np.float32]] = self._edge.run(['probabilities', *inside], feeds)
         return answers

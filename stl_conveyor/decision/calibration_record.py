@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.decision.decide import Decider
+from stl_conveyor.decision.decide import Choice, Decider
 from stl_conveyor.decision.guarantee import (
     PurityThreshold,
     TooFewItems,
@@ -278,6 +278,18 @@ class CellDecider:
     def decider(self, received: int | None) -> Decider:
         """Return the decision for an answer; see `CalibrationRecord.place`."""
         return self._deciders[LOCAL if self.record is None else self.record.place(received)]
+
+    def choose(
+        self, probabilities: NDArray[np.floating], unknown: float, received: int | None
+    ) -> Choice:
+        """Decide about an item.
+
+        Args:
+            probabilities: [C] as the answer tells them.
+            unknown: The unknown score.
+            received: Payload bytes behind an answer of the edge; None = the local answer.
+        """
+        return self.decider(received).choose(self.calibrated(probabilities, received), unknown)
 
     def calibrated(
         self, probabilities: NDArray[np.floating], received: int | None

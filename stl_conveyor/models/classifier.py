@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stl_conveyor.errors import BadImage, BadProbabilities, MissingDependency, ModelFileError
+from stl_conveyor.models.graph_outputs import with_outputs
 from stl_conveyor.outside_files import UnusableFile, read_bytes
 
 SUM_TOLERANCE = 1e-3
@@ -56,6 +58,18 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
         raise ModelFileError(f'{name}: onnxruntime cannot load it: {error}') from error
 
 
+def read_model(path: str | Path) -> bytes:
+    """Return the bytes of an ONNX file.
+
+    Raises:
+        ModelFileError: If it cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except UnusableFile as error:
+        raise ModelFileError(f'{path}: cannot be read ({error}); restore the model') from error
+
+
 def check_probabilities(values: ArrayLike, labels: int) -> NDArray[np.float32]:
     """Return `values` as float32 `[labels]` if they are a probability distribution.
 
@@ -97,14 +111,21 @@ class Classifier:
     far its answer is to be trusted.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
+    def __init__(self, path: str | Path, threads: int = 1, inside: Sequence[str] = ()) -> None:
         """Load the model and run it once, so that the first item is not the slowest.
 
+        Args:
+            inside: Tensors of the graph that `look_inside` tells, too.
+
         Raises:
-            ModelFileError: If it cannot be loaded or has another input or output.
+            ModelFileError: If it cannot be loaded, has another input or output, or does not
+                compute one of the tensors.
         """
         self._path = Path(path)
-        self._session = make_session(path, threads)
+        self._inside = tuple(inside)
+        self._session = make_session(
+            with_outputs(read_model(path), self._inside) if inside else path, threads
+        )
         self._check_interface()
         size = self._image_size
         self.classify(np.zeros((size, size, 3), np.uint8))
@@ -201,7 +222,22 @@ class Classifier:
         answers = self._run(images, len(self._names))
         return answers[0], answers[1] if self.has_posterior else None
 
-    def _run(self, images: NDArray[np.uint8], outputs: int) -> list[NDArray[np.float32]]:
+    def look_inside(
+        self, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, list[NDArray[Any]]]:
+        """Return probabilities and posteriors like `classify_doubting`, and the tensors inside.
+
+        Raises:
+            BadImage: If the images have another shape or type.
+            BadProbabilities: If an answer is no distribution.
+        """
+        answers = self._run(images, len(self._names), self._inside)
+        told = len(self._names)
+        return answers[0], answers[1] if self.has_posterior else None, answers[told:]
+
+    def _run(
+        self, images: NDArray[np.uint8], outputs: int, inside: Sequence[str] = ()
+    ) -> list[NDArray[np.float32]]:
         size = self._image_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise BadImage(
@@ -209,9 +245,9 @@ class Classifier:
                 f'{list(images.shape)}'
             )
         answers: list[NDArray[np.float32]] = self._session.run(
-            self._names[:outputs], {'image': np.ascontiguousarray(images)}
+            [*self._names[:outputs], *inside], {'image': np.ascontiguousarray(images)}
         )
-        for rows in answers:
+        for rows in answers[:outputs]:
             for row in rows:
                 check_probabilities(row, self._labels)
         return answers

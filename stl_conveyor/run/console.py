@@ -65,6 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--arrivals', default=defaults.arrivals, choices=ARRIVALS, help='arrival process'
     )
     parser.add_argument(
+        '--foreign-share',
+        type=float,
+        default=defaults.foreign_share,
+        metavar='SHARE',
+        help='of the items that do not belong on the belt, 0 to 1',
+    )
+    parser.add_argument(
         '--time-unit',
         type=float,
         default=defaults.time_unit,
@@ -106,6 +113,8 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
     """
     if options.items < 1:
         raise ConfigError(f'--items {options.items}: a run needs at least one')
+    if not 0.0 <= options.foreign_share <= 1.0:
+        raise ConfigError(f'--foreign-share {options.foreign_share}: it is a share, 0 to 1')
     if named_fault(options.fault).kill == DEVICE_PROCESS and options.apart:
         raise ConfigError(
             f'--fault {options.fault}: with --apart the device is no process; name a node, or '
@@ -122,6 +131,7 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
         link=options.link,
         fault=options.fault,
         arrivals=options.arrivals,
+        foreign_share=options.foreign_share,
         time_unit=options.time_unit,
         models=options.models,
         cell=options.cell,

@@ -112,7 +112,10 @@ class Deployment:
 def items_of(settings: RunSettings, cell: CellDescription) -> tuple[ItemPlan, ...]:
     """Return the items of a run, in the order in which they arrive."""
     return plan_items(
-        settings.items, settings.seed, cell.classes, ArrivalSettings(process=settings.arrivals)
+        settings.items,
+        settings.seed,
+        cell.classes,
+        ArrivalSettings(process=settings.arrivals, foreign_share=settings.foreign_share),
     )
 
 
@@ -138,6 +141,7 @@ def node_arguments(
             'items': settings.items,
             'seed': settings.seed,
             'arrivals': settings.arrivals,
+            'foreign_share': settings.foreign_share,
             'time_unit': settings.time_unit,
             'belt_running': False,
             'log_path': str(sources.camera_log),
@@ -162,7 +166,7 @@ def node_arguments(
             'log_path': str(sources.link_log),
         },
         'edge_classifier': {'models_dir': str(edge_models)},
-        'actuator': {**cell, 'journal': str(sources.out / 'logs' / 'actuator.journal')},
+        'actuator': {**cell, **models, 'journal': str(sources.out / 'logs' / 'actuator.journal')},
     }
     for node, name, value in overrides:
         if node != CELL:

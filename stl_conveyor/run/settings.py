@@ -40,6 +40,7 @@ class RunSettings:
     link: str = 'light'
     fault: str = 'none'
     arrivals: str = 'periodic'
+    foreign_share: float = 0.0  # of things that do not belong on the belt
     time_unit: float = 0.5  # s
     models: str = ''
     cell: str = ''

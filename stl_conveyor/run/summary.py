@@ -124,6 +124,13 @@ class Summary:
             ('local answer alone, right lane', part(score.local_correct)),
             ('strong model on every crop, right lane', part(self.strong_correct)),
             ('in no bin', str(score.lost)),
+            ('reject: doubtful', str(score.rejected_doubtful)),
+            ('reject: unknown', str(score.rejected_unknown)),
+            ('reject: no answer', str(score.rejected_no_answer)),
+            (
+                'foreign items in the reject bin',
+                f'{score.foreign_rejected} of {score.foreign}' if score.foreign else 'none came',
+            ),
             ('outcomes', str(score.outcomes)),
             ('not acted on', str(score.unacted)),
             ('missed deadlines', str(score.missed_deadlines)),

@@ -19,6 +19,7 @@ from itertools import islice
 import numpy as np
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.sim.strangers import draw_stranger
 
 ARRIVALS = ('periodic', 'poisson', 'markov', 'correlated')
 
@@ -49,6 +50,7 @@ class ArrivalSettings:
     reset_probability: float = 0.01  # of a new location, per item: correlated
     pool: int = 1000  # items sorted by difficulty: correlated
     lateral_range: float = 0.010  # metres to either side of the centre line
+    foreign_share: float = 0.0  # of things that do not belong on the belt (sim/strangers.py)
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -76,6 +78,7 @@ class ArrivalSettings:
             ('spread', 0 <= self.spread <= 1, 'in 0..1'),
             ('reset_probability', 0 <= self.reset_probability <= 1, 'in 0..1'),
             ('pool', self.pool >= 1, 'at least 1'),
+            ('foreign_share', 0 <= self.foreign_share <= 1, 'in 0..1'),
             ('lateral_range', 0 <= self.lateral_range < 0.1, 'in 0..0.1 m'),
         ):
             if not good:
@@ -172,8 +175,8 @@ def plan_items(
         raise ConfigError(f'seed is {seed}: it must be 0 or more')
     if not classes:
         raise ConfigError('no classes to draw items from: name at least one in a lane')
-    times_rng, difficulty_rng, kind_rng, pose_rng, look_rng = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)
+    times_rng, difficulty_rng, kind_rng, pose_rng, look_rng, foreign_rng = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)
     )
     if settings.process == 'poisson':
         arrivals = poisson(times_rng, settings.mean_interval)
@@ -189,11 +192,18 @@ def plan_items(
     else:
         difficulties = (float(difficulty_rng.random()) for _ in count_from())
     names = tuple(classes)
+
+    def name_of_next() -> str:
+        name = names[int(kind_rng.integers(len(names)))]
+        if settings.foreign_share and foreign_rng.random() < settings.foreign_share:
+            return draw_stranger(foreign_rng)
+        return name
+
     return tuple(
         ItemPlan(
             serial=serial,
             arrival=arrival,
-            class_id=names[int(kind_rng.integers(len(names)))],
+            class_id=name_of_next(),
             difficulty=difficulty,
             yaw=float(pose_rng.uniform(-math.pi, math.pi)),
             lateral_offset=float(

@@ -32,9 +32,17 @@ from stl_conveyor.sim.layout import (
     TIME_STEP,
     lane_at,
 )
-from stl_conveyor.sim.parts import PARTS, feed_pose_of, finish_of, part_index
+from stl_conveyor.sim.parts import PARTS, feed_pose_of, finish_of
 from stl_conveyor.sim.rest import RestWatch
-from stl_conveyor.sim.scene import PARKING_HEIGHT, SKIN_PERIOD, SKIN_REST, cell_xml, template_xml
+from stl_conveyor.sim.scene import (
+    PARKING_HEIGHT,
+    SKIN_PERIOD,
+    SKIN_REST,
+    cell_xml,
+    stranger_files,
+    template_xml,
+)
+from stl_conveyor.sim.strangers import part_named, stranger_in
 
 SLOTS = 24
 HIDDEN_GROUP = 5  # a geom group that MuJoCo does not draw
@@ -66,8 +74,11 @@ class MujocoCell:
 
     def __init__(self, cell, plan: Sequence, seed: int, time_unit: float = 0.5, slots=SLOTS):
         self.cell, self.plan, self.seed, self.time_unit = cell, tuple(plan), int(seed), time_unit
-        self.model = mujoco.MjModel.from_xml_string(cell_xml(cell, slots))
-        self._template = mujoco.MjModel.from_xml_string(template_xml())
+        strangers = stranger_in([item.class_id for item in self.plan])
+        files = stranger_files(strangers)
+        self._parts = (*PARTS, *(stranger.part for stranger in strangers))
+        self.model = mujoco.MjModel.from_xml_string(cell_xml(cell, slots, strangers), files)
+        self._template = mujoco.MjModel.from_xml_string(template_xml(strangers), files)
         self.data = mujoco.MjData(self.model)
         self._id = lambda kind, name: mujoco.mj_name2id(self.model, kind, name)
         self._slots = [self._slot(i) for i in range(slots)]
@@ -99,7 +110,7 @@ class MujocoCell:
         self._captured: set[int] = set()
         self._renderer: dict[tuple[int, int], mujoco.Renderer] | None = None
         self._beam_to_camera = (cell.camera.x - cell.break_beam.x) / cell.belt.speed
-        self._vertices = [self._hull(part.name) for part in PARTS]
+        self._vertices = [self._hull(part.name) for part in self._parts]
         self._set_run_appearance()
         for slot in self._slots:
             self._set_contact(slot, 0, 0)
@@ -179,11 +190,11 @@ class MujocoCell:
                 'space the arrivals further apart or pass more slots'
             )
         model, data, source = self.model, self.data, self._template
-        part = part_index(item.class_id)
-        name = PARTS[part].name
+        known = part_named(item.class_id)
+        part, name = self._parts.index(known), known.name
         body = mujoco.mj_name2id(source, mujoco.mjtObj.mjOBJ_BODY, name)
         pairs = [(free.geom, name)]
-        if PARTS[part].insert:
+        if known.insert:
             pairs.append((free.insert, f'{name}_insert'))
         for geom, mesh in pairs:
             template = mujoco.mj_name2id(source, mujoco.mjtObj.mjOBJ_GEOM, mesh)
@@ -205,7 +216,7 @@ class MujocoCell:
         model.body_gravcomp[free.body] = 0
         self._paint(free, item, 0)
 
-        feed = feed_pose_of(item, self.seed)
+        feed = feed_pose_of(item, self.seed, known)
         upright = np.array([1.0, 0, 0, 0])
         if feed.turned_over:
             upright = np.array([0.0, 1, 0, 0])
@@ -240,14 +251,14 @@ class MujocoCell:
 
     def _paint(self, slot, item, variant):
         """Give a slot the finish that its item has; variant > 0 draws another one."""
-        finish = finish_of(item, self.seed, variant)
+        part = part_named(item.class_id)
+        finish = finish_of(item, self.seed, variant, part)
         body = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'item_{slot.index}')
         insert = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'insert_{slot.index}')
         model = self.model
-        model.mat_rgba[body] = (*finish.rgb, 1)
+        model.mat_rgba[body] = (*finish.rgb, finish.opacity)
         model.mat_specular[body] = finish.specular
         model.mat_shininess[body] = finish.shininess
-        part = PARTS[part_index(item.class_id)]
         model.mat_rgba[insert] = (*part.insert, 1) if part.insert else (0, 0, 0, 0)
 
     def _park(self, slot):

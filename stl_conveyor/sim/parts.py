@@ -22,6 +22,7 @@ class Part:
     name: str
     rest: str  # LYING or FLAT, how it comes off the feeder
     insert: tuple | None = None  # RGB of a second material, mesh <name>_insert.stl
+    colour: tuple | None = None  # RGB or RGBA of what is not metal; None = one of FINISHES
 
 
 PARTS = (
@@ -71,11 +72,18 @@ class Finish:
     rgb: tuple[float, float, float]
     specular: float
     shininess: float
+    opacity: float = 1.0
 
 
-def finish_of(item, seed: int, variant: int = 0) -> Finish:
-    """Return the finish of an ItemPlan in the run of a seed; variant > 0 draws another one."""
+def finish_of(item, seed: int, variant: int = 0, part: Part | None = None) -> Finish:
+    """Return the finish of an ItemPlan in the run of a seed; variant > 0 draws another one.
+
+    part: of an item that the catalogue does not have.
+    """
     rng = np.random.default_rng((seed, item.appearance_seed, 3, variant))
+    if part is not None and part.colour is not None:
+        rgb, opacity = part.colour[:3], (*part.colour, 1.0)[3]
+        return Finish(tuple(np.array(rgb) * rng.uniform(0.85, 1.1)), 0.1, 0.2, opacity)
     dark = 0.12 + 0.35 * item.difficulty
     weights = np.array([0.45, 0.35, 0.20, 0.0]) * (1 - dark)
     weights[3] = dark
@@ -97,11 +105,14 @@ class FeedPose:
     yaw: float  # about the vertical
 
 
-def feed_pose_of(item, seed: int) -> FeedPose:
-    """Return how an ItemPlan leaves the feeder in the run of a seed."""
+def feed_pose_of(item, seed: int, part: Part | None = None) -> FeedPose:
+    """Return how an ItemPlan leaves the feeder in the run of a seed.
+
+    part: of an item that the catalogue does not have.
+    """
     rng = np.random.default_rng((seed, item.appearance_seed, 2))
     spin, turned_over = None, False
-    if PARTS[part_index(item.class_id)].rest == FLAT:
+    if (part or PARTS[part_index(item.class_id)]).rest == FLAT:
         turned_over = bool(rng.random() < 0.5)
     else:
         spin = rng.uniform(0, 2 * math.pi)

@@ -21,14 +21,18 @@ from stl_conveyor.sim.layout import (
     vertical_field_of_view,
 )
 from stl_conveyor.sim.parts import PARTS
+from stl_conveyor.sim.strangers import stl_of
 
 SKIN_PERIOD = 0.5  # m after which the belt's dirt repeats
 SKIN_REST = 0.3  # m, half the length of the skin that lies where the first one does not reach
 PARKING_HEIGHT = 5.0  # z at which unused slots wait
 
 
-def mesh_assets():
-    """Return the MJCF mesh elements of every part; names are part and part_insert."""
+def mesh_assets(strangers=()):
+    """Return the MJCF mesh elements of every part; names are part and part_insert.
+
+    strangers: Stranger sequence; the file of each is `<name>.stl` among the model's assets.
+    """
     folder = Path(share_path('worlds/meshes'))
     lines = []
     for part in PARTS:
@@ -37,10 +41,21 @@ def mesh_assets():
             f'<mesh name="{name}" file="{folder / (name + ".stl")}" maxhullvert="64"/>'
             for name in names
         ]
+    # Some are open where they were cut; their mass need not be exact.
+    lines += [
+        f'<mesh name="{stranger.name}" file="{stranger.name}.stl" maxhullvert="64" '
+        'inertia="convex"/>'
+        for stranger in strangers
+    ]
     return '\n'.join(lines)
 
 
-def template_xml():
+def stranger_files(strangers):
+    """Return the meshes of strangers as the assets of a model, by file name."""
+    return {f'{stranger.name}.stl': stl_of(stranger.make()) for stranger in strangers}
+
+
+def template_xml(strangers=()):
     """Return a model with one body per part, from which slots take mass, inertia and frames."""
     bodies = ''.join(
         f'<body name="{part.name}"><freejoint/>'
@@ -53,7 +68,15 @@ def template_xml():
         + '</body>'
         for part in PARTS
     )
-    return f'<mujoco><asset>{mesh_assets()}</asset><worldbody>{bodies}</worldbody></mujoco>'
+    bodies += ''.join(
+        f'<body name="{stranger.name}"><freejoint/>'
+        f'<geom name="{stranger.name}" type="mesh" mesh="{stranger.name}" '
+        f'density="{stranger.density}"/></body>'
+        for stranger in strangers
+    )
+    return (
+        f'<mujoco><asset>{mesh_assets(strangers)}</asset><worldbody>{bodies}</worldbody></mujoco>'
+    )
 
 
 def _box(name, x, y, z, rgba, extra=''):
@@ -79,7 +102,7 @@ def _bin(cell, lane):
     )
 
 
-def cell_xml(cell, slots):
+def cell_xml(cell, slots, strangers=()):
     """Return the MJCF of the whole cell with `slots` interchangeable item bodies.
 
     cell: CellDescription. The names that MujocoCell relies on: body and geom `belt`, geoms and
@@ -176,7 +199,7 @@ def cell_xml(cell, slots):
   <map znear="0.02" zfar="12" shadowclip="0.5"/>
 </visual>
 <asset>
-  {mesh_assets()}
+  {mesh_assets(strangers)}
   <texture type="skybox" builtin="gradient" rgb1="0.78 0.82 0.86" rgb2="0.50 0.53 0.57"
            width="64" height="384"/>
   {skin}

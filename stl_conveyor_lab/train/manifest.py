@@ -50,6 +50,16 @@ def register_model(
     manifest.write_text(json.dumps(content, indent=1) + '\n')
 
 
+def update_manifest(models: Path, role: str, name: str) -> None:
+    """Enter a file of the model folder and its hash in manifest.json, where there is one."""
+    path = models / 'manifest.json'
+    if path.exists():
+        manifest = json.loads(path.read_text(encoding='utf-8'))
+        digest = hashlib.sha256((models / name).read_bytes()).hexdigest()
+        manifest.setdefault('files', {})[role] = {'path': name, 'sha256': digest}
+        path.write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
+
+
 def write_card(folder: Path, role: str, card: Mapping[str, Any]) -> None:
     """Write folder/<role>.card.json, the measured facts of one model."""
     (Path(folder) / f'{role}.card.json').write_text(json.dumps(card, indent=1) + '\n')

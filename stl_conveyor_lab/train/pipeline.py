@@ -34,7 +34,7 @@ from stl_conveyor_lab.train.classifiers.posterior import add_posterior
 from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.classifiers.training import predict
 from stl_conveyor_lab.train.codec import codec
-from stl_conveyor_lab.train.manifest import write_readme
+from stl_conveyor_lab.train.manifest import update_manifest, write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
 from stl_conveyor_lab.train.progress import Progress, result_table
 from stl_conveyor_lab.train.report import write_training_report
@@ -384,7 +384,7 @@ def fit_reward(
     if seen is not None:
         weak = folder.path('weak')
         add_posterior(weak, seen.images, seen.classes, len(folder.labels), seed)
-        policy.update_manifest(models, 'weak', weak.name)
+        update_manifest(models, 'weak', weak.name)
         folder = ModelFolder(models)
     path = work / 'reward.npz'
     if allowance.limited:
@@ -406,4 +406,4 @@ def fit_reward(
                 'note': 'too few images to compare the estimators; fitted and judged on the same',
             },
         )
-    policy.update_manifest(models, 'reward', 'reward.json')
+    update_manifest(models, 'reward', 'reward.json')

@@ -9,7 +9,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from stl_conveyor.cell.ledger import Admission, Answer, AnswerSource, ItemKey, ItemLedger, Verdict
+from stl_conveyor.cell.ledger import (
+    Admission,
+    Answer,
+    AnswerSource,
+    ItemKey,
+    ItemLedger,
+    Stage,
+    Verdict,
+)
 
 MS = 1_000_000
 GUARD = 20 * MS
@@ -75,6 +83,81 @@ def test_early_answers_are_bounded_in_number_and_age():
         assert ledger.early_answers <= 4
     ledger.answer(ItemKey(99, 0), local(now=1000), 1000)
     assert ledger.early_answers == 1
+
+
+LANES = (Stage('A', 0), Stage('B', 300 * MS), Stage('C', 600 * MS))
+
+
+def for_lane(lane, source=AnswerSource.EDGE, size=300):
+    return Answer(source, 'nut', 0.9, 0, size if source is AnswerSource.EDGE else 0, lane)
+
+
+def staged(*answers):
+    """Return a ledger with one item, whose lanes have times of their own, and its key."""
+    ledger, key = make_ledger(), ItemKey(1, 7)
+    ledger.capture(key, 500 * MS, 0, LANES)
+    for answer in answers:
+        ledger.answer(key, answer, 1)
+    return ledger, key
+
+
+@pytest.mark.parametrize('lane, due', [('A', 480), ('B', 780), ('C', 1080), ('reject', 1080)])
+def test_item_is_decided_at_the_time_of_its_own_lane(lane, due):
+    ledger, _ = staged(for_lane(lane))
+    assert ledger.decide_due((due - 1) * MS) == ()
+    (decision,) = ledger.decide_due(due * MS)
+    assert (decision.answer.lane, decision.slack_ns, decision.passed) == (lane, GUARD, False)
+    assert decision.later_ns == (due - 480) * MS
+    assert ledger.decide_due(10**12) == ()
+
+
+def test_item_without_an_answer_waits_for_the_last_lane():
+    ledger, key = staged()
+    assert ledger.decide_due(480 * MS) == () and ledger.next_lane(key) == 'B'
+    ledger.answer(key, for_lane('C'), 500 * MS)
+    (decision,) = ledger.decide_due(2000 * MS)
+    assert decision.answer.lane == 'C'
+
+
+def test_later_answer_counts_for_later_lanes_only():
+    ledger, key = staged(for_lane('C', AnswerSource.LOCAL))
+    assert ledger.decide_due(480 * MS) == ()
+    ledger.answer(key, for_lane('B'), 600 * MS)
+    (decision,) = ledger.decide_due(780 * MS)
+    assert (decision.answer.lane, decision.local.lane) == ('B', 'C')
+    ledger, key = staged(for_lane('C', AnswerSource.LOCAL))
+    ledger.decide_due(480 * MS)
+    ledger.answer(key, for_lane('A'), 600 * MS)
+    (decision,) = ledger.decide_due(1080 * MS)
+    assert decision.passed and decision.answer.lane == 'A'
+
+
+def test_late_look_decides_at_once_and_says_that_it_is_late():
+    ledger, _ = staged(for_lane('A'))
+    (decision,) = ledger.decide_due(900 * MS)
+    assert decision.slack_ns == -400 * MS and not decision.passed
+
+
+def test_capture_past_its_deadline_waits_for_no_lane():
+    ledger, key = make_ledger(), ItemKey(1, 7)
+    assert ledger.capture(key, -5, 0, LANES) is Admission.ACT_AT_ONCE
+    assert len(ledger.decide_due(0)) == 1
+
+
+def test_full_ledger_gives_up_waiting_for_later_lanes():
+    ledger = make_ledger(max_open=2)
+    for i in (1, 2, 3):
+        ledger.capture(ItemKey(i, 100 * i), (500 + i) * MS, 0, LANES)
+    assert [decision.key.item_id for decision in ledger.decide_due(0)] == [2]
+    assert ledger.open_items == 2
+
+
+@pytest.mark.parametrize('waits', [0, 1, 2])
+def test_stopping_decides_whatever_lane_is_next(waits):
+    ledger, _ = staged(for_lane('C'))
+    ledger.decide_due((200 + 300 * waits) * MS)
+    (decision,) = ledger.decide_all(1000 * MS)
+    assert decision.answer.lane == 'C' and ledger.open_items == 0
 
 
 def test_late_stale_and_bad_answers_change_nothing():

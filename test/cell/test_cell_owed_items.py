@@ -96,3 +96,27 @@ def test_values_that_cannot_be_are_damage():
 def test_memory_is_bounded():
     owed = OwedItems(captured(key(number), 0, '') for number in range(1, MOST_ITEMS + 100))
     assert len(owed.items) == MOST_ITEMS and owed.items[-1].key == key(MOST_ITEMS + 99)
+
+
+def test_answer_comes_back_with_the_lane_that_was_chosen_and_why():
+    key = ItemKey(7, 100)
+    answer = Answer(
+        AnswerSource.EDGE,
+        'hex_nut_m8',
+        0.9,
+        received_ns=5,
+        bytes_used=128,
+        lane='reject',
+        doubt=2,
+        unknown=0.99,
+        lane_probability=0.9,
+        cost=0.5,
+    )
+    owed = OwedItems([captured(key, 780, 'camera'), answered(key, answer)])
+    assert owed.items[0].answers == {AnswerSource.EDGE: answer}
+    assert OwedItems(owed.lines()).items == owed.items
+    # A line without them, as an earlier version wrote it, has none.
+    old = OwedItems([captured(key, 780, 'camera'), '["answered",7,100,2,"nut",0.9,128,5]'])
+    assert old.items[0].answers[AnswerSource.EDGE].lane == '' and old.damaged == 0
+    owed.take('["answered",7,100,2,"nut",0.9,128,5,"A",0,NaN,0,0]')
+    assert owed.damaged == 1

@@ -25,16 +25,21 @@ from stl_conveyor.cell.ledger import (
     ItemKey,
     ItemLedger,
     ItemOutcome,
+    Stage,
     Verdict,
 )
 from stl_conveyor.cell.owed_items import OwedItem
 from stl_conveyor.cell.stroke_plan import Hold, Passage, StrokePlan
 from stl_conveyor.cell.strokes import StrokeSchedule
+from stl_conveyor.decision.decide import Doubt
+from stl_conveyor.errors import BadProbabilities
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
+from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.msg import BeltState, Classification, ItemCapture, OffloadDecision, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.decisions import load_decider
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key
 from stl_conveyor.nodes.base.runner import run_node
@@ -69,6 +74,13 @@ REASONS = {
     SortOutcome.REASON_CLOCK_SET_BACK: 'clock set back',
     SortOutcome.REASON_STOPPED: 'actuator stopped',
     SortOutcome.REASON_NO_DECISION: '',
+    SortOutcome.REASON_DOUBTFUL: 'doubtful',
+    SortOutcome.REASON_UNKNOWN: 'unknown',
+    SortOutcome.REASON_LANE_PASSED: 'its lane was passed',
+}
+DOUBTS: dict[int, int] = {
+    Doubt.DOUBTFUL: SortOutcome.REASON_DOUBTFUL,
+    Doubt.UNKNOWN: SortOutcome.REASON_UNKNOWN,
 }
 
 
@@ -102,6 +114,8 @@ class Actuator(ConveyorNode):
             # Closer than a paddle is wide, two items cannot be sorted apart.
             apart_ns=round(self.cell.diverter.paddle_width / self.cell.belt.speed * 1e9),
         )
+        self.decider = load_decider(self.cell, self.settings.models_dir)
+        self._lanes_in_turn = sorted(self.cell.lanes, key=lambda lane: lane.diverter_x)
         self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
         self._reasons: RecentItems[int] = RecentItems(512)
         self._claims: EdgeClaims[Answer] = EdgeClaims()
@@ -169,7 +183,10 @@ class Actuator(ConveyorNode):
     def _admit(self, key: ItemKey, header: Header, deadline: Time) -> Admission:
         """Enter an item into the ledger; keep what its outcome repeats of its capture."""
         now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
-        admission = self.ledger.capture(key, to_ns(deadline) - ros_ns, now_ns)
+        deadline_ns = to_ns(deadline)
+        admission = self.ledger.capture(
+            key, deadline_ns - ros_ns, now_ns, self._stages(key, deadline_ns)
+        )
         if admission in (Admission.ACCEPTED, Admission.ACT_AT_ONCE):
             self._captures.put(key, _Capture(header, deadline, now_ns - (ros_ns - key.stamp_ns)))
         return admission
@@ -217,7 +234,7 @@ class Actuator(ConveyorNode):
         if item.lane:
             return item.stroke_ns + to_edge_ns
         answer = item.answers.get(AnswerSource.EDGE) or item.answers.get(AnswerSource.LOCAL)
-        lane = self.cell.reject_lane if answer is None else self.cell.lane_of(answer.class_id)
+        lane = self.cell.reject_lane if answer is None else self._lane_of(answer)
         if lane == self.cell.reject_lane:
             return item.deadline_ns
         return to_edge_ns + stroke_time_ns(item.key.stamp_ns, item.deadline_ns, self.cell, lane)
@@ -240,6 +257,18 @@ class Actuator(ConveyorNode):
         self._admit(item.key, header, to_stamp(item.deadline_ns))
         self._act()
 
+    def _stages(self, key: ItemKey, deadline_ns: int) -> tuple[Stage, ...]:
+        """Return the times of the lanes; none where all are decided at the first one's."""
+        if self.decider is None:
+            return ()
+        return tuple(
+            Stage(
+                lane.name,
+                stroke_time_ns(key.stamp_ns, deadline_ns, self.cell, lane.name) - deadline_ns,
+            )
+            for lane in self._lanes_in_turn
+        )
+
     def _on_local(self, message: Classification) -> None:
         self._on_answer(message, AnswerSource.LOCAL)
 
@@ -255,6 +284,12 @@ class Actuator(ConveyorNode):
                 f'of {source.name.lower()} answers',
             )
             return
+        if not 0.0 <= message.unknown <= 1.0:
+            self.warn(
+                Verdict.BAD.value,
+                f'item {key.item_id} from {source.name.lower()}: unknown is {message.unknown}',
+            )
+            return
         if self.cell.lane_of(message.class_id) == self.cell.reject_lane:
             self.warn(
                 'unknown_class',
@@ -262,13 +297,9 @@ class Actuator(ConveyorNode):
                 f'{message.class_id[:40]!r}; compare cell_file and models_dir',
             )
             return
-        answer = Answer(
-            source,
-            message.class_id,
-            message.score,
-            self.schedule_clock.now_ns(),
-            message.bytes_used,
-        )
+        answer = self._judged(message, source)
+        if answer is None:
+            return
         if source is AnswerSource.EDGE:
             self._weigh(
                 key,
@@ -277,6 +308,39 @@ class Actuator(ConveyorNode):
             )
         else:
             self._take(key, answer)
+
+    def _judged(self, message: Classification, source: AnswerSource) -> Answer | None:
+        """Return an answer with the lane that follows from it; None for one that cannot be."""
+        lane, doubt, probability, cost = self.cell.lane_of(message.class_id), Doubt.NONE, 0.0, 0.0
+        strangers = self.cell.strangers.rejects
+        if self.decider is None:
+            if strangers and message.unknown > 1.0 - strangers:
+                lane, doubt = self.cell.reject_lane, Doubt.UNKNOWN
+        else:
+            try:
+                given = check_probabilities(message.probabilities, len(self.decider.labels))
+            except BadProbabilities as error:
+                self.warn(
+                    Verdict.BAD.value,
+                    f'item {message.item_id} from {source.name.lower()}: {error}',
+                )
+                return None
+            received = message.bytes_used if source is AnswerSource.EDGE else None
+            choice = self.decider.choose(given, message.unknown, received)
+            lane, doubt = self.decider.lanes[choice.lane], choice.doubt
+            probability, cost = choice.probability, choice.cost
+        return Answer(
+            source,
+            message.class_id,
+            message.score,
+            self.schedule_clock.now_ns(),
+            message.bytes_used,
+            lane,
+            int(doubt),
+            message.unknown,
+            probability,
+            cost,
+        )
 
     def _weigh(self, key: ItemKey, answer: Answer, claim: Claim) -> None:
         """Take an edge answer that can be the answer to what was sent."""
@@ -408,10 +472,14 @@ class Actuator(ConveyorNode):
         """Decide in time what a belt that has become faster brings earlier."""
         now_ns = self.schedule_clock.now_ns()
         lead_ns = round(self.cell.diverter.lead_time * 1e9)
-        way = self.cell.first_diverter_x - self.cell.camera.x
         for key, capture in self._captures.items():
             planned_ns = self.ledger.due_ns(key)
             if planned_ns is not None:
+                lane = self.ledger.next_lane(key)
+                diverter_x = (
+                    self.cell.first_diverter_x if lane is None else self.cell.lane(lane).diverter_x
+                )
+                way = diverter_x - self.cell.camera.x
                 passage = Passage(capture.stamp_ns, way, lead_ns, planned_ns)
                 self.ledger.hasten(
                     key, self._plan.decide_by_ns(passage, planned_ns, self.cell.guard_ns, now_ns)
@@ -505,8 +573,10 @@ class Actuator(ConveyorNode):
             header=capture.header,
             item_id=decision.key.item_id,
             deadline=capture.deadline,
-            stamp=to_stamp(to_ns(capture.deadline) - slack_ns),
-            lane=self.cell.reject_lane if answer is None else self.cell.lane_of(answer.class_id),
+            stamp=to_stamp(to_ns(capture.deadline) + decision.later_ns - slack_ns),
+            lane=self.cell.reject_lane
+            if answer is None or decision.passed
+            else self._lane_of(answer),
             class_id='' if answer is None else answer.class_id,
             score=0.0 if answer is None else answer.score,
             source=SortOutcome.SOURCE_NONE if answer is None else int(answer.source),
@@ -517,17 +587,22 @@ class Actuator(ConveyorNode):
             local_delay=delay(decision.local),
             edge_delay=delay(decision.edge),
             edge_bytes=0 if decision.edge is None else decision.edge.bytes_used,
+            unknown=0.0 if answer is None else answer.unknown,
+            lane_probability=0.0 if answer is None else answer.lane_probability,
+            expected_cost=0.0 if answer is None else answer.cost,
         )
 
     def _reasons_of(self, decision: ItemOutcome, why: int) -> list[int]:
         """Return what kept the best answer away; the first is the one that matters most."""
+        doubts = self._doubts_of(decision)
         if decision.edge is not None:
-            return [why]
+            return doubts or [why]
         if decision.absurd:
             why = SortOutcome.REASON_ABSURD_DEADLINE
         elif decision.slack_ns < 0 and not why:
             why = SortOutcome.REASON_PAST_DEADLINE
         reasons = [why] if why else []
+        reasons += doubts
         if decision.local is None:
             reasons.append(SortOutcome.REASON_NO_LOCAL_ANSWER)
         # Up to REASON_BAD_INPUT both messages have the same numbers.
@@ -537,6 +612,20 @@ class Actuator(ConveyorNode):
         elif by_policy not in REASONS:
             by_policy = SortOutcome.REASON_NO_DECISION
         return [*reasons, by_policy]
+
+    def _lane_of(self, answer: Answer) -> str:
+        """Return an answer's lane; a process before this one may have kept it without."""
+        return answer.lane or self.cell.lane_of(answer.class_id)
+
+    @staticmethod
+    def _doubts_of(decision: ItemOutcome) -> list[int]:
+        """Return why an item with an answer goes to the reject lane, if it does."""
+        if decision.answer is None:
+            return []
+        if decision.passed:
+            return [SortOutcome.REASON_LANE_PASSED]
+        reason = DOUBTS.get(decision.answer.doubt)
+        return [] if reason is None else [reason]
 
 
 def main(arguments: list[str] | None = None) -> int:

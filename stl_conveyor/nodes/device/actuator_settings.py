@@ -19,6 +19,11 @@ class ActuatorSettings(StampSettings):
     cell_file: str = parameter(
         '', 'Cell description (YAML). Empty: the one that the package ships.'
     )
+    models_dir: str = parameter(
+        '',
+        'Model folder, for its labels and calibration items; read only where cell_file has costs '
+        'or purity targets. Empty: the one that the package ships.',
+    )
     niceness: int = parameter(
         -10,
         'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '

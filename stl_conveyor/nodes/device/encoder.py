@@ -26,6 +26,7 @@ from stl_conveyor.cell.sender import (
     WaitUntil,
 )
 from stl_conveyor.codec import Encoder
+from stl_conveyor.decision.lane_time import useful_until_ns
 from stl_conveyor.errors import BadProbabilities
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
@@ -208,13 +209,14 @@ class EncoderNode(ConveyorNode):
         compute_time = time.perf_counter() - started
         self.health.sample('compute_time', compute_time)
         now_ns = self.schedule_clock.now_ns()
-        deadline_ns = min(
-            self.schedule_clock.from_ros_ns(to_ns(decision.deadline)), now_ns + LONGEST_TRANSFER_NS
+        useful_ns = useful_until_ns(
+            key.stamp_ns, to_ns(decision.deadline), self.cell, self.labels, probabilities
         )
+        deadline_ns = min(self.schedule_clock.from_ros_ns(useful_ns), now_ns + LONGEST_TRANSFER_NS)
         return _Transfer(
             key,
             Header(stamp=decision.header.stamp),
-            decision.deadline,
+            to_stamp(useful_ns),
             packets,
             StreamSender(
                 [len(packet) for packet in packets],

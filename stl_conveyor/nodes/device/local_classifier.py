@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stl_conveyor.decision.stranger_detector import LOCAL
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, ItemCapture
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.decisions import load_detector
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key, model_image
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -40,7 +42,12 @@ class LocalClassifier(ConveyorNode):
     def configure(self) -> None:
         """Load and check the weak model."""
         folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
-        self.classifier = Classifier(folder.path('weak'), self.settings.threads)
+        self.strangers = load_detector(folder, LOCAL)
+        self.classifier = Classifier(
+            folder.path('weak'),
+            self.settings.threads,
+            () if self.strangers is None else self.strangers.tensors,
+        )
         if (self.classifier.labels, self.classifier.image_size) != (
             len(folder.labels),
             folder.image_size,
@@ -61,7 +68,7 @@ class LocalClassifier(ConveyorNode):
 
     def cleanup(self) -> None:
         """Drop the model."""
-        self.forget('classifier')
+        self.forget('classifier', 'strangers')
 
     def _on_capture(self, message: ItemCapture) -> None:
         key = item_key(message)
@@ -70,8 +77,9 @@ class LocalClassifier(ConveyorNode):
             return
         started = time.perf_counter()
         image = model_image(message.crop, self.classifier.image_size)
-        answers, doubts = self.classifier.classify_doubting(image[np.newaxis])
+        answers, doubts, inside = self.classifier.look_inside(image[np.newaxis])
         probabilities = answers[0]
+        unknown = 0.0 if self.strangers is None else float(self.strangers.unknown(inside)[0])
         compute_time = time.perf_counter() - started
         best = int(probabilities.argmax())
         self._publisher.publish(
@@ -87,6 +95,7 @@ class LocalClassifier(ConveyorNode):
                 model_id=self.model_id,
                 final=True,
                 compute_time=compute_time,
+                unknown=unknown,
             )
         )
         self.tick('items')

@@ -8,11 +8,14 @@ import math
 import sys
 from dataclasses import dataclass
 
+import numpy as np
+
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.edge_watch import EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
+from stl_conveyor.decision.lane_time import useful_until_ns
 from stl_conveyor.errors import BadProbabilities, ConfigError
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
@@ -294,7 +297,14 @@ class OffloadPolicy(ConveyorNode):
         decision.reason = int(choice.reason)
         if not choice.offload:
             return
-        left_ns = to_ns(decision.deadline) - ros_ns
+        useful_ns = useful_until_ns(
+            key.stamp_ns,
+            to_ns(decision.deadline),
+            self.cell,
+            self.labels,
+            np.asarray(decision.probabilities),
+        )
+        left_ns = useful_ns - ros_ns
         if not self.edge_alive:
             decision.reason = OffloadDecision.REASON_EDGE_GONE
             return

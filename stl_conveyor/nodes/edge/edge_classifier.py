@@ -18,12 +18,14 @@ from std_msgs.msg import Header
 from stl_conveyor.cell.fair_streams import FairStreams
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec import Decoder, DecoderSession
+from stl_conveyor.decision.stranger_detector import EDGE
 from stl_conveyor.errors import BadPacket, CodecMismatch, ConfigError
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.decisions import load_detector
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -107,7 +109,10 @@ class EdgeClassifier(ConveyorNode):
     def configure(self) -> None:
         """Load and check the codec and the strong model behind it."""
         folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
-        self.decoder = Decoder(folder, self.settings.threads)
+        self.strangers = load_detector(folder, EDGE)
+        self.decoder = Decoder(
+            folder, self.settings.threads, () if self.strangers is None else self.strangers.tensors
+        )
         self.decoder.classify([self.decoder.start()])  # the first run is the slowest
         self.labels = folder.labels
         self.model_id = folder.model_id('edge')
@@ -137,7 +142,7 @@ class EdgeClassifier(ConveyorNode):
 
     def cleanup(self) -> None:
         """Drop the models."""
-        self.forget('decoder')
+        self.forget('decoder', 'strangers')
 
     def _heartbeat(self) -> None:
         message = FeatureFeedback(
@@ -269,17 +274,24 @@ class EdgeClassifier(ConveyorNode):
         if not batch:
             return
         started = time.perf_counter()
-        answers = self.decoder.classify([stream.session for stream in batch])
+        sessions = [stream.session for stream in batch]
+        answers, inside = self.decoder.look_inside(sessions)
+        unknown = np.zeros(len(batch))
+        if self.strangers is not None:
+            received = [session.bytes_received for session in sessions]
+            unknown = self.strangers.unknown(inside, received)
         classify_time = time.perf_counter() - started
         self.health.sample('classify_time', classify_time)
         self.health.sample('batch', len(batch))
-        for stream, probabilities in zip(batch, answers):
+        for stream, probabilities, strange in zip(batch, answers, unknown):
             self._compute_time = classify_time + stream.decode_time
             stream.decode_time = 0.0
             self.health.sample('compute_time', self._compute_time)
-            self._answer(stream, check_probabilities(probabilities, len(self.labels)))
+            self._answer(
+                stream, check_probabilities(probabilities, len(self.labels)), float(strange)
+            )
 
-    def _answer(self, stream: _Stream, probabilities: NDArray[np.float32]) -> None:
+    def _answer(self, stream: _Stream, probabilities: NDArray[np.float32], unknown: float) -> None:
         best = int(probabilities.argmax())
         stream.score = min(1.0, float(probabilities[best]))
         stream.satisfied = stream.score >= self.settings.satisfied_score
@@ -302,6 +314,7 @@ class EdgeClassifier(ConveyorNode):
                 bytes_used=stream.session.bytes_received,
                 final=stream.satisfied or stream.last,
                 compute_time=self._compute_time,
+                unknown=unknown,
             )
         )
         self.tick('answers')

@@ -41,6 +41,13 @@ class ArrivalParameters(WaitingSettings):
     lateral_range: float = parameter(
         0.01, 'Largest distance of items from the centre line (m).', minimum=0.0, maximum=0.099
     )
+    foreign_share: float = parameter(
+        0.0,
+        'Share of the items that do not belong on the belt: other parts and sizes, doubles, '
+        'halves, tools, labels, a hand.',
+        minimum=0.0,
+        maximum=1.0,
+    )
     frame_id: str = parameter('camera_optical_frame', 'Optical frame of the camera.')
 
 
@@ -59,4 +66,5 @@ def arrival_settings(settings: ArrivalParameters) -> ArrivalSettings:
         spread=settings.spread,
         reset_probability=settings.reset_probability,
         lateral_range=settings.lateral_range,
+        foreign_share=settings.foreign_share,
     )

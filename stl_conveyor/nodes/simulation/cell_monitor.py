@@ -250,6 +250,10 @@ class CellMonitor(ConveyorNode):
                 message.local_delay,
                 message.edge_delay,
                 message.edge_bytes,
+                message.reason,
+                message.unknown,
+                message.lane_probability,
+                message.expected_cost,
             ),
         )
 

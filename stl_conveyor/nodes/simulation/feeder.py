@@ -13,6 +13,7 @@ from geometry_msgs.msg import TransformStamped
 from std_msgs.msg import Float64
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError
 from stl_conveyor.msg import ItemCapture, ItemTruth
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
@@ -84,6 +85,11 @@ class Feeder(ConveyorNode):
     def check_settings(self, settings: FeederSettings) -> None:
         """Refuse what makes no run."""
         arrival_settings(settings)
+        if settings.foreign_share:
+            raise ConfigError(
+                'foreign_share: Gazebo has no meshes of things that do not belong; leave it 0 '
+                'here, or run the simulated cell (make run)'
+            )
 
     def make_entities(self) -> Entities:
         """Return who brings models in and takes them out."""

@@ -22,7 +22,6 @@ brought up to date.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -42,6 +41,7 @@ from stl_conveyor.policy.reward import (
     network_features,
 )
 from stl_conveyor_lab.data.streams import load_streams
+from stl_conveyor_lab.train.manifest import update_manifest
 from stl_conveyor_lab.train.reward.budgets import fit_budgets
 from stl_conveyor_lab.train.reward.comparison import compare_metrics
 from stl_conveyor_lab.train.reward.estimators import (
@@ -203,16 +203,6 @@ def fit(
         estimator = network if chosen == 'network' else network.entropy
     distribution = distribution_of_estimates(left_out[chosen])
     return replace(estimator, distribution=distribution), measured, left_out[chosen]
-
-
-def update_manifest(models: Path, role: str, name: str) -> None:
-    """Enter a file of the model folder and its hash in manifest.json, where there is one."""
-    path = models / 'manifest.json'
-    if path.exists():
-        manifest = json.loads(path.read_text(encoding='utf-8'))
-        digest = hashlib.sha256((models / name).read_bytes()).hexdigest()
-        manifest.setdefault('files', {})[role] = {'path': name, 'sha256': digest}
-        path.write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
 
 
 def fit_file(

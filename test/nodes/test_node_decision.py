@@ -1,0 +1,106 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The actuator decides by cost and by strangeness, each lane at its own time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip('rclpy')
+
+from cell_harness import CellHarness, make_capture, make_classification  # noqa: E402
+
+from stl_conveyor.cell.deadline import sorting_deadline  # noqa: E402
+from stl_conveyor.cell.description import CellDescription  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.msg import Classification, SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.resources import share_path  # noqa: E402
+
+CELL_FILE = Path(__file__).parents[2] / 'config' / 'cell.yaml'
+LABELS = ModelFolder(share_path('models/items')).labels
+LOCAL = Classification.SOURCE_LOCAL
+IMAGE = np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def cell_file(tmp_path):
+    """Return a function that writes the shipped cell, on a slow belt, with other sections."""
+
+    def write(purity=None, **sections):
+        content = yaml.safe_load(CELL_FILE.read_text()) | sections
+        content['belt']['speed'] = 0.1
+        for lane in content['lanes']:
+            lane |= {} if purity is None else {'purity': purity}
+        path = tmp_path / 'cell.yaml'
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def outcomes_of(path, items):
+    """Send items, (class, score, unknown) each, past an actuator; return outcomes by number."""
+    cell_description = CellDescription.load(path)
+    with CellHarness([NodeSpec(Actuator, {'cell_file': str(path)})]) as cell:
+        cell.wait_active()
+        captures = cell.publisher('capture')
+        answers = cell.publisher('classification')
+        cell.connect('sort_outcome')
+        began = {}
+        for number, (class_id, score, unknown) in enumerate(items, start=1):
+            # Far enough apart to be items of their own.
+            stamp = cell.now_ns() + (number - len(items)) * 1_000_000_000
+            began[number] = stamp
+            deadline = sorting_deadline(stamp, cell_description)
+            captures.publish(make_capture(number, stamp, IMAGE, deadline))
+            if class_id:
+                answers.publish(
+                    make_classification(
+                        number, stamp, class_id, LOCAL, score, LABELS, deadline, unknown=unknown
+                    )
+                )
+        cell.wait(lambda: len(cell.outcomes()) == len(items), 40, 'an outcome for each item')
+        return {outcome.item_id: outcome for outcome in cell.outcomes()}, began, cell_description
+
+
+def test_stranger_is_rejected_where_nobody_gave_costs(cell_file):
+    found, _, _ = outcomes_of(
+        cell_file(), [('hex_nut_m8', 0.9, 0.99), ('hex_nut_m8', 0.4, 0.5), ('', 0, 0)]
+    )
+    assert (found[1].lane, found[1].detail) == ('reject', 'unknown')
+    assert found[1].reason == SortOutcome.REASON_UNKNOWN
+    assert found[1].unknown == pytest.approx(0.99)
+    assert found[2].lane == 'A'  # as unlikely as it is
+    assert found[3].lane == 'reject' and found[3].source == SortOutcome.SOURCE_NONE
+
+
+def test_lane_is_the_cheapest_and_has_its_own_time(cell_file):
+    path = cell_file(costs={'reject': 0.3})
+    found, began, cell = outcomes_of(
+        path,
+        [('hex_nut_m8', 0.95, 0.5), ('large_washer_m8', 0.95, 0.5), ('hex_nut_m8', 0.45, 0.5)],
+    )
+    assert [found[number].lane for number in (1, 2, 3)] == ['A', 'C', 'reject']
+    assert (found[3].reason, found[3].detail) == (SortOutcome.REASON_DOUBTFUL, 'doubtful')
+    assert found[1].expected_cost < 0.1 < found[3].expected_cost
+    assert found[1].lane_probability > 0.9
+    for number, lane in ((1, 'A'), (2, 'C'), (3, 'C')):
+        command, due = to_ns(found[number].stamp), cell.fire_time_ns(began[number], lane)
+        # Not before its own time, however late this machine was.
+        assert command >= due - cell.guard_ns - 1_000_000
+        assert found[number].slack == pytest.approx((due - command) / 1e9, abs=1e-3)
+
+
+def test_target_that_nothing_can_promise_is_refused(cell_file):
+    path = cell_file(purity=0.9999)
+    with CellHarness(
+        [NodeSpec(Actuator, {'cell_file': str(path), 'diagnostics_period': 0.3})]
+    ) as cell:
+        cell.wait_diagnostic('actuator', 'cannot be promised')
