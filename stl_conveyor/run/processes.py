@@ -166,6 +166,14 @@ class Supervisor:
             if process.poll() is not None
         ]
 
+    def pid(self, name: str) -> int:
+        """Return the number of a process.
+
+        Raises:
+            ConfigError: If no such process was started.
+        """
+        return self._process(name).pid
+
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used, earlier lives included."""
         return {
