@@ -193,7 +193,8 @@ def test_dirt_moves_with_the_belt_and_never_jumps(cell):
     try:
         for begin in (0.3, 0.62, 0.93, 1.24):  # where the dirt's planes change places
             before, after = grey(begin), grey(begin + step)
-            assert np.abs(after[:-pixels] - before[pixels:]).mean() < 5.0
-            assert np.abs(after - before).mean() > 5.0  # and it moves
+            moved = np.abs(after[:-pixels] - before[pixels:]).mean()
+            assert moved < 5.0
+            assert moved < 0.8 * np.abs(after - before).mean()  # and it does not stand
     finally:
         run.close()
