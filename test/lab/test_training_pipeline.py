@@ -60,6 +60,7 @@ def command(folder, out, *more):
     ]
 
 
+@pytest.mark.timeout(1200)  # trains, exports and evaluates everything there is
 def test_one_command_makes_models_and_goes_on_where_it_was_killed(
     pictures, tmp_path, capsys, monkeypatch
 ):
