@@ -20,6 +20,7 @@ from stl_conveyor.run.processes import ProcessPlan
 from stl_conveyor.run.settings import (
     CELL,
     DEVICE_PROCESS,
+    GUARD,
     NODES,
     SIMULATOR,
     RunSettings,
@@ -167,6 +168,7 @@ def node_arguments(
         },
         'edge_classifier': {'models_dir': str(edge_models)},
         'actuator': {**cell, **models, 'journal': str(sources.out / 'logs' / 'actuator.journal')},
+        GUARD: {**cell},
     }
     for node, name, value in overrides:
         if node != CELL:

@@ -14,15 +14,17 @@ from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from std_msgs.msg import Bool
 
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.item_account import Finding, ItemAccount, Loss
 from stl_conveyor.cell.presence import Absence, Presence, Roll
+from stl_conveyor.decision.lane_time import useful_until_ns
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.safe_output import SafeOutputSettings, open_safe_outputs
 from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.items import item_key
+from stl_conveyor.nodes.base.items import configured_path, item_key
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -88,6 +90,9 @@ class CellGuardSettings(NodeSettings, SafeOutputSettings):
     patience: float = parameter(
         20.0, 'Seconds that the nodes may take to start.', minimum=1.0, maximum=600.0
     )
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
     grace: float = parameter(
         0.3,
         'Seconds after its deadline within which the outcome of an item must have been heard.',
@@ -115,6 +120,12 @@ class CellGuard(ConveyorNode):
             raise ConfigError(
                 f'essential_nodes: {sorted(unknown)[0]!r} is not among the expected_nodes'
             )
+
+    def configure(self) -> None:
+        """Read the cell, whose lanes may have deadlines of their own."""
+        self.cell = CellDescription.load(
+            configured_path(self.settings.cell_file, 'config/cell.yaml')
+        )
 
     def activate(self) -> None:
         """Listen to all, and let the line run when all are there."""
@@ -195,7 +206,9 @@ class CellGuard(ConveyorNode):
 
     def _on_capture(self, message: ItemCapture) -> None:
         now_ns = self.schedule_clock.now_ns()
-        deadline_ns = self.schedule_clock.from_ros_ns(to_ns(message.deadline))
+        # Where each lane has its own time, the outcome may come at that of the last.
+        last_ns = useful_until_ns(to_ns(message.header.stamp), to_ns(message.deadline), self.cell)
+        deadline_ns = self.schedule_clock.from_ros_ns(last_ns)
         self._account.captured(item_key(message), deadline_ns, now_ns)
 
     def _on_classification(self, message: Classification) -> None:
