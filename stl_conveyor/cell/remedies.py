@@ -106,7 +106,7 @@ REMEDIES = (
     Remedy(
         '`stamp_…`, `stamps_anew`, `no_clock`',
         ('stamp_*', 'stamps_anew', 'no_clock'),
-        'camera, actuator',
+        'camera, actuator, gazebo_io',
         'a message from outside with a stamp that cannot be right: [above](#stamps-from-outside)',
     ),
     Remedy(
@@ -119,9 +119,16 @@ REMEDIES = (
     Remedy(
         '`…: nobody publishes it`, `… is expected`',
         ('input.*', 'wait_for'),
-        'camera, actuator',
+        'camera, actuator, gazebo_io',
         'an input is not there, or another thing: [above](#inputs-that-are-silent-or-'
         'another-thing)',
+    ),
+    Remedy(
+        '`…: … and … publish it`',
+        ('publishers.*',),
+        'camera, actuator, gazebo_io',
+        'several publish what one alone can know (`belt_state`, `break_beam`, frames): stop all '
+        'but one, or remap it',
     ),
     Remedy(
         '`messages_lost`',
@@ -422,33 +429,6 @@ REMEDIES = (
         'operator_panel',
         'the log of alarms cannot be written; the text names it: free the disk, or correct '
         '`alarm_log`',
-    ),
-    Remedy(
-        '`journal`',
-        ('journal',),
-        'actuator',
-        'the file of open items cannot be read or written; the text names it. After a crash'
-        ' items under way are not taken up again: free the disk, or correct the path',
-    ),
-    Remedy(
-        '`captures_missed`',
-        ('captures_missed',),
-        'actuator',
-        'items that the camera captured by their numbers, and that never came here; they '
-        'pass unsorted: free the machine',
-    ),
-    Remedy(
-        '`taken_up`, `unacted_while_gone`',
-        ('taken_up', 'unacted_while_gone'),
-        'actuator',
-        'the node was away: items that were open are acted on now, or passed their '
-        'diverters meanwhile; the text has their numbers',
-    ),
-    Remedy(
-        '`safe_output`',
-        ('safe_output',),
-        'the guard',
-        'the pin or register for `safe_to_run` cannot be set; the text says why',
     ),
     Remedy(
         '`node_gone`',
