@@ -149,6 +149,14 @@ class Supervisor:
         """
         self._process(name).send_signal(number)
 
+    def pid(self, name: str) -> int:
+        """Return the number of a process.
+
+        Raises:
+            ConfigError: If no such process was started.
+        """
+        return self._process(name).pid
+
     def restart(self, name: str) -> None:
         """Start a process that has ended, as it was started first.
 
