@@ -424,27 +424,6 @@ REMEDIES = (
         '`alarm_log`',
     ),
     Remedy(
-        '`journal`',
-        ('journal',),
-        'actuator',
-        'the file of open items cannot be read or written; the text names it. After a crash'
-        ' items under way are not taken up again: free the disk, or correct the path',
-    ),
-    Remedy(
-        '`captures_missed`',
-        ('captures_missed',),
-        'actuator',
-        'items that the camera captured by their numbers, and that never came here; they '
-        'pass unsorted: free the machine',
-    ),
-    Remedy(
-        '`taken_up`, `unacted_while_gone`',
-        ('taken_up', 'unacted_while_gone'),
-        'actuator',
-        'the node was away: items that were open are acted on now, or passed their '
-        'diverters meanwhile; the text has their numbers',
-    ),
-    Remedy(
         '`safe_output`',
         ('safe_output',),
         'the guard',
@@ -526,13 +505,6 @@ REMEDIES = (
         GUARD,
         'two outcomes of an item, or one of an item that no capture announced: who '
         'publishes on `sort_outcome`?',
-    ),
-    Remedy(
-        '`safe_output`',
-        ('safe_output',),
-        GUARD,
-        'the pin or the register that tells whether the line may run cannot be written; the '
-        'text says why',
     ),
     Remedy(
         '`not_safe_to_run`', ('not_safe_to_run',), GUARD, 'items could pass unsorted; see below'
