@@ -106,7 +106,7 @@ REMEDIES = (
     Remedy(
         '`stamp_…`, `stamps_anew`, `no_clock`',
         ('stamp_*', 'stamps_anew', 'no_clock'),
-        'camera, actuator',
+        'camera, actuator, gazebo_io',
         'a message from outside with a stamp that cannot be right: [above](#stamps-from-outside)',
     ),
     Remedy(
@@ -119,9 +119,16 @@ REMEDIES = (
     Remedy(
         '`…: nobody publishes it`, `… is expected`',
         ('input.*', 'wait_for'),
-        'camera, actuator',
+        'camera, actuator, gazebo_io',
         'an input is not there, or another thing: [above](#inputs-that-are-silent-or-'
         'another-thing)',
+    ),
+    Remedy(
+        '`…: … and … publish it`',
+        ('publishers.*',),
+        'camera, actuator, gazebo_io',
+        'several publish what one alone can know (`belt_state`, `break_beam`, frames): stop'
+        ' all but one, or remap it',
     ),
     Remedy(
         '`messages_lost`',
@@ -424,31 +431,11 @@ REMEDIES = (
         '`alarm_log`',
     ),
     Remedy(
-        '`journal`',
-        ('journal',),
-        'actuator',
-        'the file of open items cannot be read or written; the text names it. After a crash'
-        ' items under way are not taken up again: free the disk, or correct the path',
-    ),
-    Remedy(
-        '`captures_missed`',
-        ('captures_missed',),
-        'actuator',
-        'items that the camera captured by their numbers, and that never came here; they '
-        'pass unsorted: free the machine',
-    ),
-    Remedy(
-        '`taken_up`, `unacted_while_gone`',
-        ('taken_up', 'unacted_while_gone'),
-        'actuator',
-        'the node was away: items that were open are acted on now, or passed their '
-        'diverters meanwhile; the text has their numbers',
-    ),
-    Remedy(
-        '`safe_output`',
-        ('safe_output',),
-        'the guard',
-        'the pin or register for `safe_to_run` cannot be set; the text says why',
+        '`language`',
+        ('language',),
+        'operator_panel',
+        'a file of texts cannot be used, or lacks some, which are shown in English: the '
+        'text names both',
     ),
     Remedy(
         '`node_gone`',
@@ -494,8 +481,8 @@ REMEDIES = (
         ('missing_publisher', 'missing_subscriber'),
         GUARD,
         "an active node lacks an end of the item's way: compare the remappings and the ROS "
-        'domains. Said about 2 s after the graph has changed, since an end takes a while to '
-        'become known',
+        'domains. Said about 2 s after the graph has changed, since an end takes a while to'
+        ' become known',
     ),
     Remedy(
         '`captures_lost`',
@@ -517,8 +504,8 @@ REMEDIES = (
         '`unconfirmed`',
         ('unconfirmed',),
         GUARD,
-        'sent to a lane, and of the stroke nothing was heard on `actuation` 2 s after a later '
-        'one of that lane was reported: it may have passed',
+        'sent to a lane, and of the stroke nothing was heard on `actuation` 2 s after a '
+        'later one of that lane was reported: it may have passed',
     ),
     Remedy(
         '`acted_twice`, `never_captured`',
@@ -531,8 +518,8 @@ REMEDIES = (
         '`safe_output`',
         ('safe_output',),
         GUARD,
-        'the pin or the register that tells whether the line may run cannot be written; the '
-        'text says why',
+        'the pin or the register that tells whether the line may run cannot be written; the'
+        ' text says why',
     ),
     Remedy(
         '`not_safe_to_run`', ('not_safe_to_run',), GUARD, 'items could pass unsorted; see below'
