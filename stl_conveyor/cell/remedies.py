@@ -127,8 +127,8 @@ REMEDIES = (
         '`…: … and … publish it`',
         ('publishers.*',),
         'camera, actuator, gazebo_io',
-        'several publish what one alone can know (`belt_state`, `break_beam`, frames): stop all '
-        'but one, or remap it',
+        'several publish what one alone can know (`belt_state`, `break_beam`, frames): stop'
+        ' all but one, or remap it',
     ),
     Remedy(
         '`messages_lost`',
@@ -431,6 +431,13 @@ REMEDIES = (
         '`alarm_log`',
     ),
     Remedy(
+        '`language`',
+        ('language',),
+        'operator_panel',
+        'a file of texts cannot be used, or lacks some, which are shown in English: the '
+        'text names both',
+    ),
+    Remedy(
         '`node_gone`',
         ('node_gone',),
         GUARD,
@@ -474,8 +481,8 @@ REMEDIES = (
         ('missing_publisher', 'missing_subscriber'),
         GUARD,
         "an active node lacks an end of the item's way: compare the remappings and the ROS "
-        'domains. Said about 2 s after the graph has changed, since an end takes a while to '
-        'become known',
+        'domains. Said about 2 s after the graph has changed, since an end takes a while to'
+        ' become known',
     ),
     Remedy(
         '`captures_lost`',
@@ -497,8 +504,8 @@ REMEDIES = (
         '`unconfirmed`',
         ('unconfirmed',),
         GUARD,
-        'sent to a lane, and of the stroke nothing was heard on `actuation` 2 s after a later '
-        'one of that lane was reported: it may have passed',
+        'sent to a lane, and of the stroke nothing was heard on `actuation` 2 s after a '
+        'later one of that lane was reported: it may have passed',
     ),
     Remedy(
         '`acted_twice`, `never_captured`',
@@ -511,8 +518,8 @@ REMEDIES = (
         '`safe_output`',
         ('safe_output',),
         GUARD,
-        'the pin or the register that tells whether the line may run cannot be written; the '
-        'text says why',
+        'the pin or the register that tells whether the line may run cannot be written; the'
+        ' text says why',
     ),
     Remedy(
         '`not_safe_to_run`', ('not_safe_to_run',), GUARD, 'items could pass unsorted; see below'

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,38 +22,59 @@ REMEDY = 'remedy.'  # begins the names of the remedies
 
 @dataclass(frozen=True)
 class Language:
-    """A language: its code (BCP 47), its own name, and every text by its name."""
+    """A language.
+
+    Attributes:
+        code: BCP 47.
+        name: In the language itself.
+        texts: Every text by its name; one that the language lacks is English.
+        lacks: Names of those.
+    """
 
     code: str
     name: str
     texts: Mapping[str, str]
+    lacks: tuple[str, ...] = ()
 
 
 @cache
 def languages() -> dict[str, Language]:
-    """Return every language by its code.
+    """Return every language by its code, but those of which the file cannot be used.
 
     The English remedies are those of the table that the nodes' documentation has, too.
 
     Raises:
-        ConfigError: Naming the file and the text that is missing or unknown.
+        ConfigError: If the English texts cannot be used.
     """
-    found = {path.stem: _load(path) for path in sorted(FOLDER.glob('*.yaml'))}
+    found = {DEFAULT: _load(FOLDER / f'{DEFAULT}.yaml')}
+    for path in sorted(FOLDER.glob('*.yaml')):
+        if path.stem != DEFAULT:
+            with contextlib.suppress(ConfigError):  # `language_trouble` says it
+                found[path.stem] = _load(path)
     english = found[DEFAULT]
     remedies = {REMEDY + remedy.key: plain_text(remedy.text) for remedy in REMEDIES}
     found[DEFAULT] = Language(DEFAULT, english.name, {**english.texts, **remedies})
-    wanted = set(found[DEFAULT].texts)
-    for language in found.values():
-        for problem, names in (
-            ('misses', wanted - set(language.texts)),
-            ('has the unknown', set(language.texts) - wanted),
-        ):
-            if names:
-                raise ConfigError(
-                    f'{FOLDER / language.code}.yaml: it {problem} {", ".join(sorted(names))}; '
-                    f'the texts of {DEFAULT}.yaml are what every language has'
-                )
+    whole = found[DEFAULT].texts
+    for code, language in found.items():
+        lacks = tuple(sorted(set(whole) - set(language.texts)))
+        found[code] = Language(code, language.name, {**whole, **language.texts}, lacks)
     return found
+
+
+def language_trouble() -> str:
+    """Say which languages are left out, or lack texts; empty if none does."""
+    said = []
+    for path in sorted(FOLDER.glob('*.yaml')):
+        try:
+            _load(path)
+        except ConfigError as error:
+            said.append(str(error))
+    said += [
+        f'{FOLDER / each.code}.yaml lacks {", ".join(each.lacks)}, which are shown in English'
+        for each in languages().values()
+        if each.lacks
+    ]
+    return '; '.join(said)
 
 
 def best_language(asked: str, accepted: str = '') -> Language:

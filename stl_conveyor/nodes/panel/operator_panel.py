@@ -37,6 +37,7 @@ from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.panel.cell_control import CellControl
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
+from stl_conveyor.panel.language import language_trouble
 from stl_conveyor.panel.live_cell import Bucket, LiveCell
 from stl_conveyor.vision.encodings import image_to_rgb
 
@@ -135,6 +136,10 @@ class OperatorPanel(ConveyorNode):
             self.set_condition('models', Level.WARN, f'classes without probabilities: {error}')
         else:
             self.clear_condition('models', 'the model folder can be used')
+        if trouble := language_trouble():
+            self.set_condition('language', Level.WARN, trouble)
+        else:
+            self.clear_condition('language', 'every language has its texts')
         accounts = _path(settings.accounts_file)
         self._accounts = None if accounts is None else Accounts.load(accounts)
         self.live = tuple(
