@@ -36,7 +36,13 @@ SUITE, PYTHON, DISTRO = 'noble', '3.12', 'jazzy'
 DEBOOTSTRAP_SCRIPT = '/usr/share/debootstrap/scripts/jammy'
 KEYRING = Path('/usr/share/keyrings/ubuntu-archive-keyring.gpg')
 #: What a person has from Ubuntu before the first step; colcon comes with ROS's own packages.
-BEFORE = ('ca-certificates', 'cmake', 'colcon', 'g++', 'git', 'make', 'python3-dev', 'python3-pip')
+BEFORE = (
+    *('ca-certificates', 'cmake', 'colcon', 'g++', 'git', 'make', 'python3-dev', 'python3-pip'),
+    *('python3-colcon-cmake', 'python3-colcon-library-path', 'python3-colcon-metadata'),
+    *('python3-colcon-package-information', 'python3-colcon-package-selection'),
+    *('python3-colcon-recursive-crawl', 'python3-colcon-ros', 'python3-colcon-output'),
+    *('python3-colcon-bash', 'python3-colcon-parallel-executor', 'python3-colcon-pkg-config'),
+)
 PREFIX = f'/opt/ros/{DISTRO}'
 SETUP = f"""\
 export ROS_DISTRO={DISTRO} ROS_VERSION=2 ROS_PYTHON_VERSION=3
@@ -232,16 +238,18 @@ def play(root: Path, steps: Sequence[str]) -> list[str]:
     for step in (f'source {PREFIX}/setup.bash', *steps):
         begun = time.monotonic()
         command = step.replace('<this repository>', 'file:///repository')
-        shell.stdin.write(f'{command}\necho; echo "== ended $?"\n')
+        shell.stdin.write(f'{command}\ncode=$?; echo; echo "== ended $code"\n')
         shell.stdin.flush()
         lines: list[str] = []
         code = None
         for line in shell.stdout:
-            text = re.sub(r'\x1b\[[\d;?]*[A-Za-z]', '', line.rstrip('\n').split('\r')[-1])
+            text = re.sub(r'\x1b\[[\d;?]*[A-Za-z]', '', line.rstrip('\n'))
             if text.startswith('== ended '):
                 code = int(text.split()[-1])
                 break
-            lines.append(text)
+            # What a terminal writes over is not kept.
+            if not re.search(r'\d+% \(\d+/\d+\)$', text):
+                lines.append(text)
         while lines and not lines[-1]:
             lines.pop()
         print(f'$ {step}  [{time.monotonic() - begun:.0f} s]', flush=True)
