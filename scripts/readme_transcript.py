@@ -32,6 +32,7 @@ from setup_environment import rewrite_wheel_paths
 
 PROJECT = Path(__file__).resolve().parent.parent
 SUITE, PYTHON, DISTRO = 'noble', '3.12', 'jazzy'
+MIRROR = 'http://archive.ubuntu.com/ubuntu'
 #: debootstrap knows later releases of Ubuntu by this script.
 DEBOOTSTRAP_SCRIPT = '/usr/share/debootstrap/scripts/jammy'
 KEYRING = Path('/usr/share/keyrings/ubuntu-archive-keyring.gpg')
@@ -118,6 +119,7 @@ def mounted(root: Path) -> Iterator[None]:
             target.mkdir(parents=True, exist_ok=True)
             if not os.path.ismount(target):
                 subprocess.run(['mount', '--bind', place, target], check=True)
+                subprocess.run(['mount', '-o', 'remount,bind,ro', target], check=True)
                 done.append(target)
         yield
     finally:
@@ -133,14 +135,17 @@ def _pip_configuration() -> str:
 
 
 def unpack(root: Path) -> None:
-    """Unpack the distribution, with what a person has before the first step."""
+    """Unpack the distribution."""
     if not (root / 'usr' / 'bin' / 'apt-get').exists():
         trust = [f'--keyring={KEYRING}'] if KEYRING.exists() else ['--no-check-gpg']
-        # Without a mirror named, debootstrap takes the distribution's own.
-        script = Path(f'/usr/share/debootstrap/scripts/{SUITE}')
-        more = [] if script.exists() else ['', DEBOOTSTRAP_SCRIPT]
-        command = ['debootstrap', '--variant=minbase', *trust, SUITE, str(root), *more]
+        known = Path(f'/usr/share/debootstrap/scripts/{SUITE}').exists()
+        script = [] if known else [DEBOOTSTRAP_SCRIPT]
+        command = ['debootstrap', '--variant=minbase', *trust, SUITE, str(root), MIRROR, *script]
         subprocess.run(command, check=True)
+
+
+def put_before(root: Path) -> None:
+    """Install what a person has before the first step."""
     sources = root / 'etc' / 'apt' / 'sources.list'
     first = sources.read_text(encoding='utf-8').splitlines()[0].split()
     sources.write_text(
@@ -272,8 +277,9 @@ def main() -> None:
         sys.exit('this needs root, and debootstrap: sudo apt-get install -y debootstrap')
     root = options.root.resolve()
     root.parent.mkdir(parents=True, exist_ok=True)
+    unpack(root)
     with mounted(root):
-        unpack(root)
+        put_before(root)
         put_ros(root)
         lend_repository(root)
         transcript = play(root, [*readme_steps(), CHECK])
