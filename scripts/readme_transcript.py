@@ -32,11 +32,18 @@ from setup_environment import rewrite_wheel_paths
 
 PROJECT = Path(__file__).resolve().parent.parent
 SUITE, PYTHON, DISTRO = 'noble', '3.12', 'jazzy'
+MIRROR = 'http://archive.ubuntu.com/ubuntu'
 #: debootstrap knows later releases of Ubuntu by this script.
 DEBOOTSTRAP_SCRIPT = '/usr/share/debootstrap/scripts/jammy'
 KEYRING = Path('/usr/share/keyrings/ubuntu-archive-keyring.gpg')
 #: What a person has from Ubuntu before the first step; colcon comes with ROS's own packages.
-BEFORE = ('ca-certificates', 'cmake', 'colcon', 'g++', 'git', 'make', 'python3-dev', 'python3-pip')
+BEFORE = (
+    *('ca-certificates', 'cmake', 'colcon', 'g++', 'git', 'make', 'python3-dev', 'python3-pip'),
+    *('python3-colcon-cmake', 'python3-colcon-library-path', 'python3-colcon-metadata'),
+    *('python3-colcon-package-information', 'python3-colcon-package-selection'),
+    *('python3-colcon-recursive-crawl', 'python3-colcon-ros', 'python3-colcon-output'),
+    *('python3-colcon-bash', 'python3-colcon-parallel-executor', 'python3-colcon-pkg-config'),
+)
 PREFIX = f'/opt/ros/{DISTRO}'
 SETUP = f"""\
 export ROS_DISTRO={DISTRO} ROS_VERSION=2 ROS_PYTHON_VERSION=3
@@ -112,6 +119,7 @@ def mounted(root: Path) -> Iterator[None]:
             target.mkdir(parents=True, exist_ok=True)
             if not os.path.ismount(target):
                 subprocess.run(['mount', '--bind', place, target], check=True)
+                subprocess.run(['mount', '-o', 'remount,bind,ro', target], check=True)
                 done.append(target)
         yield
     finally:
@@ -127,14 +135,17 @@ def _pip_configuration() -> str:
 
 
 def unpack(root: Path) -> None:
-    """Unpack the distribution, with what a person has before the first step."""
+    """Unpack the distribution."""
     if not (root / 'usr' / 'bin' / 'apt-get').exists():
         trust = [f'--keyring={KEYRING}'] if KEYRING.exists() else ['--no-check-gpg']
-        # Without a mirror named, debootstrap takes the distribution's own.
-        script = Path(f'/usr/share/debootstrap/scripts/{SUITE}')
-        more = [] if script.exists() else ['', DEBOOTSTRAP_SCRIPT]
-        command = ['debootstrap', '--variant=minbase', *trust, SUITE, str(root), *more]
+        known = Path(f'/usr/share/debootstrap/scripts/{SUITE}').exists()
+        script = [] if known else [DEBOOTSTRAP_SCRIPT]
+        command = ['debootstrap', '--variant=minbase', *trust, SUITE, str(root), MIRROR, *script]
         subprocess.run(command, check=True)
+
+
+def put_before(root: Path) -> None:
+    """Install what a person has before the first step."""
     sources = root / 'etc' / 'apt' / 'sources.list'
     first = sources.read_text(encoding='utf-8').splitlines()[0].split()
     sources.write_text(
@@ -232,16 +243,18 @@ def play(root: Path, steps: Sequence[str]) -> list[str]:
     for step in (f'source {PREFIX}/setup.bash', *steps):
         begun = time.monotonic()
         command = step.replace('<this repository>', 'file:///repository')
-        shell.stdin.write(f'{command}\necho; echo "== ended $?"\n')
+        shell.stdin.write(f'{command}\ncode=$?; echo; echo "== ended $code"\n')
         shell.stdin.flush()
         lines: list[str] = []
         code = None
         for line in shell.stdout:
-            text = re.sub(r'\x1b\[[\d;?]*[A-Za-z]', '', line.rstrip('\n').split('\r')[-1])
+            text = re.sub(r'\x1b\[[\d;?]*[A-Za-z]', '', line.rstrip('\n'))
             if text.startswith('== ended '):
                 code = int(text.split()[-1])
                 break
-            lines.append(text)
+            # What a terminal writes over is not kept.
+            if not re.search(r'\d+% \(\d+/\d+\)$', text):
+                lines.append(text)
         while lines and not lines[-1]:
             lines.pop()
         print(f'$ {step}  [{time.monotonic() - begun:.0f} s]', flush=True)
@@ -264,8 +277,9 @@ def main() -> None:
         sys.exit('this needs root, and debootstrap: sudo apt-get install -y debootstrap')
     root = options.root.resolve()
     root.parent.mkdir(parents=True, exist_ok=True)
+    unpack(root)
     with mounted(root):
-        unpack(root)
+        put_before(root)
         put_ros(root)
         lend_repository(root)
         transcript = play(root, [*readme_steps(), CHECK])

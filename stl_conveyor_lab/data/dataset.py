@@ -43,6 +43,8 @@ LEAST_IMAGES = 5
 #: Bits of 128 by which the hashes of near-duplicates differ at most: any two images of a class,
 #: and two whose file names follow each other.
 NEAR, NEAR_IN_SEQUENCE = 10, 26
+#: Share of a class that its largest group may have to be dealt as a whole.
+LARGEST_GROUP = 0.3
 _SHARD = 2000
 _NUMBERED = re.compile(r'(\d+)\D*$')
 
@@ -180,7 +182,7 @@ def draw_split(
     wanted = [max(1, round(share * count)) if share else 0 for share in shares]
     sizes = np.bincount(groups)
     parts = np.zeros(count, np.int64)
-    if sizes.max() > 0.3 * count:
+    if sizes.max() > LARGEST_GROUP * count:
         end = count
         for part, number in enumerate(wanted, 1):
             parts[end - number : end] = part
@@ -355,19 +357,29 @@ def _deal(
     notes: list[str],
 ) -> dict[str, LabelledImages]:
     part = np.zeros(len(images.classes), np.int64)
-    together, torn = 0, []
+    together, torn, alike = 0, [], []
     for k in range(len(labels)):
         mine = np.flatnonzero(images.classes == k)
         mine = mine[np.argsort([names[i] for i in mine.tolist()], kind='stable')]
-        groups = near_duplicates(
-            difference_hash(images.images[mine]),
-            [names[i] for i in mine.tolist()],
-            moved_pairs(fingerprints(images.images[mine])),
-        )
+        hashes = difference_hash(images.images[mine])
+        files = [names[i] for i in mine.tolist()]
+        groups = near_duplicates(hashes, files, moved_pairs(fingerprints(images.images[mine])))
+        if _largest_share(groups) > LARGEST_GROUP:
+            # Items of a kind that all look alike, moved: not frames of one.
+            plain = near_duplicates(hashes, files)
+            if _largest_share(plain) <= LARGEST_GROUP:
+                groups = plain
+                alike.append(labels[k])
         together += len(mine) - len(np.unique(groups))
         part[mine] = draw_split(groups, shares, rng)
         if len(np.unique(groups)) < len(np.unique(np.stack([groups, part[mine]]), axis=1).T):
             torn.append(labels[k])
+    if alike:
+        notes.append(
+            f'pictures of {", ".join(alike)} look alike but for where the item lies: frames of '
+            'one item cannot be told from pictures of several and may stand on both sides of the '
+            'split. Where there are such frames, put them into train/ and test/ yourself'
+        )
     if together and not torn:
         notes.append(
             f'{together} images were recognised as near-duplicates of another one of their class; '
@@ -384,6 +396,10 @@ def _deal(
         split: LabelledImages(images.images[part == p], images.classes[part == p])
         for p, split in enumerate(splits)
     }
+
+
+def _largest_share(groups: np.ndarray) -> float:
+    return float(np.bincount(groups).max() / len(groups))
 
 
 def _note_leaks(found: Mapping[str, LabelledImages], notes: list[str]) -> None:

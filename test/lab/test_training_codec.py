@@ -265,6 +265,7 @@ def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
     assert abs((level > middle).mean() - 0.5) < 0.03 < (rising > middle).mean() - 0.5
 
 
+@pytest.mark.timeout(1200)  # trains twice
 def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, capsys):
     from stl_conveyor_lab.train.codec import codec
 

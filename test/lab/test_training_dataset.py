@@ -269,6 +269,22 @@ def test_items_on_a_belt_that_all_look_alike_are_cut_in_their_order(tmp_path):
     assert 'kept on one side' not in notes
 
 
+def test_items_that_differ_in_their_place_alone_are_dealt_and_said(tmp_path):
+    rng = np.random.default_rng(4)
+    for seed, label in enumerate('ab'):
+        item = scenes(1, 70 + seed)[0]
+        write(
+            tmp_path / 'data',
+            label,
+            [moved(item, *rng.integers(-11, 12, 2).tolist(), k) for k in range(40)],
+            name='{:03d}.png',
+        )
+    data = prepare(tmp_path / 'data', tmp_path / 'out', SIZE, 7, show=silent)
+    notes = ' | '.join(data.notes)
+    assert 'pictures of a, b look alike but for where the item lies' in notes
+    assert all(data.by_class[label]['test'] >= 6 for label in 'ab')
+
+
 def test_a_folder_that_holds_nothing_prepared_is_named(tmp_path):
     with pytest.raises(ConfigError, match=str(tmp_path)):
         Dataset.read(tmp_path)
