@@ -394,7 +394,7 @@ def test_who_has_no_right_changes_nothing_whatever_their_browser_sends(controlle
         tab.wait("document.querySelector('.alarm')")
         assert tab.get("document.querySelectorAll('.acknowledge, .control').length") == 0
         # The page's own component, made to send what it shows no button for.
-        view = "document.querySelector('.panel').__vueParentComponent.proxy"
+        view = "getElement(Number(document.querySelector('.panel').id.slice(1)))"
         tab.get(f"void {view}.$emit('acknowledge', 'camera: frames')")
         tab.get(f"void {view}.$emit('change', {{running: false}})")
         tab.wait(f'{view}.refusal')
