@@ -53,7 +53,14 @@ FEEDERS = ('cell_simulator', 'feeder')  # that bring the items of a simulated ce
 PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     'models_dir': (
         'models_dir',
-        ('local_classifier', 'offload_policy', 'encoder', 'edge_classifier', 'operator_panel'),
+        (
+            'local_classifier',
+            'offload_policy',
+            'encoder',
+            'actuator',
+            'edge_classifier',
+            'operator_panel',
+        ),
     ),
     'world': (
         'cell_file',
