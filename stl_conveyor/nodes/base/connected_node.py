@@ -340,7 +340,7 @@ class ConnectedNode(ReportingNode):
         self, period: float, callback: Callable[[], None], *, clock: Clock | None = None
     ) -> Timer:
         """Return a guarded timer (s, steady clock by default) of the active node."""
-        guarded = self.guarded(callback)
+        guarded = self._while_open(self.guarded(callback))
         # EventsExecutor hands its view of the time to a callback that could take an argument.
         timer = self.create_timer(period, lambda: guarded(), clock=clock or self.steady_clock)
         self.resources.callback(self.destroy_timer, timer)
@@ -393,16 +393,29 @@ class ConnectedNode(ReportingNode):
         self, callback: Callable[[Any], None], decoder: MessageDecoder | None
     ) -> Callable[..., None]:
         """Return what the executors call with serialised messages."""
-        if decoder is None:
-            return self.guarded(callback)
+        guarded = self._while_open(self.guarded(callback))
 
         def take(data: bytes, info: MessageInfo | None) -> None:
-            message = decoder(data, info)
+            message = data if decoder is None else decoder(data, info)
             if message is not None:
                 guarded(message)
 
-        guarded = self.guarded(callback)
         return with_info(take)
+
+    def _while_open(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Return what calls a function until the node is deactivated.
+
+        EventsExecutor has what it was told of in a queue, and takes it from there after the timer
+        or the subscription is gone.
+        """
+        open_ = [True]
+        self.resources.callback(open_.clear)
+
+        def call(*arguments: Any) -> None:
+            if open_:
+                callback(*arguments)
+
+        return call
 
     def _watchdogs(self) -> Watchdogs:
         if self.schedule_clock.simulated:

@@ -215,6 +215,8 @@ class OutsideInput:
 
     def _on_data(self, data: bytes, info: MessageInfo | None) -> None:
         """Work on what the executor brings, and on what else waits where others publish, too."""
+        if not self._open:
+            return
         self._sort_in(data, info)
         for _ in range(MOST_AT_ONCE):
             if self._sole is not None:
