@@ -185,7 +185,8 @@ class CellHarness:
             s
             for m in self.heard.messages['/diagnostics']
             for s in m.status
-            if s.name.endswith(node)
+            # A fault has a status of its own: its name may end with that of another node.
+            if s.name.endswith(node) and (': ' in s.name) == (': ' in node)
         ]
 
     def wait_diagnostic(self, node, text, level=None, timeout=10.0):
