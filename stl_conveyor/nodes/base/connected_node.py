@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
@@ -394,9 +395,11 @@ class ConnectedNode(ReportingNode):
     ) -> Callable[..., None]:
         """Return what the executors call with serialised messages."""
         guarded = self._while_open(self.guarded(callback))
+        if decoder is None:
+            return guarded
 
         def take(data: bytes, info: MessageInfo | None) -> None:
-            message = data if decoder is None else decoder(data, info)
+            message = decoder(data, info)
             if message is not None:
                 guarded(message)
 
@@ -411,6 +414,7 @@ class ConnectedNode(ReportingNode):
         open_ = [True]
         self.resources.callback(open_.clear)
 
+        @functools.wraps(callback)
         def call(*arguments: Any) -> None:
             if open_:
                 callback(*arguments)
