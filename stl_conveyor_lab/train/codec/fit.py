@@ -75,14 +75,8 @@ def _iterated_subspace(covariance: np.ndarray, count: int) -> np.ndarray:
     found = start.astype(np.float32)
     matrix = covariance.astype(np.float32)
     for _ in range(ROUNDS):
-        found = matrix @ found
-        # Twice, since rounding leaves the first result not quite orthogonal.
-        for _ in range(2):
-            gram = (found.T @ found).astype(np.float64)
-            factor = np.linalg.cholesky(
-                gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))
-            )
-            found = found @ np.linalg.inv(factor).T.astype(np.float32)
+        # Of few pictures the matrix has fewer eigenvectors than that; this fills them up.
+        found = np.linalg.qr(matrix @ found)[0]
     return found
 
 
