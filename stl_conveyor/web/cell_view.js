@@ -661,11 +661,15 @@ export default {
     this.phone.addEventListener("change", this.fit);
     this.began = performance.now();
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const draw = () => {
+    const draw = (now) => {
       this.frame = requestAnimationFrame(draw);
+      // A picture without a graphics processor costs the machine that shows it: 30 a second will do,
+      // and none while nothing moves.
+      if (now - (this.drawn || 0) < 32 || !this.on_belt.length || !this.belt.speed) return;
+      this.drawn = now;
       this.move();
     };
-    if (!still) draw();
+    if (!still) draw(performance.now());
     this.clock = setInterval(() => {
       const age = performance.now() - (this.heard || this.began);
       this.stale = age > STALE_MS ? Math.round(age / 1000) : 0;

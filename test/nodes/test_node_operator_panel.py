@@ -141,6 +141,7 @@ def test_wrong_values_are_refused_by_name(tmp_path, parameters, named):
         NodeRunner([panel(tmp_path, **parameters)])
 
 
+@pytest.mark.timeout(480)
 @pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
     environment = own_environment()
@@ -173,7 +174,7 @@ def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=400,
         )
         assert done.returncode in (0, 1), done.stdout + done.stderr
         summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
