@@ -71,6 +71,7 @@ PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             'encoder',
             'link_emulator',
             'actuator',
+            'cell_guard',
             'cell_monitor',
             'feeder',
             'gazebo_io',
