@@ -64,7 +64,10 @@ lint:  ## check style, format, types and the layers of the code
 
 .PHONY: test
 test: lint  ## run the checks of lint and every test of the product (TESTS, PYTEST_ARGS narrow it down; WORKERS)
-	@$(env) python -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(PYTEST_ARGS)
+	@# What fails while other tests share the machine is tried once more by itself; both are shown.
+	@$(env) python -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(PYTEST_ARGS) || \
+	    { test $$? -eq 1 && echo 'Once more, alone:' && \
+	      $(env) python -m pytest --last-failed --last-failed-no-failures none $(TESTS) $(PYTEST_ARGS); }
 	@echo 'Left out: the tests of the laboratory, which need torch. Run them with `make test-lab`.'
 
 .PHONY: test-lab
