@@ -366,7 +366,11 @@ def test_a_reliable_driver_after_a_best_effort_one_is_met_reliably():
         camera = cell.runner.node('camera')
         frames = publisher(cell, Image, 'camera/image_raw', BEST_EFFORT)
         (outside,) = camera._outside
-        assert outside._subscription.qos_profile.reliability is BEST_EFFORT
+        cell.wait(
+            lambda: outside._subscription.qos_profile.reliability is BEST_EFFORT,
+            LONG,
+            'a subscription for best effort',
+        )
         cell.probe.destroy_publisher(frames)
         frames = cell.probe.create_publisher(Image, 'camera/image_raw', 5)
         cell.wait(
