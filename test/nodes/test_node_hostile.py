@@ -35,6 +35,7 @@ from stl_conveyor.msg import (  # noqa: E402
     SortOutcome,
 )
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.base.items import item_key  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
@@ -192,7 +193,8 @@ def test_cell_survives_hostile_messages(tiny_models):
     image = tiny_images(1, LABELS)[0][0]
     with CellHarness(device_specs(tiny_models)) as cell:
         cell.wait_active()
-        codec_id = cell.runner.node('encoder').encoder.identity
+        encoder = cell.runner.node('encoder')
+        codec_id = encoder.encoder.identity
         now_ns = cell.now_ns()
         captures = cell.publisher('capture', readers=4)
         floods = [
@@ -218,6 +220,9 @@ def test_cell_survives_hostile_messages(tiny_models):
                 map(local.counted, ('items', 'too_late', 'BadMessage', 'BadImage', 'exception'))
             )
 
+        def reached_encoder(key):
+            return encoder._waiting.get(key) or encoder._begun.get(key)
+
         accepted = set()
         for publisher, messages in floods:
             for message in messages:
@@ -228,6 +233,10 @@ def test_cell_survives_hostile_messages(tiny_models):
                     # Each is taken in before the next: depth 2 would drop some of a burst.
                     shown += 1
                     cell.wait(lambda: taken_in() >= shown, 5, f'capture {shown} at the classifier')
+                elif isinstance(message, OffloadDecision) and message.item_id:
+                    # Nor is there room for these beside all that the policy says of the flood.
+                    key = item_key(message)
+                    cell.wait(lambda: reached_encoder(key), 5, f'{key} at the encoder')
         cell.wait(
             lambda: len({o.item_id for o in cell.outcomes()}) == len(accepted),
             5,
