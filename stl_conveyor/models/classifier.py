@@ -42,14 +42,9 @@ def make_session(path: str | Path | bytes, threads: int = 1) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry(_SECOND_FILES, _NOWHERE)
     name = 'the model in memory' if isinstance(path, bytes) else path
+    model = path if isinstance(path, bytes) else read_model(path)
     try:
-        return onnxruntime.InferenceSession(
-            path if isinstance(path, bytes) else read_bytes(path),
-            options,
-            providers=['CPUExecutionProvider'],
-        )
-    except UnusableFile as error:
-        raise ModelFileError(f'{name}: cannot be read ({error}); restore the model') from error
+        return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         if _NOWHERE in str(error):
             raise ModelFileError(
