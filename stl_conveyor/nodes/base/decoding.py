@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import MessageInfo
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from stl_conveyor.errors import Level
 
@@ -107,8 +108,13 @@ def publisher_name(node: ConnectedNode, topic: str, gid: bytes | None) -> str:
     if gid is not None:
         for each in node.get_publishers_info_by_topic(topic):
             if bytes(each.endpoint_gid) == gid:
-                return f'{each.node_namespace.rstrip("/")}/{each.node_name}'
+                return endpoint_name(each)
     return ''
+
+
+def endpoint_name(endpoint: TopicEndpointInfo) -> str:
+    """Return the full name of the node that a publisher or subscriber belongs to."""
+    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import array
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +23,8 @@ from stl_conveyor.vision.image import resize_square
 
 ValueT = TypeVar('ValueT')
 
+MOST_NAMED = 50  # items whose numbers stand in a text
+
 
 def item_key(message: Any) -> ItemKey:
     """Return who a message is about.
@@ -34,18 +37,30 @@ def item_key(message: Any) -> ItemKey:
     return ItemKey(message.item_id, to_ns(message.header.stamp))
 
 
+def rgb_image(image: Image) -> NDArray[np.uint8]:
+    """Return uint8 `[height, width, 3]` RGB from an image message; see `image_to_rgb`.
+
+    Raises:
+        BadImage: If the message is malformed.
+    """
+    return image_to_rgb(
+        image.encoding, image.height, image.width, image.step, image.is_bigendian, image.data
+    )
+
+
 def model_image(image: Image, size: int) -> NDArray[np.uint8]:
     """Return uint8 `[size, size, 3]` RGB from an image message.
 
     Raises:
         BadImage: If the message is malformed.
     """
-    return resize_square(
-        image_to_rgb(
-            image.encoding, image.height, image.width, image.step, image.is_bigendian, image.data
-        ),
-        size,
-    )
+    return resize_square(rgb_image(image), size)
+
+
+def named(numbers: Sequence[int]) -> str:
+    """Return numbers of items as a text, the newest `MOST_NAMED`."""
+    more = len(numbers) - MOST_NAMED
+    return ', '.join(map(str, numbers[-MOST_NAMED:])) + (f' and {more} before' if more > 0 else '')
 
 
 def float_array(values: NDArray[np.float32]) -> array.array:

@@ -23,7 +23,12 @@ from stl_conveyor.cell.sole_source import SoleSource
 from stl_conveyor.cell.stamp_gate import StampGate, Verdict
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import to_ns
-from stl_conveyor.nodes.base.decoding import MessageDecoder, publisher_gid, with_info
+from stl_conveyor.nodes.base.decoding import (
+    MessageDecoder,
+    endpoint_name,
+    publisher_gid,
+    with_info,
+)
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.qos import message_class
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -340,7 +345,7 @@ class OutsideInput:
         publishers = self._publishers()
         fitting = self._fitting(publishers)
         if self._sole is not None:
-            self._sole.present({bytes(each.endpoint_gid): _full_name(each) for each in fitting})
+            self._sole.present({bytes(each.endpoint_gid): endpoint_name(each) for each in fitting})
         others = [each for each in publishers if each.topic_type != self._type]
         self._adapt(fitting)
         if self._alone:
@@ -368,7 +373,7 @@ class OutsideInput:
         intruders: set[str] = set()
         others: set[str] = set()
         for each in self._node.get_publishers_info_by_topic(self._name) if refused else ():
-            (intruders if bytes(each.endpoint_gid) in refused else others).add(_full_name(each))
+            (intruders if bytes(each.endpoint_gid) in refused else others).add(endpoint_name(each))
         if intruders:
             self._node.health.set_value(f'refused.{self._topic}', self._sole.refused)
             self._node.set_condition(
@@ -387,7 +392,7 @@ class OutsideInput:
         if len(publishers) < 2:
             self._node.clear_condition(condition, f'{self._name} has one publisher')
             return
-        named = _some({_full_name(each) for each in publishers})
+        named = _some({endpoint_name(each) for each in publishers})
         self._node.set_condition(
             condition,
             Level.WARN,
@@ -436,10 +441,6 @@ class OutsideInput:
 
 def _some(names: set[str]) -> str:
     return ' and '.join(sorted(names)[:MOST_NAMED])
-
-
-def _full_name(endpoint: TopicEndpointInfo) -> str:
-    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
 
 
 def _uptimes_ns() -> tuple[int, ...]:

@@ -200,6 +200,18 @@ def _build(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
     return cls(**values)
 
 
+def onlooker_niceness() -> Any:
+    """Return the field `niceness` of a node that only looks on."""
+    return parameter(
+        10,
+        'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
+        'must not slow what is looked at.',
+        minimum=-20,
+        maximum=19,
+        fixed=True,
+    )
+
+
 def parameter_overrides(node: Node) -> dict[str, Any]:
     """Return what was asked for on the command line and in files; rclpy has no public list."""
     return getattr(node, '_parameter_overrides', {})

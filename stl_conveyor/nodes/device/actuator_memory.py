@@ -11,9 +11,9 @@ from stl_conveyor.cell.number_gaps import NumberGaps
 from stl_conveyor.cell.owed_items import OwedItem, answered, captured, decided, surroundings
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.items import MOST_NAMED, named
 from stl_conveyor.nodes.device.item_journal import ItemJournal, JournalError, journal_path
 
-MOST_NAMED = 50
 # What is older, or from the future, is of another run or by another clock.
 OLDEST_NS = 600_000_000_000
 AHEAD_NS = 2_000_000_000
@@ -121,9 +121,3 @@ class ActuatorMemory:
         self._journal.note(line)
         if self._journal.trouble:
             self._node.set_condition('journal', Level.WARN, self._journal.trouble)
-
-
-def named(numbers: list[int]) -> str:
-    """Return numbers of items as a text, the newest `MOST_NAMED`."""
-    more = len(numbers) - MOST_NAMED
-    return ', '.join(map(str, numbers[-MOST_NAMED:])) + (f' and {more} before' if more > 0 else '')

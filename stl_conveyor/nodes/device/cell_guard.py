@@ -24,7 +24,7 @@ from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, 
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.items import configured_path, item_key
+from stl_conveyor.nodes.base.items import MOST_NAMED, configured_path, item_key, named
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -66,7 +66,6 @@ LOSSES = {
 
 
 SAID_NS = 5_000_000_000  # for which a loss is said after the last item, at least
-MOST_NAMED = 50
 
 
 @dataclass(frozen=True)
@@ -255,13 +254,9 @@ class CellGuard(ConveyorNode):
             self._lost_ns[finding.loss] = now_ns
             level, words = LOSSES[finding.loss]
             numbers = self._losses[finding.loss]
-            named = ', '.join(map(str, numbers[-MOST_NAMED:]))
-            more = len(numbers) - MOST_NAMED
-            self.health.set_value(f'{finding.loss.value}.items', named)
+            self.health.set_value(f'{finding.loss.value}.items', named(numbers[-MOST_NAMED:]))
             self.set_condition(
-                finding.loss.value,
-                level,
-                f'{finding.loss.value}: items {named}{f" and {more} before" * (more > 0)} {words}',
+                finding.loss.value, level, f'{finding.loss.value}: items {named(numbers)} {words}'
             )
         for loss, at_ns in list(self._lost_ns.items()):
             if now_ns - at_ns > max(SAID_NS, round(self.settings.unsafe_for * 1e9)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
+from stl_conveyor.nodes.base.decoding import endpoint_name
 from stl_conveyor.nodes.base.topics import TOPICS, Topic
 
 # Topics on which a second publisher would do an item's work twice, forge it, or be a second of
@@ -88,7 +89,7 @@ class GraphEnds:
         for topic in SINGLE:
             if self._graph.count_publishers(topic) > 1:
                 names = [
-                    _full_name(end) for end in self._graph.get_publishers_info_by_topic(topic)
+                    endpoint_name(end) for end in self._graph.get_publishers_info_by_topic(topic)
                 ]
                 if len(names) > 1:
                     found[topic] = (
@@ -141,7 +142,3 @@ class GraphEnds:
                         'compare the remappings and the ROS domains'
                     )
         return missing
-
-
-def _full_name(end: Any) -> str:
-    return f'{end.node_namespace.rstrip("/")}/{end.node_name}'

@@ -12,10 +12,9 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import ItemCapture
-from stl_conveyor.nodes.base.items import RecentItems, item_key
+from stl_conveyor.nodes.base.items import RecentItems, item_key, rgb_image
 from stl_conveyor.nodes.base.qos import make_profile, message_class
 from stl_conveyor.nodes.base.topics import subscriber_of
-from stl_conveyor.vision.encodings import image_to_rgb
 from stl_conveyor.vision.label_folder import Collector
 
 #: Seconds without an item after which it is said that nothing comes.
@@ -47,12 +46,9 @@ class ItemCollector:
         self._timer = self.node.create_timer(PATIENCE, self._complain)
 
     def _on_capture(self, message: ItemCapture) -> None:
-        crop = message.crop
         try:
             key = item_key(message)
-            image = image_to_rgb(
-                crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data
-            )
+            image = rgb_image(message.crop)
         except ConveyorError as error:
             self._warn(f'left out item {message.item_id}: {error}')
             return

@@ -31,15 +31,14 @@ from stl_conveyor.msg import (
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import fault_of_status
-from stl_conveyor.nodes.base.items import configured_path
+from stl_conveyor.nodes.base.items import configured_path, rgb_image
 from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
 from stl_conveyor.nodes.panel.cell_control import CellControl
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
 from stl_conveyor.panel.language import language_trouble
 from stl_conveyor.panel.live_cell import Bucket, LiveCell
-from stl_conveyor.vision.encodings import image_to_rgb
 
 if TYPE_CHECKING:
     from stl_conveyor.web.server import PanelServer
@@ -52,14 +51,7 @@ TICK_S = 1.0  # between two looks at who is silent
 class OperatorPanelSettings(NodeSettings):
     """Parameters of operator_panel."""
 
-    niceness: int = parameter(
-        10,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
-        'must not slow what is looked at.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
-    )
+    niceness: int = onlooker_niceness()
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     models_dir: str = parameter(
         '',
@@ -234,12 +226,11 @@ class OperatorPanel(ConveyorNode):
                 self.set_condition('alarm_log', Level.WARN, live.alarms.trouble)
 
     def _take_capture(self, live: LiveCell, message: ItemCapture) -> None:
-        crop = message.crop
-        image = image_to_rgb(
-            crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data
-        )
         live.take_capture(
-            to_ns(message.header.stamp), message.item_id, to_ns(message.deadline), image.copy()
+            to_ns(message.header.stamp),
+            message.item_id,
+            to_ns(message.deadline),
+            rgb_image(message.crop).copy(),
         )
 
     def _take_local(self, live: LiveCell, message: Classification) -> None:

@@ -37,11 +37,10 @@ from stl_conveyor.msg import (
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import fault_of_status
-from stl_conveyor.nodes.base.items import configured_path
+from stl_conveyor.nodes.base.items import configured_path, rgb_image
 from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
 from stl_conveyor.nodes.simulation.outcome_markers import outcome_markers
-from stl_conveyor.vision.encodings import image_to_rgb
 
 MARKER_PERIOD = 0.5  # s
 
@@ -50,14 +49,7 @@ MARKER_PERIOD = 0.5  # s
 class CellMonitorSettings(NodeSettings):
     """Parameters of cell_monitor."""
 
-    niceness: int = parameter(
-        10,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
-        'must not slow what is looked at.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
-    )
+    niceness: int = onlooker_niceness()
     cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
     display: str = parameter(
         'auto',
@@ -184,10 +176,7 @@ class CellMonitor(ConveyorNode):
         stamp = to_ns(message.header.stamp)
         self.board.add_capture(stamp, message.item_id, to_ns(message.deadline), self.now_ns())
         if self.settings.keep_crops:
-            crop = message.crop
-            self.crops[stamp] = image_to_rgb(
-                crop.encoding, crop.height, crop.width, crop.step, crop.is_bigendian, crop.data
-            )
+            self.crops[stamp] = rgb_image(message.crop)
 
     def _on_local(self, message: Classification) -> None:
         self.board.add_local(to_ns(message.header.stamp), message.item_id, self._answer(message))
