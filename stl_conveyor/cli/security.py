@@ -12,6 +12,7 @@ from typing import Any
 from stl_conveyor.deploy.keystore import DAYS, Keystore, grants
 from stl_conveyor.deploy.security import WIRINGS, policy
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.outside_files import UnusableFile, read_text
 
 
 def add_security(commands: Any) -> None:
@@ -78,12 +79,9 @@ def _policy(options: argparse.Namespace) -> str:
     if options.namespaces != ['']:
         raise ConfigError('--namespace goes with --wiring: a policy file has its own namespaces')
     try:
-        text: str = options.policy.read_text(encoding='utf-8')
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f'{options.policy} is no text ({error}); take one of security/'
-        ) from error
-    return text
+        return read_text(options.policy)
+    except UnusableFile as error:
+        raise ConfigError(f'{options.policy}: {error}; take one of security/') from error
 
 
 def _domain(given: int | None) -> int:
