@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,14 +132,7 @@ class NodeRunner:
     def stop(self) -> None:
         """Stop spinning, deactivate the nodes in order, and leave the graph."""
         self._stop.set()
-        for spinner in self._spinners.values():
-            spinner.wake()
-        for spinner in self._spinners.values():
-            spinner.join(2.0)
-        for node in self.nodes:
-            node.close()
-        for spinner in self._spinners.values():
-            spinner.shutdown()
+        _close(tuple(self._spinners.values()), self.nodes, patience=2.0)
         self._started = False
         self.nodes, self._spinners = [], {}
         rclpy.try_shutdown(context=self.context)
@@ -297,14 +290,7 @@ class _Host:
         """Stop spinning, deactivate the nodes in order, and leave the graph."""
         self._stop.set()
         opened = opened_here()
-        for spinner in self._spinners:
-            spinner.wake()
-        for spinner in self._spinners:
-            spinner.join(1.0)
-        for node in self._nodes:
-            node.close()
-        for spinner in self._spinners:
-            spinner.shutdown()
+        _close(self._spinners, self._nodes, patience=1.0)
         for context in self._contexts:
             rclpy.try_shutdown(context=context)
         # The middleware leaves its shared memory behind, and now and then a lock in it that others
@@ -467,6 +453,24 @@ class _Spinner:
             _spin(self._executor, self._stop)
         finally:
             self._on_end(self._nodes)
+
+
+def _close(
+    spinners: Sequence[_Spinner], nodes: Iterable[ConveyorNode], *, patience: float
+) -> None:
+    """Stop spinning, then deactivate the nodes in order, while they can still publish.
+
+    Args:
+        patience: Seconds that each spinner has for its present callback.
+    """
+    for spinner in spinners:
+        spinner.wake()
+    for spinner in spinners:
+        spinner.join(patience)
+    for node in nodes:
+        node.close()
+    for spinner in spinners:
+        spinner.shutdown()
 
 
 def _nothing() -> None:
