@@ -189,16 +189,16 @@ def test_items_of_two_cells_are_classified_in_one_batch(tiny_models):
             ),
             'wiring',
         )
-        batches, classify = [], edge.decoder.classify
+        batches, look_inside = [], edge.decoder.look_inside
         began, finish = threading.Event(), threading.Event()
 
         def held(sessions):
             batches.append(len(sessions))
             began.set()
             assert finish.wait(20)
-            return classify(sessions)
+            return look_inside(sessions)
 
-        edge.decoder.classify = held
+        edge.decoder.look_inside = held
 
         def send(cell, item_id, packet):
             now_ns = harness.now_ns()

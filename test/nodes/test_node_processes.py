@@ -158,7 +158,8 @@ def test_the_nodes_of_the_device_are_one_process_that_comes_back(tiny_models, tm
         (worker,) = children_of(keeper.pid)
         os.kill(worker, signal.SIGKILL)
         for name in ('camera', *others):
-            cell.wait_diagnostic(name, 'process_restarted: killed by SIGKILL', level=1)
+            # In the status of the fault: that of the node may have something worse to say.
+            cell.wait_diagnostic(f'{name}: process_restarted', 'killed by SIGKILL', level=1)
         cell.wait(lambda: are_up(['camera', *others]), 60, 'a second life')
         (again,) = children_of(keeper.pid)
         assert again != worker

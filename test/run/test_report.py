@@ -83,7 +83,8 @@ def test_a_narrow_terminal_goes_without_the_least_of_the_columns():
     assert 'slack ms' not in columns_within(80) and 'came to rest' in columns_within(80)
 
 
-def test_the_live_table_follows_the_width_of_its_terminal():
+def test_the_live_table_follows_the_width_of_its_terminal(monkeypatch):
+    monkeypatch.setenv('TERM', 'xterm')  # on a dumb terminal nothing is drawn anew
     board, output = ScoreBoard(), io.StringIO()
     board.add_rest(1, 1, 'hex_nut_m8', 'A', 0.5, 'A')
     console = Console(file=output, width=80, force_terminal=True)
