@@ -7,7 +7,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import threading
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -364,6 +367,31 @@ def test_health_rates_and_values_are_bounded():
     values = dict(health.report(500 * SECOND, 4 * SECOND).values)
     assert values['items'] == '1000' and values['items.rate'] == '2.00 Hz'
     assert values['slack.max'] == '0.999' and values['slack.min'] == '0.984'
+
+
+def test_health_takes_one_thread_at_a_time():
+    # A report that another thread changed halfway ended with "deque mutated during iteration".
+    health = NodeHealth()
+    health.sample('slack', 1.0)
+    looking, may_go_on = threading.Event(), threading.Event()
+
+    class Samples(deque):
+        def __iter__(self):
+            looking.set()
+            assert may_go_on.wait(30)
+            return super().__iter__()
+
+    health._samples['slack'] = Samples(health._samples['slack'])
+    with ThreadPoolExecutor(2) as threads:
+        report = threads.submit(health.report, SECOND)
+        assert looking.wait(30)
+        sample = threads.submit(health.sample, 'slack', 2.0)
+        _, waiting = wait([sample], 0.2)
+        may_go_on.set()
+        assert waiting
+        assert dict(report.result(30).values)['slack.max'] == '1'
+        sample.result(30)
+    assert dict(health.report(SECOND).values)['slack.max'] == '2'
 
 
 @pytest.mark.parametrize('kind', ['auto', 'events', 'wait_set'])

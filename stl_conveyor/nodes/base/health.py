@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 from stl_conveyor.errors import Level
 
@@ -68,11 +71,28 @@ def fault_of_status(name: str) -> tuple[str, str] | None:
     return (node, fault) if separator else None
 
 
+_P = ParamSpec('_P')
+_R = TypeVar('_R')
+
+
+def _by_one(
+    method: Callable[Concatenate[NodeHealth, _P], _R],
+) -> Callable[Concatenate[NodeHealth, _P], _R]:
+    """Let one thread at a time into the methods of a health."""
+
+    @functools.wraps(method)
+    def guarded(self: NodeHealth, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return guarded
+
+
 class NodeHealth:
     """Collect what a node has to report.
 
     Conditions last until they are cleared, events are reported for a while; beside them stand
-    counters, rates and values.
+    counters, rates and values. Any thread may call.
     """
 
     def __init__(
@@ -85,6 +105,7 @@ class NodeHealth:
             again_ns: After how long an event that goes on is said again.
             capacity: How many samples of a rate or a measured value are kept.
         """
+        self._lock = threading.RLock()
         self._event_ns = event_ns
         self._again_ns = again_ns
         self._capacity = capacity
@@ -98,6 +119,7 @@ class NodeHealth:
         self._samples: dict[str, deque[float]] = {}
         self._values: dict[str, str] = {}
 
+    @_by_one
     def set_condition(self, name: str, level: Level, message: str, now_ns: int = 0) -> bool:
         """Set a lasting condition; return whether it is new or has changed."""
         if name not in self._conditions:
@@ -107,6 +129,7 @@ class NodeHealth:
         self._conditions[name] = (level, message)
         return changed
 
+    @_by_one
     def clear_condition(self, name: str) -> bool:
         """End a condition; return whether there was one."""
         if self._conditions.pop(name, None) is None:
@@ -114,6 +137,7 @@ class NodeHealth:
         self._end(name)
         return True
 
+    @_by_one
     def event(self, name: str, level: Level, message: str, now_ns: int) -> bool:
         """Count an event and report it; return whether it is to be said.
 
@@ -132,27 +156,33 @@ class NodeHealth:
         self._events[name] = _Event(level, message, now_ns, said_ns, since_ns)
         return say
 
+    @_by_one
     def count(self, name: str, amount: int = 1) -> None:
         """Count something that is no cause for concern."""
         self._counts[name] += amount
 
+    @_by_one
     def counted(self, name: str) -> int:
         """Return how often something was counted."""
         return self._counts[name]
 
+    @_by_one
     def tick(self, name: str, now_ns: int) -> None:
         """Take in one occurrence of something that has a rate."""
         self._ticks.setdefault(name, deque(maxlen=self._capacity)).append(now_ns)
         self._counts[name] += 1
 
+    @_by_one
     def sample(self, name: str, value: float) -> None:
         """Take in one measured value; its median and extremes are reported."""
         self._samples.setdefault(name, deque(maxlen=self._capacity)).append(value)
 
+    @_by_one
     def set_value(self, name: str, value: object) -> None:
         """Set a value that is reported as it is."""
         self._values[name] = str(value)
 
+    @_by_one
     def report(self, now_ns: int, window_ns: int = 10_000_000_000) -> HealthReport:
         """Return the report; rates are over the last `window_ns`."""
         for name, event in list(self._events.items()):
