@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class FakeCapture:
         self.device, self.api = device, api
         self.size, self.fourcc, self.rate = (640, 480), self.fourccs[0], self.rates[0]
         self.converts = True
+        self.released = threading.Event()
 
     def isOpened(self):  # noqa: N802
         return self.there
@@ -66,10 +68,11 @@ class FakeCapture:
         }[what]
 
     def read(self):
+        self.released.wait(1 / self.rate)  # the next picture is not there before
         return self.there, np.full((*self.size[::-1], 3), self.colour, np.uint8)
 
     def release(self):
-        pass
+        self.released.set()
 
 
 def install(monkeypatch, capture):

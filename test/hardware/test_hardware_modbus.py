@@ -343,7 +343,7 @@ def test_command_that_would_come_too_late_is_not_written(plc):
     reports = Reports()
     diverters = connect(plc, reports, useful_time=0.1, idle_period=LONG, connections=1)
     until(diverters, lambda: not diverters._reading)
-    plc.delay = 5.0  # well over the second after which it counts as silent
+    plc.delay = 2.0  # well over the second after which it counts as silent
     diverters.extend('A', 1)
     diverters.extend('B', 2)
     failed = reports.wait(lambda e: e[:3] == ('failed', 'A', 1))

@@ -108,6 +108,29 @@ def test_beam_gives_the_time_and_the_frame_gives_the_picture():
         assert len(cell.heard.of('capture')) == 1
 
 
+@pytest.mark.parametrize('early_ns', [0, 500_000])
+def test_a_frame_that_shows_the_item_in_its_middle_needs_no_next_one(early_ns):
+    # A camera that the barrier triggers gives one frame an item, a hair before the middle, too.
+    specs = [NodeSpec(CountingCamera, {'trigger': 'beam', **PATIENT})]
+    with CellHarness(specs, watched=WATCHED) as cell:
+        cell.wait_active()
+        camera = cell.runner.nodes[0]
+        frames = cell.publisher('camera/image_raw', Image)
+        beam = cell.publisher('break_beam', Header)
+        cell.connect('capture')
+        assert CELL.belt.speed * early_ns / SECOND < 0.5 / CELL.camera.pixels_per_metre
+        begin_ns = cell.now_ns() - 4 * SECOND
+        way_ns = round(0.12 / CELL.belt.speed * SECOND)
+        # At some of these times the way back and forth is a last bit longer.
+        for number in range(1, 17):
+            broken_ns = begin_ns + number * 201_234_567
+            beam.publish(Header(stamp=to_stamp(broken_ns)))
+            cell.wait(lambda: camera._expected)
+            show(cell, frames, camera, frame(broken_ns + way_ns - early_ns))
+            cell.wait(lambda number=number: len(cell.heard.of('capture')) == number)
+            assert to_ns(cell.heard.of('capture')[-1].header.stamp) == broken_ns + way_ns
+
+
 def test_image_alone_gives_time_and_place():
     specs = [NodeSpec(CountingCamera, {'trigger': 'image', **PATIENT})]
     with CellHarness(specs, watched=WATCHED) as cell:
@@ -238,7 +261,17 @@ def values_of(cell):
 def test_device_is_asked_for_the_pixels_of_the_cell_and_says_what_it_gives(monkeypatch, device):
     fake_video.install(monkeypatch, fake_video.FakeCapture)
     with CellHarness(
-        [NodeSpec(Camera, {'source': 'device', 'device': device, 'diagnostics_period': 0.2})],
+        [
+            NodeSpec(
+                Camera,
+                {
+                    'source': 'device',
+                    'device': device,
+                    'trigger': 'beam',  # not every picture is an item
+                    'diagnostics_period': 0.2,
+                },
+            )
+        ],
         watched=WATCHED,
     ) as cell:
         cell.wait_active()

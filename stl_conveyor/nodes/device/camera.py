@@ -600,8 +600,10 @@ class Camera(ConveyorNode):
         previous, self._previous = self._previous, place
         seen = min(image.shape[:2]) / self._scale  # along the belt, m
         # What the next frame, if it comes as soon, would show nearer to the middle waits for it.
+        # Within half a pixel of it nothing is nearer; the next one may be that of the next item.
         moved = 0.0 if previous is None else min(max(0.0, place - previous), seen / 2)
-        while self._expected and self._expected[0] <= place + moved / 2:
+        nearest = max(moved, 1 / self._scale) / 2
+        while self._expected and self._expected[0] <= place + nearest:
             centred = self._expected.popleft()
             offset = (place - centred) * self._scale
             centred_ns = self._belt.time_at(centred, stamp_ns)
