@@ -34,13 +34,17 @@ class Interval:
 
     @classmethod
     def of_mean(cls, values: Sequence[float] | np.ndarray, scale: float = 1.0) -> Interval:
-        """Return a mean times a scale with the interval of the normal distribution."""
+        """Return a mean times a scale with the interval of the normal distribution.
+
+        The interval ends where the values do.
+        """
         array = np.asarray(values, np.float64)
         if len(array) < 2:
             return cls(math.nan, math.nan, math.nan)
         half = Z95 * float(array.std(ddof=1)) / math.sqrt(len(array))
         mean = float(array.mean())
-        return cls(scale * mean, scale * (mean - half), scale * (mean + half))
+        low, high = max(mean - half, array.min()), min(mean + half, array.max())
+        return cls(scale * mean, scale * float(low), scale * float(high))
 
     def __str__(self) -> str:
         if math.isnan(self.value):
