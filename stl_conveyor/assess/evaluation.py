@@ -23,10 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from stl_conveyor.assess.cell_evaluation import cell_page, evaluate_cell
 from stl_conveyor.assess.intervals import wilson
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.received import BATCH, receive
 from stl_conveyor.assess.reliability import expected_calibration_error, reliability
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.classifier import Classifier
@@ -34,8 +36,8 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import RewardEstimator, make_policy
 from stl_conveyor.policy.play import play
 from stl_conveyor.resources import share_path, writing
-from stl_conveyor.vision.image_folder import list_images, load_images, read_listing
-from stl_conveyor.vision.image_inventory import left_out_lines
+from stl_conveyor.vision.image_folder import list_images, load_images, open_square, read_listing
+from stl_conveyor.vision.image_inventory import left_out_lines, look_through
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
 RATES = (
@@ -138,6 +140,22 @@ def load_test_images(
     )
 
 
+def load_unlabelled(
+    data: Path, folder: ModelFolder, show: Callable[[str], None] = print
+) -> np.ndarray:
+    """Return the pictures below a folder, u8[N, S, S, 3], as the models take them.
+
+    Raises:
+        ConfigError: When there is none.
+    """
+    found = look_through(data)
+    for line in left_out_lines(found.left_out, data):
+        show(line)
+    if not found.read:
+        raise ConfigError(f'{data}: has no picture that can be read')
+    return np.stack([open_square(path, folder.image_size) for path in found.read])
+
+
 def play_offloading(
     estimator: RewardEstimator,
     estimates: np.ndarray,
@@ -236,6 +254,8 @@ def evaluate(
     label_column: str | None = None,
     sizes: Sequence[int] = SIZES,
     show: Callable[[str], None] = print,
+    cell: CellDescription | None = None,
+    strangers: str | Path | None = None,
 ) -> dict:
     """Evaluate a model folder and write everything to `out`.
 
@@ -248,6 +268,8 @@ def evaluate(
         label_column: Of a list of files; None takes label, class or the last one.
         sizes: Byte budgets of the curve.
         show: Is given each line of progress.
+        cell: Whose lanes, costs and targets are evaluated as well.
+        strangers: A folder of pictures of what belongs to no class.
 
     Returns:
         What evaluation.json holds.
@@ -338,6 +360,13 @@ def evaluate(
         'offloading': offloading,
         'milliseconds': times,
     }
+    if cell is not None:
+        foreign = None if strangers is None else load_unlabelled(Path(strangers), folder, show)
+        result['cell'] = evaluate_cell(
+            folder, cell, test.images, test.classes, out, budget, foreign, show
+        )
+    elif strangers is not None:
+        raise ConfigError('strangers: are told by the decision of a cell; give --cell as well')
     with writing(out / 'evaluation.json'):
         (out / 'evaluation.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     _write_items(out / 'items.csv', test, answers, folder.labels, estimates)
@@ -477,6 +506,7 @@ def _page(result: dict) -> str:
         '| stage, one item, one thread | ms |',
         '|---|---|',
         *(f'| {stage} | {value:.1f} |' for stage, value in result['milliseconds'].items()),
+        *(cell_page(result['cell']) if 'cell' in result else ()),
         '',
     ]
     return '\n'.join(lines)

@@ -19,7 +19,13 @@ def reliability(
         classes: i64[N], the true ones.
         bins: Of equal width (Guo et al., ICML 2017).
     """
-    score, right = probabilities.max(1), probabilities.argmax(1) == classes
+    return reliability_of(probabilities.max(1), probabilities.argmax(1) == classes, bins)
+
+
+def reliability_of(
+    score: np.ndarray, right: np.ndarray, bins: int = BINS
+) -> list[tuple[float, float, int]]:
+    """Return the same from scores f64[N], 0..1, and whether each was right, bool[N]."""
     index = np.minimum((score * bins).astype(int), bins - 1)
     return [
         (float(score[index == k].mean()), float(right[index == k].mean()), int((index == k).sum()))

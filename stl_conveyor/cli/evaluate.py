@@ -13,6 +13,7 @@ from typing import Any
 def _evaluate(options: argparse.Namespace) -> None:
     # Pulls in the codec and the policies, which no other command of this kind needs.
     from stl_conveyor.assess.evaluation import evaluate
+    from stl_conveyor.cell.description import CellDescription
 
     evaluate(
         options.models,
@@ -22,6 +23,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.split,
         options.label_column,
         show=partial(print, flush=True),
+        cell=None if options.cell is None else CellDescription.load(options.cell),
+        strangers=options.strangers,
     )
 
 
@@ -48,3 +51,13 @@ def add_evaluate(commands: Any) -> None:
         help='default: test, else val, else all',
     )
     evaluate.add_argument('--label-column', help='of the CSV files')
+    evaluate.add_argument(
+        '--cell',
+        type=Path,
+        help='a cell description: purity, yield, rejects and cost of its lanes are reported too',
+    )
+    evaluate.add_argument(
+        '--strangers',
+        type=Path,
+        help='folder of pictures of what belongs to no class, with --cell',
+    )

@@ -14,6 +14,7 @@ it each cell derives, for its own lanes, costs and targets, how far an answer is
     edge            float16 [P, N, C]
     local_unknown   float32 [N]      unknown scores; empty where the folder tells none
     edge_unknown    float32 [P, N]   likewise
+    local_posterior float16 [N, C]   of a local model that tells it; empty or missing where not
 
 An answer of the edge counts as one at the longest length that is not above what had arrived.
 """
@@ -54,6 +55,7 @@ _ARRAYS = (
     'local_unknown',
     'edge_unknown',
 )
+_POSTERIOR = 'local_posterior'
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,7 @@ class CalibrationRecord:
     edge: NDArray[np.float64]
     local_unknown: NDArray[np.float64] | None = None
     edge_unknown: NDArray[np.float64] | None = None
+    local_posterior: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together.
@@ -86,6 +89,8 @@ class CalibrationRecord:
             shapes['local_unknown'] = (self.local_unknown, (count,))
         if self.edge_unknown is not None:
             shapes['edge_unknown'] = (self.edge_unknown, (lengths, count))
+        if self.local_posterior is not None:
+            shapes['local_posterior'] = (self.local_posterior, (count, labels))
         for name, (array, shape) in shapes.items():
             if array.shape != shape or not np.isfinite(array.astype(np.float64)).all():
                 raise CalibrationError(
@@ -106,7 +111,7 @@ class CalibrationRecord:
             ModelFileError: When it is missing or cannot be used.
         """
         try:
-            found = read_arrays(path, _ARRAYS)
+            found = read_arrays(path, (*_ARRAYS, _POSTERIOR))
             missing = sorted(set(_ARRAYS) - set(found))
             if missing:
                 raise CalibrationError(f'{missing[0]} is missing')
@@ -123,6 +128,7 @@ class CalibrationRecord:
                 numbers['edge'],
                 _present(found['local_unknown']),
                 _present(found['edge_unknown']),
+                _present(found.get(_POSTERIOR, np.zeros(0))),
             )
         except (UnusableFile, CalibrationError, ValueError, TypeError) as error:
             raise ModelFileError(
@@ -147,6 +153,9 @@ class CalibrationRecord:
             edge_unknown=empty
             if self.edge_unknown is None
             else self.edge_unknown.astype(np.float32),
+            local_posterior=empty
+            if self.local_posterior is None
+            else self.local_posterior.astype(np.float16),
         )
 
     def place(self, received: int | None) -> int:

@@ -24,6 +24,7 @@ class CostTable:
         costs: float64 [C + 1, L + 1].
         members: bool [C, L], which class belongs in which lane; a class that no lane lists
             belongs in none.
+        wrong: What an item in a wrong lane costs where nothing else is said.
 
     Examples:
         >>> from stl_conveyor import CellDescription, share_path
@@ -37,6 +38,7 @@ class CostTable:
     labels: tuple[str, ...]
     costs: NDArray[np.float64]
     members: NDArray[np.bool_]
+    wrong: float = 1.0
 
     @classmethod
     def of(cls, cell: CellDescription, labels: Sequence[str]) -> CostTable:
@@ -67,7 +69,7 @@ class CostTable:
         for column, lane in enumerate(cell.lanes):
             for name, cost in lane.costs:
                 costs[rows[name], column] = cost
-        return cls((*lanes, cell.reject_lane), tuple(labels), costs, members)
+        return cls((*lanes, cell.reject_lane), tuple(labels), costs, members, base.wrong)
 
     @property
     def foreign(self) -> int:

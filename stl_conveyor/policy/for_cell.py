@@ -6,19 +6,24 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Protocol
 
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.decision.calibration_record import CellDecider
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import (
     BUDGET_POLICIES,
     LEARNED_POLICIES,
     BudgetTable,
+    Distribution,
     Policy,
     PolicySettings,
     RewardEstimator,
     make_policy,
 )
 from stl_conveyor.policy.learned import AdaptivePolicy
+from stl_conveyor.policy.worth import AccuracyWorth, CostWorth, ItemWorth
 from stl_conveyor.resources import share_path
 
 NETWORKS = 'models/policy'
@@ -50,16 +55,50 @@ def load_budgets(
     return table if nominal_bytes is None else table.for_token(nominal_bytes)
 
 
+def load_worth(
+    folder: ModelFolder,
+    cell: CellDescription,
+    decider: CellDecider | None,
+    policy: str = AdaptivePolicy.name,
+    nominal_bytes: int | None = None,
+) -> ItemWorth:
+    """Load what it is worth to offload items of a folder in a cell.
+
+    Args:
+        decider: What decides by cost; None for a cell that does not. Where it has no calibration
+            items to learn the fall in cost from, the gain in accuracy stands in for it.
+        policy: Which is to decide; budgets are loaded for one that knows them.
+        nominal_bytes: What a token buys; None leaves it as it was fitted.
+
+    Raises:
+        ModelFileError: For files that cannot be used.
+    """
+    if decider is None or decider.record is None:
+        return AccuracyWorth(
+            load_rewards(folder), cell.strangers, load_budgets(folder, policy, nominal_bytes)
+        )
+    return CostWorth(decider) if nominal_bytes is None else CostWorth(decider, nominal_bytes)
+
+
+class Rewarding(Protocol):
+    """What knows how expected rewards are distributed."""
+
+    @property
+    def distribution(self) -> Distribution:
+        """Return the distribution."""
+
+
 def make_cell_policy(
     name: str,
     settings: PolicySettings,
-    rewards: RewardEstimator,
+    rewards: Rewarding,
     budgets: BudgetTable | None = None,
     network: str | Path = '',
 ) -> Policy:
     """Make a policy for the items of a model folder.
 
     Args:
+        rewards: What items are worth.
         network: Of a learned policy; empty takes the one that the package ships.
 
     Raises:

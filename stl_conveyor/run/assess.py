@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import stl_conveyor
+from stl_conveyor.assess.lanes import result_of_run
 from stl_conveyor.assess.latency import (
     EDGE_CLASSIFICATION,
     FEATURES,
@@ -129,6 +130,7 @@ def summarise(
         complete=observed.complete,
         versions=observed.versions,
         held_seconds=observed.held,
+        lanes=result_of_run(observed.records, cell),
         late_pictures=sum(delay > LATE_PICTURE_MS * 1e6 for delay in readout.values()),
     )
 

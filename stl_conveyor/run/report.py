@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stl_conveyor.assess.lane_pictures import purity_figure, reliability_figure
+from stl_conveyor.assess.lanes import trusted_answers
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.scoring import ItemRecord, confusion
 from stl_conveyor.cell.description import CellDescription
@@ -92,6 +94,18 @@ def write_report(
             _confusion(pyplot, records, cell),
             'confusion.png',
             'Where items belong, and where they came to rest.',
+        )
+    trusted = trusted_answers(records, cell)
+    if any(len(right) for _, right in trusted.values()):
+        save(
+            purity_figure(pyplot, trusted),
+            'purity.png',
+            'How pure the lanes would be if the most doubtful items were rejected as well.',
+        )
+        save(
+            reliability_figure(pyplot, trusted),
+            'reliability.png',
+            'How often the lane that an answer named was right, over what it told of it.',
         )
     sample = [r for r in records if r.stamp_ns in crops]
     if sample:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stl_conveyor.assess.lanes import CellResult
 from stl_conveyor.assess.scoring import Quantiles, Score
 from stl_conveyor.resources import writing
 from stl_conveyor.run.settings import RunSettings
@@ -42,6 +43,7 @@ class Summary:
     versions: Mapping[str, str]
     held_seconds: float = 0.0  # for which the simulation was held, to let the clock go ahead
     late_pictures: int = 0  # that came more than LATE_PICTURE_MS after their exposure
+    lanes: CellResult | None = None  # purity, yield, rejects and cost of where items rest
 
     @property
     def too_slow(self) -> str:
@@ -93,6 +95,7 @@ class Summary:
             'held_seconds': self.held_seconds,
             'late_pictures': self.late_pictures,
             'complete': self.complete,
+            'lanes': None if self.lanes is None else self.lanes.as_json(),
             'planned': self.settings.items,
             'seed': settings.pop('seed'),
             'versions': dict(self.versions),
@@ -124,13 +127,10 @@ class Summary:
             ('local answer alone, right lane', part(score.local_correct)),
             ('strong model on every crop, right lane', part(self.strong_correct)),
             ('in no bin', str(score.lost)),
+            *([] if self.lanes is None else self.lanes.rows()),
             ('reject: doubtful', str(score.rejected_doubtful)),
             ('reject: unknown', str(score.rejected_unknown)),
             ('reject: no answer', str(score.rejected_no_answer)),
-            (
-                'foreign items in the reject bin',
-                f'{score.foreign_rejected} of {score.foreign}' if score.foreign else 'none came',
-            ),
             ('outcomes', str(score.outcomes)),
             ('not acted on', str(score.unacted)),
             ('missed deadlines', str(score.missed_deadlines)),

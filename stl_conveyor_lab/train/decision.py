@@ -64,6 +64,7 @@ class Looked:
         edge: [P, N, C] at LENGTHS.
         local_inside: What the weak model computes, each [N, ...].
         edge_inside: Likewise of the edge, for each of LENGTHS.
+        posterior: [N, C] of a weak model that tells it.
     """
 
     classes: NDArray[np.int64]
@@ -73,6 +74,7 @@ class Looked:
     edge: NDArray[np.float32]
     local_inside: list[NDArray[np.float32]]
     edge_inside: list[list[NDArray[np.float32]]]
+    posterior: NDArray[np.float32] | None = None
 
 
 def local_tensors(folder: ModelFolder) -> tuple[str, ...]:
@@ -116,7 +118,7 @@ def look(
     """Show images [N, S, S, 3] of one belt to weak model and edge, at each length."""
     weak = Classifier(folder.path('weak'), inside=local_tensors(folder))
     encoder, decoder = Encoder(folder), Decoder(folder, inside=edge_tensors(folder))
-    local, _, local_inside = weak.look_inside(images)
+    local, posterior, local_inside = weak.look_inside(images)
     edge, edge_inside = [], []
     for length in lengths:
         sessions = []
@@ -145,6 +147,7 @@ def look(
         np.stack(edge),
         [stranger_detector.pooled(tensor) for tensor in local_inside],
         edge_inside,
+        posterior,
     )
 
 
@@ -168,6 +171,9 @@ def joined(parts: Sequence[Looked]) -> Looked:
             ]
             for place in range(len(first.edge_inside))
         ],
+        None
+        if first.posterior is None
+        else np.concatenate([p.posterior for p in parts if p.posterior is not None]),
     )
 
 
@@ -177,7 +183,7 @@ def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked
     parts = []
     key = f'{folder.model_id("weak"):08x}_{folder.model_id("edge"):08x}'
     for belt, shard in enumerate(shards):
-        kept = work / f'{shard.stem}_{hashlib.sha256(key.encode()).hexdigest()[:10]}.npz'
+        kept = work / f'{shard.stem}_2_{hashlib.sha256(key.encode()).hexdigest()[:10]}.npz'
         if not kept.exists():
             with np.load(shard) as data:
                 images = data['pixels']
@@ -200,6 +206,8 @@ def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked
                     for k, tensor in enumerate(tensors)
                 },
             }
+            if part.posterior is not None:
+                arrays['posterior'] = part.posterior
             partial = kept.with_suffix('.part.npz')
             np.savez(partial, **arrays)
             partial.rename(kept)
@@ -220,6 +228,7 @@ def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked
                         ]
                         for place in range(len(data['edge']))
                     ],
+                    data['posterior'] if 'posterior' in data else None,
                 )
             )
     return joined(parts)
@@ -372,6 +381,7 @@ def fit_decision(folder: ModelFolder, looked: Looked, seed: int = 0) -> dict[str
         looked.edge.astype(np.float64),
         local_unknown[0],
         edge_unknown,
+        None if looked.posterior is None else looked.posterior.astype(np.float64),
     )
     return {'local': local, 'edge': edge, 'record': record}
 

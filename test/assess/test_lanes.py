@@ -7,7 +7,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stl_conveyor.assess.lanes import Interval, cell_result, purity_curve, result_of_run
+from stl_conveyor.assess.lanes import (
+    Interval,
+    cell_result,
+    purity_curve,
+    result_of_run,
+    trusted_answers,
+)
 from stl_conveyor.assess.scoring import Action, ItemRecord
 from stl_conveyor.assess.table import lane_text
 from stl_conveyor.cell.description import CellDescription
@@ -30,7 +36,10 @@ def test_lanes_are_counted_by_what_is_in_them():
     # Wrong lanes: one nut in B, one lock nut in A, one spanner in A; one reject of .5.
     assert result.cost.value == pytest.approx(1000 * 3.5 / 11)
     assert a.purity.low < a.purity.value < a.purity.high
-    assert len(result.rows()) == 6
+    assert result.purity.value == pytest.approx(6 / 9)
+    assert result.gain.value == pytest.approx(6 / 9)
+    assert dict(result.rows())['all lanes: purity / yield'].startswith('0.667')
+    assert result.as_json()['lanes']['A']['entered'] == 6
 
 
 def test_run_is_scored_by_where_items_rest():
@@ -69,3 +78,14 @@ def test_mean_has_an_interval_that_shrinks():
     rng = np.random.default_rng(2)
     few, many = (Interval.of_mean(rng.normal(size=n)) for n in (50, 5000))
     assert few.high - few.low > 5 * (many.high - many.low)
+
+
+def test_answers_are_trusted_by_what_they_told_of_the_lane():
+    def item(stamp, source, lane, told=0.0, score=0.7):
+        action = Action(lane, 'x', score, source, 0.1, False, '', 0, lane_probability=told)
+        return ItemRecord(stamp, serial=stamp, lane='A', rest_lane=lane, action=action)
+
+    records = [item(1, 1, 'A'), item(2, 2, 'B', 0.9), item(3, 2, 'A', 0.95), item(4, 2, 'reject')]
+    found = trusted_answers(records, CELL)
+    assert [list(part) for part in found['local answer']] == [[0.7], [True]]
+    assert [list(part) for part in found['answer of the edge']] == [[0.9, 0.95], [False, True]]

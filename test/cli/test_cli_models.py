@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from stl_conveyor.assess.evaluation import play_offloading, top_confusions
@@ -93,6 +94,37 @@ def test_evaluate_writes_its_report_pictures_and_numbers(models, pictures, tmp_p
     for name in named:
         assert Image.open(tmp_path / 'out' / name).size[0] > 200
     assert 'not set aside' not in page
+
+
+def test_evaluate_reports_the_lanes_of_a_cell(models, pictures, tmp_path, capsys):
+    content = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text())
+    content['costs'] = {'reject': 0.4}
+    content['lanes'] = [
+        {'name': 'A', 'diverter_x': 0.36, 'classes': ['red', 'green']},
+        {'name': 'B', 'diverter_x': 0.60, 'classes': ['blue']},
+    ]
+    cell_file = tmp_path / 'cell.yaml'
+    cell_file.write_text(yaml.safe_dump(content))
+    strangers = tmp_path / 'strangers'
+    strangers.mkdir()
+    Image.new('RGB', (80, 60), 'white').save(strangers / 'paper.png')
+    given = ('evaluate', models, '--data', pictures, '--out', tmp_path / 'out')
+    code, out, err = run(capsys, *given, '--cell', cell_file, '--strangers', strangers)
+    assert code == 0, err
+    cell = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())['cell']
+    assert {'device alone', 'edge, every item', 'offloading, r = 0.1'} <= set(cell['ways'])
+    for way in cell['ways'].values():
+        assert set(way['lanes']) == {'A', 'B'}
+        entered = sum(lane['entered'] for lane in way['lanes'].values())
+        assert entered + round(24 * way['rejected']['value']) == 24
+        for share in (way['purity'], way['yield'], way['rejected'], way['cost_per_1000']):
+            assert share['low'] <= share['value'] <= share['high']
+    assert cell['strangers']['images'] == 1
+    page = (tmp_path / 'out' / 'evaluation.md').read_text()
+    assert '| lane B: purity / yield |' in page and 'Strangers caught, of 1:' in page
+    assert (tmp_path / 'out' / 'cell_purity.png').exists()
+    code, _, err = run(capsys, *given, '--strangers', strangers)
+    assert code != 0 and '--cell' in err
 
 
 def test_evaluate_warns_of_images_that_nobody_set_aside(models, pictures, tmp_path, capsys):

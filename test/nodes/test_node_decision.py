@@ -21,6 +21,7 @@ from stl_conveyor.msg import Classification, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
 
 CELL_FILE = Path(__file__).parents[2] / 'config' / 'cell.yaml'
@@ -104,3 +105,45 @@ def test_target_that_nothing_can_promise_is_refused(cell_file):
         [NodeSpec(Actuator, {'cell_file': str(path), 'diagnostics_period': 0.3})]
     ) as cell:
         cell.wait_diagnostic('actuator', 'cannot be promised')
+
+
+def test_policy_offloads_by_the_fall_in_cost(cell_file):
+    """Doubt within a lane buys nothing, doubt across lanes and a stranger do."""
+    path = cell_file(costs={'wrong': 1.0, 'reject': 0.5})
+    description = CellDescription.load(path)
+
+    def doubt(*names):
+        found = np.full(len(LABELS), 1e-3, np.float32)
+        found[[LABELS.index(name) for name in names]] = 0.5
+        return found / found.sum()
+
+    items = [
+        (doubt('hex_nut_m8', 'plain_washer_m8'), 0.3),  # both of lane A
+        (doubt('hex_nut_m8', 'lock_nut_m8'), 0.3),  # lanes A and B
+        (doubt('hex_nut_m8'), 0.995),
+    ]
+    assert description.lane_of('hex_nut_m8') == description.lane_of('plain_washer_m8')
+    assert description.lane_of('hex_nut_m8') != description.lane_of('lock_nut_m8')
+    with CellHarness(
+        [NodeSpec(OffloadPolicy, {'cell_file': str(path)})], watched=('offload_decision',)
+    ) as cell:
+        cell.wait_active()
+        answers = cell.publisher('classification')
+        cell.connect('offload_decision')
+        stamp = cell.now_ns()
+        for number, (probabilities, unknown) in enumerate(items, start=1):
+            message = make_classification(
+                number,
+                stamp + number,
+                'hex_nut_m8',
+                labels=LABELS,
+                deadline_ns=stamp + 60_000_000_000,
+                unknown=unknown,
+            )
+            message.probabilities = message.posterior = probabilities.tolist()
+            answers.publish(message)
+        cell.wait(
+            lambda: len(cell.heard.of('offload_decision')) == len(items), 20, 'a decision each'
+        )
+        found = {m.item_id: m.expected_reward for m in cell.heard.of('offload_decision')}
+    assert found[2] > found[1] + 0.2 and found[3] > found[1] + 0.2

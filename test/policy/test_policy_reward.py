@@ -11,13 +11,13 @@ import pytest
 
 from stl_conveyor.errors import BadProbabilities, ModelFileError
 from stl_conveyor.policy import Distribution, RewardEstimator
+from stl_conveyor.policy.regression import kernel_regression
 from stl_conveyor.policy.reward import NetworkReward, tempered_entropy
 from stl_conveyor_lab.train.reward.comparison import compare_metrics
 from stl_conveyor_lab.train.reward.estimators import (
     fit_entropy_reward,
     fit_posterior_reward,
     fit_top_choice_temperature,
-    kernel_regression,
 )
 
 

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.decision.calibration_record import ROLE, CalibrationRecord, CellDecider
-from stl_conveyor.decision.stranger_detector import ROLE as STRANGERS
-from stl_conveyor.decision.stranger_detector import StrangerDetector
+from stl_conveyor.decision.calibration_record import CellDecider
+from stl_conveyor.decision.of_folder import decider_of
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.nodes.base.items import configured_path
 
@@ -23,17 +22,4 @@ def load_decider(cell: CellDescription, models_dir: str) -> CellDecider | None:
     """
     if not cell.decides_by_cost:
         return None
-    folder = ModelFolder(configured_path(models_dir, 'models/items'))
-    record = CalibrationRecord.load(folder.path(ROLE)) if ROLE in folder.roles else None
-    return CellDecider(cell, folder.labels, record)
-
-
-def load_detector(folder: ModelFolder, source: str) -> StrangerDetector | None:
-    """Return what tells strangers of a source; None for a folder without.
-
-    Raises:
-        ModelFileError: When its file cannot be used.
-    """
-    if STRANGERS not in folder.roles:
-        return None
-    return StrangerDetector.load(folder.path(STRANGERS), source)
+    return decider_of(ModelFolder(configured_path(models_dir, 'models/items')), cell)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stl_conveyor.decision.of_folder import detector_of
 from stl_conveyor.decision.stranger_detector import LOCAL
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.models.classifier import Classifier
@@ -17,7 +18,6 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, ItemCapture
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.decisions import load_detector
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key, model_image
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -42,7 +42,7 @@ class LocalClassifier(ConveyorNode):
     def configure(self) -> None:
         """Load and check the weak model."""
         folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
-        self.strangers = load_detector(folder, LOCAL)
+        self.strangers = detector_of(folder, LOCAL)
         self.classifier = Classifier(
             folder.path('weak'),
             self.settings.threads,

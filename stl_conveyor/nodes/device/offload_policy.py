@@ -22,12 +22,14 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.decisions import load_decider
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.base.worker import Worker
 from stl_conveyor.policy import (
+    BUDGET_POLICIES,
     POLICIES,
     Distribution,
     PolicyInput,
@@ -36,7 +38,7 @@ from stl_conveyor.policy import (
     TokenBucket,
     exact_fraction,
 )
-from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
+from stl_conveyor.policy.for_cell import load_worth, make_cell_policy
 
 FIRST_SIGN_NS = 10_000_000_000  # in which an edge that starts together with the device is there
 LONGEST_TRANSFER_NS = 10_000_000_000
@@ -179,12 +181,17 @@ class OffloadPolicy(ConveyorNode):
         self.labels = folder.labels
         self.codec_id = codec_identity(folder)
         self.edge_model_id = folder.model_id('edge')
-        self.rewards = load_rewards(folder)
-        budgets = None
-        if settings.byte_budgets:
-            budgets = load_budgets(folder, settings.policy, settings.nominal_bytes)
+        self.worth = load_worth(
+            folder,
+            self.cell,
+            load_decider(self.cell, settings.models_dir),
+            settings.policy if settings.byte_budgets else '',
+            settings.nominal_bytes,
+        )
+        chooses_bytes = settings.byte_budgets and settings.policy in BUDGET_POLICIES
+        budgets = self.worth.budgets if chooses_bytes else None
         self.policy = make_cell_policy(
-            settings.policy, self._planning(settings), self.rewards, budgets, settings.policy_model
+            settings.policy, self._planning(settings), self.worth, budgets, settings.policy_model
         )
         self.answer_time = DelayEstimator(
             initial_ns=round(settings.answer_time * 1e9),
@@ -202,6 +209,7 @@ class OffloadPolicy(ConveyorNode):
         self._edge = EdgeWatch(self.codec_id, round(self.cell.edge.timeout * 1e9))
         self._edge_met = self._edge_missed = False
         self.health.set_value('policy', settings.policy)
+        self.health.set_value('worth_in', self.worth.unit)
         self.health.set_value(
             'byte_budgets',
             'one token'
@@ -230,7 +238,7 @@ class OffloadPolicy(ConveyorNode):
 
     def cleanup(self) -> None:
         """Drop the models; the bucket stays."""
-        self.forget('policy', 'rewards')
+        self.forget('policy', 'worth')
 
     @property
     def edge_alive(self) -> bool:
@@ -270,7 +278,9 @@ class OffloadPolicy(ConveyorNode):
             if len(message.posterior):
                 posterior = check_probabilities(message.posterior, len(self.labels))
             decision.probabilities = float_array(probabilities)
-            decision.expected_reward = self.rewards.expected_reward(probabilities, posterior)
+            if not 0.0 <= message.unknown <= 1.0:
+                raise BadProbabilities(f'unknown is {message.unknown}')
+            decision.expected_reward = self.worth.of(probabilities, posterior, message.unknown)
             self._decide(key, decision, now_ns, ros_ns)
             self._decided.put(key, True)
         except BadProbabilities as error:

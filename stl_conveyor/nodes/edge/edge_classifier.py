@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 from stl_conveyor.cell.fair_streams import FairStreams
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec import Decoder, DecoderSession
+from stl_conveyor.decision.of_folder import detector_of
 from stl_conveyor.decision.stranger_detector import EDGE
 from stl_conveyor.errors import BadPacket, CodecMismatch, ConfigError
 from stl_conveyor.models.classifier import check_probabilities
@@ -25,7 +26,6 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.decisions import load_detector
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -109,7 +109,7 @@ class EdgeClassifier(ConveyorNode):
     def configure(self) -> None:
         """Load and check the codec and the strong model behind it."""
         folder = ModelFolder(configured_path(self.settings.models_dir, 'models/items'))
-        self.strangers = load_detector(folder, EDGE)
+        self.strangers = detector_of(folder, EDGE)
         self.decoder = Decoder(
             folder, self.settings.threads, () if self.strangers is None else self.strangers.tensors
         )

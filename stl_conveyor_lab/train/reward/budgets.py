@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stl_conveyor.policy.budget_fit import fit_table
 from stl_conveyor.policy.byte_budget import STOP_SCORE, BudgetTable
 from stl_conveyor_lab.data.recorded_streams import RecordedStreams
-from stl_conveyor_lab.train.reward.estimators import kernel_regression
 
 
 def fit_budgets(
@@ -35,28 +35,10 @@ def fit_budgets(
     Returns:
         The table.
     """
-    rewards = np.asarray(rewards, dtype=float)
     weak = np.asarray(weak_correct, dtype=float)
-    parts = np.array_split(np.sort(rewards), points)
-    at = np.unique([part.mean() for part in parts if part.size])
-    place = np.abs(rewards[:, None] - at[None]).argmin(axis=1)
-    weights = np.bincount(place, minlength=at.size) / rewards.size
-    at, weights = at[weights > 0], weights[weights > 0]
-    gains, costs = [], []
-    nominal = max(streams)
+    outcomes = {}
     for budget, recorded in streams.items():
         used, correct = recorded.stop(budget, stop_score)
         # Without an answer of the edge the weak classifier's stands.
-        gain = np.where(used > 0, correct - weak, 0.0)
-        gains.append(kernel_regression(rewards, gain, at)[0])
-        costs.append(kernel_regression(rewards, used / nominal, at)[0])
-    shares = np.array(list(streams), dtype=float) / nominal
-    return BudgetTable(
-        nominal_bytes=int(nominal),
-        stop_score=float(stop_score),
-        shares=shares,
-        rewards=at,
-        weights=weights,
-        gains=np.stack(gains, axis=1),
-        costs=np.clip(np.stack(costs, axis=1), 0.0, shares),
-    )
+        outcomes[budget] = (np.where(used > 0, correct - weak, 0.0), used.astype(float))
+    return fit_table(rewards, outcomes, stop_score, points)

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.policy.byte_budget import BudgetTable
+from stl_conveyor.policy.regression import distribution_of_estimates
 from stl_conveyor.policy.reward import (
     NetworkReward,
     RewardEstimator,
@@ -44,11 +45,7 @@ from stl_conveyor_lab.data.streams import load_streams
 from stl_conveyor_lab.train.manifest import update_manifest
 from stl_conveyor_lab.train.reward.budgets import fit_budgets
 from stl_conveyor_lab.train.reward.comparison import compare_metrics
-from stl_conveyor_lab.train.reward.estimators import (
-    distribution_of_estimates,
-    fit_entropy_reward,
-    fit_posterior_reward,
-)
+from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward, fit_posterior_reward
 from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 
 FOLDS = 5
