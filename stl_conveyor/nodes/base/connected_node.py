@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from rclpy.clock import Clock
@@ -70,6 +70,15 @@ class ConnectedNode(ReportingNode):
         self._clock_watch: ClockWatch | None = None
         self._jumped_ns: int | None = None
         self._clockless_ns = 0
+
+    @property
+    def subscriptions(self) -> Iterator[Subscription]:
+        """Yield those of which an executor is to take the messages; who polls takes its own."""
+        return (
+            each
+            for each in super().subscriptions
+            if not isinstance(each.callback_group, NeverReady)
+        )
 
     def publish_on(
         self, topic: str | type, name: str = '', profile: Profile | None = None, *, cell: str = ''
