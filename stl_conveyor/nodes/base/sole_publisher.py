@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stl_conveyor.cell.sole_claim import SoleClaim
 from stl_conveyor.errors import Level
 from stl_conveyor.msg import Heartbeat
+from stl_conveyor.nodes.base.heart import but_its_age
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class SolePublisher:
         publishers = self._node.count_publishers(self.topic)
         if publishers > 1 and self._heartbeats is None:
             self._heartbeats = self._node.look(
-                'heartbeat', self._on_heartbeat, alike=bytes, period=None
+                'heartbeat', self._on_heartbeat, alike=but_its_age, period=None
             )
         if publishers > 1 + self._ghosts:
             self._claim.contested(self._now_ns())

@@ -23,6 +23,7 @@ from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, 
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.heart import but_its_age
 from stl_conveyor.nodes.base.items import MOST_NAMED, configured_path, item_key, named
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.runner import run_node
@@ -164,7 +165,7 @@ class CellGuard(ConveyorNode):
         self._clock_set_ns = -CLOCK_SETTLES_NS
         number = itertools.count()
         self._topics = [
-            self._polled('heartbeat', self._on_heartbeat, bytes),
+            self._polled('heartbeat', self._on_heartbeat, but_its_age),
             self._polled('capture', self._on_capture, lambda _: next(number)),
             self._polled('classification', self._on_classification, lambda _: next(number)),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
