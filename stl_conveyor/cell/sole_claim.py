@@ -10,7 +10,7 @@ from dataclasses import dataclass
 #: Of a node whose signs of life stay away for so long (ns) another takes the place.
 SILENCE_NS = 1_000_000_000
 #: For which a node that comes to another one listens whether that acts (ns).
-LISTEN_NS = 600_000_000
+LISTEN_NS = 450_000_000
 #: Two that have acted for about as long as each other (ns) are told apart by number. More than a
 #: sign of life is under way; twice that for the higher number, so that one at least gives way.
 ALIKE_NS = 500_000_000

@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from rclpy.timer import Timer
 
 from stl_conveyor.cell.sole_claim import SoleClaim
 from stl_conveyor.errors import Level
@@ -14,6 +18,10 @@ from stl_conveyor.nodes.base.polled_topic import PolledTopic
 
 if TYPE_CHECKING:
     from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+
+
+ASK_S = 0.05  # s between two looks whether it is known
+MOST_WAITING = 16
 
 
 class SolePublisher:
@@ -33,6 +41,8 @@ class SolePublisher:
         """
         self._node = node
         self._ghosts = ghosts
+        self._waiting: deque[Callable[[bool], None]] = deque(maxlen=MOST_WAITING)
+        self._timer: Timer | None = None
         self._heartbeats: PolledTopic | None = None
         self.topic: str = node.resolve_topic_name(topic)
         self._claim = SoleClaim(node.instance, self._now_ns())
@@ -50,6 +60,25 @@ class SolePublisher:
     def undecided_ns(self) -> int:
         """Return for how long (ns) it is not known yet."""
         return self._claim.undecided_ns(self._now_ns())
+
+    def when_known(self, call: Callable[[bool], None]) -> None:
+        """Call with whether nobody else publishes, at once or as soon as that is known."""
+        if not self.undecided_ns():
+            call(self.may_publish())
+            return
+        self._waiting.append(call)
+        if self._timer is None:
+            self._timer = self._node.every(ASK_S, self._answer)
+
+    def _answer(self) -> None:
+        may_publish = self.may_publish()
+        if self.undecided_ns():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            self._waiting.popleft()(may_publish)
 
     def beat(self) -> float:
         """Return what a sign of life says: for how long (s); 0 = another one does. Any thread."""

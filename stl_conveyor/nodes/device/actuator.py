@@ -127,7 +127,7 @@ class Actuator(ConveyorNode):
         self._memory = ActuatorMemory(self)
         self._outcomes = self.publish_on('sort_outcome')
         # After a crash the one before may be known to the graph for a while.
-        self._sole = SolePublisher(self, 'sort_outcome', ghosts=int(bool(self._memory.inherited)))
+        self._sole = SolePublisher(self, 'sort_outcome', ghosts=int(self._memory.follows_a_crash))
         # A writer that goes takes what is under way with it.
         self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
         self._output = self._make_output()

@@ -661,7 +661,12 @@ class Camera(ConveyorNode):
             # Nobody could give it an answer, or act on it.
             self.health.count('items_before_the_cell_was_there')
             return
-        if not self._sole.may_publish():
+        self._sole.when_known(lambda alone: self._publish_alone(alone, crop, stamp_ns, frame_id))
+
+    def _publish_alone(
+        self, alone: bool, crop: NDArray[np.uint8], stamp_ns: int, frame_id: str
+    ) -> None:
+        if not alone:
             self.health.count('items_of_another_camera')
             return
         self._watch_flow(stamp_ns)
