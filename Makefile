@@ -114,7 +114,8 @@ bench-line: setup  ## play what goes wrong on a real line, on the real nodes; ON
 .PHONY: bench-faults
 bench-faults: setup  ## do faults at random to a cell of real processes, over 2,000 items, ITEMS or HOURS
 	@$(env) python -m stl_conveyor_lab.bench.faults --out '$(OUT)' $(call given,ITEMS,items) \
-	    $(call given,HOURS,hours) $(call given,SEED,seed)
+	    $(call given,HOURS,hours) $(call given,SEED,seed) $(call given,PERIOD,period) \
+	    $(if $(RESUME),--resume)
 
 .PHONY: soak
 soak: setup  ## run a cell over 20,000 items or ITEMS, start it 100 times or STARTS, and see what grows

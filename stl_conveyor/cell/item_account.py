@@ -71,7 +71,7 @@ class ItemAccount:
         self._open: OrderedDict[ItemKey, _Open] = OrderedDict()
         self._due: list[tuple[int, ItemKey]] = []
         self._gaps = NumberGaps()
-        self._closed: OrderedDict[ItemKey, int] = OrderedDict()  # → its outcomes
+        self._closed: OrderedDict[ItemKey, int] = OrderedDict()  # → its outcomes, or _FORGOTTEN
         self._strokes: dict[str, OrderedDict[ItemKey, int | None]] = {}  # lane → item → overtaken
         self._found: dict[Loss, list[int]] = {}
 
@@ -112,9 +112,10 @@ class ItemAccount:
             lane: Whose diverter is to move; empty: none.
         """
         if key in self._closed:
-            self._closed[key] += 1
-            again = self._closed[key] > 1
-            if not again:  # it was found to be missing, and has come all the same
+            before = self._closed[key]
+            self._closed[key] = max(before, 0) + 1
+            again = before > 0
+            if before == 0:  # it was found to be missing, and has come all the same
                 self.totals['acted_late'] += 1
         else:
             item = self._item(key, now_ns)
@@ -162,7 +163,9 @@ class ItemAccount:
         self._gaps = NumberGaps()
 
     def forget(self) -> None:
-        """Drop what is open: a clock was set, and nothing can be said of it."""
+        """Drop what is open: a clock was set, and nothing can be said of it, whatever comes."""
+        for key, item in self._open.items():
+            self._put_away(key, item.outcomes or _FORGOTTEN)
         self._open.clear()
         self._due.clear()
         self._strokes.clear()
@@ -180,9 +183,7 @@ class ItemAccount:
 
     def _close(self, key: ItemKey, item: _Open) -> None:
         del self._open[key]
-        self._closed[key] = item.outcomes
-        if len(self._closed) > self.most_open:
-            self._closed.popitem(last=False)
+        self._put_away(key, item.outcomes)
         if item.captured:
             self.totals['items'] += 1
             if not item.classified:
@@ -191,6 +192,11 @@ class ItemAccount:
                 self._find(Loss.UNACTED, key.item_id)
         elif item.outcomes:
             self._find(Loss.NEVER_CAPTURED, key.item_id)
+
+    def _put_away(self, key: ItemKey, outcomes: int) -> None:
+        self._closed[key] = outcomes
+        if len(self._closed) > self.most_open:
+            self._closed.popitem(last=False)
 
     def _count_number(self, key: ItemKey) -> None:
         """Compare an item's number with the one before; a camera counts from 1 at each start."""
@@ -212,6 +218,8 @@ class ItemAccount:
         named.extend(numbers[: max(0, _MOST_NAMED - len(named))])
 
 
+# Of an item that was open when a clock was set: its outcome may come, and is neither late nor odd.
+_FORGOTTEN = -1
 # After this an item that no capture announced is closed.
 _LONGEST_NS = 10_000_000_000
 # How long after a later item of its lane the report on a stroke may come.

@@ -16,6 +16,8 @@ class NumberGaps:
         ([], [2, 3])
         >>> list(gaps.heard(ItemKey(1, 300)))  # the camera was started again
         []
+        >>> list(gaps.heard(ItemKey(3, 50)))  # its clock was set back
+        [2]
     """
 
     def __init__(self, last: ItemKey | None = None) -> None:
@@ -30,10 +32,12 @@ class NumberGaps:
     def heard(self, key: ItemKey) -> range:
         """Take in a capture; return the numbers between the newest one and it.
 
-        What is not newer than that came late, or again, and changes nothing.
+        What has neither a newer stamp nor a higher number came late, or again, and changes
+        nothing. A higher number with an older stamp is of a camera whose clock was set back: it
+        counts on.
         """
         last = self._last
-        if last is not None and key.stamp_ns <= last.stamp_ns:
+        if last is not None and key.stamp_ns <= last.stamp_ns and key.item_id <= last.item_id:
             return range(0)
         self._last = key
         return range(0) if last is None else range(last.item_id + 1, key.item_id)

@@ -15,6 +15,7 @@ class Absence(enum.Enum):
     MISSING = 'missing'  # nothing was heard of it since the guard started
     IDLE = 'not active'  # it lives, and waits for something or was deactivated
     STUCK = 'stuck'  # it lives, and its executor does not come back from a callback
+    UNABLE = 'unable'  # it is active, and cannot do its work at present
     GONE = 'gone'  # it was active and is silent: dead, frozen or cut off
 
 
@@ -25,10 +26,12 @@ class Roll:
     Attributes:
         absent: Node → how it is not there.
         doubled: Nodes of which two instances or more speak.
+        rivals: Those of them of which more than one acts, and does not stand by.
     """
 
     absent: dict[str, Absence] = field(default_factory=dict)
     doubled: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -42,6 +45,8 @@ class _Sign:
     last_ns: int
     active: bool
     busy_ns: int
+    unable: bool
+    stands_by: bool
 
 
 class Presence:
@@ -73,7 +78,17 @@ class Presence:
         self._signs: dict[str, dict[int, _Sign]] = {name: {} for name in expected}
         self._was_active: set[str] = set()
 
-    def heard(self, name: str, instance: int, active: bool, now_ns: int, busy_ns: int = 0) -> None:
+    def heard(
+        self,
+        name: str,
+        instance: int,
+        active: bool,
+        now_ns: int,
+        busy_ns: int = 0,
+        *,
+        unable: bool = False,
+        stands_by: bool = False,
+    ) -> None:
         """Take in a sign of life; those of others than the expected nodes change nothing.
 
         Args:
@@ -82,24 +97,25 @@ class Presence:
             active: Whether it is in the lifecycle state active.
             now_ns: When this was heard.
             busy_ns: For how long its executor has been in its present callback.
+            unable: Whether it says that it cannot do its work at present.
+            stands_by: Whether it leaves the work to another instance.
         """
         signs = self._signs.get(name)
         if signs is None:
             return
         if active:
             self._was_active.add(name)
-        sign = signs.get(instance)
-        if sign is None:
-            signs[instance] = _Sign(now_ns, now_ns, active, busy_ns)
-            while len(signs) > _MOST_INSTANCES:
-                del signs[min(signs, key=lambda number: signs[number].last_ns)]
-        else:
-            sign.last_ns, sign.active, sign.busy_ns = now_ns, active, busy_ns
+        before = signs.get(instance)
+        first_ns = now_ns if before is None else before.first_ns
+        signs[instance] = _Sign(first_ns, now_ns, active, busy_ns, unable, stands_by)
+        while len(signs) > _MOST_INSTANCES:
+            del signs[min(signs, key=lambda number: signs[number].last_ns)]
 
     def is_active(self, name: str, now_ns: int) -> bool:
-        """Return whether a node is there, active, and not stuck."""
+        """Return whether a node is there, active, and not stuck, and does not stand by."""
         return any(
             sign.active
+            and not sign.stands_by
             and sign.busy_ns <= self._silence_ns
             and now_ns - sign.last_ns <= self._silence_ns
             for sign in self._signs.get(name, {}).values()
@@ -113,23 +129,29 @@ class Presence:
             patience_ns: How long a node may take to start, counted from the guard's own start.
         """
         absent: dict[str, Absence] = {}
-        doubled = []
+        doubled, rivals = [], []
         for name, signs in self._signs.items():
             alive = [s for s in signs.values() if now_ns - s.last_ns <= self._silence_ns]
             newest = max((s.first_ns for s in alive), default=0)
             # One that speaks on after another has begun is no predecessor of it.
-            if sum(s.last_ns > newest or s.first_ns == newest for s in alive) > 1:
+            beside = [s for s in alive if s.last_ns > newest or s.first_ns == newest]
+            if len(beside) > 1:
                 doubled.append(name)
+            if sum(not s.stands_by for s in beside) > 1:
+                rivals.append(name)
+            at_work = [s for s in alive if not s.stands_by]
             if self.is_active(name, now_ns):
+                if any(s.active and s.unable for s in at_work):
+                    absent[name] = Absence.UNABLE
                 continue
             patient = now_ns - self._start_ns <= patience_ns
-            if any(s.active for s in alive):
+            if any(s.active for s in at_work):
                 absent[name] = Absence.STUCK
             elif name in self._was_active:
-                absent[name] = Absence.IDLE if alive else Absence.GONE
+                absent[name] = Absence.IDLE if at_work else Absence.GONE
             elif not patient:
-                absent[name] = Absence.IDLE if alive else Absence.MISSING
-        return Roll(absent, tuple(doubled))
+                absent[name] = Absence.IDLE if at_work else Absence.MISSING
+        return Roll(absent, tuple(doubled), tuple(rivals))
 
 
 # Of one node that are kept; somebody who speaks under its name must not fill the memory.

@@ -98,6 +98,20 @@ REMEDIES = (
         'same name',
     ),
     Remedy(
+        '`stands_by`',
+        ('stands_by.*',),
+        'camera, actuator',
+        'another node of this kind was there first, the text names it; this one publishes '
+        'nothing until a second has passed without a sign of life of that. Stop one of them',
+    ),
+    Remedy(
+        '`guard_gone`',
+        ('guard_gone',),
+        'actuator',
+        '`cell_guard` is dead, frozen or cut off: nobody watches. Take it that the line must '
+        'stand; launch starts the guard again',
+    ),
+    Remedy(
         '`BadImage`',
         ('BadImage',),
         'camera, local_classifier',
@@ -457,6 +471,13 @@ REMEDIES = (
         'it lives and is not active: see its own report',
     ),
     Remedy(
+        '`node_unable`',
+        ('node_unable',),
+        GUARD,
+        'it lives and is active, and says that it cannot do its work: a PLC that does not '
+        'answer, a diverter that did not move (for 5 s). See its own report',
+    ),
+    Remedy(
         '`node_missing`',
         ('node_missing',),
         GUARD,
@@ -466,7 +487,8 @@ REMEDIES = (
         '`node_twice`',
         ('node_twice',),
         GUARD,
-        'two of one name: every item would be handled by both. End one',
+        'two of one name: the text says whether one of them stands by, or both handle every '
+        'item. End one',
     ),
     Remedy(
         '`surplus_publisher`',

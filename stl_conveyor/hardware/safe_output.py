@@ -37,7 +37,7 @@ class SafeOutputSettings:
     )
     safe_pin_kind: str = parameter(
         'pulse',
-        'pulse: the pin changes five times a second while the line may run, and is low else; a '
+        'pulse: the pin changes four times a second while the line may run, and is low else; a '
         'watchdog relay falls when this node is dead, too. level: it is high while the line may '
         'run; what it does when the process is killed depends on the board.',
         choices=('pulse', 'level'),

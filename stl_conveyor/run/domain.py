@@ -55,7 +55,7 @@ def domain_of_its_own(say: Callable[[str], None]) -> Iterator[int]:
     try:
         candidates = (wanted, *random.SystemRandom().sample(FREE_DOMAINS, len(FREE_DOMAINS)))
         for domain in candidates:
-            claim = _claim(domain)
+            claim = claim_domain(domain)
             if claim is None:
                 continue
             occupied = has_participant(domain)
@@ -94,14 +94,17 @@ def _domain(text: str) -> int:
     return int(text)
 
 
-def _claim(domain: int) -> socket.socket | None:
-    """Return what holds a domain for this process until it is closed; None if another run does.
+def claim_domain(domain: int, purpose: str = 'run') -> socket.socket | None:
+    """Return what holds a domain for this process until it is closed; None if another has it.
 
     A Unix socket with an abstract name leaves no file and goes with its process.
+
+    Args:
+        purpose: Claims for different purposes stand beside each other.
     """
     held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        held.bind(f'\0stl_conveyor.run.domain.{domain}')
+        held.bind(f'\0stl_conveyor.{purpose}.domain.{domain}')
     except OSError:
         held.close()
         return None

@@ -84,8 +84,14 @@ def test_a_late_second_outcome_is_found_and_a_clock_that_was_set_is_not_held_aga
     account.acted(ItemKey(1, 1), 2100)
     assert findings(account, 2200) == {Loss.ACTED_TWICE: (1,)}
     account.captured(ItemKey(2, 2), DEADLINE, 3000)
+    account.captured(ItemKey(3, 3), DEADLINE, 3000)
+    account.acted(ItemKey(3, 3), 3100)
     account.forget()
-    assert findings(account, 20 * 10**9) == {}
+    account.acted(ItemKey(2, 2), 3200)
+    assert findings(account, 20 * 10**9) == {} and account.totals['acted_late'] == 0
+    account.acted(ItemKey(2, 2), 3300)
+    account.acted(ItemKey(3, 3), 3300)
+    assert findings(account, 40 * 10**9) == {Loss.ACTED_TWICE: (2, 3)}
 
 
 def test_memory_is_bounded():

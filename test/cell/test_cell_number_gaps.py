@@ -28,3 +28,13 @@ def test_it_begins_behind_what_was_heard_before_the_restart():
     assert list(gaps.heard(ItemKey(10, 1000))) == [8, 9]
     assert list(gaps.heard(ItemKey(1, 1100))) == []  # the camera was started again
     assert list(gaps.heard(ItemKey(3, 1200))) == [2]
+
+
+def test_a_clock_that_is_set_back_makes_no_gap_and_hides_none():
+    gaps = NumberGaps()
+    stamps = [100, 200, 300, -4700, -4500, -4400, 400]
+    missing = [
+        list(gaps.heard(ItemKey(number, stamp)))
+        for number, stamp in zip((1, 2, 3, 4, 6, 7, 8), stamps)
+    ]
+    assert missing == [[], [], [], [], [5], [], []]

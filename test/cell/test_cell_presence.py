@@ -62,6 +62,31 @@ def test_a_second_one_is_told_from_a_successor():
     assert call(presence, 1300).is_complete  # the first went
 
 
+def test_one_that_stands_by_is_no_rival_and_does_not_stand_in_for_a_dead_one():
+    presence = Presence(['camera'], SILENCE, start_ns=0)
+    for now in range(0, 1000, 200):
+        presence.heard('camera', 1, True, now)
+        presence.heard('camera', 2, True, now + 100, stands_by=True)
+    roll = call(presence, 900)
+    assert roll.doubled == ('camera',) and not roll.rivals and not roll.absent
+    presence.heard('camera', 2, True, 1600, stands_by=True)
+    assert call(presence, 1600).absent == {'camera': Absence.GONE}
+    presence.heard('camera', 2, True, 1800)
+    assert call(presence, 1800).is_complete
+    presence.heard('camera', 1, True, 1900)
+    presence.heard('camera', 2, True, 2000)
+    assert call(presence, 2000).rivals == ('camera',)
+
+
+def test_one_that_cannot_do_its_work_is_there_and_is_absent():
+    presence = Presence(['actuator'], SILENCE, start_ns=0)
+    presence.heard('actuator', 1, True, 0, unable=True)
+    assert call(presence, 0).absent == {'actuator': Absence.UNABLE}
+    assert presence.is_active('actuator', 0)
+    presence.heard('actuator', 1, True, 200)
+    assert call(presence, 200).is_complete
+
+
 @given(
     signs=st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 3000)), max_size=40),
     after=st.integers(0, 2000),

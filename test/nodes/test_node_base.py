@@ -246,7 +246,8 @@ class Glance(ConveyorNode):
     topics = (Topic('heard', 'std_msgs/String', Profile.POSES, (), ('glance',)),)
 
     def activate(self):
-        self.heard, self.named = [], []
+        self.heard, self.named, self.waiting = [], [], []
+        self.unlooked = self.look('heard', lambda *_: None, alike=self.waiting.append, period=None)
         self.looks = self.look('heard', self.on_message, alike=self.alike, period=0.05)
 
     def alike(self, data):
@@ -257,11 +258,13 @@ class Glance(ConveyorNode):
         self.heard.append(message.data)
 
 
-def test_a_topic_is_looked_at_and_the_latest_of_what_is_alike_is_taken():
-    with CellHarness([NodeSpec(Glance, {'diagnostics_period': 0.2})]) as cell:
+@pytest.mark.parametrize('executor', ['auto', 'wait_set'])
+def test_a_topic_is_looked_at_and_the_latest_of_what_is_alike_is_taken(executor):
+    specs = [NodeSpec(Glance, {'diagnostics_period': 0.2, 'executor': executor})]
+    with CellHarness(specs) as cell:
         cell.wait_active()
         node = cell.runner.nodes[0]
-        publisher = cell.publisher('heard', String, readers=1)
+        publisher = cell.publisher('heard', String, readers=2)
         texts = ['left 1', 'right 1', *('nobody',) * 50, 'left 2', 'nobody']
         for text in texts:
             publisher.publish(String(data=text))
@@ -271,6 +274,9 @@ def test_a_topic_is_looked_at_and_the_latest_of_what_is_alike_is_taken():
         node.looks.every(0.01)
         publisher.publish(String(data='right 2'))
         cell.wait(lambda: node.heard[-1] == 'right 2')
+        assert not node.waiting, 'what nobody looks at waits'
+        node.executor.create_task(node.unlooked.look)
+        cell.wait(lambda: len(node.waiting) == len(texts) + 1)
     assert not node.is_active
 
 
@@ -301,7 +307,7 @@ def test_of_what_came_between_two_looks_only_the_latest_is_taken_apart():
     assert heard == ['0 98', '1 99'] and not waiting
     polled.look()
     assert heard == ['0 98', '1 99']
-    polled.keep(serialize_message(String(data='1 100')))  # of an executor that asks no group
+    waiting.append(serialize_message(String(data='1 100')))
     polled.look()
     assert heard[2:] == ['1 100']
 

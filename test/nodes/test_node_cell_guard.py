@@ -27,7 +27,6 @@ from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.base.topics import Profile  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
-from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
@@ -114,15 +113,123 @@ def test_a_node_that_never_comes_is_named_and_one_that_is_idle_too():
         safety.wait(False)
 
 
-def test_two_of_a_kind_are_named():
-    specs = [guard(), NodeSpec(Actuator, group='one'), NodeSpec(Actuator, group='two')]
-    with CellHarness(specs, watched=('sort_outcome', '/diagnostics')) as cell:
-        cell.wait_diagnostic('cell_guard', 'actuator is there twice', level=2)
+def test_of_two_actuators_one_acts_and_the_other_takes_over_when_it_is_gone():
+    with (
+        CellHarness([guard()], watched=('sort_outcome', '/diagnostics')) as cell,
+        ExitStack() as stack,
+    ):
+
+        def actuator():
+            return stack.enter_context(
+                node_process(
+                    'actuator',
+                    domain_id=cell.domain_id,
+                    parameters={'diagnostics_period': 0.3, 'journal': 'none'},
+                )
+            )
+
+        def sort(number):
+            captures.publish(make_capture(number, cell.now_ns(), IMAGE))
+            cell.wait(lambda: cell.heard.of('sort_outcome', item_id=number), 30, f'item {number}')
+
+        safety, first = Safety(cell), actuator()
+        safety.wait(True)
+        second = actuator()
+        cell.wait_diagnostic('actuator: stands_by.sort_outcome', 'publishes', 2, timeout=60)
+        cell.wait_diagnostic('cell_guard', 'actuator is there twice: one of them stands by', 2)
         cell.wait_diagnostic('cell_guard', '2 publish on sort_outcome', level=2)
-        Safety(cell).wait(False)
+        safety.wait(True)
         captures = cell.publisher('capture', ItemCapture, readers=3)
-        captures.publish(make_capture(1, cell.now_ns(), IMAGE))
-        cell.wait_diagnostic('cell_guard', 'items 1 had two outcomes', level=2)
+        for number in (1, 2, 3):
+            sort(number)
+        first.send_signal(signal.SIGSTOP)
+        cell.wait_diagnostic('actuator: stands_by.sort_outcome', '', 0, timeout=30)
+        safety.wait(True)
+        sort(4)
+        first.send_signal(signal.SIGCONT)  # and finds that it was replaced
+        cell.wait(
+            lambda: cell.statuses('actuator: stands_by.sort_outcome')[-1].level == bytes([2]),
+            30,
+            'the first stands by',
+        )
+        sort(5)
+        second.kill()
+        seen = len(cell.statuses('actuator: stands_by.sort_outcome'))
+        cell.wait(
+            lambda: any(
+                status.level == bytes([0])
+                for status in cell.statuses('actuator: stands_by.sort_outcome')[seen:]
+            ),
+            30,
+            'the first has its place back',
+        )
+        sort(6)
+        numbers = [outcome.item_id for outcome in cell.outcomes()]
+        assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_actuator_that_cannot_command_its_diverters_and_a_guard_that_is_gone_are_said():
+    with CellHarness([NodeSpec(Actuator, {'diagnostics_period': 0.3}, group='act')]) as cell:
+        cell.wait_active()
+        safety = Safety(cell)
+        parameters = {
+            'expected_nodes': ['actuator'],
+            'essential_nodes': ['actuator'],
+            'diagnostics_period': 0.3,
+        }
+        actuator = cell.runner.node('actuator')
+        with node_process(
+            'cell_guard', domain_id=cell.domain_id, parameters=parameters
+        ) as process:
+            safety.wait(True, 60.0)
+            actuator.cannot_work('diverters')  # as its output says of a PLC
+            safety.wait(False)
+            cell.wait_diagnostic('cell_guard', 'node_unable: actuator is unable', level=2)
+            actuator.can_work('diverters')
+            safety.wait(True)
+            process.kill()
+            cell.wait_diagnostic('actuator', 'guard_gone', level=2)
+            with node_process('cell_guard', domain_id=cell.domain_id, parameters=parameters):
+                cell.wait_diagnostic('actuator: guard_gone', '', level=0, timeout=60)
+
+
+def test_a_system_clock_that_is_set_loses_no_item():
+    specs = [guard(expected_nodes=(), essential_nodes=(), unsafe_for=60.0)]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        node = cell.runner.node('cell_guard')
+        captures = cell.publisher('capture', ItemCapture)
+        outcomes = cell.publisher('sort_outcome', SortOutcome)
+        answers = cell.publisher('classification')
+        clock, offset_ns = node._clock_watch._clock, [0]
+        ros_now_ns = node.schedule_clock.ros_now_ns
+
+        class Stepped:
+            """The node's clock, which is set."""
+
+            def now(self):
+                now = clock.now()
+                return type(now)(nanoseconds=now.nanoseconds + offset_ns[0])
+
+        node._clock_watch._clock = Stepped()
+        node.schedule_clock.ros_now_ns = lambda: ros_now_ns() + offset_ns[0]
+        number = 0
+        for step_s in (0, -5, 12, -3):
+            before_ns = cell.now_ns() + offset_ns[0]
+            offset_ns[0] += step_s * 10**9
+            # One that was stamped before the step is heard after it; the others came later.
+            for stamp_ns in (before_ns, *(cell.now_ns() + offset_ns[0] + n for n in range(4))):
+                number += 1
+                header = Header(stamp=to_stamp(stamp_ns))
+                captures.publish(make_capture(number, stamp_ns, IMAGE))
+                answers.publish(make_classification(number, stamp_ns, CELL.classes[0]))
+                cell.wait(lambda: node._account.open_items, 30, 'the capture')
+                outcomes.publish(SortOutcome(header=header, item_id=number, lane='A'))
+            cell.wait(
+                lambda last=number: node._account.totals['items'] == last, 60, 'all are closed'
+            )
+        losses = ('captures_lost', 'unacted', 'unclassified', 'acted_late', 'never_captured')
+        assert [node._account.totals[name] for name in losses] == [0] * len(losses)
 
 
 def test_lost_items_are_named_by_number():
@@ -200,18 +307,49 @@ def test_a_frozen_camera_is_named_and_every_frame_is_captured_or_said_to_be_lost
         cell.wait(lambda: accounted() == 7, 30, 'an account of all seven')
 
 
-def test_two_cameras_are_named():
-    specs = [
-        guard(expected_nodes=('camera',), essential_nodes=('camera',)),
-        NodeSpec(Camera, group='one'),
-        NodeSpec(Camera, group='two'),
-    ]
-    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+def test_of_two_cameras_one_makes_the_items_and_the_other_takes_over():
+    with (
+        CellHarness(
+            [guard(expected_nodes=('camera',), essential_nodes=('camera',))],
+            watched=('capture', '/diagnostics'),
+        ) as cell,
+        ExitStack() as stack,
+    ):
+
+        def camera():
+            return stack.enter_context(
+                node_process(
+                    'camera', domain_id=cell.domain_id, parameters={'diagnostics_period': 0.3}
+                )
+            )
+
+        def show(readers):
+            frames = cell.publisher('camera/image_raw', Image, readers=readers, timeout=60)
+            stamp_ns = cell.now_ns()
+            frames.publish(picture(stamp_ns))
+            return to_stamp(stamp_ns)
+
+        def stamps():
+            return [capture.header.stamp for capture in cell.heard.messages['capture']]
+
+        safety, first = Safety(cell), camera()
+        safety.wait(True)
+        camera()
+        cell.wait_diagnostic('camera: stands_by.capture', '/camera publishes /capture', 2, 60)
         cell.wait_diagnostic('cell_guard', 'node_twice: camera is there twice', level=2)
         cell.wait_diagnostic(
             'cell_guard', 'surplus_publisher: 2 publish on capture, /camera, /camera', level=2
         )
-        Safety(cell).wait(False)
+        safety.wait(True)
+        shown = []
+        for _ in range(3):
+            shown.append(show(2))
+            cell.wait(lambda: shown[-1] in stamps(), 30, 'the capture')
+        first.kill()
+        cell.wait_diagnostic('camera: stands_by.capture', '', level=0, timeout=30)
+        shown.append(show(1))
+        cell.wait(lambda: shown[-1] in stamps(), 30, 'the capture of the other')
+        assert stamps() == shown
 
 
 def test_an_end_that_an_active_node_lacks_is_named():

@@ -93,7 +93,9 @@ def test_every_end_that_is_missing_is_named(graph, topic):
 @pytest.mark.parametrize('topic', SINGLE)
 def test_every_surplus_publisher_is_named(graph, topic):
     graph.publishers[topic] = [end('one'), end('two', '/')]
-    (text,) = GraphEnds(graph, NAMES).surplus().values()
+    ((publishers, text),) = GraphEnds(graph, NAMES).surplus().values()
+    assert GraphEnds(graph, NAMES).surplus({topic: 1}) == {}, 'one is dead'
+    assert publishers == 2
     assert text == (f'surplus_publisher: 2 publish on {topic}, /line_1/one, /two: one is right')
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from rclpy.clock import Clock
@@ -70,6 +70,15 @@ class ConnectedNode(ReportingNode):
         self._clock_watch: ClockWatch | None = None
         self._jumped_ns: int | None = None
         self._clockless_ns = 0
+
+    @property
+    def subscriptions(self) -> Iterator[Subscription]:
+        """Yield those of which an executor is to take the messages; who polls takes its own."""
+        return (
+            each
+            for each in super().subscriptions
+            if not isinstance(each.callback_group, NeverReady)
+        )
 
     def publish_on(
         self, topic: str | type, name: str = '', profile: Profile | None = None, *, cell: str = ''
@@ -222,11 +231,10 @@ class ConnectedNode(ReportingNode):
         """
         entry = subscriber_of(topic, self.NAME, self.topics)
         kind = message_class(entry)
-        polled: PolledTopic
         subscription = self.create_subscription(
             kind,
             topic,
-            lambda data: polled.keep(data),  # of an executor that does not ask the group
+            _no_one,
             make_profile(entry.profile_of(self.NAME), Watchdogs()),
             callback_group=NeverReady(),
             raw=True,
@@ -236,7 +244,9 @@ class ConnectedNode(ReportingNode):
         self.resources.callback(self.destroy_subscription, subscription)
         timer = None if period is None else self.every(period, lambda: polled.look())
         decoder = MessageDecoder(self, kind, topic)
-        polled = PolledTopic(subscription, timer, self.guarded(callback), alike, decoder)
+        polled: PolledTopic = PolledTopic(
+            subscription, timer, self.guarded(callback), alike, decoder
+        )
         return polled
 
     def listen_outside(
@@ -438,6 +448,10 @@ class ConnectedNode(ReportingNode):
             )
 
         return callback
+
+
+def _no_one(_: bytes) -> None:
+    """Stand where rclpy wants a callback; no executor sees the subscription."""
 
 
 def _resetting(timer: Timer, callback: Callable[[Any], None]) -> Callable[[Any], None]:

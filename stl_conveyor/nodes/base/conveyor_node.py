@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.serialization import serialize_message
@@ -19,6 +20,9 @@ from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.heart import HEART, PERIOD_S
 from stl_conveyor.nodes.base.qos import make_profile, overriding_options
 from stl_conveyor.nodes.base.topics import Profile
+
+if TYPE_CHECKING:
+    from stl_conveyor.nodes.base.sole_publisher import SolePublisher
 
 
 class ConveyorNode(ConnectedNode):
@@ -39,10 +43,12 @@ class ConveyorNode(ConnectedNode):
         self._configured = False
         self._active = False
         self.on_end: Callable[[int], None] = lambda exit_code: None
+        self.instance = secrets.randbits(64)  # two of one name are two nodes
+        self.sole_publisher: SolePublisher | None = None
+        self._unable_until_ns: dict[str, float] = {}
         super().__init__(**arguments)
         if self.HEARTBEATS:
-            self._instance = secrets.randbits(64)
-            self._signs_of_life: dict[bool, bytes] = {}
+            self._signs_of_life: dict[tuple[bool, bool], bytes] = {}
             self._heartbeats = self.create_publisher(
                 Heartbeat,
                 'heartbeat',
@@ -87,6 +93,22 @@ class ConveyorNode(ConnectedNode):
         """Ask the process of the node to end, as a signal does; without one nothing happens."""
         self.on_end(exit_code)
 
+    def cannot_work(self, why: str, seconds: float = math.inf) -> None:
+        """Have the signs of life say that the node cannot do its part, from now on or for a while.
+
+        Args:
+            why: Name of the fault; its report is the node's own.
+            seconds: After which that is over, if `can_work` does not end it.
+        """
+        until_ns = self.steady_clock.now().nanoseconds + 1e9 * seconds
+        self._unable_until_ns = {**self._unable_until_ns, why: until_ns}
+
+    def can_work(self, why: str) -> None:
+        """End what `cannot_work` began."""
+        if why in self._unable_until_ns:
+            left = {name: end for name, end in self._unable_until_ns.items() if name != why}
+            self._unable_until_ns = left
+
     def forget(self, *names: str) -> None:
         """Drop attributes that `configure` set, such as models, if it came so far."""
         for name in names:
@@ -118,6 +140,7 @@ class ConveyorNode(ConnectedNode):
         self._beat()
         self.guarded(self.deactivate)()
         self._close_resources()
+        self._unable_until_ns = {}
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
@@ -181,20 +204,31 @@ class ConveyorNode(ConnectedNode):
         """Show a sign of life, from the thread of the heart or that of the executor."""
         if not self.HEARTBEATS:
             return
-        busy, active = self.turn.busy, self._active
-        if busy >= PERIOD_S:
-            self._heartbeats.publish(self._sign_of_life(active, busy))
+        busy, active, sole = self.turn.busy, self._active, self.sole_publisher
+        if busy >= PERIOD_S or sole is not None:
+            busy = busy if busy >= PERIOD_S else 0.0
+            self._heartbeats.publish(self._sign_of_life(active, busy, sole))
             return
-        if active not in self._signs_of_life:
-            self._signs_of_life[active] = serialize_message(self._sign_of_life(active, 0.0))
-        self._heartbeats.publish(self._signs_of_life[active])
+        kind = active, self._is_unable()
+        if kind not in self._signs_of_life:
+            self._signs_of_life[kind] = serialize_message(self._sign_of_life(active, 0.0))
+        self._heartbeats.publish(self._signs_of_life[kind])
 
-    def _sign_of_life(self, active: bool, busy: float) -> Heartbeat:
+    def _is_unable(self) -> bool:
+        ends_ns = self._unable_until_ns.values()
+        return bool(ends_ns) and max(ends_ns) > self.steady_clock.now().nanoseconds
+
+    def _sign_of_life(
+        self, active: bool, busy: float, sole: SolePublisher | None = None
+    ) -> Heartbeat:
         return Heartbeat(
             node=self.get_fully_qualified_name().lstrip('/'),
-            instance=self._instance,
+            instance=self.instance,
             active=active,
             busy=busy,
+            unable=self._is_unable(),
+            sole_topic='' if sole is None else sole.topic,
+            sole_for=0.0 if sole is None else sole.beat(),
         )
 
     def node_values(self) -> Iterable[tuple[str, str]]:

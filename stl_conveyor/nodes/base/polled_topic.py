@@ -13,7 +13,10 @@ from rclpy.timer import Timer
 
 
 class NeverReady(CallbackGroup):
-    """Keeps an executor from being woken by each message of a subscription."""
+    """Marks a subscription that is looked at: a node of ours does not show it to its executor.
+
+    So no message wakes the executor; one that asks the group takes none either.
+    """
 
     def can_execute(self, entity: object) -> bool:
         """Return False."""
@@ -49,7 +52,6 @@ class PolledTopic:
         self._callback = callback
         self._alike = alike
         self._decode = decode
-        self._latest: dict[Hashable, tuple[bytes, Any]] = {}
 
     def every(self, period: float) -> None:
         """Look once in `period` seconds from now on, where a timer looks."""
@@ -59,21 +61,18 @@ class PolledTopic:
             self._timer.timer_period_ns = period_ns
             self._timer.reset()
 
-    def keep(self, data: bytes, info: Any = None) -> None:
-        """Take in a serialised message, and what the middleware knows of it."""
-        kind = self._alike(data)
-        if kind is not None:
-            self._latest.pop(kind, None)  # the order is that of their coming
-            self._latest[kind] = data, info
-
     def look(self) -> None:
         """Hand over what has come."""
         kind = self._subscription.msg_type
         handle = self._subscription.handle
+        latest: dict[Hashable, tuple[bytes, Any]] = {}
         with handle:
             while (taken := handle.take_message(kind, True)) is not None:
-                self.keep(*taken)
-        latest, self._latest = self._latest, {}
+                data, info = taken
+                kept = self._alike(data)
+                if kept is not None:
+                    latest.pop(kept, None)  # the order is that of their coming
+                    latest[kept] = data, info
         for data, info in latest.values():
             message = self._decode(data, info)
             if message is not None:

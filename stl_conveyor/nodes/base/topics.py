@@ -377,14 +377,15 @@ TOPICS = (
         'stl_conveyor/Heartbeat',
         Profile.HEARTBEAT,
         tuple(node for node in EVERY_NODE + GAZEBO if node not in EDGE),
-        ('cell_guard',),
+        ('cell_guard', 'camera', 'actuator'),
+        optional=('camera', 'actuator'),  # these listen while there are two of them
     ),
     Topic(
         'safe_to_run',
         'std_msgs/Bool',
         Profile.STATE,
         ('cell_guard',),
-        (),
+        ('actuator',),
         outside='whatever can stop the belt',
     ),
     Topic(

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from builtin_interfaces.msg import Time
-from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from std_msgs.msg import Header
 
@@ -43,6 +42,7 @@ from stl_conveyor.nodes.base.decisions import load_decider
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key
 from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.sole_publisher import SolePublisher
 from stl_conveyor.nodes.device.actuator_memory import ActuatorMemory
 from stl_conveyor.nodes.device.actuator_outputs import (
     ActuatorOutput,
@@ -57,6 +57,7 @@ CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
 WAIT_S = 0.05  # between two looks whether anybody hears the outcomes again
 LONGEST_WAIT_NS = 1_000_000_000
+GUARD_SILENT_NS = 1_250_000_000  # it speaks four times a second
 UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
 WORK_PERIOD = 0.2  # s after which an output may know again that this node's callbacks run
 # SortOutcome.REASON_* in words; what needs none is empty.
@@ -125,23 +126,21 @@ class Actuator(ConveyorNode):
         self.watch_clock()
         self._memory = ActuatorMemory(self)
         self._outcomes = self.publish_on('sort_outcome')
+        # After a crash the one before may be known to the graph for a while.
+        self._sole = SolePublisher(self, 'sort_outcome', ghosts=int(self._memory.follows_a_crash))
         # A writer that goes takes what is under way with it.
         self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
         self._output = self._make_output()
         # Period and start are set whenever an item becomes the next.
         self._timer = self.every(3600.0, self._act, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
-        jump = self.get_clock().create_jump_callback(
-            JumpThreshold(
-                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
-            ),
-            post_callback=self.guarded(self._on_clock_set_back),
-        )
-        self.resources.callback(jump.unregister)
         self.listen('capture', self._on_capture)
         self.listen('classification', self._on_local)
         self.listen('edge_classification', self._on_edge)
         self.listen('offload_decision', self._on_decision)
+        self._safety = self.look('safe_to_run', self._on_guard, alike=lambda _: True, period=None)
+        self._guard_ns: int | None = None
+        self.watch(self._watch_guard)
         self._take_up()
 
     def deactivate(self) -> None:
@@ -242,7 +241,9 @@ class Actuator(ConveyorNode):
     def _resume(self, item: OwedItem) -> None:
         header = Header(stamp=to_stamp(item.key.stamp_ns), frame_id=item.frame_id)
         if item.lane:
-            if isinstance(OUTPUTS[self.settings.output], DirectOutput):
+            if not self._sole.may_publish():
+                self._memory.closed(item.key)
+            elif isinstance(OUTPUTS[self.settings.output], DirectOutput):
                 capture_ns = self.schedule_clock.from_ros_ns(item.key.stamp_ns)
                 self._output.push(
                     self._push_of(item.key, header, item.lane, item.stroke_ns, capture_ns)
@@ -372,15 +373,45 @@ class Actuator(ConveyorNode):
         for answer, claim in self._claims.decided(key, budget, message.edge_model_id):
             self._weigh(key, answer, claim)
 
-    def _on_clock_set_back(self, jump: object) -> None:
-        # The deadlines of what is open lie in a time that will come twice.
+    def clock_jumped(self, jump_ns: int) -> None:
+        """Act on what is open if its deadlines lie in a time that will come twice.
+
+        In real time they are kept by a clock that nobody sets.
+        """
+        if jump_ns >= 0 or not self.schedule_clock.simulated:
+            return
         self.warn('clock_set_back', 'ROS time jumped back; open items are acted on now')
         self._publish(
             self.ledger.decide_all(self.schedule_clock.now_ns()), SortOutcome.REASON_CLOCK_SET_BACK
         )
 
+    def _on_guard(self, *_: object) -> None:
+        self._guard_ns = self.steady_clock.now().nanoseconds
+
+    def _watch_guard(self) -> None:
+        """Say that nobody watches any more; who says everything else is not there to say it."""
+        self._safety.look()
+        now_ns = self.steady_clock.now().nanoseconds
+        if self._guard_ns is None:
+            return
+        if now_ns - self._guard_ns > GUARD_SILENT_NS:
+            self.set_condition(
+                'guard_gone',
+                Level.ERROR,
+                'guard_gone: nothing comes on safe_to_run: cell_guard is dead, frozen or cut off, '
+                'and nobody watches over the cell; take it that the line must stand, until it is '
+                'back',
+            )
+        else:
+            self.clear_condition('guard_gone', 'cell_guard is there')
+
     def _act(self) -> None:
         self._timer.cancel()
+        undecided_ns = self._sole.undecided_ns()
+        if undecided_ns:  # whether it is for this node to act
+            self._timer.timer_period_ns = undecided_ns
+            self._timer.reset()
+            return
         self._publish(
             self.ledger.decide_due(self.schedule_clock.now_ns()), SortOutcome.REASON_NONE
         )
@@ -516,6 +547,10 @@ class Actuator(ConveyorNode):
     def _command(self, decision: ItemOutcome, why: int) -> None:
         capture = self._captures.pop(decision.key)
         assert capture is not None  # kept for as long as the ledger keeps the item
+        if not self._sole.may_publish():
+            self.health.count('left_to_another_actuator')
+            self._memory.closed(decision.key)
+            return
         outcome = self._outcome(decision, capture, why)
         self._memory.note_surroundings(self._plan.follows, self._outcomes.get_subscription_count())
         self._outcomes.publish(outcome)

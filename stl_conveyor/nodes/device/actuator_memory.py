@@ -24,6 +24,7 @@ class ActuatorMemory:
 
     Attributes:
         inherited: What the process before owed, in the order of the captures.
+        follows_a_crash: Whether there was one lately that did not end in order.
     """
 
     def __init__(self, node: ConveyorNode) -> None:
@@ -51,6 +52,7 @@ class ActuatorMemory:
                 self._journal.close_item(item.key)
         last = owed.last
         recent = last is not None and -AHEAD_NS <= now_ns - last.stamp_ns <= OLDEST_NS
+        self.follows_a_crash = recent
         self._gaps = NumberGaps(last if recent else None)
         self._missed: list[int] = []
         self._surroundings = (owed.follows_belt, owed.readers)

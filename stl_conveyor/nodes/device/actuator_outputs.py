@@ -35,6 +35,7 @@ from stl_conveyor.nodes.base.items import item_key
 FINISH_S = 3.0  # from the camera to the last diverter takes less
 HELD_S = 1.0  # for a belt that stands to go on
 SENT_NS = 500_000_000
+UNABLE_S = 5.0  # for which the line should stand after an item whose stroke was not made
 MISSES = {
     Miss.PAST: 'its item was past the diverter before the belt was known to bring it there; see '
     'that belt_state comes without gaps, at least 10 times a second',
@@ -92,6 +93,7 @@ class DiverterHealth:
 
     def confirmed(self, lane: str, lateness_ns: int | None, delay_ns: int | None) -> None:
         """Take in a confirmation; times in ns where they are known."""
+        self._node.can_work(f'diverter.{lane}')
         self._node.clear_condition(f'diverter.{lane}', f'diverter of lane {lane} confirms')
         self._node.tick('confirmed')
         if lateness_ns is not None:
@@ -102,6 +104,7 @@ class DiverterHealth:
     def trouble(self, name: str, lane: str, message: str) -> None:
         """Report a diverter that is silent or cannot be commanded, and count the item."""
         self._node.health.count(name)
+        self._node.cannot_work(f'diverter.{lane}', UNABLE_S)
         self._node.set_condition(f'diverter.{lane}', Level.ERROR, f'{name}: {message}')
 
 
@@ -419,8 +422,10 @@ class StrokeOutput:
 
     def _on_connected(self, now_ns: int, reason: str | None) -> None:
         if reason is None:
+            self._node.can_work('diverters')
             self._node.clear_condition('diverters', 'the diverters can be reached')
         else:
+            self._node.cannot_work('diverters')
             self._node.set_condition('diverters', Level.ERROR, reason)
 
     def _publish(

@@ -36,6 +36,7 @@ from stl_conveyor.nodes.base.outside_input import StampRules, StampSettings
 from stl_conveyor.nodes.base.peers import PeerWatch, WaitingSettings
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
+from stl_conveyor.nodes.base.sole_publisher import SolePublisher
 from stl_conveyor.nodes.device.topic_source import TRANSPORTS, TopicSource
 from stl_conveyor.vision.bit_depth import DEPTHS
 from stl_conveyor.vision.encodings import MAX_SIDE
@@ -301,6 +302,7 @@ class Camera(ConveyorNode):
         """Look."""
         self.watch_clock()
         self._captures = self.publish_on('capture')
+        self._sole = SolePublisher(self, 'capture')
         self._peers = PeerWatch(self, heard_on=self._captures)
         self._peer_timer = self.every(0.1, self._look_for_peers)
         self._look_for_peers()
@@ -660,6 +662,14 @@ class Camera(ConveyorNode):
         if not self._peers.present():
             # Nobody could give it an answer, or act on it.
             self.health.count('items_before_the_cell_was_there')
+            return
+        self._sole.when_known(lambda alone: self._publish_alone(alone, crop, stamp_ns, frame_id))
+
+    def _publish_alone(
+        self, alone: bool, crop: NDArray[np.uint8], stamp_ns: int, frame_id: str
+    ) -> None:
+        if not alone:
+            self.health.count('items_of_another_camera')
             return
         self._watch_flow(stamp_ns)
         header = Header(stamp=to_stamp(stamp_ns), frame_id=frame_id or self.settings.frame_id)

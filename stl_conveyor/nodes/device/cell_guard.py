@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from rclpy.clock import JumpThreshold
-from rclpy.duration import Duration
 from std_msgs.msg import Bool
 
 from stl_conveyor.cell.description import CellDescription
@@ -24,15 +23,16 @@ from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, 
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.heart import but_its_age
 from stl_conveyor.nodes.base.items import MOST_NAMED, configured_path, item_key, named
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.device.graph_ends import GraphEnds
+from stl_conveyor.nodes.device.graph_ends import GraphEnds, Surplus
 
-LOOK = 0.2  # s between two looks at what has come, after each of which safe_to_run is said
 # On these a second publisher moves items, or makes them.
 DANGEROUS = {'capture', 'sort_outcome'}
+CLOCK_SETTLES_NS = 2_000_000_000  # after which what was stamped before a clock was set has come
 LOOKS_AT_GRAPH = 2  # from one of them at the graph to the next
 # Absence -> the name of the fault, and the remedy.
 ABSENCES = {
@@ -44,6 +44,11 @@ ABSENCES = {
     Absence.STUCK: (
         'node_stuck',
         'it lives, and its executor does not come back from a callback; end it if this lasts',
+    ),
+    Absence.UNABLE: (
+        'node_unable',
+        'it lives, and cannot do its work at present, so that items pass unsorted; its own report '
+        'says why',
     ),
     Absence.GONE: (
         'node_gone',
@@ -66,6 +71,16 @@ LOSSES = {
 
 
 SAID_NS = 5_000_000_000  # for which a loss is said after the last item, at least
+REMEMBERED_NS = 25_000_000_000  # for which the graph has ends of processes that were killed
+MOST_CLAIMS = 64
+
+
+class _Claim(NamedTuple):
+    """Who says that it is the only publisher of a topic, or stands by to become that."""
+
+    topic: str
+    heard_ns: int
+    stands_by: bool
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,8 @@ class CellGuard(ConveyorNode):
         )
         self._account = ItemAccount(round(settings.grace * 1e9))
         self._ends = GraphEnds(self, settings.expected_nodes)
-        self._surplus: dict[str, str] = {}
+        self._surplus: dict[str, Surplus] = {}
+        self._claims: dict[int, _Claim] = {}
         self._wrong_ends: dict[str, str] = {}
         self._losses: dict[Loss, list[int]] = {}
         self._lost_ns: dict[Loss, int] = {}
@@ -146,26 +162,25 @@ class CellGuard(ConveyorNode):
             self.resources.callback(output.close)
         self._safety = self.publish_on('safe_to_run')
         self.resources.callback(self._say_unsafe)
-        jump = self.get_clock().create_jump_callback(
-            JumpThreshold(
-                min_forward=Duration(seconds=1),
-                min_backward=Duration(nanoseconds=-1),
-                on_clock_change=True,
-            ),
-            post_callback=self.guarded(lambda _: self._account.forget()),
-        )
-        self.resources.callback(jump.unregister)
+        self._clock_set_ns = -CLOCK_SETTLES_NS
         number = itertools.count()
         self._topics = [
-            self._polled('heartbeat', self._on_heartbeat, bytes),
+            self._polled('heartbeat', self._on_heartbeat, but_its_age),
             self._polled('capture', self._on_capture, lambda _: next(number)),
             self._polled('classification', self._on_classification, lambda _: next(number)),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
             self._polled('actuation', self._on_actuation, lambda _: next(number)),
         ]
         self._rounds = 0
-        self.every(LOOK, self._look)  # one timer for all: to be woken costs more than to look
+        self.watch_clock()
+        self.watch(self._look)  # one timer for all: to be woken costs more than to look
         self._look()
+
+    def clock_jumped(self, jump_ns: int) -> None:
+        """Hold nothing against anybody for which a clock that was set may stand."""
+        self._clock_set_ns = self.steady_clock.now().nanoseconds
+        if self.schedule_clock.simulated:  # else deadlines are kept by a clock that nobody sets
+            self._account.forget()
 
     def refresh_health(self) -> None:
         """Report the totals of the account."""
@@ -195,19 +210,33 @@ class CellGuard(ConveyorNode):
     def _on_heartbeat(self, message: Heartbeat) -> None:
         namespace, _, name = message.node.rpartition('/')
         if namespace == self._namespace and message.busy >= 0:
+            now_ns = self.steady_clock.now().nanoseconds
+            stands_by = bool(message.sole_topic) and message.sole_for <= 0
             self._presence.heard(
                 name,
                 message.instance,
                 message.active,
-                self.steady_clock.now().nanoseconds,
+                now_ns,
                 round(min(message.busy, 1e6) * 1e9),
+                unable=message.unable,
+                stands_by=stands_by,
             )
+            self._claims.pop(message.instance, None)
+            if message.active and message.sole_topic:
+                topic = message.sole_topic.rpartition('/')[2]
+                self._claims[message.instance] = _Claim(topic, now_ns, stands_by)
+                while len(self._claims) > MOST_CLAIMS:  # the oldest is the first
+                    del self._claims[next(iter(self._claims))]
 
     def _on_capture(self, message: ItemCapture) -> None:
         now_ns = self.schedule_clock.now_ns()
         # Where each lane has its own time, the outcome may come at that of the last.
-        last_ns = useful_until_ns(to_ns(message.header.stamp), to_ns(message.deadline), self.cell)
-        deadline_ns = self.schedule_clock.from_ros_ns(last_ns)
+        stamp_ns = to_ns(message.header.stamp)
+        last_ns = useful_until_ns(stamp_ns, to_ns(message.deadline), self.cell)
+        if self.steady_clock.now().nanoseconds - self._clock_set_ns < CLOCK_SETTLES_NS:
+            deadline_ns = now_ns + last_ns - stamp_ns  # its stamp may be of before
+        else:
+            deadline_ns = self.schedule_clock.from_ros_ns(last_ns)
         self._account.captured(item_key(message), deadline_ns, now_ns)
 
     def _on_classification(self, message: Classification) -> None:
@@ -241,8 +270,12 @@ class CellGuard(ConveyorNode):
             self.set_condition(
                 f'node_twice.{name}',
                 Level.ERROR,
-                f'node_twice: {name} is there twice: every item would be handled by both; end one '
-                'of them',
+                f'node_twice: {name} is there twice: '
+                + (
+                    'every item is handled by both; end one of them'
+                    if name in roll.rivals
+                    else 'one of them stands by until the other is gone; end one'
+                ),
             )
         else:
             self.clear_condition(f'node_twice.{name}', f'{name} is there once')
@@ -268,9 +301,15 @@ class CellGuard(ConveyorNode):
         active = [
             name for name in self.settings.expected_nodes if self._presence.is_active(name, now_ns)
         ]
-        self._surplus = self._ends.surplus()
+        silence_ns = round(self.settings.silence * 1e9)
+        ghosts = Counter(
+            claim.topic
+            for claim in self._claims.values()
+            if silence_ns < now_ns - claim.heard_ns < REMEMBERED_NS
+        )
+        self._surplus = self._ends.surplus(ghosts)
         wrong = {
-            **{f'surplus_publisher.{topic}': text for topic, text in self._surplus.items()},
+            **{f'surplus_publisher.{topic}': one.text for topic, one in self._surplus.items()},
             **self._ends.missing(active, self._namespace),
         }
         for end, text in wrong.items():
@@ -287,10 +326,18 @@ class CellGuard(ConveyorNode):
             for loss, at_ns in self._lost_ns.items()
         )
         starting = not all(self._presence.is_active(name, now_ns) for name in essential)
-        return (
-            not (lost or starting or essential & (set(roll.absent) | set(roll.doubled)))
-            and not self._surplus.keys() & DANGEROUS
+        idle = Counter(
+            claim.topic
+            for claim in self._claims.values()
+            if claim.stands_by or now_ns - claim.heard_ns > round(self.settings.silence * 1e9)
         )
+        crowded = any(
+            one.publishers - idle[topic] > 1
+            for topic, one in self._surplus.items()
+            if topic in DANGEROUS
+        )
+        absent = essential & (set(roll.absent) | set(roll.rivals))
+        return not (lost or starting or absent or crowded)
 
     def _set_safe(self, safe: bool) -> None:
         self._safety.publish(Bool(data=safe))

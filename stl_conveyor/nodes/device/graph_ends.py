@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from stl_conveyor.nodes.base.decoding import endpoint_name
 from stl_conveyor.nodes.base.topics import TOPICS, Topic
@@ -50,6 +51,13 @@ class Graph(Protocol):
         """Return who listens to a topic."""
 
 
+class Surplus(NamedTuple):
+    """Publishers of a topic of which there must be one: how many there are, and what is said."""
+
+    publishers: int
+    text: str
+
+
 class GraphEnds:
     """Compares the graph around a node with the table, and asks no more than it must.
 
@@ -83,18 +91,24 @@ class GraphEnds:
         self._same = 0
         self._missing: dict[str, str] = {}
 
-    def surplus(self) -> dict[str, str]:
-        """Return topic → what is said of publishers of which there must be one."""
+    def surplus(self, ghosts: Mapping[str, int] = MappingProxyType({})) -> dict[str, Surplus]:
+        """Return the topics with publishers of which there must be one.
+
+        Args:
+            ghosts: Topic → how many of its publishers are of processes that are known to be dead,
+                which the graph remembers for a while.
+        """
         found = {}
         for topic in SINGLE:
-            if self._graph.count_publishers(topic) > 1:
+            if self._graph.count_publishers(topic) > 1 + ghosts.get(topic, 0):
                 names = [
                     endpoint_name(end) for end in self._graph.get_publishers_info_by_topic(topic)
                 ]
                 if len(names) > 1:
-                    found[topic] = (
+                    found[topic] = Surplus(
+                        len(names),
                         f'surplus_publisher: {len(names)} publish on {topic}, '
-                        f'{", ".join(sorted(names))}: one is right'
+                        f'{", ".join(sorted(names))}: one is right',
                     )
         return found
 

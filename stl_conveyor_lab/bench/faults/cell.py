@@ -40,6 +40,7 @@ from stl_conveyor_lab.bench.line.frames import frame
 PATIENCE = 120.0  # s for all nodes to be active
 RESPAWN = 1.0  # s after which a process that ended is started again, as launch does
 REPORT = 0.5  # s between two reports of a node
+STILL = 0.9  # s after which it is noted that a node says the same as before
 CELL = CellDescription.load(share_path('config/cell.yaml'))
 #: Every item is offloaded, so that every part of the cell has to do with it.
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
@@ -76,6 +77,7 @@ class FaultCell:
         self.words: list[Word] = []
         self._pictures = pictures
         self._clock = clock
+        self._said: dict[str, Word] = {}
         self._by_stamp: dict[int, Item] = {}
         self._values: dict[str, dict[str, str]] = {}
         self._changed = threading.Condition()
@@ -235,10 +237,22 @@ class FaultCell:
         now = time.monotonic()
         with self._changed:
             for status in array.status:
-                self.words.append(Word(now, status.name, status.level[0], status.message))
+                word = Word(now, status.name, status.level[0], status.message)
+                self._say(word)
                 self._values[status.name] = {each.key: each.value for each in status.values}
                 self._values[status.name]['heard'] = str(now)
             self._changed.notify_all()
+
+    def _say(self, word: Word) -> None:
+        """Keep what is new, and now and then what still holds."""
+        before = self._said.get(word.node)
+        if (
+            before is None
+            or (before.level, before.message) != (word.level, word.message)
+            or word.time - before.time > STILL
+        ):
+            self._said[word.node] = word
+            self.words.append(word)
 
     def publishers(self, topic: str) -> int:
         """Return how many publish a topic."""

@@ -6,8 +6,10 @@
 cell to the real nodes over real DDS, twice as fast as a belt would bring items, in a ROS domain of
 its own on this machine. Meanwhile one fault after the other is done to them: kill -9, SIGSTOP, a
 full disk, clock steps, link outages and loss, two of a kind, floods, odd and forged messages. It
-writes OUT/faults.csv, OUT/faults.md and OUT/faults.png, also when it is interrupted. The seed
-fixes which fault comes when. A full disk needs root, as a small one is mounted for the logs.
+writes OUT/faults.csv, OUT/faults.md and OUT/faults.png, also when it is interrupted, and
+OUT/record.jsonl as it goes; with ``--resume`` it goes on from there, so that a long run can be
+played in parts. The seed fixes which fault comes when. A full disk needs root, as a small one is
+mounted for the logs.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice, takewhile
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
@@ -32,9 +35,11 @@ from stl_conveyor_lab.bench.faults.cell import CELL, FaultCell
 from stl_conveyor_lab.bench.faults.clock import CellClock
 from stl_conveyor_lab.bench.faults.faults import Fault, all_faults, in_turns
 from stl_conveyor_lab.bench.faults.pictures import known_pictures
+from stl_conveyor_lab.bench.faults.record import Record
 from stl_conveyor_lab.bench.faults.tally import Injection, tabulate, worked_again
 
 PERIOD = 0.3  # s between two items
+CLOSED = 2.5  # s after which everything has come of an item that comes of it
 CALM_S = 4.0  # between the end of a fault and the next
 GIVE_UP = 30.0  # s after the end of a fault in which the cell must work in full again
 DISK_KB = 512
@@ -80,22 +85,25 @@ def play(
     seed: int,
     items: int,
     seconds: float,
-    done: list[Injection],
+    record: Record,
+    period: float = PERIOD,
 ) -> None:
-    """Do faults for as long as told; append what was done when to `done`."""
-    rng = random.Random(seed)
+    """Do faults for as long as told, behind those of the record; note there what came of it."""
+    order = islice(in_turns(faults, random.Random(seed)), len(record.faults), None)
+    rng = random.Random(f'{seed}, {len(record.faults)}')
     end = time.monotonic() + seconds
-    with Feeder(cell, PERIOD, items) as feeder:
+    noted = _Noted(cell, record)
+    with Feeder(cell, period, items) as feeder:
         cell.wait(lambda: worked_again(cell.items, 0.0), GIVE_UP)
-        for fault in in_turns(faults, rng):
-            pause = CALM_S + rng.uniform(0.0, PERIOD)
+        for fault in order:
+            pause = CALM_S + rng.uniform(0.0, period)
             if cell.wait(lambda: feeder.is_done, pause) or time.monotonic() > end:
                 break
-            done.append(_do(cell, fault, rng, feeder))
-            last = done[-1]
+            last = _do(cell, fault, rng, feeder)
+            noted.add(last)
             again = worked_again(cell.items, last.end)
             print(
-                f'[{len(cell.items)} items] {fault.name}: '
+                f'[{len(record.items)} items] {fault.name}: '
                 + (
                     'does not work again'
                     if again is None
@@ -103,7 +111,25 @@ def play(
                 ),
                 flush=True,
             )
-        cell.wait(lambda: False, 2.5)  # the last items have their time
+        cell.wait(lambda: False, CLOSED)  # the last items have their time
+    noted.add()
+
+
+class _Noted:
+    """Puts what is over into a record, each thing once."""
+
+    def __init__(self, cell: FaultCell, record: Record) -> None:
+        self._cell, self._record = cell, record
+        self._items = self._words = 0
+
+    def add(self, *faults: Injection) -> None:
+        """Note what is over by now, and faults that were done."""
+        closed = time.monotonic() - CLOSED
+        items = list(takewhile(lambda item: item.shown <= closed, self._cell.items[self._items :]))
+        words = self._cell.words[self._words :]
+        self._items += len(items)
+        self._words += len(words)
+        self._record.add(items, words, faults)
 
 
 def _do(cell: FaultCell, fault: Fault, rng: random.Random, feeder: Feeder) -> Injection:
@@ -146,6 +172,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--hours', type=float, help='for how long, in place of a number of items')
     parser.add_argument('--seed', type=int, default=1, help='which fault comes when')
     parser.add_argument(
+        '--period', type=float, default=PERIOD, help=f'seconds between two items ({PERIOD})'
+    )
+    parser.add_argument(
+        '--resume', action='store_true', help='go on from OUT/record.jsonl, with the same seed'
+    )
+    parser.add_argument(
         '--only', action='append', default=[], metavar='TEXT', help='faults whose name has it'
     )
     options = parser.parse_args(arguments)
@@ -161,6 +193,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         if options.items < 1:
             raise ConfigError(f'--items {options.items}: give at least 1')
+        if options.period <= 0:
+            raise ConfigError(f'--period {options.period}: give more than 0')
+        record = Record(options.out / 'record.jsonl', options.seed)
+        if options.resume:
+            record.go_on(time.monotonic())
+        else:
+            record.begin()
         take_sigterm_like_ctrl_c()
         seconds = float('inf') if options.hours is None else 3600 * options.hours
         with ExitStack() as stack:
@@ -183,22 +222,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ConfigError(f'--only {options.only}: no fault has that in its name')
             print('choosing pictures', flush=True)
             cell = FaultCell(folder / 'cell', known_pictures(CELL), clock)
-            done: list[Injection] = []
             with cell:
                 try:
-                    play(cell, faults, options.seed, options.items, seconds, done)
+                    play(
+                        cell, faults, options.seed, options.items, seconds, record, options.period
+                    )
                 finally:
-                    rows = tabulate(cell.items, done, cell.words, CELL.reject_lane)
-                    _write(options.out, rows, options.seed)
+                    rows = tabulate(record.items, record.faults, record.words, CELL.reject_lane)
+                    _write(options.out, rows, options.seed, options.period)
         return 0
 
     return exit_code('bench-faults', work)
 
 
-def _write(out: Path, rows: Sequence[table.Row], seed: int) -> None:
+def _write(out: Path, rows: Sequence[table.Row], seed: int, period: float) -> None:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        note = f'Seed {seed}; an item every {PERIOD} s; a process that ended is started after 1 s.'
+        note = f'Seed {seed}; an item every {period} s; a process that ended is started after 1 s.'
         (out / 'faults.md').write_text(table.markdown(rows, note), encoding='utf-8')
     table.write_csv(out / 'faults.csv', rows)
     table.draw(out / 'faults.png', rows)

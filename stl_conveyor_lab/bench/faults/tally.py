@@ -7,13 +7,15 @@ Times are seconds on the monotonic clock of the benchmark, which no fault touche
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 CALM = 'none'
+LONGEST_ROW = 10.0  # s for the items with which the cell is taken for well again
 SAID_WITHIN = 1.0  # s after an item's time in which it must be said that it was lost
+REMEMBERED = 120.0  # s for which what was said before is no news
 IN_ORDER = 3  # items in a row that are as they should be: the cell works in full again
 
 
@@ -116,9 +118,10 @@ class Words:
         self._times = [word.time for word in self._words]
 
     def first_since(self, begin: float, until: float) -> float | None:
-        """Return when a complaint came first that nobody made before; None = none until then."""
+        """Return when a complaint came first that was not made before; None = none until then."""
         start = bisect_right(self._times, begin)
-        before = {word.node: word.message for word in self._words[:start]}
+        recent = bisect_right(self._times, begin - REMEMBERED)
+        before = {word.node: word.message for word in self._words[recent:start]}
         for word in self._words[start:]:
             if word.time > until:
                 break
@@ -139,9 +142,7 @@ def worked_again(items: Sequence[Item], since: float) -> float | None:
         items: In the order in which they were shown; those whose time is not over do not count.
     """
     row: list[Item] = []
-    for item in items:
-        if item.shown < since:
-            continue
+    for item in items[bisect_left(items, since, key=lambda each: each.shown) :]:
         row = [*row, item] if item.in_order else []
         if len(row) >= IN_ORDER and any(each.by_edge for each in row[-IN_ORDER:]):
             return row[-IN_ORDER].shown
@@ -157,6 +158,7 @@ def tabulate(
         reject: Name of the reject lane.
     """
     said = Words(words)
+    items = sorted(items, key=lambda item: item.shown)
     rows = {CALM: Row(CALM)}
     waits: dict[str, list[float]] = {}
     for injection in injections:
@@ -167,7 +169,7 @@ def tabulate(
             row.silent += 1
         else:
             waits.setdefault(injection.fault, []).append(first - injection.begin)
-        again = worked_again(items, injection.end)
+        again = worked_again(_until(items, injection.over + LONGEST_ROW), injection.end)
         if again is None:
             row.full = None
         elif row.full is not None:
@@ -181,6 +183,10 @@ def tabulate(
         during = index >= 0 and item.shown < injections[index].over
         _count(rows[injections[index].fault if during else CALM], item, said, reject)
     return [rows[CALM], *(rows[name] for name in sorted(set(rows) - {CALM}))]
+
+
+def _until(items: Sequence[Item], end: float) -> Sequence[Item]:
+    return items[: bisect_left(items, end, key=lambda each: each.shown)]
 
 
 def _count(row: Row, item: Item, said: Words, reject: str) -> None:

@@ -1,0 +1,119 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Leave a topic to the node that publishes it already, where a second one would do harm."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rclpy.timer import Timer
+
+from stl_conveyor.cell.sole_claim import SoleClaim
+from stl_conveyor.errors import Level
+from stl_conveyor.msg import Heartbeat
+from stl_conveyor.nodes.base.heart import but_its_age
+from stl_conveyor.nodes.base.polled_topic import PolledTopic
+
+if TYPE_CHECKING:
+    from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+
+
+ASK_S = 0.05  # s between two looks whether it is known
+MOST_WAITING = 16
+
+
+class SolePublisher:
+    """What a node asks before it publishes what must come once: an item, an outcome.
+
+    The nodes of a kind learn of each other by their signs of life, in which each says for how
+    long it has had the topic to itself. These are listened to from when the graph has a second
+    publisher.
+    """
+
+    def __init__(self, node: ConveyorNode, topic: str, *, ghosts: int = 0) -> None:
+        """Watch until the node's resources are closed.
+
+        Args:
+            topic: That the node has begun to publish.
+            ghosts: How many publishers of processes that are known to be dead the graph may have.
+        """
+        self._node = node
+        self._ghosts = ghosts
+        self._waiting: deque[Callable[[bool], None]] = deque(maxlen=MOST_WAITING)
+        self._timer: Timer | None = None
+        self._heartbeats: PolledTopic | None = None
+        self.topic: str = node.resolve_topic_name(topic)
+        self._claim = SoleClaim(node.instance, self._now_ns())
+        node.sole_publisher = self
+        node.resources.callback(setattr, node, 'sole_publisher', None)
+        node.watch(self._look)
+        self._look()
+
+    def may_publish(self) -> bool:
+        """Return whether nobody else does."""
+        if self._heartbeats is not None:
+            self._heartbeats.look()
+        return self._claim.acts(self._now_ns())
+
+    def undecided_ns(self) -> int:
+        """Return for how long (ns) it is not known yet."""
+        return self._claim.undecided_ns(self._now_ns())
+
+    def when_known(self, call: Callable[[bool], None]) -> None:
+        """Call with whether nobody else publishes, at once or as soon as that is known."""
+        if not self.undecided_ns():
+            call(self.may_publish())
+            return
+        self._waiting.append(call)
+        if self._timer is None:
+            self._timer = self._node.every(ASK_S, self._answer)
+
+    def _answer(self) -> None:
+        may_publish = self.may_publish()
+        if self.undecided_ns():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            self._waiting.popleft()(may_publish)
+
+    def beat(self) -> float:
+        """Return what a sign of life says: for how long (s); 0 = another one does. Any thread."""
+        return self._claim.beat(self._now_ns()) / 1e9
+
+    def _now_ns(self) -> int:
+        now_ns: int = self._node.steady_clock.now().nanoseconds
+        return now_ns
+
+    def _look(self) -> None:
+        publishers = self._node.count_publishers(self.topic)
+        if publishers > 1 and self._heartbeats is None:
+            self._heartbeats = self._node.look(
+                'heartbeat', self._on_heartbeat, alike=but_its_age, period=None
+            )
+        if publishers > 1 + self._ghosts:
+            self._claim.contested(self._now_ns())
+        acts, fault = self.may_publish(), f'stands_by.{self.topic.rpartition("/")[2]}'
+        if acts or self._claim.undecided_ns(self._now_ns()):
+            self._node.clear_condition(fault, f'nobody else publishes {self.topic}')
+        else:
+            self._node.set_condition(
+                fault,
+                Level.ERROR,
+                f'stands_by: {" and ".join(self._claim.rivals)} publishes {self.topic} and was '
+                'there first; this node does nothing until that is gone. Stop one of them',
+            )
+
+    def _on_heartbeat(self, message: Heartbeat, _: object) -> None:
+        if message.sole_topic == self.topic and message.active:
+            self._claim.heard(
+                message.instance,
+                f'/{message.node[:200]}',
+                round(min(max(message.sole_for, 0.0), 1e9) * 1e9),
+                self._now_ns(),
+            )
+        else:
+            self._claim.left(message.instance)
