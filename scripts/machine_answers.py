@@ -3,30 +3,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write down all that this machine makes of some pictures, to compare it with another machine.
 
-    machine_answers.py PICTURES.npz ANSWERS.npz [--told ANSWERS.npz]
+    machine_answers.py PICTURES.npz ANSWERS.npz [--told ANSWERS.npz] [--sort FOLDER]
 
 PICTURES holds `images`, u8[N, S, S, 3], of the size that models/items takes. `--told` takes the
 local probabilities as another machine has written them, so that packets with side information can
-be compared for themselves.
+be compared for themselves. `--sort` sorts a folder of picture files as device and edge would, from
+the camera's `source: folder` to the lane of each item, without ROS between them.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from stl_conveyor.cell.description import CellDescription, Costs
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.transform import PatchTransform, available_kernels
-from stl_conveyor.errors import ConveyorError, exit_code
+from stl_conveyor.decision.calibration_record import ROLE, CalibrationRecord, CellDecider
+from stl_conveyor.decision.decide import Decider, Doubt
+from stl_conveyor.decision.stranger_detector import EDGE, LOCAL, StrangerDetector
+from stl_conveyor.decision.stranger_detector import ROLE as STRANGERS
+from stl_conveyor.errors import ConveyorError, Level, exit_code
+from stl_conveyor.hardware.frame_sources import FolderSource
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import POLICIES, PolicyInput, PolicySettings, TokenBucket
 from stl_conveyor.policy.for_cell import load_budgets, load_rewards, make_cell_policy
+from stl_conveyor.vision.image import resize_square
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (64, 256, 1024, 4096)
@@ -74,6 +83,113 @@ def decisions(folder: ModelFolder, rewards: np.ndarray) -> dict[str, np.ndarray]
     return found
 
 
+class _Belt:
+    """What a folder of pictures asks of a camera; it shows them as fast as they are taken."""
+
+    def __init__(self) -> None:
+        self._show: Callable[[], None] | None = None
+        self._now_ns = 0
+
+    @property
+    def nanoseconds(self) -> int:
+        """Return one more each time that somebody looks."""
+        self._now_ns += 1
+        return self._now_ns
+
+    def get_clock(self) -> _Belt:
+        """Return itself: it is its own clock."""
+        return self
+
+    def now(self) -> _Belt:
+        """Return itself as the time."""
+        return self
+
+    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Let errors through."""
+        return callback
+
+    def every(self, period: float, callback: Callable[[], None]) -> _Belt:
+        """Call back whenever the belt runs on."""
+        self._show = callback
+        return self
+
+    def cancel(self) -> None:
+        """The last picture was shown."""
+        self._show = None
+
+    def run(self) -> None:
+        """Show all pictures."""
+        while self._show is not None:
+            self._show()
+
+    def set_condition(self, name: str, level: Level, message: str) -> None:
+        """Stop: nothing may be wrong with the folder."""
+        raise ConveyorError(f'{name}: {message}')
+
+    def clear_condition(self, name: str, message: str) -> None:
+        """Nothing was wrong."""
+
+    def report_value(self, name: str, value: object) -> None:
+        """Say it."""
+        print(f'{name}: {value}')
+
+
+def sorted_folder(pictures: Path) -> dict[str, np.ndarray]:
+    """Return what becomes of the items of a folder, by the device alone and with the edge.
+
+    Lanes are numbers: those of the cell that ships, and of the same cell where costs decide; the
+    reject lane of strangers is the negative of its number.
+    """
+    models = ModelFolder(ROOT / 'models' / 'items')
+    cell = CellDescription.load(ROOT / 'config' / 'cell.yaml')
+    crops: list[np.ndarray] = []
+    belt = _Belt()
+    folder = FolderSource(
+        belt,
+        lambda image, stamp_ns, frame_id: crops.append(resize_square(image, models.image_size)),
+        str(pictures),
+        rate=1.0,
+        repeat=False,
+    )
+    folder.start()
+    belt.run()
+    own, others = (
+        StrangerDetector.load(models.path(STRANGERS), source) for source in (LOCAL, EDGE)
+    )
+    weak = Classifier(models.path('weak'), inside=own.tensors)
+    encoder, decoder = Encoder(models), Decoder(models, inside=others.tensors)
+    plain = Decider(cell, models.labels)
+    record = CalibrationRecord.load(models.path(ROLE))
+    by_cost = CellDecider(replace(cell, costs=Costs()), models.labels, record)
+    names = ('local', 'edge')
+    unknown: dict[str, list[float]] = {name: [] for name in names}
+    lanes: dict[str, list[int]] = {f'{name}{kind}': [] for name in names for kind in ('', '_cost')}
+    for crop in crops:
+        known, _, inside = weak.look_inside(crop[np.newaxis])
+        item = encoder.encode(crop, known[0], max_bytes=ANSWERED)
+        session = decoder.start()
+        for packet in item.packets:
+            session.add(packet)
+        received = sum(map(len, item.packets))
+        answer, edge_inside = decoder.look_inside([session])
+        for name, given, strange, count in (
+            ('local', known[0], own.unknown(inside), None),
+            ('edge', answer[0], others.unknown(edge_inside, [received]), received),
+        ):
+            score = float(strange[0])
+            unknown[name].append(score)
+            for kind, choice in (
+                ('', plain.choose(given, score)),
+                ('_cost', by_cost.choose(given, score, count)),
+            ):
+                sign = -1 if choice.doubt is Doubt.UNKNOWN else 1
+                lanes[f'{name}{kind}'].append(sign * choice.lane)
+    return {
+        **{f'unknown_{name}': np.array(found) for name, found in unknown.items()},
+        **{f'lanes_{name}': np.array(found) for name, found in lanes.items()},
+    }
+
+
 def answers(images: np.ndarray, told: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return everything that this machine makes of u8[N, S, S, 3], by name."""
     folder = ModelFolder(ROOT / 'models' / 'items')
@@ -118,8 +234,13 @@ def write(options: argparse.Namespace) -> None:
         with np.load(options.told) as given:
             told = given['local']
     begun = time.perf_counter()
-    np.savez_compressed(options.answers, **answers(images, told))
+    found = answers(images, told)
     print(f'{len(images)} pictures in {time.perf_counter() - begun:.0f} s')
+    if options.sort:
+        begun = time.perf_counter()
+        found |= sorted_folder(options.sort)
+        print(f'{len(found["lanes_local"])} sorted in {time.perf_counter() - begun:.0f} s')
+    np.savez_compressed(options.answers, **found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('pictures', type=Path)
     parser.add_argument('answers', type=Path)
     parser.add_argument('--told', type=Path, help='answers of another machine')
+    parser.add_argument('--sort', type=Path, help='folder of pictures to sort')
     options = parser.parse_args(arguments)
     return exit_code('machine_answers', lambda: write(options))
 

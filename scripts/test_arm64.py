@@ -7,9 +7,12 @@ A Debian root for arm64 is unpacked into build/arm64 (kept for the next time), w
 a device takes, and its Python runs in QEMU's user emulation: nothing is installed and no binfmt is
 registered. The compiled loops are cross-compiled, dot product included. Then
 
-1. the tests of cell, codec, hardware, models, policy and vision run there, and
+1. the tests of cell, codec, decision, hardware, models, policy and vision run there,
 2. both machines write down what they make of 200 pictures: coefficients, packets, decisions and
-   answers, which are compared in a table.
+   answers, and
+3. both sort a folder of the same pictures and of strangers, from the file to the lane.
+
+What they wrote is compared in a table.
 
 It needs root, for debootstrap, and what it lacks it names. The wheels have the
 versions of the locks in requirements/, for the Python of the Debian release.
@@ -74,7 +77,7 @@ TOOLS = {
     'aarch64-linux-gnu-gcc': 'gcc-aarch64-linux-gnu',
 }
 #: Folders of tests, in the jobs that run beside each other.
-TESTS = (('codec',), ('cell', 'hardware', 'models', 'policy', 'vision'))
+TESTS = (('codec',), ('cell', 'decision', 'hardware', 'models', 'policy', 'vision'))
 #: Seconds for one test; emulation is some ten times slower.
 TIMEOUT = 1500
 PICTURES = 200
@@ -92,6 +95,21 @@ import sys
 import numpy as np
 from stl_conveyor_lab.train.tiny import tiny_images
 np.savez_compressed(sys.argv[1], images=tiny_images(int(sys.argv[2]), 16, seed=77)[0])
+"""
+#: Writes the pictures as files; of every tenth the negative, too, which no lane takes.
+AS_FILES = """
+import sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+folder = Path(sys.argv[2])
+folder.mkdir(parents=True, exist_ok=True)
+for path in folder.iterdir():
+    path.unlink()
+for k, image in enumerate(np.load(sys.argv[1])['images']):
+    Image.fromarray(image).save(folder / f'{k:03}.png')
+    if k % 10 == 0:
+        Image.fromarray(255 - image).save(folder / f'{k:03}_negative.png')
 """
 #: Compares two files of answers; prints a JSON list of [what, equal, of, largest difference].
 COMPARE = """
@@ -136,6 +154,8 @@ DEMANDS = {
     'decisions': (0.99, None, 'decisions'),
     'latents': (0.0, 1e-4, 'decoded coefficients (to the bit)'),
     'edge': (1.0, 1e-3, 'answer of the edge (first choice)'),
+    'unknown': (0.0, 0.02, 'sorted from files: unknown score (to the bit)'),
+    'lanes': (0.99, None, 'sorted from files: lane'),
 }
 
 
@@ -370,10 +390,12 @@ def compare(machine: Machine, count: int, tally: Tally) -> list[str]:
     here, there = (machine.folder / f'answers-{name}.npz' for name in ('x86_64', 'arm64'))
     shown = write_pictures(pictures, count)
     own, script = ROOT / 'scripts' / 'env', ROOT / 'scripts' / 'machine_answers.py'
-    run([own, 'python', script, pictures, here], cwd=ROOT)
+    files = machine.folder / 'pictures'
+    run([own, 'python', '-c', AS_FILES, pictures, files])
+    run([own, 'python', script, pictures, here, '--sort', files], cwd=ROOT)
     begun = time.monotonic()
     run(
-        [machine.python, script, pictures, there, '--told', here],
+        [machine.python, script, pictures, there, '--told', here, '--sort', files],
         cwd=ROOT,
         env=machine.environment(),
     )
@@ -387,6 +409,7 @@ def compare(machine: Machine, count: int, tally: Tally) -> list[str]:
         key = next(key for key in sorted(DEMANDS, key=len, reverse=True) if name.startswith(key))
         share, limit, title = DEMANDS[key]
         detail = name[len(key) :].lstrip('_')
+        detail = detail.replace('_', ' by ')
         detail = f', {detail}{" B" if detail.isdigit() else ""}' if detail else ''
         good = equal >= share * of and (limit is None or apart <= limit)
         tally.check(good, f'{title}{detail}: {equal} of {of} equal')

@@ -13,6 +13,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -59,11 +60,28 @@ def why_no_namespace() -> str:
     return f'no virtual interface here: {probe.stderr.strip()}' if probe.returncode else ''
 
 
+def unprotected(home: Path) -> dict[str, str]:
+    """Return the variables of a caller with that home, who asks for reports to be sent."""
+    places = ('HOME', 'XDG_CACHE_HOME', 'XDG_DATA_HOME', 'XDG_CONFIG_HOME')
+    return {**os.environ, **dict.fromkeys(places, str(home)), 'ORT_DISABLE_TELEMETRY': '0'}
+
+
+def traces(home: Path) -> list[str]:
+    """Return what somebody left to know the machine or its use again."""
+    return [
+        str(path.relative_to(home))
+        for path in home.rglob('*')
+        if {'microsoft', 'deviceid', 'telemetry'} & set(str(path).lower().split('/'))
+        or path.suffix == '.db'
+    ]
+
+
 def sniff(command: Sequence[str], env: Mapping[str, str], seconds: float) -> Traffic:
     """Run a command for at most so many seconds and return what it sent.
 
     A command that reads its standard input finds its end there when the time is over; one that
-    then goes on is killed.
+    then goes on is interrupted as by Ctrl-C, with all that it started, and killed if that is of
+    no use.
     """
     done = subprocess.run(
         ['unshare', '-n', sys.executable, __file__, str(seconds), *command],
@@ -124,14 +142,21 @@ def _watch(seconds: float, command: Sequence[str]) -> Traffic:
                 break
         assert process.stdin is not None
         process.stdin.close()
-        try:
-            code = process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
+        code = _end(process)
         os.close(ended)
         output.seek(0)
         return Traffic(packets, code, output.read())
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    for number, patience in ((None, 3), (signal.SIGINT, 30), (signal.SIGKILL, None)):
+        if number is not None:
+            os.killpg(process.pid, number)
+        try:
+            return process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError('what was killed ends')
 
 
 if __name__ == '__main__':

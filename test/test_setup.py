@@ -27,6 +27,7 @@ import setup_environment  # noqa: E402
 
 PYTHONS = ('3.10', '3.11', '3.12', '3.13', '3.14')
 MACHINES = ('x86_64', 'aarch64')
+CI_RUN = ROOT / '.ci' / 'run'
 WHEELS = check_system.Ros('kilted', is_installed=False)
 JAZZY = check_system.Ros('jazzy', is_installed=True)
 
@@ -364,15 +365,43 @@ def test_every_lock_of_the_folder_is_made_by_the_script():
 # Continuous integration -------------------------------------------------------------------------
 
 
-def test_ci_installs_on_a_ros_installation_by_the_steps_of_the_readme():
+def run_blocks(workflow):
+    """Return what the steps of a workflow run, without indentation and comments."""
+    text = (ROOT / '.github' / 'workflows' / workflow).read_text(encoding='utf-8')
+    blocks = re.findall(r'^( +)run: \|\n((?:\1  .*\n)+)', text, re.MULTILINE)
+    assert blocks
+    return [re.sub(r'^ +(#.*\n)?', '', block, flags=re.MULTILINE) for _, block in blocks]
+
+
+@pytest.mark.parametrize('workflow', ['ros.yaml', 'gazebo.yaml'])
+def test_ci_installs_on_a_ros_installation_by_the_steps_of_the_readme(workflow):
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     block = readme.split('## On a ROS 2 installation')[1].split('```sh\n')[1].split('```')[0]
     steps = [line.split('  #')[0].strip() for line in block.splitlines()]
     assert steps[0].startswith('cd ') and steps[-1].startswith('ros2 launch ')
     steps = [step for step in steps if not step.startswith('ros2 launch ')]
-    workflow = (ROOT / '.github' / 'workflows' / 'ros.yaml').read_text(encoding='utf-8')
     assert steps[-1] == '. install/setup.sh'
-    assert '\n'.join(steps[1:]) in re.sub(r'\n +', '\n', workflow)
+    wanted = '\n'.join(steps[1:])
+    installing = [run for run in run_blocks(workflow) if 'rosdep install' in run]
+    assert installing and all(wanted in run for run in installing)
+    # There is no other way in.
+    assert all('colcon build' not in run for run in run_blocks(workflow) if wanted not in run)
+
+
+def test_ci_calls_targets_that_the_makefile_has():
+    makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
+    targets = set(re.findall(r'^([a-z][a-z0-9-]*):', makefile, re.MULTILINE))
+    called = set()
+    for path in (ROOT / '.github' / 'workflows').glob('*.yaml'):
+        for line in path.read_text(encoding='utf-8').splitlines():
+            if not re.search(r'name:|apt-get|#', line):
+                found = re.search(
+                    r'(?<![\w.-])(?:make|\.ci/run)((?: [a-z][a-z0-9-]*(?!\S))+)', line
+                )
+                called |= set(found[1].split()) if found else set()
+    called |= set(re.search(r'targets=\(([a-z -]+)\)', CI_RUN.read_text('utf-8'))[1].split())
+    assert {'test', 'test-lab', 'test-arm64', 'bench-security', 'lock-check', 'run'} <= called
+    assert called <= targets
 
 
 def test_ci_tests_every_distribution_of_the_wheels():
