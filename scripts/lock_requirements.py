@@ -33,6 +33,7 @@ LOCKS: Mapping[str, Sequence[str]] = {
     'test': ['--group', 'test', '--group', 'lint'],
     'laboratory': [LABORATORY, '--group', 'torch-needs'],
     'hmi': ['pyproject.toml', '--extra', 'hmi'],
+    'plant': ['pyproject.toml', '--extra', 'plant'],
     'lock': ['--group', 'lock'],
     'docs': ['--group', 'docs'],
     'ros-kilted': ['--group', 'ros-kilted'],

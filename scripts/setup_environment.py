@@ -111,7 +111,7 @@ class Environment:
         self._create_venv()
         # An installed ROS 2 brings the NumPy that its messages were compiled for.
         wheels = [] if self.ros.is_installed else ['numpy', f'ros-{self.ros.distro}']
-        self._install([*wheels, 'device', 'simulation', 'hmi', *sets])
+        self._install([*wheels, 'device', 'simulation', 'hmi', 'plant', *sets])
         if wheels:
             self._fix_wheels(wheels)
         self._build()

@@ -34,7 +34,10 @@ NODES = (
     'gazebo_io',
     'device_gateway',
     'edge_gateway',
+    'cell_view',
     'operator_panel',
+    'plant_gateway',
+    'recorder',
 )
 MESSAGES = sorted(path.stem for path in (ROOT / 'msg').glob('*.msg'))
 

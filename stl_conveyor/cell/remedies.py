@@ -445,6 +445,20 @@ REMEDIES = (
         '`alarm_log`',
     ),
     Remedy(
+        '`recording`, `recording_full`, `recording_gaps`',
+        ('recording', 'recording_full', 'recording_gaps'),
+        'recorder',
+        'the recording ended, its size is used up, or the disk is too slow for it; the cell goes '
+        'on. Free the disk, raise `limit_mb`, or set `frames: false`',
+    ),
+    Remedy(
+        '`plant.…`',
+        ('plant.*',),
+        'plant_gateway',
+        'broker or server of the plant is not there, or refuses; the text says which and why. The '
+        'cell goes on, and the values are right as soon as it is back',
+    ),
+    Remedy(
         '`language`',
         ('language',),
         'operator_panel',

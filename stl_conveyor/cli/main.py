@@ -5,6 +5,7 @@
     stl-conveyor run       the simulated cell: a live table, a summary and a report
     stl-conveyor panel     the operator's page of the cells that run
     stl-conveyor panel-user who may change something from that page
+    stl-conveyor replay    what a run recorded, into the nodes
     stl-conveyor collect   pictures of one class, from a cell, a camera or a folder
     stl-conveyor evaluate  what the models know, and what offloading buys
     stl-conveyor export    a verified folder or zip file for `models_dir:=`, and back
@@ -30,6 +31,7 @@ from stl_conveyor.cli.collect import add_collect
 from stl_conveyor.cli.evaluate import add_evaluate
 from stl_conveyor.cli.export import add_export
 from stl_conveyor.cli.panel import add_panel, add_panel_user
+from stl_conveyor.cli.replay import add_replay
 from stl_conveyor.cli.run import add_run
 from stl_conveyor.cli.security import add_security
 from stl_conveyor.errors import MissingDependency, exit_code
@@ -53,14 +55,15 @@ def _needs_laboratory(options: argparse.Namespace) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='stl-conveyor',
-        description='See the cell: run, panel. Your own items: collect pictures, train, evaluate '
-        'and export models for the cell. Your own belt: calibrate.',
+        description='See the cell: run, panel, replay. Your own items: collect pictures, train, '
+        'evaluate and export models for the cell. Your own belt: calibrate.',
     )
     commands: Any = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (
         add_run,
         add_panel,
         add_panel_user,
+        add_replay,
         add_collect,
         add_evaluate,
         add_export,

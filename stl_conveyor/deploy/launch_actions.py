@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import launch.logging
+from ament_index_python.packages import get_packages_with_prefixes
 from launch.actions import (
     DeclareLaunchArgument,
     OpaqueFunction,
@@ -25,6 +27,7 @@ from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node, SetParameter
 
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.deploy.launching import (
     EXECUTABLES,
     PACKAGE,
@@ -32,14 +35,20 @@ from stl_conveyor.deploy.launching import (
     LaunchRequest,
     checked,
     composed_parameters,
+    missing_packages,
     refuse_unknown,
     with_profile,
 )
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.priority import OWN_SESSION
 from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS
+from stl_conveyor.resources import share_path
+from stl_conveyor.sim.gazebo.world import BEAM_FRAME, BEAM_HEIGHT, OPTICAL_FRAME, WORLD
 
 RESPAWN_DELAY = 0.5  # s; what is on the belt does not wait
+
+# In the namespace of the cell, so that two cells have frames of their own.
+TRANSFORMS = {'/tf': 'tf', '/tf_static': 'tf_static'}
 
 Values = Mapping[str, str]
 
@@ -62,6 +71,7 @@ def cell_description(
     arguments: Sequence[LaunchArgument],
     *,
     extra: Sequence[LaunchArgument] = (),
+    frames_with_rviz: bool = True,
     before: Callable[[dict[str, str]], list[LaunchDescriptionEntity]] = lambda values: [],
 ) -> LaunchDescription:
     """Return the description of a cell, or of a side of it.
@@ -70,6 +80,7 @@ def cell_description(
         file: Path of the launch file.
         arguments: Those of every launch file, with the defaults of this one.
         extra: More arguments of this file.
+        frames_with_rviz: Whether `use_rviz` brings the frames of the cell, too.
         before: Returns what comes before the nodes. It gets the text of every argument, and may
             change it.
     """
@@ -81,7 +92,9 @@ def cell_description(
             refuse_unknown(context.argv, [argument.name for argument in declared])
         values = values_of(context, declared)
         first = before(values)
-        return [*first, *_nodes(values, checked(values, arguments))]
+        request = checked(values, arguments)
+        shown = _rviz(values, request, frames_with_rviz) if is_on(values, 'use_rviz') else []
+        return [*first, *_nodes(values, request), *shown]
 
     def start_or_say(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         try:
@@ -106,6 +119,64 @@ def cell_description(
     )
 
 
+def frames(values: Values, cell: CellDescription) -> list[Node]:
+    """Return the actions that say where camera and light barrier are in the cell.
+
+    Args:
+        values: The text of every argument.
+        cell: The description, whose frame is `cell` (x along the belt, z up; REP 103).
+    """
+    down = math.pi / 2
+
+    def frame(parent: str, child: str, *numbers: float) -> Node:
+        names = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
+        return Node(
+            package='tf2_ros',
+            executable='static_transform_publisher',
+            name=f'{child}_frame',
+            namespace=values['namespace'],
+            output='log',
+            arguments=[
+                word for name, value in zip(names, numbers) for word in (f'--{name}', str(value))
+            ]
+            + ['--frame-id', parent, '--child-frame-id', child],
+            remappings=list(TRANSFORMS.items()),
+        )
+
+    return [
+        frame(WORLD, 'camera_link', cell.camera.x, 0, cell.camera.height, 0, down, 0),
+        frame('camera_link', OPTICAL_FRAME, 0, 0, 0, -down, 0, -down),
+        frame(WORLD, BEAM_FRAME, cell.break_beam.x, 0, BEAM_HEIGHT, 0, down, 0),
+    ]
+
+
+def _rviz(values: Values, request: LaunchRequest, with_frames: bool) -> list[Node]:
+    """Return the actions that show the cell in RViz.
+
+    Raises:
+        ConfigError: If RViz or tf2_ros is not installed.
+    """
+    missing = missing_packages(
+        {'rviz2': 'rviz2', 'tf2_ros': 'tf2-ros'},
+        get_packages_with_prefixes(),
+        os.environ.get('ROS_DISTRO') or '$ROS_DISTRO',
+    )
+    if missing:
+        raise ConfigError(f'argument use_rviz: {missing}')
+    cell = CellDescription.load(request.given.get('world') or share_path('config/cell.yaml'))
+    rviz = Node(
+        package='rviz2',
+        executable='rviz2',
+        name='rviz2',
+        output='log',
+        arguments=['-d', str(share_path('rviz/cell.rviz'))],
+        parameters=[{'use_sim_time': is_on(values, 'use_sim_time')}],
+        remappings=list(TRANSFORMS.items()),
+        namespace=values['namespace'],
+    )
+    return [*(frames(values, cell) if with_frames else []), rviz]
+
+
 def _nodes(values: Values, request: LaunchRequest) -> list[LaunchDescriptionEntity]:
     """Return the actions that start the nodes."""
     graphics = (os.environ.get('MUJOCO_GL') or 'egl') if is_on(values, 'headless') else 'glfw'
@@ -115,6 +186,8 @@ def _nodes(values: Values, request: LaunchRequest) -> list[LaunchDescriptionEnti
         if name == 'cell_monitor':
             parameters.setdefault('out', launch.logging.launch_config.log_dir)
             parameters['keep_crops'] = True  # by which the strong model is asked afterwards
+        if name == 'cell_simulator' and not is_on(values, 'headless'):
+            parameters['viewer'] = True
         return LifecycleNode(
             package=PACKAGE,
             executable=EXECUTABLES.get(name, name),

@@ -33,8 +33,12 @@ from stl_conveyor.nodes.base.topics import (
     EVERY_NODE,
     GATEWAYS,
     GAZEBO,
+    ONLOOKERS,
     PANELS,
+    PLANT,
+    RECORDERS,
     SIMULATION,
+    VIEWS,
     node_class,
 )
 from stl_conveyor.outside_files import UnusableFile, read_yaml
@@ -42,7 +46,7 @@ from stl_conveyor.parameters import value_of
 from stl_conveyor.resources import share_path
 
 PACKAGE = 'stl_conveyor'
-NODES = EVERY_NODE + GAZEBO + PANELS
+NODES = EVERY_NODE + GAZEBO + ONLOOKERS
 # Node -> what is started for it, where that is another executable: the monitor of a launched cell
 # writes the results, too.
 EXECUTABLES = {'cell_monitor': 'cell_reporter'}
@@ -76,6 +80,8 @@ PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             'feeder',
             'gazebo_io',
             'operator_panel',
+            'plant_gateway',
+            'cell_view',
         ),
     ),
     'items': ('items', FEEDERS),
@@ -87,6 +93,7 @@ PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     'depth': ('depth', ('offload_policy',)),
     'link': ('link', ('link_emulator',)),
     'out': ('out', ('cell_monitor',)),
+    'record': ('file', RECORDERS),
     'end_when_done': ('end_when_done', ('cell_monitor',)),
 }
 # Those whose values the node's own parameter judges.
@@ -135,7 +142,11 @@ ARGUMENTS = (
         True,
         'Run the nodes of the device in one process, which is faster; false: each in its own.',
     ),
-    flag('headless', True, 'Render without a display; false renders through the desktop.'),
+    flag(
+        'headless',
+        True,
+        "Render without a display; false renders through the desktop, and shows MuJoCo's viewer.",
+    ),
     LaunchArgument(
         'world', '', 'Description of the cell (YAML); empty keeps that of the parameter file.'
     ),
@@ -208,6 +219,20 @@ ARGUMENTS = (
         False,
         "Start operator_panel, too: the operator's page, at the address and port of its "
         'parameters (http://127.0.0.1:8090/).',
+    ),
+    flag(
+        'use_rviz',
+        False,
+        'Start RViz, cell_view, which draws the cell for it, and the frames of the cell.',
+    ),
+    flag(
+        'plant',
+        False,
+        'Start plant_gateway, too, which tells the plant by OPC UA, MQTT or Prometheus; its '
+        'parameters say which.',
+    ),
+    LaunchArgument(
+        'record', '', 'File (MCAP) into which recorder puts everything that is said; empty: none.'
     ),
     flag('end_when_done', False, 'End after the last item of a simulated cell came to rest.'),
     LaunchArgument(
@@ -343,6 +368,12 @@ def checked(
     names = _node_names(values['nodes'])
     if values['hmi'].lower() == 'true':
         names += [name for name in PANELS if name not in names]
+    if values['use_rviz'].lower() == 'true':
+        names += [name for name in VIEWS if name not in names]
+    if values['plant'].lower() == 'true':
+        names += [name for name in PLANT if name not in names]
+    if values['record'].strip():
+        names += [name for name in RECORDERS if name not in names]
     emulate = values['emulate_link'].lower() == 'true'
     if not emulate and 'link_emulator' in names:
         if values['nodes'] != default['nodes']:
@@ -399,6 +430,8 @@ def _given(values: Mapping[str, str]) -> dict[str, Any]:
         given['models_dir'] = str(_models(models))
     if out := values['out'].strip():
         given['out'] = str(_out_folder(out))
+    if record := values['record'].strip():
+        given['record'] = str(Path(record).expanduser().absolute())
     if values['end_when_done'].lower() == 'true':
         given['end_when_done'] = True
     return given

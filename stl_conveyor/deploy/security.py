@@ -75,20 +75,20 @@ class Wiring:
 
 WIRINGS: Mapping[str, Wiring] = MappingProxyType(
     {
-        'simulation': Wiring(topics.EVERY_NODE + topics.PANELS + topics.TOOLS),
+        'simulation': Wiring(topics.EVERY_NODE + topics.ONLOOKERS + topics.TOOLS),
         'gazebo': Wiring(
             tuple(node for node in topics.EVERY_NODE if node != 'cell_simulator')
             + topics.GAZEBO
-            + topics.PANELS
+            + topics.ONLOOKERS
             + topics.TOOLS,
             simulated_time=True,
         ),
         'direct': Wiring(
-            topics.DEVICE + topics.EDGE + topics.PANELS + topics.TOOLS,
+            topics.DEVICE + topics.EDGE + topics.ONLOOKERS + topics.TOOLS,
             device_remappings=topics.DEVICE_REMAPPINGS,
         ),
         'gateways': Wiring(
-            topics.DEVICE + topics.EDGE + topics.GATEWAYS + topics.PANELS + topics.TOOLS
+            topics.DEVICE + topics.EDGE + topics.GATEWAYS + topics.ONLOOKERS + topics.TOOLS
         ),
     }
 )
@@ -110,7 +110,7 @@ def permissions(node: str, wiring: Wiring, cells: Sequence[str] = ()) -> Permiss
     Args:
         cells: Namespaces of the cells that the edge serves, if it has none of its own.
     """
-    renamed = wiring.device_remappings if node in topics.DEVICE + topics.PANELS else {}
+    renamed = wiring.device_remappings if node in topics.DEVICE + topics.ONLOOKERS else {}
     lean, plain = node in topics.GATEWAYS, node in topics.TOOLS
 
     def named(end: str) -> set[str]:

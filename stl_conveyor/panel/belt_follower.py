@@ -43,6 +43,10 @@ class BeltFollower:
         self._cell = cell
         self._history = BeltHistory(counter_length=cell.belt.counter_length)
 
+    def use(self, cell: CellDescription) -> None:
+        """Know another description from now on."""
+        self._cell = cell
+
     def add(self, time_ns: int, position: float, speed: float, origin: int) -> None:
         """Take in what was reported: metres, m/s, and the number of the origin."""
         self._history.add(time_ns, position, speed, origin=origin)

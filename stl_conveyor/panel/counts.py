@@ -87,6 +87,10 @@ class ShiftCounts:
         self._running = 0.0
         self._seen: float | None = None
 
+    def use(self, cell: CellDescription) -> None:
+        """Know another description from now on."""
+        self._cell = cell
+
     def replace(
         self, before: Mapping[CountKey, int], after: Mapping[CountKey, int], hour: int, now: float
     ) -> None:

@@ -26,7 +26,9 @@ from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Tru
 KEPT_ITEMS = 512
 KEPT_CROPS = 96
 SHOWN_ITEMS = 60
+GUARD = 'cell_guard'  # which says whether the line may run
 SILENT_S = 4.0  # after which a node that reported is gone
+LONGEST_WAY_NS = 30_000_000_000  # after which nobody waits for an item's outcome any more
 BEGUN_ANEW_NS = 60_000_000_000  # by which stamps that go back tell of another run
 
 
@@ -50,6 +52,7 @@ class NodeState:
     level: Level
     message: str
     heard: float
+    active: bool | None = None  # None: it does not say
 
 
 class LiveCell:
@@ -59,6 +62,7 @@ class LiveCell:
 
     Attributes:
         changed: Called after each change, without the lock.
+        recipe: Name of the cell description and model folder that hold; empty: not known.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class LiveCell:
         self.changes = ChangeBook(change_log)
         self.control: Control | None = None  # None: nothing can be changed from here
         self.changed: Callable[[], None] = lambda: None
+        self.recipe = ''
         self.revision = 0
         self._now_ns, self._wall, self._steady = now_ns, wall, steady
         self._lock = threading.RLock()
@@ -101,9 +106,17 @@ class LiveCell:
         self._bucket: Bucket | None = None
         self._edge_gone_since: float | None = None
         self._nodes: dict[str, NodeState] = {}
+        self._safe: bool | None = None
         self._slack_ms: list[float] = []
         self._values: Values = {}
-        self._times = {'counts': 0, 'network': 0, 'alarms': 0, 'nodes': 0, 'control': 0}
+        self._times = {
+            'counts': 0,
+            'network': 0,
+            'alarms': 0,
+            'nodes': 0,
+            'control': 0,
+            'scene': -1,
+        }
 
     # What is heard.
 
@@ -179,12 +192,20 @@ class LiveCell:
             self._touch('network')
         self.changed()
 
-    def take_node(self, node: str, level: Level, message: str) -> None:
-        """Take in that a node reported on itself."""
+    def take_node(self, node: str, level: Level, message: str, active: bool | None = None) -> None:
+        """Take in that a node reported on itself, and whether it is active."""
         with self._lock:
             before = self._nodes.get(node)
-            self._nodes[node] = NodeState(level, message, self._steady())
-            if before is None or (before.level, before.message) != (level, message):
+            self._nodes[node] = state = NodeState(level, message, self._steady(), active)
+            if before is None or replace(before, heard=state.heard) != state:
+                self._touch('nodes')
+        self.changed()
+
+    def take_safe(self, safe: bool) -> None:
+        """Take in whether the guard says that the line may run."""
+        with self._lock:
+            if safe != self._safe:
+                self._safe = safe
                 self._touch('nodes')
         self.changed()
 
@@ -244,6 +265,8 @@ class LiveCell:
             for node, state in list(self._nodes.items()):
                 if now - state.heard > SILENT_S:
                     del self._nodes[node]
+                    if node == GUARD:
+                        self._safe = None
                     self.alarms.node_ended(node, self._wall())
                     self._touch('nodes')
                     self._touch('alarms')
@@ -259,6 +282,48 @@ class LiveCell:
         with self._lock:
             found = self._items.get(stamp_ns)
             return None if found is None else replace(found)
+
+    def under_way(self) -> int:
+        """Return how many items were captured lately and have no outcome yet."""
+        with self._lock:
+            oldest = self._now_ns() - LONGEST_WAY_NS
+            return sum(
+                item.captured and item.outcome is None and item.stamp_ns > oldest
+                for item in self._items.values()
+            )
+
+    def use(self, cell: CellDescription, recipe: str) -> None:
+        """Take in that another description holds from now on."""
+        with self._lock:
+            self.cell, self.recipe = cell, recipe
+            self.counts.use(cell)
+            self._belt.use(cell)
+            self._touch('scene')
+        self.changed()
+
+    def figures(self) -> dict[str, Any]:
+        """Return counts, belt, network and faults as they are now, and no items.
+
+        `nodes` tells of each node whether it is active, or None; `safe` whether the line may run,
+        or None; `faults` the worst and newest first.
+        """
+        with self._lock:
+            motion = self._belt.motion(self._now_ns())
+            return {
+                'counts': self._count_news(),
+                'belt': {'speed': motion.speed, 'state': motion.state},
+                'network': self._network_news(),
+                'faults': [alarm.as_json() for alarm in self.alarms.open() if alarm.ended is None],
+                'nodes': {node: state.active for node, state in self._nodes.items()},
+                'safe': self._safe,
+                'recipe': self.recipe,
+            }
+
+    def on_belt(self) -> list[tuple[float, Item]]:
+        """Return where the items are now (m, x of the cell), and what is known of each."""
+        with self._lock:
+            places = self._belt_news(self._now_ns())['places']
+            return [(x, replace(self._items[int(stamp)])) for stamp, x in places]
 
     def scene(self) -> dict[str, Any]:
         """Return what never changes: the cell's geometry in metres, its lanes and classes."""
@@ -302,6 +367,7 @@ class LiveCell:
                 ('alarms', self._alarm_news),
                 ('nodes', self._node_news),
                 ('control', self._control_news),
+                ('scene', self.scene),
             ):
                 if self._times[name] > since:
                     told[name] = tell()

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,7 @@ from stl_conveyor.assess.table import plain_heading
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
+from stl_conveyor.nodes.base.topics import ONLOOKERS, RECORDERS, TOPICS
 from stl_conveyor.nodes.link.link_emulator import LinkEmulatorSettings
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor
 from stl_conveyor.resources import share_path
@@ -31,12 +33,17 @@ from stl_conveyor.run.summary import LATE_PICTURE_MS
 
 START_TIMEOUT = 60.0  # s for all nodes to become active and connected
 LONGEST_STAY = 30.0  # s from an item's arrival to its rest, at the latest
-PAGE_PATIENCE = 20.0  # s in which the page should be there, so that it sees every item
+ONLOOKER_PATIENCE = 20.0  # s in which those who look on should be there, to see every item
 RETRY_PATIENCE = 5.0  # s for a node that cannot configure; it tries again every 3 s
 RESTART_DELAY = 0.3  # s from the end of a process to its next start
-PAGE_DELAY = 5.0  # s, of the page's, which nobody sorts by
+ONLOOKER_DELAY = 5.0  # s, of those by whom nobody sorts
+RECORDING_PATIENCE = 10.0  # s in which a recording is finished
 PATIENCE = 0.1  # s without a message after which the processes are looked at all the same
 LAG_PERIOD = 5.0  # s between two words about a simulation that lags
+# Who looks on → the topics that it listens to.
+LISTENED = {
+    name: tuple(topic.name for topic in TOPICS if name in topic.subscribers) for name in ONLOOKERS
+}
 SETTLING = 0.3  # s after the last rest, for what is still on its way to the monitor
 
 
@@ -58,14 +65,15 @@ class CellRun:
         supervisor: Supervisor,
         say: Callable[[str], None],
         deployment: Deployment = Deployment(),
-        page: ProcessPlan | None = None,
+        onlookers: Sequence[ProcessPlan] = (),
     ) -> None:
         """Take what the run is made of; nothing is started yet.
 
         Args:
-            page: How to start the operator's page. Nothing waits for it, nor fails with it.
+            onlookers: How to start who looks on, such as the operator's page. Nothing waits for
+                them for long, nor fails with them.
         """
-        self._page = page
+        self._onlookers = {plan.name: plan for plan in onlookers}
         self._settings = settings
         self._sources = sources
         self._monitor = monitor
@@ -107,11 +115,11 @@ class CellRun:
             }
         ):
             self._supervisor.start(plan)
-        if self._page is not None:
-            self._supervisor.start(self._page)
+        for plan in self._onlookers.values():
+            self._supervisor.start(plan)
         end = time.monotonic() + START_TIMEOUT
-        page_end = time.monotonic() + PAGE_PATIENCE
-        while waiting := self._look(self._not_ready) or self._page_missing(page_end):
+        self._onlookers_end = time.monotonic() + ONLOOKER_PATIENCE
+        while waiting := self._look(self._not_ready) or self._onlookers_missing():
             if dead := [each for each in self._supervisor.dead() if self._is_of_cell(each[0])]:
                 raise StartError(
                     f'{dead[0][0]} ended at once ({signal_text(dead[0][1])}):\n'
@@ -191,18 +199,29 @@ class CellRun:
         return ''
 
     def _is_of_cell(self, name: str) -> bool:
-        return self._page is None or name != self._page.name
+        return name not in self._onlookers
 
-    def _page_missing(self, end: float) -> Mapping[str, str]:
-        """Return that the page is not there yet, as long as it is worth waiting for."""
-        if self._page is None or time.monotonic() > end:
+    def _onlookers_missing(self) -> Mapping[str, str]:
+        """Return who of them is not there yet, as long as it is worth waiting for."""
+        if time.monotonic() > self._onlookers_end:
             return {}
-        name = self._page.name
-        if self._monitor.reports.get(name, {}).get('state') in ('active', 'not started'):
-            return {}
-        if any(name == dead for dead, _ in self._supervisor.dead()):
-            return {}
-        return {name: 'not active'}
+        dead = {name for name, _ in self._supervisor.dead()}
+        return {
+            name: 'not active'
+            for name in self._onlookers
+            if name not in dead
+            and self._monitor.reports.get(name, {}).get('state') not in ('active', 'not started')
+        }
+
+    def _onlookers_of(self, topic: str) -> int:
+        """Return how many of them listen to a topic, beside those who must."""
+        if time.monotonic() > self._onlookers_end:
+            return 0
+        return sum(
+            topic in LISTENED.get(name, ())
+            and self._monitor.reports.get(name, {}).get('state') == 'active'
+            for name in self._onlookers
+        )
 
     def _not_ready(self) -> Mapping[str, str]:
         """Return the nodes that are not active, or not connected yet, with what is missing."""
@@ -218,6 +237,7 @@ class CellRun:
                 missing[node] = 'not active'
             for topic, readers in self._deployment.readers.get(node, {}).items():
                 found = int(report.get(f'/{topic}.subscribers', 0))
+                readers += self._onlookers_of(topic)
                 if found < readers:
                     missing.setdefault(node, f'{topic} has {found} of {readers} readers')
         guard = self._monitor.reports.get(GUARD, {})
@@ -258,7 +278,7 @@ class CellRun:
                     self._restart_at[name] = now + RESTART_DELAY
                     self.deaths.append(f'{name}: {signal_text(code)}')
                 else:
-                    self._restart_at[name] = now + PAGE_DELAY
+                    self._restart_at[name] = now + ONLOOKER_DELAY
                 self._say(f'{name} ended ({signal_text(code)}) and is started again')
             elif now >= self._restart_at[name]:
                 del self._restart_at[name]
@@ -318,7 +338,7 @@ def run_cell(
     say: Callable[[str], None] = print,
     deployment: Deployment = Deployment(),
     at_phase: Callable[[str], None] = lambda _: None,
-    page: ProcessPlan | None = None,
+    onlookers: Sequence[ProcessPlan] = (),
 ) -> RunResult:
     """Run the cell and write everything into a folder.
 
@@ -327,14 +347,14 @@ def run_cell(
         say: Takes lines for people.
         deployment: Which nodes run where.
         at_phase: Called with 'starting', 'ready' (the belt starts) and 'done' (it is empty).
-        page: How to start the operator's page; None: without one.
+        onlookers: How to start who looks on, such as the operator's page.
 
     Raises:
         ConveyorError: If the cell cannot start.
         RunInterrupted: After Ctrl-C on a belt in motion, once everything is written.
     """
     with output_folder(out) as folder:
-        return _run_into(folder, settings, display, say, deployment, at_phase, page)
+        return _run_into(folder, settings, display, say, deployment, at_phase, onlookers)
 
 
 def _run_into(
@@ -344,7 +364,7 @@ def _run_into(
     say: Callable[[str], None],
     deployment: Deployment,
     at_phase: Callable[[str], None],
-    page: ProcessPlan | None,
+    onlookers: Sequence[ProcessPlan],
 ) -> RunResult:
     began = time.time_ns()
     sources = Sources(
@@ -365,7 +385,7 @@ def _run_into(
     )
     (monitor,) = runner.nodes
     assert isinstance(monitor, CellMonitor)
-    run = CellRun(settings, sources, monitor, supervisor, say, deployment, page)
+    run = CellRun(settings, sources, monitor, supervisor, say, deployment, onlookers)
     complete = interrupted = False
     try:
         with runner, supervisor:
@@ -380,8 +400,14 @@ def _run_into(
                 interrupted = True
                 say('stopped: the results so far are written; once more Ctrl-C leaves them')
             at_phase('done')
-            # First the guard, which would say of each of the others that it is gone.
+            # A recording takes a moment to finish. Then the guard, which would say of each of the
+            # others that it is gone.
+            recorders = [plan.name for plan in onlookers if plan.name in RECORDERS]
+            for name in recorders:
+                supervisor.send_signal(name, signal.SIGTERM)
             supervisor.stop(GUARD)
+            for name in recorders:
+                supervisor.stop(name, RECORDING_PATIENCE)
             supervisor.stop_all()
             records, crops, bucket = monitor.board.records, dict(monitor.crops), monitor.bucket
             troubles = tuple(f'{node}: {text}' for node, text in sorted(monitor.troubles))

@@ -28,6 +28,8 @@ from stl_conveyor.run.summary import Summary
 from stl_conveyor.sim.arrivals import ARRIVALS
 from stl_conveyor.sim.link import LINKS
 
+VIEW = 'cell_simulator.viewer=true'
+RECORDING = 'run.mcap'  # in the folder of the results
 PAGE_PORT = 8090  # of the operator's page, where it is free
 
 
@@ -101,6 +103,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serve the operator's page while the cell runs",
     )
     parser.add_argument(
+        '--view',
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="show the cell in MuJoCo's viewer, where there is a screen",
+    )
+    parser.add_argument(
+        '--record',
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help='record everything that is said into OUT/run.mcap',
+    )
+    parser.add_argument(
         '--plain', action='store_true', help='one line per item instead of a live table'
     )
 
@@ -136,7 +150,7 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
         models=options.models,
         cell=options.cell,
         composed=not options.apart,
-        overrides=tuple(options.overrides),
+        overrides=(*options.overrides, *([VIEW] if options.view else [])),
     )
 
 
@@ -148,6 +162,14 @@ def run(options: argparse.Namespace) -> int:
         MissingDependency: If there is no ROS 2 or no simulator.
     """
     settings = settings_of(options)
+    if options.view:
+        try:
+            from stl_conveyor.sim.cell_viewer import check_screen
+        except (ImportError, AttributeError) as error:  # the latter: OpenGL is not there
+            raise MissingDependency(
+                f'the viewer needs MuJoCo ({error}): pip install mujoco'
+            ) from error
+        check_screen()
     take_sigterm_like_ctrl_c()
     try:
         from stl_conveyor.run.cell_run import RunInterrupted, run_cell
@@ -162,13 +184,37 @@ def run(options: argparse.Namespace) -> int:
                 settings,
                 options.out,
                 'lines' if options.plain else 'auto',
-                page=page_plan(settings, options.out, print) if options.page else None,
+                onlookers=onlooker_plans(settings, options, print),
             )
     except RunInterrupted as interrupted:
         print_result(interrupted.result.summary, options.out)
         raise
     print_result(result.summary, options.out)
     return 0 if result.summary.complete and not result.summary.too_slow else 1
+
+
+def onlooker_plans(
+    settings: RunSettings, options: argparse.Namespace, say: Callable[[str], None]
+) -> list[ProcessPlan]:
+    """Return how to start who was asked to look on, as far as it is installed."""
+    plans = [
+        page_plan(settings, options.out, say) if options.page else None,
+        recorder_plan(options.out, say) if options.record else None,
+    ]
+    return [plan for plan in plans if plan is not None]
+
+
+def recorder_plan(out: Path, say: Callable[[str], None]) -> ProcessPlan | None:
+    """Return how to record a run into its folder.
+
+    None, and a word about it, where the library for it is not installed: the cell runs without.
+    """
+    if importlib.util.find_spec('mcap') is None:
+        say("without a recording: pip install 'stl_conveyor[recording]' brings it")
+        return None
+    path = Path(out).absolute() / RECORDING
+    path.unlink(missing_ok=True)  # of a run before
+    return process_plan('recorder', {'file': str(path)}, share_path('config/panel.yaml'))
 
 
 def page_plan(settings: RunSettings, out: Path, say: Callable[[str], None]) -> ProcessPlan | None:

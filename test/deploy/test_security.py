@@ -14,6 +14,12 @@ from stl_conveyor.deploy.security import WIRINGS, main, policy, resolve
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base import topics
 
+# Life cycle and parameters of the nodes that a recipe changes.
+CONTROL = {'/camera/get_state'} | {
+    f'/{node}/{service}'
+    for node in topics.DEVICE + topics.EDGE
+    for service in ('change_state', 'get_parameters', 'set_parameters_atomically')
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -78,16 +84,10 @@ def test_what_would_be_an_attack_is_not_allowed():
             assert ('/sort_outcome' in uses['publish']) == (node == 'actuator'), name
             assert ('/capture' in uses['publish']) == (node == 'camera'), name
             assert all(service.startswith(f'{path}/') for service in uses.get('reply', ()))
-            # Beside Gazebo's, what people change from the page, of two nodes of its own cell.
+            # Beside Gazebo's, what people and the plant change, of the nodes of their own cell.
             asked = {
                 'feeder': {'/spawn_entity', '/delete_entity'},
-                'operator_panel': {
-                    '/camera/change_state',
-                    '/camera/get_state',
-                    '/offload_policy/change_state',
-                    '/offload_policy/get_parameters',
-                    '/offload_policy/set_parameters_atomically',
-                },
+                **dict.fromkeys(topics.PANELS + topics.PLANT, CONTROL),
             }
             assert uses.get('request', set()) <= asked.get(node, set())
             assert not any('*' in topic for topic in uses['publish']) or node == 'gazebo_io'
@@ -145,6 +145,7 @@ def test_simulated_time_comes_from_the_clock_topic():
     for name, wiring in WIRINGS.items():
         for path, uses in allowed(policy(wiring)).items():
             follows = name == 'gazebo' and path[1:] not in topics.TOOLS
+            follows = follows or path[1:] in topics.RECORDERS  # which hear everything
             assert ('/clock' in uses.get('subscribe', ())) == follows, path
 
 

@@ -146,7 +146,7 @@ def test_rviz_listens_to_the_markers():
     (display,) = [
         display
         for display in config['Visualization Manager']['Displays']
-        if display['Class'] == 'rviz_default_plugins/MarkerArray'
+        if display.get('Topic', {}).get('Value') == 'outcome_markers'
     ]
-    assert display['Topic']['Value'] == 'outcome_markers'
+    assert display['Class'] == 'rviz_default_plugins/MarkerArray'
     assert display['Topic']['Durability Policy'] == 'Transient Local'

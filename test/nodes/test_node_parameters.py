@@ -55,7 +55,7 @@ FILES = {
         'cell_monitor',
     ],
     'gazebo': ['feeder', 'gazebo_io'],
-    'panel': ['operator_panel'],
+    'panel': ['operator_panel', 'plant_gateway', 'cell_view', 'recorder'],
 }
 NODES = [(file, node) for file, nodes in FILES.items() for node in nodes]
 

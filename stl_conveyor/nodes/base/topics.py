@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -99,6 +99,10 @@ EVERY_NODE = DEVICE + EDGE + SIMULATION
 GATEWAYS = ('device_gateway', 'edge_gateway')  # in place of link_emulator, on a slow network
 GAZEBO = ('feeder', 'gazebo_io')  # in place of cell_simulator; they need Gazebo's bridge
 PANELS = ('operator_panel',)  # show a cell to people; where somebody asks for it
+PLANT = ('plant_gateway',)  # tells the plant of a cell; where somebody asks for it
+RECORDERS = ('recorder',)  # hear everything; where somebody asks for it
+VIEWS = ('cell_view',)  # draw a cell for RViz and Foxglove; where somebody asks for it
+ONLOOKERS = PANELS + PLANT + VIEWS + RECORDERS
 TOOLS = ('item_collector',)  # part of a command that looks on for a while; no life cycle
 
 #: The package that each node lies in, below stl_conveyor.nodes.
@@ -108,7 +112,7 @@ ROOMS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(EDGE, 'edge'),
         **dict.fromkeys(('link_emulator', *GATEWAYS), 'link'),
         **dict.fromkeys(('cell_simulator', 'cell_monitor', *GAZEBO), 'simulation'),
-        **dict.fromkeys(PANELS, 'panel'),
+        **dict.fromkeys(ONLOOKERS, 'panel'),
     }
 )
 
@@ -129,7 +133,7 @@ def node_class(name: str) -> Any:
     return kind
 
 
-TOPICS = (
+_OF_THE_CELL = (
     Topic(
         'camera/image_raw',
         'sensor_msgs/Image',
@@ -169,6 +173,8 @@ TOPICS = (
             'feeder',
             'item_collector',
             'operator_panel',
+            'plant_gateway',
+            'cell_view',
         ),
         particular=MappingProxyType(
             dict.fromkeys(
@@ -182,14 +188,21 @@ TOPICS = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('local_classifier',),
-        ('offload_policy', 'actuator', 'cell_guard', 'cell_monitor', 'operator_panel'),
+        (
+            'offload_policy',
+            'actuator',
+            'cell_guard',
+            'cell_monitor',
+            'operator_panel',
+            'plant_gateway',
+        ),
     ),
     Topic(
         'offload_decision',
         'stl_conveyor/OffloadDecision',
         Profile.RESULT,
         ('offload_policy',),
-        ('encoder', 'actuator', 'cell_monitor', 'operator_panel'),
+        ('encoder', 'actuator', 'cell_monitor', 'operator_panel', 'plant_gateway'),
     ),
     Topic(
         'features_tx',
@@ -231,7 +244,7 @@ TOPICS = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('link_emulator', 'device_gateway'),
-        ('actuator', 'cell_monitor', 'operator_panel'),
+        ('actuator', 'cell_monitor', 'operator_panel', 'plant_gateway'),
     ),
     Topic(
         'link/features',
@@ -259,14 +272,14 @@ TOPICS = (
         'stl_conveyor/FeatureFeedback',
         Profile.RESULT,
         ('encoder',),
-        ('offload_policy', 'cell_monitor', 'operator_panel'),
+        ('offload_policy', 'cell_monitor', 'operator_panel', 'plant_gateway'),
     ),
     Topic(
         'token_bucket',
         'stl_conveyor/TokenBucketState',
         Profile.STATE,
         ('offload_policy',),
-        ('cell_monitor', 'operator_panel'),
+        ('cell_monitor', 'operator_panel', 'plant_gateway'),
         outside='anyone',
     ),
     Topic(
@@ -274,7 +287,15 @@ TOPICS = (
         'stl_conveyor/SortOutcome',
         Profile.RESULT,
         ('actuator',),
-        ('cell_simulator', 'gazebo_io', 'cell_guard', 'cell_monitor', 'operator_panel'),
+        (
+            'cell_simulator',
+            'gazebo_io',
+            'cell_guard',
+            'cell_monitor',
+            'operator_panel',
+            'plant_gateway',
+            'cell_view',
+        ),
         outside='diverter driver',
     ),
     Topic(
@@ -282,7 +303,7 @@ TOPICS = (
         'stl_conveyor/Actuation',
         Profile.RESULT,
         ('actuator', 'cell_simulator', 'gazebo_io'),
-        ('actuator', 'cell_guard', 'operator_panel'),
+        ('actuator', 'cell_guard', 'operator_panel', 'plant_gateway', 'cell_view'),
         outside='diverter driver',
         optional=('actuator',),
     ),
@@ -291,7 +312,7 @@ TOPICS = (
         'stl_conveyor/BeltState',
         Profile.RESULT,
         ('camera',),
-        ('camera', 'actuator', 'operator_panel'),
+        ('camera', 'actuator', 'operator_panel', 'plant_gateway', 'cell_view'),
         outside='what reads a counter on the belt, such as a PLC',
         optional=('camera',),
         heard=Profile.BELT,
@@ -354,7 +375,7 @@ TOPICS = (
         'stl_conveyor/ItemTruth',
         Profile.RESULT,
         ('cell_simulator', 'feeder'),
-        ('cell_monitor', 'operator_panel'),
+        ('cell_monitor', 'operator_panel', 'plant_gateway'),
     ),
     Topic(
         'outcome_markers',
@@ -363,6 +384,22 @@ TOPICS = (
         ('cell_monitor',),
         (),
         outside='RViz',
+    ),
+    Topic(
+        'cell_markers',
+        'visualization_msgs/MarkerArray',
+        Profile.STATE,
+        VIEWS,
+        (),
+        outside='RViz, Foxglove',
+    ),
+    Topic(
+        'camera/camera_info',
+        'sensor_msgs/CameraInfo',
+        Profile.STATE,
+        VIEWS,
+        (),
+        outside='camera driver; RViz, Foxglove',
     ),
     Topic(
         '/clock',
@@ -385,34 +422,48 @@ TOPICS = (
         'std_msgs/Bool',
         Profile.STATE,
         ('cell_guard',),
-        ('actuator',),
+        ('actuator', 'operator_panel', 'plant_gateway'),
         outside='whatever can stop the belt',
     ),
     Topic(
         '/diagnostics',
         'diagnostic_msgs/DiagnosticArray',
         Profile.DIAGNOSTICS,
-        EVERY_NODE + GATEWAYS + GAZEBO + PANELS,
-        ('cell_monitor', *PANELS),
+        EVERY_NODE + GATEWAYS + GAZEBO + ONLOOKERS,
+        ('cell_monitor', *PANELS, *PLANT),
     ),
 )
+
+
+def _recorded(topic: Topic) -> Topic:
+    """Return a topic with the recorder among those who listen, which misses no item."""
+    if topic.of_parts:
+        return topic
+    particular = dict(topic.particular)
+    if topic.name == 'capture':
+        particular |= dict.fromkeys(RECORDERS, Profile.EVERY_CAPTURE)
+    return replace(
+        topic,
+        subscribers=(*topic.subscribers, *RECORDERS),
+        particular=MappingProxyType(particular),
+    )
+
+
+TOPICS = tuple(map(_recorded, _OF_THE_CELL))
+RECORDED = tuple(topic for topic in TOPICS if set(RECORDERS) & set(topic.subscribers))
 
 # Services of others that nodes of ours call: name → nodes.
 CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         'spawn_entity': ('feeder',),
         'delete_entity': ('feeder',),
-        # What people may change from the operator's page, where there are accounts for it.
-        **dict.fromkeys(
-            (
-                'camera/change_state',
-                'camera/get_state',
-                'offload_policy/change_state',
-                'offload_policy/get_parameters',
-                'offload_policy/set_parameters_atomically',
-            ),
-            PANELS,
-        ),
+        # What people may change from the operator's page, and the plant where it is allowed to.
+        'camera/get_state': (*PANELS, *PLANT),
+        **{
+            f'{node}/{service}': (*PANELS, *PLANT)
+            for node in (*DEVICE, *EDGE)
+            for service in ('change_state', 'get_parameters', 'set_parameters_atomically')
+        },
     }
 )
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -15,21 +16,60 @@ from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.client import Client
 from rclpy.parameter import Parameter, parameter_value_to_python
 
-from stl_conveyor.errors import ConveyorError
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.nodes.base.connected_node import ConnectedNode
+from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.qos import in_namespace
 from stl_conveyor.panel.changes import Values
+from stl_conveyor.panel.live_cell import LiveCell
+from stl_conveyor.panel.recipes import Recipe, check_recipe
 
-ANSWER_S = 10.0  # in which a node does what it is asked for; a model may have to be loaded
+ANSWER_S = 10.0  # in which a node does what it is asked for
+LOAD_S = 60.0  # in which a node is configured anew; models may have to be loaded
+DRAIN_S = 10.0  # beside the way to the last diverter, for every item to get its outcome
+LOOK_S = 0.05  # between two looks at what is under way
 POLICY = ('policy', 'rate', 'depth')
+CELL_FILE, MODELS = 'cell_file', 'models_dir'
+# Who reads the cell description or the models, with what each reads; the camera, which brings the
+# items, is stopped first and comes back last.
+READERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        'local_classifier': (MODELS,),
+        'offload_policy': (CELL_FILE, MODELS),
+        'encoder': (CELL_FILE, MODELS),
+        'edge_classifier': (MODELS,),
+        'actuator': (CELL_FILE, MODELS),
+        'cell_guard': (CELL_FILE,),
+        'camera': (CELL_FILE,),
+    }
+)
+FAR = ('edge_classifier',)  # may stand elsewhere, and serve several cells
 # What is asked of the cell's nodes; nodes/base/topics.py allows it.
 SERVICES: Mapping[str, type] = MappingProxyType(
     {
         'camera/change_state': ChangeState,
         'camera/get_state': GetState,
+        'camera/get_parameters': GetParameters,
+        'camera/set_parameters_atomically': SetParametersAtomically,
+        'local_classifier/change_state': ChangeState,
+        'local_classifier/get_parameters': GetParameters,
+        'local_classifier/set_parameters_atomically': SetParametersAtomically,
         'offload_policy/change_state': ChangeState,
         'offload_policy/get_parameters': GetParameters,
         'offload_policy/set_parameters_atomically': SetParametersAtomically,
+        'encoder/change_state': ChangeState,
+        'encoder/get_parameters': GetParameters,
+        'encoder/set_parameters_atomically': SetParametersAtomically,
+        'edge_classifier/change_state': ChangeState,
+        'edge_classifier/get_parameters': GetParameters,
+        'edge_classifier/set_parameters_atomically': SetParametersAtomically,
+        'actuator/change_state': ChangeState,
+        'actuator/get_parameters': GetParameters,
+        'actuator/set_parameters_atomically': SetParametersAtomically,
+        'cell_guard/change_state': ChangeState,
+        'cell_guard/get_parameters': GetParameters,
+        'cell_guard/set_parameters_atomically': SetParametersAtomically,
     }
 )
 
@@ -44,15 +84,29 @@ class CellControl:
     To pause, the camera is deactivated: no new item comes in, and every one under way gets its
     outcome. What passes the camera meanwhile is not sorted and falls into the reject bin, so the
     belt should stand; the guard says so on `safe_to_run`.
+
+    Cell description and models are changed at an item boundary: the camera pauses, what is under
+    way gets its outcome, the nodes read the new files, and the camera goes on.
     """
 
-    def __init__(self, node: ConnectedNode, cell: str) -> None:
-        """Open the services of camera and offload_policy.
+    def __init__(
+        self,
+        node: ConnectedNode,
+        cell: str,
+        *,
+        live: LiveCell | None = None,
+        recipes: Mapping[str, Recipe] = MappingProxyType({}),
+    ) -> None:
+        """Open the services of the cell's nodes.
 
         Args:
             node: It closes them with its activation.
             cell: Namespace of the cell; empty: that of the node.
+            live: What is known of the cell, which gets to know a new description.
+            recipes: By their names.
         """
+        self._live = live
+        self._recipes = recipes
         self._clients: dict[str, Client] = {}
         for name, kind in SERVICES.items():
             client: Client = node.create_client(kind, in_namespace(name, cell))
@@ -66,24 +120,25 @@ class CellControl:
             NoAnswer: If a node does not say.
         """
         state = self._ask('camera', 'get_state', GetState.Request()).current_state
-        request = GetParameters.Request(names=list(POLICY))
-        given = self._ask('offload_policy', 'get_parameters', request).values
-        values = {name: parameter_value_to_python(value) for name, value in zip(POLICY, given)}
-        return {'running': state.id == State.PRIMARY_STATE_ACTIVE, **values}
+        given = self._parameters('offload_policy', (*POLICY, CELL_FILE, MODELS))
+        recipe = Recipe(given.pop(CELL_FILE), given.pop(MODELS))
+        return {
+            'running': state.id == State.PRIMARY_STATE_ACTIVE,
+            **given,
+            'cell': recipe.cell_file,
+            'models': recipe.models_dir,
+            'recipe': self._name_of(recipe),
+        }
 
     def apply(self, values: Values) -> None:
         """Have it so.
 
         Raises:
-            NoAnswer: If a node does not do it; of the policy, what held before is put back.
+            NoAnswer: If a node does not do it; what held before is put back.
+            ConfigError: If a recipe is not known, or cannot be used.
         """
         if 'running' in values:
-            active = self.values()['running']
-            if active != values['running']:
-                step = (
-                    Transition.TRANSITION_DEACTIVATE if active else Transition.TRANSITION_ACTIVATE
-                )
-                self._change('camera', [step])
+            self._run(bool(values['running']))
         policy = {name: values[name] for name in POLICY if name in values}
         if policy:
             before = self.values()
@@ -92,42 +147,127 @@ class CellControl:
             except NoAnswer:
                 self._set_policy({name: before[name] for name in policy})
                 raise
+        if 'recipe' in values and values['recipe'] != self.values()['recipe']:
+            if values['recipe'] not in self._recipes:
+                raise ConfigError(
+                    f'recipe {values["recipe"]!r}: there is none; there are '
+                    + (', '.join(self._recipes) or 'none at all')
+                )
+            self._use(self._recipes[values['recipe']])
+        elif {'cell', 'models'} & set(values):
+            now = self.values()
+            self._use(Recipe(values.get('cell', now['cell']), values.get('models', now['models'])))
 
-    def _set_policy(self, policy: dict[str, Any]) -> None:
+    # Cell description and models.
+
+    def _use(self, recipe: Recipe) -> None:
+        """Have every node read another cell description and other models."""
+        check_recipe(recipe)
+        description = CellDescription.load(configured_path(recipe.cell_file, 'config/cell.yaml'))
+        before: dict[str, dict[str, Any]] = {}
+        for name, wanted in READERS.items():
+            if name in FAR and not self._is_there(name):
+                continue
+            before[name] = self._parameters(name, wanted)
+        new = {CELL_FILE: recipe.cell_file, MODELS: recipe.models_dir}
+        ran = bool(self.values()['running'])
+        if ran:
+            self._run(False)
+        try:
+            self._drain()
+            try:
+                for name, old in before.items():
+                    self._renew(name, {key: new[key] for key in old}, starts=name != 'camera')
+            except NoAnswer:
+                for name, old in before.items():
+                    self._renew(name, old, starts=name != 'camera')
+                raise
+        finally:
+            if ran:
+                self._run(True)
+        if self._live is not None:
+            self._live.use(description, self._name_of(recipe))
+
+    def _drain(self) -> None:
+        """Wait until every item that was captured has its outcome."""
+        if self._live is None:
+            return
+        cell = self._live.cell
+        way = max(lane.diverter_x for lane in cell.lanes) - cell.camera.x
+        end = time.monotonic() + DRAIN_S + way / cell.belt.speed
+        pause = threading.Event()
+        while under_way := self._live.under_way():
+            if time.monotonic() > end:
+                raise NoAnswer(
+                    f'actuator: {under_way} items have no outcome yet, so nothing was changed; '
+                    'see what it reports'
+                )
+            pause.wait(LOOK_S)
+
+    def _renew(self, name: str, values: Mapping[str, Any], *, starts: bool) -> None:
+        """Take a node out of work, give it other parameters, and bring it back."""
         self._change(
-            'offload_policy',
-            [Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP],
-            tolerant=True,
+            name, [Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP], tolerant=True
         )
         try:
-            parameters = [Parameter(name, value=value) for name, value in policy.items()]
-            request = SetParametersAtomically.Request(
-                parameters=[parameter.to_parameter_msg() for parameter in parameters]
-            )
-            result = self._ask('offload_policy', 'set_parameters_atomically', request).result
-            if not result.successful:
-                raise NoAnswer(f'offload_policy: {result.reason}')
+            self._set_parameters(name, values)
         finally:
-            # With what it has by now: an item must not wait for a person.
+            steps = [Transition.TRANSITION_CONFIGURE]
+            self._change(name, steps + [Transition.TRANSITION_ACTIVATE] * starts)
+
+    def _name_of(self, recipe: Recipe) -> str:
+        """Return the name of a recipe; that of its cell description where it has none."""
+        for name, known in self._recipes.items():
+            if known == recipe:
+                return name
+        return configured_path(recipe.cell_file, 'config/cell.yaml').stem
+
+    # Steps.
+
+    def _run(self, running: bool) -> None:
+        state = self._ask('camera', 'get_state', GetState.Request()).current_state
+        if (state.id == State.PRIMARY_STATE_ACTIVE) != running:
             self._change(
-                'offload_policy', [Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE]
+                'camera',
+                [Transition.TRANSITION_ACTIVATE if running else Transition.TRANSITION_DEACTIVATE],
             )
+
+    def _set_policy(self, policy: dict[str, Any]) -> None:
+        self._renew('offload_policy', policy, starts=True)
+
+    def _parameters(self, name: str, wanted: Sequence[str]) -> dict[str, Any]:
+        request = GetParameters.Request(names=list(wanted))
+        given = self._ask(name, 'get_parameters', request).values
+        return {key: parameter_value_to_python(value) for key, value in zip(wanted, given)}
+
+    def _set_parameters(self, name: str, values: Mapping[str, Any]) -> None:
+        parameters = [Parameter(key, value=value) for key, value in values.items()]
+        request = SetParametersAtomically.Request(
+            parameters=[parameter.to_parameter_msg() for parameter in parameters]
+        )
+        result = self._ask(name, 'set_parameters_atomically', request).result
+        if not result.successful:
+            raise NoAnswer(f'{name}: {result.reason}')
 
     def _change(self, name: str, steps: Sequence[int], *, tolerant: bool = False) -> None:
         for step in steps:
             request = ChangeState.Request(transition=Transition(id=step))
-            done = self._ask(name, 'change_state', request).success
+            done = self._ask(name, 'change_state', request, LOAD_S).success
             if not done and not tolerant:
                 raise NoAnswer(f'{name}: it did not change its state; see what it reports')
 
-    def _ask(self, name: str, service: str, request: Any) -> Any:
+    def _is_there(self, name: str) -> bool:
+        return bool(self._clients[f'{name}/get_parameters'].service_is_ready())
+
+    def _ask(self, name: str, service: str, request: Any, patience: float | None = None) -> Any:
         client = self._clients[f'{name}/{service}']
         if not client.wait_for_service(timeout_sec=ANSWER_S):
             raise NoAnswer(f'{name}: it is not there')
         answered = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: answered.set())
-        if not answered.wait(ANSWER_S):
+        patience = ANSWER_S if patience is None else patience
+        if not answered.wait(patience):
             client.remove_pending_request(future)
-            raise NoAnswer(f'{name}: it did not answer within {ANSWER_S:.0f} s')
+            raise NoAnswer(f'{name}: it did not answer within {patience:.0f} s')
         return future.result()

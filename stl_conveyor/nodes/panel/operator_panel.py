@@ -6,39 +6,24 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, Level, ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.msg import (
-    Actuation,
-    BeltState,
-    Classification,
-    FeatureFeedback,
-    ItemCapture,
-    ItemTruth,
-    OffloadDecision,
-    SortOutcome,
-    TokenBucketState,
-)
-from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.health import fault_of_status
-from stl_conveyor.nodes.base.items import configured_path, rgb_image
+from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
 from stl_conveyor.nodes.panel.cell_control import CellControl
+from stl_conveyor.nodes.panel.cell_listener import hear_cell, hear_diagnostics
 from stl_conveyor.panel.accounts import Accounts
-from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
 from stl_conveyor.panel.language import language_trouble
-from stl_conveyor.panel.live_cell import Bucket, LiveCell
+from stl_conveyor.panel.live_cell import LiveCell
 
 if TYPE_CHECKING:
     from stl_conveyor.web.server import PanelServer
@@ -163,22 +148,10 @@ class OperatorPanel(ConveyorNode):
         """Listen, and show what is heard."""
         assert self.server is not None
         for cell, live in zip(self.settings.cells, self.live):
-            for topic, take in (
-                ('capture', self._take_capture),
-                ('classification', self._take_local),
-                ('edge_classification', self._take_edge),
-                ('offload_decision', self._take_decision),
-                ('transfer', self._take_transfer),
-                ('sort_outcome', self._take_outcome),
-                ('actuation', self._take_stroke),
-                ('belt_state', self._take_belt),
-                ('token_bucket', self._take_bucket),
-                ('item_truth', self._take_truth),
-            ):
-                self.listen(topic, _with_cell(take, live), cell=cell)
+            hear_cell(self, live, cell)
             if self._accounts is not None:
                 live.control = CellControl(self, cell)
-        self.listen('/diagnostics', self._take_diagnostics)
+        self.listen('/diagnostics', partial(hear_diagnostics, self.live))
         self.every(TICK_S, self._tick)
         self.resources.callback(self.server.show, ())
         self.server.show(self.live, self._models)
@@ -224,126 +197,6 @@ class OperatorPanel(ConveyorNode):
             live.advance()
             if live.alarms.trouble:
                 self.set_condition('alarm_log', Level.WARN, live.alarms.trouble)
-
-    def _take_capture(self, live: LiveCell, message: ItemCapture) -> None:
-        live.take_capture(
-            to_ns(message.header.stamp),
-            message.item_id,
-            to_ns(message.deadline),
-            rgb_image(message.crop).copy(),
-        )
-
-    def _take_local(self, live: LiveCell, message: Classification) -> None:
-        live.take_local(to_ns(message.header.stamp), _answer(live, message))
-
-    def _take_edge(self, live: LiveCell, message: Classification) -> None:
-        live.take_edge(to_ns(message.header.stamp), _answer(live, message))
-
-    def _take_decision(self, live: LiveCell, message: OffloadDecision) -> None:
-        live.take_decision(
-            to_ns(message.header.stamp),
-            Offload(
-                message.offload,
-                message.reason,
-                message.policy,
-                message.expected_reward,
-                message.threshold,
-                message.tokens,
-                message.byte_budget,
-            ),
-        )
-
-    def _take_transfer(self, live: LiveCell, message: FeatureFeedback) -> None:
-        if message.status == FeatureFeedback.STATUS_TRANSFER_DONE:
-            live.take_transfer(to_ns(message.header.stamp), message.bytes)
-
-    def _take_outcome(self, live: LiveCell, message: SortOutcome) -> None:
-        live.take_outcome(
-            to_ns(message.header.stamp),
-            message.item_id,
-            Outcome(
-                message.lane,
-                message.class_id,
-                message.score,
-                message.source,
-                message.slack,
-                message.missed,
-                message.reason,
-                message.detail,
-                to_ns(message.stamp),
-                message.local_delay,
-                message.edge_delay,
-                message.edge_bytes,
-            ),
-        )
-
-    def _take_stroke(self, live: LiveCell, message: Actuation) -> None:
-        stroke = Stroke(message.status, message.lateness, message.detail)
-        live.take_stroke(to_ns(message.header.stamp), stroke)
-
-    def _take_belt(self, live: LiveCell, message: BeltState) -> None:
-        told = message.state != BeltState.STATE_UNKNOWN
-        live.take_belt(
-            to_ns(message.header.stamp),
-            message.position,
-            message.speed if told else float('nan'),
-            message.origin,
-        )
-
-    def _take_bucket(self, live: LiveCell, message: TokenBucketState) -> None:
-        denominator = message.denominator or 1
-        live.take_bucket(
-            Bucket(
-                tokens=message.tokens,
-                rate=message.rate,
-                depth=message.depth,
-                time_unit=message.time_unit,
-                reserved=message.reserved_numerator / denominator,
-                spent=message.spent_numerator / denominator,
-                edge_alive=message.edge_alive,
-            )
-        )
-
-    def _take_truth(self, live: LiveCell, message: ItemTruth) -> None:
-        rest = message.rest_lane if message.event == ItemTruth.EVENT_RESTED else ''
-        live.take_truth(to_ns(message.header.stamp), Truth(message.class_id, message.lane, rest))
-
-    def _take_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            level = Level(min(status.level[0], Level.ERROR))
-            values = {value.key: value.value for value in status.values}
-            node, fault = fault_of_status(status.name) or (status.name, '')
-            for live in self.live:
-                own = _within(node, live.name)
-                if own is None:
-                    continue
-                if fault:
-                    seconds, count = _number(values, 'seconds'), round(_number(values, 'count'))
-                    live.take_fault(own, fault, level, status.message, seconds, count)
-                elif status.hardware_id == 'stl_conveyor':
-                    live.take_node(own, level, status.message)
-
-
-def _with_cell(take: Callable[[LiveCell, Any], None], live: LiveCell) -> Callable[[Any], None]:
-    return partial(take, live)
-
-
-def _answer(live: LiveCell, message: Classification) -> Answer:
-    best = ranking(live.labels, message.probabilities)
-    return Answer(message.class_id, message.score, best, message.bytes_used)
-
-
-def _within(node: str, cell: str) -> str | None:
-    """Return a node's name within a cell; None if it belongs to another one."""
-    namespace, _, name = node.rpartition('/')
-    return name if namespace == cell else None
-
-
-def _number(values: dict[str, str], name: str) -> float:
-    try:
-        return float(values.get(name, '0'))
-    except ValueError:
-        return 0.0
 
 
 def _path(text: str) -> Path | None:

@@ -60,6 +60,9 @@ class CellSimulatorSettings(ArrivalParameters):
     belt_running: bool = parameter(
         True, 'False holds everything until it is set to true, once.', tunable=True
     )
+    viewer: bool = parameter(
+        False, "Show the cell in MuJoCo's own viewer, on the screen of this machine."
+    )
     log_path: str = parameter(
         '',
         'File for one CSV line per picture: its stamp, and when it was handed over; empty = none.',
@@ -112,7 +115,12 @@ class CellSimulator(ConveyorNode):
                 f'the simulated cell needs MuJoCo and off-screen OpenGL ({error}): pip install '
                 'mujoco; apt install libegl1 libgl1-mesa-dri; set MUJOCO_GL=egl'
             ) from error
-        return MujocoCell(description, plan, self.settings.seed, self.settings.time_unit)
+        kind = MujocoCell
+        if self.settings.viewer:
+            from stl_conveyor.sim.cell_viewer import ViewedCell
+
+            kind = ViewedCell
+        return kind(description, plan, self.settings.seed, self.settings.time_unit)
 
     def configure(self) -> None:
         """Plan the run and build the cell."""

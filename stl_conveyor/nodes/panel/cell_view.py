@@ -1,0 +1,109 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Shows a cell to RViz and Foxglove: belt, pushers, bins and items as they move."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sensor_msgs.msg import CameraInfo
+from visualization_msgs.msg import MarkerArray
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.items import configured_path
+from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
+from stl_conveyor.nodes.panel.cell_listener import hear_cell
+from stl_conveyor.nodes.panel.cell_markers import camera_info, item_markers, still_markers
+from stl_conveyor.panel.live_cell import LiveCell
+
+HEARD = ('capture', 'sort_outcome', 'actuation', 'belt_state')
+CAMERA_S = 1.0  # between two messages about the camera
+CAMERA_INFO = 'camera/camera_info'
+
+
+@dataclass(frozen=True)
+class CellViewSettings(NodeSettings):
+    """Parameters of cell_view."""
+
+    niceness: int = onlooker_niceness()
+    cell_file: str = parameter('', 'Description of the cell (YAML); empty = config/cell.yaml.')
+    frame_id: str = parameter(
+        'camera_optical_frame', 'Frame of the camera, as its pictures have it.'
+    )
+    rate: float = parameter(
+        10.0, 'Pictures of the cell in a second, while somebody looks.', minimum=1.0, maximum=60.0
+    )
+
+
+class CellView(ConveyorNode):
+    """Publishes markers while somebody looks, and what the camera is."""
+
+    NAME = 'cell_view'
+    SETTINGS = CellViewSettings
+    HEARTBEATS = False  # nobody waits for it
+
+    def __init__(self, **arguments: Any) -> None:
+        """See `ConveyorNode`.
+
+        Raises:
+            ConfigError: Naming the parameter that is unknown or has a wrong value.
+        """
+        self.live: LiveCell | None = None
+        super().__init__(**arguments)
+
+    def configure(self) -> None:
+        """Load what is drawn."""
+        cell = CellDescription.load(configured_path(self.settings.cell_file, 'config/cell.yaml'))
+        self.live = LiveCell(cell, now_ns=lambda: self.get_clock().now().nanoseconds)
+        self._still = still_markers(cell)
+
+    def activate(self) -> None:
+        """Draw what is heard."""
+        assert self.live is not None
+        hear_cell(self, self.live, topics=HEARD, crops=False)
+        self._markers = self.publish_on('cell_markers')
+        self._camera = self.publish_on(CAMERA_INFO)
+        self.every(1.0 / self.settings.rate, self._draw)
+        self.every(CAMERA_S, self._tell_camera)
+        self._tell_camera()
+
+    def cleanup(self) -> None:
+        """Forget what was drawn."""
+        self.live = None
+
+    def _draw(self) -> None:
+        if self._markers.get_subscription_count():
+            self._markers.publish(self.markers())
+
+    def markers(self) -> MarkerArray:
+        """Return the cell as it is now."""
+        assert self.live is not None
+        now_ns = self.get_clock().now().nanoseconds
+        return MarkerArray(
+            markers=[*self._still, *item_markers(self.live, now_ns, 1.0 / self.settings.rate)]
+        )
+
+    def _tell_camera(self) -> None:
+        """Say what the camera is, unless its driver does."""
+        if self.count_publishers(CAMERA_INFO) > 1:
+            return
+        assert self.live is not None
+        message: CameraInfo = camera_info(self.live.cell)
+        message.header.frame_id = self.settings.frame_id
+        message.header.stamp = to_stamp(self.get_clock().now().nanoseconds)
+        self._camera.publish(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(CellView, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,432 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""OPC UA: a server with the names of OPC 40100-1 (machine vision) where they fit.
+
+Below Objects there is one object for each cell, `VisionSystem` or `VisionSystem_CELL`:
+
+    VisionStateMachine/CurrentState   Halted, Preoperational, Error, Ready, ContinuousExecution
+    VisionStateMachine/StartContinuous, Stop      methods, if the plant may pause the line
+    RecipeManagement/ActiveRecipe, PrepareRecipe  the latter if it may change the recipe
+    ResultManagement/Results/LastResult           ResultId, CreationTime, ResultState, Lane, ...
+    Production/...                                every value of the table, with its unit
+    Alarms/ActiveFaults, and an event for each fault that is raised
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.panel.accounts import Accounts
+from stl_conveyor.plant.output import RECIPE, RUNNING, Commands, Result
+from stl_conveyor.plant.values import VALUES, Kind, PlantValue, Reading, Readings
+
+try:
+    from asyncua import Server, ua, uamethod
+    from asyncua.common.node import Node
+    from asyncua.crypto.permission_rules import User, UserRole
+    from asyncua.crypto.truststore import TrustStore
+    from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
+except ImportError as _error:
+    raise MissingDependency(
+        f"the output opcua needs asyncua ({_error}): pip install 'stl_conveyor[plant]', or in a "
+        'checkout: make setup'
+    ) from _error
+
+NAMESPACE = 'urn:stl_conveyor:plant'
+UNITS = 'http://www.opcfoundation.org/UA/units/un/cefact'
+START_PATIENCE_S = 60.0
+STOP_PATIENCE_S = 5.0
+COMMAND_PATIENCE_S = 120.0  # a recipe has models to load
+MOST_WAITING = 256  # calls into the loop; beyond, what holds is told at the next turn
+GOOD = 0
+_TYPES = {
+    Kind.COUNTER: ua.VariantType.Int64,
+    Kind.GAUGE: ua.VariantType.Double,
+    Kind.FLAG: ua.VariantType.Boolean,
+    Kind.TEXT: ua.VariantType.String,
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may connect.
+
+    Attributes:
+        certificate: Of the server (PEM or DER); with it everything is signed and encrypted. None:
+            nothing is, and everybody who reaches the server may read.
+        key: Of the certificate (PEM).
+        trusted: Folder of the certificates of clients that may connect; None: any client.
+        accounts: Names and passwords; None: anonymous.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    trusted: Path | None = None
+    accounts: Accounts | None = None
+
+
+class _Users:
+    """Asks the accounts; a name and a right password, or, without accounts, anybody."""
+
+    def __init__(self, accounts: Accounts | None) -> None:
+        self._accounts = accounts
+
+    def get_user(
+        self,
+        iserver: Any,
+        username: str | None = None,
+        password: Any = None,
+        certificate: Any = None,
+    ) -> User | None:
+        """Return who that is; None refuses them."""
+        del iserver, certificate
+        if self._accounts is None:
+            return User(role=UserRole.User)
+        text = password.decode() if isinstance(password, bytes) else password
+        known = self._accounts.check(username, text) if username and text else None
+        return None if known is None else User(role=UserRole.User, name=known.name)
+
+
+class OpcUaOutput:
+    """A server in a thread of its own."""
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        cells: Mapping[str, Readings],
+        commands: Commands,
+        access: Access = Access(),
+    ) -> None:
+        """Serve from now on.
+
+        Args:
+            address: Of this machine.
+            port: 0 takes a free one, which `port` tells.
+            cells: What holds now, by cell.
+
+        Raises:
+            ConfigError: If the server does not come up.
+        """
+        self.trouble = ''
+        self.left_out = 0
+        self.port = port
+        self._address, self._commands, self._access = address, commands, access
+        self._nodes: dict[tuple[str, ...], Node] = {}
+        self._values: dict[tuple[str, ...], Any] = {}
+        self._generators: dict[str, Any] = {}
+        self._faults: dict[str, str] = {}
+        self._waiting = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name='opcua', daemon=True)
+        self._thread.start()
+        try:
+            self._do(self._start(cells), START_PATIENCE_S)
+        except ConfigError:
+            self._end()
+            raise
+        except Exception as error:  # what the library raises is of many kinds
+            self._end()
+            raise ConfigError(
+                f'opcua: the server cannot be had on {address}, port {port} '
+                f'({type(error).__name__}: {error}): name an address of this machine, a port that '
+                'nobody else has, and a certificate that can be read'
+            ) from error
+
+    @property
+    def url(self) -> str:
+        """Return where the server is."""
+        return f'opc.tcp://{self._address}:{self.port}/'
+
+    def update(self, cells: Mapping[str, Readings]) -> None:
+        """Tell what holds now."""
+        self._later(self._update(cells))
+
+    def result(self, result: Result) -> None:
+        """Tell of an item."""
+        self._later(self._tell(result))
+
+    def stop(self) -> None:
+        """End the server."""
+        try:
+            self._do(self._server.stop(), STOP_PATIENCE_S)
+        except (TimeoutError, OSError, ua.UaError):
+            pass  # the process ends anyway
+        self._end()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=STOP_PATIENCE_S)
+
+    def _do(self, work: Coroutine[Any, Any, Any], patience: float) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(patience)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._waiting >= MOST_WAITING:
+            self.left_out += 1
+            work.close()
+            return
+        self._waiting += 1
+
+        async def do() -> None:
+            try:
+                await work
+                self.trouble = ''
+            except Exception as error:  # one value must not end the server
+                self.trouble = f'opcua: {type(error).__name__}: {error}; the server goes on'
+            finally:
+                self._waiting -= 1
+
+        asyncio.run_coroutine_threadsafe(do(), self._loop)
+
+    # In the loop.
+
+    async def _start(self, cells: Mapping[str, Readings]) -> None:
+        self._server = server = Server(user_manager=_Users(self._access.accounts))
+        await server.init()
+        server.set_endpoint(self.url)
+        server.set_server_name('stl_conveyor')
+        await server.set_application_uri(NAMESPACE)
+        await self._protect(server)
+        index = await server.register_namespace(NAMESPACE)
+        for cell, found in cells.items():
+            await self._build(index, cell, found)
+        await server.start()
+        if not self.port:
+            (listening,) = server.bserver._server.sockets[:1]
+            self.port = int(listening.getsockname()[1])
+        await self._update(cells)
+
+    async def _protect(self, server: Server) -> None:
+        access = self._access
+        if access.certificate is None or access.key is None:
+            server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        else:
+            await server.load_certificate(str(access.certificate))
+            await server.load_private_key(str(access.key))
+            server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
+            if access.trusted is not None:
+                store = TrustStore([access.trusted], [])
+                await store.load()
+                options = (
+                    CertificateValidatorOptions.TRUSTED | CertificateValidatorOptions.TIME_RANGE
+                )
+                server.set_certificate_validator(CertificateValidator(options, store))
+        server.set_identity_tokens(
+            [ua.AnonymousIdentityToken if access.accounts is None else ua.UserNameIdentityToken]
+        )
+
+    async def _build(self, index: int, cell: str, found: Readings) -> None:
+        def name(text: str) -> ua.QualifiedName:
+            return ua.QualifiedName(text, index)
+
+        objects = self._server.get_objects_node()
+        top = f'VisionSystem_{cell}' if cell else 'VisionSystem'
+
+        async def below(parent: Node, path: str) -> Node:
+            node_id = ua.NodeId(f'{top}/{path}' if path else top, index)
+            return await parent.add_object(node_id, name((path or top).rpartition('/')[2]))
+
+        async def variable(parent: Node, path: str, value: Any, kind: ua.VariantType) -> Node:
+            node = await parent.add_variable(
+                ua.NodeId(f'{top}/{path}', index),
+                name(path.rpartition('/')[2]),
+                value,
+                varianttype=kind,
+            )
+            self._nodes[(cell, path)] = node
+            return node
+
+        system = await below(objects, '')
+        machine = await below(system, 'VisionStateMachine')
+        await variable(machine, 'VisionStateMachine/CurrentState', '', ua.VariantType.String)
+        recipes = await below(system, 'RecipeManagement')
+        await variable(recipes, 'RecipeManagement/ActiveRecipe', '', ua.VariantType.String)
+        results = await below(await below(system, 'ResultManagement'), 'ResultManagement/Results')
+        last = await below(results, f'{_LAST}')
+        for field, kind in _RESULT.items():
+            zero: Any = _ZERO[kind]
+            await variable(last, f'{_LAST}/{field}', zero, kind)
+        production = await below(system, 'Production')
+        for value in VALUES.values():
+            kind = _TYPES[value.kind]
+            if value.by:
+                await below(production, f'Production/{value.camel_name}')
+                self._nodes[cell, f'Production/{value.camel_name}'] = self._server.get_node(
+                    ua.NodeId(f'{top}/Production/{value.camel_name}', index)
+                )
+                continue
+            node = await variable(production, f'Production/{value.camel_name}', _ZERO[kind], kind)
+            await self._describe(node, value)
+        alarms = await below(system, 'Alarms')
+        node = await variable(alarms, 'Alarms/ActiveFaults', [], ua.VariantType.String)
+        await node.write_value_rank(ua.ValueRank.OneDimension)
+        self._generators[cell] = await self._server.get_event_generator(
+            ua.ObjectIds.BaseEventType, system
+        )
+        if RUNNING in self._commands.allowed:
+            for method, value_of in (('StartContinuous', True), ('Stop', False)):
+                await machine.add_method(
+                    ua.NodeId(f'{top}/VisionStateMachine/{method}', index),
+                    name(method),
+                    self._method(cell, RUNNING, lambda given, v=value_of: v),
+                    [],
+                    [ua.VariantType.String],
+                )
+        if RECIPE in self._commands.allowed:
+            await recipes.add_method(
+                ua.NodeId(f'{top}/RecipeManagement/PrepareRecipe', index),
+                name('PrepareRecipe'),
+                self._method(cell, RECIPE, lambda given: given[0]),
+                [ua.VariantType.String],
+                [ua.VariantType.String],
+            )
+
+    async def _describe(self, node: Node, value: PlantValue) -> None:
+        await node.write_attribute(
+            ua.AttributeIds.Description, ua.DataValue(ua.LocalizedText(value.text, 'en'))
+        )
+        if value.kind in (Kind.COUNTER, Kind.GAUGE):
+            unit = ua.EUInformation(
+                NamespaceUri=UNITS,
+                UnitId=unit_id(value.unit.code),
+                DisplayName=ua.LocalizedText(value.unit.symbol),
+                Description=ua.LocalizedText(value.unit.symbol),
+            )
+            await node.add_property(0, 'EngineeringUnits', unit)
+
+    def _method(
+        self, cell: str, command: str, value_of: Callable[[tuple[Any, ...]], Any]
+    ) -> Callable[..., Any]:
+        """Return a method that does a command; it returns why it was refused, or an empty text."""
+
+        @uamethod
+        async def call(_: Any, *given: Any) -> str:
+            loop = asyncio.get_running_loop()
+            done: asyncio.Future[str] = loop.create_future()
+
+            def tell(trouble: str) -> None:
+                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(trouble))
+
+            self._commands.run(cell, 'plant (opcua)', command, value_of(given), tell)
+            return await asyncio.wait_for(done, COMMAND_PATIENCE_S)
+
+        return call
+
+    async def _update(self, cells: Mapping[str, Readings]) -> None:
+        for cell, found in cells.items():
+            for name, reading in found.items():
+                value = VALUES[name]
+                path = f'Production/{value.camel_name}'
+                if value.by:
+                    await self._write_each(cell, path, value, reading)
+                else:
+                    await self._write(cell, path, reading, _TYPES[value.kind])
+            await self._write(
+                cell, 'VisionStateMachine/CurrentState', found['state'], ua.VariantType.String
+            )
+            await self._write(
+                cell, 'RecipeManagement/ActiveRecipe', found['recipe'], ua.VariantType.String
+            )
+            await self._alarm(cell, str(found['worst_fault'] or ''))
+
+    async def _alarm(self, cell: str, fault: str) -> None:
+        if fault == self._faults.get(cell, ''):
+            return
+        self._faults[cell] = fault
+        faults = [fault] if fault else []
+        await self._write(cell, 'Alarms/ActiveFaults', faults, ua.VariantType.String)
+        generator = self._generators[cell]
+        generator.event.Severity = 700 if fault else 100
+        await generator.trigger(message=fault or 'no fault lasts')
+
+    async def _write_each(self, cell: str, path: str, value: PlantValue, reading: Reading) -> None:
+        """Write a value for each lane, class or reason; a variable comes when it is heard of."""
+        if not isinstance(reading, dict):
+            return
+        parent = self._nodes[cell, path]
+        kind = _TYPES[value.kind]
+        for which, number in reading.items():
+            if (cell, f'{path}/{which}') not in self._nodes:
+                node = await parent.add_variable(
+                    ua.NodeId(f'{parent.nodeid.Identifier}/{which}', parent.nodeid.NamespaceIndex),
+                    ua.QualifiedName(str(which) or 'none', parent.nodeid.NamespaceIndex),
+                    _ZERO[kind],
+                    varianttype=kind,
+                )
+                await self._describe(node, value)
+                self._nodes[cell, f'{path}/{which}'] = node
+            await self._write(cell, f'{path}/{which}', number, kind)
+
+    async def _write(self, cell: str, path: str, value: Any, kind: ua.VariantType) -> None:
+        """Write a value if it is another one than before; None: nobody knows it."""
+        if (cell, path) in self._values and self._values[cell, path] == value:
+            return
+        self._values[cell, path] = value
+        if value is None:
+            known = ua.DataValue(
+                ua.Variant(_ZERO[kind], kind),
+                StatusCode=ua.StatusCode(ua.StatusCodes.BadWaitingForInitialData),
+            )
+        else:
+            if kind is ua.VariantType.Double:
+                value = float(value)
+            known = ua.DataValue(
+                ua.Variant(value, kind, is_array=isinstance(value, list)),
+                SourceTimestamp=datetime.datetime.now(datetime.timezone.utc),
+            )
+        await self._nodes[cell, path].write_value(known)
+
+    async def _tell(self, result: Result) -> None:
+        told = {
+            'ResultId': str(result.item_id),
+            'CreationTime': datetime.datetime.fromtimestamp(result.time, datetime.timezone.utc),
+            'ResultState': 1,  # completed
+            'Lane': result.lane,
+            'ClassId': result.class_id,
+            'Score': result.score,
+            'Source': result.source,
+            'Slack': result.slack,
+            'Missed': result.missed,
+        }
+        for field, value in told.items():
+            await self._write(result.cell, f'{_LAST}/{field}', value, _RESULT[field])
+
+
+_LAST = 'ResultManagement/Results/LastResult'
+_RESULT = {
+    'ResultId': ua.VariantType.String,
+    'CreationTime': ua.VariantType.DateTime,
+    'ResultState': ua.VariantType.Int32,
+    'Lane': ua.VariantType.String,
+    'ClassId': ua.VariantType.String,
+    'Score': ua.VariantType.Double,
+    'Source': ua.VariantType.String,
+    'Slack': ua.VariantType.Double,
+    'Missed': ua.VariantType.Boolean,
+}
+_ZERO: dict[ua.VariantType, Any] = {
+    ua.VariantType.String: '',
+    ua.VariantType.DateTime: datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc),
+    ua.VariantType.Int32: 0,
+    ua.VariantType.Int64: 0,
+    ua.VariantType.Double: 0.0,
+    ua.VariantType.Boolean: False,
+}
+
+
+def unit_id(code: str) -> int:
+    """Return the number of a unit by its UNECE code (OPC 10000-8, 5.6.3.3).
+
+    Examples:
+        >>> unit_id('C62'), unit_id('SEC')
+        (4404786, 5457219)
+    """
+    return int.from_bytes(code.encode(), 'big')

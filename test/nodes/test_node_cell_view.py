@@ -1,0 +1,114 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What RViz is shown of the cell: what stands, and the items where they are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('stl_conveyor.msg')
+pytest.importorskip('visualization_msgs')
+
+from cell_harness import CELL, CellHarness, make_capture  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
+from sensor_msgs.msg import CameraInfo  # noqa: E402
+from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
+
+from stl_conveyor.msg import SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.panel.cell_markers import camera_info, item_markers, still_markers  # noqa: E402
+from stl_conveyor.nodes.panel.cell_view import CellView  # noqa: E402
+from stl_conveyor.panel.items import Outcome, Stroke  # noqa: E402
+from stl_conveyor.panel.live_cell import LiveCell  # noqa: E402
+from stl_conveyor.sim.layout import bin_extent, vertical_field_of_view  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+S = 10**9
+LANE = CELL.lanes[1]
+
+
+def cell_at(seconds):
+    """Return what is drawn of an item so long after its capture, undecided and to a lane."""
+    live = LiveCell(CELL, now_ns=lambda: round((100 + seconds) * S))
+    live.take_capture(100 * S, 1, 101 * S, None)
+    yield item_markers(live, round((100 + seconds) * S), 0.1)
+    outcome = Outcome(LANE.name, 'nut', 0.9, 2, 0.04, False, 0, '', 100 * S, 0.1, 0.2, 250)
+    live.take_outcome(100 * S, 1, outcome)
+    yield item_markers(live, round((100 + seconds) * S), 0.1)
+    live.take_stroke(100 * S, Stroke(2, 0.0, 'no confirmation'))
+    yield item_markers(live, round((100 + seconds) * S), 0.1)
+
+
+def of(markers, namespace):
+    return [m for m in markers if m.ns == namespace]
+
+
+def place(marker):
+    return marker.pose.position.x, marker.pose.position.y
+
+
+def test_an_item_is_where_the_belt_has_carried_it_and_says_its_lane():
+    undecided, decided, _ = cell_at(0.5)
+    (cube,), (same,) = of(undecided, 'item'), of(decided, 'item')
+    assert place(cube) == pytest.approx((CELL.camera.x + 0.5 * CELL.belt.speed, 0.0), abs=1e-3)
+    assert not of(undecided, 'item_text') and place(same) == place(cube)
+    (text,) = of(decided, 'item_text')
+    assert text.text == f'{LANE.name} nut' and text.type == Marker.TEXT_VIEW_FACING
+    assert (cube.color.r, cube.color.g) != (same.color.r, same.color.g)
+    assert 0 < cube.lifetime.nanosec < S
+
+
+def test_an_item_that_was_pushed_lies_in_its_bin_and_one_that_was_not_stays_on_the_belt():
+    seconds = (LANE.diverter_x - CELL.camera.x) / CELL.belt.speed + 0.2
+    _, pushed, missed = cell_at(seconds)
+    (x0, x1), (y0, y1) = bin_extent(CELL, LANE)
+    (cube,) = of(pushed, 'item')
+    assert x0 < place(cube)[0] < x1 and y0 < place(cube)[1] < y1
+    (cube,) = of(missed, 'item')
+    assert place(cube)[1] == 0.0
+    # A pusher for each lane; the one of this lane is out beyond the middle of the belt.
+    out = [pusher.pose.position.y < 0 for pusher in of(pushed, 'pusher')]
+    assert out == [lane is LANE for lane in CELL.lanes]
+    assert not any(pusher.pose.position.y < 0 for pusher in of(missed, 'pusher'))
+
+
+def test_what_stands_is_drawn_once_with_a_number_of_its_own():
+    still = still_markers(CELL)
+    assert len({(m.ns, m.id) for m in still}) == len(still)
+    assert [m.text for m in of(still, 'lane')] == [*(x.name for x in CELL.lanes), CELL.reject_lane]
+    assert {m.header.frame_id for m in still} == {'cell'}
+    belt = of(still, 'cell')[0]
+    assert (belt.scale.x, belt.scale.y) == (CELL.belt.end - CELL.belt.start, CELL.belt.width)
+
+
+def test_the_camera_sees_what_the_description_says():
+    info = camera_info(CELL)
+    assert (info.width, info.height) == (CELL.camera.image_width, CELL.camera.image_height)
+    angle = 2 * math.atan(info.height / 2 / info.k[4])
+    assert angle == pytest.approx(vertical_field_of_view(CELL))
+
+
+def test_a_late_viewer_gets_the_cell_and_the_camera():
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    with CellHarness([NodeSpec(CellView, {'rate': 20.0})], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        capture = make_capture(3, cell.now_ns(), np.zeros((160, 160, 3), np.uint8))
+        cell.publisher('capture', timeout=30).publish(capture)
+        cell.publisher('sort_outcome').publish(
+            SortOutcome(header=capture.header, item_id=3, lane=LANE.name)
+        )
+        live = cell.runner.node('cell_view').live
+        cell.wait(lambda: any(i.outcome for _, i in live.on_belt()), 30, 'the item is known')
+        seen = {}
+        for kind, topic in ((MarkerArray, 'cell_markers'), (CameraInfo, 'camera/camera_info')):
+            cell.probe.create_subscription(
+                kind, topic, lambda message, topic=topic: seen.setdefault(topic, message), latched
+            )
+        cell.wait(lambda: len(seen) == 2, 30, 'both are shown')
+        assert {m.ns for m in seen['cell_markers'].markers} >= {'cell', 'lane', 'pusher'}
+        assert seen['camera/camera_info'].header.frame_id == 'camera_optical_frame'
