@@ -112,7 +112,7 @@ bench-network: setup  ## run the cell over a shaped network link (root), over 15
 .PHONY: bench-line
 bench-line: setup  ## play what goes wrong on a real line, on the real nodes; ONLY='stop plc' plays some
 	@$(env) python -m stl_conveyor_lab.bench.line --out '$(OUT)' $(foreach name,$(ONLY),--only '$(name)') \
-	    $(call given,BEFORE,before)
+	    $(call given,BEFORE,before) $(call given,REST,rest)
 
 .PHONY: bench-faults
 bench-faults: setup  ## do faults at random to a cell of real processes, over 2,000 items, ITEMS or HOURS

@@ -15,14 +15,21 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from stl_conveyor.cell.belt_trend import HARDEST, Sample, Trend, confirms, deviation, trend_of
+from stl_conveyor.cell.belt_trend import (
+    HARDEST,
+    Sample,
+    Trend,
+    confirms,
+    deviation,
+    thinned,
+    trend_of,
+)
 
 STANDSTILL = 0.001  # m/s; what is slower does not bring an item to a diverter
 NEVER_NS = 2**62  # a time that does not come: what waits for it is held
 FASTEST = 5.0  # m/s; no belt that sorts runs faster, and what says so has other units
 _SETTLE_S = 0.3  # of steady running gives a speed that steps of the counter do not disturb
 _SETTLE_COUNT = 5  # intervals that are looked at, where they take longer
-_MOST_SAMPLES = 10  # of those
 _STARTING = 0.02  # m/s; a belt that was told to be as slow may have begun to move just now
 _USUAL_S = 2.0  # for which a belt keeps a speed that it is set to usually
 _FIRST_NOISE = 0.0003  # m, of a counter of which nothing is known yet
@@ -472,11 +479,7 @@ class BeltHistory:
             after = before
             if time_ns != before.time_ns:
                 break
-        if len(samples) > _MOST_SAMPLES:
-            # The newest ones tell whether it changes, the others only need to be there.
-            step = -(-(len(samples) - 3) // (_MOST_SAMPLES - 3))
-            samples = samples[:3] + samples[3::step]
-        return samples[::-1]
+        return thinned(samples)[::-1]
 
     def _learn_noise(self) -> None:
         """Learn by how much positions are off a smooth way; a stop now and then is no noise."""

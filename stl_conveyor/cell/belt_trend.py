@@ -33,6 +33,8 @@ SAME = 0.002
 BLURRED = 3
 #: Share of the usual speed within which it has been reached.
 NEAR = 0.02
+#: Samples that a fit looks at.
+MOST_SAMPLES = 10
 #: Reports that a line through positions needs at least, and those that a ramp needs.
 LEAST_LINE, LEAST_RAMP = 3, 4
 
@@ -99,6 +101,10 @@ class Trend:
         moved = self.speed * changing + self.rate * changing**2 / 2
         return moved + (self.speed + self.rate * changing) * (seconds - changing)
 
+    def speed_after(self, seconds: float) -> float:
+        """Return the speed (m/s) in so many seconds from now on."""
+        return self.speed + self.rate * min(seconds, self.lasts)
+
     def seconds_for(self, way: float) -> float | None:
         """Return after how many seconds the belt has moved so many metres.
 
@@ -149,6 +155,27 @@ def deviation(samples: Sequence[Sample]) -> float:
                 weight *= (last.time - other.time) / (one.time - other.time)
         expected += weight * one.position
     return last.position - expected
+
+
+def noise_of(samples: Sequence[Sample]) -> float:
+    """Return the standard deviation (m) of positions from a smooth way; 0 = too few tell.
+
+    Of four positions with the same noise the deviation has 4.5 times their spread; its median is
+    two thirds of its own.
+    """
+    deviations = [abs(deviation(samples[end - 4 : end])) for end in range(4, len(samples) + 1)]
+    return sorted(deviations)[len(deviations) // 2] / 3.0 if deviations else 0.0
+
+
+def thinned(newest_first: Sequence[Sample]) -> list[Sample]:
+    """Return as many of the samples as a fit needs, in their order.
+
+    The newest ones tell whether the speed changes, the others only need to be there.
+    """
+    if len(newest_first) <= MOST_SAMPLES:
+        return list(newest_first)
+    step = -(-(len(newest_first) - 3) // (MOST_SAMPLES - 3))
+    return [*newest_first[:3], *newest_first[3::step]]
 
 
 def confirms(before: Sample, last: Sample, noise: float) -> bool | None:

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stl_conveyor.cell.belt_history import STANDSTILL, BeltHistory
+from stl_conveyor.cell.belt_trend import Sample, Trend, noise_of, thinned, trend_of
 
 _RESOLUTION = 0.0002  # m; steps that are finer are not kept one by one
+_LEAST_NOISE = 0.00003  # m, of where the belt is at a step: an interrupt comes a little late
+_LATELY_NS = 150_000_000  # whose steps tell the speed of now, if there are enough
+_LEAST_STEPS, _ENOUGH_STEPS = 4, 8  # that tell whether the speed changes
 
 
 class BeltState(enum.Enum):
@@ -139,10 +143,10 @@ def _motion(speed: float, expected: float, tolerance: float) -> BeltMotion:
 class MeasuredBelt:
     """A belt whose movement a belt encoder (incremental) counts.
 
-    The speed is that over the newest steps within `window_ns`; while no step comes, it is at most
-    one step in the time since the last one, so that it falls to nothing when the belt stops.
-    The past is forgotten by the way of the belt: while it stands nothing is. Steps may come from
-    another thread.
+    The speed is that over the newest steps within `window_ns`, and `speed_now` that at their end;
+    while no step comes, it is at most one step in the time since the last one, so that it falls
+    to nothing when the belt stops. The past is forgotten by the way of the belt: while it stands
+    nothing is. Steps may come from another thread.
     """
 
     stretch = 0
@@ -176,6 +180,7 @@ class MeasuredBelt:
         self._stop_ns = stop_ns
         self._kept = max(2, round(kept_way / max(metres_per_step, _RESOLUTION)))
         self._steps: deque[tuple[int, int]] = deque()  # time, count
+        self._known_trend: Trend | None = None  # at the newest step
         self._asked_ns: int | None = None
         self._lock = threading.Lock()
 
@@ -188,6 +193,7 @@ class MeasuredBelt:
             if len(steps) > 1 and abs(count - steps[-2][1]) * self._scale < _RESOLUTION:
                 steps.pop()
             steps.append((time_ns, count))
+            self._known_trend = None
             while len(steps) > self._kept:
                 steps.popleft()
 
@@ -205,6 +211,20 @@ class MeasuredBelt:
         if not enough:
             return BeltMotion(self._expected, BeltState.UNKNOWN)
         return _motion(speed, self._expected, self._tolerance)
+
+    def speed_now(self, now_ns: int) -> float:
+        """Return how fast (m/s) the belt runs now, also while a drive changes its speed.
+
+        The mean that `motion` tells is late by half its time then. Where the belt was at a step is
+        exact, so that a few of them tell the speed and its change.
+        """
+        with self._lock:
+            if not self._steps or now_ns - self._steps[-1][0] > self._stop_ns:
+                return 0.0
+            waiting_ns = now_ns - self._steps[-1][0]
+            trend = self._trend()
+        # One step may have been made just now and not be here yet.
+        return self._slowed(trend.speed_after(waiting_ns / 1e9), waiting_ns // 2)
 
     def position(self, time_ns: int) -> float:
         """Return how far (m) the belt has moved until a time, of the past or just ahead."""
@@ -241,6 +261,26 @@ class MeasuredBelt:
                 yield after, before
             after = before
 
+    def _trend(self) -> Trend:
+        """Return how the belt moved at the newest step."""
+        if self._known_trend is not None:
+            return self._known_trend
+        latest_ns = self._steps[-1][0]
+        samples: list[Sample] = []
+        for time_ns, count in reversed(self._steps):
+            enough = len(samples) >= _ENOUGH_STEPS
+            if latest_ns - time_ns > (_LATELY_NS if enough else self._window_ns):
+                break
+            time = (time_ns - latest_ns) / 1e9
+            if not samples or time < samples[-1].time:  # an interrupt that waited comes with more
+                samples.append(Sample(time, count * self._scale, None))
+        trend = None
+        if len(samples) >= _LEAST_STEPS:
+            samples = thinned(samples)[::-1]
+            trend = trend_of(samples, max(_LEAST_NOISE, noise_of(samples)))
+        self._known_trend = (trend or Trend(self._speed(latest_ns))).towards(None)
+        return self._known_trend
+
     def _speed(self, now_ns: int) -> float:
         steps = self._steps
         if len(steps) < 2:
@@ -252,11 +292,14 @@ class MeasuredBelt:
                 break
             first_ns, first = time_ns, count
         speed = self._scale * (latest - first) / max(latest_ns - first_ns, 1) * 1e9
-        waiting_ns = now_ns - latest_ns
-        if waiting_ns > 0:
-            limit = self._scale / waiting_ns * 1e9
-            speed = max(-limit, min(limit, speed))
-        return speed
+        return self._slowed(speed, now_ns - latest_ns)
+
+    def _slowed(self, speed: float, waiting_ns: int) -> float:
+        """Return a speed that fits to no step having come for so long."""
+        if waiting_ns <= 0:
+            return speed
+        limit = self._scale / waiting_ns * 1e9
+        return max(-limit, min(limit, speed))
 
     def _position(self, time_ns: int) -> float:
         steps = self._steps
@@ -264,7 +307,7 @@ class MeasuredBelt:
             return 0.0
         latest_ns, latest = steps[-1]
         if time_ns >= latest_ns:
-            ahead = self._speed(time_ns) * (time_ns - latest_ns) / 1e9
+            ahead = self._trend().way((time_ns - latest_ns) / 1e9)
             return latest * self._scale + max(-self._scale, min(self._scale, ahead))
         for (after_ns, after), (before_ns, before) in self._newest_first():
             if before_ns <= time_ns:

@@ -21,7 +21,7 @@ import numpy as np
 
 from stl_conveyor.cell.light_barrier import SteadyLightBarrier
 from stl_conveyor.errors import ConfigError, MissingDependency
-from stl_conveyor.sim.camera_model import belt_texture, exposure_for, photograph
+from stl_conveyor.sim.camera_model import Exposure, belt_texture, exposure_for, photograph
 from stl_conveyor.sim.cell_events import Exposed, PusherOut, Rested
 from stl_conveyor.sim.layout import (
     FEED_OFFSET,
@@ -42,7 +42,7 @@ from stl_conveyor.sim.scene import (
     stranger_files,
     template_xml,
 )
-from stl_conveyor.sim.strangers import part_named, stranger_in
+from stl_conveyor.sim.strangers import Stranger, part_named, stranger_in
 
 SLOTS = 24
 HIDDEN_GROUP = 5  # a geom group that MuJoCo does not draw
@@ -65,18 +65,28 @@ class MujocoCell:
     """A run of the cell.
 
     cell: CellDescription. plan: ItemPlan sequence in order of arrival. seed: of belt and light.
-    time_unit: seconds per unit of the plan's arrival times.
+    time_unit: seconds per unit of the plan's arrival times. strangers: more things that a plan may
+    name than those of sim/strangers.py.
 
     Raises:
         ConfigError: When the plan is denser than the cell can hold, MissingDependency when nothing
             can render.
     """
 
-    def __init__(self, cell, plan: Sequence, seed: int, time_unit: float = 0.5, slots=SLOTS):
+    def __init__(
+        self,
+        cell,
+        plan: Sequence,
+        seed: int,
+        time_unit: float = 0.5,
+        slots=SLOTS,
+        strangers: Sequence[Stranger] = (),
+    ):
         self.cell, self.plan, self.seed, self.time_unit = cell, tuple(plan), int(seed), time_unit
-        strangers = stranger_in([item.class_id for item in self.plan])
+        strangers = (*stranger_in([item.class_id for item in self.plan]), *strangers)
         files = stranger_files(strangers)
         self._parts = (*PARTS, *(stranger.part for stranger in strangers))
+        self._part_of = {stranger.name: stranger.part for stranger in strangers}
         self.model = mujoco.MjModel.from_xml_string(cell_xml(cell, slots, strangers), files)
         self._template = mujoco.MjModel.from_xml_string(template_xml(strangers), files)
         self.data = mujoco.MjData(self.model)
@@ -103,6 +113,8 @@ class MujocoCell:
         self._out: set[str] = set()
         self._next = 0
         self._steps = 0
+        self._belt_speed = cell.belt.speed
+        self._speed_since = (0.0, 0.0)  # time (s), and the way (m) of the belt until then
         self._active: list[_Slot] = []
         self._rested = 0
         self._beam = SteadyLightBarrier(cell.belt.speed)
@@ -174,6 +186,23 @@ class MujocoCell:
         return self._steps * TIME_STEP
 
     @property
+    def belt_speed(self) -> float:
+        """Return the speed (m/s) of the belt; that of the description, until it is set."""
+        return self._belt_speed
+
+    @belt_speed.setter
+    def belt_speed(self, speed: float) -> None:
+        if speed != self._belt_speed:
+            self._speed_since = (self.time, self.belt_way)
+            self._belt_speed = speed
+
+    @property
+    def belt_way(self) -> float:
+        """Return how far (m) the belt has moved since the start of the run."""
+        since, way = self._speed_since
+        return way + (self.time - since) * self._belt_speed
+
+    @property
     def finished(self) -> bool:
         """Whether every item of the plan has come to rest."""
         return self._rested == len(self.plan)
@@ -190,7 +219,7 @@ class MujocoCell:
                 'space the arrivals further apart or pass more slots'
             )
         model, data, source = self.model, self.data, self._template
-        known = part_named(item.class_id)
+        known = self._part_named(item.class_id)
         part, name = self._parts.index(known), known.name
         body = mujoco.mj_name2id(source, mujoco.mjtObj.mjOBJ_BODY, name)
         pairs = [(free.geom, name)]
@@ -239,9 +268,12 @@ class MujocoCell:
             0.0015 - lowest,
         )
         data.qpos[free.qpos + 3 : free.qpos + 7] = pose
-        data.qvel[free.dof : free.dof + 6] = (self.cell.belt.speed, 0, 0, 0, 0, 0)
+        data.qvel[free.dof : free.dof + 6] = (self._belt_speed, 0, 0, 0, 0, 0)
         free.item, free.part, free.rest = item, part, RestWatch(self.cell, self.time)
         self._active.append(free)
+
+    def _part_named(self, name):
+        return self._part_of.get(name) or part_named(name)
 
     def _set_contact(self, slot, contype, conaffinity):
         model = self.model
@@ -251,7 +283,7 @@ class MujocoCell:
 
     def _paint(self, slot, item, variant):
         """Give a slot the finish that its item has; variant > 0 draws another one."""
-        part = part_named(item.class_id)
+        part = self._part_named(item.class_id)
         finish = finish_of(item, self.seed, variant, part)
         body = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'item_{slot.index}')
         insert = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, f'insert_{slot.index}')
@@ -314,7 +346,7 @@ class MujocoCell:
                 self._next += 1
             self._drive_pushers(now)
             self.data.qpos[self._belt_qpos] = 0
-            self.data.qvel[self._belt_dof] = self.cell.belt.speed
+            self.data.qvel[self._belt_dof] = self._belt_speed
             mujoco.mj_step(self.model, self.data)
             self._steps += 1
             self._watch_beam()
@@ -386,7 +418,7 @@ class MujocoCell:
     def _move_skin(self):
         """Move the belt's dirt with it; behind or before the skin lies another piece of it."""
         belt = self.cell.belt
-        shift = (self.time * belt.speed + SKIN_PERIOD / 4) % SKIN_PERIOD
+        shift = (self.belt_way + SKIN_PERIOD / 4) % SKIN_PERIOD
         place = self._skin_home + (shift, 0, 0)
         self.data.geom_xpos[self._skin] = place
         first = place[0] - self.model.geom_size[self._skin][0]  # where its dirt begins
@@ -396,6 +428,15 @@ class MujocoCell:
                 rest = np.array((begin + SKIN_REST, place[1], place[2] / 2))  # below it
         self.data.geom_xpos[self._skin_rest] = rest
 
+    def look(self, exposure: Exposure | None = None) -> np.ndarray:
+        """Return what the camera over the belt sees now, uint8 [H, W, 3], as one that runs freely.
+
+        exposure: its conditions; None: a rendering without noise, blur and motion.
+        """
+        camera = self.cell.camera
+        picture = self._render('belt', camera.image_height, camera.image_width)
+        return picture if exposure is None else photograph(picture, exposure)
+
     def _exposure_of(self, slot, item, variant, difficulty):
         camera = self.cell.camera
         motion = (
@@ -404,10 +445,8 @@ class MujocoCell:
             * camera.image_height
             / camera.field_of_view
         )
-        picture = self._render('belt', camera.image_height, camera.image_width)
-        return photograph(
-            picture,
-            exposure_for(difficulty, motion, (self.seed, item.appearance_seed, 4, variant)),
+        return self.look(
+            exposure_for(difficulty, motion, (self.seed, item.appearance_seed, 4, variant))
         )
 
     def _under_camera(self):

@@ -7,6 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stl_conveyor.vision.opencv import import_cv2
+
 #: Only every so manyth pixel of both axes is looked at for figures of the whole picture.
 SAMPLE = 4
 #: Grey values by which the whole picture changes at once when a lamp or the exposure jumps.
@@ -35,14 +37,19 @@ class BeltBackground:
     """
 
     def __init__(self, view: NDArray[np.float32]) -> None:
-        """Begin with a picture, float32 `[H, W]`, with items on it or not."""
+        """Begin with a picture, float32 `[H, W]`, with items on it or not.
+
+        Raises:
+            MissingDependency: If OpenCV is not installed.
+        """
+        self._cv2 = import_cv2()
         self.grey = _initial(view)
         self._still = np.zeros(view.shape, np.float32)
         self._previous = view
-        self._difference = np.zeros(view.shape, np.float32)
+        self._view = view
         self._tint: NDArray[np.float32] | None = None
-        self._off = np.zeros((*view.shape, 2), np.float32)
-        self._claimed = np.zeros(view.shape, bool)
+        self._off = np.zeros((2, *view.shape), np.float32)
+        self._free = np.ones(view.shape, np.uint8)
         self._learned = 0.0  # lengths of the picture by which the belt moved
         self._spreads: dict[str, float] = {}
 
@@ -51,18 +58,17 @@ class BeltBackground:
 
         Where the whole picture has changed at once, the background changes with it.
         """
-        change = (view - self._previous)[::SAMPLE, ::SAMPLE]
+        sample, before = view[::SAMPLE, ::SAMPLE], self._previous[::SAMPLE, ::SAMPLE]
+        change = sample - before
         jump = float(np.median(change))
         if abs(jump) > JUMP and np.mean(change * np.sign(jump) > abs(jump) / 3) > JUMPING:
             self._follow(view, jump)
-        difference = view - self.grey
-        free = ~self._claimed[::SAMPLE, ::SAMPLE]
+        free = self._sampled_free()
         if free.mean() > 0.1:
-            offset = np.float32(np.median(difference[::SAMPLE, ::SAMPLE][free]))
-            self.grey += offset
-            difference -= offset
-        self._difference = difference
-        return difference
+            off = (sample - self.grey[::SAMPLE, ::SAMPLE])[free]
+            self.grey += np.float32(np.median(off))
+        self._view = view
+        return view - self.grey
 
     def colour(self, tint: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return by how much the colour of every pixel differs from that of the belt, f32[H, W].
@@ -70,21 +76,27 @@ class BeltBackground:
         In grey values at the brightness of the belt: a shadow has the colour of what it lies on.
 
         Args:
-            tint: How much redder than blue, and than green, f32[H, W, 2].
+            tint: How much redder than blue, and than green, f32[2, H, W].
         """
-        light = np.maximum(self.grey + self._difference, 0.5 * self.grey)
-        tint = tint * (self.grey / np.maximum(light, 1.0))[..., None]
+        light = np.maximum(self._view, 0.5 * self.grey)
+        np.maximum(light, 1.0, out=light)
+        np.divide(self.grey, light, out=light)
+        tint = tint * light
         if self._tint is None:
-            self._tint = np.stack([_initial(tint[..., each]) for each in (0, 1)], axis=-1)
-        off = tint - self._tint
-        free = ~self._claimed[::SAMPLE, ::SAMPLE]
-        sample = off[::SAMPLE, ::SAMPLE]
-        if free.mean() > 0.1:
-            sample = sample[free]
-        change = np.median(sample.reshape(-1, 2), axis=0).astype(np.float32)
-        self._tint += change  # of the lamp's colour
-        self._off = off - change
-        return np.hypot(self._off[..., 0], self._off[..., 1])
+            self._tint = np.stack([_initial(each) for each in tint])
+        free = self._sampled_free()
+        if free.mean() <= 0.1:
+            free = np.ones_like(free)
+        for plane, background in zip(tint, self._tint):
+            off = plane[::SAMPLE, ::SAMPLE] - background[::SAMPLE, ::SAMPLE]
+            background += np.float32(np.median(off[free]))  # the lamp's colour changes
+        self._off = np.subtract(tint, self._tint, out=tint)
+        distance: NDArray[np.float32] = self._cv2.magnitude(self._off[0], self._off[1])
+        return distance
+
+    def _sampled_free(self) -> NDArray[np.bool_]:
+        """Return which of the sampled pixels showed the belt in the last picture."""
+        return self._free[::SAMPLE, ::SAMPLE].astype(bool)
 
     def spread(self, name: str, values: NDArray[np.float32], share: float) -> float:
         """Return the value that `share` of the belt's pixels stay below, over many pictures.
@@ -93,8 +105,7 @@ class BeltBackground:
             name: Of the quantity.
             values: Of this picture, float32 `[H, W]`.
         """
-        free = ~self._claimed[::SAMPLE, ::SAMPLE]
-        chosen = values[::SAMPLE, ::SAMPLE][free]
+        chosen = values[::SAMPLE, ::SAMPLE][self._sampled_free()]
         last = self._spreads.get(name)
         if not chosen.size:
             return 0.0 if last is None else last
@@ -104,32 +115,33 @@ class BeltBackground:
         self._spreads[name] = new
         return new
 
-    def learn(self, view: NDArray[np.float32], items: NDArray[np.bool_], moved: float) -> None:
+    def learn(self, view: NDArray[np.float32], items: NDArray[np.uint8], moved: float) -> None:
         """Learn from a picture.
 
         Args:
             view: Of the picture, float32 `[H, W]`.
-            items: Which pixels belong to items or are near them.
+            items: 1 where a pixel belongs to an item or is near one, uint8 `[H, W]`.
             moved: Pixels by which the belt has moved since the last picture.
         """
-        length = view.shape[0]
+        cv2, length = self._cv2, view.shape[0]
         way = min(abs(moved), length) / length
+        free = 1 - items
         if way > 0.002:
             self._learned += way
             share = max(LEARNED * min(1.0, 10 * way), min(way, way / self._learned))
-            step = np.float32(share) * (view - self.grey)
-            step[items] = 0.0
-            self.grey += step
+            cv2.accumulateWeighted(view, self.grey, share, free)
             if self._tint is not None:
-                self._tint += np.float32(share) * np.where(items[..., None], 0.0, self._off)
-            still = items & (np.abs(view - self._previous) < SAME)
-            self._still = np.where(still, self._still + np.float32(way), np.float32(0.0))
+                for background, off in zip(self._tint, self._off):
+                    cv2.copyTo(cv2.scaleAdd(off, share, background), free, background)
+            still = cv2.absdiff(view, self._previous) < SAME
+            self._still += np.float32(way)
+            self._still *= still & items
             fixed = self._still > STILL
             if fixed.any():
                 self.grey[fixed] = view[fixed]
                 if self._tint is not None:
-                    self._tint[fixed] += self._off[fixed]
-        self._previous, self._claimed = view, items
+                    self._tint[:, fixed] += self._off[:, fixed]
+        self._previous, self._free = view, free
 
     def _follow(self, view: NDArray[np.float32], jump: float) -> None:
         sample = view[::SAMPLE, ::SAMPLE]

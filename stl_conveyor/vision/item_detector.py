@@ -36,8 +36,6 @@ SHARP_HULL = 0.65
 #: The belt's own marks: what they stay below by so many times is an edge, and a level, of items.
 EDGE_MARGIN, EDGE_SHARE = 1.6, 0.97
 LEVEL_MARGIN, LEVEL_SHARE = 1.3, 0.99
-#: Rows of what makes the tint of a pixel of its red, green and blue.
-TINT = np.array([[1.0, 0.0, -1.0], [0.5, -1.0, 0.5]], np.float32)
 #: Grey values by which the tint of an item differs at least, on a belt of one colour.
 LEAST_COLOUR = 6.0
 #: Share of an item that is not in the dark, from which on its dark border is taken for a shadow.
@@ -267,7 +265,7 @@ class ItemDetector:
         if found:
             claimed = cv2.dilate(claimed, self._square, iterations=2)
         way = moved if moved is not None else (expected or 0.0) / self._factor
-        background.learn(view, claimed.astype(bool), way)
+        background.learn(view, claimed, way)
         found.sort(key=lambda item: self._travel.along(item.row, item.column), reverse=True)
         last = first + self._factor * (view.shape[0] - 1)
         return Detections(found, None if moved is None else moved * self._factor, (first, last))
@@ -278,7 +276,7 @@ class ItemDetector:
         """Return the reduced picture, axis 0 along the belt, and where its first pixel lies.
 
         Returns:
-            Grey values f32[H, W], and how much redder than blue, and than green, f32[H, W, 2].
+            Grey values f32[H, W], and how much redder than blue, and than green, f32[2, H, W].
         """
         cv2, factor, travel = self._cv2, self._factor, self._travel
         rows, columns = self._region.slices(image.shape)
@@ -295,19 +293,23 @@ class ItemDetector:
                 (width, height),
                 interpolation=cv2.INTER_AREA,
             )
-        view = cv2.cvtColor(region, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        tint = cv2.transform(region.astype(np.float32), TINT)
         # The centre of the first pixel of the reduced picture, in pixels of the image.
         half = (factor - 1) / 2
         start = np.array([rows.start + half, columns.start + half])
-        if travel.axis == 1:
-            view, tint = view.T, tint.swapaxes(0, 1)
         along = float(start[travel.axis])
         across = float(start[1 - travel.axis])
+        if travel.axis == 1:
+            region = cv2.transpose(region)
         if travel.sign < 0:
-            view, tint = view[::-1], tint[::-1]
-            along = -(along + factor * (view.shape[0] - 1))
-        return np.ascontiguousarray(view), np.ascontiguousarray(tint), along, across
+            region = cv2.flip(region, 0)
+            along = -(along + factor * (region.shape[0] - 1))
+        view = cv2.cvtColor(region, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        red, green, blue = cv2.split(region)
+        tint = np.empty((2, *view.shape), np.float32)
+        cv2.subtract(red, blue, dst=tint[0], dtype=cv2.CV_32F)
+        cv2.addWeighted(red, 0.5, blue, 0.5, 0.0, dst=tint[1], dtype=cv2.CV_32F)
+        cv2.subtract(tint[1], green, dst=tint[1], dtype=cv2.CV_32F)
+        return view, tint, along, across
 
     def _items(
         self,
@@ -384,7 +386,7 @@ class ItemDetector:
     ) -> list[tuple[NDArray[np.uint8], int, int]]:
         """Return what is thick enough of a shape and an item; as `_parts`."""
         cv2 = self._cv2
-        padded = np.pad(shape, 1)
+        padded = cv2.copyMakeBorder(shape, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
         body = cv2.morphologyEx(padded, cv2.MORPH_OPEN, self._opening)[1:-1, 1:-1]
         count, labels, stats, _ = cv2.connectedComponentsWithStats(body)
         bodies = []
@@ -480,7 +482,9 @@ class ItemDetector:
 
 def _stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return first index and end of every stretch of lines that are marked."""
-    changes = np.flatnonzero(np.diff(np.r_[False, marked, False].astype(np.int8)))
+    framed = np.zeros(marked.size + 2, np.int8)
+    framed[1:-1] = marked
+    changes = np.flatnonzero(framed[1:] != framed[:-1])
     return list(zip(changes[::2].tolist(), changes[1::2].tolist()))
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
@@ -88,29 +90,64 @@ def test_positions_alone_tell_a_ramp_a_few_reports_later(until, down, stand, up)
     assert abs(off) <= most, f'{1000 * off:+.1f} mm'
 
 
-@settings(played, max_examples=15)
-@given(until=st.floats(0.6, 2.2), down=ramps, stand=st.floats(0.0, 5.0), up=ramps)
-def test_belt_encoder_whose_speed_is_a_mean_is_followed_by_its_positions(until, down, stand, up):
+def encoder_steps(belt, step, late_ns, seed):
+    """Yield (time, count) of an encoder whose interrupts come up to so late."""
+    source, time_ns, latest_ns = random.Random(seed), 0, 0
+    for count in range(1, int(belt.place(belt.end_ns + 5 * SECOND) / step)):
+        end_ns = belt.end_ns + 5 * SECOND
+        while end_ns - time_ns > 1000:
+            middle_ns = (time_ns + end_ns) // 2
+            before = belt.place(middle_ns) < count * step
+            time_ns, end_ns = (middle_ns, end_ns) if before else (time_ns, middle_ns)
+        latest_ns = max(latest_ns, time_ns + round(late_ns * source.random()))
+        yield latest_ns, count
+
+
+@settings(played, max_examples=25)
+@given(
+    until=st.floats(0.6, 2.2),
+    down=ramps,
+    stand=st.floats(0.0, 5.0),
+    up=ramps,
+    seed=st.integers(0, 1000),
+)
+@example(until=1.95, down=0.4, stand=1.0, up=1.0, seed=0)
+def test_belt_encoder_is_followed_while_its_drive_changes_the_speed(until, down, stand, up, seed):
+    """Interrupts come up to half a millisecond late; a ramp is seen after a quarter second."""
     belt = RampedBelt.of(SPEED, (SPEED, until), (0.0, down), (0.0, stand), (SPEED, up))
     measured = MeasuredBelt(STEP, expected_speed=SPEED, tolerance=0.25)
     line, period_ns = Line(belt, SECOND), 50 * MS
 
     def reports():
-        count, time_ns = 0, 0
-        while True:
-            for now_ns in range(time_ns, time_ns + period_ns, MS):
-                while (count + 1) * STEP <= belt.place(now_ns):
-                    count += 1
-                    measured.step(count, now_ns)
-            time_ns += period_ns
-            speed = measured.motion(time_ns).speed
-            yield time_ns, measured.position(time_ns), speed, 0
+        now_ns = period_ns
+        for time_ns, count in encoder_steps(belt, STEP, MS / 2, seed):
+            while now_ns < time_ns:
+                yield now_ns, measured.position(now_ns), measured.speed_now(now_ns), 0
+                now_ns += period_ns
+            measured.step(count, time_ns)
 
     (told,) = line.run(reports())
     assert told.what is Extend and belt.speed(told.time_ns) > 0
     off = belt.place(told.time_ns + LEAD_NS) - belt.place(SECOND) - WAY
-    most = EXACT + 2 * STEP + unforeseen(belt, told, period_ns, reports=10)
+    most = EXACT + unforeseen(belt, told, period_ns, reports=5)
     assert abs(off) <= most, f'{1000 * off:+.1f} mm'
+
+
+@pytest.mark.parametrize('rate', [-0.8, -0.2, 0.2, 0.8])
+@pytest.mark.parametrize('step', [0.0005, 0.001, 0.005])
+def test_speed_of_a_belt_encoder_is_that_of_now(rate, step):
+    """The mean that tells whether a belt slips is off by half of what changes in its time."""
+    first = 0.4 if rate < 0 else 0.1
+    belt = RampedBelt.of(first, (first + 0.3 * rate / abs(rate), 0.3 / abs(rate)))
+    measured = MeasuredBelt(step, expected_speed=SPEED, tolerance=0.25)
+    ask_ns = round(0.35 * SECOND)
+    for time_ns, count in encoder_steps(belt, step, 0, 0):
+        if time_ns > ask_ns:
+            break
+        measured.step(count, time_ns)
+    assert measured.speed_now(ask_ns) == pytest.approx(belt.speed(ask_ns), abs=0.003)
+    assert measured.position(ask_ns) == pytest.approx(belt.place(ask_ns), abs=0.0001)
+    assert measured.speed_now(ask_ns + SECOND) == 0.0
 
 
 speeds = st.floats(0.01, 1.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stl_conveyor.errors import ConfigError, Level
-from stl_conveyor_lab.bench.line import command, table
+from stl_conveyor.vision.item_tracker import TrackedItem
+from stl_conveyor_lab.bench.line import command, rendered, table
 from stl_conveyor_lab.bench.line.account import Account
 from stl_conveyor_lab.bench.line.motion import Counter, Motion, Stretch, stops
 from stl_conveyor_lab.bench.line.pictures import (
@@ -25,6 +27,7 @@ from stl_conveyor_lab.bench.line.pictures import (
     middle_of_part,
     picture,
 )
+from stl_conveyor_lab.bench.line.rendered import FED, RenderedScene, bars, play_rendered
 from stl_conveyor_lab.bench.line.scene import SCALE, Lying, Scene, train
 from stl_conveyor_lab.bench.line.situation import (
     Finding,
@@ -211,6 +214,43 @@ def test_kinds_are_counted_and_drawn(tmp_path):
     assert (tmp_path / 'line.png').read_bytes().startswith(b'\x89PNG')
 
 
+# What the simulation shows.
+
+
+@pytest.mark.parametrize(
+    'seen, right, word',
+    [
+        ([0, 1, 2], True, '3 of 3'),
+        ([0, 1], False, '2 of 3'),
+        ([0, 0, 1, 2], False, '4 of 3'),
+        ([0, 1, 2.1], False, 'within'),
+    ],
+)
+def test_rendered_parts_are_counted_after_each_of_them(monkeypatch, seen, right, word):
+    """Every part must be an item by when the belt has brought it, and where it is."""
+    parts = bars(3, 0.03, 0.17)
+    motion = Motion([Stretch(1.5, 0.4), Stretch(1.0, 0.0)], 0.4)
+    scene = RenderedScene(parts, 1, motion=motion)
+    came = [motion.time_at(parts[0].place + 0.2 * number) for number in seen]
+    taken = []
+
+    class Tracker:
+        def __init__(self, *_):
+            pass
+
+        def update(self, _, time_ns):
+            due = [t for t in came[len(taken) :] if t <= (time_ns - rendered.BEGIN_NS) / 1e9]
+            taken.extend(due)
+            return [TrackedItem(rendered.BEGIN_NS + round(t * 1e9), None, 0.0, 0.0) for t in due]
+
+    monkeypatch.setattr(rendered, 'ItemTracker', Tracker)
+    times = [number / scene.rate for number in range(int(scene.end * scene.rate))]
+    monkeypatch.setattr(RenderedScene, 'pictures', lambda _: ((t, None) for t in times))
+    finding = play_rendered(scene)
+    assert finding.holds is right and word in finding.figure
+    assert parts[0].place == pytest.approx(FED + 0.115)
+
+
 # The command.
 
 
@@ -245,6 +285,21 @@ def test_what_was_played_is_written_when_it_is_interrupted(situations, tmp_path)
     situations += [Situation('a/x', '', fine), Situation('a/y', '', interrupted)]
     assert command.main(['--out', str(tmp_path)]) == 130
     assert list(table.read_csv(tmp_path / 'line.csv')) == ['a/x']
+
+
+def test_what_is_not_played_now_is_taken_from_an_earlier_run(situations, tmp_path):
+    situations += [Situation(f'a/{each}', '', partial(fine, each)) for each in 'xyz']
+    first, then = tmp_path / 'first', tmp_path / 'then'
+    assert command.main(['--out', str(first), '--only', 'a/x', '--only', 'a/z']) == 0
+    situations[2] = Situation('a/z', '', partial(fine, 'again'))
+    more = ['--rest', str(first / 'line.csv'), '--only', 'a/y', '--only', 'a/z']
+    assert command.main(['--out', str(then), *more]) == 0
+    rows = table.read_csv(then / 'line.csv').values()
+    assert [(row.name, row.figure) for row in rows] == [
+        ('a/x', 'x'),
+        ('a/y', 'y'),
+        ('a/z', 'again'),
+    ]
 
 
 def test_the_list_plays_nothing(situations, tmp_path, capsys):

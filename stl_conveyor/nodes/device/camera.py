@@ -472,7 +472,7 @@ class Camera(ConveyorNode):
                 BeltStateMessage(
                     header=Header(stamp=to_stamp(now_ns)),
                     position=self._belt.position(now_ns),
-                    speed=0.0 if unknown else motion.speed,
+                    speed=0.0 if unknown else self._belt.speed_now(now_ns),
                     state=list(BeltState).index(motion.state),
                     origin=self._origin,
                 )

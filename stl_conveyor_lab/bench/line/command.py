@@ -5,14 +5,15 @@
 ``python -m stl_conveyor_lab.bench.line --out out`` plays every situation on the real nodes over
 real DDS, in a ROS domain of its own on this machine, or on the pure core where it says so. It
 writes OUT/line.csv, OUT/line.md and OUT/line.png, also when it is interrupted, and ends with 1 if
-a situation is wrong. `--only stop --only 'plc/slow*'` plays some of them, `--list` names all.
+a situation is wrong. `--only stop --only 'plc/slow*'` plays some of them, `--list` names all;
+`--rest line.csv` takes the others from an earlier run.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def play_all(situations: Sequence[Situation], rows: list[Row]) -> None:
             if row.detail:
                 print(f'    {row.detail}')
         sys.stdout.flush()
+
+
+def joined(
+    situations: Sequence[Situation], rows: Sequence[Row], rest: Mapping[str, Row]
+) -> list[Row]:
+    """Return a row for each situation, in their order: as it was played now, or else before."""
+    found = {**rest, **{row.name: row for row in rows}}
+    return [found[each.name] for each in situations if each.name in found]
 
 
 def write(out: Path, rows: Sequence[Row], before: Path | None) -> None:
@@ -85,6 +94,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar='CSV',
         help='the line.csv of an earlier run, to compare with',
     )
+    parser.add_argument(
+        '--rest',
+        type=Path,
+        metavar='CSV',
+        help='the line.csv of an earlier run, from which the table takes what is not played now',
+    )
     parser.add_argument('--logs', action='store_true', help='show what the nodes log, too')
     return parser.parse_args(arguments)
 
@@ -102,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if options.before:
             table.read_csv(options.before)  # before an hour's work, not after it
+        rest = table.read_csv(options.rest) if options.rest else {}
         take_sigterm_like_ctrl_c()
         rows: list[Row] = []
         try:
@@ -109,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 play_all(situations, rows)
         finally:
             if rows:
-                write(options.out, rows, options.before)
+                write(options.out, joined(ALL, rows, rest), options.before)
         return 0 if all(row.holds for row in rows) else 1
 
     return exit_code('bench-line', work)

@@ -9,8 +9,8 @@ found of how many passed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
+from time import monotonic
 
 import numpy as np
 from sensor_msgs.msg import Image
@@ -18,21 +18,32 @@ from sensor_msgs.msg import Image
 from stl_conveyor.cli.collect import ItemCropper
 from stl_conveyor.nodes.base.runner import NodeSpec
 from stl_conveyor.nodes.device.camera import Camera
+from stl_conveyor.vision.item_detector import Travel
+from stl_conveyor.vision.item_tracker import ItemTracker
 from stl_conveyor_lab.bench.line.frames import frame
 from stl_conveyor_lab.bench.line.motion import Motion, Stretch, stops
 from stl_conveyor_lab.bench.line.parts import CELL
 from stl_conveyor_lab.bench.line.pictures import BELT, BRIGHT, Picture
+from stl_conveyor_lab.bench.line.rendered import (
+    FED,
+    Placed,
+    RenderedScene,
+    bars,
+    catalogue,
+    play_rendered,
+)
 from stl_conveyor_lab.bench.line.rig import Rig
 from stl_conveyor_lab.bench.line.scene import SPEED, Lying, Scene, train
 from stl_conveyor_lab.bench.line.situation import Finding, Situation, variations
 
 EMPTY = 3.0  # s
-RENDERED = 20.0  # pictures per second; each takes a tenth of a second to render
 BEGIN_NS = 1_000_000_000_000_000_000
 RIGHT = 'n parts, n items'
 #: Share of a part that its crop shows, where the part is no longer than the crop.
 WHOLE = 0.95
 THRESHOLD, MIN_AREA = 24.0, 400
+WARMED = 4  # pictures after which the background is there
+AT_MOST = 1 / 20 / 3  # s
 
 
 def crops_of(pictures: Iterable[tuple[float, Picture]], travel: str) -> list[Picture]:
@@ -63,46 +74,27 @@ def play_collect(length: float, rate: float, count: int = 4) -> Finding:
     )
 
 
-def play_renders(count: int, spacing: float, seed: int) -> Finding:
-    """Play the shipped simulation's own parts and belt, as a free-running camera sees them.
+def play_time(tiles: int, factor: int) -> Finding:
+    """Measure how long the tracker takes for a picture of a belt with marks and parts on it.
 
     Args:
-        count: Of parts; with 0 the belt stays empty for EMPTY seconds.
-        spacing: Seconds between parts.
+        tiles: How many times the usual stretch of belt is seen, along and across.
+        factor: By how many times finer.
     """
-    os.environ.setdefault('MUJOCO_GL', 'egl')
-    from stl_conveyor.sim.arrivals import ItemPlan
-    from stl_conveyor.sim.mujoco_cell import MujocoCell
-    from stl_conveyor.sim.parts import CLASS_IDS
-
-    rng = np.random.default_rng(seed)
-    plan = [
-        ItemPlan(
-            serial=number + 1,
-            arrival=number if count else 10_000,
-            class_id=CLASS_IDS[number % len(CLASS_IDS)],
-            difficulty=0.2,
-            yaw=float(rng.uniform(-np.pi, np.pi)),
-            lateral_offset=0.0,
-            appearance_seed=number,
-        )
-        for number in range(max(1, count))
-    ]
-    run = MujocoCell(CELL, plan, seed, spacing)
-    camera = CELL.camera
-    try:
-
-        def pictures() -> Iterable[tuple[float, Picture]]:
-            seconds = count * spacing + 2.5 if count else EMPTY
-            for number in range(int(seconds * RENDERED)):
-                run.step_until(number / RENDERED)
-                # The simulation offers pictures at the barrier's times only.
-                image = run._render('belt', camera.image_height, camera.image_width)
-                yield number / RENDERED, image
-
-        return Finding.items(len(crops_of(pictures(), 'up')), count)
-    finally:
-        run.close()
+    scene = Scene(train(20, 0.03, 0.04, first=0.05), 2.0, 0, rate=20.0, texture=4.0)
+    scale = factor * CELL.camera.pixels_per_metre
+    tracker = ItemTracker(Travel.UP, CELL.belt.speed, scale, min_area=MIN_AREA * factor**2)
+    times = []
+    for time, picture in scene.pictures():
+        image = np.tile(picture, (tiles, tiles, 1)).repeat(factor, 0).repeat(factor, 1)
+        begin = monotonic()
+        tracker.update(image, BEGIN_NS + round(time * 1e9))
+        times.append(monotonic() - begin)
+    times = sorted(times[WARMED:])
+    median, most = times[len(times) // 2], times[int(0.95 * len(times))]
+    return Finding(
+        f'{1000 * median:.1f} ms a picture, 95 % within {1000 * most:.1f} ms', median < AT_MOST
+    )
 
 
 def play_node(scene: Scene) -> Finding:
@@ -129,6 +121,10 @@ def _passing(parts: Sequence[Lying], expected: int | None = None, **more: object
 
 def _step(at: float, change: float, until: float = float('inf')) -> object:
     return lambda time: change if at <= time < until else 0.0
+
+
+def _lamp(at: float, first: float, then: float) -> object:
+    return lambda time: first if time < at else then
 
 
 def _standing(at: float, stand: float) -> Motion:
@@ -205,16 +201,64 @@ CORE: dict[str, dict[str, object]] = {
     '60-pictures-a-second': {'scene': _passing(EIGHT, rate=60.0)},
 }
 
+MIXED_BARS = tuple(
+    Placed('bar', FED + place, length=length)
+    for place, length in (
+        (0.1, 0.02),
+        (0.2, 0.14),
+        (0.33, 0.03),
+        (0.43, 0.08),
+        (0.55, 0.048),
+        (0.69, 0.12),
+        (0.8, 0.024),
+        (0.9, 0.06),
+    )
+)
+FIVE = catalogue(5, 0.2, 5)
+#: Where the belt stops: with a part before, just past and far past the middle of the picture.
+STANDS = stops(1.34, 2.0, SPEED, (0.555, 1.0), (0.6, 3.0))
+
+RENDERED: dict[str, dict[str, object]] = {
+    'empty-belt-seed-5': {'scene': RenderedScene((), 5, EMPTY)},
+    'empty-belt-seed-6': {'scene': RenderedScene((), 6, EMPTY)},
+    'empty-belt-lamp-step': {
+        'scene': RenderedScene((), 7, EMPTY, light=_lamp(1.0, 1.0, 0.7))  # type: ignore[arg-type]
+    },
+    'five-parts': {'scene': RenderedScene(FIVE, 5)},
+    '1-to-200-parts': {'scene': RenderedScene(catalogue(200, 0.08, 21), 21)},
+    'bars-of-20-to-140mm': {'scene': RenderedScene(MIXED_BARS, 8)},
+    'two-5mm-apart': {'scene': RenderedScene(bars(2, 0.024, 0.005), 9)},
+    'six-5mm-apart': {'scene': RenderedScene(bars(6, 0.024, 0.005), 10)},
+    'three-pairs-side-by-side': {
+        'scene': RenderedScene(
+            (*bars(3, 0.03, 0.06, across=-0.03), *bars(3, 0.03, 0.06, across=0.03)), 11
+        )
+    },
+    'stands-three-times': {'scene': RenderedScene(FIVE, 12, motion=STANDS)},
+    'lamp-step-up-between-parts': {
+        'scene': RenderedScene(FIVE, 13, light=_lamp(1.6, 0.7, 1.1))  # type: ignore[arg-type]
+    },
+    'lamp-step-down-with-a-part-in-the-picture': {
+        'scene': RenderedScene(FIVE, 14, light=_lamp(1.35, 1.0, 0.7))  # type: ignore[arg-type]
+    },
+}
+
 SITUATIONS: tuple[Situation, ...] = (
     *variations('image', RIGHT, play, CORE),
     *variations(
         'image-renders',
-        'n parts of the shipped simulation, n items',
-        play_renders,
+        'n parts of the shipped simulation, n items after each of them, in place',
+        play_rendered,
+        RENDERED,
+    ),
+    *variations(
+        'image-time',
+        'less than a third of the time between two pictures, of which 20 come a second',
+        play_time,
         {
-            'empty-belt-seed-5': {'count': 0, 'spacing': 0.5, 'seed': 5},
-            'empty-belt-seed-6': {'count': 0, 'spacing': 0.5, 'seed': 6},
-            'five-parts': {'count': 5, 'spacing': 0.5, 'seed': 5},
+            '320x240': {'tiles': 1, 'factor': 1},
+            '640x480-as-wide': {'tiles': 1, 'factor': 2},
+            '640x480-twice-as-wide': {'tiles': 2, 'factor': 1},
         },
     ),
     *variations(
