@@ -28,6 +28,10 @@ BENCHMARKS = MappingProxyType(
             'stl_conveyor_lab.bench.codec.accuracy',
             'accuracy against bytes, beside other codecs',
         ),
+        'device': (
+            'stl_conveyor_lab.bench.device.command',
+            'the device alone, without physics, as one process and as five',
+        ),
         'faults': (
             'stl_conveyor_lab.bench.faults.command',
             'what becomes of each item while faults are done to the cell at random',
@@ -171,7 +175,7 @@ def add_bench(commands: Any) -> None:
     loaded only when it runs.
     """
     bench = commands.add_parser(
-        'bench', help='measure the cell, the codec, the policies, a real network link or a line'
+        'bench', help='measure the cell, its device, codec, policies and network, or a line'
     )
     benchmarks = bench.add_subparsers(dest='benchmark', required=True, metavar='BENCHMARK')
     for name, (_, text) in BENCHMARKS.items():

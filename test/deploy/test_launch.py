@@ -350,6 +350,7 @@ BAD = {
     'guard': ('5', 'argument guard: 5 cannot be'),
     'out': ('/proc/nowhere', 'argument out: /proc/nowhere'),
     'end_when_done': ('perhaps', 'end_when_done'),
+    'hmi': ('perhaps', 'hmi'),
     'gateway_peer': ('edge.local', 'argument gateway_peer'),
     'gateway_number': ('first', "argument gateway_number: 'first'"),
 }
@@ -364,8 +365,6 @@ def test_a_bad_value_of_any_argument_stops_the_launch_and_is_named(argument):
         expand('sim.launch.py', **{argument: value})
 
 
-@pytest.mark.ros
-@needs_launch
 def test_every_argument_has_a_bad_value_above():
     from stl_conveyor.deploy.launching import ARGUMENTS
 

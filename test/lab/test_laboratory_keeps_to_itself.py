@@ -62,6 +62,7 @@ def least(out, pictures, models):
     bench = {
         'cell': ('--items', 2),
         'codec': ('--images', 4, '--data', pictures, '--models', models),
+        'device': ('--items', 2, '--data', pictures / 'red'),
         'faults': ('--items', 2),
         'line': ('--only', 'stop'),
         'network': ('--items', 2),

@@ -36,8 +36,7 @@ DEFAULT_WAY = 'one process'
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor_lab.bench.device',
-        description='Measure the device alone, without physics.',
+        prog='stl-conveyor bench device', description='Measure the device alone, without physics.'
     )
     parser.add_argument('--items', type=int, default=500, help='pictures of each way, in all')
     parser.add_argument('--rounds', type=int, default=2, help='in which each way has its turn')
