@@ -28,6 +28,8 @@ LABORATORY = 'stl_conveyor_lab/pyproject.toml'
 # were compiled for. Each later lock agrees with the ones before it.
 LOCKS: Mapping[str, Sequence[str]] = {
     'numpy': ['-'],
+    # Its client holds protobuf back, so it comes before those that do not.
+    'inference': ['pyproject.toml', '--extra', 'inference'],
     'device': ['pyproject.toml', '--extra', 'device'],
     'simulation': ['pyproject.toml', '--extra', 'simulation'],
     'test': ['--group', 'test', '--group', 'lint'],
@@ -39,9 +41,9 @@ LOCKS: Mapping[str, Sequence[str]] = {
     'ros-kilted': ['--group', 'ros-kilted'],
     'ros-jazzy': ['--group', 'ros-jazzy'],
 }
-# The site's tools have an environment of their own, and two ROS 2 distributions share the names of
-# their wheels, not the versions.
-APART = ('docs', 'ros-kilted', 'ros-jazzy')
+# The site's tools have an environment of their own, two ROS 2 distributions share the names of
+# their wheels, not the versions, and the client of inference servers is for the few.
+APART = ('docs', 'inference', 'ros-kilted', 'ros-jazzy')
 
 
 def lock(folder: Path, upgrade: Sequence[str]) -> None:

@@ -360,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dest='sets',
         action='append',
         default=[],
-        choices=['test', 'laboratory', 'lock'],
+        choices=['test', 'laboratory', 'lock', 'inference'],
         help='install this set of packages too; may be repeated',
     )
     parser.add_argument(

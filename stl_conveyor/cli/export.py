@@ -14,9 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stl_conveyor.codec import Decoder, Encoder
+from stl_conveyor.decision.stranger_detector import EDGE, StrangerDetector
+from stl_conveyor.decision.stranger_detector import ROLE as STRANGERS
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.models.serving import write_repository
 from stl_conveyor.outside_files import ZIP_ERRORS
 from stl_conveyor.policy.reward import RewardEstimator
 
@@ -24,6 +27,9 @@ from stl_conveyor.policy.reward import RewardEstimator
 ROLES = ('weak', 'strong', 'encoder', 'edge', 'reward')
 #: A time that every zip file has, so that the same folder gives the same file.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+#: How an inference server is started on its model repository, and where it listens then.
+START = {'triton': 'tritonserver --model-repository={out}', 'mlserver': 'mlserver start {out}'}
+PORTS = {'triton': 8001, 'mlserver': 8081}
 #: Bytes that an archive may unpack to.
 LARGEST_ARCHIVE = 2_000_000_000
 
@@ -123,6 +129,27 @@ def import_models(archive: str | Path, out: str | Path) -> Path:
     return out
 
 
+def export_repository(models: str | Path, out: str | Path, kind: str, workers: int = 0) -> str:
+    """Write the edge's network as an inference server takes it; return its name there.
+
+    Args:
+        out: A new folder.
+        kind: 'triton' or 'mlserver'.
+        workers: Items that the server computes at the same time; 0: as it does by itself.
+
+    Raises:
+        ModelFileError: When the models cannot be used, and ConfigError when `out` exists.
+    """
+    out = Path(out)
+    folder = check_models(models)
+    if out.exists():
+        raise ConfigError(f'{out}: exists already; give a new name or remove it')
+    inside: tuple[str, ...] = ()
+    if STRANGERS in folder.roles:
+        inside = StrangerDetector.load(folder.path(STRANGERS), EDGE).tensors
+    return write_repository(folder, inside, kind, out, workers=workers)
+
+
 def _unpack(archive: Path, folder: Path) -> None:
     """Write the files of an archive, less the folder that they share, into `folder`."""
     try:
@@ -161,6 +188,15 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    if options.kind:
+        name = export_repository(options.models, options.out, options.kind, options.workers)
+        print(f'{options.out}: a model repository for {options.kind} with {name}')
+        print(
+            f'start the server: {START[options.kind].format(out=options.out.resolve())}\n'
+            "then the edge with inference: open_inference and inference_urls: ['HOST:"
+            f"{PORTS[options.kind]}']"
+        )
+        return
     if options.models.is_file():
         out = import_models(options.models, options.out)
     else:
@@ -189,3 +225,12 @@ def add_export(commands: Any) -> None:
     export.set_defaults(run=_export)
     export.add_argument('models', type=Path, metavar='MODELS')
     export.add_argument('--out', type=Path, required=True)
+    export.add_argument(
+        '--for',
+        dest='kind',
+        choices=tuple(START),
+        help='write the network of the edge as this inference server takes it',
+    )
+    export.add_argument(
+        '--workers', type=int, default=0, help='items that the server computes at the same time'
+    )

@@ -17,6 +17,7 @@ from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.codec.wire import side_probabilities, unpack
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.models.classifier import make_session, read_model
+from stl_conveyor.models.engines import Engine, LocalEngine
 from stl_conveyor.models.graph_outputs import with_outputs
 from stl_conveyor.models.model_folder import ModelFolder
 
@@ -125,12 +126,17 @@ class Decoder:
     """
 
     def __init__(
-        self, model_folder: ModelFolder, threads: int = 1, inside: Sequence[str] = ()
+        self,
+        model_folder: ModelFolder,
+        threads: int = 1,
+        inside: Sequence[str] = (),
+        engine: Engine | None = None,
     ) -> None:
         """Load codec file and edge model; raise ModelFileError when they cannot be used.
 
         Args:
             inside: Tensors of the edge model that `look_inside` tells, too.
+            engine: What computes the edge model; None: onnxruntime in this process.
         """
         self._spec = CodecSpec.load(model_folder.path('encoder'))
         self._identity = codec_identity(model_folder)
@@ -139,17 +145,8 @@ class Decoder:
                 f'the codec of {model_folder.name} knows {self._spec.labels} labels, the '
                 f'manifest {len(model_folder.labels)}; export the folder again'
             )
-        path = model_folder.path('edge')
         self._inside = tuple(inside)
-        self._edge = make_session(
-            with_outputs(read_model(path), self._inside) if inside else path, threads
-        )
-        inputs = {i.name: len(i.shape) for i in self._edge.get_inputs()}
-        if inputs != EDGE_INPUTS:
-            raise ModelFileError(
-                f'{path} has inputs {inputs}, expected {EDGE_INPUTS}; '
-                'export it again with python -m stl_conveyor_lab.train.codec.codec'
-            )
+        self._edge = edge_engine(model_folder, threads, inside) if engine is None else engine
         # Derives all tables and warms the model up, so that the first item is not the slowest.
         self._coder = GroupCoder(self._spec)
         self._coder.decode(0, min(8, self._spec.groups), False, b'')
@@ -180,14 +177,21 @@ class Decoder:
         return answers
 
     def look_inside(
-        self, sessions: Sequence[DecoderSession]
+        self, sessions: Sequence[DecoderSession], within: float | None = None
     ) -> tuple[NDArray[np.float32], list[NDArray[Any]]]:
-        """Return probabilities of one session at least, as `classify`, and the tensors inside."""
-        answers = self._run(sessions, self._inside)
+        """Return probabilities of one session at least, as `classify`, and the tensors inside.
+
+        Args:
+            within: Seconds after which nobody needs them any more; None: no limit.
+        """
+        answers = self._run(sessions, self._inside, within)
         return answers[0], answers[1:]
 
     def _run(
-        self, sessions: Sequence[DecoderSession], inside: Sequence[str]
+        self,
+        sessions: Sequence[DecoderSession],
+        inside: Sequence[str],
+        within: float | None = None,
     ) -> list[NDArray[np.float32]]:
         labels = self._spec.labels
         uniform = np.full(labels, 1 / labels, np.float32)
@@ -197,5 +201,26 @@ class Decoder:
             'side': np.stack([uniform if s.side is None else s.side for s in sessions]),
             'has_side': np.array([s.side is not None for s in sessions], np.float32),
         }
-        answers: list[NDArray[np.float32]] = self._edge.run(['probabilities', *inside], feeds)
-        return answers
+        return self._edge.run(['probabilities', *inside], feeds, within)
+
+
+def edge_engine(
+    model_folder: ModelFolder, threads: int = 1, inside: Sequence[str] = ()
+) -> LocalEngine:
+    """Return what computes a folder's edge model in this process.
+
+    Args:
+        inside: Tensors that it tells beside the probabilities.
+
+    Raises:
+        ModelFileError: If the model cannot be used.
+    """
+    path = model_folder.path('edge')
+    session = make_session(with_outputs(read_model(path), inside) if inside else path, threads)
+    inputs = {i.name: len(i.shape) for i in session.get_inputs()}
+    if inputs != EDGE_INPUTS:
+        raise ModelFileError(
+            f'{path} has inputs {inputs}, expected {EDGE_INPUTS}; '
+            'export it again with python -m stl_conveyor_lab.train.codec.codec'
+        )
+    return LocalEngine(session)
