@@ -36,7 +36,9 @@ setup(
         f'{PACKAGE}.web': ['*.js', 'static/*'],
     },
     data_files=[
-        entry for folder in ('config', 'launch', 'layouts', 'models', 'worlds') for entry in shipped(folder)
+        entry
+        for folder in ('config', 'launch', 'layouts', 'models', 'worlds')
+        for entry in shipped(folder)
     ],
     # The codec's inner loops; where there is no compiler, Python code makes the same bytes.
     ext_modules=[

@@ -272,11 +272,11 @@ class OpcUaOutput:
             ua.ObjectIds.BaseEventType, system
         )
         if RUNNING in self._commands.allowed:
-            for method, value_of in (('StartContinuous', True), ('Stop', False)):
+            for method, runs in (('StartContinuous', True), ('Stop', False)):
                 await machine.add_method(
                     ua.NodeId(f'{top}/VisionStateMachine/{method}', index),
                     name(method),
-                    self._method(cell, RUNNING, lambda given, v=value_of: v),
+                    self._method(cell, RUNNING, _always(runs)),
                     [],
                     [ua.VariantType.String],
                 )
@@ -312,8 +312,12 @@ class OpcUaOutput:
             loop = asyncio.get_running_loop()
             done: asyncio.Future[str] = loop.create_future()
 
+            def settle(trouble: str) -> None:
+                if not done.done():
+                    done.set_result(trouble)
+
             def tell(trouble: str) -> None:
-                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(trouble))
+                loop.call_soon_threadsafe(settle, trouble)
 
             self._commands.run(cell, 'plant (opcua)', command, value_of(given), tell)
             return await asyncio.wait_for(done, COMMAND_PATIENCE_S)
@@ -420,6 +424,10 @@ _ZERO: dict[ua.VariantType, Any] = {
     ua.VariantType.Double: 0.0,
     ua.VariantType.Boolean: False,
 }
+
+
+def _always(value: Any) -> Callable[[tuple[Any, ...]], Any]:
+    return lambda given: value
 
 
 def unit_id(code: str) -> int:

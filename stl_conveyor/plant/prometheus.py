@@ -48,7 +48,7 @@ class PrometheusOutput:
         self.left_out = 0
         self._read = read
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)  # type: ignore[arg-type]
+        registry.register(self)
         try:
             self._server, self._thread = start_http_server(
                 port,

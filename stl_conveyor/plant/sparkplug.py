@@ -93,18 +93,19 @@ def _metric(data: bytes) -> Metric | None:
     found = dict(_fields(data))
     name = found.get(1, b'')
     try:
-        kind = DataType(int(found.get(4, 0)))  # type: ignore[call-overload]
+        kind = DataType(int(found.get(4, 0)))
     except (ValueError, TypeError):
         return None
     if not isinstance(name, bytes):
         return None
     value: Scalar | None = None
-    if kind is DataType.STRING and isinstance(found.get(15), bytes):
-        value = bytes(found[15]).decode()  # type: ignore[arg-type]
+    text, real = found.get(15), found.get(13)
+    if kind is DataType.STRING and isinstance(text, bytes):
+        value = text.decode()
     elif kind is DataType.BOOLEAN and 14 in found:
         value = bool(found[14])
-    elif kind is DataType.DOUBLE and isinstance(found.get(13), bytes):
-        (value,) = struct.unpack('<d', found[13])  # type: ignore[arg-type]
+    elif kind is DataType.DOUBLE and isinstance(real, bytes):
+        (value,) = struct.unpack('<d', real)
     elif isinstance(found.get(11), int):
         number = int(found[11])
         signed = kind is DataType.INT64 and number >= 1 << 63

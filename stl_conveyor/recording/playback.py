@@ -142,7 +142,8 @@ def move_times(message: Any, moved: Callable[[int], int]) -> None:
         message: Of a class that rosidl generated.
         moved: Returns the new time (ns) of one.
     """
-    for name, several in _timed_fields(type(message)):
+    kind: Any = type(message)
+    for name, several in _timed_fields(kind):
         value = getattr(message, name)
         for each in value if several else (value,):
             if hasattr(each, 'nanosec'):

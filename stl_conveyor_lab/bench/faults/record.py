@@ -5,17 +5,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.resources import writing
 from stl_conveyor_lab.bench.faults.tally import Injection, Item, Word
 
 BETWEEN_S = 10.0  # s between the last of a run and the first of the one that goes on
-_KINDS: dict[str, Callable[..., Any]] = {'item': Item, 'word': Word, 'fault': Injection}
+_KINDS: dict[str, type[Item] | type[Word] | type[Injection]] = {
+    'item': Item,
+    'word': Word,
+    'fault': Injection,
+}
 _TIMES = ('shown', 'due', 'time', 'begin', 'end', 'over')
 
 
@@ -67,7 +70,8 @@ class Record:
     ) -> None:
         """Take in what is over, and append it to the file."""
         with writing(self.path), open(self.path, 'a', encoding='utf-8') as file:
-            for each in (*items, *words, *faults):
+            added: list[Item | Word | Injection] = [*items, *words, *faults]
+            for each in added:
                 self._take(each)
                 kind = next(name for name, made in _KINDS.items() if made is type(each))
                 file.write(json.dumps([kind, asdict(each)]) + '\n')
