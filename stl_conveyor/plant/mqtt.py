@@ -13,6 +13,7 @@ import json
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from stl_conveyor.plant.sparkplug import REBIRTH, DataType, EdgeNode, Metric, de
 from stl_conveyor.plant.values import VALUES, Kind, Readings, plain
 
 try:
-    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
     from paho.mqtt.reasoncodes import ReasonCode
 except ImportError as _error:
@@ -36,6 +37,7 @@ except ImportError as _error:
 KEEPALIVE_S = 10
 LONGEST_WAIT_S = 30  # between two tries to reach the broker
 MOST_QUEUED = 4  # words that it is there, or gone
+MOST_UNDER_WAY = 64  # that the broker has not taken: it is slow, and the next values say more
 LARGEST_COMMAND = 10_000  # bytes
 COMMAND = 'Command/'  # begins the metrics that the plant may write
 
@@ -67,6 +69,8 @@ class _Connection:
         self.left_out = 0
         self._name, self._broker = name, broker
         self._up = threading.Event()
+        self._under_way: deque[MQTTMessageInfo] = deque()  # of this session
+        self._counting = threading.Lock()
         client = Client(CallbackAPIVersion.VERSION2, client_id=client_id)
         client.reconnect_delay_set(1, LONGEST_WAIT_S)
         client.max_queued_messages_set(MOST_QUEUED)
@@ -115,11 +119,22 @@ class _Connection:
         Args:
             first: Of a session, in which nothing can wait yet but the words that begin it.
         """
-        if not self.is_connected or (self._client.want_write() and not first):
+        if not self.is_connected or (self._waiting() >= MOST_UNDER_WAY and not first):
             self.left_out += 1
             return False
         sent = self._client.publish(topic, payload, qos=0, retain=retain)
-        return sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+        if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return False
+        with self._counting:
+            self._under_way.append(sent)
+        return True
+
+    def _waiting(self) -> int:
+        """Return how many messages the broker has not taken yet."""
+        with self._counting:
+            while self._under_way and _is_over(self._under_way[0]):
+                self._under_way.popleft()
+            return len(self._under_way)
 
     def _say_last(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         """Publish, and wait a moment for the broker to have it."""
@@ -143,6 +158,8 @@ class _Connection:
                 f'({reason}): compare mqtt_user and mqtt_password_file with its settings'
             )
             return
+        with self._counting:
+            self._under_way.clear()
         self._up.set()
         self.trouble = ''
         self._connected()
@@ -171,6 +188,13 @@ class _Connection:
     def _on_message(self, _: Client, __: Any, message: MQTTMessage) -> None:
         if len(message.payload) <= LARGEST_COMMAND:
             self._take(message.topic, message.payload)
+
+
+def _is_over(sent: MQTTMessageInfo) -> bool:
+    try:
+        return sent.is_published()
+    except (ValueError, RuntimeError):  # it was given up
+        return True
 
 
 class JsonOutput(_Connection):
@@ -281,7 +305,7 @@ class SparkplugOutput(_Connection):
                 self._give_birth()
                 return
             changed = [m for m in self._latest if self._told.get(m.name) != m]
-            if changed and not self._client.want_write():
+            if changed and self._waiting() < MOST_UNDER_WAY:
                 self._send(self._edge.topic('NDATA'), self._edge.data(changed, _now_ms()))
                 self._told.update({m.name: m for m in changed})
 
