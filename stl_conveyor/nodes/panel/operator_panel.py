@@ -28,7 +28,7 @@ from stl_conveyor.msg import (
     SortOutcome,
     TokenBucketState,
 )
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import fault_of_status
 from stl_conveyor.nodes.base.items import configured_path, rgb_image
@@ -141,7 +141,7 @@ class OperatorPanel(ConveyorNode):
                 labels=labels,
                 alarm_log=self._log_of(settings.alarm_log, name),
                 change_log=self._log_of(settings.change_log, name),
-                now_ns=lambda: self.get_clock().now().nanoseconds,
+                now_ns=lambda: clock_ns(self.get_clock()),
             )
             for name in settings.cells
         )
