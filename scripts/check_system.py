@@ -8,6 +8,7 @@ Runs on the system's Python with the standard library alone.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -90,7 +91,7 @@ def missing_from_system(rendering_backend: str) -> list[tuple[str, str]]:
     def found(*commands: str) -> bool:
         return any(shutil.which(command) for command in commands)
 
-    venv = subprocess.run([sys.executable, '-c', 'import ensurepip, venv'], capture_output=True)
+    has_venv = all(importlib.util.find_spec(name) for name in ('ensurepip', 'venv'))
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     needs = [
         ('a C compiler', 'build-essential', found('cc', 'gcc', 'clang')),
@@ -99,7 +100,7 @@ def missing_from_system(rendering_backend: str) -> list[tuple[str, str]]:
         ('make', 'make', found('make')),
         ('git', 'git', found('git')),
         ('the Python headers (Python.h)', 'python3-dev', header.is_file()),
-        ('the Python modules venv and ensurepip', 'python3-venv', venv.returncode == 0),
+        ('the Python modules venv and ensurepip', 'python3-venv', has_venv),
         (
             'EGL or OSMesa, for rendering without a display',
             'libegl1 libgl1 libgl1-mesa-dri',

@@ -14,6 +14,7 @@ Runs on the system's Python (3.10 or newer) with the standard library alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -117,6 +118,7 @@ class Environment:
         self._build()
         if 'laboratory' in sets:
             self._install_laboratory()
+        self._compile()
         self._write_variables()
 
     # The steps -----------------------------------------------------------------------------
@@ -236,6 +238,23 @@ class Environment:
                 if target.is_relative_to(root):
                     link.unlink()
                     link.symlink_to(self.root / target.relative_to(root))
+
+    def _compile(self) -> None:
+        """Compile the modules that every process of a cell imports.
+
+        Python does so by itself, in each of seven processes that start together, and again at
+        every start where it may not write (PYTHONDONTWRITEBYTECODE, a folder of somebody else).
+        """
+        folders = [self.root / PACKAGE, self._site_packages() / PACKAGE]
+        found = sorted(path for folder in folders for path in folder.rglob('*.py'))
+        states = [(path, path.stat()) for path in found]
+        wanted = content_hash(
+            [], *(f'{path} {state.st_mtime_ns} {state.st_size}' for path, state in states)
+        )
+        with self._step('bytecode', 'compiling the modules', wanted) as due:
+            if due:
+                with contextlib.suppress(SetupError):  # then every process does it
+                    self._run([str(self.python), '-m', 'compileall', '-q', *map(str, folders)])
 
     def _install_laboratory(self) -> None:
         """Install torch, and make the laboratory of this checkout known by its commands."""

@@ -8,7 +8,7 @@ what others declare: a robot has one file for all its nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stl_conveyor.outside_files import UnusableFile, read_yaml
@@ -48,7 +48,9 @@ def is_for_everyone(path: str) -> bool:
     return path.rsplit('/', 1)[-1] in WILDCARDS
 
 
-def names_for(arguments: Sequence[str], node: str) -> set[str] | None:
+def names_for(
+    arguments: Sequence[str], node: str, read: Callable[[str], Any] = read_yaml
+) -> set[str] | None:
     """Return the parameters that a command line sets for a node by the node's name.
 
     Others that reach it were set for every node: in a section with a wildcard, or as
@@ -57,6 +59,7 @@ def names_for(arguments: Sequence[str], node: str) -> set[str] | None:
     Args:
         arguments: Of the process, as far as they stand between --ros-args and --.
         node: Its name, without a namespace, where the arguments do not rename it.
+        read: Returns what a parameter file says; raises UnusableFile.
 
     Returns:
         None if a file cannot be read as YAML, so that nothing is known.
@@ -74,7 +77,7 @@ def names_for(arguments: Sequence[str], node: str) -> set[str] | None:
                 names.add(name)
         elif word == '--params-file':
             try:
-                content = read_yaml(next(words, ''))
+                content = read(next(words, ''))
             except UnusableFile:
                 return None
             for path, parameters in sections(content):

@@ -8,11 +8,14 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -133,6 +136,31 @@ def test_bad_yaml_is_refused(tmp_path, text, word):
         parse_yaml(text)
     with pytest.raises(ConfigError, match='cell.yaml'):
         CellDescription.load(tmp_path / 'cell.yaml')
+
+
+@pytest.mark.parametrize('levels', [200, 100_000])
+@pytest.mark.parametrize('begin', ['[', '{a: ', '- ', '? '])
+def test_yaml_of_any_depth_is_read_or_refused(begin, levels):
+    # In a process of its own: what a parser in C does with too deep a text ends the process.
+    script = (
+        'import sys\n'
+        'from stl_conveyor.outside_files import UnusableFile, parse_yaml\n'
+        'try:\n    parse_yaml(sys.argv[1] * int(sys.argv[2]))\n'
+        'except UnusableFile:\n    print("refused")\n'
+        'else:\n    print("read")\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script, begin, str(levels)], capture_output=True, text=True
+    )
+    assert done.stdout.strip() in ('read', 'refused'), (done.returncode, done.stderr)
+
+
+def test_both_parsers_read_the_shipped_files_alike(monkeypatch):
+    texts = [path.read_text(encoding='utf-8') for path in share_path('config').glob('*.yaml')]
+    assert len(texts) > 5
+    by_libyaml = list(map(parse_yaml, texts))
+    monkeypatch.delattr(yaml, 'CSafeLoader', raising=False)
+    assert list(map(parse_yaml, texts)) == by_libyaml
 
 
 def test_aliases_and_merges_of_an_honest_file_are_followed():

@@ -147,7 +147,9 @@ class GroupOrder:
         """i64[K], all channels, those that the stream needs first in front."""
         _, first = np.unique(self.channel, return_index=True)
         used = self.channel[np.sort(first)].astype(np.int64)
-        return np.concatenate([used, np.setdiff1d(np.arange(self.channels), used)])
+        others = np.ones(self.channels, bool)
+        others[used] = False
+        return np.concatenate([used, np.flatnonzero(others)])
 
     @cached_property
     def channel_reach(self) -> NDArray[np.int64]:

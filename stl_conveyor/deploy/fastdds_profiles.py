@@ -24,7 +24,9 @@ rarely and to one port. Images, captures and simulation never leave the machine.
 
 For all but the gateways, whose link it would fill: a reliable writer sends its heartbeat every
 50 ms while something is unacknowledged
-(``stl_conveyor.nodes.base.middleware`` says why). ``writers`` has this alone; nodes load it by
+(``stl_conveyor.nodes.base.middleware`` says why). And no writer or reader has room for a hundred
+samples before the first: a node has some 27 of them, and each of its services two, which made one
+megabyte of memory for each node. ``writers`` has this alone; nodes load it by
 themselves where no other profile is chosen. Fast DDS 2, which Jazzy has, names it otherwise: a
 profile is written for the distribution in ``ROS_DISTRO``, and what ships for Jazzy ends with
 ``_jazzy``.
@@ -64,6 +66,8 @@ DOMAINS = 232  # more have no ports (RTPS 2.5, 9.6.2.3)
 LOOPBACK = '127.0.0.1'
 EDGE_ADDRESS = '${EDGE_ADDRESS}'  # Fast DDS puts the environment's variable there
 
+# Room for samples that an end has before any is there; more comes with the samples.
+_FEW_AT_FIRST: Mapping[str, Any] = {'topic': {'resourceLimitsQos': {'allocated_samples': 1}}}
 # What differs: seconds between announcements, how many at first, and the transports.
 _ON_WIFI: Mapping[str, Any] = {
     'announcement': 10,
@@ -134,7 +138,11 @@ def profile_xml(
         )
         old = has_old_fastdds() if old is None else old
         period = 'heartbeatPeriod' if old else 'heartbeat_period'
-        _add(writer, {'times': {period: {'sec': 0, 'nanosec': HEARTBEAT_NS}}})
+        _add(writer, {**_FEW_AT_FIRST, 'times': {period: {'sec': 0, 'nanosec': HEARTBEAT_NS}}})
+        reader = ElementTree.SubElement(
+            profiles, 'data_reader', profile_name='small', is_default_profile='true'
+        )
+        _add(reader, _FEW_AT_FIRST)
     ElementTree.indent(root)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'

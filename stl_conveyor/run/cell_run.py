@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -25,8 +26,9 @@ from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.assess import Observed, RunResult, versions, write_results
 from stl_conveyor.run.faults import FaultStep, fault_steps, named_fault
+from stl_conveyor.run.nursery import Nursery
 from stl_conveyor.run.output_folder import output_folder
-from stl_conveyor.run.plan import REPORT_PERIOD, Deployment, items_of, node_arguments
+from stl_conveyor.run.plan import Deployment, items_of, node_arguments
 from stl_conveyor.run.processes import ProcessPlan, Supervisor, signal_text
 from stl_conveyor.run.settings import GUARD, SIMULATOR, RunSettings, Sources
 from stl_conveyor.run.summary import LATE_PICTURE_MS
@@ -109,10 +111,7 @@ class CellRun:
         """
         parameters = node_arguments(self._settings, self._sources, self._fault)
         for plan in self._deployment.process_plans(
-            {
-                node: {'diagnostics_period': REPORT_PERIOD, **parameters.get(node, {})}
-                for node in self._deployment.nodes
-            }
+            {node: parameters.get(node, {}) for node in self._deployment.nodes}
         ):
             self._supervisor.start(plan)
         for plan in self._onlookers.values():
@@ -339,6 +338,7 @@ def run_cell(
     deployment: Deployment = Deployment(),
     at_phase: Callable[[str], None] = lambda _: None,
     onlookers: Sequence[ProcessPlan] = (),
+    nursery: Nursery | None = None,
 ) -> RunResult:
     """Run the cell and write everything into a folder.
 
@@ -348,13 +348,14 @@ def run_cell(
         deployment: Which nodes run where.
         at_phase: Called with 'starting', 'ready' (the belt starts) and 'done' (it is empty).
         onlookers: How to start who looks on, such as the operator's page.
+        nursery: What forks the processes, if it was started already.
 
     Raises:
         ConveyorError: If the cell cannot start.
         RunInterrupted: After Ctrl-C on a belt in motion, once everything is written.
     """
-    with output_folder(out) as folder:
-        return _run_into(folder, settings, display, say, deployment, at_phase, onlookers)
+    with output_folder(out) as folder, contextlib.closing(nursery or Nursery()) as forks:
+        return _run_into(folder, settings, display, say, deployment, at_phase, onlookers, forks)
 
 
 def _run_into(
@@ -365,6 +366,7 @@ def _run_into(
     deployment: Deployment,
     at_phase: Callable[[str], None],
     onlookers: Sequence[ProcessPlan],
+    nursery: Nursery,
 ) -> RunResult:
     began = time.time_ns()
     sources = Sources(
@@ -374,7 +376,7 @@ def _run_into(
     )
     cell = CellDescription.load(sources.cell)
     installed = versions(sources.models)
-    supervisor = Supervisor(out / 'logs')
+    supervisor = Supervisor(out / 'logs', nursery)
     runner = NodeRunner(
         [
             NodeSpec(

@@ -21,6 +21,7 @@ from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.faults import fault_names, named_fault
+from stl_conveyor.run.nursery import Nursery
 from stl_conveyor.run.plan import process_plan
 from stl_conveyor.run.processes import ProcessPlan, take_sigterm_like_ctrl_c
 from stl_conveyor.run.settings import DEVICE_PROCESS, RunSettings, parse_override
@@ -171,6 +172,12 @@ def run(options: argparse.Namespace) -> int:
             ) from error
         check_screen()
     take_sigterm_like_ctrl_c()
+    # It loads what the nodes need while this process loads its own.
+    with contextlib.closing(Nursery()) as nursery:
+        return _run(settings, options, nursery)
+
+
+def _run(settings: RunSettings, options: argparse.Namespace, nursery: Nursery) -> int:
     try:
         from stl_conveyor.run.cell_run import RunInterrupted, run_cell
     except ImportError as error:
@@ -185,6 +192,7 @@ def run(options: argparse.Namespace) -> int:
                 options.out,
                 'lines' if options.plain else 'auto',
                 onlookers=onlooker_plans(settings, options, print),
+                nursery=nursery,
             )
     except RunInterrupted as interrupted:
         print_result(interrupted.result.summary, options.out)

@@ -41,7 +41,6 @@ READERS = {
     'actuator': {'sort_outcome': 3},
 }
 _SHIPPED = share_path('config/sim.yaml')
-REPORT_PERIOD = 0.5  # s between a node's reports, by which it is known to be ready
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ def process_plan(
         params_file: None: the shipped one of the simulated cell.
     """
     words = _words(params_file or _SHIPPED, parameters)
-    return ProcessPlan(node, ('-m', node_module(node), *words))
+    return ProcessPlan(node, ('-m', node_module(node), *words), may_fork=True)
 
 
 def composed_plan(parameters: Mapping[str, Mapping[str, object]]) -> ProcessPlan:
@@ -229,6 +228,7 @@ def composed_plan(parameters: Mapping[str, Mapping[str, object]]) -> ProcessPlan
             *parameters,
             *_words(_SHIPPED, own),
         ),
+        may_fork=True,
     )
 
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.priority import die_with_parent
+from stl_conveyor.run.nursery import ForkedProcess, ForkPlan, Nursery, quiet_environment
+
+Process = subprocess.Popen | ForkedProcess
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class ProcessPlan:
         arguments: Those after the interpreter.
         prefix: A command that runs the interpreter, such as nsenter; it must become it.
         environment: Variables beside those of this process.
+        may_fork: Whether a nursery may fork it; else its interpreter is started.
     """
 
     name: str
     arguments: tuple[str, ...]
     prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    may_fork: bool = False
 
 
 def cpu_seconds(pid: int) -> float:
@@ -87,11 +92,16 @@ class Supervisor:
         log_folder: Where NAME.log files go.
     """
 
-    def __init__(self, log_folder: Path) -> None:
-        """Start with no processes."""
+    def __init__(self, log_folder: Path, nursery: Nursery | None = None) -> None:
+        """Start with no processes.
+
+        Args:
+            nursery: Forks what may be forked; None: every process has its own interpreter.
+        """
         self._log_folder = log_folder
+        self._nursery = nursery
         self._plans: dict[str, ProcessPlan] = {}
-        self._processes: dict[str, subprocess.Popen] = {}
+        self._processes: dict[str, Process] = {}
         self._cpu_of_ended: dict[str, float] = {}
         log_folder.mkdir(parents=True, exist_ok=True)
 
@@ -114,13 +124,12 @@ class Supervisor:
 
     def start(self, plan: ProcessPlan) -> None:
         """Start a process, or start it again under its name."""
-        environment = {**os.environ, **plan.environment, 'PYTHONUNBUFFERED': '1'}
-        # One thread each for what would otherwise take every core: small models, small arrays.
-        for variable in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
-            environment.setdefault(variable, '1')
+        given = {**os.environ, **plan.environment}
+        environment = {**given, **quiet_environment(given)}
         self._plans[plan.name] = plan
         with _signals_held_back(), open(self.log_path(plan.name), 'ab') as log:
-            self._processes[plan.name] = subprocess.Popen(
+            process = self._forked(plan, environment, log.fileno())
+            self._processes[plan.name] = process or subprocess.Popen(
                 [*plan.prefix, sys.executable, *plan.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -129,6 +138,16 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
+
+    def _forked(
+        self, plan: ProcessPlan, environment: Mapping[str, str], output: int
+    ) -> ForkedProcess | None:
+        """Return a process of the nursery; None if it is to have an interpreter of its own."""
+        if self._nursery is None or not plan.may_fork or plan.prefix or plan.environment:
+            return None
+        option, module, *words = plan.arguments
+        assert option == '-m'
+        return self._nursery.fork(ForkPlan(module, tuple(words), environment), output)
 
     def kill(self, name: str) -> None:
         """End a process at once, as a crash would.
@@ -198,7 +217,7 @@ class Supervisor:
         """Ask a process to end, wait, then insist; one that does not run is ended already."""
         self._stop({n: p for n, p in self._processes.items() if n == name}, patience)
 
-    def _stop(self, processes: Mapping[str, subprocess.Popen], patience: float) -> None:
+    def _stop(self, processes: Mapping[str, Process], patience: float) -> None:
         running = {n: p for n, p in processes.items() if p.poll() is None}
         for name, process in running.items():
             self._note_cpu(name, process)
@@ -211,12 +230,12 @@ class Supervisor:
                 process.kill()
                 process.wait()
 
-    def _process(self, name: str) -> subprocess.Popen:
+    def _process(self, name: str) -> Process:
         if name not in self._processes:
             raise ConfigError(f"no process '{name}': there are {', '.join(self._processes)}")
         return self._processes[name]
 
-    def _note_cpu(self, name: str, process: subprocess.Popen) -> None:
+    def _note_cpu(self, name: str, process: Process) -> None:
         if process.poll() is None:
             self._cpu_of_ended[name] = self._cpu_of_ended.get(name, 0.0) + cpu_seconds(process.pid)
 

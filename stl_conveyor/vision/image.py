@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,6 +119,8 @@ def register_heif() -> bool:
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
+        # Python looks through all its folders anew for what it has not found, in a millisecond.
+        sys.modules.setdefault('pillow_heif', None)  # type: ignore[arg-type]
         return False
     register_heif_opener()
     return True

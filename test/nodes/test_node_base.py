@@ -21,6 +21,7 @@ pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CellHarness, NodeSpec  # noqa: E402
 from rclpy.event_handler import UnsupportedEventTypeError  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
@@ -164,6 +165,38 @@ class Watcher(Echo):
     def fail(self):
         self.looks.append('first')
         raise ZeroDivisionError('1 / 0')
+
+
+@pytest.mark.parametrize('kind', ['auto', 'wait_set'])
+def test_who_comes_to_listen_is_reported_at_once(kind):
+    spec = echo(diagnostics_period=60.0, executor=kind)
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        node = cell.runner.nodes[0]
+        cell.wait(lambda: node._diagnostics.get_subscription_count() == 1)
+        cell.probe.create_subscription(String, 'said', lambda _: None, 10)
+
+        def listeners():
+            return [
+                value.value
+                for status in cell.statuses('echo')
+                for value in status.values
+                if value.key == '/said.subscribers'
+            ]
+
+        cell.wait(lambda: '1' in listeners())
+
+
+def test_parameters_that_are_not_the_nodes_own_are_not_checked_with_them(monkeypatch):
+    checked = []
+    monkeypatch.setattr(Echo, 'check_settings', lambda self, settings: checked.append(settings))
+    with CellHarness([echo()]) as cell:
+        cell.wait_active()  # with the QoS of both ends, which are parameters, too
+        before = len(checked)
+        node = cell.runner.nodes[0]
+        assert node.set_parameters([Parameter('greeting', value='hello')])[0].successful
+        assert len(checked) == before + 1 and before == 1
+        assert node.settings.greeting == 'hello'
 
 
 def test_all_that_is_looked_at_shares_one_timer():

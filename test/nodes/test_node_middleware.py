@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -89,3 +91,18 @@ def test_an_actuator_that_was_frozen_has_what_it_missed_at_once():
         cell.wait(lambda: answered() == 13, 30, 'every answer')
         took = time.monotonic() - woke
         assert took < 2.5, f'{took:.2f} s: that is a heartbeat of the default, 3 s'
+
+
+def test_the_generator_of_messages_is_not_loaded():
+    script = (
+        'import sys\n'
+        'from stl_conveyor.nodes.base.middleware import leave_out_code_generator\n'
+        'leave_out_code_generator()\n'
+        'from rclpy.serialization import serialize_message\n'
+        'from stl_conveyor.msg import SortOutcome\n'
+        'assert serialize_message(SortOutcome(item_id=1))\n'
+        'print([name for name in sys.modules if name == "em" or "generate_py" in name])\n'
+        'import rosidl_generator_py.generate_py_impl\n'  # for who wants it
+    )
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '[]\n', '')

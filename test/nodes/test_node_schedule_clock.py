@@ -11,7 +11,10 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from stl_conveyor.nodes.base.clock import ScheduleClock  # noqa: E402
+from rclpy.clock import Clock, ClockType  # noqa: E402
+from rclpy.time import Time  # noqa: E402
+
+from stl_conveyor.nodes.base.clock import ScheduleClock, clock_ns  # noqa: E402
 
 MS = 1_000_000
 
@@ -70,3 +73,17 @@ def test_after_a_jump_back_it_goes_on_and_translates():
     assert clock.now_ns() == 900 * MS
     node.time_ns = 160 * MS
     assert clock.now_ns() == 960 * MS
+
+
+def test_a_clock_is_read_as_rclpy_reads_it():
+    for kind in (ClockType.STEADY_TIME, ClockType.SYSTEM_TIME, ClockType.ROS_TIME):
+        clock = Clock(clock_type=kind)
+        before_ns, read_ns = clock.now().nanoseconds, clock_ns(clock)
+        assert before_ns <= read_ns <= clock.now().nanoseconds
+
+
+def test_simulated_time_is_read_from_the_clock():
+    clock = Clock(clock_type=ClockType.ROS_TIME)
+    clock._set_ros_time_is_active(True)
+    clock.set_ros_time_override(Time(nanoseconds=123 * MS, clock_type=ClockType.ROS_TIME))
+    assert clock_ns(clock) == 123 * MS

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from builtin_interfaces.msg import Time
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
 from rclpy.duration import Duration
 from rclpy.node import Node
 
@@ -31,6 +32,20 @@ def to_stamp(time_ns: int) -> Time:
     """Return nanoseconds as a message's time, clipped to what the message can hold."""
     time_ns = min(max(time_ns, -_LARGEST), _LARGEST)
     return Time(sec=time_ns // _NS, nanosec=time_ns % _NS)
+
+
+def clock_ns(clock: Clock) -> int:
+    """Return what `clock.now().nanoseconds` does, in a tenth of its time.
+
+    What takes the time there is to make the object around the number. Without simulated time the
+    clocks of rclpy are those of the system.
+    """
+    if isinstance(clock, ROSClock):
+        if not clock.ros_time_is_active:
+            return time.time_ns()
+    elif isinstance(clock, Clock) and clock.clock_type is ClockType.STEADY_TIME:
+        return time.monotonic_ns()
+    return clock.now().nanoseconds
 
 
 class ScheduleClock:
@@ -65,10 +80,10 @@ class ScheduleClock:
     def now_ns(self) -> int:
         """Return the present time."""
         if not self._simulated:
-            return self._clock.now().nanoseconds
+            return clock_ns(self._clock)
         with self._lock:
             # Read in the lock: a time that another thread has overtaken would look like a jump.
-            now_ns = self._clock.now().nanoseconds + self._offset_ns
+            now_ns = clock_ns(self._clock) + self._offset_ns
             if now_ns < self._latest_ns:
                 self._offset_ns += self._latest_ns - now_ns
                 now_ns = self._latest_ns
@@ -77,7 +92,7 @@ class ScheduleClock:
 
     def ros_now_ns(self) -> int:
         """Return the present ROS time, in which the stamps of messages are written."""
-        return self._node.get_clock().now().nanoseconds
+        return clock_ns(self._node.get_clock())
 
     def from_ros_ns(self, time_ns: int) -> int:
         """Return a ROS time on this clock, as both run now."""
@@ -122,9 +137,9 @@ class ClockWatch:
 
     def check(self) -> None:
         """Compare the clocks, and call if one was set."""
-        steady_ns = self._steady_clock.now().nanoseconds
-        now_ns = self._clock.now().nanoseconds
-        if self._steady_clock.now().nanoseconds - steady_ns > _READING_NS:
+        steady_ns = clock_ns(self._steady_clock)
+        now_ns = clock_ns(self._clock)
+        if clock_ns(self._steady_clock) - steady_ns > _READING_NS:
             return  # this thread was made to wait in between; the next reading tells
         jump_ns = self._jumps.observe(now_ns, steady_ns)
         if jump_ns:

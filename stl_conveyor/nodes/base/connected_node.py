@@ -22,7 +22,7 @@ from rclpy.subscription import MessageInfo, Subscription
 from rclpy.timer import Timer
 
 from stl_conveyor.errors import Level
-from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock
+from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock, clock_ns
 from stl_conveyor.nodes.base.decoding import MessageDecoder, with_info
 from stl_conveyor.nodes.base.outside_input import PATIENCE_S, OutsideInput, StampRules
 from stl_conveyor.nodes.base.polled_topic import NeverReady, PolledTopic
@@ -109,6 +109,8 @@ class ConnectedNode(ReportingNode):
         events = PublisherEventCallbacks(
             deadline=missed if self._watchdogs().deadline and profile.watched else None,
             incompatible_qos=self._incompatible(topic),
+            # How many listen is part of the report, and whoever starts a cell waits for that.
+            matched=lambda _: self.report_shortly(),
         )
         publisher: Publisher
         try:
@@ -308,7 +310,7 @@ class ConnectedNode(ReportingNode):
                 self, self.steady_clock, self.guarded(self._on_clock_jump)
             )
             self.resources.callback(self._close_clock_watch)
-            self._clockless_ns = self.steady_clock.now().nanoseconds
+            self._clockless_ns = clock_ns(self.steady_clock)
             # Inputs from outside look at the clock themselves; else who does not heed a jump of
             # the system's clock need not know of it.
             heeds = type(self).clock_jumped is not ConnectedNode.clock_jumped
@@ -379,8 +381,8 @@ class ConnectedNode(ReportingNode):
         self.check_clock()
         if not self.schedule_clock.simulated:
             return
-        now_ns = self.steady_clock.now().nanoseconds
-        if self.get_clock().now().nanoseconds or self.count_publishers('/clock'):
+        now_ns = clock_ns(self.steady_clock)
+        if clock_ns(self.get_clock()) or self.count_publishers('/clock'):
             self._clockless_ns = now_ns
             self.clear_condition('clock', '/clock is published')
         elif now_ns - self._clockless_ns > PATIENCE_S * 1e9:

@@ -129,6 +129,7 @@ class ConveyorNode(ConnectedNode):
             self._active = True
             self.turn.renew()
             self._beat()
+            self.report_shortly()
             self.get_logger().info('active')
         else:
             self._close_resources()

@@ -12,23 +12,34 @@ import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import MessageInfo
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from stl_conveyor.errors import Level
+from stl_conveyor.nodes.base.clock import clock_ns
 
 if TYPE_CHECKING:
     from stl_conveyor.nodes.base.connected_node import ConnectedNode
 
 _NOWHERE = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+KEPT = 3  # messages of a type that others in this process may be about to ask for, too
 HOLD_S = 60.0  # for which it is said that a topic brings what is no message
 
 
 class MessageDecoder:
-    """Turns the bytes that come on a topic into messages."""
+    """Turns the bytes that come on a topic into messages.
+
+    Nodes of one process that listen to the same topic are handed the same message, taken apart
+    once. Nobody changes a message that has come.
+    """
+
+    _peers: ClassVar[dict[tuple[type, str], WeakSet[MessageDecoder]]] = {}
+    # What was taken apart for several, the newest first; replaced as a whole, for other threads.
+    _newest: ClassVar[dict[type, tuple[tuple[bytes, Any], ...]]] = {}
 
     def __init__(self, node: ConnectedNode, kind: type, topic: str) -> None:
         """Take a topic's messages apart.
@@ -41,20 +52,34 @@ class MessageDecoder:
         self._kind = kind
         self._topic = topic
         self._failed_ns: int | None = None
+        self._listeners = self._peers.setdefault((kind, topic), WeakSet())
+        self._listeners.add(self)
 
     def __call__(self, data: bytes, info: MessageInfo | None = None) -> Any | None:
         """Return the message; None if the bytes are none of the topic's type."""
         try:
             if self._failed_ns is None:
-                return deserialize_message(data, self._kind)
+                return self._shared(data) if len(self._listeners) > 1 else self._apart(data)
             with _silent_middleware():
-                return deserialize_message(data, self._kind)
+                return self._apart(data)
         except Exception:  # RMWError, MemoryError, what else a generated parser has
             self._fail(info)
             return None
 
+    def _apart(self, data: bytes) -> Any:
+        return deserialize_message(data, self._kind)
+
+    def _shared(self, data: bytes) -> Any:
+        newest = self._newest.get(self._kind, ())
+        for known, message in newest:
+            if known == data:
+                return message
+        message = self._apart(data)
+        self._newest[self._kind] = ((data, message), *newest[: KEPT - 1])
+        return message
+
     def _fail(self, info: MessageInfo | None) -> None:
-        now_ns = self._node.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self._node.steady_clock)
         if self._failed_ns is None:
             self._node.watch(self._look)
         new, self._failed_ns = not self._failed_ns, now_ns
@@ -70,7 +95,7 @@ class MessageDecoder:
             )
 
     def _look(self) -> None:
-        now_ns = self._node.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self._node.steady_clock)
         if self._failed_ns and now_ns - self._failed_ns > HOLD_S * 1e9:
             self._failed_ns = 0  # the middleware stays silent: a failure is counted all the same
             self._node.clear_condition(

@@ -22,7 +22,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from stl_conveyor.cell.sole_source import SoleSource
 from stl_conveyor.cell.stamp_gate import StampGate, Verdict
 from stl_conveyor.errors import Level
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns
 from stl_conveyor.nodes.base.decoding import (
     MessageDecoder,
     endpoint_name,
@@ -175,7 +175,7 @@ class OutsideInput:
             self._name, 'reliability'
         )
         self._best_effort = False
-        self._absent_since_ns: int | None = node.steady_clock.now().nanoseconds
+        self._absent_since_ns: int | None = clock_ns(node.steady_clock)
         self._subscription: Subscription | None = None
         self._numbers: dict[bytes, int] = {}  # of the newest message, by publisher
         self._sole = SoleSource() if sole else None
@@ -198,7 +198,7 @@ class OutsideInput:
     def _publishers(self) -> Sequence[TopicEndpointInfo]:
         found: Sequence[TopicEndpointInfo] = self._node.get_publishers_info_by_topic(self._name)
         self._found = len(found)
-        self._closely_ns = self._node.steady_clock.now().nanoseconds
+        self._closely_ns = clock_ns(self._node.steady_clock)
         return found
 
     def _fitting(self, publishers: Sequence[TopicEndpointInfo]) -> list[TopicEndpointInfo]:
@@ -243,7 +243,7 @@ class OutsideInput:
     def _sort_in(self, data: bytes, info: MessageInfo | None) -> None:
         if self._sole is not None:
             gid = publisher_gid(info)
-            now_ns = self._node.steady_clock.now().nanoseconds
+            now_ns = clock_ns(self._node.steady_clock)
             if gid is not None and not self._sole.admit(gid, now_ns):
                 return
         self._waiting.append((data, info))
@@ -278,7 +278,7 @@ class OutsideInput:
         if self._concerns is not None and not self._concerns(message):
             return
         self._node.check_clock()
-        now_ns = self._node.get_clock().now().nanoseconds
+        now_ns = clock_ns(self._node.get_clock())
         verdict = self.gate.admit(
             to_ns(self._stamp_of(message)),
             now_ns,
@@ -333,7 +333,7 @@ class OutsideInput:
         self._look_for_intruders()
         # To count them is cheap, and to be told of each is not.
         count = self._node.count_publishers(self._name)
-        since_ns = self._node.steady_clock.now().nanoseconds - self._closely_ns
+        since_ns = clock_ns(self._node.steady_clock) - self._closely_ns
         period_s = LOOK_CLOSELY_S if count or not self._required else 0.0
         if count != self._found or since_ns >= period_s * 1e9:
             self._look_closely()
@@ -357,7 +357,7 @@ class OutsideInput:
             self._absent_since_ns = None
             self._node.clear_condition(condition, f'{self._name} is published')
         else:
-            now_ns = self._node.steady_clock.now().nanoseconds
+            now_ns = clock_ns(self._node.steady_clock)
             if self._absent_since_ns is None:
                 self._absent_since_ns = now_ns
             if now_ns - self._absent_since_ns >= PATIENCE_S * 1e9:
@@ -367,7 +367,7 @@ class OutsideInput:
         """Say who publishes where there is room for one."""
         if self._sole is None:
             return
-        now_ns = self._node.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self._node.steady_clock)
         condition = f'intruder.{self._topic}'
         refused = self._sole.intruders(now_ns, INTRUSION_NS)
         intruders: set[str] = set()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rclpy.publisher import Publisher
 
+from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
@@ -41,7 +42,7 @@ class PeerWatch:
         """
         self._node = node
         self._heard_on = heard_on
-        self._since_ns = node.steady_clock.now().nanoseconds
+        self._since_ns = clock_ns(node.steady_clock)
         self._present = False
         self._said = self._warned = False
 
@@ -61,7 +62,7 @@ class PeerWatch:
                     f'waiting for listeners to {self._heard_on.topic_name}: there are {readers} '
                     f'of {len(awaited)}'
                 )
-        waited_ns = node.steady_clock.now().nanoseconds - self._since_ns
+        waited_ns = clock_ns(node.steady_clock) - self._since_ns
         if missing and waited_ns < settings.wait_limit * 1e9:
             if waited_ns > ORDINARY_NS:
                 node.set_condition('wait_for', Level.WARN, text)

@@ -15,6 +15,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from stl_conveyor.errors import Level
+from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
 from stl_conveyor.nodes.base.qos import make_profile
 from stl_conveyor.nodes.base.topics import Profile
 
@@ -66,7 +67,7 @@ def refused_node(
 
         def report() -> None:
             array = DiagnosticArray(status=[status])
-            array.header.stamp = node.get_clock().now().to_msg()
+            array.header.stamp = to_stamp(clock_ns(node.get_clock()))
             publisher.publish(array)
 
         yield report

@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 
 from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
 from stl_conveyor.nodes.base.health import Level, NodeHealth, fault_status_name
 from stl_conveyor.nodes.base.heart import Turn
 from stl_conveyor.nodes.base.qos import make_profile, overriding_options
@@ -26,6 +27,8 @@ from stl_conveyor.nodes.base.settings import (
     fixed_while_configured,
 )
 from stl_conveyor.nodes.base.topics import Profile
+
+SHORTLY_S = 0.1  # in which what changes together is reported together
 
 
 class ReportingNode(LifecycleNode):
@@ -54,6 +57,10 @@ class ReportingNode(LifecycleNode):
             raise
         self._last_report_ns = 0
         self._unsaid = False
+        self._shortly = self.create_timer(
+            SHORTLY_S, self.guarded(self._report_once), clock=self.steady_clock
+        )
+        self._shortly.cancel()
         self._diagnostics = self.create_publisher(
             DiagnosticArray,
             '/diagnostics',
@@ -89,7 +96,7 @@ class ReportingNode(LifecycleNode):
 
     def tick(self, name: str) -> None:
         """Take in one occurrence of something whose rate is reported."""
-        self.health.tick(name, self.steady_clock.now().nanoseconds)
+        self.health.tick(name, clock_ns(self.steady_clock))
 
     def warn(self, name: str, message: str) -> None:
         """Report and count an event that the node coped with."""
@@ -101,7 +108,7 @@ class ReportingNode(LifecycleNode):
 
     def set_condition(self, name: str, level: Level, message: str) -> None:
         """Report a lasting condition, at once if it is new."""
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         if self.health.set_condition(name, level, message, now_ns):
             self._log(level, message)
             self._report_soon()
@@ -138,15 +145,24 @@ class ReportingNode(LifecycleNode):
 
     def report_news(self) -> None:
         """Publish the node's health if there is something new, and it was not just published."""
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         if self._unsaid and now_ns - self._last_report_ns > 100_000_000:
             self.report()
+
+    def report_shortly(self) -> None:
+        """Publish the node's health once in a moment, with what else is new by then."""
+        if self._shortly.is_canceled():
+            self._shortly.reset()
+
+    def _report_once(self) -> None:
+        self._shortly.cancel()
+        self.report()
 
     def report(self) -> None:
         """Publish the node's health: a status for the node, and one for each of its faults."""
         self.refresh_health()
         self._unsaid = False
-        self._last_report_ns = self.steady_clock.now().nanoseconds
+        self._last_report_ns = clock_ns(self.steady_clock)
         health = self.health.report(self._last_report_ns)
         name = self.get_fully_qualified_name().lstrip('/')
         whole = _status(name, health.level, health.message, (*self.node_values(), *health.values))
@@ -160,13 +176,13 @@ class ReportingNode(LifecycleNode):
             for fault in health.faults
         ]
         array = DiagnosticArray(status=[whole, *faults])
-        array.header.stamp = self.get_clock().now().to_msg()
+        array.header.stamp = to_stamp(clock_ns(self.get_clock()))
         self._diagnostics.publish(array)
 
     # Details.
 
     def _event(self, name: str, level: Level, message: str) -> None:
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         if self.health.event(name, level, message, now_ns):
             self._log(level, f'{name}: {message}')
             self._report_soon()
@@ -192,10 +208,12 @@ class ReportingNode(LifecycleNode):
                 'take it there with the transitions deactivate and cleanup, and back with '
                 'configure and activate',
             )
+        own = vars(self.settings)
+        changes = {item.name: item.value for item in parameters if item.name in own}
+        if not changes:  # such as the QoS of a topic, which is declared with its end
+            return SetParametersResult(successful=True)
         try:
-            self.settings = changed_settings(
-                self.settings, {item.name: item.value for item in parameters}, self.check_settings
-            )
+            self.settings = changed_settings(self.settings, changes, self.check_settings)
             self.settings_changed()
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import signal
 import sys
@@ -22,10 +23,11 @@ from rclpy.task import Future
 
 from stl_conveyor.errors import ConfigError, Level
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
+from stl_conveyor.nodes.base.middleware import leave_out_code_generator, use_quick_heartbeats
 from stl_conveyor.nodes.base.priority import begin_session, prioritise_process, prioritise_thread
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
 from stl_conveyor.nodes.base.shared_memory import joining, opened_here, remove_orphans
+from stl_conveyor.outside_files import read_yaml
 from stl_conveyor.parameter_files import names_for
 
 REFUSED_PERIOD = 5  # s between attempts to start a node whose parameters cannot be used
@@ -65,6 +67,7 @@ class NodeRunner:
             ConfigError: Naming the parameter that cannot be used.
         """
         use_quick_heartbeats()
+        leave_out_code_generator()
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
         self._stop = _Stop()
@@ -187,6 +190,7 @@ def run_nodes(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     use_quick_heartbeats()
+    leave_out_code_generator()
     remove_orphans()
     host = _Host(arguments, stop)
     said: dict[str, str] = {}
@@ -249,13 +253,14 @@ class _Host:
         except REFUSED_BY_ROS as error:
             return dict.fromkeys(groups, str(error))
         words = sys.argv[1:] if self._arguments is None else self._arguments
+        read = functools.cache(read_yaml)  # once for all nodes
         refused: dict[type[ConveyorNode], str] = {}
         brought: dict[tuple[str, str], list[ConveyorNode]] = {}
         for node_class, group in groups.items():
             try:
                 with joining():
                     node = node_class(
-                        context=context, meant_parameters=names_for(words, node_class.NAME)
+                        context=context, meant_parameters=names_for(words, node_class.NAME, read)
                     )
             except (ConfigError, *REFUSED_BY_ROS) as error:
                 refused[node_class] = str(error)

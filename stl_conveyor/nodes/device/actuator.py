@@ -36,7 +36,7 @@ from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.msg import BeltState, Classification, ItemCapture, OffloadDecision, SortOutcome
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.decisions import load_decider
 from stl_conveyor.nodes.base.health import Level
@@ -215,10 +215,10 @@ class Actuator(ConveyorNode):
         self._memory.report(taken_up, lost)
         if not late:
             return
-        began_ns = self.steady_clock.now().nanoseconds
+        began_ns = clock_ns(self.steady_clock)
 
         def resume_late() -> None:
-            waited_ns = self.steady_clock.now().nanoseconds - began_ns
+            waited_ns = clock_ns(self.steady_clock) - began_ns
             there = self._outcomes.get_subscription_count() >= max(1, self._memory.readers)
             if there or waited_ns > LONGEST_WAIT_NS:
                 timer.cancel()

@@ -27,7 +27,7 @@ from stl_conveyor.hardware.pins import LARGEST_PIN, NO_PIN
 from stl_conveyor.hardware.video_device import asked_of_device, check_fourcc
 from stl_conveyor.msg import BeltState as BeltStateMessage
 from stl_conveyor.msg import ItemCapture
-from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.inbox import Inbox
@@ -311,7 +311,7 @@ class Camera(ConveyorNode):
         if self.settings.trigger == 'beam':
             self._listen_to_beam()
             self.every(WATCH_BELT_S, self._look_at_beam)
-        self._frame_ns = self.steady_clock.now().nanoseconds
+        self._frame_ns = clock_ns(self.steady_clock)
         steady = self.settings.source == 'device' or (
             self.settings.source == 'topic' and self.settings.trigger != 'frame'
         )
@@ -352,7 +352,7 @@ class Camera(ConveyorNode):
             self.health.set_value('belt_speed', f'{self._belt.motion(self._now_ns()).speed:.4f}')
 
     def _on_frame(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
-        self._frame_ns = self.steady_clock.now().nanoseconds
+        self._frame_ns = clock_ns(self.steady_clock)
         self._make_item(self._of_described_size(image), stamp_ns, frame_id)
 
     def _of_described_size(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -381,7 +381,7 @@ class Camera(ConveyorNode):
         return resize_height(image, camera.image_height)
 
     def _watch_frames(self) -> None:
-        silence_ns = self.steady_clock.now().nanoseconds - self._frame_ns
+        silence_ns = clock_ns(self.steady_clock) - self._frame_ns
         if silence_ns <= self.settings.frame_timeout * 1e9:
             self.clear_condition('frames', 'frames come again')
             return
@@ -426,7 +426,7 @@ class Camera(ConveyorNode):
             self.resources.callback(encoder.close)
             self._belt_states = self.publish_on('belt_state')
             # Counts begin at zero here; who adds them up must not take that for a movement.
-            self._origin = max(1, self.steady_clock.now().nanoseconds // 1_000_000 % 2**32)
+            self._origin = max(1, clock_ns(self.steady_clock) // 1_000_000 % 2**32)
             self._off_speed_for = 0.0
             self.every(WATCH_BELT_S, self._watch_belt)
         elif isinstance(self._belt, ReportedBelt):
@@ -461,7 +461,7 @@ class Camera(ConveyorNode):
         self._waiting: deque[Frame] = deque(maxlen=WAITING_FRAMES)
 
     def _now_ns(self) -> int:
-        return self.get_clock().now().nanoseconds
+        return clock_ns(self.get_clock())
 
     def _watch_belt(self) -> None:
         now_ns = self._now_ns()

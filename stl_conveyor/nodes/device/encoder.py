@@ -31,7 +31,7 @@ from stl_conveyor.errors import BadProbabilities
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key, model_image
@@ -273,13 +273,13 @@ class EncoderNode(ConveyorNode):
 
     def _deadline_at_edge(self, deadline: Time) -> Time:
         """Return a deadline as the clock of the edge will show it: that may be another time."""
-        offset_ns = self.edge_clock.at_least_ns(self.steady_clock.now().nanoseconds)
+        offset_ns = self.edge_clock.at_least_ns(clock_ns(self.steady_clock))
         return deadline if offset_ns is None else to_stamp(to_ns(deadline) + offset_ns)
 
     def _watch_edge_clock(self, message: FeatureFeedback) -> None:
         if self.schedule_clock.simulated:
             return  # one clock for all; a stamp from before it jumped tells of no other
-        steady_ns = self.steady_clock.now().nanoseconds
+        steady_ns = clock_ns(self.steady_clock)
         self.edge_clock.add(
             to_ns(message.header.stamp), self.schedule_clock.ros_now_ns(), steady_ns
         )
@@ -329,12 +329,10 @@ class EncoderNode(ConveyorNode):
         )
 
     def _edge_silent(self) -> bool:
-        return self._edge.was_heard and not self._edge.is_alive(
-            self.steady_clock.now().nanoseconds
-        )
+        return self._edge.was_heard and not self._edge.is_alive(clock_ns(self.steady_clock))
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         self._edge.heard(message.codec_id, now_ns)
         greeting = message.status in (
             FeatureFeedback.STATUS_ALIVE,
@@ -382,7 +380,7 @@ class EncoderNode(ConveyorNode):
         now_ns = self.schedule_clock.now_ns()
         if sent_ns is not None and not self.spans_jump(sent_ns):
             self.round_trip.add(now_ns - sent_ns, now_ns)
-            self.edge_clock.add_round_trip(now_ns - sent_ns, self.steady_clock.now().nanoseconds)
+            self.edge_clock.add_round_trip(now_ns - sent_ns, clock_ns(self.steady_clock))
             self.health.sample('round_trip', (now_ns - sent_ns) / 1e9)
         if math.isfinite(message.compute_time) and 0 < message.compute_time < 10:
             self.edge_time.add(round(message.compute_time * 1e9), now_ns)

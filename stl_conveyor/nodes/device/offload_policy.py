@@ -20,7 +20,7 @@ from stl_conveyor.errors import BadProbabilities, ConfigError
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.decisions import load_decider
 from stl_conveyor.nodes.base.health import Level
@@ -227,7 +227,7 @@ class OffloadPolicy(ConveyorNode):
         self.listen('feedback_rx', self._on_feedback)
         self.listen('transfer', self._on_transfer)
         self.watch(self._watch)
-        self._active_since_ns = self.steady_clock.now().nanoseconds
+        self._active_since_ns = clock_ns(self.steady_clock)
         self.bucket.advance(self.schedule_clock.now_ns())
         self._publish_state()
 
@@ -243,7 +243,7 @@ class OffloadPolicy(ConveyorNode):
     @property
     def edge_alive(self) -> bool:
         """Return whether an edge that has our codec gave a sign of life lately."""
-        return self._edge.is_alive(self.steady_clock.now().nanoseconds)
+        return self._edge.is_alive(clock_ns(self.steady_clock))
 
     def refresh_health(self) -> None:
         """Report the level of the bucket."""
@@ -338,7 +338,7 @@ class OffloadPolicy(ConveyorNode):
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
-            self._edge.heard(message.codec_id, self.steady_clock.now().nanoseconds)
+            self._edge.heard(message.codec_id, clock_ns(self.steady_clock))
             self._watch_edge()
             return
         if message.status != FeatureFeedback.STATUS_OK or message.codec_id != self.codec_id:
@@ -419,7 +419,7 @@ class OffloadPolicy(ConveyorNode):
                 self._settle(key, None)
 
     def _watch_edge(self) -> None:
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         alive, stranger = self._edge.is_alive(now_ns), self._edge.stranger(now_ns)
         if alive or stranger is not None:
             if not self._edge_met and not self._edge_missed:
@@ -465,7 +465,7 @@ class OffloadPolicy(ConveyorNode):
             refunded_numerator=state.refunded,
             edge_alive=self.edge_alive,
         )
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = to_stamp(clock_ns(self.get_clock()))
         self._states.publish(message)
 
 

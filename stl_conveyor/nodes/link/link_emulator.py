@@ -16,6 +16,7 @@ from rclpy.serialization import deserialize_message
 
 from stl_conveyor.assess.latency import EDGE_CLASSIFICATION, FEATURES, FEEDBACK
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.run_log import open_log
@@ -190,7 +191,7 @@ class LinkEmulator(ConveyorNode):
         publisher = self.publish_on(target)
 
         def take(serialized: bytes) -> None:
-            self.health.tick(channel, self.steady_clock.now().nanoseconds)
+            self.health.tick(channel, clock_ns(self.steady_clock))
             message = _Message(channel, publisher, serialized)
             model.send(self.schedule_clock.now_ns(), len(serialized), message)
             self._release()

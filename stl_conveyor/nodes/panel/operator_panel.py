@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, Level, ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
@@ -126,7 +127,7 @@ class OperatorPanel(ConveyorNode):
                 labels=labels,
                 alarm_log=self._log_of(settings.alarm_log, name),
                 change_log=self._log_of(settings.change_log, name),
-                now_ns=lambda: self.get_clock().now().nanoseconds,
+                now_ns=lambda: clock_ns(self.get_clock()),
             )
             for name in settings.cells
         )

@@ -34,7 +34,7 @@ from stl_conveyor.msg import (
     SortOutcome,
     TokenBucketState,
 )
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import fault_of_status
 from stl_conveyor.nodes.base.items import configured_path, rgb_image
@@ -135,7 +135,7 @@ class CellMonitor(ConveyorNode):
 
     def now_ns(self) -> int:
         """Return the present ROS time."""
-        return self.get_clock().now().nanoseconds
+        return clock_ns(self.get_clock())
 
     def _then_show(
         self, callback: Callable[[object], ItemRecord | None]
@@ -156,7 +156,7 @@ class CellMonitor(ConveyorNode):
         )
         if watchers and (outcomes != self._outcomes_shown or watchers > self._watchers):
             self._markers.publish(
-                outcome_markers(self.board.records, self.cell, self.get_clock().now().to_msg())
+                outcome_markers(self.board.records, self.cell, to_stamp(self.now_ns()))
             )
             self._outcomes_shown = outcomes
         self._watchers = watchers

@@ -15,7 +15,7 @@ from std_msgs.msg import Float64
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.msg import ItemCapture, ItemTruth
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import configured_path
@@ -137,7 +137,7 @@ class Feeder(ConveyorNode):
 
     def _drive(self) -> None:
         self._belt.publish(Float64(data=self.cell.belt.speed))
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         timeout_ns = round(self.settings.service_timeout * 1e9)
         for slot, spawn in list(self._spawning.items()):
             if now_ns - spawn.asked_ns > timeout_ns:
@@ -150,7 +150,7 @@ class Feeder(ConveyorNode):
 
     def _ready(self) -> bool:
         """Return whether items may come, and note from when on."""
-        now_ns = self.get_clock().now().nanoseconds
+        now_ns = clock_ns(self.get_clock())
         if self._begin_ns:
             return now_ns >= self._begin_ns
         if not self._entities.ready():
@@ -175,13 +175,13 @@ class Feeder(ConveyorNode):
         if self._slots.full:
             self.warn('cell_full', f'{SLOTS} items are in the cell: the next one waits')
             return
-        slot = self._slots.take(self.get_clock().now().nanoseconds)
+        slot = self._slots.take(clock_ns(self.get_clock()))
         if slot is not None:
             self._spawn(slot, self._waiting.popleft())
 
     def _lateness(self, item: ItemPlan) -> float:
         """Return how many seconds ago an item was due."""
-        elapsed_ns = self.get_clock().now().nanoseconds - self._begin_ns
+        elapsed_ns = clock_ns(self.get_clock()) - self._begin_ns
         return elapsed_ns / 1e9 - item.arrival * self.settings.time_unit
 
     def _spawn(self, slot: int, item: ItemPlan) -> None:
@@ -189,8 +189,8 @@ class Feeder(ConveyorNode):
         if late > TOLERABLE_LATENESS:  # or it would come together with the next one
             self._begin_ns += round(late * 1e9)
         position, orientation = feed_pose(self.cell, item, self.settings.seed)
-        self._truth.feed(name, item, self.get_clock().now().nanoseconds)
-        spawn = _Spawn(item, self.steady_clock.now().nanoseconds)
+        self._truth.feed(name, item, clock_ns(self.get_clock()))
+        spawn = _Spawn(item, clock_ns(self.steady_clock))
         self._spawning[slot] = spawn
         self._entities.spawn(
             name,
@@ -207,7 +207,7 @@ class Feeder(ConveyorNode):
 
     def _ask_again(self, slot: int, spawn: _Spawn) -> None:
         """Take out what may stand in the way, and try again."""
-        spawn.asked_ns = self.steady_clock.now().nanoseconds
+        spawn.asked_ns = clock_ns(self.steady_clock)
         if not spawn.clearing:
             spawn.clearing = True
             self._entities.remove(item_name(slot), lambda good: self._respawn(slot, spawn))
@@ -219,12 +219,12 @@ class Feeder(ConveyorNode):
             self._spawn(slot, spawn.item)
 
     def _remove(self, slot: int) -> None:
-        self._slots.ask(slot, self.steady_clock.now().nanoseconds)
+        self._slots.ask(slot, clock_ns(self.steady_clock))
         self._entities.remove(item_name(slot), lambda good: self._removed(slot))
 
     def _removed(self, slot: int) -> None:
         """Use the slot again; a refusal says that the model is gone already."""
-        self._slots.removed(slot, self.get_clock().now().nanoseconds)
+        self._slots.removed(slot, clock_ns(self.get_clock()))
 
     def _on_pose(self, message: TransformStamped) -> None:
         name, place = message.child_frame_id.rsplit('/', 1)[-1], message.transform.translation

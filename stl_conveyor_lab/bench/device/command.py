@@ -55,14 +55,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def render(folder: Path, count: int) -> int:
-    """Render items of the cell into a folder; return how many pictures are in it."""
+    """Render items of the cell into a folder; return how many pictures are in it.
+
+    They are not compressed: a camera hands over pixels, too.
+    """
     from PIL import Image
 
     from stl_conveyor_lab.bench.codec.images import rendered_items
 
     folder.mkdir(parents=True, exist_ok=True)
     for number, picture in enumerate(rendered_items(count).images):
-        Image.fromarray(np.asarray(picture)).save(folder / f'{number:06d}.png')
+        Image.fromarray(np.asarray(picture)).save(folder / f'{number:06d}.png', compress_level=0)
     return count
 
 
