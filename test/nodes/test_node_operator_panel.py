@@ -24,11 +24,12 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from browser import CHROMIUM, MISSING, browser  # noqa: E402
 from cell_harness import CellHarness, device_specs, make_capture  # noqa: E402
 from certificates import make_certificate  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
 from ros_domains import own_environment  # noqa: E402
+
+from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser  # noqa: E402
 
 pytest.importorskip('nicegui', reason=MISSING)
 

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from browser import CHROMIUM, MISSING, browser
+
+from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser
 
 nicegui = pytest.importorskip('nicegui', reason=MISSING)
 
