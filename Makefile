@@ -125,6 +125,10 @@ soak: setup  ## run a cell over 20,000 items or ITEMS, start it 100 times or STA
 	@$(env) python -m stl_conveyor_lab.bench.faults.soak --out '$(OUT)' $(call given,ITEMS,items) \
 	    $(call given,STARTS,starts)
 
+.PHONY: bench-views
+bench-views: setup  ## measure page and plant's interface on a running cell, over ITEMS items a run
+	@$(env) python -m stl_conveyor_lab.bench.views --out '$(OUT)' $(call given,ITEMS,items)
+
 .PHONY: bench-security
 bench-security: setup  ## try on Cyclone DDS that every node may use what its policy says, and nothing else
 	@$(setup_script) --with test

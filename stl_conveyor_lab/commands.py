@@ -52,6 +52,10 @@ BENCHMARKS = MappingProxyType(
             'stl_conveyor_lab.bench.security.command',
             'whether the security policies are enforced, and what that costs',
         ),
+        'views': (
+            'stl_conveyor_lab.bench.views.command',
+            'what looking on costs the cell, and how soon the page shows what it does',
+        ),
     }
 )
 

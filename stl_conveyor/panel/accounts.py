@@ -41,6 +41,7 @@ class Right(enum.Enum):
     ACKNOWLEDGE = 'acknowledge'
     RUN = 'run'  # start and pause
     POLICY = 'policy'  # policy, rate and bucket
+    RECIPE = 'recipe'  # recipe, costs, purity targets and lanes of the classes
 
 
 RIGHTS: Mapping[Role, frozenset[Right]] = MappingProxyType(

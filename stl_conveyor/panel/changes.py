@@ -24,7 +24,10 @@ CHANGEABLE: Mapping[str, Right] = {
     'policy': Right.POLICY,
     'rate': Right.POLICY,
     'depth': Right.POLICY,
+    'recipe': Right.RECIPE,
+    'cell_values': Right.RECIPE,
 }
+LONGEST_NAME = 200
 RANGES: Mapping[str, tuple[float, float]] = {'rate': (0.0, 1000.0), 'depth': (1.0, 100_000.0)}
 
 
@@ -147,8 +150,10 @@ def checked(values: Any, user: User) -> dict[str, Any]:
             raise Forbidden(f'{name}: a {user.role.value} may not change it')
         if name == 'running':
             good = isinstance(value, bool)
-        elif name == 'policy':
-            good = isinstance(value, str) and bool(value.strip()) and len(value) < 200
+        elif name in ('policy', 'recipe'):
+            good = isinstance(value, str) and 0 < len(value.strip()) < LONGEST_NAME
+        elif name == 'cell_values':
+            good = isinstance(value, Mapping) and bool(value)  # the rest is the cell's to judge
         else:
             low, high = RANGES[name]
             number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from stl_conveyor.assess.intervals import wilson
 from stl_conveyor.cell.description import CellDescription
@@ -18,6 +18,8 @@ from stl_conveyor.panel.items import CountKey
 HOUR_S = 3600
 KEPT_HOURS = 14 * 24
 RATE_WINDOW_S = 60.0
+SHIFTS = (6, 14, 22)  # hours of the day at which shifts begin
+KEPT_SHIFTS = 9  # that are shown
 HOURLY = (
     'outcomes',
     'rejected',
@@ -27,6 +29,8 @@ HOURLY = (
     'rested',
     'correct',
 )
+
+FACTORS = ('availability', 'performance', 'quality', 'oee')
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,32 @@ class Effectiveness:
         assert self.quality is not None
         return self.availability * self.performance * self.quality
 
+    def as_json(self) -> dict[str, float | None]:
+        """Return the factors and their product."""
+        return dict(
+            zip(FACTORS, (self.availability, self.performance, self.quality, self.product))
+        )
+
 
 class ShiftCounts:
     """Counts since the start and by the hour; an item is taken again as often as it changes."""
 
-    def __init__(self, cell: CellDescription) -> None:
-        """Begin with nothing."""
+    def __init__(
+        self,
+        cell: CellDescription,
+        shifts: Sequence[int] = SHIFTS,
+        local: Callable[[float], datetime] = datetime.fromtimestamp,
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            shifts: Hours of the day at which shifts begin, the earliest first.
+            local: Returns the local time of a time in seconds since 1970.
+        """
         self._cell = cell
+        self._shifts = tuple(shifts)
+        self._local = local
+        self._times: dict[int, tuple[float, float]] = {}  # by hour: seconds, and those that it ran
         self.total: Counter[CountKey] = Counter()
         self._hours: dict[int, Counter[CountKey]] = {}
         self._outcome_times: deque[float] = deque(maxlen=4096)
@@ -111,11 +134,21 @@ class ShiftCounts:
         while len(self._hours) > KEPT_HOURS:
             del self._hours[min(self._hours)]
 
-    def advance(self, now: float, *, runs: bool) -> None:
-        """Take in that time has passed, and whether the line could sort in it."""
+    def advance(self, now: float, *, runs: bool, hour: int) -> None:
+        """Take in that time has passed, and whether the line could sort in it.
+
+        Args:
+            now: Seconds of a clock that nobody sets.
+            hour: In which it passed (hours since 1970).
+        """
         if self._seen is not None and now > self._seen:
-            self._elapsed += now - self._seen
-            self._running += (now - self._seen) * runs
+            passed, ran = now - self._seen, (now - self._seen) * runs
+            self._elapsed += passed
+            self._running += ran
+            elapsed, running = self._times.get(hour, (0.0, 0.0))
+            self._times[hour] = (elapsed + passed, running + ran)
+            while len(self._times) > KEPT_HOURS:
+                del self._times[min(self._times)]
         self._seen = now
 
     def of(self, name: str, which: str = '') -> int:
@@ -148,39 +181,135 @@ class ShiftCounts:
         Args:
             time_unit: Seconds, the shortest period of items; None where it was not heard.
         """
-        outcomes, rested = self.of('outcomes'), self.of('rested')
-        availability = self._running / self._elapsed if self._elapsed else None
-        performance = None
-        if time_unit and self._running:
-            performance = min(outcomes * time_unit / self._running, 1.0)
-        quality = None
-        if rested:
-            quality = self.of('correct') / rested
-        elif outcomes:
-            bad = self.of('rejected') + self.of('missed_deadlines')
-            quality = max(outcomes - bad, 0) / outcomes
-        return Effectiveness(availability, performance, quality)
+        return effectiveness(self.total, (self._elapsed, self._running), time_unit)
 
-    def csv(self) -> str:
-        """Return the hours as a table (CSV), the oldest first."""
+    def csv(self, time_unit: float | None = None) -> str:
+        """Return the hours as a table (CSV), the oldest first; shares are empty if not known."""
+        return self._table(
+            'hour_utc',
+            [
+                (_utc(hour * HOUR_S), self._hours.get(hour, Counter()), self._times_of([hour]))
+                for hour in self._known_hours()
+            ],
+            time_unit,
+        )
+
+    def shifts_csv(self, time_unit: float | None = None) -> str:
+        """Return the shifts as a table (CSV), the oldest first; they begin at local time."""
+        return self._table(
+            'shift_local',
+            [
+                (start.strftime('%Y-%m-%dT%H:%M'), self._sum(hours), self._times_of(hours))
+                for start, hours in self._by_shift()
+            ],
+            time_unit,
+        )
+
+    def hours(self, time_unit: float | None = None) -> list[dict[str, object]]:
+        """Return the last 24 hours, the newest first."""
+        return [
+            {
+                'hour': hour * HOUR_S * 1000,
+                **self._told(self._hours.get(hour, Counter()), [hour], time_unit),
+            }
+            for hour in reversed(self._known_hours()[-24:])
+        ]
+
+    def shifts(self, time_unit: float | None = None) -> list[dict[str, object]]:
+        """Return the last shifts, the newest first."""
+        return [
+            {'start': start.timestamp() * 1000, **self._told(self._sum(hours), hours, time_unit)}
+            for start, hours in reversed(self._by_shift()[-KEPT_SHIFTS:])
+        ]
+
+    def _told(
+        self, counts: Counter[CountKey], hours: Sequence[int], time_unit: float | None
+    ) -> dict[str, object]:
+        oee = effectiveness(counts, self._times_of(hours), time_unit)
+        return {**{name: counts[name, ''] for name in HOURLY}, **oee.as_json()}
+
+    def _table(
+        self,
+        first: str,
+        rows: Sequence[tuple[str, Counter[CountKey], tuple[float, float]]],
+        time_unit: float | None,
+    ) -> str:
         lanes = [lane.name for lane in self._cell.lanes] + [self._cell.reject_lane]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator='\n')
-        writer.writerow(['hour_utc', *HOURLY, *(f'lane_{lane}' for lane in lanes)])
-        for hour, counts in sorted(self._hours.items()):
-            start = datetime.fromtimestamp(hour * HOUR_S, timezone.utc)
+        writer.writerow([first, *HOURLY, *(f'lane_{lane}' for lane in lanes), *FACTORS])
+        for start, counts, times in rows:
+            oee = effectiveness(counts, times, time_unit).as_json()
             writer.writerow(
                 [
-                    start.strftime('%Y-%m-%dT%H:00Z'),
+                    start,
                     *(counts[name, ''] for name in HOURLY),
                     *(counts['lane', lane] for lane in lanes),
+                    *('' if oee[name] is None else f'{oee[name]:.4f}' for name in FACTORS),
                 ]
             )
         return text.getvalue()
 
-    def hours(self) -> list[dict[str, object]]:
-        """Return the last 24 hours, the newest first."""
-        return [
-            {'hour': hour * HOUR_S * 1000, **{name: counts[name, ''] for name in HOURLY}}
-            for hour, counts in sorted(self._hours.items(), reverse=True)[:24]
-        ]
+    def _known_hours(self) -> list[int]:
+        return sorted({*self._hours, *self._times})
+
+    def _times_of(self, hours: Sequence[int]) -> tuple[float, float]:
+        found = [self._times.get(hour, (0.0, 0.0)) for hour in hours]
+        return sum(elapsed for elapsed, _ in found), sum(running for _, running in found)
+
+    def _sum(self, hours: Sequence[int]) -> Counter[CountKey]:
+        total: Counter[CountKey] = Counter()
+        for hour in hours:
+            total.update(self._hours.get(hour, Counter()))
+        return total
+
+    def _by_shift(self) -> list[tuple[datetime, list[int]]]:
+        """Return when each shift began, and its hours (since 1970), the oldest first."""
+        found: dict[datetime, list[int]] = {}
+        for hour in self._known_hours():
+            found.setdefault(shift_start(self._local(hour * HOUR_S), self._shifts), []).append(
+                hour
+            )
+        return sorted(found.items())
+
+
+def shift_start(at: datetime, shifts: Sequence[int]) -> datetime:
+    """Return when the shift began to which a local time belongs.
+
+    Examples:
+        >>> shift_start(datetime(2026, 1, 2, 3, 30), (6, 14, 22))
+        datetime.datetime(2026, 1, 1, 22, 0)
+    """
+    begun = [hour for hour in shifts if hour <= at.hour]
+    day = at if begun else at - timedelta(days=1)
+    hour = begun[-1] if begun else shifts[-1]
+    return day.replace(hour=hour, minute=0, second=0, microsecond=0)
+
+
+def effectiveness(
+    counts: Counter[CountKey], times: tuple[float, float], time_unit: float | None
+) -> Effectiveness:
+    """Return availability, performance and quality of some time.
+
+    Args:
+        counts: What was counted in it.
+        times: Seconds that it lasted, and those in which the line could sort.
+        time_unit: Seconds, the shortest period of items; None where it was not heard.
+    """
+    elapsed, running = times
+    outcomes, rested = counts['outcomes', ''], counts['rested', '']
+    availability = running / elapsed if elapsed else None
+    performance = None
+    if time_unit and running:
+        performance = min(outcomes * time_unit / running, 1.0)
+    quality = None
+    if rested:
+        quality = counts['correct', ''] / rested
+    elif outcomes:
+        bad = counts['rejected', ''] + counts['missed_deadlines', '']
+        quality = max(outcomes - bad, 0) / outcomes
+    return Effectiveness(availability, performance, quality)
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime('%Y-%m-%dT%H:00Z')

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from stl_conveyor.panel.accounts import User
 from stl_conveyor.panel.alarms import AlarmBook
 from stl_conveyor.panel.belt_follower import STOPPED, UNKNOWN, BeltFollower
 from stl_conveyor.panel.changes import Change, ChangeBook, Control, Values
-from stl_conveyor.panel.counts import HOUR_S, ShiftCounts
+from stl_conveyor.panel.counts import HOUR_S, SHIFTS, ShiftCounts
 from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Truth
 
 KEPT_ITEMS = 512
@@ -73,6 +73,7 @@ class LiveCell:
         labels: tuple[str, ...] = (),
         alarm_log: Path | None = None,
         change_log: Path | None = None,
+        shifts: Sequence[int] = SHIFTS,
         now_ns: Callable[[], int] = time.time_ns,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
@@ -84,6 +85,7 @@ class LiveCell:
             labels: Of the model folder, in its order; empty: not known.
             alarm_log: File of the alarms; None keeps none.
             change_log: File of what people change; None keeps none.
+            shifts: Hours of the day (local time) at which shifts begin.
             now_ns: ROS time, in which the stamps are.
             wall: Seconds since 1970.
             steady: Seconds of a clock that nobody sets.
@@ -91,7 +93,7 @@ class LiveCell:
         self.cell = cell
         self.name = name
         self.labels = labels
-        self.counts = ShiftCounts(cell)
+        self.counts = ShiftCounts(cell, shifts)
         self.alarms = AlarmBook(alarm_log)
         self.changes = ChangeBook(change_log)
         self.control: Control | None = None  # None: nothing can be changed from here
@@ -110,12 +112,8 @@ class LiveCell:
         self._slack_ms: list[float] = []
         self._values: Values = {}
         self._times = {
-            'counts': 0,
-            'network': 0,
-            'alarms': 0,
-            'nodes': 0,
-            'control': 0,
-            'scene': -1,
+            **dict.fromkeys(('counts', 'network', 'alarms', 'nodes', 'safe', 'control'), 0),
+            'scene': -1,  # it was told with the page
         }
 
     # What is heard.
@@ -206,7 +204,7 @@ class LiveCell:
         with self._lock:
             if safe != self._safe:
                 self._safe = safe
-                self._touch('nodes')
+                self._touch('safe')
         self.changed()
 
     def take_fault(
@@ -267,12 +265,13 @@ class LiveCell:
                     del self._nodes[node]
                     if node == GUARD:
                         self._safe = None
+                        self._touch('safe')
                     self.alarms.node_ended(node, self._wall())
                     self._touch('nodes')
                     self._touch('alarms')
             stands = self._belt.motion(self._now_ns()).state in (STOPPED, UNKNOWN)
             runs = bool(self._nodes) and not stands and not self.alarms.lasting(Level.ERROR)
-            self.counts.advance(now, runs=runs)
+            self.counts.advance(now, runs=runs, hour=int(self._wall() // HOUR_S))
             self._touch('counts')
 
     # What is told.
@@ -300,6 +299,12 @@ class LiveCell:
             self._belt.use(cell)
             self._touch('scene')
         self.changed()
+
+    def csv(self, *, by_shift: bool = False) -> str:
+        """Return the hours, or the shifts, as a table (CSV)."""
+        with self._lock:
+            unit = None if self._bucket is None else self._bucket.time_unit
+            return self.counts.shifts_csv(unit) if by_shift else self.counts.csv(unit)
 
     def figures(self) -> dict[str, Any]:
         """Return counts, belt, network and faults as they are now, and no items.
@@ -366,6 +371,7 @@ class LiveCell:
                 ('network', self._network_news),
                 ('alarms', self._alarm_news),
                 ('nodes', self._node_news),
+                ('safe', self._safe_news),
                 ('control', self._control_news),
                 ('scene', self.scene),
             ):
@@ -415,7 +421,8 @@ class LiveCell:
             'yield': {lane: counts.yield_of(lane).as_json() for lane in lanes[:-1]},
             'classes': counts.by('class'),
             'rejects': counts.by('reject'),
-            'hours': counts.hours(),
+            'hours': counts.hours(time_unit),
+            'shifts': counts.shifts(time_unit),
             'slack': {'least': slack[0], 'median': slack[len(slack) // 2]} if slack else None,
             'oee': {
                 'availability': oee.availability,
@@ -464,6 +471,9 @@ class LiveCell:
             for node, state in sorted(self._nodes.items())
         ]
 
+    def _safe_news(self) -> bool | None:
+        return self._safe
+
     def _control_news(self) -> dict[str, Any]:
         return {
             'values': dict(self._values),
@@ -472,6 +482,7 @@ class LiveCell:
                 for change in self.changes.changes()[:20]
             ],
             'trouble': self.changes.trouble,
+            'recipes': list(getattr(self.control, 'recipes', ())),
         }
 
     # Details.

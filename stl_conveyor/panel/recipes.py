@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.errors import ConfigError
+from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.outside_files import UnusableFile, read_yaml
 
@@ -49,7 +49,7 @@ def load_recipes(path: Path) -> dict[str, Recipe]:
         )
         try:
             check_recipe(recipe)
-        except ConfigError as error:
+        except ConveyorError as error:
             raise ConfigError(f'{path}: recipe {name}: {error}') from error
         found[str(name)] = recipe
     return found
@@ -59,7 +59,8 @@ def check_recipe(recipe: Recipe) -> None:
     """Check that a recipe can be used.
 
     Raises:
-        ConfigError: If a file is missing, or cell and models do not belong together.
+        ConfigError: If the cell cannot be used, or cell and models do not belong together.
+        ModelFileError: If the model folder cannot be used.
     """
     cell = CellDescription.load(recipe.cell_file) if recipe.cell_file else None
     if recipe.models_dir:

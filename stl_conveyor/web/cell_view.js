@@ -24,6 +24,8 @@ export default {
     </nav>
     <span class="pill" :class="'level-' + worst" role="status">
       <span class="icon" aria-hidden="true">{{ icon(worst) }}</span>{{ t('state.' + level(worst)) }}</span>
+    <span v-if="safe !== null" class="pill safe" :class="safe ? 'level-0' : 'level-2'" role="status" :title="t('safe.why')">
+      <span class="icon" aria-hidden="true">{{ icon(safe ? 0 : 2) }}</span>{{ t(safe ? 'safe.yes' : 'safe.no') }}</span>
     <span v-if="user" class="who">{{ user.name }} ({{ t('role.' + user.role) }})
       <button type="button" class="logout" @click="log_out">{{ t('login.out') }}</button></span>
     <button v-else-if="login" type="button" class="login" @click="$refs.login.showModal()">{{ t('login.in') }}</button>
@@ -92,6 +94,27 @@ export default {
         <label>{{ t('control.depth') }} <input v-model.number="form.depth" name="depth" type="number" min="1" max="100000" step="any" required></label>
         <button type="submit" class="apply" :disabled="busy || !Object.keys(wanted).length">{{ t('control.apply') }}</button>
       </form>
+      <form v-if="rights.includes('recipe') && control.recipes && control.recipes.length" class="recipes" @submit.prevent="ask({recipe: form.recipe})">
+        <label>{{ t('control.recipe') }} <select v-model="form.recipe" name="recipe"><option v-for="recipe in recipe_names" :key="recipe">{{ recipe }}</option></select></label>
+        <button type="submit" class="apply" :disabled="busy || !form.recipe || form.recipe === control.values.recipe">{{ t('control.apply') }}</button>
+        <p class="hint">{{ t('control.recipe_why') }}</p>
+      </form>
+      <details v-if="rights.includes('recipe') && cell_form" class="cell-values"><summary>{{ t('control.cell_values') }}</summary>
+        <form @submit.prevent="ask({cell_values: cell_wanted})">
+          <p class="hint">{{ t('control.recipe_why') }}</p>
+          <label class="tick"><input v-model="cell_form.by_cost" type="checkbox" name="by_cost"> {{ t('control.by_cost') }}</label>
+          <fieldset v-if="cell_form.by_cost" class="costs"><legend>{{ t('control.costs') }}</legend>
+            <label v-for="name in ['wrong', 'reject', 'foreign']" :key="name">{{ t('control.cost_' + name) }}
+              <input v-model.number="cell_form.costs[name]" :name="'cost_' + name" type="number" min="0" max="1000000" step="any" required></label></fieldset>
+          <fieldset class="purities"><legend>{{ t('control.purity') }}</legend>
+            <label v-for="lane in scene.lanes" :key="lane.name">{{ lane_name(lane.name) }}
+              <input v-model="cell_form.purity[lane.name]" :name="'purity_' + lane.name" type="number" min="0.5" max="0.9999" step="any" :placeholder="t('control.no_target')"></label></fieldset>
+          <fieldset class="lanes-of"><legend>{{ t('control.lanes') }}</legend>
+            <label v-for="name in Object.keys(cell_form.lanes)" :key="name">{{ name }}
+              <select v-model="cell_form.lanes[name]" :name="'lane_' + name"><option v-for="lane in scene.lanes" :key="lane.name" :value="lane.name">{{ lane_name(lane.name) }}</option></select></label></fieldset>
+          <button type="submit" class="apply" :disabled="busy || !Object.keys(cell_wanted).length">{{ t('control.apply') }}</button>
+        </form>
+      </details>
     </div>
     <details v-if="control.changes.length" class="log" open><summary>{{ t('control.changes') }}</summary>
       <ul><li v-for="change in control.changes" :key="change.number" class="change"><span>{{ time(change.time) }} {{ change.who }}: {{ change_text(change.before, change.after) }}
@@ -221,9 +244,17 @@ export default {
   <section class="card hours" :aria-label="t('count.hours')">
     <div class="head"><h2>{{ t('count.hours') }}</h2><a class="export" :href="csv" download>{{ t('count.export') }}</a></div>
     <div class="scroll"><table><thead><tr><th scope="col">{{ t('count.hour') }}</th><th scope="col">{{ t('count.outcomes') }}</th><th scope="col">{{ t('count.rejected') }}</th>
-      <th scope="col">{{ t('count.missed') }}</th><th scope="col">{{ t('count.offloaded') }}</th><th scope="col">{{ t('count.bytes') }}</th></tr></thead>
+      <th scope="col">{{ t('count.missed') }}</th><th scope="col">{{ t('count.offloaded') }}</th><th scope="col">{{ t('count.bytes') }}</th>
+      <th v-for="factor in factors" :key="factor" scope="col">{{ t(factor === 'oee' ? 'oee.title' : 'oee.' + factor) }}</th></tr></thead>
       <tbody><tr v-for="hour in counts.hours" :key="hour.hour"><th scope="row">{{ hour_text(hour.hour) }}</th><td>{{ number_of(hour.outcomes) }}</td><td>{{ number_of(hour.rejected) }}</td>
-        <td>{{ number_of(hour.missed_deadlines) }}</td><td>{{ number_of(hour.offloaded) }}</td><td>{{ number_of(hour.bytes_sent) }}</td></tr></tbody></table></div>
+        <td>{{ number_of(hour.missed_deadlines) }}</td><td>{{ number_of(hour.offloaded) }}</td><td>{{ number_of(hour.bytes_sent) }}</td>
+        <td v-for="factor in factors" :key="factor">{{ percent(hour[factor]) }}</td></tr></tbody></table></div>
+    <div class="head"><h2>{{ t('count.shifts') }}</h2><a class="export shifts" :href="shifts_csv" download>{{ t('count.export') }}</a></div>
+    <div class="scroll"><table class="shifts"><thead><tr><th scope="col">{{ t('count.shift') }}</th><th scope="col">{{ t('count.outcomes') }}</th><th scope="col">{{ t('count.rejected') }}</th>
+      <th scope="col">{{ t('count.missed') }}</th><th v-for="factor in factors" :key="factor" scope="col">{{ t(factor === 'oee' ? 'oee.title' : 'oee.' + factor) }}</th></tr></thead>
+      <tbody><tr v-for="shift in counts.shifts" :key="shift.start"><th scope="row">{{ hour_text(shift.start) }}</th><td>{{ number_of(shift.outcomes) }}</td><td>{{ number_of(shift.rejected) }}</td>
+        <td>{{ number_of(shift.missed_deadlines) }}</td><td v-for="factor in factors" :key="factor">{{ percent(shift[factor]) }}</td></tr></tbody></table></div>
+    <p class="hint">{{ t('oee.formula') }}</p>
   </section>
   </main>
   <dialog ref="login" class="dialog" :aria-label="t('login.in')"><form @submit.prevent="log_in">
@@ -262,7 +293,10 @@ export default {
       alarms: { open: [], log: [], trouble: "" },
       nodes: [],
       control: { values: {}, changes: [], trouble: "" },
-      form: { policy: "", rate: 0, depth: 0 },
+      form: { policy: "", rate: 0, depth: 0, recipe: "" },
+      cell_form: null,
+      safe: null,
+      factors: ["availability", "performance", "quality", "oee"],
       credentials: { name: "", password: "" },
       login_refusal: "",
       asked: null,
@@ -284,6 +318,26 @@ export default {
     },
     running() {
       return this.control.values.running;
+    },
+    recipe_names() {
+      const { recipe } = this.control.values;
+      const { recipes } = this.control;
+      return recipe && !recipes.includes(recipe) ? [recipe, ...recipes] : recipes;
+    },
+    // What is asked for of costs, purity targets and lanes, and does not hold yet.
+    cell_wanted() {
+      const held = this.control.values.cell_values;
+      const form = this.cell_form;
+      if (!held || !form) return {};
+      const wanted = {};
+      const costs = form.by_cost ? { ...form.costs } : null;
+      if (JSON.stringify(costs) !== JSON.stringify(held.costs)) wanted.costs = costs;
+      for (const [name, text] of Object.entries(form.purity)) {
+        const target = text === "" || text === null ? null : Number(text);
+        if (target !== held.purity[name]) (wanted.purity ||= {})[name] = target;
+      }
+      for (const [name, lane] of Object.entries(form.lanes)) if (lane !== held.lanes[name]) (wanted.lanes ||= {})[name] = lane;
+      return wanted;
     },
     // What the form asks for and does not hold yet.
     wanted() {
@@ -386,6 +440,9 @@ export default {
     classes() {
       return Object.entries(this.counts.classes || {}).sort((a, b) => b[1] - a[1]);
     },
+    shifts_csv() {
+      return `${this.base}/shifts.csv`;
+    },
     csv() {
       return `${this.base}/hours.csv`;
     },
@@ -432,7 +489,12 @@ export default {
         const kept = this.sorted.slice(0, SHOWN);
         if (this.sorted.length > SHOWN) this.items = Object.fromEntries(kept.map((item) => [item.key, item]));
       }
-      for (const name of ["counts", "network", "alarms", "nodes", "control"]) if (news[name] !== undefined) this[name] = news[name];
+      // Another cell description: lanes, bins and classes are drawn anew.
+      if (news.scene && JSON.stringify(news.scene) !== JSON.stringify(this.scene)) {
+        window.location.reload();
+        return;
+      }
+      for (const name of ["counts", "network", "alarms", "nodes", "safe", "control"]) if (news[name] !== undefined) this[name] = news[name];
       if (news.control) this.fill_form();
       this.$nextTick(this.move);
     },
@@ -444,9 +506,18 @@ export default {
     // What others change shows in the form, unless somebody is just writing there.
     fill_form() {
       const before = this.filled || {};
-      for (const name of ["policy", "rate", "depth"]) {
+      for (const name of ["policy", "rate", "depth", "recipe"]) {
         const value = this.control.values[name];
         if (value !== undefined && (before[name] === undefined || this.form[name] === before[name])) this.form[name] = value;
+      }
+      const held = this.control.values.cell_values;
+      if (held && JSON.stringify(held) !== JSON.stringify(before.cell_values)) {
+        this.cell_form = {
+          by_cost: held.costs !== null,
+          costs: { wrong: 1, reject: 0.5, foreign: 1, ...held.costs },
+          purity: Object.fromEntries(Object.entries(held.purity).map(([name, target]) => [name, target ?? ""])),
+          lanes: { ...held.lanes },
+        };
       }
       this.filled = { ...this.control.values };
     },
@@ -603,7 +674,7 @@ export default {
     can_undo(change) {
       if (change.failed || !Object.keys(change.before).length) return false;
       if (this.control.changes.some((other) => other.undoes === change.number && !other.failed)) return false;
-      return Object.keys(change.after).every((name) => this.rights.includes(name === "running" ? "run" : "policy"));
+      return Object.keys(change.after).every((name) => this.rights.includes({ running: "run", recipe: "recipe", cell_values: "recipe" }[name] || "policy"));
     },
     value_text(name, value) {
       if (name === "running") return this.t(value ? "control.runs" : "control.paused");
@@ -611,7 +682,22 @@ export default {
     },
     change_text(before, after) {
       const names = Object.keys(after);
-      return names.map((name) => `${this.t("control." + name)}: ${this.value_text(name, before[name])} → ${this.value_text(name, after[name])}`).join(", ");
+      return names.map((name) => name === "cell_values" ? this.cell_text(before[name] || {}, after[name]) : `${this.t("control." + name)}: ${this.value_text(name, before[name])} → ${this.value_text(name, after[name])}`).join(", ");
+    },
+    // What differs of costs, purity targets and lanes, each by its name.
+    cell_text(before, after) {
+      const shown = (value) => (value === null || value === undefined ? "–" : value);
+      const lines = [];
+      for (const part of ["costs", "purity", "lanes"]) {
+        if (after[part] === undefined) continue;
+        const [old, now] = [before[part] || {}, after[part] || {}];
+        const names = after[part] === null ? Object.keys(old) : Object.keys(now);
+        for (const name of names.filter((each) => old[each] !== now[each])) {
+          const label = part === "costs" ? this.t("control.cost_" + name) : part === "purity" ? `${this.t("control.purity")} ${name}` : name;
+          lines.push(`${label}: ${shown(old[name])} → ${shown(now[name])}`);
+        }
+      }
+      return lines.join(", ") || this.t("control.cell_values");
     },
     async log_in() {
       const body = JSON.stringify(this.credentials);

@@ -56,7 +56,15 @@ def add_files(app: FastAPI, site: Site) -> None:
     @app.get('/cells/{number}/hours.csv')
     def hours(number: int) -> Response:
         return Response(
-            cell_of(number).counts.csv(),
+            cell_of(number).csv(),
             media_type='text/csv; charset=utf-8',
             headers={'Content-Disposition': 'attachment; filename="hours.csv"'},
+        )
+
+    @app.get('/cells/{number}/shifts.csv')
+    def shifts(number: int) -> Response:
+        return Response(
+            cell_of(number).csv(by_shift=True),
+            media_type='text/csv; charset=utf-8',
+            headers={'Content-Disposition': 'attachment; filename="shifts.csv"'},
         )

@@ -4,10 +4,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +24,12 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from browser import CHROMIUM, MISSING, browser  # noqa: E402
-from cell_harness import CellHarness, make_capture  # noqa: E402
+from cell_harness import CellHarness, device_specs, make_capture  # noqa: E402
+from certificates import make_certificate  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
 from ros_domains import own_environment  # noqa: E402
+
+from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser  # noqa: E402
 
 pytest.importorskip('nicegui', reason=MISSING)
 
@@ -29,6 +37,7 @@ from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.msg import FeatureFeedback, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
+from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.panel import cell_control  # noqa: E402
 from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
@@ -222,6 +231,106 @@ def test_a_person_pauses_the_line_and_changes_the_policy(tmp_path):
         assert live.news()['control']['values']['policy'] == 'mdp'
         logged = (tmp_path / 'changes.jsonl').read_text().splitlines()
         assert [json.loads(line)['who'] for line in logged] == ['Ada'] * 4
+
+
+def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path, tiny_models):
+    accounts, recipes = tmp_path / 'accounts.yaml', tmp_path / 'recipes.yaml'
+    write_account(accounts, 'Ada', Role.ENGINEER, 'a long password')
+    (tmp_path / 'other.yaml').write_text((ROOT / 'config' / 'cell.yaml').read_text())
+    models, spoilt = tmp_path / 'models', tmp_path / 'spoilt'
+    for folder in (models, spoilt):
+        shutil.copytree(tiny_models, folder)
+    (spoilt / json.loads((spoilt / 'manifest.json').read_text())['files']['weak']['path']).unlink()
+    recipes.write_text(
+        'usual: {models_dir: models}\n'
+        'other: {cell_file: other.yaml, models_dir: models}\n'
+        'spoilt: {models_dir: spoilt}\n'
+    )
+    ada = User('Ada', Role.ENGINEER)
+    specs = [
+        panel(
+            tmp_path,
+            accounts_file=str(accounts),
+            recipes_file=str(recipes),
+            cells_folder=str(tmp_path / 'cells'),
+            change_log=str(tmp_path / 'changes.jsonl'),
+        ),
+        NodeSpec(Camera, {}, group='camera'),
+        *[
+            replace(spec, parameters={**spec.parameters, 'models_dir': str(models), **own})
+            for spec in device_specs(tiny_models, edge=False)
+            for own in [{} if spec.node_class.NAME == 'local_classifier' else {'cell_file': ''}]
+        ],
+        NodeSpec(CellGuard, {}, group='cell_guard'),
+    ]
+    with CellHarness(specs, watched=('/diagnostics', 'sort_outcome')) as cell:
+        cell.wait_active(60)
+        (live,) = cell.runner.node('operator_panel').live
+        nodes = [cell.runner.node(name) for name in ('camera', 'actuator', 'offload_policy')]
+        assert live.control.values()['recipe'] == 'usual'
+        # An item that is under way gets its outcome first.
+        image = np.full((160, 160, 3), 9, np.uint8)
+        cell.publisher('capture', readers=4, timeout=30).publish(
+            make_capture(5, cell.now_ns(), image)
+        )
+        cell.wait(lambda: live.under_way() == 1, 30, 'the item is under way')
+        changed = live.change(
+            ada, {'cell_values': {'lanes': {'hex_nut_m8': 'C'}, 'costs': {'wrong': 2.0}}}
+        )
+        assert changed.failed == ''
+        assert [outcome.item_id for outcome in cell.outcomes()] == [5]
+        assert live.cell.lane_of('hex_nut_m8') == 'C' and live.cell.costs.wrong == 2.0
+        files = {node.settings.cell_file for node in nodes}
+        (path,) = files
+        assert Path(path).parent == tmp_path / 'cells'
+        assert all(node.is_active for node in nodes)
+        undone = live.change(ada, None, undo=changed.number)
+        assert undone.failed == '' and live.cell.costs is None
+        assert live.cell.lane_of('hex_nut_m8') == 'A'
+        chosen = live.change(ada, {'recipe': 'other'})
+        assert chosen.failed == '' and live.recipe == 'other'
+        assert {Path(node.settings.cell_file).name for node in nodes} == {'other.yaml'}
+        # What one node cannot use holds nowhere.
+        refused = live.change(ada, {'recipe': 'spoilt'})
+        assert 'local_classifier' in refused.failed and live.recipe == 'other'
+        local = cell.runner.node('local_classifier')
+        assert local.settings.models_dir == str(models)
+        assert all(node.is_active for node in (*nodes, local))
+        assert 'magic' in live.change(ada, {'recipe': 'magic'}).failed
+
+
+def test_the_page_comes_over_tls_and_in_no_other_way(tmp_path):
+    certificate, key = make_certificate(tmp_path)
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = free.getsockname()[1]
+    parameters = {
+        'port': port,
+        'alarm_log': '',
+        'certificate': str(certificate),
+        'certificate_key': str(key),
+    }
+    plan = process_plan('operator_panel', parameters, ROOT / 'config' / 'panel.yaml')
+    with Supervisor(tmp_path / 'logs') as supervisor:
+        supervisor.start(replace(plan, environment=own_environment()))
+        context = ssl.create_default_context(cafile=str(certificate))
+        page = fetched(f'https://localhost:{port}/', context)
+        assert b'stl_conveyor' in page or b'<html' in page
+        with pytest.raises((urllib.error.URLError, ConnectionError, http.client.HTTPException)):
+            urllib.request.urlopen(f'http://localhost:{port}/', timeout=30)
+        with pytest.raises(urllib.error.URLError, match='CERTIFICATE_VERIFY_FAILED'):
+            urllib.request.urlopen(f'https://localhost:{port}/', timeout=30)
+
+
+def fetched(url, context):
+    """Return what lies at an address, as soon as somebody serves it."""
+    end = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=30, context=context) as answer:
+                return answer.read()
+        except (urllib.error.URLError, ConnectionError) as error:
+            assert time.monotonic() < end, error
+            threading.Event().wait(0.2)
 
 
 def test_a_node_that_is_not_there_is_named(tmp_path, monkeypatch):

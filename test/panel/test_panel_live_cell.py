@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stl_conveyor.assess import scoring
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import Level
 from stl_conveyor.panel.belt_follower import DESCRIBED, RUNNING, STOPPED, UNKNOWN, BeltFollower
+from stl_conveyor.panel.counts import ShiftCounts
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
 from stl_conveyor.panel.live_cell import (
     KEPT_CROPS,
@@ -271,6 +273,30 @@ def test_the_hours_are_saved_as_a_table(live, clock):
     ]
     assert rows[1]['hour_utc'] > rows[0]['hour_utc']
     assert (rows[0]['lane_A'], rows[1]['lane_reject']) == ('1', '1')
+
+
+def test_shifts_begin_at_their_hours_and_have_an_oee_of_their_own(clock):
+    midnight = datetime(2026, 1, 2, tzinfo=timezone.utc).timestamp()
+    counts = ShiftCounts(CELL, (6, 14, 22), lambda t: datetime.fromtimestamp(t, timezone.utc))
+    # Two hours before midnight to the early shift: all ran but the first ten minutes of hour 23.
+    for minute in range(10 * 60):
+        at = midnight - 2 * 3600 + 60 * minute
+        hour = int(at // 3600)
+        counts.advance(60.0 * minute, runs=not 60 <= minute < 70, hour=hour)
+        counts.replace({}, {('outcomes', ''): 60, ('rejected', ''): 6}, hour, 60.0 * minute)
+    early, night = counts.shifts(time_unit=0.5)
+    assert [shift['outcomes'] for shift in (night, early)] == [8 * 3600, 2 * 3600]
+    assert night['start'] == (midnight - 2 * 3600) * 1000
+    assert night['availability'] == pytest.approx(1 - 10 / (8 * 60), abs=2e-3)
+    assert early['availability'] == 1.0
+    assert early['performance'] == pytest.approx(0.5) and early['quality'] == pytest.approx(0.9)
+    assert early['oee'] == pytest.approx(0.45)
+    rows = list(csv.DictReader(io.StringIO(counts.shifts_csv(0.5))))
+    assert [row['shift_local'] for row in rows] == ['2026-01-01T22:00', '2026-01-02T06:00']
+    assert rows[1]['oee'] == '0.4500' and rows[1]['rejected'] == str(2 * 360)
+    hours = counts.hours(time_unit=0.5)
+    assert len(hours) == 10 and hours[-2]['availability'] == pytest.approx(5 / 6, abs=0.01)
+    assert list(csv.DictReader(io.StringIO(counts.csv())))[0]['oee'] == ''
 
 
 def test_items_per_minute_are_those_of_the_last_minute(live, clock):

@@ -4,20 +4,28 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from browser import CHROMIUM, MISSING, browser
+import yaml
+
+from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser
 
 nicegui = pytest.importorskip('nicegui', reason=MISSING)
 
-from page_of_a_line import MODELS, Line, server  # noqa: E402
+from page_of_a_line import CELL, MODELS, Line, server  # noqa: E402
 
+from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.errors import Level  # noqa: E402
+from stl_conveyor.panel.cell_values import cell_values  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
 
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
@@ -257,7 +265,10 @@ def test_what_lies_beside_the_page(line):
     assert status == 200 and picture.startswith(b'\x89PNG')
     status, _, seen = asked(f'cells/0/items/{stamp}/edge.png?bytes=200')
     assert status == 200 and seen.startswith(b'\x89PNG') and seen != picture
-    assert asked('cells/0/hours.csv')[2].decode().splitlines()[1].split(',')[1] == '1'
+    for table in ('hours', 'shifts'):
+        rows = asked(f'cells/0/{table}.csv')[2].decode().splitlines()
+        assert rows[0].endswith(',availability,performance,quality,oee')
+        assert rows[1].split(',')[1] == '1'
     for path in (
         'cells/0/items/1/captured.png',
         'cells/7/hours.csv',
@@ -293,13 +304,24 @@ class Control:
     """What a page changes: it notes what it is asked for."""
 
     def __init__(self):
-        self.holds = {'running': True, 'policy': 'adaptive', 'rate': 0.25, 'depth': 4.0}
+        self.holds = {
+            'running': True,
+            'policy': 'adaptive',
+            'rate': 0.25,
+            'depth': 4.0,
+            'recipe': 'screws',
+            'cell_values': cell_values(CELL),
+        }
+        self.recipes = ('screws', 'nuts')
 
     def values(self):
-        return dict(self.holds)
+        return copy.deepcopy(self.holds)
 
     def apply(self, values):
-        self.holds.update(values)
+        for name, value in values.get('cell_values', {}).items():
+            held = self.holds['cell_values']
+            held[name] = {**(held[name] or {}), **value} if value is not None else None
+        self.holds.update({k: v for k, v in values.items() if k != 'cell_values'})
 
 
 @pytest.fixture(scope='module')
@@ -361,6 +383,69 @@ def test_an_engineer_changes_the_policy_is_asked_once_more_and_undoes_it(control
     tab.click('.logout')
     tab.wait("document.querySelector('button.login')")
     assert tab.get("document.querySelector('.control')") is None
+
+
+def put(tab, field, value, event='input'):
+    """Write into a field of the form, as a person does."""
+    tab.get(
+        f"(f => {{ f.value = {json.dumps(value)}; f.dispatchEvent(new Event('{event}')) }})"
+        f"(document.querySelector('.control [name={field}]'))"
+    )
+
+
+@in_a_browser
+def test_an_engineer_changes_costs_purity_lanes_and_recipe_and_undoes_it(controlled, new_tab):
+    tab, control = new_tab(), controlled.live.control
+    before = cell_values(CELL)
+    log_in(tab, 'engineer')
+    tab.wait("document.querySelector('.cell-values select[name=lane_hex_nut_m8]')?.value === 'A'")
+    tab.get("document.querySelector('.cell-values').open = true")
+    assert tab.get("document.querySelector('.cell-values form .apply').disabled")
+    tab.click('.cell-values [name=by_cost]')
+    tab.wait("document.querySelector('[name=cost_wrong]')")
+    put(tab, 'cost_wrong', '3')
+    put(tab, 'purity_B', '0.95')
+    put(tab, 'lane_hex_nut_m8', 'C', 'change')
+    tab.wait("!document.querySelector('.cell-values form .apply').disabled")
+    tab.click('.cell-values form .apply')
+    tab.wait("document.querySelector('.asked').innerText.includes('hex_nut_m8: A → C')")
+    asked = tab.get("document.querySelector('.asked').innerText")
+    assert 'Purity target B: – → 0.95' in asked and 'Item in a wrong lane: – → 3' in asked
+    assert control.holds['cell_values'] == before  # asked first
+    tab.click('dialog .yes')
+    tab.wait("document.querySelectorAll('.change').length === 1")
+    held = control.holds['cell_values']
+    assert held['costs'] == {'wrong': 3, 'reject': 0.5, 'foreign': 1}
+    assert (held['purity']['B'], held['lanes']['hex_nut_m8']) == (0.95, 'C')
+    tab.click('.undo')
+    tab.wait("document.querySelector('.asked').innerText.includes('hex_nut_m8: C → A')")
+    tab.click('dialog .yes')
+    tab.wait("document.querySelectorAll('.change').length === 2")
+    assert control.holds['cell_values'] == before
+    put(tab, 'recipe', 'nuts', 'change')
+    tab.wait("!document.querySelector('.recipes .apply').disabled")
+    tab.click('.recipes .apply')
+    tab.wait("document.querySelector('.asked').innerText.includes('screws → nuts')")
+    tab.click('dialog .yes')
+    tab.wait("document.querySelectorAll('.change').length === 3")
+    assert control.holds['recipe'] == 'nuts'
+
+
+@in_a_browser
+def test_another_cell_description_is_drawn_anew(tab, line):
+    tab.wait("document.querySelectorAll('.bin').length === 4")
+    description = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text())
+    del description['lanes'][2]
+    line.live.use(CellDescription.from_mapping(description), 'two lanes')
+    tab.wait("document.querySelectorAll('.bin').length === 3")
+
+
+@in_a_browser
+def test_whether_the_line_may_run_is_said(tab, line):
+    assert tab.get("document.querySelector('.safe')") is None
+    for safe, text in ((True, 'May run'), (False, 'Must stand')):
+        line.live.take_safe(safe)
+        tab.wait(f"document.querySelector('.safe')?.innerText.includes('{text}')")
 
 
 @in_a_browser

@@ -7,6 +7,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +23,7 @@ from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.nodes.base.connected_node import ConnectedNode
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.qos import in_namespace
+from stl_conveyor.panel.cell_values import cell_values, write_changed_cell
 from stl_conveyor.panel.changes import Values
 from stl_conveyor.panel.live_cell import LiveCell
 from stl_conveyor.panel.recipes import Recipe, check_recipe
@@ -74,6 +77,10 @@ SERVICES: Mapping[str, type] = MappingProxyType(
 )
 
 
+def _description(recipe: Recipe) -> CellDescription:
+    return CellDescription.load(configured_path(recipe.cell_file, 'config/cell.yaml'))
+
+
 class NoAnswer(ConveyorError):
     """A node does not do what it was asked for; the message says which, and what."""
 
@@ -96,6 +103,7 @@ class CellControl:
         *,
         live: LiveCell | None = None,
         recipes: Mapping[str, Recipe] = MappingProxyType({}),
+        folder: Path | None = None,
     ) -> None:
         """Open the services of the cell's nodes.
 
@@ -104,9 +112,12 @@ class CellControl:
             cell: Namespace of the cell; empty: that of the node.
             live: What is known of the cell, which gets to know a new description.
             recipes: By their names.
+            folder: Into which changed cell descriptions are written; None: they are not changed.
         """
         self._live = live
-        self._recipes = recipes
+        self._recipes = dict(recipes)
+        self._seen: dict[str, Recipe] = {}  # that held without a name, to come back to
+        self._folder = folder
         self._clients: dict[str, Client] = {}
         for name, kind in SERVICES.items():
             client: Client = node.create_client(kind, in_namespace(name, cell))
@@ -125,9 +136,8 @@ class CellControl:
         return {
             'running': state.id == State.PRIMARY_STATE_ACTIVE,
             **given,
-            'cell': recipe.cell_file,
-            'models': recipe.models_dir,
             'recipe': self._name_of(recipe),
+            'cell_values': cell_values(_description(recipe)),
         }
 
     def apply(self, values: Values) -> None:
@@ -147,23 +157,22 @@ class CellControl:
             except NoAnswer:
                 self._set_policy({name: before[name] for name in policy})
                 raise
-        if 'recipe' in values and values['recipe'] != self.values()['recipe']:
-            if values['recipe'] not in self._recipes:
-                raise ConfigError(
-                    f'recipe {values["recipe"]!r}: there is none; there are '
-                    + (', '.join(self._recipes) or 'none at all')
-                )
-            self._use(self._recipes[values['recipe']])
-        elif {'cell', 'models'} & set(values):
-            now = self.values()
-            self._use(Recipe(values.get('cell', now['cell']), values.get('models', now['models'])))
+        if 'recipe' in values:
+            self._use(self._recipe(values['recipe']))
+        if 'cell_values' in values:
+            self._use(self._changed(values['cell_values']))
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """Return the names of the recipes."""
+        return tuple(self._recipes)
 
     # Cell description and models.
 
     def _use(self, recipe: Recipe) -> None:
         """Have every node read another cell description and other models."""
         check_recipe(recipe)
-        description = CellDescription.load(configured_path(recipe.cell_file, 'config/cell.yaml'))
+        description = _description(recipe)
         before: dict[str, dict[str, Any]] = {}
         for name, wanted in READERS.items():
             if name in FAR and not self._is_there(name):
@@ -187,6 +196,27 @@ class CellControl:
                 self._run(True)
         if self._live is not None:
             self._live.use(description, self._name_of(recipe))
+
+    def _holds(self) -> Recipe:
+        return Recipe(*self._parameters('offload_policy', (CELL_FILE, MODELS)).values())
+
+    def _recipe(self, name: str) -> Recipe:
+        known = {**self._seen, **self._recipes}
+        if name not in known:
+            raise ConfigError(
+                f'recipe {name!r}: there is none; there are '
+                + (', '.join(self._recipes) or 'none at all')
+            )
+        return known[name]
+
+    def _changed(self, values: Any) -> Recipe:
+        """Return a recipe like the one that holds, with a cell description of other values."""
+        if self._folder is None:
+            raise ConfigError('cell_values: there is no folder for cell descriptions')
+        now = self._holds()
+        source = configured_path(now.cell_file, 'config/cell.yaml')
+        path = write_changed_cell(source, values, self._folder, datetime.now())
+        return Recipe(str(path), now.models_dir)
 
     def _drain(self) -> None:
         """Wait until every item that was captured has its outcome."""
@@ -220,7 +250,9 @@ class CellControl:
         for name, known in self._recipes.items():
             if known == recipe:
                 return name
-        return configured_path(recipe.cell_file, 'config/cell.yaml').stem
+        name = configured_path(recipe.cell_file, 'config/cell.yaml').stem
+        self._seen[name] = recipe
+        return name
 
     # Steps.
 

@@ -25,6 +25,7 @@ from stl_conveyor.nodes.panel.cell_listener import hear_cell, hear_diagnostics
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.language import language_trouble
 from stl_conveyor.panel.live_cell import LiveCell
+from stl_conveyor.panel.recipes import load_recipes
 
 if TYPE_CHECKING:
     from stl_conveyor.web.server import PanelServer
@@ -65,6 +66,17 @@ class OperatorPanelSettings(NodeSettings):
         '', 'Certificate (PEM) with which the page is served over TLS; empty: without.', fixed=True
     )
     certificate_key: str = parameter('', 'Key (PEM) of the certificate.', fixed=True)
+    recipes_file: str = parameter(
+        '', 'File of the recipes that can be chosen (docs/operator.md); empty: there are none.'
+    )
+    cells_folder: str = parameter(
+        '~/.ros/stl_conveyor/cells',
+        'Folder into which cell descriptions are written that are changed from the page; empty: '
+        'costs, purity targets and lanes are not changed from there.',
+    )
+    shifts: tuple[int, ...] = parameter(
+        [6, 14, 22], 'Hours of the day (local time) at which shifts begin.', minimum=0, maximum=23
+    )
     change_log: str = parameter(
         '~/.ros/stl_conveyor/changes.jsonl',
         'File to which every change that people make is added, with who and when; empty: none. '
@@ -98,6 +110,10 @@ class OperatorPanel(ConveyorNode):
         """Check that there is a cell to show, and each only once."""
         if not settings.cells:
             raise ConfigError("cells: an empty list shows nothing; [''] is this node's namespace")
+        if not settings.shifts or list(settings.shifts) != sorted(set(settings.shifts)):
+            raise ConfigError(f'shifts: {list(settings.shifts)} must be hours, the earliest first')
+        if not all(0 <= hour < 24 for hour in settings.shifts):
+            raise ConfigError(f'shifts: {list(settings.shifts)} must be hours, 0 to 23')
         if len(set(settings.cells)) != len(settings.cells):
             raise ConfigError(f'cells: {list(settings.cells)} must be different names')
 
@@ -118,6 +134,9 @@ class OperatorPanel(ConveyorNode):
             self.set_condition('language', Level.WARN, trouble)
         else:
             self.clear_condition('language', 'every language has its texts')
+        recipes = _path(settings.recipes_file)
+        self._recipes = {} if recipes is None else load_recipes(recipes)
+        self._cells_folder = _path(settings.cells_folder)
         accounts = _path(settings.accounts_file)
         self._accounts = None if accounts is None else Accounts.load(accounts)
         self.live = tuple(
@@ -127,6 +146,7 @@ class OperatorPanel(ConveyorNode):
                 labels=labels,
                 alarm_log=self._log_of(settings.alarm_log, name),
                 change_log=self._log_of(settings.change_log, name),
+                shifts=settings.shifts,
                 now_ns=lambda: clock_ns(self.get_clock()),
             )
             for name in settings.cells
@@ -151,7 +171,9 @@ class OperatorPanel(ConveyorNode):
         for cell, live in zip(self.settings.cells, self.live):
             hear_cell(self, live, cell)
             if self._accounts is not None:
-                live.control = CellControl(self, cell)
+                live.control = CellControl(
+                    self, cell, live=live, recipes=self._recipes, folder=self._cells_folder
+                )
         self.listen('/diagnostics', partial(hear_diagnostics, self.live))
         self.every(TICK_S, self._tick)
         self.resources.callback(self.server.show, ())

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""A headless Chromium, driven by its own protocol (Chrome DevTools), for tests of pages."""
+"""A headless Chromium, driven by its own protocol (Chrome DevTools), to look at pages."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Tab:
     """A page in the browser. Expressions are JavaScript."""
 
     def __init__(self, socket):
+        """Speak through a socket."""
         self._socket = socket
         self._numbers = itertools.count(1)
         self._answers = {}
@@ -68,6 +69,7 @@ class Tab:
             pass
 
     def call(self, method, **parameters):
+        """Call a method of the protocol, and return its result."""
         number = next(self._numbers)
         self._socket.send(json.dumps({'id': number, 'method': method, 'params': parameters}))
         with self._arrived:
@@ -105,12 +107,15 @@ class Tab:
             return None
 
     def text(self, selector):
+        """Return the text of an element."""
         return self.get(f'document.querySelector({json.dumps(selector)}).innerText')
 
     def click(self, selector):
+        """Click an element."""
         self.get(f'document.querySelector({json.dumps(selector)}).click()')
 
     def open(self, url):
+        """Go to a page."""
         self.call('Page.navigate', url=url)
 
     def open_when_served(self, url, expression, tries=30):
@@ -122,6 +127,7 @@ class Tab:
         raise AssertionError(f'{url} is not served')
 
     def size(self, width, height):
+        """Have a screen of another size, in pixels."""
         self.call(
             'Emulation.setDeviceMetricsOverride',
             width=width,
@@ -131,6 +137,7 @@ class Tab:
         )
 
     def prefer(self, **features):
+        """Prefer what CSS asks for, such as color_scheme='dark'."""
         self.call(
             'Emulation.setEmulatedMedia',
             features=[{'name': k.replace('_', '-'), 'value': v} for k, v in features.items()],
@@ -158,6 +165,7 @@ class Tab:
         return found
 
     def picture(self, path, whole=True):
+        """Save a picture of the page (PNG), or of what fits on the screen."""
         result = self.call('Page.captureScreenshot', format='png', captureBeyondViewport=whole)
         Path(path).write_bytes(base64.b64decode(result['data']))
 
@@ -174,8 +182,12 @@ def _looking(expression):
 
 
 @contextmanager
-def browser():
-    """Yield a function that opens a tab."""
+def browser(prefix=()):
+    """Yield a function that opens a tab.
+
+    Args:
+        prefix: A command that runs the browser, such as chrt.
+    """
     from websockets.sync.client import connect
 
     with ExitStack() as stack:
@@ -183,7 +195,7 @@ def browser():
             tempfile.TemporaryDirectory(prefix='chromium_', ignore_cleanup_errors=True)
         )
         process = subprocess.Popen(
-            [CHROMIUM, *FLAGS, f'--user-data-dir={folder}', 'about:blank'],
+            [*prefix, CHROMIUM, *FLAGS, f'--user-data-dir={folder}', 'about:blank'],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,0 +1,63 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the benchmark of the views."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stl_conveyor_lab.bench.views.marks import Looks, Memory, marks, shown_after, table
+
+MEMORY = Memory('operator_panel', 100_000.0, 100_500.0)
+GOOD = Looks(
+    loads=(1.2, 0.8),
+    shown_ms=(50.0, 90.0, 120.0),
+    missed=(0, 0),
+    overheads_ms=(12.0, 12.9),
+    memories=(MEMORY,),
+    differing={'mqtt': ()},
+    compared={'mqtt': 8},
+)
+
+
+def test_each_outcome_is_shown_when_the_page_counts_it():
+    commands = [10.0, 20.0, 30.0, 40.0]
+    assert shown_after(commands, [(5.0, 0), (18.0, 1), (55.0, 3)]) == [8.0, 35.0, 25.0]
+    assert shown_after(commands, [(5.0, 4), (60.0, 6)]) == []  # items of nobody
+    assert shown_after(commands, []) == []
+
+
+def test_marks_that_are_kept_are_met():
+    found = marks(GOOD)
+    assert all(mark.met for mark in found)
+    assert '| missed deadlines, ten viewers (without) | 0 (0) | 0 | yes |' in table(found)
+
+
+@pytest.mark.parametrize(
+    'changes, named',
+    [
+        ({'loads': (0.5, 2.1)}, 'page loaded'),
+        ({'loads': ()}, 'page loaded'),
+        ({'shown_ms': (10.0,) * 10 + (400.0,)}, 'outcome on the page'),
+        ({'shown_ms': ()}, 'outcome on the page'),
+        ({'missed': (0, 1)}, 'missed deadlines'),
+        ({'overheads_ms': (12.0, 13.1)}, 'overhead'),
+        ({'memories': (replace(MEMORY, late=104_000.0),)}, 'memory'),
+        ({'differing': {'mqtt': ('outcomes 3 for 4',)}}, 'mqtt'),
+        ({'compared': {'mqtt': 0}}, 'mqtt'),
+    ],
+)
+def test_one_that_is_missed_is_named(changes, named):
+    (missed,) = [mark for mark in marks(replace(GOOD, **changes)) if not mark.met]
+    assert missed.name.startswith(named)
+    assert '| NO |' in table([missed])
+
+
+def test_what_the_plant_was_told_otherwise_is_named():
+    plant = pytest.importorskip('stl_conveyor_lab.bench.views.plant')
+    summary = dict.fromkeys(plant.COMPARED, 3)
+    assert plant.differing(dict(summary), summary) == []
+    assert plant.differing({**summary, 'outcomes': 2}, summary) == ['outcomes 2 for 3']
+    assert len(plant.differing({}, summary)) == len(plant.COMPARED)
