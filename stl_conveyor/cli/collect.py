@@ -88,6 +88,7 @@ class SourceHost:
         self._warn = warn
         self._said: set[str] = set()
         self.skipped = 0
+        self.failure: Exception | None = None  # that ended the work
 
     def get_clock(self) -> SimpleNamespace:
         """Return a clock with `now().nanoseconds`."""
@@ -106,12 +107,20 @@ class SourceHost:
         return call
 
     def every(self, period: float, callback: Callable[[], None]) -> SimpleNamespace:
-        """Call back every `period` seconds until the handle's `cancel`, which ends the work."""
+        """Call back every `period` seconds until the handle's `cancel`, which ends the work.
+
+        So does an error that is none of this package's; it is kept in `failure`.
+        """
         call = self.guarded(callback)
 
         def run() -> None:
-            while not self._stop.wait(period):
-                call()
+            try:
+                while not self._stop.wait(period):
+                    call()
+            except Exception as error:  # whatever it is, nobody else would end the work
+                self.failure = error
+            finally:
+                self._stop.set()
 
         threading.Thread(target=run, name='camera timer', daemon=True).start()
         return SimpleNamespace(cancel=self._stop.set)
@@ -165,6 +174,8 @@ def collect_from_source(
         collector.done.wait()
     finally:
         source.stop()
+    if host.failure is not None:
+        raise host.failure
 
 
 def _collect(options: argparse.Namespace) -> None:

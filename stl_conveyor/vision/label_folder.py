@@ -101,7 +101,7 @@ class Collector:
         """
         self.folder = folder
         self.done = threading.Event()
-        self.failure: ConveyorError | None = None
+        self.failure: ConveyorError | OSError | None = None
         self._count = count
         self._stream = stream or sys.stdout
         self._live = bool(getattr(self._stream, 'isatty', lambda: False)())
@@ -113,12 +113,11 @@ class Collector:
             if self.done.is_set():
                 return
             try:
-                path = self.folder.add(image)
-            except ConveyorError as error:
+                self._show(self.folder.add(image))
+            except (ConveyorError, OSError) as error:  # the latter where nobody reads any more
                 self.failure = error
                 self.done.set()
                 return
-            self._show(path)
             if self._count and self.folder.added >= self._count:
                 self.done.set()
 

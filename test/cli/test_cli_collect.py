@@ -223,6 +223,24 @@ def test_the_host_shows_conditions_once_and_survives_errors():
     assert host.skipped == 1 and host.get_clock().now().nanoseconds > 0
 
 
+def test_an_error_of_another_kind_ends_the_work_and_is_kept():
+    ended = threading.Event()
+    host = SourceHost(ended, lambda text: None)
+    host.every(0.0, lambda: 1 // 0)
+    assert ended.wait(30)
+    assert isinstance(host.failure, ZeroDivisionError)
+
+
+def test_nobody_who_reads_the_count_any_more_ends_it(tmp_path):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    collector = Collector(LabelFolder(tmp_path / 'out', 'nut'), stream=Closed())
+    collect_from_source(collector, CELL, folder=str(write(tmp_path / 'in', 400)), trigger='frame')
+    assert collector.folder.added == 1 and isinstance(collector.failure, BrokenPipeError)
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_the_count(tmp_path, number):
     write(tmp_path / 'in', 400)
