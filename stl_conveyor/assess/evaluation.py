@@ -25,6 +25,7 @@ import numpy as np
 
 from stl_conveyor.assess.cell_evaluation import cell_page, evaluate_cell
 from stl_conveyor.assess.intervals import wilson
+from stl_conveyor.assess.network_gain import RESCALED_WEBP_NAME, answers_to_webp, gain_lines
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.received import BATCH, receive
 from stl_conveyor.assess.reliability import expected_calibration_error, reliability
@@ -39,7 +40,7 @@ from stl_conveyor.resources import share_path, writing
 from stl_conveyor.vision.image_folder import list_images, load_images, open_square, read_listing
 from stl_conveyor.vision.image_inventory import left_out_lines, look_through
 
-SIZES = (64, 128, 256, 512, 1024, 2048)
+SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 RATES = (
     Fraction(1, 20),
     Fraction(1, 10),
@@ -286,8 +287,8 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     show(f'{len(test.classes)} {test.split} images of {len(folder.labels)} classes')
     answers, doubts = {}, {}
-    for role in ('weak', 'strong'):
-        model = Classifier(folder.path(role))
+    strong = Classifier(folder.path('strong'))
+    for role, model in (('weak', Classifier(folder.path('weak'))), ('strong', strong)):
         batches = [
             model.classify_doubting(test.images[k : k + BATCH])
             for k in range(0, len(test.classes), BATCH)
@@ -299,6 +300,7 @@ def evaluate(
     encoder, decoder = Encoder(folder), Decoder(folder)
     curve = []
     sizes = sorted({*sizes, budget})
+    by_size: dict[bool, dict[int, np.ndarray]] = {False: {}, True: {}}
     for with_side in (False, True):
         for size in sizes:
             items = [
@@ -306,7 +308,8 @@ def evaluate(
                 for k, image in enumerate(test.images)
             ]
             found, received = receive(decoder, items)
-            share = Share.of(found.argmax(1) == test.classes)
+            by_size[with_side][size] = found.argmax(1) == test.classes
+            share = Share.of(by_size[with_side][size])
             curve.append(
                 {
                     'bytes': size,
@@ -319,7 +322,20 @@ def evaluate(
             show(f'{size:5d} B {"with local answer" if with_side else "codec alone":17s} {share}')
             if with_side and size == budget:
                 answers['edge'] = found
+    webp = answers_to_webp(strong, test.images, test.classes, sizes)
+    for size, sent in webp.items():
+        show(f'{size:5d} B {RESCALED_WEBP_NAME:19s} {Share.of(sent.right)}')
     right = {role: found.argmax(1) == test.classes for role, found in answers.items()}
+    gain = gain_lines(
+        right['weak'],
+        right['strong'],
+        by_size[False],
+        by_size[True],
+        {size: sent.right for size, sent in webp.items()},
+        budget,
+    )
+    for line in gain:
+        show(line)
     estimator = RewardEstimator.load(folder.path('reward'))
     estimates = estimator.expected_rewards(answers['weak'], doubts['weak'])
     offloading = play_offloading(estimator, estimates, right['weak'], right['edge'])
@@ -339,6 +355,15 @@ def evaluate(
         'accuracy': {role: asdict(Share.of(r)) for role, r in right.items()},
         'outcomes': {name: round(float(value.mean()), 4) for name, value in both.items()},
         'by_bytes': curve,
+        'webp_by_bytes': [
+            {
+                'bytes': size,
+                'mean_bytes': round(sent.mean_bytes, 1),
+                **asdict(Share.of(sent.right)),
+            }
+            for size, sent in webp.items()
+        ],
+        'gain': gain,
         'calibration_error': {
             role: round(expected_calibration_error(found, test.classes), 4)
             for role, found in answers.items()
@@ -441,16 +466,27 @@ def _page(result: dict) -> str:
         '',
         '## Accuracy against bytes',
         '',
-        '| bytes | codec alone | with the local answer |',
-        '|---|---|---|',
+        f'| bytes | codec alone | with the local answer | {RESCALED_WEBP_NAME} |',
+        '|---|---|---|---|',
     ]
     cells = {
         (row['bytes'], row['local_answer']): Share(row['accuracy'], row['low'], row['high'])
         for row in result['by_bytes']
     }
+    webp = {
+        row['bytes']: Share(row['accuracy'], row['low'], row['high'])
+        for row in result['webp_by_bytes']
+    }
     lines += [
-        f'| {size} | {cells[size, False]} | {cells[size, True]} |'
+        f'| {size} | {cells[size, False]} | {cells[size, True]} | {webp[size]} |'
         for size in sorted({size for size, _ in cells})
+    ]
+    lines += [
+        '',
+        f'{RESCALED_WEBP_NAME}: plain files (effort 6, the best of eight scales and all '
+        'qualities) that the strong model reads as it is; no file of that size counts as wrong.',
+        '',
+        *(f'* {line[0].upper()}{line[1:]}.' for line in result['gain']),
     ]
     depth = result['offloading'][0]['depth']
     lines += [
@@ -527,6 +563,14 @@ def _draw(out: Path, result: dict, answers: dict, test: TestImages) -> None:
         axes.fill_between(
             x, [row['low'] for row in rows], [row['high'] for row in rows], alpha=0.15
         )
+    rows = result['webp_by_bytes']
+    axes.plot(
+        [row['bytes'] for row in rows],
+        [row['accuracy'] for row in rows],
+        'x--',
+        color='grey',
+        label=RESCALED_WEBP_NAME,
+    )
     for role, style in (('strong', '--'), ('weak', ':')):
         axes.axhline(
             result['accuracy'][role]['accuracy'],

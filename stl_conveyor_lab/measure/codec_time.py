@@ -15,11 +15,11 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+from stl_conveyor.assess.fitted_file import shrink
 from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.references import BestQuality, ReferenceCodec
-from stl_conveyor_lab.references.image_files import shrink
 from stl_conveyor_lab.references.st import ST_FEATURES, padded_side
 
 #: Published times on a Raspberry Pi 4 (Wang et al., RTSS 2023), milliseconds.

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,18 @@ OURS, OURS_WITH_SIDE = 'this codec', 'this codec, with local answer'
 SIZES = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
-def codec_rows(
-    folder: ModelFolder,
-    test: LabelledImages,
-    sizes: Sequence[int] = SIZES,
-    packet_bytes: int = 512,
-    show: Callable[[Row], None] = lambda row: None,
-) -> list[Row]:
-    """Measure the codec of a model folder, alone and with the local answer."""
+def codec_answers(
+    folder: ModelFolder, test: LabelledImages, sizes: Sequence[int], packet_bytes: int = 512
+) -> Iterator[tuple[str, int, np.ndarray, float]]:
+    """Yield codec, size, answers f32[N, C] and the mean of the bytes, alone first, then fused.
+
+    Without a weak model in the folder there is no local answer to be fused.
+    """
     encoder, decoder = Encoder(folder), Decoder(folder)
     local = None
     if 'weak' in folder.roles:
         weak = Classifier(folder.path('weak'))
         local = [weak.classify(image) for image in test.images]
-    rows = []
     for name, known in ((OURS, None), (OURS_WITH_SIDE, local)):
         if name == OURS_WITH_SIDE and local is None:
             continue
@@ -46,8 +44,21 @@ def codec_rows(
                 for k, image in enumerate(test.images)
             ]
             answers, received = receive(decoder, items)
-            rows.append(accuracy_row(name, size, received, answers, test.classes))
-            show(rows[-1])
+            yield name, size, answers, received
+
+
+def codec_rows(
+    folder: ModelFolder,
+    test: LabelledImages,
+    sizes: Sequence[int] = SIZES,
+    packet_bytes: int = 512,
+    show: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Measure the codec of a model folder, alone and with the local answer."""
+    rows = []
+    for name, size, answers, received in codec_answers(folder, test, sizes, packet_bytes):
+        rows.append(accuracy_row(name, size, received, answers, test.classes))
+        show(rows[-1])
     return rows
 
 

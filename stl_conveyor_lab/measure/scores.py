@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stl_conveyor.assess.intervals import wilson
+from stl_conveyor.assess.intervals import paired_difference, wilson
 
 
 @dataclass(frozen=True)
@@ -75,31 +74,24 @@ def accuracy_row(
 
 
 def paired(ours: str, reference: str, budget: int, a: np.ndarray, b: np.ndarray) -> Difference:
-    """Return the difference of two codecs' shares of right answers bool[N] on the same images.
+    """Return the difference of two codecs' shares of right answers bool[N] on the same images."""
+    difference, low, high = paired_difference(a, b)
+    return Difference(ours, reference, budget, round(difference, 4), round(low, 4), round(high, 4))
 
-    The interval is Newcombe's for paired proportions (Statistics in Medicine 1998, method 10),
-    which holds its level also where the two hardly ever differ.
-    """
-    count = len(a)
-    p, q = a.mean(), b.mean()
-    both, first = int((a & b).sum()), int((a & ~b).sum())
-    second, neither = int((~a & b).sum()), int((~a & ~b).sum())
-    p_low, p_high = wilson(int(a.sum()), count)
-    q_low, q_high = wilson(int(b.sum()), count)
-    product = (both + first) * (second + neither) * (both + second) * (first + neither)
-    phi = 0.0
-    if product:
-        surplus = both * neither - first * second
-        phi = (max(surplus - count / 2, 0) if surplus > 0 else surplus) / math.sqrt(product)
-    below = math.sqrt((p - p_low) ** 2 - 2 * phi * (p - p_low) * (q_high - q) + (q_high - q) ** 2)
-    above = math.sqrt((p_high - p) ** 2 - 2 * phi * (p_high - p) * (q - q_low) + (q - q_low) ** 2)
-    return Difference(
-        ours,
-        reference,
+
+def share_row(codec: str, budget: int, mean_bytes: float, right: np.ndarray) -> Row:
+    """Return the row of which only the right answers bool[N] are known, not their scores."""
+    low, high = wilson(int(right.sum()), len(right))
+    return Row(
+        codec,
         budget,
-        round(float(p - q), 4),
-        round(float(p - q - below), 4),
-        round(float(p - q + above), 4),
+        round(float(mean_bytes), 1),
+        round(float(right.mean()), 4),
+        round(low, 4),
+        round(high, 4),
+        float('nan'),
+        float('nan'),
+        len(right),
     )
 
 

@@ -240,6 +240,8 @@ def train_items(
     for line in result_table(model_rows(models)):
         show(line)
     show('')
+    for line in gain_of(models):
+        show(line)
     show(f'report: {report}')
     show(f'model folder: {models}')
     return models
@@ -280,11 +282,21 @@ def model_rows(models: Path) -> list[tuple[str, str, str, str]]:
             (role, f'{card["accuracy"]:.3f}', f'{low:.3f} - {high:.3f}', str(card['test_images']))
         )
     card = json.loads((models / 'edge.card.json').read_text(encoding='utf-8'))
-    by_bytes = card.get('accuracy_by_bytes_with_local_answer') or card.get('accuracy_by_bytes', {})
-    for size, text in by_bytes.items():
-        accuracy, low, high = re.findall(r'[\d.]+', text)
-        rows.append((f'edge, {size} bytes', accuracy, f'{low} - {high}', str(card['test_images'])))
+    fused, alone, webp = (
+        card.get(f'accuracy_by_bytes{what}', {}) for what in ('_with_local_answer', '', '_of_webp')
+    )
+    for name, by_bytes in (('edge, {} bytes', fused or alone), ('strong, WebP of {} bytes', webp)):
+        for size, text in by_bytes.items():
+            accuracy, low, high = re.findall(r'[\d.]+', text)
+            interval = f'{low} - {high}'
+            rows.append((name.format(size), accuracy, interval, str(card['test_images'])))
     return rows
+
+
+def gain_of(models: Path) -> list[str]:
+    """Return what the edge's card says of what the network brings."""
+    card = json.loads((models / 'edge.card.json').read_text(encoding='utf-8'))
+    return list(card.get('gain', ()))
 
 
 def _origin(data: Dataset, settings: TrainSettings) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from stl_conveyor.assess.network_gain import RESCALED_WEBP_NAME
 from stl_conveyor_lab.data.dataset import Dataset
 
 CURVES = (('strong', 'Strong classifier'), ('weak', 'Weak classifier'), ('codec', 'Codec'))
@@ -76,17 +77,22 @@ def write_training_report(
         )
     edge = cards['edge']
     with_side = edge.get('accuracy_by_bytes_with_local_answer', {})
+    webp = edge.get('accuracy_by_bytes_of_webp', {})
     lines += [
         '',
         f'The edge on what arrives, {edge["test_images"]} test images (strong on the '
         f'originals of these: {edge["strong_on_originals"]:.3f}):',
         '',
-        '| bytes | codec alone | with the local answer |',
-        '|---|---|---|',
+        f'| bytes | codec alone | with the local answer | {RESCALED_WEBP_NAME} |',
+        '|---|---|---|---|',
         *(
-            f'| {size} | {value} | {with_side.get(size, "")} |'
+            f'| {size} | {value} | {with_side.get(size, "")} | {webp.get(size, "")} |'
             for size, value in edge.get('accuracy_by_bytes', {}).items()
         ),
+        '',
+        f'{RESCALED_WEBP_NAME}: plain files that the strong classifier reads as it is.',
+        '',
+        *(f'* {line[0].upper()}{line[1:]}.' for line in edge.get('gain', ())),
         '',
         f'Reward estimate: {reward["kind"]}, fitted on '
         f'{reward["measured"].get("items", "no")} validation images.',

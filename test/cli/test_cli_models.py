@@ -69,11 +69,17 @@ def test_evaluate_writes_its_report_pictures_and_numbers(models, pictures, tmp_p
     result = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())
     assert result['images'] == 24 and result['split'] == 'test' and result['budget'] == 300
     rows = {(row['bytes'], row['local_answer']): row for row in result['by_bytes']}
-    assert {size for size, _ in rows} == {64, 128, 256, 300, 512, 1024, 2048}
+    assert {size for size, _ in rows} == {64, 128, 256, 300, 512, 1024, 2048, 4096}
     for (size, _), row in rows.items():
         assert 0 < row['mean_bytes'] <= size
         assert row['low'] <= row['accuracy'] <= row['high']
     assert rows[300, True]['accuracy'] == result['accuracy']['edge']['accuracy']
+    assert [row['bytes'] for row in result['webp_by_bytes']] == sorted({size for size, _ in rows})
+    for row in result['webp_by_bytes']:
+        assert row['mean_bytes'] <= row['bytes']
+        assert row['low'] <= row['accuracy'] <= row['high']
+    assert 'offloading every item with 300 bytes brings' in result['gain'][0]
+    assert result['gain'][0] in out
     assert abs(sum(result['outcomes'].values()) - 1) < 1e-3
     assert set(result['milliseconds']) == {
         'weak classifier',
@@ -94,6 +100,7 @@ def test_evaluate_writes_its_report_pictures_and_numbers(models, pictures, tmp_p
     for name in named:
         assert Image.open(tmp_path / 'out' / name).size[0] > 200
     assert 'not set aside' not in page
+    assert 'WebP, may downscale' in page and 'Offloading every item with 300 bytes' in page
 
 
 def test_evaluate_reports_the_lanes_of_a_cell(models, pictures, tmp_path, capsys):

@@ -99,11 +99,14 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
     )
     assert [name for name, _ in rows][:3] == ['weak', 'strong', 'edge, 64 bytes']
     assert {count for _, count in rows} == {'9'}
+    assert re.search(r'^strong, WebP of 512 bytes +[01]\.\d{3} ', second, re.MULTILINE)
+    assert 'offloading every item with 512 bytes brings' in second
     assert stamps == {role: (models / f'{role}.onnx').stat().st_mtime_ns for role in stamps}
 
     folder = ModelFolder(models)
     assert folder.name == 'cups' and folder.labels == LABELS and folder.image_size == SIZE
     report = (work / 'report.md').read_text()
+    assert '| WebP, may downscale |' in report and 'Offloading every item' in report
     for stage in pipeline.STAGES:
         assert f'| {stage} |' in report
     for name in ('strong.png', 'weak.png', 'codec.png'):

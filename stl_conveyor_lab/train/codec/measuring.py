@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from stl_conveyor.assess.network_gain import RESCALED_WEBP_NAME, answers_to_webp, gain_lines
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.measure.codec_time import measure_times
-from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, codec_rows
-from stl_conveyor_lab.measure.scores import Row
+from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, codec_answers
+from stl_conveyor_lab.measure.scores import Row, accuracy_row, right_answers, share_row
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.codec.export import edge_example
 from stl_conveyor_lab.train.codec.recipe import SIZES
@@ -28,6 +30,8 @@ from stl_conveyor_lab.train.lite0 import FoldedTrunk, normalised
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 
+#: Bytes of an offload for which a training says what it brings, one of SIZES.
+NOMINAL_BYTES = 512
 #: Test images that one pass is timed on, the fewest that are measured, and those whose times are.
 PROBED, LEAST_IMAGES, TIMED_IMAGES = 4, 30, 20
 #: Part of the time for the accuracies; the rest is for processor times and drawing.
@@ -65,7 +69,11 @@ def draw_curves(
 
 def accuracy_facts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """Return what the model card says of the accuracy at each size."""
-    names = {OURS: 'accuracy_by_bytes', OURS_WITH_SIDE: 'accuracy_by_bytes_with_local_answer'}
+    names = {
+        OURS: 'accuracy_by_bytes',
+        OURS_WITH_SIDE: 'accuracy_by_bytes_with_local_answer',
+        RESCALED_WEBP_NAME: 'accuracy_by_bytes_of_webp',
+    }
     facts: dict[str, dict[str, str]] = {}
     for row in rows:
         facts.setdefault(names[row.codec], {})[str(row.budget)] = (
@@ -93,14 +101,54 @@ def one_thread_times(models: Path, images: np.ndarray, runs: int = 3) -> dict[st
                 os.environ[name] = value
 
 
-def strong_accuracy(strong: FoldedTrunk, images: LabelledImages) -> float:
-    """Return the share of the original images that the strong classifier gets right."""
+def strong_right(strong: FoldedTrunk, images: LabelledImages) -> np.ndarray:
+    """Return whether the strong classifier is right on the original images, bool[N]."""
     with torch.no_grad():
         logits = [
             strong(normalised(torch.from_numpy(images.images[k : k + 32])))[0]
             for k in range(0, len(images.classes), 32)
         ]
-    return float((torch.cat(logits).argmax(1).numpy() == images.classes).mean())
+    return torch.cat(logits).argmax(1).numpy() == images.classes
+
+
+def compare(
+    folder: ModelFolder,
+    test: LabelledImages,
+    strong_right: np.ndarray,
+    show: Callable[[Row], None] = lambda row: None,
+) -> tuple[list[Row], list[str]]:
+    """Measure the codec of a model folder beside WebP that its strong model reads as it is.
+
+    Args:
+        folder: The model folder; without a strong model in it there is nothing to compare with,
+            and without a weak one nothing to gain.
+        test: Images that nothing was trained or selected on.
+        strong_right: Whether the strong model is right on the originals, bool[N].
+        show: Is given each row.
+
+    Returns:
+        The rows, and in words what the network brings (`gain_lines`).
+    """
+    rows = []
+    right: dict[str, dict[int, np.ndarray]] = {OURS: {}, OURS_WITH_SIDE: {}}
+    for name, size, answers, received in codec_answers(folder, test, SIZES):
+        rows.append(accuracy_row(name, size, received, answers, test.classes))
+        right[name][size] = right_answers(answers, test.classes)
+        show(rows[-1])
+    if 'strong' not in folder.roles:
+        return rows, []
+    strong = Classifier(folder.path('strong'))
+    webp = {}
+    for size, sent in answers_to_webp(strong, test.images, test.classes, SIZES).items():
+        webp[size] = sent.right
+        rows.append(share_row(RESCALED_WEBP_NAME, size, sent.mean_bytes, sent.right))
+        show(rows[-1])
+    if not right[OURS_WITH_SIDE]:
+        return rows, []
+    weak = Classifier(folder.path('weak')).classify_batch(test.images).argmax(1) == test.classes
+    return rows, gain_lines(
+        weak, strong_right, right[OURS], right[OURS_WITH_SIDE], webp, NOMINAL_BYTES
+    )
 
 
 def measure_codec(
@@ -131,18 +179,19 @@ def measure_codec(
     folder = ModelFolder(models)
     if allowance.limited:
         few = LabelledImages(test.images[:PROBED], test.classes[:PROBED])
-        spent = allowance.timed(lambda: codec_rows(folder, few, SIZES))
+        spent = allowance.timed(lambda: compare(folder, few, np.ones(PROBED, bool)))
         count = allowance.part(ACCURACY_SHARE).affords(
             spent / PROBED, len(test.classes), LEAST_IMAGES
         )
         test = LabelledImages(test.images[:count], test.classes[:count])
-    clean = strong_accuracy(strong, test)
+    originals = strong_right(strong, test)
+    clean = float(originals.mean())
     print(f'strong on the originals {clean:.4f}', flush=True)
-    rows = codec_rows(folder, test, SIZES, show=lambda row: print(row, flush=True))
+    rows, gain = compare(folder, test, originals, lambda row: print(row, flush=True))
     draw_curves(curve, rows, clean, picture)
     timed, runs = TIMED_IMAGES, 3
     if allowance.limited:
-        answer = spent / PROBED / (2 * len(SIZES))
+        answer = spent / PROBED / (3 * len(SIZES))
         each = ANSWERS_PER_TIMED_IMAGE * answer
         timed = allowance.part(1.0).affords(runs * each, TIMED_IMAGES)
         runs = allowance.affords(timed * each, runs)
@@ -151,6 +200,7 @@ def measure_codec(
         'test_images': len(test.classes),
         'strong_on_originals': round(clean, 4),
         **accuracy_facts(rows),
+        'gain': gain,
         'bytes': (models / 'edge.onnx').stat().st_size,
         'parameters': sum(p.numel() for p in network.parameters()),
         'macs': count_macs(network, edge_example(spec)) + synthesis,

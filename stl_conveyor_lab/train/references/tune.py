@@ -29,13 +29,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stl_conveyor.assess.fitted_file import SCALES, shrink
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.measure.cache import BenchCache
 from stl_conveyor_lab.measure.scores import right_answers
 from stl_conveyor_lab.references import ReferenceCodec, find_codec
-from stl_conveyor_lab.references.image_files import SCALES, BestQuality, shrink
+from stl_conveyor_lab.references.image_files import BestQuality
 from stl_conveyor_lab.train.augment import AUGMENT
 from stl_conveyor_lab.train.averaging import blend
 from stl_conveyor_lab.train.codec.prefixes import draw_lengths
