@@ -171,7 +171,10 @@ class CalibrationRecord:
 
     def answers(self, place: int) -> NDArray[np.float64]:
         """Return the calibrated probabilities [N, C] at a place."""
-        raw = self.local if place == LOCAL else self.edge[place]
+        return self.tempered(self.local if place == LOCAL else self.edge[place], place)
+
+    def tempered(self, raw: NDArray[np.floating], place: int) -> NDArray[np.float64]:
+        """Return probabilities [..., C] of other items as calibrated at a place."""
         return tempered(raw, self.temperatures[place])
 
     def unknown(self, place: int) -> NDArray[np.float64] | None:
