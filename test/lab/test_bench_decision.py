@@ -102,10 +102,10 @@ def test_offloading_by_cost_saves_where_lanes_hold_several_classes(looked, recor
 def test_out_of_focus_is_less_sharp_and_as_bright():
     rng = np.random.default_rng(1)
     image = np.full((96, 96, 3), 60, np.uint8)
-    image[np.indices((96, 96)).sum(axis=0) // 12 % 2 == 1] = 180
+    image[np.indices((96, 96)).sum(axis=0) // 24 % 2 == 1] = 180
     sharp, soft = look_at(image), look_at(drift.blurred(image, rng))
     assert soft.sharpness < 0.7 * sharp.sharpness
-    assert soft.light == pytest.approx(sharp.light, abs=0.02)
+    assert soft.light == pytest.approx(sharp.light, rel=0.05)
 
 
 def test_changes_are_told_and_steady_streams_are_not(monkeypatch):
