@@ -99,6 +99,11 @@ bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 ite
 	    $(call given,SEED,seed) $(call given,POLICY,policy) $(call given,RATE,rate) \
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
+.PHONY: bench-decision
+bench-decision: setup  ## measure promises, strangers, offloading by cost and drift; DATA, MODELS: own items
+	@$(env) python -m stl_conveyor_lab.bench.decision --out '$(OUT)' $(call given,DATA,data) \
+	    $(call given,MODELS,models) $(foreach name,$(ONLY),--part '$(name)')
+
 .PHONY: bench-device
 bench-device: setup  ## measure the device without physics, as one process and as five, over 500 items or ITEMS
 	@$(env) python -m stl_conveyor_lab.bench.device --out '$(OUT)' $(call given,ITEMS,items) \

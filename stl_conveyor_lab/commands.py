@@ -28,6 +28,10 @@ BENCHMARKS = MappingProxyType(
             'stl_conveyor_lab.bench.codec.accuracy',
             'accuracy against bytes, beside other codecs',
         ),
+        'decision': (
+            'stl_conveyor_lab.bench.decision.command',
+            'promises, strangers, offloading by cost, and drift',
+        ),
         'device': (
             'stl_conveyor_lab.bench.device.command',
             'the device alone, without physics, as one process and as five',

@@ -319,6 +319,48 @@ REMEDIES = (
     ),
     Remedy('`clock_set_back`', ('clock_set_back',), 'actuator', 'ROS time jumped back'),
     Remedy(
+        '`purity_missed.LANE`',
+        ('purity_missed.*',),
+        'actuator',
+        'verified items of a lane are wrong more often than its purity target allows, and its '
+        'threshold is as high as it goes: look at the camera, and make the calibration again',
+    ),
+    Remedy(
+        '`light_changed`',
+        ('light_changed',),
+        'local_classifier',
+        'the pictures are darker or brighter than those before: look at the lamps and at the '
+        'exposure, or make the calibration again for the new light',
+    ),
+    Remedy(
+        '`sharpness_changed`',
+        ('sharpness_changed',),
+        'local_classifier',
+        'the pictures are less sharp than those before, or noisier: clean and focus the lens, '
+        'and look at the gain',
+    ),
+    Remedy(
+        '`ground_changed`',
+        ('ground_changed',),
+        'local_classifier',
+        'the belt has another colour: clean it; if it was replaced, make the calibration again '
+        'with pictures of it; else look at lamps and white balance',
+    ),
+    Remedy(
+        '`class_missing`',
+        ('class_missing',),
+        'local_classifier',
+        'a class that came before has stopped coming; the text names it: look at the feeder, or '
+        'whether it is taken for another class',
+    ),
+    Remedy(
+        '`new_kind`',
+        ('new_kind',),
+        'local_classifier',
+        'many more strangers come than the cell description allows: look into the reject lane; '
+        'what belongs to the cell is to be collected and trained ([own_items.md](own_items.md))',
+    ),
+    Remedy(
         '`edge_gone`',
         ('edge_gone',),
         'offload_policy',

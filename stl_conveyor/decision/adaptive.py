@@ -70,6 +70,11 @@ class AdaptiveThreshold:
         return self._promised if self._at <= self._lowest else from_log_odds(self._at)
 
     @property
+    def shift(self) -> float:
+        """Return by how much it stands above what was promised, in log odds."""
+        return self._at - self._lowest
+
+    @property
     def exhausted(self) -> bool:
         """Return whether the threshold can rise no further: the target is out of reach."""
         return self._at >= self._highest > self._lowest

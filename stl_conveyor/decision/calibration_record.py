@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.decision.adaptive import AdaptiveThreshold, from_log_odds, log_odds
 from stl_conveyor.decision.decide import Choice, Decider
 from stl_conveyor.decision.guarantee import (
     PurityThreshold,
@@ -170,7 +171,10 @@ class CalibrationRecord:
 
     def answers(self, place: int) -> NDArray[np.float64]:
         """Return the calibrated probabilities [N, C] at a place."""
-        raw = self.local if place == LOCAL else self.edge[place]
+        return self.tempered(self.local if place == LOCAL else self.edge[place], place)
+
+    def tempered(self, raw: NDArray[np.floating], place: int) -> NDArray[np.float64]:
+        """Return probabilities [..., C] of other items as calibrated at a place."""
         return tempered(raw, self.temperatures[place])
 
     def unknown(self, place: int) -> NDArray[np.float64] | None:
@@ -278,6 +282,33 @@ class CellDecider:
                 self._deciders[place].set_threshold(lane_name, value)
         if places[-1] in self.refused:
             raise self.refused[places[-1]]
+        self.adaptive = {
+            lane.name: AdaptiveThreshold(
+                promised=self.thresholds[places[-1]][lane.name].value, purity=lane.purity
+            )
+            for lane in targets
+            if lane.purity is not None
+        }
+
+    def verified(self, lane: str, wrong: bool) -> None:
+        """Take in whether an item that entered a lane was wrong there, and move its thresholds.
+
+        Nothing comes of it for a lane without a purity target. A lane's thresholds, one for the
+        local answer and for each length of the prefix, rise and fall together in log odds, and
+        none falls below the promised one.
+
+        Args:
+            lane: That the item was sent to.
+        """
+        adaptive = self.adaptive.get(lane)
+        if adaptive is None:
+            return
+        adaptive.verified(wrong)
+        for place, promised in self.thresholds.items():
+            value = promised[lane].value
+            if adaptive.shift > 0.0:
+                value = max(value, from_log_odds(log_odds(value) + adaptive.shift))
+            self._deciders[place].set_threshold(lane, value)
 
     @property
     def lanes(self) -> tuple[str, ...]:

@@ -105,6 +105,11 @@ class Decider:
         """Return the names of the lanes, the reject lane last."""
         return self.table.lanes
 
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """Return the least lane probability with which an item enters each lane."""
+        return dict(zip(self.table.lanes, self._thresholds.tolist()))
+
     def set_threshold(self, lane: str, value: float) -> None:
         """Let an item enter a lane only when it belongs there with at least this probability."""
         self._thresholds[self.table.lanes.index(lane)] = value

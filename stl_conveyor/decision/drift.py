@@ -36,11 +36,13 @@ class Change:
         name: Stable name of the fault.
         text: What has changed, and what to do about it.
         items: How many items ago it seems to have begun.
+        over: Whether it has gone again.
     """
 
     name: str
     text: str
-    items: int
+    items: int = 0
+    over: bool = False
 
 
 class EvidenceCusum:
@@ -162,12 +164,26 @@ class MissingClassDetector:
         self._missing: set[str] = set()
 
     def add(self, label: str) -> tuple[str, int] | None:
-        """Take in an item's class; return (class, items since it came last) on an alarm."""
+        """Take in an item's class; return (class, items since it came last) on an alarm.
+
+        Args:
+            label: Empty where nobody is sure what it is: it counts as an item alone.
+        """
         self._items += 1
+        if not label:
+            return self._looked_for('')
         self._seen[label] = self._seen.get(label, 0) + 1
         self._last[label] = self._items
         self._log[label] = 0.0
         self._missing.discard(label)
+        return self._looked_for(label)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Return the classes that are missing now."""
+        return tuple(sorted(self._missing))
+
+    def _looked_for(self, label: str) -> tuple[str, int] | None:
         alarm = None
         for name, seen in self._seen.items():
             if name == label or name in self._missing or seen < self._least:
@@ -187,7 +203,8 @@ class ItemLook:
     Attributes:
         light: Mean of the brighter half of the pixels, 0..1.
         sharpness: Mean of the strongest steps between neighbours over the contrast.
-        ground: Median brightness along the border of the crop, 0..1, over `light`.
+        ground: Colour along the border of the crop, (red - blue) / (red + green + blue): it is
+            that of the belt, and a dimmer lamp does not change it.
     """
 
     light: float
@@ -196,19 +213,21 @@ class ItemLook:
 
 
 def look_at(image: NDArray[np.uint8]) -> ItemLook:
-    """Measure a crop, uint8 [S, S, 3]."""
-    grey = image[::2, ::2].astype(np.float32).mean(axis=2) / 255.0
-    values = np.sort(grey, axis=None)
-    light = float(values[len(values) // 2 :].mean())
-    contrast = float(values[-len(values) // 50] - values[len(values) // 50]) + 0.02
+    """Measure a crop, uint8 [S, S, 3]; only some of its rows and columns are read."""
+    green = image[..., 1]
+    values = np.sort(green[2::4, 2::4], axis=None)
+    tail = len(values) // 50
+    light = float(values[len(values) // 2 :].mean()) / 255.0
+    contrast = (float(values[-1 - tail]) - float(values[tail])) / 255.0 + 0.02
+    rows, columns = green[4::8].astype(np.int16), green[:, 4::8].astype(np.int16)
     steps = np.concatenate(
-        [np.abs(np.diff(grey, axis=0)).ravel(), np.abs(np.diff(grey, axis=1)).ravel()]
+        [np.abs(np.diff(rows, axis=1)).ravel(), np.abs(np.diff(columns, axis=0)).ravel()]
     )
-    strongest = np.partition(steps, -len(steps) // 50)[-len(steps) // 50 :]
-    border = np.concatenate([grey[:4].ravel(), grey[-4:].ravel(), grey[:, 0], grey[:, -1]])
-    return ItemLook(
-        light, float(strongest.mean()) / contrast, float(np.median(border)) / (light + 1e-3)
-    )
+    count = max(1, len(steps) // 50)
+    strongest = float(np.partition(steps, -count)[-count:].mean()) / 255.0
+    border = np.concatenate([image[2], image[-3], image[:, 2], image[:, -3]])
+    red, middle, blue = border.mean(axis=0)
+    return ItemLook(light, strongest / contrast, float((red - blue) / (red + middle + blue + 1)))
 
 
 _TEXTS: Mapping[tuple[str, int], str] = {
@@ -217,15 +236,31 @@ _TEXTS: Mapping[tuple[str, int], str] = {
     ('sharpness', -1): 'the pictures are less sharp than before; clean and focus the lens',
     ('sharpness', 1): 'the pictures are sharper or noisier than before; look at the gain and the '
     'focus',
-    ('ground', -1): 'the belt looks darker than before; if it was replaced, make the calibration '
-    'again with pictures of it',
-    ('ground', 1): 'the belt looks brighter than before; clean it, or, if it was replaced, make '
+    ('ground', -1): 'the belt looks bluer than before; if it was replaced, make the calibration '
+    'again with pictures of it, else look at lamps and white balance',
+    ('ground', 1): 'the belt looks redder than before; clean it, or, if it was replaced, make '
     'the calibration again with pictures of it',
 }
+_BACK: Mapping[str, str] = {
+    'light': 'the pictures are about as bright as before again',
+    'sharpness': 'the pictures are about as sharp as before again',
+    'ground': 'the belt looks about as before again',
+}
+NEW_KIND_GONE = 200.0  # items between false words that strangers are as rare as before
 
 
 class DriftWatch:
-    """All detectors of a cell."""
+    """All detectors of a cell.
+
+    Examples:
+        >>> watch = DriftWatch(stranger_rejects=0.02)
+        >>> steady = [watch.add(None, label, False) for label in 'abc' * 100]
+        >>> any(steady)
+        False
+        >>> found = [change for label in 'ab' * 100 for change in watch.add(None, label, False)]
+        >>> [(change.name, change.over) for change in found]
+        [('class_missing', False)]
+    """
 
     def __init__(self, stranger_rejects: float, seed: int = 0) -> None:
         """Begin to watch.
@@ -239,42 +274,74 @@ class DriftWatch:
             name: RankDetector(limit, seed + k)
             for k, name in enumerate(('light', 'sharpness', 'ground'))
         }
+        self._moved: dict[str, int] = {}
         self._missing = MissingClassDetector(limit)
         rate = max(stranger_rejects, 1e-3)
-        self._strangers = (
-            RateDetector(limit, rate, min(0.5, 4.0 * rate)) if stranger_rejects else None
-        )
+        raised = min(0.5, 4.0 * rate)
+        self._strangers = RateDetector(limit, rate, raised) if stranger_rejects else None
+        self._back = RateDetector(NEW_KIND_GONE, raised, rate)
+        self._new_kind = False
 
     def add(self, look: ItemLook | None, label: str, stranger: bool) -> list[Change]:
-        """Take in an item; return what has changed."""
+        """Take in an item; return what has changed.
+
+        Args:
+            look: What its picture tells; None where nobody looked.
+            label: Its class; empty where nobody is sure.
+            stranger: Whether it looks like nothing that the models were taught.
+        """
         found = []
         if look is not None:
             for name, detector in self._looks.items():
                 alarm = detector.add(getattr(look, name))
                 if alarm is not None:
-                    side, items = alarm
-                    found.append(Change(f'{name}_changed', _TEXTS[name, side], items))
-        if not stranger:
-            gone = self._missing.add(label)
-            if gone is not None:
-                found.append(
-                    Change(
-                        'class_missing',
-                        f'{gone[0]} has not come for {gone[1]} items; look at the feeder, or '
-                        'whether it is taken for another class',
-                        gone[1],
-                    )
+                    found.append(self._moved_to(name, *alarm))
+        found += self._classes('' if stranger else label)
+        return found + self._kinds(stranger)
+
+    def _moved_to(self, name: str, side: int, items: int) -> Change:
+        """Tell a move of a measured value; one that takes an earlier move back ends it."""
+        if self._moved.get(name) == -side:
+            del self._moved[name]
+            return Change(f'{name}_changed', _BACK[name], items, over=True)
+        self._moved[name] = side
+        return Change(f'{name}_changed', _TEXTS[name, side], items)
+
+    def _classes(self, label: str) -> list[Change]:
+        before = self._missing.missing
+        gone = self._missing.add(label)
+        missing = self._missing.missing
+        if gone is not None:
+            return [
+                Change(
+                    'class_missing',
+                    f'{", ".join(missing)}: not seen for {gone[1]} items or more; look at the '
+                    'feeder, or whether it is taken for another class',
+                    gone[1],
                 )
-        if self._strangers is not None:
-            since = self._strangers.add(stranger)
+            ]
+        if before and not missing:
+            return [Change('class_missing', 'every class comes again', over=True)]
+        return []
+
+    def _kinds(self, stranger: bool) -> list[Change]:
+        if self._strangers is None:
+            return []
+        if self._new_kind:
+            since = self._back.add(stranger)
             if since is not None:
-                found.append(
-                    Change(
-                        'new_kind',
-                        'more strangers come than before; look into the reject lane: if they '
-                        'belong to the cell, collect pictures of them and train them '
-                        '(docs/own_items.md)',
-                        since,
-                    )
-                )
-        return found
+                self._new_kind = False
+                return [Change('new_kind', 'strangers are as rare as before', since, over=True)]
+            return []
+        since = self._strangers.add(stranger)
+        if since is None:
+            return []
+        self._new_kind = True
+        return [
+            Change(
+                'new_kind',
+                'more strangers come than before; look into the reject lane: if they belong to '
+                'the cell, collect pictures of them and train them (docs/own_items.md)',
+                since,
+            )
+        ]

@@ -240,9 +240,15 @@ class StrangerDetector:
             inside: What the graph gave for `tensors`, each [N, ...].
             received: Payload bytes behind each item; None = all of it.
         """
+        return np.asarray(self.terms(inside, received).sum(axis=1), np.float64)
+
+    def terms(
+        self, inside: Sequence[NDArray[Any]], received: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
+        """Return both terms [N, 1 or 2] of `distances`: to references, to classes."""
         features = neighbour_features(inside, self.last, self.offset, self.scale, self.unit)
         places = _nearest_places(self.lengths, received, len(features))
-        result = np.zeros(len(features))
+        result = np.zeros((len(features), 2 if self.stretch.shape[-1] else 1))
         for place in np.unique(places):
             rows = places == place
             terms = [nearest(features[rows], self.references[place], self._squares[place])]
@@ -256,7 +262,7 @@ class StrangerDetector:
                     )
                 )
             for k, term in enumerate(terms):
-                result[rows] += (np.log(term) - self.centre[place, k]) / self.spread[place, k]
+                result[rows, k] = (np.log(term) - self.centre[place, k]) / self.spread[place, k]
         return result
 
     def unknown(

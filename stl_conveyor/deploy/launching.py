@@ -71,6 +71,7 @@ PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (
             'cell_simulator',
             'camera',
+            'local_classifier',
             'offload_policy',
             'encoder',
             'link_emulator',

@@ -147,7 +147,7 @@ def node_arguments(
             'log_path': str(sources.camera_log),
         },
         'camera': {**cell},
-        'local_classifier': {**models},
+        'local_classifier': {**cell, **models},
         'offload_policy': {
             **cell,
             **models,

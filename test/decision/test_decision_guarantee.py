@@ -202,6 +202,31 @@ def test_place_that_cannot_promise_lets_nothing_in():
     assert decider.decider(512).choose(sure, 0.1).lane == 0
 
 
+def test_verified_outcomes_move_all_thresholds_of_their_lane_and_none_below_its_promise():
+    cell = cell_with_purity(0.97)
+    decider = CellDecider(cell, labels_of(cell), record_of())
+    name, other = (lane.name for lane in cell.lanes[:2])
+    promised = {place: dict(found) for place, found in decider.thresholds.items()}
+
+    def of(lane):
+        return [
+            decider.decider(
+                None if place == LOCAL else int(decider.record.lengths[place])
+            ).thresholds[lane]
+            for place in promised
+        ]
+
+    before = {lane: of(lane) for lane in (name, other)}
+    for _ in range(6):
+        decider.verified(name, wrong=True)
+    assert all(now > was for now, was in zip(of(name), before[name]))
+    assert of(other) == before[other]
+    for _ in range(2000):
+        decider.verified(name, wrong=False)
+    assert of(name) == before[name]
+    decider.verified('no lane', wrong=True)  # of a lane without a target nothing comes
+
+
 def test_record_comes_back_from_its_file(tmp_path):
     record = record_of(200)
     record.save(tmp_path / 'decision.npz')

@@ -13,14 +13,16 @@ import yaml
 pytest.importorskip('rclpy')
 
 from cell_harness import CellHarness, make_capture, make_classification  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
 from stl_conveyor.cell.deadline import sorting_deadline  # noqa: E402
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
-from stl_conveyor.msg import Classification, SortOutcome  # noqa: E402
-from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.msg import Classification, ItemTruth, SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.device.local_classifier import LocalClassifier  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
 
@@ -147,3 +149,75 @@ def test_policy_offloads_by_the_fall_in_cost(cell_file):
         )
         found = {m.item_id: m.expected_reward for m in cell.heard.of('offload_decision')}
     assert found[2] > found[1] + 0.2 and found[3] > found[1] + 0.2
+
+
+def test_dimmer_lamp_and_a_new_kind_are_told_with_their_remedy():
+    rng = np.random.default_rng(3)
+
+    def picture(light):
+        image = np.full((160, 160, 3), 70.0)
+        image[50:110, 50:110] = 160.0 + rng.uniform(-20, 20)
+        return np.clip(light * image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+
+    with CellHarness(
+        [NodeSpec(LocalClassifier, {'diagnostics_period': 0.3})],
+        watched=('classification', '/diagnostics'),
+    ) as cell:
+        cell.wait_active()
+        captures = cell.publisher('capture')
+        cell.connect('classification')
+        began = cell.now_ns()
+        for number in range(1, 121):
+            captures.publish(
+                make_capture(
+                    number,
+                    began + number,
+                    picture(1.0 if number <= 80 else 0.67),
+                    began + 600_000_000_000,
+                )
+            )
+            heard = cell.heard
+            cell.wait(lambda n=number: heard.of('classification', item_id=n), 20, 'an answer')
+        cell.wait_diagnostic('local_classifier', 'look at the lamps')
+        # A square on a grey ground is no part of the cell.
+        cell.wait_diagnostic('local_classifier', 'more strangers come than before')
+
+
+def test_verified_mistakes_raise_the_threshold_of_their_lane(cell_file):
+    """What an audit finds wrong in a lane with a target makes the lane stricter, no other."""
+    path = cell_file(purity=0.9)
+    description = CellDescription.load(path)
+    with CellHarness([NodeSpec(Actuator, {'cell_file': str(path)})]) as cell:
+        cell.wait_active()
+        captures, answers = cell.publisher('capture'), cell.publisher('classification')
+        truths = cell.publisher('item_truth')
+        cell.connect('sort_outcome')
+        decider = cell.runner.node('actuator').decider
+        promised = {lane: adaptive.value for lane, adaptive in decider.adaptive.items()}
+        now = cell.now_ns()
+        stamps = [now - 1_000_000_000 * number for number in (3, 2, 1)]
+        for number, stamp in enumerate(stamps, start=1):
+            deadline = sorting_deadline(stamp, description)
+            captures.publish(make_capture(number, stamp, IMAGE, deadline))
+            answers.publish(
+                make_classification(
+                    number, stamp, 'hex_nut_m8', LOCAL, 0.999, LABELS, deadline, unknown=0.1
+                )
+            )
+        cell.wait(lambda: len(cell.outcomes()) == len(stamps), 40, 'an outcome for each item')
+        assert {outcome.lane for outcome in cell.outcomes()} == {'A'}
+        for stamp in stamps:
+            truths.publish(
+                ItemTruth(
+                    header=Header(stamp=to_stamp(stamp)),
+                    event=ItemTruth.EVENT_RESTED,
+                    class_id='lock_nut_m8',
+                    lane='B',
+                    rest_lane='A',
+                )
+            )
+        lane_a = decider.adaptive['A']
+        cell.wait(lambda: lane_a.verified_items == len(stamps), 20, 'every truth')
+        assert lane_a.wrong_items == len(stamps)
+        assert lane_a.value > promised['A']
+        assert decider.adaptive['B'].value == promised['B']

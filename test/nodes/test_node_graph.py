@@ -353,7 +353,11 @@ def test_the_policy_is_what_the_collector_uses(domain_id, probe, tmp_path):
         rclpy.try_shutdown(context=context)
 
 
-def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parameters():
+def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parameters(tmp_path):
+    content = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text(encoding='utf-8'))
+    content['lanes'][0]['purity'] = 0.9
+    with_target = tmp_path / 'cell.yaml'
+    with_target.write_text(yaml.safe_dump(content), encoding='utf-8')
     optional = {(topic.name, node) for topic in TOPICS for node in topic.optional}
     # The camera's is that of an encoder, on pins; test_node_camera.py has one.
     assert {node for _, node in optional} == {'actuator', 'camera'}
@@ -362,6 +366,7 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
         {},
         {'output': 'ros2_control'},
         {'output': 'ros2_control', 'controller_kind': 'trajectory'},
+        {'cell_file': str(with_target)},
     ):
         spec = NodeSpec(node_class('actuator'), parameters)
         with CellHarness([spec], watched=('/diagnostics',)) as cell:

@@ -375,7 +375,9 @@ _OF_THE_CELL = (
         'stl_conveyor/ItemTruth',
         Profile.RESULT,
         ('cell_simulator', 'feeder'),
-        ('cell_monitor', 'operator_panel', 'plant_gateway'),
+        ('actuator', 'cell_monitor', 'operator_panel', 'plant_gateway'),
+        outside='an audit of what lies in the bins, for a cell with purity targets',
+        optional=('actuator',),
     ),
     Topic(
         'outcome_markers',

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +36,14 @@ from stl_conveyor.errors import BadProbabilities
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.models.classifier import check_probabilities
-from stl_conveyor.msg import BeltState, Classification, ItemCapture, OffloadDecision, SortOutcome
+from stl_conveyor.msg import (
+    BeltState,
+    Classification,
+    ItemCapture,
+    ItemTruth,
+    OffloadDecision,
+    SortOutcome,
+)
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.decisions import load_decider
@@ -58,6 +66,7 @@ FLUSH_NS = 500_000_000
 WAIT_S = 0.05  # between two looks whether anybody hears the outcomes again
 LONGEST_WAIT_NS = 1_000_000_000
 GUARD_SILENT_NS = 1_250_000_000  # it speaks four times a second
+VERIFIABLE = 2000  # items whose lane is remembered until somebody verified them
 UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
 WORK_PERIOD = 0.2  # s after which an output may know again that this node's callbacks run
 # SortOutcome.REASON_* in words; what needs none is empty.
@@ -120,6 +129,8 @@ class Actuator(ConveyorNode):
         self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
         self._reasons: RecentItems[int] = RecentItems(512)
         self._claims: EdgeClaims[Answer] = EdgeClaims()
+        # Lanes that items were sent to, by capture stamp, for what is verified afterwards.
+        self._entered: OrderedDict[int, str] = OrderedDict()
 
     def activate(self) -> None:
         """Listen, and be ready to act."""
@@ -141,6 +152,8 @@ class Actuator(ConveyorNode):
         self._safety = self.look('safe_to_run', self._on_guard, alike=lambda _: True, period=None)
         self._guard_ns: int | None = None
         self.watch(self._watch_guard)
+        if self.decider is not None and self.decider.adaptive:
+            self.listen('item_truth', self._on_truth)
         self._take_up()
 
     def deactivate(self) -> None:
@@ -373,6 +386,31 @@ class Actuator(ConveyorNode):
         for answer, claim in self._claims.decided(key, budget, message.edge_model_id):
             self._weigh(key, answer, claim)
 
+    def _on_truth(self, message: ItemTruth) -> None:
+        """Learn from an item that was verified: from an audit, or in the simulation."""
+        if message.event != ItemTruth.EVENT_RESTED:
+            return
+        lane = self._entered.pop(to_ns(message.header.stamp), None)
+        if lane is None or self.decider is None:
+            return
+        self.decider.verified(lane, message.lane != lane)
+        self.health.count(f'verified.{"wrong" if message.lane != lane else "right"}')
+        adaptive = self.decider.adaptive.get(lane)
+        if adaptive is None:
+            return
+        self.health.set_value(f'threshold.{lane}', f'{adaptive.value:.4f}')
+        name = f'purity_missed.{lane}'
+        if adaptive.exhausted:
+            self.set_condition(
+                name,
+                Level.WARN,
+                f'lane {lane}: {adaptive.wrong_items} of {adaptive.verified_items} verified items '
+                'were wrong, more than its purity target allows, and its threshold is as high as '
+                'it goes; look at the camera, and make the calibration again',
+            )
+        elif not adaptive.shift:
+            self.clear_condition(name, f'lane {lane} keeps its purity target again')
+
     def clock_jumped(self, jump_ns: int) -> None:
         """Act on what is open if its deadlines lie in a time that will come twice.
 
@@ -554,6 +592,10 @@ class Actuator(ConveyorNode):
         outcome = self._outcome(decision, capture, why)
         self._memory.note_surroundings(self._plan.follows, self._outcomes.get_subscription_count())
         self._outcomes.publish(outcome)
+        if outcome.lane != self.cell.reject_lane and self.decider and self.decider.adaptive:
+            self._entered[decision.key.stamp_ns] = outcome.lane
+            if len(self._entered) > VERIFIABLE:
+                self._entered.popitem(last=False)
         self._push(outcome, decision, capture)
         self.tick('outcomes')
         self.health.sample('slack', outcome.slack)

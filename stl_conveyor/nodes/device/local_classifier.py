@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.decision.drift import DriftWatch, look_at
 from stl_conveyor.decision.of_folder import detector_of
 from stl_conveyor.decision.stranger_detector import LOCAL
 from stl_conveyor.errors import ModelFileError
@@ -18,17 +20,22 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, ItemCapture
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key, model_image
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 
 NO_DOUBT = np.empty(0, np.float32)
+SURE = 0.9  # trust from which an answer tells drift which class came
 
 
 @dataclass(frozen=True)
 class LocalClassifierSettings(NodeSettings):
     """Parameters of the local classifier."""
 
+    cell_file: str = parameter(
+        '', 'Cell description (YAML). Empty: the one that the package ships.'
+    )
     models_dir: str = parameter('', 'Model folder. Empty: the one that the package ships.')
     threads: int = parameter(1, 'Threads of the model.', minimum=1, maximum=64)
 
@@ -58,6 +65,9 @@ class LocalClassifier(ConveyorNode):
                 f'{folder.image_size}; export the folder again'
             )
         self.labels = folder.labels
+        cell = CellDescription.load(configured_path(self.settings.cell_file, 'config/cell.yaml'))
+        self._rejects = 0.0 if self.strangers is None else cell.strangers.rejects
+        self.drift = DriftWatch(self._rejects)
         self.model_id = folder.model_id('weak')
         self.health.set_value('model', f'{folder.name} weak {self.model_id:016x}')
 
@@ -100,6 +110,17 @@ class LocalClassifier(ConveyorNode):
         )
         self.tick('items')
         self.health.sample('compute_time', compute_time)
+        # After the answer is out: it is for people, and keeps no item waiting.
+        trust = float(probabilities[best] if doubts is None else doubts[0][best])
+        stranger = self._rejects > 0.0 and unknown > 1.0 - self._rejects
+        label = self.labels[best] if trust >= SURE else ''
+        for change in self.drift.add(look_at(image), label, stranger):
+            if change.over:
+                self.clear_condition(change.name, change.text)
+            else:
+                self.set_condition(
+                    change.name, Level.WARN, f'{change.text} (since {change.items} items)'
+                )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,259 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Measure the decision by cost: promises, strangers, offloading and drift.
+
+``python -m stl_conveyor_lab.bench.decision --out out`` renders belts and strangers that nothing
+was trained or calibrated on, asks the models about them, and measures. Everything that takes time
+is kept in WORK, so that the command can be stopped and run again; ``--part`` measures some parts
+alone. It writes OUT/decision.md, OUT/decision.json and a picture for each part.
+
+With ``--models DIR --data WORK/images`` it measures promises and offloading on items of your own:
+the models of a training, and the images that it prepared. The folder must have ``strangers.npz``
+and ``decision.npz``, which ``python -m stl_conveyor_lab.train.decision --models DIR --images
+WORK/images --split val`` makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.decision.calibration_record import ROLE, CalibrationRecord
+from stl_conveyor.decision.of_folder import detector_of
+from stl_conveyor.decision.stranger_detector import LOCAL
+from stl_conveyor.errors import ConfigError, exit_code
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.policy.for_cell import load_rewards
+from stl_conveyor.resources import share_path, writing
+from stl_conveyor_lab.bench.decision import drift, items, offloading, purity, strangers
+from stl_conveyor_lab.train.decision import Looked
+
+PARTS = ('purity', 'strangers', 'offloading', 'drift')
+OWN_ITEMS_PARTS = ('purity', 'offloading')
+OWN_LANES = (3, 5, 8)
+FOLDS = 8
+TITLES = {
+    'purity': 'What is promised about purity',
+    'strangers': 'Strangers',
+    'offloading': 'Offloading by cost and by class',
+    'drift': 'Drift',
+}
+
+
+class Bench:
+    """One measurement: what is asked, and what is read once and used by several parts."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Open the model folder.
+
+        Raises:
+            ConfigError: When models and images do not belong together, or items are missing.
+        """
+        self.out: Path = options.out
+        self.work: Path = options.work or options.out / 'work'
+        self.data: Path | None = options.data
+        if (options.data is None) != (options.models is None):
+            raise ConfigError(
+                'own items take both: DATA (images/ of the work folder of a training) and MODELS '
+                '(its model folder)'
+            )
+        self.folder = ModelFolder(options.models or share_path('models/items'))
+        if ROLE not in self.folder.roles:
+            raise ConfigError(
+                f'{self.folder.name}: has no calibration items (decision.npz); make them with '
+                'python -m stl_conveyor_lab.train.decision'
+            )
+        self.cell = CellDescription.load(share_path('config/cell.yaml'))
+        self.belts, self.stranger_belts = options.belts, options.stranger_belts
+        self.render, self.splits = not options.no_render, options.splits
+        self._own: Looked | None = None
+
+    @property
+    def shards(self) -> list[Path]:
+        """Return the shards of own items."""
+        found = items.own_shards(self.work, self.belts, self.render)
+        if not found:
+            raise ConfigError(f'{self.work}: has no rendered belts; leave --no-render out')
+        return found
+
+    @property
+    def own(self) -> Looked:
+        """Return what the models say of the own items."""
+        if self._own is None:
+            if self.data is None:
+                self._own = items.looked(self.folder, self.shards, self.work)
+            else:
+                self._own = items.looked_folder(self.folder, self.data, 'test', FOLDS)
+        return self._own
+
+    def of_own_lanes(self, groups: int) -> CellDescription:
+        """Return the cell with the models' classes in so many lanes."""
+        return offloading.lanes_by_kind(self.cell, self.folder.labels, groups)
+
+    def purity(self, pyplot: Any) -> tuple[list[str], Any, Any]:
+        """Return lines, figure and content of the part."""
+        cell = self.cell if self.data is None else self.of_own_lanes(OWN_LANES[0])
+        rows = purity.measure_purity(cell, self.folder.labels, self.own, splits=self.splits)
+        return (purity.purity_lines(rows), purity.draw_purity(pyplot, rows), purity.as_json(rows))
+
+    def strangers(self, pyplot: Any) -> tuple[list[str], Any, Any]:
+        """Return lines, figure and content of the part."""
+        shards = items.stranger_shards(self.work, self.stranger_belts, self.render)
+        if not shards:
+            raise ConfigError(f'{self.work}: has no rendered strangers; leave --no-render out')
+        strange = items.looked(self.folder, shards, self.work)
+        rows = strangers.measure_strangers(self.folder, self.own, strange)
+        return (
+            strangers.stranger_lines(rows),
+            strangers.draw_strangers(pyplot, rows),
+            strangers.as_json(rows),
+        )
+
+    def offloading(self, pyplot: Any) -> tuple[list[str], Any, Any]:
+        """Return lines, figure and content of the part."""
+        if self.data is None:
+            cells = {'3 lanes, hard pairs apart (shipped)': self.cell}
+            cells |= {f'{n} lanes by kind': self.of_own_lanes(n) for n in OWN_LANES}
+        else:
+            cells = {f'{n} lanes': self.of_own_lanes(n) for n in OWN_LANES}
+        rows = offloading.measure_offloading(
+            cells,
+            self.folder.labels,
+            CalibrationRecord.load(self.folder.path(ROLE)),
+            load_rewards(self.folder),
+            self.own,
+        )
+        return (
+            offloading.offload_lines(rows),
+            offloading.draw_offloading(pyplot, rows),
+            offloading.as_json(rows),
+        )
+
+    def drift(self, pyplot: Any) -> tuple[list[str], Any, Any]:
+        """Return lines, figure and content of the part."""
+        detector = detector_of(self.folder, LOCAL)
+        if detector is None:
+            raise ConfigError(f'{self.folder.name}: tells no strangers (strangers.npz)')
+        own = self.own
+        unknown = detector.unknown(own.local_inside)
+        told = own.local.argmax(axis=1)
+        belief = own.local if own.posterior is None else own.posterior
+        trust = belief[np.arange(len(told)), told]
+        streams = [
+            drift.stream_of(
+                shard,
+                trust[own.belts == belt],
+                told[own.belts == belt],
+                unknown[own.belts == belt],
+                self.folder.labels,
+            )
+            for belt, shard in enumerate(self.shards)
+        ]
+        # A kind that the device catches as often as foreign objects on the whole.
+        shards = items.stranger_shards(self.work, self.stranger_belts, self.render)
+        strange = items.looked(self.folder, shards, self.work)
+        caught = float((detector.unknown(strange.local_inside) > 1.0 - drift.REJECTS).mean())
+        rows, false_alarms, count = drift.measure_drift(streams, caught)
+        return (
+            drift.drift_lines(rows, false_alarms, count),
+            drift.draw_drift(pyplot, rows),
+            drift.as_json(rows, false_alarms, count),
+        )
+
+
+def measure(bench: Bench, parts: Sequence[str]) -> None:
+    """Measure parts, each kept in OUT/parts, and write the report of all that were measured."""
+    pyplot = file_pyplot()
+    kept = bench.out / 'parts'
+    with writing(kept):
+        kept.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        run: Callable[[Any], tuple[list[str], Any, Any]] = getattr(bench, part)
+        lines, figure, content = run(pyplot)
+        name = f'{part}.json'
+        with writing(kept / name):
+            (kept / name).write_text(
+                json.dumps({'lines': lines, 'content': content}, indent=1) + '\n', encoding='utf-8'
+            )
+        with writing(bench.out / f'decision_{part}.png'):
+            figure.savefig(bench.out / f'decision_{part}.png', dpi=110, bbox_inches='tight')
+        pyplot.close(figure)
+        print('\n'.join(['', TITLES[part], *lines]), flush=True)
+    _write(bench, kept)
+
+
+def _write(bench: Bench, kept: Path) -> None:
+    own = bench.own
+    page = [
+        f'# The decision by cost: {bench.folder.name}',
+        '',
+        f'{len(own.classes)} items of {len(np.unique(own.belts))} '
+        f'{"belts" if bench.data is None else "parts of a test split"} that no training and no '
+        'calibration has seen.',
+    ]
+    result: dict[str, Any] = {'models': bench.folder.name, 'items': len(own.classes)}
+    for part in PARTS:
+        path = kept / f'{part}.json'
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text(encoding='utf-8'))
+        result[part] = found['content']
+        page += ['', f'## {TITLES[part]}', '', *found['lines']]
+        page += ['', f'![{TITLES[part]}](decision_{part}.png)']
+    for name, text in (
+        ('decision.md', '\n'.join(page) + '\n'),
+        ('decision.json', json.dumps(result, indent=1) + '\n'),
+    ):
+        with writing(bench.out / name):
+            (bench.out / name).write_text(text, encoding='utf-8')
+    print(f'report: {bench.out / "decision.md"}')
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(
+        prog='stl-conveyor bench decision',
+        description='Measure promises, strangers, offloading by cost, and drift.',
+    )
+    parser.add_argument('--out', type=Path, default=Path('out'), help='folder for the results')
+    parser.add_argument('--work', type=Path, help='what is kept between runs (OUT/work)')
+    parser.add_argument('--part', action='append', choices=PARTS, help='may be repeated')
+    parser.add_argument('--belts', type=int, default=20, help='unseen belts of own items')
+    parser.add_argument('--stranger-belts', type=int, default=4)
+    parser.add_argument('--splits', type=int, default=purity.SPLITS)
+    parser.add_argument('--no-render', action='store_true', help='take what was rendered before')
+    parser.add_argument('--data', type=Path, help='images/ of the work folder of a training')
+    parser.add_argument('--models', type=Path, help='its model folder')
+    options = parser.parse_args(arguments)
+    if options.belts < 1 or options.stranger_belts < 1 or options.splits < 1:
+        parser.error('belts, stranger-belts and splits are 1 at least')
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return its exit code."""
+    options = parse(arguments)
+
+    def run() -> None:
+        bench = Bench(options)
+        wanted = options.part or (PARTS if options.data is None else OWN_ITEMS_PARTS)
+        if options.data is not None and (left := set(wanted) - set(OWN_ITEMS_PARTS)):
+            raise ConfigError(
+                f'{", ".join(sorted(left))}: is measured on the shipped items alone; leave DATA '
+                'and MODELS out'
+            )
+        measure(bench, wanted)
+
+    return exit_code('stl-conveyor bench decision', run)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,203 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""How soon is a change of the world told, and how often is one told that did not happen?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stl_conveyor.decision.drift import DriftWatch, ItemLook, look_at
+
+BEFORE, AFTER = 1000, 600  # items of a stream
+ALARM_ITEMS = 20_000  # of each stream without a change
+REJECTS = 0.02
+SURE = 0.9  # as the local classifier has it
+BLUR = 1.2  # pixels, standard deviation
+NEW_KIND_SHARE = 0.1
+KNOWN_BLUR_NOISE = 2.0  # grey levels of the sensor's noise, which a lens does not blur
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the device sees of one belt's items, to draw streams from.
+
+    Attributes:
+        looks: [N] of the pictures as they are, and changed in each way, by its name.
+        classes: int64 [N], the true ones.
+        labels: str [N], as told by the local model; empty where it is not sure.
+        strangers: bool [N], own items that look strange to the device.
+    """
+
+    looks: dict[str, list[ItemLook]]
+    classes: np.ndarray
+    labels: np.ndarray
+    strangers: np.ndarray
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """What came of one change over all streams.
+
+    Attributes:
+        told: Share of the streams in which it was told within AFTER items.
+        median, late: Items until it was told: the median, and nine tenths of those told.
+    """
+
+    change: str
+    streams: int
+    told: float
+    median: float
+    late: float
+
+
+def blurred(image: np.ndarray, rng: np.random.Generator, width: float = BLUR) -> np.ndarray:
+    """Return a picture out of focus: blurred, with the noise of the sensor added again."""
+    reach = np.arange(-4, 5)
+    kernel = np.exp(-0.5 * (reach / width) ** 2)
+    kernel /= kernel.sum()
+    padded = np.pad(image.astype(np.float32), ((4, 4), (4, 4), (0, 0)), mode='edge')
+    rows = sum(w * padded[k : k + image.shape[0]] for k, w in enumerate(kernel))
+    both = sum(w * rows[:, k : k + image.shape[1]] for k, w in enumerate(kernel))
+    noisy = both + rng.normal(0.0, KNOWN_BLUR_NOISE, image.shape)
+    return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+
+
+def stream_of(
+    shard: Path, trust: np.ndarray, told: np.ndarray, unknown: np.ndarray, labels: Sequence[str]
+) -> Stream:
+    """Return a belt's stream.
+
+    Args:
+        trust: [N], how far the local answer is to be trusted.
+        told: int64 [N], the local answer.
+        unknown: [N], unknown scores of the device.
+    """
+    with np.load(shard) as data:
+        pixels, classes = data['pixels'], data['labels'].astype(np.int64)
+    rng = np.random.default_rng(int(shard.stem))
+    names = np.array([labels[k] if sure >= SURE else '' for k, sure in zip(told, trust)])
+    return Stream(
+        {
+            'nothing': [look_at(image) for image in pixels],
+            'lamp dimmer by a third': [
+                look_at((image * np.float32(2 / 3)).astype(np.uint8)) for image in pixels
+            ],
+            'out of focus': [look_at(blurred(image, rng)) for image in pixels],
+        },
+        classes,
+        names,
+        unknown > 1.0 - REJECTS,
+    )
+
+
+def _items_until(
+    watch: DriftWatch, add: Callable[[DriftWatch], list[str]], wanted: Sequence[str]
+) -> int | None:
+    for item in range(1, AFTER + 1):
+        if set(add(watch)) & set(wanted):
+            return item
+    return None
+
+
+def measure_drift(
+    streams: Sequence[Stream], caught: float, seed: int = 0
+) -> tuple[list[DriftRow], int, int]:
+    """Draw items of each belt with replacement, change the world, and count.
+
+    Args:
+        caught: Share of strangers of a new kind that the device takes for strangers.
+
+    Returns:
+        A row for each change, false alarms, and the items without a change.
+    """
+    delays: dict[str, list[int | None]] = {}
+    false_alarms = items = 0
+    for number, stream in enumerate(streams):
+        rng = np.random.default_rng((seed, number, 71))
+        other = streams[(number + 1) % len(streams)]
+
+        def drawn(
+            of: Stream, change: str, without: int = -1, foreign: float = 0.0
+        ) -> Callable[[DriftWatch], list[str]]:
+            rows = np.flatnonzero(of.classes != without)
+
+            def add(watch: DriftWatch) -> list[str]:
+                k = int(rows[rng.integers(len(rows))])
+                strange = bool(of.strangers[k])
+                if foreign and rng.random() < foreign:
+                    strange = bool(rng.random() < caught)
+                found = watch.add(of.looks[change][k], str(of.labels[k]), strange)
+                return [change.name for change in found if not change.over]
+
+            return add
+
+        gone = int(stream.classes[rng.integers(len(stream.classes))])
+        changes = {
+            'lamp dimmer by a third': (
+                drawn(stream, 'lamp dimmer by a third'),
+                ('light_changed',),
+            ),
+            'out of focus': (drawn(stream, 'out of focus'), ('sharpness_changed',)),
+            'belt replaced': (drawn(other, 'nothing'), ('ground_changed', 'light_changed')),
+            'a class stopped coming': (drawn(stream, 'nothing', gone), ('class_missing',)),
+            f'a new kind, {NEW_KIND_SHARE:.0%} of the items': (
+                drawn(stream, 'nothing', foreign=NEW_KIND_SHARE),
+                ('new_kind',),
+            ),
+        }
+        steady = drawn(stream, 'nothing')
+        for name, (changed, wanted) in changes.items():
+            watch = DriftWatch(REJECTS, seed=number)
+            for _ in range(BEFORE):
+                steady(watch)
+            delays.setdefault(name, []).append(_items_until(watch, changed, wanted))
+        watch = DriftWatch(REJECTS, seed=number)
+        false_alarms += sum(len(steady(watch)) for _ in range(ALARM_ITEMS))
+        items += ALARM_ITEMS
+    rows = []
+    for name, found in delays.items():
+        told = [delay for delay in found if delay is not None]
+        median, late = np.quantile(told, [0.5, 0.9]) if told else (np.nan, np.nan)
+        rows.append(DriftRow(name, len(found), len(told) / len(found), float(median), float(late)))
+    return rows, false_alarms, items
+
+
+def drift_lines(rows: Sequence[DriftRow], false_alarms: int, items: int) -> list[str]:
+    """Return the table."""
+    return [
+        f'| change, after {BEFORE} items | streams | told within {AFTER} items '
+        '| items until told, median | nine tenths |',
+        '|---|---:|---:|---:|---:|',
+        *(
+            f'| {r.change} | {r.streams} | {r.told:.0%} | {r.median:.0f} | {r.late:.0f} |'
+            for r in rows
+        ),
+        '',
+        f'False alarms: {false_alarms} in {items:,} items without a change.',
+    ]
+
+
+def draw_drift(pyplot: Any, rows: Sequence[DriftRow]) -> Any:
+    """Draw the delays."""
+    figure, axes = pyplot.subplots(figsize=(6, 3))
+    places = np.arange(len(rows))[::-1]
+    axes.barh(places, [row.late for row in rows], color='#9aa5b1', label='nine tenths')
+    axes.barh(places, [row.median for row in rows], height=0.5, color='#1f4e79', label='median')
+    axes.set_yticks(places, [row.change for row in rows])
+    axes.set_xlabel('items until it is told')
+    axes.legend()
+    return figure
+
+
+def as_json(rows: Sequence[DriftRow], false_alarms: int, items: int) -> dict[str, Any]:
+    """Return the same as a mapping."""
+    return {
+        'changes': [asdict(row) for row in rows],
+        'false_alarms': false_alarms,
+        'items_without_change': items,
+    }

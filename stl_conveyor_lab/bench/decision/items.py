@@ -1,0 +1,121 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""The items that are measured on: belts and strangers that nothing was trained or calibrated on.
+
+Everything that costs time is kept in WORK: a shard of pictures for each belt, and what the models
+say of it. A command that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.resources import share_path
+from stl_conveyor.sim.arrivals import ItemPlan
+from stl_conveyor.sim.mujoco_cell import Exposed, MujocoCell
+from stl_conveyor.sim.strangers import STRANGERS
+from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor_lab.data.render import crop_centre, render_shard
+from stl_conveyor_lab.train.decision import Looked, look, looked_at
+
+# Far from the seeds of training, calibration and runs.
+FIRST_BELT, FIRST_STRANGERS = 5_000_000, 6_000_000
+ITEMS, LOOKS = 48, 3  # of each belt
+STRANGER_LOOKS = 3
+
+
+def own_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
+    """Return the shards of own items, rendering those that are missing."""
+    folder = work / 'own'
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f'{FIRST_BELT + k}.npz' for k in range(belts)]
+    cell = CellDescription.load(share_path('config/cell.yaml'))
+    for path in paths:
+        if path.exists() or not render:
+            continue
+        begun = time.monotonic()
+        images = render_shard(cell, int(path.stem), ITEMS, LOOKS)
+        partial = path.with_suffix('.part.npz')
+        np.savez(partial, pixels=images.pixels, labels=images.labels, difficulty=images.difficulty)
+        partial.rename(path)
+        print(f'belt {path.stem}: {time.monotonic() - begun:.0f} s', flush=True)
+    return [path for path in paths if path.exists()]
+
+
+def stranger_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
+    """Return the shards of strangers, each of which passes once on every belt."""
+    folder = work / 'strangers'
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f'{FIRST_STRANGERS + k}.npz' for k in range(belts)]
+    cell = CellDescription.load(share_path('config/cell.yaml'))
+    for path in paths:
+        if path.exists() or not render:
+            continue
+        pixels, names = render_strangers(cell, int(path.stem))
+        partial = path.with_suffix('.part.npz')
+        np.savez(partial, pixels=pixels, names=names)
+        partial.rename(path)
+        print(f'strangers {path.stem}: {len(names)} pictures', flush=True)
+    return [path for path in paths if path.exists()]
+
+
+def render_strangers(cell: CellDescription, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels uint8 [N, S, S, 3] and names of every stranger on one belt."""
+    rng = np.random.default_rng(seed)
+    plan = [
+        ItemPlan(
+            serial=place + 1,
+            arrival=place,
+            class_id=STRANGERS[k].name,
+            difficulty=float(rng.random()),
+            yaw=float(rng.uniform(-np.pi, np.pi)),
+            lateral_offset=float(rng.uniform(-0.010, 0.010)),
+            appearance_seed=int(rng.integers(2**32)),
+        )
+        for place, k in enumerate(rng.permutation(len(STRANGERS)))
+    ]
+    run = MujocoCell(cell, plan, seed, 0.5)
+    pixels, names = [], []
+    now, last = 0.0, len(plan) * 0.5 + 6.0
+    try:
+        # What is not pushed off may lie on: the pictures are what counts.
+        while len(names) < STRANGER_LOOKS * len(plan) and now < last:
+            now += 0.01
+            for event in run.step_until(now):
+                if not isinstance(event, Exposed):
+                    continue
+                for number in range(STRANGER_LOOKS):
+                    image = (
+                        event.image if number == 0 else run.look_again(number, float(rng.random()))
+                    )
+                    pixels.append(crop_centre(image, cell.camera.crop_size))
+                    names.append(event.class_id)
+    finally:
+        run.close()
+    return np.stack(pixels), np.array(names)
+
+
+def looked(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked:
+    """Return what the models say of shards."""
+    return looked_at(folder, shards, work / 'looked')
+
+
+def looked_folder(
+    folder: ModelFolder, data: Path, split: str, folds: int, seed: int = 0
+) -> Looked:
+    """Return what the models say of a split of a prepared folder of images (WORK/images)."""
+    found = load_images(data, split, folder.labels, folder.image_size)
+    if found is None:
+        raise FileNotFoundError(
+            f'{data} has no split {split!r}: give images/ of the work folder of a training'
+        )
+    names = np.array([folder.labels[k] for k in found.classes])
+    told = look(folder, found.images, found.classes, 0, names)
+    return replace(told, belts=np.random.default_rng(seed).permutation(len(names)) % folds)
