@@ -16,6 +16,7 @@ from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.deploy.fleet import ANSWERS_PER_ITEM, Fleet
 from stl_conveyor.deploy.fleet_launch import FLEET_ARGUMENTS, take_fleet
 from stl_conveyor.deploy.fleet_status import fleet_status
+from stl_conveyor.deploy.launching import checked, with_defaults
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder
@@ -173,6 +174,18 @@ def test_an_edge_is_started_as_the_file_says(models):
     assert values['gateway_peer'] == '10.0.0.5'
     own = yaml.safe_load(Path(values['params_file'].split(os.pathsep)[1]).read_text())
     assert own == {'/**/edge_classifier': {'ros__parameters': {'workers': 4}}}
+
+
+def test_the_node_gets_what_stands_in_the_file(models):
+    arguments = with_defaults(nodes='edge_classifier', emulate_link=False)
+    values = {argument.name: argument.default for argument in arguments}
+    values |= {'fleet': str(write(models)), 'edge': 'hall_b'}
+    take_fleet(values, 'one')
+    request = checked(values, arguments)
+    assert (request.namespace, request.gateways) == ('hall_b', ())
+    given = request.parameters('edge_classifier')
+    assert given['cells'] == ['/line_1', '/line_2', '/plant/line_3']
+    assert Path(given['models_dir']) == models / 'first'
 
 
 def test_without_a_fleet_nothing_changes():
