@@ -19,6 +19,7 @@ from stl_conveyor.cell.edge_pool import preference  # noqa: E402
 from stl_conveyor.codec import Encoder  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.msg import Classification, EdgeState, FeatureFeedback, ProgressiveFeature  # noqa: E402
+from stl_conveyor.nodes.edge import edge_classifier  # noqa: E402
 from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
 from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images  # noqa: E402
 
@@ -87,7 +88,7 @@ class Line:
             self.cell.connect(f'/{LINE}/{topic}', edges)
         self.cell.publisher(f'/{LINE}/features_rx', ProgressiveFeature, readers=edges, timeout=30)
 
-    def send(self, item_id, sequence=0, *, seconds=60):
+    def send(self, item_id, sequence=0, *, seconds=300):
         if item_id not in self.captures:
             now_ns = self.cell.now_ns()
             self.captures[item_id] = make_capture(
@@ -115,7 +116,9 @@ class Line:
         return sorted(m.sequence for m in self.feedback[item_id] if not m.answered)
 
 
-def test_the_standby_answers_when_the_home_dies_until_it_is_back(tiny_models):
+def test_the_standby_answers_when_the_home_dies_until_it_is_back(tiny_models, monkeypatch):
+    # An edge takes a while to start, for which the standby must not forget its item.
+    monkeypatch.setattr(edge_classifier, 'LONGEST_STREAM_NS', 300 * SECOND)
     arguments = {
         'parameters': {
             'models_dir': str(tiny_models),
@@ -146,6 +149,7 @@ def test_the_standby_answers_when_the_home_dies_until_it_is_back(tiny_models):
             cell.wait(lambda: standby.health.counted('answers') == 2, 10, 'both answers')
             assert any(m.item_id == 0 for m in line.feedback[0])
         line.wait_serving(STANDBY)
+        del line.states[HOME]
         line.send(3)
         line.answered(3)
         with node_process('edge_classifier', **arguments):
