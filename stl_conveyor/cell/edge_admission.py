@@ -97,12 +97,8 @@ class EdgeAdmission:
 
     def is_over(self, cell: int, now_ns: int) -> bool:
         """Return whether a cell had its share of late, and goes after those that had not."""
-        if self.quota:
-            return self._rate(cell, now_ns) > self.quota
-        rates = [rate.per_second(now_ns) for rate in self._answers.values()]
-        # A cell that asks for little has little, and is no measure of what the others may have.
-        active = [rate for rate in rates if rate > 0.1]
-        return bool(active) and self._rate(cell, now_ns) > GENEROSITY * sum(active) / len(active)
+        allowed = self.quota or GENEROSITY * self._fair
+        return bool(allowed) and self._rate(cell, now_ns) > allowed
 
     def look(self, backlog: int, now_ns: int) -> None:
         """Set the price anew; to be called at equal times.
@@ -113,6 +109,7 @@ class EdgeAdmission:
         self.load = min(1.0, self._busy.per_second(now_ns) / self._workers)
         rates = [rate.per_second(now_ns) for rate in self._answers.values()]
         self.answers = sum(rates)
+        # A cell that asks for little has little, and is no measure of what the others may have.
         active = [rate for rate in rates if rate > 0.1]
         self._fair = self.quota or (sum(active) / len(active) if active else 0.0)
         # What waits is work of the time to come that was asked for already.
