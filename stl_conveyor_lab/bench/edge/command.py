@@ -36,7 +36,7 @@ from stl_conveyor_lab.bench.edge.streams import Recorded, load, record, save
 CURVE = (10, 20, 30, 40, 50, 60, 70)
 MARK_CELLS, MARK_P99_MS = 50, 100.0
 POOL = ('a', 'b', 'c')
-FLEET_SHARES = (0.9, 0.75, 0.6, 0.5, 0.4)  # of the edges' time that the cells ask for, of a fleet
+FLEET_SHARES = (0.9, 0.75, 0.6, 0.5)  # of the edges' time that the cells ask for, of a fleet
 POOL_CELLS = 12
 PATIENCE_S = 60.0
 WARM_UP_S = 2.0
@@ -116,7 +116,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         '--fleet', type=int, default=0, metavar='CELLS', help='simulate a fleet of so many cells'
     )
     parser.add_argument(
-        '--service-ms', type=float, default=10.0, help='mean time for an answer, for --fleet'
+        '--service-ms', type=float, default=14.0, help='mean time for an answer, for --fleet'
     )
     parser.add_argument(
         '--service-cv', type=float, default=0.3, help='its standard deviation, as a share of it'
@@ -313,7 +313,7 @@ def _fleet(options: argparse.Namespace) -> int:
     least = cells * plan.rate * plan.answers * service / plan.workers
     for share in FLEET_SHARES:
         edges = plan.pool * max(1, round(least / share / plan.pool))
-        result = simulate(replace(plan, edges=edges))
+        result = simulate(replace(plan, edges=edges), seconds=20.0)
         print(
             f'{edges:5d} {result.busiest:8.2f} {result.late:5.3f} {1e3 * result.p99:7.1f} '
             f'{result.late_in_failure:16.3f} {result.late_after:11.4f} '
