@@ -88,6 +88,14 @@ lock-check:  ## check, with the network, that the locks say what pyproject.toml 
 	@$(setup_script) --with lock
 	@$(env) python scripts/lock_requirements.py --check
 
+.PHONY: test-inference
+test-inference:  ## test inference servers behind the edge, a real MLServer among them
+	@$(setup_script) --with test --with inference
+	@test -x build/mlserver/bin/mlserver || { $(PYTHON) -m venv build/mlserver && \
+	    build/mlserver/bin/python -m pip install --quiet mlserver==1.7.1 onnxruntime; }
+	@MLSERVER='$(CURDIR)/build/mlserver/bin/mlserver' $(env) python -m pytest \
+	    test/models/test_open_inference.py test/nodes/test_node_inference_servers.py $(PYTEST_ARGS)
+
 .PHONY: test-arm64
 test-arm64:  ## run what needs no ROS on an emulated 64-bit Arm, and compare packets and answers (root)
 	@$(setup_script) --with test
@@ -108,6 +116,11 @@ bench-decision: setup  ## measure promises, strangers, offloading by cost and dr
 bench-device: setup  ## measure the device without physics, as one process and as five, over 500 items or ITEMS
 	@$(env) python -m stl_conveyor_lab.bench.device --out '$(OUT)' $(call given,ITEMS,items) \
 	    $(call given,DATA,data)
+
+.PHONY: bench-edge
+bench-edge: setup  ## replay recorded streams to the edge, for 10 to 70 cells or CELLS='50 60'; POOL=1: to three edges
+	@$(env) python -m stl_conveyor_lab.bench.edge --out '$(OUT)' $(call given,SECONDS,seconds) \
+	    $(if $(CELLS),--cells $(CELLS)) $(if $(POOL),--pool) $(call given,FLEET,fleet)
 
 .PHONY: bench-network
 bench-network: setup  ## run the cell over a shaped network link (root), over 150 items or ITEMS

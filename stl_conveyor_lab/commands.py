@@ -36,6 +36,10 @@ BENCHMARKS = MappingProxyType(
             'stl_conveyor_lab.bench.device.command',
             'the device alone, without physics, as one process and as five',
         ),
+        'edge': (
+            'stl_conveyor_lab.bench.edge.command',
+            'how many cells one edge serves, and what a pool makes of one that dies',
+        ),
         'faults': (
             'stl_conveyor_lab.bench.faults.command',
             'what becomes of each item while faults are done to the cell at random',

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class EdgeWatch:
     """Tell the signs of life of the known edge from those of any other.
@@ -20,6 +22,9 @@ class EdgeWatch:
         (True, 8)
         >>> watch.is_alive(1_700_000_000)
         False
+        >>> watch.heard(7, now_ns=2_000_000_000, price=0.25)
+        >>> watch.price(3_000_000_000), watch.price(4_000_000_000)
+        (0.25, 0.0)
     """
 
     def __init__(self, codec_id: int, timeout_ns: int) -> None:
@@ -33,11 +38,18 @@ class EdgeWatch:
         self._timeout_ns = timeout_ns
         self._seen_ns: int | None = None
         self._stranger: tuple[int, int] | None = None
+        self._price = 0.0
 
-    def heard(self, codec_id: int, now_ns: int) -> None:
-        """Take in a sign of life."""
+    def heard(self, codec_id: int, now_ns: int, price: float = 0.0) -> None:
+        """Take in a sign of life.
+
+        Args:
+            price: What the edge asks an answer to be worth, 0..1; what is no price changes none.
+        """
         if codec_id == self._codec_id:
             self._seen_ns = now_ns
+            if math.isfinite(price) and 0.0 <= price <= 1.0:
+                self._price = price
         else:
             self._stranger = codec_id, now_ns
 
@@ -49,6 +61,10 @@ class EdgeWatch:
     def is_alive(self, now_ns: int) -> bool:
         """Return whether the known edge gave a sign of life within the time-out."""
         return self._seen_ns is not None and now_ns - self._seen_ns <= self._timeout_ns
+
+    def price(self, now_ns: int) -> float:
+        """Return the price of the known edge's answers; 0 when it was silent for the time-out."""
+        return self._price if self.is_alive(now_ns) else 0.0
 
     def stranger(self, now_ns: int) -> int | None:
         """Return the codec of another edge that gave a sign of life within the time-out."""

@@ -18,7 +18,10 @@ class KeptStream(Protocol):
     cell: int
     key: ItemKey
     expires_ns: int
-    changed: bool
+
+    @property
+    def changed(self) -> bool:
+        """Return whether it waits for an answer."""
 
 
 StreamT = TypeVar('StreamT', bound=KeptStream)
@@ -30,7 +33,7 @@ class FairStreams(Generic[StreamT]):
     A cell that opens more streams than fit pushes out its own: the stream that goes is the one
     that was silent for longest among those of the cell that has the most. Work is handed out in
     turns, one stream of each cell before a second of any, and within a cell the earliest
-    deadline first.
+    deadline first. Cells that had their share of late come after all others.
     """
 
     def __init__(self, most: int) -> None:
@@ -67,6 +70,11 @@ class FairStreams(Generic[StreamT]):
         streams.move_to_end(key)
         return streams[key]
 
+    def get(self, cell: int, key: ItemKey) -> StreamT | None:
+        """Return the stream of an item; None if there is none."""
+        streams = self._cells.get(cell)
+        return None if streams is None else streams.get(key)
+
     def drop_expired(self, now_ns: int) -> int:
         """Drop the streams whose time is over; return how many."""
         dropped = 0
@@ -76,17 +84,28 @@ class FairStreams(Generic[StreamT]):
                 dropped += 1
         return dropped
 
-    def next_batch(self, most: int) -> list[StreamT]:
+    def next_batch(
+        self, most: int, is_over: Callable[[int], bool] = lambda cell: False, workers: int = 1
+    ) -> list[StreamT]:
         """Return up to `most` changed streams, in the order in which they are served.
 
         Where several cells have sent anything, there is one of each at most, so that no cell
         waits for the many items of another.
+
+        Args:
+            is_over: Tells of a cell whether it had its share of late; what it has comes last.
+            workers: Who take batches; each is given an equal part of what waits.
         """
 
         def deadline_ns(stream: StreamT) -> int:
             return stream.expires_ns
 
+        def turn(stream: StreamT) -> tuple[bool, int]:
+            return is_over(stream.cell), stream.expires_ns
+
         cells = [[s for s in streams.values() if s.changed] for streams in self._cells.values()]
         if len(cells) > 1:
             cells = [[min(changed, key=deadline_ns)] for changed in cells if changed]
-        return sorted(itertools.chain.from_iterable(cells), key=deadline_ns)[:most]
+        waiting = list(itertools.chain.from_iterable(cells))
+        count = min(most, -(-len(waiting) // workers))
+        return sorted(waiting, key=turn if len(waiting) > count else deadline_ns)[:count]

@@ -399,6 +399,35 @@ REMEDIES = (
         'find who else publishes on `feedback_rx`',
     ),
     Remedy(
+        '`inference_server`',
+        ('inference_server.*',),
+        'edge_classifier',
+        'a server of `inference_urls` does not answer: the others do, or onnxruntime here. It is '
+        'looked at every second; is it running, with what `stl-conveyor export --for …` wrote?',
+    ),
+    Remedy(
+        '`edges_differ`',
+        ('edges_differ',),
+        'edge_classifier',
+        'another edge serves the same cells with other models: both answer, and one is not '
+        'believed. Give all edges of a cell one model folder',
+    ),
+    Remedy(
+        '`mute_edge`',
+        ('mute_edge',),
+        'edge_classifier',
+        'an edge says that it is there and acknowledges nothing of a cell: the next one answers '
+        'for 30 s, then it has another chance. End it if it hangs; find who else publishes on '
+        '`/edges`',
+    ),
+    Remedy(
+        '`edge_full`',
+        ('edge_full',),
+        'edge_classifier',
+        'the cells ask for more answers than the edge can give: devices hear its price, and send '
+        'what gains most. Add an edge, or take cells away',
+    ),
+    Remedy(
         '`the clock of the edge is …`',
         ('edge_clock',),
         'encoder',
@@ -551,8 +580,8 @@ REMEDIES = (
         ('surplus_publisher',),
         GUARD,
         'a second publisher of a topic that has one: of the frames, the light barrier, the '
-        'belt, and of whatever is published about an item; two cameras, actuators or edges '
-        'show as this. The text names both',
+        'belt, and of whatever is published about an item; two cameras or actuators show as this, '
+        'and an edge beside something that is none. The text names both',
     ),
     Remedy(
         '`missing_publisher`, `missing_subscriber`',

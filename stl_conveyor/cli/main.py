@@ -10,6 +10,7 @@
     stl-conveyor evaluate  what the models know, and what offloading buys
     stl-conveyor export    a verified folder or zip file for `models_dir:=`, and back
     stl-conveyor calibrate belt, camera and diverters of a real cell
+    stl-conveyor fleet     what a fleet file promises, and what its edges and cells do
     stl-conveyor security  keys and permissions with which nodes prove who they are
     stl-conveyor train     one folder of pictures -> models; comes with the laboratory
     stl-conveyor bench     measure cell, codec, policy or network; comes with the laboratory
@@ -30,6 +31,7 @@ from stl_conveyor.calibration.command import add_calibrate
 from stl_conveyor.cli.collect import add_collect
 from stl_conveyor.cli.evaluate import add_evaluate
 from stl_conveyor.cli.export import add_export
+from stl_conveyor.cli.fleet import add_fleet
 from stl_conveyor.cli.panel import add_panel, add_panel_user
 from stl_conveyor.cli.replay import add_replay
 from stl_conveyor.cli.run import add_run
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         add_evaluate,
         add_export,
         add_calibrate,
+        add_fleet,
         add_security,
     ):
         add(commands)

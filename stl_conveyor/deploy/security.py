@@ -166,7 +166,8 @@ def policy(wiring: Wiring, namespaces: Sequence[str] = ('',)) -> str:
             )
     root = ElementTree.Element('policy', version=POLICY_VERSION)
     enclaves = ElementTree.SubElement(root, 'enclaves')
-    shared = topics.EDGE if len(cells) > 1 else ()
+    # What looks at a whole fleet stands in no cell.
+    shared = ((*topics.EDGE,) if len(cells) > 1 else ()) + ('fleet_watch',)
     for cell in cells:
         for node in wiring.nodes:
             if node not in shared:

@@ -27,3 +27,15 @@ def test_strangers_change_nothing_about_the_known_edge(heard, after):
     strangers = [codec for codec, at in heard if codec != 7 and now - at <= 500]
     assert watch.stranger(now) == (strangers[-1] if strangers else None)
     assert watch.is_alive(now) == any(codec == 7 and now - at <= 500 for codec, at in heard)
+
+
+def test_a_price_is_that_of_the_known_edge_while_it_lives():
+    watch = EdgeWatch(codec_id=7, timeout_ns=100)
+    assert watch.price(0) == 0.0
+    watch.heard(7, 0, 0.5)
+    watch.heard(8, 1, 0.9)
+    for odd in (float('nan'), float('inf'), -1.0, 1.5):
+        watch.heard(7, 2, odd)
+    assert watch.price(102) == 0.5 and watch.price(103) == 0.0
+    watch.heard(7, 200)
+    assert watch.price(200) == 0.0

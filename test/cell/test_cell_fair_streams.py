@@ -81,3 +81,26 @@ def test_bounds_turns_and_deadlines(opened, most, batch, now):
             s for s in waiting if s.cell == stream.cell and s.expires_ns < stream.expires_ns
         ]
         assert all(s in chosen for s in earlier)
+
+
+def test_who_had_its_share_waits_for_the_others_however_early_its_deadlines():
+    streams = FairStreams(20)
+    greedy = [touch(streams, 0, number, number) for number in range(1, 4)]
+    others = [touch(streams, cell, 9, 50 + cell) for cell in (2, 1)]
+    assert streams.next_batch(2, lambda cell: cell == 0) == others[::-1]
+    assert streams.next_batch(2) == [greedy[0], others[1]]
+    # Where there is room for all, it waits for nobody.
+    assert streams.next_batch(3, lambda cell: cell == 0) == [greedy[0], *others[::-1]]
+    assert streams.get(0, greedy[1].key) is greedy[1]
+    assert streams.get(0, ItemKey(8, 8)) is None and streams.get(5, greedy[1].key) is None
+
+
+def test_what_waits_is_shared_out_among_the_workers():
+    streams = FairStreams(20)
+    waiting = [touch(streams, cell, 1, 10 + cell) for cell in range(5)]
+    first = streams.next_batch(4, workers=2)
+    assert first == waiting[:3]
+    for stream in first:
+        stream.changed = False
+    assert streams.next_batch(4, workers=2) == waiting[3:4]
+    assert streams.next_batch(1, workers=1) == waiting[3:4]

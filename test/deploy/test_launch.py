@@ -391,6 +391,26 @@ def test_ros2_launch_ends_with_an_error_and_starts_nothing(words, says):
 
 @pytest.mark.ros
 @needs_launch
+def test_an_edge_is_started_as_a_fleet_file_says(tmp_path):
+    fleet = tmp_path / 'fleet.yaml'
+    fleet.write_text(
+        yaml.safe_dump(
+            {
+                'models': {'parts': str(ROOT / 'models' / 'items')},
+                'edges': {'hall_a': None, 'hall_b': None},
+                'cells': {'line_1': None, 'line_2': {'edges': ['hall_b']}},
+            }
+        )
+    )
+    for name in ('hall_a', 'hall_b'):
+        (edge,) = ours(expand('edge.launch.py', fleet=str(fleet), edge=name))
+        assert edge.node_name == f'/{name}/edge_classifier'
+    with pytest.raises(RuntimeError, match='argument edge: .*hall_a, hall_b'):
+        expand('edge.launch.py', fleet=str(fleet), edge='hall_c')
+
+
+@pytest.mark.ros
+@needs_launch
 @pytest.mark.parametrize('name', STARTED)
 def test_show_args_describes_every_argument(name):
     done = subprocess.run(

@@ -135,7 +135,12 @@ def test_one_edge_serves_several_cells():
     rules = allowed(policy(WIRINGS['direct'], ['a', 'b/c']))
     assert [path for path in rules if path.endswith('edge_classifier')] == ['/edge_classifier']
     edge = rules['/edge_classifier']
-    assert edge['subscribe'] == {'/a/features_rx', '/b/c/features_rx'}
+    assert edge['subscribe'] == {
+        '/edges',
+        *(f'/{cell}/{topic}' for cell in ('a', 'b/c') for topic in ('features_rx', 'feedback_tx')),
+    }
+    # It belongs to no cell.
+    assert [path for path in rules if path.endswith('fleet_watch')] == ['/fleet_watch']
     assert {'/a/feedback_tx', '/b/c/edge_classification_tx', '/diagnostics'} <= edge['publish']
     assert '/a/features_rx' in rules['/a/encoder']['publish']
     assert '/b/c/features_rx' not in rules['/a/encoder']['publish']

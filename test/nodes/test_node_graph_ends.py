@@ -10,7 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from stl_conveyor.nodes.base.topics import DEVICE, TOPICS
-from stl_conveyor.nodes.device.graph_ends import BY_PARAMETERS, SINGLE, UNKNOWN, GraphEnds
+from stl_conveyor.nodes.device.graph_ends import (
+    BY_PARAMETERS,
+    OF_EDGES,
+    SINGLE,
+    UNKNOWN,
+    GraphEnds,
+)
 
 NAMES = tuple(name for name in DEVICE if name != 'cell_guard')
 
@@ -97,6 +103,16 @@ def test_every_surplus_publisher_is_named(graph, topic):
     assert GraphEnds(graph, NAMES).surplus({topic: 1}) == {}, 'one is dead'
     assert publishers == 2
     assert text == (f'surplus_publisher: 2 publish on {topic}, /line_1/one, /two: one is right')
+
+
+@pytest.mark.parametrize('topic', OF_EDGES)
+def test_several_edges_are_a_pool_and_anything_beside_one_is_named(graph, topic):
+    edges = [end('edge_classifier', space) for space in ('/hall/a', '/hall/b', '/')]
+    graph.publishers[topic] = edges
+    assert GraphEnds(graph, NAMES).surplus() == {}
+    graph.publishers[topic] = [*edges, end('link_emulator')]
+    (text,) = GraphEnds(graph, NAMES).surplus().values()
+    assert text.startswith(f'surplus_publisher: 4 publish on {topic}, ')
 
 
 def test_while_the_graph_changes_or_is_half_known_nothing_is_said(graph):

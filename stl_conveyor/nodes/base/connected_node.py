@@ -218,11 +218,13 @@ class ConnectedNode(ReportingNode):
         *,
         alike: Callable[[bytes], Hashable | None],
         period: float | None,
+        cell: str = '',
     ) -> PolledTopic:
         """Return a topic at which a timer looks until the node is deactivated.
 
         Args:
             topic: As for `listen`.
+            cell: Likewise.
             callback: Takes a message, and what the middleware knows of it or None; guarded.
             alike: Returns the same for serialised messages of which the latest is enough, and None
                 for those that are not wanted.
@@ -233,6 +235,7 @@ class ConnectedNode(ReportingNode):
         """
         entry = subscriber_of(topic, self.NAME, self.topics)
         kind = message_class(entry)
+        topic = in_namespace(topic, cell)
         subscription = self.create_subscription(
             kind,
             topic,

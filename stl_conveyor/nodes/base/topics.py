@@ -103,13 +103,14 @@ PLANT = ('plant_gateway',)  # tells the plant of a cell; where somebody asks for
 RECORDERS = ('recorder',)  # hear everything; where somebody asks for it
 VIEWS = ('cell_view',)  # draw a cell for RViz and Foxglove; where somebody asks for it
 ONLOOKERS = PANELS + PLANT + VIEWS + RECORDERS
-TOOLS = ('item_collector',)  # part of a command that looks on for a while; no life cycle
+# Parts of commands that look on for a while; no life cycle.
+TOOLS = ('item_collector', 'fleet_watch')
 
 #: The package that each node lies in, below stl_conveyor.nodes.
 ROOMS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys((*DEVICE, *TOOLS), 'device'),
-        **dict.fromkeys(EDGE, 'edge'),
+        **dict.fromkeys((*DEVICE, 'item_collector'), 'device'),
+        **dict.fromkeys((*EDGE, 'fleet_watch'), 'edge'),
         **dict.fromkeys(('link_emulator', *GATEWAYS), 'link'),
         **dict.fromkeys(('cell_simulator', 'cell_monitor', *GAZEBO), 'simulation'),
         **dict.fromkeys(ONLOOKERS, 'panel'),
@@ -223,7 +224,8 @@ _OF_THE_CELL = (
         'stl_conveyor/FeatureFeedback',
         Profile.FEATURE,
         ('edge_classifier',),
-        ('link_emulator', 'edge_gateway'),
+        # Of a pool the standby sees by it whether the home of a cell answers.
+        ('link_emulator', 'edge_gateway', 'edge_classifier'),
     ),
     Topic(
         'feedback_rx',
@@ -420,6 +422,14 @@ _OF_THE_CELL = (
         optional=('camera', 'actuator'),  # these listen while there are two of them
     ),
     Topic(
+        '/edges',
+        'stl_conveyor/EdgeState',
+        Profile.HEARTBEAT,
+        EDGE,
+        (*EDGE, 'fleet_watch'),
+        outside='anyone',
+    ),
+    Topic(
         'safe_to_run',
         'std_msgs/Bool',
         Profile.STATE,
@@ -432,7 +442,7 @@ _OF_THE_CELL = (
         'diagnostic_msgs/DiagnosticArray',
         Profile.DIAGNOSTICS,
         EVERY_NODE + GATEWAYS + GAZEBO + ONLOOKERS,
-        ('cell_monitor', *PANELS, *PLANT),
+        ('cell_monitor', *PANELS, *PLANT, 'fleet_watch'),
     ),
 )
 

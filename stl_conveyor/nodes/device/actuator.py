@@ -87,6 +87,7 @@ REASONS = {
     SortOutcome.REASON_DOUBTFUL: 'doubtful',
     SortOutcome.REASON_UNKNOWN: 'unknown',
     SortOutcome.REASON_LANE_PASSED: 'its lane was passed',
+    SortOutcome.REASON_EDGE_FULL: 'edge full',
 }
 DOUBTS: dict[int, int] = {
     Doubt.DOUBTFUL: SortOutcome.REASON_DOUBTFUL,
@@ -682,7 +683,7 @@ class Actuator(ConveyorNode):
         reasons += doubts
         if decision.local is None:
             reasons.append(SortOutcome.REASON_NO_LOCAL_ANSWER)
-        # Up to REASON_BAD_INPUT both messages have the same numbers.
+        # Up to REASON_BAD_INPUT, and of REASON_EDGE_FULL, both messages have the same numbers.
         by_policy = self._reasons.get(decision.key) or SortOutcome.REASON_NO_DECISION
         if by_policy == OffloadDecision.REASON_WORTH_IT:
             by_policy = SortOutcome.REASON_NO_EDGE_ANSWER

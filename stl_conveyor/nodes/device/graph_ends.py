@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from stl_conveyor.nodes.base.decoding import endpoint_name
-from stl_conveyor.nodes.base.topics import TOPICS, Topic
+from stl_conveyor.nodes.base.topics import EDGE, TOPICS, Topic
 
 # Topics on which a second publisher would do an item's work twice, forge it, or be a second of
 # what there is one of: a camera, an actuator, an edge, a belt.
@@ -29,6 +29,8 @@ SINGLE = (
     'belt_state',
     'safe_to_run',
 )
+# Of these a cell may have one for each edge of its pool.
+OF_EDGES = ('feedback_rx', 'edge_classification')
 # Which of these the camera listens to depends on its parameters.
 BY_PARAMETERS = ('camera/image_raw', 'camera/image_raw/compressed', 'break_beam', 'belt_state')
 # What rmw calls the node of an end that it does not know yet.
@@ -101,9 +103,10 @@ class GraphEnds:
         found = {}
         for topic in SINGLE:
             if self._graph.count_publishers(topic) > 1 + ghosts.get(topic, 0):
-                names = [
-                    endpoint_name(end) for end in self._graph.get_publishers_info_by_topic(topic)
-                ]
+                ends = self._graph.get_publishers_info_by_topic(topic)
+                if topic in OF_EDGES and all(end.node_name in EDGE for end in ends):
+                    continue
+                names = [endpoint_name(end) for end in ends]
                 if len(names) > 1:
                     found[topic] = Surplus(
                         len(names),

@@ -245,6 +245,11 @@ class OffloadPolicy(ConveyorNode):
         """Return whether an edge that has our codec gave a sign of life lately."""
         return self._edge.is_alive(clock_ns(self.steady_clock))
 
+    @property
+    def edge_price(self) -> float:
+        """Return what the edge asks an answer to be worth beyond the policy's threshold."""
+        return self._edge.price(clock_ns(self.steady_clock))
+
     def refresh_health(self) -> None:
         """Report the level of the bucket."""
         if self.is_active:
@@ -252,6 +257,7 @@ class OffloadPolicy(ConveyorNode):
             self.health.set_value('tokens', f'{state.tokens:.3f}')
             self.health.set_value('reserved', f'{state.reserved / state.denominator:.3f}')
             self.health.set_value('edge_alive', self.edge_alive)
+            self.health.set_value('edge_price', f'{self.edge_price:.2f}')
 
     def _on_classification(self, message: Classification) -> None:
         key = item_key(message)
@@ -318,6 +324,12 @@ class OffloadPolicy(ConveyorNode):
         if not self.edge_alive:
             decision.reason = OffloadDecision.REASON_EDGE_GONE
             return
+        if price := self.edge_price:
+            decision.threshold = max(0.0, decision.threshold) + price
+            if decision.expected_reward < decision.threshold:
+                decision.reason = OffloadDecision.REASON_EDGE_FULL
+                self.health.count('edge_full')
+                return
         if (
             not 0
             <= latest_send_ns(left_ns, self.cell.guard_ns, self.answer_time.estimate_ns(now_ns))
@@ -338,7 +350,7 @@ class OffloadPolicy(ConveyorNode):
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
-            self._edge.heard(message.codec_id, clock_ns(self.steady_clock))
+            self._edge.heard(message.codec_id, clock_ns(self.steady_clock), message.price)
             self._watch_edge()
             return
         if message.status != FeatureFeedback.STATUS_OK or message.codec_id != self.codec_id:

@@ -1,0 +1,90 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""An edge that is full has a price, and the cell that asks for most pays most."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stl_conveyor.cell.edge_admission import HIGHEST_PRICE, DecayingRate, EdgeAdmission
+
+SECOND = 1_000_000_000
+
+
+def run(admission, rates, service, seconds, *, start=0, backlog=0):
+    """Serve cells at their rates (answers per second); look twice a second."""
+    events = sorted(
+        (start + round(number * SECOND / rate), cell)
+        for cell, rate in enumerate(rates)
+        if rate
+        for number in range(round(rate * seconds))
+    )
+    looks = [start + number * SECOND // 2 for number in range(1, round(2 * seconds) + 1)]
+    for look in looks:
+        while events and events[0][0] <= look:
+            at_ns, cell = events.pop(0)
+            admission.served(cell, service, at_ns)
+        admission.look(backlog, look)
+    return looks[-1]
+
+
+def test_there_is_no_price_while_there_is_room():
+    admission = EdgeAdmission(workers=2, quota=0.0)
+    run(admission, [10, 10, 10], 0.01, 10)
+    assert admission.load == pytest.approx(0.15, abs=0.02)
+    assert admission.answers == pytest.approx(30, rel=0.1)
+    assert admission.capacity == pytest.approx(200)
+    assert [admission.price(cell) for cell in range(4)] == [0.0] * 4
+
+
+def test_the_price_rises_while_the_edge_is_full_and_falls_again():
+    admission = EdgeAdmission(workers=1, quota=0.0)
+    end = run(admission, [50, 50], 0.01, 5, backlog=3)
+    full = admission.price(0)
+    assert full > 0 and admission.price(1) == pytest.approx(full, rel=0.3)
+    run(admission, [5, 5], 0.01, 20, start=end)
+    assert admission.price(0) == admission.price(1) == 0.0
+
+
+def test_who_has_more_than_its_share_pays_more_and_waits():
+    admission = EdgeAdmission(workers=1, quota=0.0)
+    now = run(admission, [5, 5, 80], 0.01, 5, backlog=5)
+    assert admission.price(2) > 2 * admission.price(0) > 0
+    assert [admission.is_over(cell, now) for cell in range(4)] == [False, False, True, False]
+
+
+def test_a_quota_takes_the_place_of_equal_shares():
+    admission = EdgeAdmission(workers=1, quota=30.0)
+    now = run(admission, [5, 20, 60], 0.01, 5)
+    assert [admission.is_over(cell, now) for cell in range(3)] == [False, False, True]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.floats(0, 10), st.integers(0, 10 * SECOND), st.integers(0, 1000)
+        ),
+        max_size=40,
+    ),
+    st.integers(1, 8),
+    st.floats(0, 100),
+)
+def test_whatever_happens_the_price_is_one(events, workers, quota):
+    admission = EdgeAdmission(workers, quota)
+    now = 0
+    for cell, seconds, step, backlog in events:
+        now += step
+        admission.served(cell, seconds, now)
+        admission.look(backlog, now)
+        assert 0.0 <= admission.price(cell) <= HIGHEST_PRICE
+        assert 0.0 <= admission.load <= 1.0 and admission.capacity >= 0.0
+
+
+def test_a_rate_is_forgotten():
+    rate = DecayingRate(memory_s=1.0)
+    rate.add(5.0, SECOND)
+    assert rate.per_second(SECOND) == 5.0
+    assert rate.per_second(SECOND // 2) == 5.0  # of a time before the last
+    assert rate.per_second(11 * SECOND) < 0.001

@@ -1,0 +1,140 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""Edges that know each other's names agree who answers, and none that is silent is waited for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stl_conveyor.cell.edge_pool import MOST_MEMBERS, MUTE_NS, EdgeMember, EdgePool, preference
+
+SILENCE = 1000
+NAMES = st.lists(st.text(max_size=12), min_size=1, max_size=6, unique=True)
+CELLS = frozenset({'line_1', 'line_2', 'line_3', ''})
+
+
+def member(name, instance=1, models=(7, 8), cells=CELLS):
+    return EdgeMember(name, instance, models, frozenset(cells))
+
+
+def pools(members):
+    """Return a pool of each, all of which have heard of each other at the time 0."""
+    result = [EdgePool(each, SILENCE) for each in members]
+    for pool in result:
+        for each in members:
+            pool.heard(each, 0)
+    return result
+
+
+@given(st.text(max_size=12), NAMES, st.randoms())
+def test_the_order_depends_on_the_names_alone(cell, names, random):
+    order = preference(cell, names)
+    assert sorted(order) == sorted(names)
+    shuffled = names[:]
+    random.shuffle(shuffled)
+    assert preference(cell, shuffled) == order
+    # One that goes leaves the order of the others as it was, and one that comes, too.
+    gone = random.choice(names)
+    assert preference(cell, [n for n in names if n != gone]) == [n for n in order if n != gone]
+
+
+def test_the_cells_are_spread_evenly_and_an_edge_that_dies_is_shared_out():
+    names = [f'hall/{letter}' for letter in 'abcde']
+    cells = [f'line_{number}' for number in range(1000)]
+    homes = {cell: preference(cell, names)[:2] for cell in cells}
+    of_each = Counter(home for home, _ in homes.values())
+    assert min(of_each.values()) > 160 and max(of_each.values()) < 240
+    heirs = Counter(standby for home, standby in homes.values() if home == 'hall/a')
+    assert set(heirs) == set(names[1:]) and max(heirs.values()) < 0.4 * of_each['hall/a']
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(['a', 'b', 'c']),
+            st.integers(0, 3),
+            st.sets(st.sampled_from(sorted(CELLS))),
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda each: each[:2],
+    )
+)
+def test_of_those_that_serve_a_cell_exactly_one_answers(described):
+    """Also where two have one name."""
+    members = [member(name, instance, cells=cells) for name, instance, cells in described]
+    views = pools(members)
+    for cell in CELLS:
+        places = [pool.place(cell, 0) for pool, each in zip(views, members) if cell in each.cells]
+        assert sorted(places) == list(range(len(places)))
+
+
+@given(st.sets(st.sampled_from(['a', 'b', 'c', 'd']), min_size=2), st.data())
+def test_a_silent_edge_is_replaced_by_the_standby_and_has_its_cells_again(names, data):
+    members = {name: member(name) for name in sorted(names)}
+    gone = data.draw(st.sampled_from(sorted(names)))
+    own = data.draw(st.sampled_from(sorted(names - {gone})))
+    pool = EdgePool(members[own], SILENCE)
+    for each in members.values():
+        assert pool.heard(each, 0) == (each is not members[own])
+    before = {cell: pool.place(cell, SILENCE) for cell in CELLS}
+    for name in names - {gone}:
+        assert not pool.heard(members[name], SILENCE)  # nothing new
+    for cell in CELLS:
+        order = preference(cell, names)
+        assert pool.place(cell, SILENCE) == before[cell] == order.index(own)
+        order.remove(gone)
+        assert pool.place(cell, SILENCE + 1) == order.index(own)
+    assert pool.heard(members[gone], SILENCE + 2)
+    assert {cell: pool.place(cell, SILENCE + 2) for cell in CELLS} == before
+    pool.left(members[gone].key)  # a goodbye needs no waiting
+    assert gone not in {each.name for each in pool.members(SILENCE + 2)}
+
+
+def test_edges_with_other_models_are_named_and_form_no_pool():
+    same, other, elsewhere = (
+        member('b'),
+        member('c', models=(7, 9)),
+        member('d', models=(1, 2), cells={'line_9'}),
+    )
+    pool = EdgePool(member('a'), SILENCE)
+    for each in (same, other, elsewhere):
+        pool.heard(each, 0)
+    assert pool.differing(0) == [other]
+    assert all(other not in pool.order(cell, 0) for cell in CELLS)
+    assert pool.differing(SILENCE + 1) == []
+
+
+def test_one_that_only_says_that_it_is_there_is_passed_over_for_a_while():
+    home, standby = preference('line_1', ['a', 'b'])
+    pool = EdgePool(member(standby), SILENCE)
+
+    def now(at_ns):
+        pool.heard(member(home), at_ns)
+        return at_ns
+
+    pool.asked('line_1', now(0))
+    assert pool.look(now(SILENCE)) == {}
+    pool.answered('line_1')
+    pool.asked('line_1', now(SILENCE + 1))
+    pool.asked('line_1', now(2 * SILENCE))  # it counts from the first
+    assert pool.place('line_1', now(2 * SILENCE)) == 1
+    assert pool.look(now(2 * SILENCE + 2)) == {'line_1': home}
+    assert pool.place('line_1', now(2 * SILENCE + 2)) == 0
+    # Of the other cells it is the edge as before, and of this one it becomes so again.
+    for cell in CELLS - {'line_1'}:
+        assert pool.place(cell, 2 * SILENCE + 2) == preference(cell, ['a', 'b']).index(standby)
+    later = now(2 * SILENCE + 2 + MUTE_NS)
+    assert pool.look(later) == {} and pool.place('line_1', later) == 1
+
+
+def test_many_names_do_not_fill_the_memory_and_leave_room_for_who_comes_later():
+    pool = EdgePool(member('a'), SILENCE)
+    for number in range(1000):
+        pool.heard(member(f'flood {number}'), 0)
+    assert len(pool.members(0)) == MOST_MEMBERS + 1
+    assert pool.heard(member('b'), SILENCE + 1)
+    assert [each.name for each in pool.members(SILENCE + 1)] == ['a', 'b']
