@@ -180,9 +180,9 @@ class Supervisor:
     def dead(self) -> list[tuple[str, int]]:
         """Return the names and exit codes of the processes that have ended."""
         return [
-            (name, process.returncode)
+            (name, code)
             for name, process in self._processes.items()
-            if process.poll() is not None
+            if (code := process.poll()) is not None
         ]
 
     def pid(self, name: str) -> int:

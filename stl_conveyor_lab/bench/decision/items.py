@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.models.model_folder import ModelFolder
@@ -82,7 +83,8 @@ def render_strangers(cell: CellDescription, seed: int) -> tuple[np.ndarray, np.n
         for place, k in enumerate(rng.permutation(len(STRANGERS)))
     ]
     run = MujocoCell(cell, plan, seed, 0.5)
-    pixels, names = [], []
+    pixels: list[NDArray[np.uint8]] = []
+    names: list[str] = []
     now, last = 0.0, len(plan) * 0.5 + 6.0
     try:
         # What is not pushed off may lie on: the pictures are what counts.

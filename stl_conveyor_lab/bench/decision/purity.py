@@ -112,11 +112,24 @@ def measure_purity(
     rows_found = []
     for target in targets:
         table = np.array(found[target]).reshape(-1, 5)
-        means = table.mean(axis=0) if len(table) else np.full(5, np.nan)
+        kept, splits_kept, purity, rejected, fixed = map(
+            float, table.mean(axis=0) if len(table) else np.full(5, np.nan)
+        )
         no_more = float((table[:, 3] <= table[:, 4] + 1e-12).mean()) if len(table) else np.nan
         short = float(np.median(needed[target])) if needed[target] else 0.0
         rows_found.append(
-            PurityRow(target, splits, len(table), *(float(m) for m in means), no_more, short)
+            PurityRow(
+                target,
+                splits,
+                len(table),
+                kept,
+                splits_kept,
+                purity,
+                rejected,
+                fixed,
+                no_more,
+                short,
+            )
         )
     return rows_found
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from rclpy.context import Context
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -68,7 +69,7 @@ def flood(
     pause = threading.Event()
     try:
         profiles = {topic.name: topic for topic in TOPICS if topic.name in SAID}
-        publishers = {
+        publishers: dict[str, Publisher] = {
             name: node.create_publisher(message_class(topic), name, make_profile(topic.profile))
             for name, topic in profiles.items()
         }
