@@ -227,6 +227,8 @@ def filled(message):
             setattr(message, name, array.array('B', range(256)))
         elif kind == 'sequence<float>':
             setattr(message, name, array.array('f', [0.25, 0.75]))
+        elif kind == 'sequence<string>':
+            setattr(message, name, [f'{name} ü', ''])
         else:
             pytest.fail(f'{type(message).__name__}.{name} has a type without a test: {kind}')
     return message
