@@ -219,6 +219,7 @@ class ConnectedNode(ReportingNode):
         alike: Callable[[bytes], Hashable | None],
         period: float | None,
         cell: str = '',
+        remembers: bool = False,
     ) -> PolledTopic:
         """Return a topic at which a timer looks until the node is deactivated.
 
@@ -229,6 +230,7 @@ class ConnectedNode(ReportingNode):
             alike: Returns the same for serialised messages of which the latest is enough, and None
                 for those that are not wanted.
             period: Seconds between two looks; None: the caller looks.
+            remembers: Whether what is alike says the same, whenever it comes.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
@@ -250,7 +252,7 @@ class ConnectedNode(ReportingNode):
         timer = None if period is None else self.every(period, lambda: polled.look())
         decoder = MessageDecoder(self, kind, topic)
         polled: PolledTopic = PolledTopic(
-            subscription, timer, self.guarded(callback), alike, decoder
+            subscription, timer, self.guarded(callback), alike, decoder, remembers
         )
         return polled
 

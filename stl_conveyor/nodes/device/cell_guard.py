@@ -33,7 +33,7 @@ from stl_conveyor.nodes.device.graph_ends import GraphEnds, Surplus
 # On these a second publisher moves items, or makes them.
 DANGEROUS = {'capture', 'sort_outcome'}
 CLOCK_SETTLES_NS = 2_000_000_000  # after which what was stamped before a clock was set has come
-LOOKS_AT_GRAPH = 2  # from one of them at the graph to the next
+LOOKS_AT_GRAPH = 4  # from one of them at the graph to the next
 # Absence -> the name of the fault, and the remedy.
 ABSENCES = {
     Absence.MISSING: (
@@ -149,7 +149,7 @@ class CellGuard(ConveyorNode):
             settings.expected_nodes, round(settings.silence * 1e9), start_ns=now_ns
         )
         self._account = ItemAccount(round(settings.grace * 1e9))
-        self._ends = GraphEnds(self, settings.expected_nodes)
+        self._ends = GraphEnds(self, settings.expected_nodes, settle=2)
         self._surplus: dict[str, Surplus] = {}
         self._claims: dict[int, _Claim] = {}
         self._wrong_ends: dict[str, str] = {}
@@ -165,7 +165,7 @@ class CellGuard(ConveyorNode):
         self._clock_set_ns = -CLOCK_SETTLES_NS
         number = itertools.count()
         self._topics = [
-            self._polled('heartbeat', self._on_heartbeat, but_its_age),
+            self._polled('heartbeat', self._on_heartbeat, but_its_age, remembers=True),
             self._polled('capture', self._on_capture, lambda _: next(number)),
             self._polled('classification', self._on_classification, lambda _: next(number)),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
@@ -192,9 +192,19 @@ class CellGuard(ConveyorNode):
             self.health.set_value(f'total.{name}', self._account.totals[name])
 
     def _polled(
-        self, topic: str, callback: Callable[[Any], None], alike: Callable[[bytes], Hashable]
+        self,
+        topic: str,
+        callback: Callable[[Any], None],
+        alike: Callable[[bytes], Hashable],
+        remembers: bool = False,
     ) -> PolledTopic:
-        return self.look(topic, lambda message, _: callback(message), alike=alike, period=None)
+        return self.look(
+            topic,
+            lambda message, _: callback(message),
+            alike=alike,
+            period=None,
+            remembers=remembers,
+        )
 
     def _look(self) -> None:
         for topic in self._topics:
