@@ -150,6 +150,7 @@ class CellGuard(ConveyorNode):
         )
         self._account = ItemAccount(round(settings.grace * 1e9))
         self._ends = GraphEnds(self, settings.expected_nodes, settle=2)
+        self._roll: Roll | None = None
         self._surplus: dict[str, Surplus] = {}
         self._claims: dict[int, _Claim] = {}
         self._wrong_ends: dict[str, str] = {}
@@ -262,8 +263,10 @@ class CellGuard(ConveyorNode):
     def _call_roll(self) -> None:
         now_ns = self.steady_clock.now().nanoseconds
         roll = self._presence.call(now_ns, round(self.settings.patience * 1e9))
-        for name in self.settings.expected_nodes:
-            self._report_node(name, roll)
+        if roll != self._roll:
+            self._roll = roll
+            for name in self.settings.expected_nodes:
+                self._report_node(name, roll)
         self._report_losses(self._account.close(self.schedule_clock.now_ns()), now_ns)
         self._set_safe(self._may_run(roll, now_ns))
 
