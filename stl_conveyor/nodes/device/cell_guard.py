@@ -20,7 +20,7 @@ from stl_conveyor.decision.lane_time import useful_until_ns
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.safe_output import SafeOutputSettings, open_safe_outputs
 from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, SortOutcome
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.heart import but_its_age
@@ -144,7 +144,7 @@ class CellGuard(ConveyorNode):
     def activate(self) -> None:
         """Listen to all, and let the line run when all are there."""
         settings = self.settings
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         self._presence = Presence(
             settings.expected_nodes, round(settings.silence * 1e9), start_ns=now_ns
         )
@@ -179,7 +179,7 @@ class CellGuard(ConveyorNode):
 
     def clock_jumped(self, jump_ns: int) -> None:
         """Hold nothing against anybody for which a clock that was set may stand."""
-        self._clock_set_ns = self.steady_clock.now().nanoseconds
+        self._clock_set_ns = clock_ns(self.steady_clock)
         if self.schedule_clock.simulated:  # else deadlines are kept by a clock that nobody sets
             self._account.forget()
 
@@ -221,7 +221,7 @@ class CellGuard(ConveyorNode):
     def _on_heartbeat(self, message: Heartbeat) -> None:
         namespace, _, name = message.node.rpartition('/')
         if namespace == self._namespace and message.busy >= 0:
-            now_ns = self.steady_clock.now().nanoseconds
+            now_ns = clock_ns(self.steady_clock)
             stands_by = bool(message.sole_topic) and message.sole_for <= 0
             self._presence.heard(
                 name,
@@ -244,7 +244,7 @@ class CellGuard(ConveyorNode):
         # Where each lane has its own time, the outcome may come at that of the last.
         stamp_ns = to_ns(message.header.stamp)
         last_ns = useful_until_ns(stamp_ns, to_ns(message.deadline), self.cell)
-        if self.steady_clock.now().nanoseconds - self._clock_set_ns < CLOCK_SETTLES_NS:
+        if clock_ns(self.steady_clock) - self._clock_set_ns < CLOCK_SETTLES_NS:
             deadline_ns = now_ns + last_ns - stamp_ns  # its stamp may be of before
         else:
             deadline_ns = self.schedule_clock.from_ros_ns(last_ns)
@@ -261,7 +261,7 @@ class CellGuard(ConveyorNode):
         self._account.confirmed(item_key(message), message.lane, self.schedule_clock.now_ns())
 
     def _call_roll(self) -> None:
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         roll = self._presence.call(now_ns, round(self.settings.patience * 1e9))
         if roll != self._roll:
             self._roll = roll
@@ -310,7 +310,7 @@ class CellGuard(ConveyorNode):
                 self.clear_condition(loss.value, f'{loss.value}: no more')
 
     def _look_at_graph(self) -> None:
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         active = [
             name for name in self.settings.expected_nodes if self._presence.is_active(name, now_ns)
         ]
