@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from rclpy.clock import Clock
+from rclpy.duration import Duration
 from rclpy.event_handler import (
     PublisherEventCallbacks,
     SubscriptionEventCallbacks,
@@ -94,9 +95,11 @@ class ConnectedNode(ReportingNode):
         Raises:
             LookupError: The table does not say that this node publishes the topic.
         """
+        promised = 0.0
         if isinstance(topic, str):
             entry = publisher_of(topic, self.NAME, self.topics)
             kind, name, profile = message_class(entry), topic, entry.profile_of(self.NAME)
+            promised = entry.promised
         else:
             kind = topic
         assert profile is not None
@@ -106,6 +109,8 @@ class ConnectedNode(ReportingNode):
             self.warn('deadline_offered_missed', f'nothing published on {topic} in time')
 
         qos = make_profile(profile, self._watchdogs())
+        if promised:
+            qos.deadline = Duration(nanoseconds=round(promised * 1e9))
         events = PublisherEventCallbacks(
             deadline=missed if self._watchdogs().deadline and profile.watched else None,
             incompatible_qos=self._incompatible(topic),
