@@ -343,6 +343,19 @@ def test_of_what_came_between_two_looks_only_the_latest_is_taken_apart():
     waiting.append(serialize_message(String(data='1 100')))
     polled.look()
     assert heard[2:] == ['1 100']
+    taken_apart = []
+
+    def take_apart(data, info):
+        taken_apart.append(deserialize_message(data, String).data)
+        return taken_apart[-1]
+
+    polled = PolledTopic(
+        subscription, None, lambda m, info: heard.append(m), bytes, take_apart, remembers=True
+    )
+    for text in ('left', 'right', 'left', 'left'):
+        waiting.append(serialize_message(String(data=text)))
+        polled.look()
+    assert heard[3:] == ['left', 'right', 'left', 'left'] and taken_apart == ['left', 'right']
 
 
 def test_profiles():

@@ -18,6 +18,8 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CELL, CellHarness, make_capture, make_classification, node_process  # noqa: E402
+from rclpy.duration import Duration  # noqa: E402
+from rclpy.event_handler import SubscriptionEventCallbacks  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool, Header  # noqa: E402
 
@@ -171,7 +173,16 @@ def test_of_two_actuators_one_acts_and_the_other_takes_over_when_it_is_gone():
 def test_an_actuator_that_cannot_command_its_diverters_and_a_guard_that_is_gone_are_said():
     with CellHarness([NodeSpec(Actuator, {'diagnostics_period': 0.3}, group='act')]) as cell:
         cell.wait_active()
-        safety = Safety(cell)
+        safety, silences = Safety(cell), []
+        asked = make_profile(Profile.STATE)
+        asked.deadline = Duration(seconds=1)
+        cell.probe.create_subscription(
+            Bool,
+            'safe_to_run',
+            lambda _: silences.clear(),
+            asked,
+            event_callbacks=SubscriptionEventCallbacks(deadline=silences.append),
+        )
         parameters = {
             'expected_nodes': ['actuator'],
             'essential_nodes': ['actuator'],
@@ -188,6 +199,7 @@ def test_an_actuator_that_cannot_command_its_diverters_and_a_guard_that_is_gone_
             actuator.can_work('diverters')
             safety.wait(True)
             process.kill()
+            cell.wait(lambda: silences, 30, 'word of the middleware that nothing comes')
             cell.wait_diagnostic('actuator', 'guard_gone', level=2)
             with node_process('cell_guard', domain_id=cell.domain_id, parameters=parameters):
                 cell.wait_diagnostic('actuator: guard_gone', '', level=0, timeout=60)

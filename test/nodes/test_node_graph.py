@@ -367,10 +367,14 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
         {'output': 'ros2_control'},
         {'output': 'ros2_control', 'controller_kind': 'trajectory'},
         {'cell_file': str(with_target)},
+        {'journal': 'none'},  # beside somebody else who publishes what it does
     ):
         spec = NodeSpec(node_class('actuator'), parameters)
         with CellHarness([spec], watched=('/diagnostics',)) as cell:
             cell.wait_active()
+            if 'journal' in parameters:
+                cell.publisher('sort_outcome', readers=0)
+                cell.connect('heartbeat')
             wait_until_told(cell)
             for use, names in used_by(node_interface(cell.probe, 'actuator')).items():
                 used.setdefault(use, set()).update(names)

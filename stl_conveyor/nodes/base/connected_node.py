@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from rclpy.clock import Clock
+from rclpy.duration import Duration
 from rclpy.event_handler import (
     PublisherEventCallbacks,
     SubscriptionEventCallbacks,
@@ -94,9 +95,11 @@ class ConnectedNode(ReportingNode):
         Raises:
             LookupError: The table does not say that this node publishes the topic.
         """
+        promised = 0.0
         if isinstance(topic, str):
             entry = publisher_of(topic, self.NAME, self.topics)
             kind, name, profile = message_class(entry), topic, entry.profile_of(self.NAME)
+            promised = entry.promised
         else:
             kind = topic
         assert profile is not None
@@ -106,6 +109,8 @@ class ConnectedNode(ReportingNode):
             self.warn('deadline_offered_missed', f'nothing published on {topic} in time')
 
         qos = make_profile(profile, self._watchdogs())
+        if promised:
+            qos.deadline = Duration(nanoseconds=round(promised * 1e9))
         events = PublisherEventCallbacks(
             deadline=missed if self._watchdogs().deadline and profile.watched else None,
             incompatible_qos=self._incompatible(topic),
@@ -219,6 +224,7 @@ class ConnectedNode(ReportingNode):
         alike: Callable[[bytes], Hashable | None],
         period: float | None,
         cell: str = '',
+        remembers: bool = False,
     ) -> PolledTopic:
         """Return a topic at which a timer looks until the node is deactivated.
 
@@ -229,6 +235,7 @@ class ConnectedNode(ReportingNode):
             alike: Returns the same for serialised messages of which the latest is enough, and None
                 for those that are not wanted.
             period: Seconds between two looks; None: the caller looks.
+            remembers: Whether what is alike says the same, whenever it comes.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
@@ -250,7 +257,7 @@ class ConnectedNode(ReportingNode):
         timer = None if period is None else self.every(period, lambda: polled.look())
         decoder = MessageDecoder(self, kind, topic)
         polled: PolledTopic = PolledTopic(
-            subscription, timer, self.guarded(callback), alike, decoder
+            subscription, timer, self.guarded(callback), alike, decoder, remembers
         )
         return polled
 

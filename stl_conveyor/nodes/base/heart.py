@@ -12,9 +12,12 @@ from collections.abc import Callable
 PERIOD_S = 0.2  # between two beats
 
 
-def but_its_age(data: bytes) -> bytes:
-    """Return a serialised Heartbeat without its last field, which differs from one to the next."""
-    return data[:-4]
+def but_its_age(data: bytes) -> tuple[bytes, bool]:
+    """Return what a serialised Heartbeat says, but its last field, of which only whether it is 0.
+
+    That differs from one sign of life to the next.
+    """
+    return data[:-4], any(data[-4:])
 
 
 class Turn:

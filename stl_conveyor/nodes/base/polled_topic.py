@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+
+MOST_REMEMBERED = 64
 
 
 class NeverReady(CallbackGroup):
@@ -45,13 +48,20 @@ class PolledTopic:
         callback: Callable[[Any, Any], None],
         alike: Callable[[bytes], Hashable | None],
         decode: Callable[[bytes, Any], Any | None],
+        remembers: bool = False,
     ) -> None:
-        """Be ready to look; `ConnectedNode.look` makes one."""
+        """Be ready to look; `ConnectedNode.look` makes one.
+
+        Args:
+            remembers: Whether what is alike says the same, so that it need not be taken apart
+                again.
+        """
         self._subscription = subscription
         self._timer = timer
         self._callback = callback
         self._alike = alike
         self._decode = decode
+        self._remembered: OrderedDict[Hashable, Any] | None = OrderedDict() if remembers else None
 
     def every(self, period: float) -> None:
         """Look once in `period` seconds from now on, where a timer looks."""
@@ -73,7 +83,17 @@ class PolledTopic:
                 if kept is not None:
                     latest.pop(kept, None)  # the order is that of their coming
                     latest[kept] = data, info
-        for data, info in latest.values():
-            message = self._decode(data, info)
+        for kept, (data, info) in latest.items():
+            message = self._message(kept, data, info)
             if message is not None:
                 self._callback(message, info)
+
+    def _message(self, kept: Hashable, data: bytes, info: Any) -> Any | None:
+        known = self._remembered
+        if known is None:
+            return self._decode(data, info)
+        if kept not in known:
+            known[kept] = self._decode(data, info)
+            while len(known) > MOST_REMEMBERED:
+                known.popitem(last=False)
+        return known[kept]

@@ -67,6 +67,8 @@ class Topic:
         particular: Node → its own profile.
         heard: Profile of those who listen, where it is not that of those who publish.
         optional: Nodes that use it with some values of their parameters only.
+        promised: Seconds within which it is said again, offered as the DDS deadline: whoever asks
+            for no less is told by the middleware of a silence; 0 = nothing is offered.
         of_parts: Whether it stands in a namespace for each part of the cell, beside the node's.
     """
 
@@ -78,6 +80,7 @@ class Topic:
     outside: str = ''
     particular: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
     optional: tuple[str, ...] = ()
+    promised: float = 0.0
     of_parts: bool = False
     heard: Profile | None = None
 
@@ -436,6 +439,7 @@ _OF_THE_CELL = (
         ('cell_guard',),
         ('actuator', 'operator_panel', 'plant_gateway'),
         outside='whatever can stop the belt',
+        promised=1.0,
     ),
     Topic(
         '/diagnostics',

@@ -20,7 +20,7 @@ from stl_conveyor.decision.lane_time import useful_until_ns
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.safe_output import SafeOutputSettings, open_safe_outputs
 from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, SortOutcome
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.heart import but_its_age
@@ -33,7 +33,7 @@ from stl_conveyor.nodes.device.graph_ends import GraphEnds, Surplus
 # On these a second publisher moves items, or makes them.
 DANGEROUS = {'capture', 'sort_outcome'}
 CLOCK_SETTLES_NS = 2_000_000_000  # after which what was stamped before a clock was set has come
-LOOKS_AT_GRAPH = 2  # from one of them at the graph to the next
+LOOKS_AT_GRAPH = 4  # from one of them at the graph to the next
 # Absence -> the name of the fault, and the remedy.
 ABSENCES = {
     Absence.MISSING: (
@@ -144,12 +144,13 @@ class CellGuard(ConveyorNode):
     def activate(self) -> None:
         """Listen to all, and let the line run when all are there."""
         settings = self.settings
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         self._presence = Presence(
             settings.expected_nodes, round(settings.silence * 1e9), start_ns=now_ns
         )
         self._account = ItemAccount(round(settings.grace * 1e9))
-        self._ends = GraphEnds(self, settings.expected_nodes)
+        self._ends = GraphEnds(self, settings.expected_nodes, settle=2)
+        self._roll: Roll | None = None
         self._surplus: dict[str, Surplus] = {}
         self._claims: dict[int, _Claim] = {}
         self._wrong_ends: dict[str, str] = {}
@@ -165,7 +166,7 @@ class CellGuard(ConveyorNode):
         self._clock_set_ns = -CLOCK_SETTLES_NS
         number = itertools.count()
         self._topics = [
-            self._polled('heartbeat', self._on_heartbeat, but_its_age),
+            self._polled('heartbeat', self._on_heartbeat, but_its_age, remembers=True),
             self._polled('capture', self._on_capture, lambda _: next(number)),
             self._polled('classification', self._on_classification, lambda _: next(number)),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
@@ -178,7 +179,7 @@ class CellGuard(ConveyorNode):
 
     def clock_jumped(self, jump_ns: int) -> None:
         """Hold nothing against anybody for which a clock that was set may stand."""
-        self._clock_set_ns = self.steady_clock.now().nanoseconds
+        self._clock_set_ns = clock_ns(self.steady_clock)
         if self.schedule_clock.simulated:  # else deadlines are kept by a clock that nobody sets
             self._account.forget()
 
@@ -192,9 +193,19 @@ class CellGuard(ConveyorNode):
             self.health.set_value(f'total.{name}', self._account.totals[name])
 
     def _polled(
-        self, topic: str, callback: Callable[[Any], None], alike: Callable[[bytes], Hashable]
+        self,
+        topic: str,
+        callback: Callable[[Any], None],
+        alike: Callable[[bytes], Hashable],
+        remembers: bool = False,
     ) -> PolledTopic:
-        return self.look(topic, lambda message, _: callback(message), alike=alike, period=None)
+        return self.look(
+            topic,
+            lambda message, _: callback(message),
+            alike=alike,
+            period=None,
+            remembers=remembers,
+        )
 
     def _look(self) -> None:
         for topic in self._topics:
@@ -210,7 +221,7 @@ class CellGuard(ConveyorNode):
     def _on_heartbeat(self, message: Heartbeat) -> None:
         namespace, _, name = message.node.rpartition('/')
         if namespace == self._namespace and message.busy >= 0:
-            now_ns = self.steady_clock.now().nanoseconds
+            now_ns = clock_ns(self.steady_clock)
             stands_by = bool(message.sole_topic) and message.sole_for <= 0
             self._presence.heard(
                 name,
@@ -233,7 +244,7 @@ class CellGuard(ConveyorNode):
         # Where each lane has its own time, the outcome may come at that of the last.
         stamp_ns = to_ns(message.header.stamp)
         last_ns = useful_until_ns(stamp_ns, to_ns(message.deadline), self.cell)
-        if self.steady_clock.now().nanoseconds - self._clock_set_ns < CLOCK_SETTLES_NS:
+        if clock_ns(self.steady_clock) - self._clock_set_ns < CLOCK_SETTLES_NS:
             deadline_ns = now_ns + last_ns - stamp_ns  # its stamp may be of before
         else:
             deadline_ns = self.schedule_clock.from_ros_ns(last_ns)
@@ -250,10 +261,12 @@ class CellGuard(ConveyorNode):
         self._account.confirmed(item_key(message), message.lane, self.schedule_clock.now_ns())
 
     def _call_roll(self) -> None:
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         roll = self._presence.call(now_ns, round(self.settings.patience * 1e9))
-        for name in self.settings.expected_nodes:
-            self._report_node(name, roll)
+        if roll != self._roll:
+            self._roll = roll
+            for name in self.settings.expected_nodes:
+                self._report_node(name, roll)
         self._report_losses(self._account.close(self.schedule_clock.now_ns()), now_ns)
         self._set_safe(self._may_run(roll, now_ns))
 
@@ -297,7 +310,7 @@ class CellGuard(ConveyorNode):
                 self.clear_condition(loss.value, f'{loss.value}: no more')
 
     def _look_at_graph(self) -> None:
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         active = [
             name for name in self.settings.expected_nodes if self._presence.is_active(name, now_ns)
         ]
