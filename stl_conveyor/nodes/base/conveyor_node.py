@@ -15,6 +15,7 @@ from rclpy.serialization import serialize_message
 
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import Heartbeat
+from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.connected_node import ConnectedNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.heart import HEART, PERIOD_S
@@ -100,7 +101,7 @@ class ConveyorNode(ConnectedNode):
             why: Name of the fault; its report is the node's own.
             seconds: After which that is over, if `can_work` does not end it.
         """
-        until_ns = self.steady_clock.now().nanoseconds + 1e9 * seconds
+        until_ns = clock_ns(self.steady_clock) + 1e9 * seconds
         self._unable_until_ns = {**self._unable_until_ns, why: until_ns}
 
     def can_work(self, why: str) -> None:
@@ -217,7 +218,7 @@ class ConveyorNode(ConnectedNode):
 
     def _is_unable(self) -> bool:
         ends_ns = self._unable_until_ns.values()
-        return bool(ends_ns) and max(ends_ns) > self.steady_clock.now().nanoseconds
+        return bool(ends_ns) and max(ends_ns) > clock_ns(self.steady_clock)
 
     def _sign_of_life(
         self, active: bool, busy: float, sole: SolePublisher | None = None

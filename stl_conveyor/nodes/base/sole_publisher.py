@@ -13,6 +13,7 @@ from rclpy.timer import Timer
 from stl_conveyor.cell.sole_claim import SoleClaim
 from stl_conveyor.errors import Level
 from stl_conveyor.msg import Heartbeat
+from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.heart import but_its_age
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 
@@ -85,8 +86,7 @@ class SolePublisher:
         return self._claim.beat(self._now_ns()) / 1e9
 
     def _now_ns(self) -> int:
-        now_ns: int = self._node.steady_clock.now().nanoseconds
-        return now_ns
+        return clock_ns(self._node.steady_clock)
 
     def _look(self) -> None:
         publishers = self._node.count_publishers(self.topic)

@@ -425,12 +425,12 @@ class Actuator(ConveyorNode):
         )
 
     def _on_guard(self, *_: object) -> None:
-        self._guard_ns = self.steady_clock.now().nanoseconds
+        self._guard_ns = clock_ns(self.steady_clock)
 
     def _watch_guard(self) -> None:
         """Say that nobody watches any more; who says everything else is not there to say it."""
         self._safety.look()
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         if self._guard_ns is None:
             return
         if now_ns - self._guard_ns > GUARD_SILENT_NS:
