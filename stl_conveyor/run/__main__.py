@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
-from stl_conveyor.run.console import main
+from stl_conveyor.run.nursery import Nursery
 
 if __name__ == '__main__':
-    sys.exit(main())
+    # First of all: it loads what the nodes need while this process loads its own.
+    with contextlib.closing(Nursery()) as nursery:
+        from stl_conveyor.run.console import main
+
+        sys.exit(main(nursery=nursery))

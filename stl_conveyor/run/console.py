@@ -155,8 +155,11 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, nursery: Nursery | None = None) -> int:
     """Run the cell as a command line asks for; return the exit code.
+
+    Args:
+        nursery: What forks the processes, if it was started already.
 
     Raises:
         ConveyorError: If the cell cannot start.
@@ -173,8 +176,8 @@ def run(options: argparse.Namespace) -> int:
         check_screen()
     take_sigterm_like_ctrl_c()
     # It loads what the nodes need while this process loads its own.
-    with contextlib.closing(Nursery()) as nursery:
-        return _run(settings, options, nursery)
+    with contextlib.closing(nursery or Nursery()) as forks:
+        return _run(settings, options, forks)
 
 
 def _run(settings: RunSettings, options: argparse.Namespace, nursery: Nursery) -> int:
@@ -268,11 +271,11 @@ def print_result(summary: Summary, out: Path) -> None:
     print(f'\nreport: {out / "report.html"}')
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, nursery: Nursery | None = None) -> int:
     """Run the cell from the command line and return the exit code."""
     parser = argparse.ArgumentParser(
         prog='python -m stl_conveyor.run', description='Run the simulated cell over real DDS.'
     )
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    return exit_code('run', lambda: run(options))
+    return exit_code('run', lambda: run(options, nursery))

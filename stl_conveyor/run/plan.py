@@ -91,8 +91,9 @@ class Deployment:
         ]
         if together:
             plan = composed_plan({node: parameters.get(node, {}) for node in together})
-            # They are on one machine, with the same names for the same things.
-            plans.append(self._at_its_place(together[0], plan))
+            # They are on one machine, with the same names for the same things. They have most to
+            # do before they are ready.
+            plans.insert(0, self._at_its_place(together[0], plan))
         return tuple(plans)
 
     def _at_its_place(self, node: str, plan: ProcessPlan) -> ProcessPlan:

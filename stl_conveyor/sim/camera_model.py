@@ -108,7 +108,7 @@ def belt_texture(seed, size=512):
     grey = shade * (1 + 0.16 * wear * cloud(256, 1.6)) + 0.012 * cloud(4, 0.0)
     weave = np.arange(size) * 2 * np.pi / 8
     grey += 0.006 * (np.sin(weave)[:, None] + np.sin(weave)[None, :])
-    y, x = np.mgrid[0:size, 0:size]
+    y, x = np.ogrid[0:size, 0:size]
     for _ in range(rng.poisson(14 * wear)):  # scratches, mostly along the belt
         angle = rng.normal(0, 0.25)
         cx, cy, half = rng.uniform(0, size), rng.uniform(0, size), rng.uniform(8, 70)

@@ -11,6 +11,7 @@ plan and the seed: the same plan, seed and commands give the same run, to the bi
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import insort
 from collections.abc import Sequence
@@ -164,10 +165,11 @@ class MujocoCell:
     def _set_run_appearance(self):
         """Draw the belt's dirt and place the lamps for this seed."""
         model, rng = self.model, np.random.default_rng((self.seed, 11))
+        draw = functools.cache(lambda size: belt_texture((self.seed, 12), size))
         for name in ('skin', 'skin_rest'):
             texture = self._id(mujoco.mjtObj.mjOBJ_TEXTURE, name)
             size = int(model.tex_width[texture])
-            pixels = belt_texture((self.seed, 12), size)
+            pixels = draw(size)
             if name == 'skin_rest':  # it begins half a period before the other one
                 pixels = np.roll(pixels, size // 2, axis=1)
             start = model.tex_adr[texture]

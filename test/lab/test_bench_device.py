@@ -24,7 +24,8 @@ from stl_conveyor_lab.bench.device.round import (  # noqa: E402
     deployment_of,
     overrides_of,
 )
-from stl_conveyor_lab.bench.device.usage import Usage, machine, usage_of  # noqa: E402
+from stl_conveyor_lab.bench.device.usage import Usage, usage_of  # noqa: E402
+from stl_conveyor_lab.measure.machine import machine  # noqa: E402
 
 
 def record(stamp, actions=1, missed=False):
@@ -86,7 +87,7 @@ def test_what_a_process_uses_is_read_and_one_that_is_gone_uses_nothing():
     own = usage_of([os.getpid()])
     assert own.pss_mb > 1 and own.threads >= 1
     assert usage_of([2**22 + 1]) == Usage(0.0, 0)
-    assert 'cores' in machine()
+    assert 'cores' in machine() and 'codec: ' in machine()
 
 
 def test_each_round_needs_a_picture(capsys):

@@ -161,8 +161,9 @@ def nodes_of(run):
     found = {}
     for number in Path(f'/proc/{run.pid}/task/{run.pid}/children').read_text().split():
         words = Path(f'/proc/{number}/cmdline').read_bytes().decode().split('\0')
-        if '-m' in words:
-            found[words[words.index('-m') + 1].rpartition('.')[2]] = int(number)
+        package, _, node = (words[words.index('-m') + 1] if '-m' in words else '').rpartition('.')
+        if package.startswith('stl_conveyor.nodes.'):  # and not what forks them
+            found[node] = int(number)
     return found
 
 

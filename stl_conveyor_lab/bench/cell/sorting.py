@@ -45,6 +45,7 @@ from stl_conveyor.run.summary import Summary, finite
 from stl_conveyor.sim.arrivals import ARRIVALS
 from stl_conveyor.sim.link import LINKS
 from stl_conveyor.vision.image import resize_square
+from stl_conveyor_lab.measure.machine import machine
 
 RESAMPLES = 10_000
 SEED = 70_001  # of the run and of the bootstrap; no model has seen items of this seed
@@ -358,11 +359,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = device_times(
             models, [result.crops[stamp] for stamp in sorted(result.crops)][:200], settings
         )
+        print(f'\n{machine()}')
         print_table(result, rows, device)
         (options.out / 'cell.json').write_text(
             json.dumps(
                 finite(
                     {
+                        'machine': machine(),
                         'sorting': {name: asdict(estimate) for name, estimate in rows.items()},
                         'device_ms': {name: asdict(q) for name, q in vars(device).items()},
                         'marks': [asdict(mark) for mark in marks(result.summary, rows, device)],

@@ -56,6 +56,7 @@ from stl_conveyor_lab.measure.codec_time import (
     pi_milliseconds,
     sending_milliseconds,
 )
+from stl_conveyor_lab.measure.machine import machine
 from stl_conveyor_lab.measure.own_codec import (
     OURS,
     OURS_WITH_SIDE,
@@ -327,6 +328,7 @@ def bench_codec(
             for name, by_codec in cells.items()
         },
         **times,
+        'machine': machine(),
         'missing': missing,
     }
     (out / 'codec.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')

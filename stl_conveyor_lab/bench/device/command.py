@@ -28,7 +28,7 @@ from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor.vision.image_inventory import look_through
 from stl_conveyor_lab.bench.cell.sorting import Promise
 from stl_conveyor_lab.bench.device.round import WAYS, Round, play
-from stl_conveyor_lab.bench.device.usage import machine
+from stl_conveyor_lab.measure.machine import machine
 
 DEFAULT_WAY = 'one process'
 

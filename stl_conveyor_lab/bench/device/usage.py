@@ -1,11 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""What processes take of a machine, and which machine that is."""
+"""What processes take of a machine."""
 
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,20 +36,3 @@ def usage_of(pids: Iterable[int]) -> Usage:
         threads += tasks
         pss_kb += sum(int(value) for value in re.findall(r'^Pss:\s+(\d+) kB', rollup, re.M))
     return Usage(pss_kb * 1024 / 1e6, threads)
-
-
-def machine() -> str:
-    """Return processor, what it has for small integers, cores and kernel, in words."""
-    try:
-        text = Path('/proc/cpuinfo').read_text(encoding='utf-8')
-    except OSError:
-        text = ''
-    model = re.search(r'^model name\s*:\s*(.*)$', text, re.M)
-    flags = re.search(r'^(?:flags|Features)\s*:\s*(.*)$', text, re.M)
-    known = set() if flags is None else set(flags[1].split())
-    quick = [name for name in ('avx512_vnni', 'avx_vnni', 'asimddp') if name in known]
-    cores = len(os.sched_getaffinity(0))
-    return (
-        f'{model[1] if model else platform.machine()} ({", ".join(quick) or "no VNNI"}), '
-        f'{cores} cores, {platform.system()} {platform.release()}, load {os.getloadavg()[0]:.1f}'
-    )

@@ -28,10 +28,10 @@ from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.processes import ProcessPlan, Supervisor, take_sigterm_like_ctrl_c
-from stl_conveyor_lab.bench.device.usage import machine
 from stl_conveyor_lab.bench.edge.cells import ReplayedCells, SentItem
 from stl_conveyor_lab.bench.edge.fleet_simulation import FleetPlan, simulate
 from stl_conveyor_lab.bench.edge.streams import Recorded, load, record, save
+from stl_conveyor_lab.measure.machine import machine
 
 CURVE = (10, 20, 30, 40, 50, 60, 70)
 MARK_CELLS, MARK_P99_MS = 50, 100.0

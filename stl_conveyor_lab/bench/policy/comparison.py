@@ -42,6 +42,7 @@ from stl_conveyor_lab.bench.policy.plots import plot_figures, plot_items
 from stl_conveyor_lab.bench.policy.points import FigurePoint, published_points
 from stl_conveyor_lab.bench.policy.rows import PointRow, as_json
 from stl_conveyor_lab.bench.policy.timing import measure_time
+from stl_conveyor_lab.measure.machine import machine
 from stl_conveyor_lab.papers.tasks import load_metrics
 
 SLICE = 10  # points that are measured between two writings of the results
@@ -275,6 +276,7 @@ def run(options: argparse.Namespace) -> int:
     result['drift'] = measure_drift(pool, networks, effort)
     result['cameras'] = measure_cameras(pool, effort)
     result['items'] = measure_items(models, options.data, seed=options.seed)
+    result['machine'] = machine()
     result['time'] = measure_time(pool, networks)
     result['checks'] = check(list(rows.values()), result['traces'])
     keep()
@@ -282,7 +284,11 @@ def run(options: argparse.Namespace) -> int:
     (options.out / 'policy.md').write_text(table(written), encoding='utf-8')
     plot_figures(list(rows.values()), options.out)
     plot_items(written['items'], options.out)
-    print(json.dumps({key: written[key] for key in ('checks', 'traces', 'time')}, indent=1))
+    print(
+        json.dumps(
+            {key: written[key] for key in ('checks', 'traces', 'machine', 'time')}, indent=1
+        )
+    )
     return 0
 
 
