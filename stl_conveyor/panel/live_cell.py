@@ -26,6 +26,7 @@ from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Tru
 KEPT_ITEMS = 512
 KEPT_CROPS = 96
 SHOWN_ITEMS = 60
+CAMERA = 'camera'  # which takes no items while the line is paused
 GUARD = 'cell_guard'  # which says whether the line may run
 SILENT_S = 4.0  # after which a node that reported is gone
 LONGEST_WAY_NS = 30_000_000_000  # after which nobody waits for an item's outcome any more
@@ -270,7 +271,10 @@ class LiveCell:
                     self._touch('nodes')
                     self._touch('alarms')
             stands = self._belt.motion(self._now_ns()).state in (STOPPED, UNKNOWN)
-            runs = bool(self._nodes) and not stands and not self.alarms.lasting(Level.ERROR)
+            camera = self._nodes.get(CAMERA)
+            paused = camera is not None and camera.active is False
+            able = bool(self._nodes) and not stands and not paused
+            runs = able and not self.alarms.lasting(Level.ERROR)
             self.counts.advance(now, runs=runs, hour=int(self._wall() // HOUR_S))
             self._touch('counts')
 
