@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +108,7 @@ class LiveCell:
         self._forgotten_ns = -1
         self._belt = BeltFollower(cell)
         self._bucket: Bucket | None = None
+        self._price: float | None = None  # the gain that the policy asked for last
         self._edge_gone_since: float | None = None
         self._nodes: dict[str, NodeState] = {}
         self._safe: bool | None = None
@@ -149,6 +151,9 @@ class LiveCell:
         """Take in what the policy decided."""
         with self._item(stamp_ns) as item:
             item.decision = decision
+            if math.isfinite(decision.threshold) and decision.threshold != self._price:
+                self._price = decision.threshold
+                self._touch('network')
 
     def take_transfer(self, stamp_ns: int, bytes_sent: int) -> None:
         """Take in what was sent."""
@@ -448,6 +453,7 @@ class LiveCell:
             'time_unit': self._bucket.time_unit,
             'reserved': round(self._bucket.reserved, 3),
             'spent': round(self._bucket.spent, 3),
+            'price': None if self._price is None else round(self._price, 4),
             'edge_alive': self._bucket.edge_alive,
             'edge_gone_since': None if gone is None else gone * 1e3,
         }
