@@ -56,7 +56,8 @@ class Effectiveness:
     """Overall equipment effectiveness (OEE), factor by factor; None: not known yet.
 
     Attributes:
-        availability: Share of the time in which the belt ran and no node reported an error.
+        availability: Share of the time in which the belt ran, the camera took items and no node
+            reported an error.
         performance: Items per second of that time against the fastest that the line is made for,
             one in each time unit.
         quality: Share of the items at rest that lie where they belong; where nobody knows the

@@ -56,6 +56,8 @@ class Outcome:
     local_delay: float
     edge_delay: float
     edge_bytes: int
+    unknown: float = 0.0  # how strange the item looks, 0..1; near 1 it is a stranger
+    expected_cost: float = 0.0  # in the unit of the cell's costs; 0 without costs
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class Item:
                 'local_ms': _rounded(1e3 * self.outcome.local_delay, 1),
                 'edge_ms': _rounded(1e3 * self.outcome.edge_delay, 1),
                 'edge_bytes': self.outcome.edge_bytes,
+                'unknown': _rounded(self.outcome.unknown),
+                'cost': _rounded(self.outcome.expected_cost),
             }
         if self.stroke is not None:
             told['stroke'] = {'status': self.stroke.status, 'detail': self.stroke.detail}

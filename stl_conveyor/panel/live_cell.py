@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Tru
 KEPT_ITEMS = 512
 KEPT_CROPS = 96
 SHOWN_ITEMS = 60
+CAMERA = 'camera'  # which takes no items while the line is paused
 GUARD = 'cell_guard'  # which says whether the line may run
 SILENT_S = 4.0  # after which a node that reported is gone
 LONGEST_WAY_NS = 30_000_000_000  # after which nobody waits for an item's outcome any more
@@ -106,6 +108,7 @@ class LiveCell:
         self._forgotten_ns = -1
         self._belt = BeltFollower(cell)
         self._bucket: Bucket | None = None
+        self._price: float | None = None  # the gain that the policy asked for last
         self._edge_gone_since: float | None = None
         self._nodes: dict[str, NodeState] = {}
         self._safe: bool | None = None
@@ -148,6 +151,9 @@ class LiveCell:
         """Take in what the policy decided."""
         with self._item(stamp_ns) as item:
             item.decision = decision
+            if math.isfinite(decision.threshold) and decision.threshold != self._price:
+                self._price = decision.threshold
+                self._touch('network')
 
     def take_transfer(self, stamp_ns: int, bytes_sent: int) -> None:
         """Take in what was sent."""
@@ -270,7 +276,10 @@ class LiveCell:
                     self._touch('nodes')
                     self._touch('alarms')
             stands = self._belt.motion(self._now_ns()).state in (STOPPED, UNKNOWN)
-            runs = bool(self._nodes) and not stands and not self.alarms.lasting(Level.ERROR)
+            camera = self._nodes.get(CAMERA)
+            paused = camera is not None and camera.active is False
+            able = bool(self._nodes) and not stands and not paused
+            runs = able and not self.alarms.lasting(Level.ERROR)
             self.counts.advance(now, runs=runs, hour=int(self._wall() // HOUR_S))
             self._touch('counts')
 
@@ -444,6 +453,7 @@ class LiveCell:
             'time_unit': self._bucket.time_unit,
             'reserved': round(self._bucket.reserved, 3),
             'spent': round(self._bucket.spent, 3),
+            'price': None if self._price is None else round(self._price, 4),
             'edge_alive': self._bucket.edge_alive,
             'edge_gone_since': None if gone is None else gone * 1e3,
         }

@@ -220,6 +220,9 @@ _TABLE = (
     PlantValue('token_rate', _G, ONE, 'Tokens that come back each time unit', _network('rate')),
     PlantValue('token_depth', _G, ONE, 'Most tokens that are kept', _network('depth')),
     PlantValue(
+        'token_price', _G, ONE, 'Expected gain for which a token is spent now', _network('price')
+    ),
+    PlantValue(
         'tokens_spent', _G, ONE, 'Tokens spent since the policy was activated', _network('spent')
     ),
     PlantValue(

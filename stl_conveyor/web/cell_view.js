@@ -206,6 +206,7 @@ export default {
       <dl><dt>{{ t('network.tokens') }}</dt><dd>{{ t('network.tokens_of', {tokens: decimal(network.tokens), depth: decimal(network.depth)}) }}
           <small v-if="network.reserved">{{ t('network.reserved', {reserved: decimal(network.reserved)}) }}</small></dd>
         <dt>{{ t('network.rate') }}</dt><dd>{{ t('network.rate_of', {rate: decimal(network.rate), unit: decimal(network.time_unit)}) }}</dd>
+        <dt>{{ t('network.price') }} <small>{{ t('network.price_why') }}</small></dt><dd data-count="price">{{ network.price === null ? '–' : decimal(network.price, 3) }}</dd>
         <dt>{{ t('network.spent') }}</dt><dd>{{ decimal(network.spent) }}</dd>
         <dt>{{ t('count.bytes') }}</dt><dd data-count="bytes_sent">{{ number_of(counts.bytes_sent) }}</dd>
         <dt>{{ t('count.edge_answers') }}</dt><dd data-count="edge_answers">{{ number_of(counts.edge_answers) }}</dd>
@@ -457,6 +458,8 @@ export default {
         lines.push(["why", outcome.detail || this.reason(outcome.reason)]);
         const slack = `${this.decimal(outcome.slack, 0)} ms`;
         lines.push(["slack", outcome.missed ? `${slack} – ${this.t("item.missed")}` : slack, outcome.missed ? "wrong" : ""]);
+        lines.push(["unknown", `${this.decimal(outcome.unknown, 2)} – ${this.t("item.unknown_why")}`]);
+        if (outcome.cost) lines.push(["cost", this.decimal(outcome.cost, 3)]);
       }
       if (decision) {
         const gain = this.t("item.gain", { reward: this.decimal(decision.reward, 3), threshold: this.decimal(decision.threshold, 3) });

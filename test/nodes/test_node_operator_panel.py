@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.panel import cell_control  # noqa: E402
 from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
 from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
+from stl_conveyor.plant.values import VALUES  # noqa: E402
 from stl_conveyor.run.plan import process_plan  # noqa: E402
 from stl_conveyor.run.processes import Supervisor  # noqa: E402
 
@@ -152,7 +154,11 @@ def test_wrong_values_are_refused_by_name(tmp_path, parameters, named):
 
 @pytest.mark.timeout(480)
 @pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
-def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
+def test_what_page_plant_and_recording_have_of_a_run_equals_its_summary(tmp_path):
+    for name in ('mcap', 'prometheus_client'):
+        pytest.importorskip(name, reason='make setup brings it')
+    from stl_conveyor.recording.playback import messages
+
     environment = own_environment()
     with Supervisor(tmp_path / 'logs') as supervisor, browser() as new_tab:
         with socket.create_server(('127.0.0.1', 0)) as free:
@@ -163,7 +169,16 @@ def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
             ROOT / 'config' / 'panel.yaml',
         )
         supervisor.start(replace(plan, environment=environment))
+        with socket.create_server(('127.0.0.1', 0)) as free:
+            metrics = free.getsockname()[1]
+        gateway = process_plan(
+            'plant_gateway',
+            {'outputs': ('prometheus',), 'prometheus_port': metrics},
+            ROOT / 'config' / 'panel.yaml',
+        )
+        supervisor.start(replace(gateway, environment=environment))
         tab = new_tab()
+        fetched(f'http://127.0.0.1:{metrics}/metrics')
         tab.open_when_served(f'http://127.0.0.1:{port}/?lang=en', "document.querySelector('.top')")
         done = subprocess.run(
             [
@@ -179,6 +194,7 @@ def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
                 '--out',
                 str(tmp_path / 'out'),
                 '--plain',
+                '--record',
             ],
             env=environment,
             capture_output=True,
@@ -199,6 +215,14 @@ def test_what_the_page_shows_of_a_run_equals_its_summary(tmp_path):
         ):
             shown = f"document.querySelector('[data-count={name}]').innerText.replace(/,/g, '')"
             tab.wait(f"{shown} === '{summary[name]}'")
+            line = f'{VALUES[name].prometheus_name}{{cell=""}} {summary[name]:.1f}'
+            fetched(f'http://127.0.0.1:{metrics}/metrics', having=line)
+        # The recording has every outcome, and the crop of every item.
+        recording = list(messages(tmp_path / 'out' / 'run.mcap'))
+        told = Counter(said.topic for said in recording)
+        assert told['/sort_outcome'] == summary['outcomes']
+        assert told['/capture'] >= summary['outcomes'] and told['/camera/image_raw']
+        assert told['/diagnostics'] and told['/item_truth'] and told['/token_bucket']
 
 
 def test_a_person_pauses_the_line_and_changes_the_policy(tmp_path):
@@ -321,16 +345,20 @@ def test_the_page_comes_over_tls_and_in_no_other_way(tmp_path):
             urllib.request.urlopen(f'https://localhost:{port}/', timeout=30)
 
 
-def fetched(url, context):
-    """Return what lies at an address, as soon as somebody serves it."""
-    end = time.monotonic() + 90
+def fetched(url, context=None, having=''):
+    """Return what lies at an address, as soon as somebody serves it and it has a text."""
+    end, page = time.monotonic() + 90, b''
     while True:
         try:
             with urllib.request.urlopen(url, timeout=30, context=context) as answer:
-                return answer.read()
+                page = answer.read()
+            if having.encode() in page:
+                return page
+            trouble = f'{having} is not in {page!r}'
         except (urllib.error.URLError, ConnectionError) as error:
-            assert time.monotonic() < end, error
-            threading.Event().wait(0.2)
+            trouble = error
+        assert time.monotonic() < end, trouble
+        threading.Event().wait(0.2)
 
 
 def test_a_node_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from stl_conveyor.recording.playback import messages, recorded_topics  # noqa: E
 pytestmark = pytest.mark.ros
 
 ITEMS = 2  # no more than the device keeps when they come at once
+NUMBERS = range(1, ITEMS + 1)
 CLASS = 'hex_nut_m8'
 
 
@@ -45,7 +46,7 @@ def recording(tmp_path_factory):
         topics = ('capture', 'classification', 'sort_outcome')
         publishers = [cell.publisher(topic, timeout=30) for topic in topics]
         before, stamp = node.recording.messages, cell.now_ns()
-        for number in range(ITEMS):
+        for number in NUMBERS:
             image = np.full((160, 160, 3), 40 + number, np.uint8)
             capture = make_capture(number, stamp + number * 10**8, image)
             said = (
@@ -75,11 +76,11 @@ def test_a_reader_without_our_messages_reads_everything(recording):
     assert {channel.topic.lstrip('/') for channel in channels} == {
         topic.name.lstrip('/') for topic in RECORDED
     }
-    assert [m.item_id for m in found['/capture']] == list(range(ITEMS))
-    assert [m.crop.data[0] for m in found['/capture']] == [40 + n for n in range(ITEMS)]
+    assert [m.item_id for m in found['/capture']] == list(NUMBERS)
+    assert [m.crop.data[0] for m in found['/capture']] == [40 + n for n in NUMBERS]
     assert [m.class_id for m in found['/classification']] == [CLASS] * ITEMS
     (first, *_) = found['/sort_outcome']
-    assert first.header.stamp.sec * 10**9 + first.header.stamp.nanosec == stamp
+    assert first.header.stamp.sec * 10**9 + first.header.stamp.nanosec == stamp + 10**8
     assert any(s.name == 'recorder' for m in found['/diagnostics'] for s in m.status)
 
 
@@ -133,7 +134,7 @@ def test_chosen_topics_are_played_in_another_namespace_again_and_again(recording
         )
         play(replay, domain_id=cell.domain_id, say=lambda _: None, stop=stop)
         cell.wait(stop.is_set, 30, 'two rounds')
-    assert set(heard) == set(range(ITEMS)) and len(heard) >= 2 * ITEMS
+    assert set(heard) == set(NUMBERS) and len(heard) >= 2 * ITEMS
 
 
 @pytest.mark.parametrize(

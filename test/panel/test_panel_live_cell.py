@@ -250,6 +250,14 @@ def test_oee_is_the_product_of_what_it_says(live, clock):
     assert oee['truth']
 
 
+def test_a_line_that_is_paused_is_not_available(live, clock):
+    for second in range(11):
+        live.take_node('camera', Level.OK, 'OK', second < 5)
+        live.advance()
+        clock.now += 1.0
+    assert live.news()['counts']['oee']['availability'] == pytest.approx(0.4)
+
+
 def test_purity_and_yield_have_the_intervals_of_wilson(live):
     for number, (belongs, rests) in enumerate([('A', 'A')] * 8 + [('B', 'A')] * 2 + [('A', 'B')]):
         live.take_truth(number * S, Truth('x', belongs, rests))

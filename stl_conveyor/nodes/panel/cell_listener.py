@@ -125,6 +125,8 @@ def _take_outcome(live: LiveCell, message: SortOutcome) -> None:
             message.local_delay,
             message.edge_delay,
             message.edge_bytes,
+            message.unknown,
+            message.expected_cost,
         ),
     )
 
