@@ -87,7 +87,13 @@ ENVIRONMENT = {
 
 
 class StepFailed(Exception):
-    """A step ended otherwise than it should; the message has its output."""
+    """A step ended otherwise than it should; the message has its output.
+
+    Attributes:
+        transcript: What the shell said to the steps before.
+    """
+
+    transcript: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -305,6 +311,9 @@ def play(shell: Sequence[str], steps: Sequence[str | Heading], begun: float) -> 
                 raise StepFailed('\n'.join([*lines, f'This step failed with {code}: {step}']))
             remedied.add(step)
             left = [remedy.group(1), step, *left]
+    except StepFailed as error:
+        error.transcript = tuple(transcript)
+        raise
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -349,8 +358,9 @@ def main() -> None:
         put_before(root)
         lend_repository(root)
         begun = time.monotonic()
+        transcript: list[str] = []
         try:
-            transcript = play(
+            transcript += play(
                 shell,
                 [
                     Heading('A blank Ubuntu 24.04 with git, make and Python'),
@@ -372,6 +382,7 @@ def main() -> None:
                 begun,
             )
         except StepFailed as error:
+            print('\n'.join([*transcript, *error.transcript]))
             sys.exit(str(error))
     options.out.write_text('\n'.join(transcript).lstrip('\n') + '\n', encoding='utf-8')
     print(f'transcript: {options.out}')

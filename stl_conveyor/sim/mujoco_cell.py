@@ -17,7 +17,6 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from stl_conveyor.cell.light_barrier import SteadyLightBarrier
@@ -33,6 +32,7 @@ from stl_conveyor.sim.layout import (
     TIME_STEP,
     lane_at,
 )
+from stl_conveyor.sim.off_screen import mujoco
 from stl_conveyor.sim.parts import PARTS, feed_pose_of, finish_of
 from stl_conveyor.sim.rest import RestWatch
 from stl_conveyor.sim.scene import (

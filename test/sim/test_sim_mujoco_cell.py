@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +28,21 @@ mujoco_cell = pytest.importorskip('stl_conveyor.sim.mujoco_cell', reason='MuJoCo
 @pytest.fixture(scope='module')
 def cell():
     return CellDescription.load(share_path('config/cell.yaml'))
+
+
+@pytest.mark.parametrize(
+    'given, used',
+    [({}, 'egl'), ({'DISPLAY': ':0'}, 'None'), ({'MUJOCO_GL': 'disable'}, 'disable')],
+)
+def test_without_a_display_nothing_is_rendered_into_a_window(given, used):
+    show = 'import os, stl_conveyor.sim.mujoco_cell; print(os.environ.get("MUJOCO_GL"))'
+    named = {'MUJOCO_GL', 'DISPLAY', 'WAYLAND_DISPLAY', 'PYOPENGL_PLATFORM'}
+    env = {name: value for name, value in os.environ.items() if name not in named}
+    env['PYTHONPATH'] = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, '-c', show], env={**env, **given}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, f'{used}\n'), done.stderr
 
 
 def plan_of(classes, difficulty=0.2):

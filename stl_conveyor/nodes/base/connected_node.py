@@ -8,7 +8,7 @@ import contextlib
 import functools
 import operator
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rclpy.clock import Clock
 from rclpy.duration import Duration
@@ -19,7 +19,7 @@ from rclpy.event_handler import (
 )
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSReliabilityPolicy
-from rclpy.subscription import MessageInfo, Subscription
+from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from stl_conveyor.errors import Level
@@ -38,6 +38,9 @@ from stl_conveyor.nodes.base.reporting_node import ReportingNode
 from stl_conveyor.nodes.base.run_log import RunLog
 from stl_conveyor.nodes.base.settings import parameter_overrides
 from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of, subscriber_of
+
+if TYPE_CHECKING:
+    from rclpy.subscription import MessageInfo
 
 # Between two looks at what nothing tells of by itself. A wait-set executor pays a millisecond or
 # more for every timer that fires, so whoever has to look shares one.

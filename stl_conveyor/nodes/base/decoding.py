@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from rclpy.serialization import deserialize_message
-from rclpy.subscription import MessageInfo
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import clock_ns
 
 if TYPE_CHECKING:
+    # Jazzy has no name for it.
+    from rclpy.subscription import MessageInfo
+
     from stl_conveyor.nodes.base.connected_node import ConnectedNode
 
 _NOWHERE = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import QoSReliabilityPolicy
-from rclpy.subscription import MessageInfo, Subscription
+from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from stl_conveyor.cell.sole_source import SoleSource
@@ -35,6 +35,8 @@ from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.base.topics import subscriber_of
 
 if TYPE_CHECKING:
+    from rclpy.subscription import MessageInfo
+
     from stl_conveyor.nodes.base.connected_node import ConnectedNode
 
 LOOK_CLOSELY_S = 1.0  # between two looks at types and QoS, while as many publish as before
