@@ -331,6 +331,32 @@ class CellDecider:
         """
         return self.decider(received).choose(self.calibrated(probabilities, received), unknown)
 
+    def suffices(
+        self,
+        probabilities: NDArray[np.floating],
+        unknown: NDArray[np.floating] | None,
+        received: int,
+        score: float,
+    ) -> NDArray[np.bool_]:
+        """Return whether answers of the edge are so sure of their lane that no more is worth it.
+
+        A decision that is expected to cost no more than a wrong lane with probability 1 - `score`
+        suffices, whatever classes it leaves open; a reject never does.
+
+        Args:
+            probabilities: [N, C] as the answers tell them.
+            unknown: [N] unknown scores, or None.
+            received: Payload bytes behind the answers.
+            score: How sure is sure enough, as the edge has it for a class; above 1 nothing is.
+        """
+        decider = self.decider(received)
+        choices = decider.choose_all(self.calibrated(probabilities, received), unknown)
+        least = (1.0 - score) * decider.table.wrong
+        result: NDArray[np.bool_] = (choices.costs <= least) & (
+            choices.lanes < len(decider.lanes) - 1
+        )
+        return result
+
     def calibrated(
         self, probabilities: NDArray[np.floating], received: int | None
     ) -> NDArray[np.float64]:

@@ -73,6 +73,53 @@ class EvidenceCusum:
         self._log, self.since = 0.0, 0
 
 
+class Ranks:
+    """Where a value stands among those before it: uniform on 0..1 while nothing changes."""
+
+    def __init__(self, seed: int = 0, lag: int = 0) -> None:
+        """Start with nothing measured.
+
+        Args:
+            seed: Of how ties are broken.
+            lag: Values that wait before they are remembered, so that what is new does not
+                compare with itself.
+        """
+        self._waiting: deque[float] = deque()
+        self._lag = lag
+        self._ordered: list[float] = []
+        self._recent: deque[float] = deque()
+        self._rng = np.random.default_rng((seed, 41))
+
+    def __len__(self) -> int:
+        """Return how many values are remembered."""
+        return len(self._ordered)
+
+    def of(self, value: float) -> float:
+        """Return the rank of a value, 0..1, without remembering it."""
+        below, upto = bisect_left(self._ordered, value), bisect_right(self._ordered, value)
+        share = float(self._rng.random())
+        return (below + share * (upto - below + 1)) / (len(self._ordered) + 1)
+
+    def add(self, value: float) -> float:
+        """Return the rank of a value, 0..1, and remember it."""
+        rank = self.of(value)
+        self._waiting.append(value)
+        if len(self._waiting) <= self._lag:
+            return rank
+        value = self._waiting.popleft()
+        insort(self._ordered, value)
+        self._recent.append(value)
+        if len(self._recent) > REMEMBERED:
+            del self._ordered[bisect_left(self._ordered, self._recent.popleft())]
+        return rank
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._waiting.clear()
+        self._ordered.clear()
+        self._recent.clear()
+
+
 class RankDetector:
     """Finds that a measured value has moved to one side or the other.
 
@@ -92,22 +139,13 @@ class RankDetector:
         count = 2 * len(self.POWERS)
         # Each of several detectors has a share of the alarms.
         self._evidence = [EvidenceCusum(limit * count) for _ in range(count)]
-        self._ordered: list[float] = []
-        self._recent: deque[float] = deque()
-        self._rng = np.random.default_rng((seed, 41))
+        self._ranks = Ranks(seed)
 
     def add(self, value: float) -> tuple[int, int] | None:
         """Take in a value; return (-1 lower or 1 higher, items since) on an alarm."""
         if not math.isfinite(value):
             return None
-        ordered = self._ordered
-        below, upto = bisect_left(ordered, value), bisect_right(ordered, value)
-        share = float(self._rng.random())
-        rank = (below + share * (upto - below + 1)) / (len(ordered) + 1)
-        insort(ordered, value)
-        self._recent.append(value)
-        if len(self._recent) > REMEMBERED:
-            del ordered[bisect_left(ordered, self._recent.popleft())]
+        rank = self._ranks.add(value)
         alarm: tuple[int, int] | None = None
         place = 0
         for side, p in ((-1, rank), (1, 1.0 - rank)):
@@ -115,15 +153,14 @@ class RankDetector:
                 if self._evidence[place].add(power * max(p, 1e-9) ** (power - 1.0)):
                     alarm = (side, self._evidence[place].since)
                 place += 1
-        if alarm is not None and len(ordered) >= EARLIEST:
+        if alarm is not None and len(self._ranks) >= EARLIEST:
             self.reset()
             return alarm
         return None
 
     def reset(self) -> None:
         """Take the world as it is from now on as the one to compare with."""
-        self._ordered.clear()
-        self._recent.clear()
+        self._ranks.clear()
         for evidence in self._evidence:
             evidence.reset()
 
@@ -246,6 +283,7 @@ _BACK: Mapping[str, str] = {
     'sharpness': 'the pictures are about as sharp as before again',
     'ground': 'the belt looks about as before again',
 }
+LAG = 300  # items before a score is compared with
 NEW_KIND_GONE = 200.0  # items between false words that strangers are as rare as before
 
 
@@ -254,10 +292,10 @@ class DriftWatch:
 
     Examples:
         >>> watch = DriftWatch(stranger_rejects=0.02)
-        >>> steady = [watch.add(None, label, False) for label in 'abc' * 100]
+        >>> steady = [watch.add(None, label) for label in 'abc' * 100]
         >>> any(steady)
         False
-        >>> found = [change for label in 'ab' * 100 for change in watch.add(None, label, False)]
+        >>> found = [change for label in 'ab' * 100 for change in watch.add(None, label)]
         >>> [(change.name, change.over) for change in found]
         [('class_missing', False)]
     """
@@ -276,19 +314,24 @@ class DriftWatch:
         }
         self._moved: dict[str, int] = {}
         self._missing = MissingClassDetector(limit)
+        self._rejects = stranger_rejects
         rate = max(stranger_rejects, 1e-3)
         raised = min(0.5, 4.0 * rate)
-        self._strangers = RateDetector(limit, rate, raised) if stranger_rejects else None
+        # Strange is what ranks highest among the items of this belt: those of one belt look
+        # stranger than those of another, all of them.
+        self._scores = Ranks(seed + 3, lag=LAG)
+        self._strange_from = 1.0 - rate
+        self._strangers = RateDetector(limit, rate, raised)
         self._back = RateDetector(NEW_KIND_GONE, raised, rate)
         self._new_kind = False
 
-    def add(self, look: ItemLook | None, label: str, stranger: bool) -> list[Change]:
+    def add(self, look: ItemLook | None, label: str, unknown: float = 0.0) -> list[Change]:
         """Take in an item; return what has changed.
 
         Args:
             look: What its picture tells; None where nobody looked.
             label: Its class; empty where nobody is sure.
-            stranger: Whether it looks like nothing that the models were taught.
+            unknown: Its unknown score.
         """
         found = []
         if look is not None:
@@ -296,8 +339,9 @@ class DriftWatch:
                 alarm = detector.add(getattr(look, name))
                 if alarm is not None:
                     found.append(self._moved_to(name, *alarm))
+        stranger = self._rejects > 0.0 and unknown > 1.0 - self._rejects
         found += self._classes('' if stranger else label)
-        return found + self._kinds(stranger)
+        return found + (self._kinds(unknown) if self._rejects > 0.0 else [])
 
     def _moved_to(self, name: str, side: int, items: int) -> Change:
         """Tell a move of a measured value; one that takes an earlier move back ends it."""
@@ -324,16 +368,16 @@ class DriftWatch:
             return [Change('class_missing', 'every class comes again', over=True)]
         return []
 
-    def _kinds(self, stranger: bool) -> list[Change]:
-        if self._strangers is None:
-            return []
+    def _kinds(self, unknown: float) -> list[Change]:
         if self._new_kind:
+            # What came before the new kind is what to compare with.
+            stranger = self._scores.of(unknown) > self._strange_from
             since = self._back.add(stranger)
             if since is not None:
                 self._new_kind = False
                 return [Change('new_kind', 'strangers are as rare as before', since, over=True)]
             return []
-        since = self._strangers.add(stranger)
+        since = self._strangers.add(self._scores.add(unknown) > self._strange_from)
         if since is None:
             return []
         self._new_kind = True

@@ -180,11 +180,17 @@ class CostWorth(ItemWorth):
         self.distribution = distribution_of_estimates(worth)
         sizes = [int(b) for b in record.lengths if b <= max(nominal_bytes, record.lengths[0])]
         scores = record.edge.max(axis=2)
+        enough = np.stack(
+            [
+                decider.suffices(record.edge[p], record.unknown(p), int(length), stop_score)
+                for p, length in enumerate(record.lengths)
+            ]
+        )
         outcomes = {}
         for size in sizes:
-            # The edge ends a stream at the first length at which it is sure.
+            # A stream ends at the first length at which the edge is sure, or the device of a lane.
             last = record.place(size)
-            sure = scores[: last + 1] >= stop_score
+            sure = (scores[: last + 1] >= stop_score) | enough[: last + 1]
             sure[last] = True
             at = sure.argmax(axis=0)
             outcomes[size] = (

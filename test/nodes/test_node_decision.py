@@ -18,10 +18,17 @@ from std_msgs.msg import Header  # noqa: E402
 from stl_conveyor.cell.deadline import sorting_deadline  # noqa: E402
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
-from stl_conveyor.msg import Classification, ItemTruth, SortOutcome  # noqa: E402
+from stl_conveyor.msg import (  # noqa: E402
+    Classification,
+    FeatureFeedback,
+    ItemTruth,
+    OffloadDecision,
+    SortOutcome,
+)
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.device.encoder import EncoderNode  # noqa: E402
 from stl_conveyor.nodes.device.local_classifier import LocalClassifier  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
@@ -221,3 +228,60 @@ def test_verified_mistakes_raise_the_threshold_of_their_lane(cell_file):
         assert lane_a.wrong_items == len(stamps)
         assert lane_a.value > promised['A']
         assert decider.adaptive['B'].value == promised['B']
+
+
+def test_stream_ends_when_its_lane_is_sure_whatever_the_class(cell_file):
+    content = yaml.safe_load(CELL_FILE.read_text())
+    path = cell_file(costs={'reject': 0.5}, edge={**content['edge'], 'timeout': 60.0})
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (160, 160, 3), dtype=np.uint8)
+
+    def open_between(*names):
+        found = np.full(len(LABELS), 1e-5, np.float32)
+        found[[LABELS.index(name) for name in names]] = 0.5
+        return (found / found.sum()).tolist()
+
+    with CellHarness(
+        [
+            NodeSpec(
+                EncoderNode,
+                {'cell_file': str(path), 'patient': True},
+                remappings={'features_tx': 'features_rx'},
+            )
+        ],
+        watched=('transfer', 'features_rx'),
+    ) as cell:
+        cell.wait_active()
+        captures, decisions = cell.publisher('capture'), cell.publisher('offload_decision')
+        answers = cell.publisher('edge_classification')
+        cell.connect('transfer')
+        stamp = cell.now_ns()
+        deadline = stamp + 8_000_000_000
+        capture = make_capture(1, stamp, image, deadline)
+        captures.publish(capture)
+        decisions.publish(
+            OffloadDecision(
+                header=capture.header,
+                item_id=1,
+                deadline=capture.deadline,
+                offload=True,
+                byte_budget=4000,
+            )
+        )
+        cell.wait(lambda: cell.heard.of('features_rx', item_id=1), 20, 'a packet')
+        for names in (('hex_nut_m8', 'lock_nut_m8'), ('hex_nut_m8', 'plain_washer_m8')):
+            message = make_classification(
+                1,
+                stamp,
+                'hex_nut_m8',
+                Classification.SOURCE_EDGE,
+                labels=LABELS,
+                deadline_ns=deadline,
+                bytes_used=512,
+                unknown=0.2,
+            )
+            message.probabilities = open_between(*names)
+            answers.publish(message)
+        done = cell.wait(lambda: cell.heard.of('transfer', item_id=1), 20, 'an account')[0]
+    assert done.stop_reason == FeatureFeedback.STOP_SATISFIED
+    assert 0 < done.bytes < 4000

@@ -359,8 +359,9 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
     with_target = tmp_path / 'cell.yaml'
     with_target.write_text(yaml.safe_dump(content), encoding='utf-8')
     optional = {(topic.name, node) for topic in TOPICS for node in topic.optional}
-    # The camera's is that of an encoder, on pins; test_node_camera.py has one.
-    assert {node for _, node in optional} == {'actuator', 'camera'}
+    # The camera's is that of an encoder, on pins; test_node_camera.py has one. The encoder's is
+    # that of a cell with costs; test_node_decision.py has one.
+    assert {node for _, node in optional} == {'actuator', 'camera', 'encoder'}
     used = {}
     for parameters in (
         {},

@@ -72,10 +72,10 @@ def test_confusion_within_a_lane_buys_nothing():
 def test_policy_sends_what_is_confused_across_lanes_and_nothing_else():
     worth = worth_of(cell_of(('bolt', 'screw'), ('nut',), ('ring',)))
     policy = make_policy(
-        'mdp', rate='1/4', depth=4, rewards=worth.distribution, budgets=worth.budgets
+        'mdp', rate='1/50', depth=1, rewards=worth.distribution, budgets=worth.budgets
     )
     within, across = (
-        policy.decide(PolicyInput(worth.of(confused(pair, 0.55)), level=4))
+        policy.decide(PolicyInput(worth.of(confused(pair, 0.55)), level=1))
         for pair in (('bolt', 'screw'), ('nut', 'ring'))
     )
     assert across.offload and not within.offload
@@ -135,3 +135,13 @@ def test_stranger_to_the_device_is_worth_a_token_unless_the_cell_rejects_none():
     assert AccuracyWorth(rewards, Strangers()).of(sure, sure, 0.99) >= best
     off = AccuracyWorth(rewards, Strangers(rejects=0.0))
     assert off.of(sure, sure, 0.99) == rewards.expected_reward(sure, sure)
+
+
+def test_stream_suffices_when_the_lane_is_sure_whatever_the_class():
+    decider = CellDecider(cell_of(('bolt', 'screw'), ('nut', 'ring')), LABELS, record())
+    within, across = (confused(pair, 0.5)[None] for pair in (('bolt', 'screw'), ('screw', 'nut')))
+    own = np.array([0.2])
+    assert decider.suffices(within, own, 512, 0.97).all()
+    assert not decider.suffices(across, own, 512, 0.97).any()
+    assert not decider.suffices(within, np.array([0.999]), 512, 0.97).any()  # a stranger
+    assert not decider.suffices(within, own, 512, 1.01).any()  # never, as its edge has it

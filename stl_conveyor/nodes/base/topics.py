@@ -249,7 +249,8 @@ _OF_THE_CELL = (
         'stl_conveyor/Classification',
         Profile.RESULT,
         ('link_emulator', 'device_gateway'),
-        ('actuator', 'cell_monitor', 'operator_panel', 'plant_gateway'),
+        ('actuator', 'encoder', 'cell_monitor', 'operator_panel', 'plant_gateway'),
+        optional=('encoder',),
     ),
     Topic(
         'link/features',

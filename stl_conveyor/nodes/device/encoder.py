@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
@@ -27,16 +28,24 @@ from stl_conveyor.cell.sender import (
 )
 from stl_conveyor.codec import Encoder
 from stl_conveyor.decision.lane_time import useful_until_ns
+from stl_conveyor.decision.of_folder import decider_of
 from stl_conveyor.errors import BadProbabilities
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.msg import FeatureFeedback, ItemCapture, OffloadDecision, ProgressiveFeature
+from stl_conveyor.msg import (
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    OffloadDecision,
+    ProgressiveFeature,
+)
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key, model_image
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.policy.byte_budget import STOP_SCORE
 
 LARGEST_STREAM = 1_000_000
 LONGEST_TRANSFER_NS = 10_000_000_000
@@ -115,6 +124,7 @@ class EncoderNode(ConveyorNode):
         folder = ModelFolder(configured_path(settings.models_dir, 'models/items'))
         self.encoder = Encoder(folder, settings.threads)
         self.labels, self.image_size = folder.labels, folder.image_size
+        self.decider = decider_of(folder, self.cell)
         self.pacing = PacingSettings(
             window_bytes=settings.window_bytes,
             overhead_bytes=self.cell.edge.overhead_bytes,
@@ -147,6 +157,8 @@ class EncoderNode(ConveyorNode):
         self.listen('capture', self._on_capture)
         self.listen('offload_decision', self._on_decision)
         self.listen('feedback_rx', self._on_feedback)
+        if self.decider is not None:
+            self.listen('edge_classification', self._on_edge_answer)
 
     def deactivate(self) -> None:
         """End the transfer that is under way, and account for it."""
@@ -330,6 +342,26 @@ class EncoderNode(ConveyorNode):
 
     def _edge_silent(self) -> bool:
         return self._edge.was_heard and not self._edge.is_alive(clock_ns(self.steady_clock))
+
+    def _on_edge_answer(self, message: Classification) -> None:
+        """End a stream whose answer is sure of its lane: what is open within it costs nothing."""
+        key = item_key(message)
+        sender = self._senders.get(key)
+        if sender is None or self.decider is None or not 0.0 <= message.unknown <= 1.0:
+            return
+        # Nobody has an answer to more than was sent.
+        received = min(message.bytes_used, sender.bytes_spent)
+        if not received:
+            return
+        try:
+            given = check_probabilities(message.probabilities, len(self.labels))
+        except BadProbabilities as error:
+            self.warn('bad_probabilities', f'item {key.item_id}: {error}')
+            return
+        unknown = np.array([message.unknown])
+        if self.decider.suffices(given[None], unknown, received, STOP_SCORE)[0]:
+            sender.stop(StopReason.SATISFIED)
+            self._pump()
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
         now_ns = clock_ns(self.steady_clock)

@@ -66,8 +66,7 @@ class LocalClassifier(ConveyorNode):
             )
         self.labels = folder.labels
         cell = CellDescription.load(configured_path(self.settings.cell_file, 'config/cell.yaml'))
-        self._rejects = 0.0 if self.strangers is None else cell.strangers.rejects
-        self.drift = DriftWatch(self._rejects)
+        self.drift = DriftWatch(0.0 if self.strangers is None else cell.strangers.rejects)
         self.model_id = folder.model_id('weak')
         self.health.set_value('model', f'{folder.name} weak {self.model_id:016x}')
 
@@ -112,9 +111,8 @@ class LocalClassifier(ConveyorNode):
         self.health.sample('compute_time', compute_time)
         # After the answer is out: it is for people, and keeps no item waiting.
         trust = float(probabilities[best] if doubts is None else doubts[0][best])
-        stranger = self._rejects > 0.0 and unknown > 1.0 - self._rejects
         label = self.labels[best] if trust >= SURE else ''
-        for change in self.drift.add(look_at(image), label, stranger):
+        for change in self.drift.add(look_at(image), label, unknown):
             if change.over:
                 self.clear_condition(change.name, change.text)
             else:

@@ -252,6 +252,8 @@ def print_table(result: RunResult, rows: Mapping[str, Estimate], device: DeviceT
     print(f'{"right lane":36}{"share":>8}   95 % interval')
     for name, estimate in rows.items():
         print(f'{name:36}{estimate.value:8.3f}   {estimate.low:.3f} .. {estimate.high:.3f}')
+    for name, value in () if summary.lanes is None else summary.lanes.rows():
+        print(f'{name:36}   {value}')
     print(
         f'\nmissed deadlines {score.missed_deadlines}, unacted {score.unacted}, outcomes beyond '
         f'the first {score.repeated_outcomes}, slack p01 {summary.slack_ms.p01:.1f} ms'

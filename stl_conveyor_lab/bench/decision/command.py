@@ -157,11 +157,12 @@ class Bench:
             )
             for belt, shard in enumerate(self.shards)
         ]
-        # A kind that the device catches as often as foreign objects on the whole.
+        # A kind that is as strange to the device as strangers are on the whole.
         shards = items.stranger_shards(self.work, self.stranger_belts, self.render)
         strange = items.looked(self.folder, shards, self.work)
-        caught = float((detector.unknown(strange.local_inside) > 1.0 - drift.REJECTS).mean())
-        rows, false_alarms, count = drift.measure_drift(streams, caught)
+        rows, false_alarms, count = drift.measure_drift(
+            streams, detector.unknown(strange.local_inside)
+        )
         return (
             drift.drift_lines(rows, false_alarms, count),
             drift.draw_drift(pyplot, rows),

@@ -30,13 +30,13 @@ class Stream:
         looks: [N] of the pictures as they are, and changed in each way, by its name.
         classes: int64 [N], the true ones.
         labels: str [N], as told by the local model; empty where it is not sure.
-        strangers: bool [N], own items that look strange to the device.
+        unknown: [N], unknown scores of the device.
     """
 
     looks: dict[str, list[ItemLook]]
     classes: np.ndarray
     labels: np.ndarray
-    strangers: np.ndarray
+    unknown: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def stream_of(
         },
         classes,
         names,
-        unknown > 1.0 - REJECTS,
+        unknown,
     )
 
 
@@ -105,12 +105,12 @@ def _items_until(
 
 
 def measure_drift(
-    streams: Sequence[Stream], caught: float, seed: int = 0
+    streams: Sequence[Stream], strange: np.ndarray, seed: int = 0
 ) -> tuple[list[DriftRow], int, int]:
     """Draw items of each belt with replacement, change the world, and count.
 
     Args:
-        caught: Share of strangers of a new kind that the device takes for strangers.
+        strange: [M], unknown scores of strangers, which a new kind's are drawn from.
 
     Returns:
         A row for each change, false alarms, and the items without a change.
@@ -128,10 +128,10 @@ def measure_drift(
 
             def add(watch: DriftWatch) -> list[str]:
                 k = int(rows[rng.integers(len(rows))])
-                strange = bool(of.strangers[k])
+                unknown = float(of.unknown[k])
                 if foreign and rng.random() < foreign:
-                    strange = bool(rng.random() < caught)
-                found = watch.add(of.looks[change][k], str(of.labels[k]), strange)
+                    unknown = float(strange[rng.integers(len(strange))])
+                found = watch.add(of.looks[change][k], str(of.labels[k]), unknown)
                 return [change.name for change in found if not change.over]
 
             return add
