@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,7 +132,7 @@ class _Stream:
     key: ItemKey
     header: Header
     deadline: Time
-    session: DecoderSession
+    start: Callable[[], DecoderSession]
     expires_ns: int  # of ROS time
     asleep: bool = False  # another edge answers
     waiting: list[ProgressiveFeature] = field(default_factory=list)
@@ -143,6 +144,11 @@ class _Stream:
     decode_time: float = 0.0  # s, of the packets since the last answer
     compute_time: float = 0.0  # s, of the last answer
     sequence: int = 0
+
+    @functools.cached_property
+    def session(self) -> DecoderSession:
+        """Return what was decoded; of an item that another edge answers nothing is."""
+        return self.start()
 
     @property
     def changed(self) -> bool:
@@ -412,7 +418,7 @@ class EdgeClassifier(ConveyorNode):
                 key,
                 message.header,
                 message.deadline,
-                self.decoder.start(),
+                self.decoder.start,
                 expires_ns,
                 asleep=True,
             )
