@@ -34,7 +34,7 @@ from stl_conveyor.msg import Classification, EdgeState, FeatureFeedback, Progres
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
-from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.runner import run_node, share_the_interpreter
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.edge.pool_watch import PoolWatch
 
@@ -230,6 +230,7 @@ class EdgeClassifier(ConveyorNode):
                 cell=cell,
             )
         self.every(self.settings.heartbeat_period, self._heartbeat)
+        share_the_interpreter()
         threads = [
             threading.Thread(target=self._work, name=f'edge batches {number}', daemon=True)
             for number in range(workers)
