@@ -25,6 +25,7 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         """
         self._name, self._engine, self._axes = name, engine, axes
         self.inferences = 0
+        self.metadata = None  # input → the number of axes that it tells
         self.hangs = threading.Event()
         self.shapes = {}
         self._let_go = threading.Event()
@@ -49,6 +50,14 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelReady(self, request, context):  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=request.name == self._name)
 
+    def ModelMetadata(self, request, context):  # noqa: N802
+        if self.metadata is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, 'no metadata')
+        response = service_pb2.ModelMetadataResponse(name=self._name)
+        for name, axes in self.metadata.items():
+            response.inputs.add(name=name, datatype='FP32').shape.extend([-1] * axes)
+        return response
+
     def ModelInfer(self, request, context):  # noqa: N802
         if request.model_name != self._name:
             context.abort(grpc.StatusCode.NOT_FOUND, f'no model {request.model_name}')
@@ -59,7 +68,8 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             assert given.datatype == 'FP32'
             self.shapes[given.name] = tuple(given.shape)
             array = np.frombuffer(raw, np.float32).reshape(given.shape)
-            feeds[given.name] = array[:, 0] if self._axes[given.name] == 1 else array
+            wanted = self._axes[given.name]
+            feeds[given.name] = array[:, 0] if array.ndim > wanted == 1 else array
         names = [output.name for output in request.outputs]
         response = service_pb2.ModelInferResponse(model_name=self._name)
         for name, array in zip(names, self._engine.run(names, feeds)):

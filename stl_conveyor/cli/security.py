@@ -48,6 +48,7 @@ def add_security(commands: Any) -> None:
         dest='namespaces',
         help='of the cell, or of several cells with one edge',
     )
+    create.add_argument('--edges', nargs='+', default=[], help='namespaces of the edges of a pool')
     create.add_argument(
         '--domain',
         type=int,
@@ -75,9 +76,12 @@ def _create(options: argparse.Namespace) -> None:
 
 def _policy(options: argparse.Namespace) -> str:
     if options.policy is None:
-        return policy(WIRINGS[options.wiring], options.namespaces)
-    if options.namespaces != ['']:
-        raise ConfigError('--namespace goes with --wiring: a policy file has its own namespaces')
+        return policy(WIRINGS[options.wiring], options.namespaces, options.edges)
+    if options.namespaces != [''] or options.edges:
+        raise ConfigError(
+            '--namespace goes with --wiring, and so does --edges: a policy file has its own '
+            'namespaces'
+        )
     try:
         return read_text(options.policy)
     except UnusableFile as error:

@@ -147,34 +147,30 @@ def resolve(name: str, node: str, namespace: str) -> str:
     return name if name.startswith('/') else f'{namespace}/{name}'
 
 
-def policy(wiring: Wiring, namespaces: Sequence[str] = ('',)) -> str:
+def policy(wiring: Wiring, namespaces: Sequence[str] = ('',), edges: Sequence[str] = ()) -> str:
     """Return the policy of a cell as the text of an XML file (the schema is that of sros2).
 
     Args:
         namespaces: Of the cell, such as 'cell_1', or of several cells, which then have one edge
             without a namespace; the enclaves are in them too.
+        edges: Namespaces of the edges of a pool, which serve all of the cells.
 
     Raises:
         ConfigError: If one is no namespace, or is given twice.
     """
-    cells = [name and '/' + name.strip('/') for name in namespaces]
-    for cell in cells:
-        if not NAMESPACE.fullmatch(cell) or cells.count(cell) > 1:
-            raise ConfigError(
-                f'namespace {cell!r}: give each once; letters, digits and _, not a '
-                'digit first, parted by /'
-            )
+    cells, pool = _namespaces(namespaces), _namespaces(edges)
     root = ElementTree.Element('policy', version=POLICY_VERSION)
     enclaves = ElementTree.SubElement(root, 'enclaves')
     # What looks at a whole fleet stands in no cell.
-    shared = ((*topics.EDGE,) if len(cells) > 1 else ()) + ('fleet_watch',)
+    shared = ((*topics.EDGE,) if pool or len(cells) > 1 else ()) + ('fleet_watch',)
     for cell in cells:
         for node in wiring.nodes:
             if node not in shared:
                 _add_enclave(enclaves, node, cell, permissions(node, wiring))
     for node in shared:
-        if node in wiring.nodes:
-            _add_enclave(enclaves, node, '', permissions(node, wiring, cells))
+        for place in (pool or ['']) if node in topics.EDGE else ['']:
+            if node in wiring.nodes:
+                _add_enclave(enclaves, node, place, permissions(node, wiring, cells))
     ElementTree.indent(root)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -182,6 +178,18 @@ def policy(wiring: Wiring, namespaces: Sequence[str] = ('',)) -> str:
         + ElementTree.tostring(root, encoding='unicode')
         + '\n'
     )
+
+
+def _namespaces(names: Sequence[str]) -> list[str]:
+    """Return namespaces with their first slash; raise ConfigError for what is none."""
+    spaces = [name and '/' + name.strip('/') for name in names]
+    for space in spaces:
+        if not NAMESPACE.fullmatch(space) or spaces.count(space) > 1:
+            raise ConfigError(
+                f'namespace {space!r}: give each once; letters, digits and _, not a '
+                'digit first, parted by /'
+            )
+    return spaces
 
 
 def _add_enclave(
@@ -219,9 +227,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dest='namespaces',
         help='of the cell, or of several cells with one edge',
     )
+    parser.add_argument('--edges', nargs='+', default=[], help='namespaces of the edges of a pool')
     options = parser.parse_args(arguments)
     return exit_code(
-        'security', lambda: print(policy(WIRINGS[options.wiring], options.namespaces), end='')
+        'security',
+        lambda: print(policy(WIRINGS[options.wiring], options.namespaces, options.edges), end=''),
     )
 
 

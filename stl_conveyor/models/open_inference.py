@@ -9,7 +9,7 @@ https://github.com/kserve/open-inference-protocol
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ class OpenInferenceServer:
         """
         try:
             from tritonclient import grpc
+            from tritonclient.utils import InferenceServerException
         except ImportError as error:
             raise MissingDependency(
                 'inference: open_inference needs tritonclient, which is not installed: pip '
@@ -82,15 +83,18 @@ class OpenInferenceServer:
             ) from error
         self.name = server_address(url)
         self._model = model
-        self._grpc = grpc
+        self._grpc, self._grpc_error = grpc, InferenceServerException
+        self._axes: Mapping[str, int] | None = None
         self._client = grpc.InferenceServerClient(self.name, channel_args=_CHANNEL)
 
     def infer(self, outputs: Sequence[str], feeds: Feeds, timeout: float) -> Arrays:
         """Return the outputs; raises what the client does."""
         inputs: list[Any] = []
+        axes = self._axes_there(timeout)
         for name, array in feeds.items():
-            # A model with a batch axis has another one at least: Triton asks for that.
-            sent = array[:, None] if array.ndim == 1 else array
+            # Triton asks for an axis beside that of the batch; others take what the file says.
+            flat = array.ndim == 1 and axes.get(name) != 1
+            sent = array[:, None] if flat else array
             given = self._grpc.InferInput(name, list(sent.shape), 'FP32')
             given.set_data_from_numpy(np.ascontiguousarray(sent, np.float32))
             inputs.append(given)
@@ -103,6 +107,20 @@ class OpenInferenceServer:
         if missing:
             raise ConfigError(f'{self.name}: {self._model} has no output {missing[0]}')
         return arrays
+
+    def _axes_there(self, timeout: float) -> Mapping[str, int]:
+        """Return input → the number of its axes at the server; nothing if it does not tell."""
+        if self._axes is None:
+            try:
+                told = self._client.get_model_metadata(
+                    self._model, client_timeout=max(0.001, timeout)
+                )
+                self._axes = {each.name: len(each.shape) for each in told.inputs}
+            except self._grpc_error as error:
+                if 'UNIMPLEMENTED' not in str(error.status()):
+                    raise
+                self._axes = {}
+        return self._axes
 
     def is_ready(self, timeout: float) -> bool:
         """Return whether the server has the network and takes requests."""

@@ -81,7 +81,7 @@ def repository_files(
 
     Args:
         inside: Tensors of the network that the edge asks for beside the probabilities.
-        kind: 'triton', which OpenVINO Model Server and KServe read, too, or 'mlserver'.
+        kind: 'triton', whose layout OpenVINO Model Server and KServe read, too, or 'mlserver'.
         workers: Items that are computed at the same time; 0: as the server does by itself.
 
     Raises:

@@ -146,6 +146,20 @@ def test_one_edge_serves_several_cells():
     assert '/b/c/features_rx' not in rules['/a/encoder']['publish']
 
 
+def test_the_edges_of_a_pool_serve_all_cells():
+    for cells in (['a', 'b'], ['a'], ['']):
+        rules = allowed(policy(WIRINGS['direct'], cells, ['hall_a', 'hall/b']))
+        edges = [path for path in rules if path.endswith('edge_classifier')]
+        assert edges == ['/hall_a/edge_classifier', '/hall/b/edge_classifier']
+        for path in edges:
+            served = {f'/{cell}/features_rx' if cell else '/features_rx' for cell in cells}
+            assert served | {'/edges'} <= rules[path]['subscribe']
+            own = path.removesuffix('/edge_classifier')
+            assert {'/edges', f'{own}/edge_classifier/transition_event'} <= rules[path]['publish']
+    with pytest.raises(ConfigError, match='/1st'):
+        policy(WIRINGS['direct'], [''], ['1st'])
+
+
 def test_simulated_time_comes_from_the_clock_topic():
     for name, wiring in WIRINGS.items():
         for path, uses in allowed(policy(wiring)).items():

@@ -91,6 +91,23 @@ def test_the_answers_are_those_of_this_process(models, server):
         group.close()
 
 
+@pytest.mark.parametrize('axes, sent', [(2, (3, 1)), (1, (3,))])
+def test_inputs_have_the_axes_that_the_server_tells(models, server, axes, sent):
+    """Triton tells one beside that of the batch, others what the file has."""
+    folder = ModelFolder(models)
+    server.metadata = {**EDGE_INPUTS, 'bytes_received': axes, 'has_side': axes}
+    group = ServerGroup(
+        [OpenInferenceServer(server.url, served_name(folder.model_id('edge')))], None
+    )
+    try:
+        remote, local = Decoder(folder, engine=group), Decoder(folder)
+        expected = local.classify(sessions(models, local))
+        assert np.array_equal(remote.classify(sessions(models, remote)), expected)
+        assert server.shapes['bytes_received'] == sent == server.shapes['has_side']
+    finally:
+        group.close()
+
+
 def test_another_version_of_the_network_is_not_taken_for_it(models, server):
     group = ServerGroup([OpenInferenceServer(server.url, served_name(7))], None)
     try:

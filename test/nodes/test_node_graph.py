@@ -41,6 +41,7 @@ from stl_conveyor.nodes.base.topics import (  # noqa: E402
     subscriber_of,
 )
 from stl_conveyor.nodes.device.item_collector import ItemCollector  # noqa: E402
+from stl_conveyor.nodes.edge.fleet_watch import FleetWatch  # noqa: E402
 from stl_conveyor.vision.label_folder import Collector, LabelFolder  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -353,6 +354,20 @@ def test_the_policy_is_what_the_collector_uses(domain_id, probe, tmp_path):
         rclpy.try_shutdown(context=context)
 
 
+def test_the_policy_is_what_the_watch_of_a_fleet_uses(domain_id, probe):
+    context = Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    watch = FleetWatch(context)
+    try:
+        wait_until_settled(probe, ['/fleet_watch'])
+        used = used_by(node_interface(probe, 'fleet_watch'))
+        for wiring in WIRINGS:
+            assert used == needed('fleet_watch', wiring), wiring
+    finally:
+        watch.node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
 def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parameters(tmp_path):
     content = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text(encoding='utf-8'))
     content['lanes'][0]['purity'] = 0.9
@@ -360,8 +375,14 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
     with_target.write_text(yaml.safe_dump(content), encoding='utf-8')
     optional = {(topic.name, node) for topic in TOPICS for node in topic.optional}
     # The camera's is that of an encoder, on pins; test_node_camera.py has one. The encoder's is
-    # that of a cell with costs; test_node_decision.py has one.
-    assert {node for _, node in optional} == {'actuator', 'camera', 'encoder'}
+    # that of a cell with costs; test_node_decision.py has one. That of an edge needs a second
+    # one, as in test_node_edge_pool.py.
+    assert {node for _, node in optional} == {
+        'actuator',
+        'camera',
+        'edge_classifier',
+        'encoder',
+    }
     used = {}
     for parameters in (
         {},

@@ -229,6 +229,7 @@ _OF_THE_CELL = (
         ('edge_classifier',),
         # Of a pool the standby sees by it whether the home of a cell answers.
         ('link_emulator', 'edge_gateway', 'edge_classifier'),
+        optional=('edge_classifier',),
     ),
     Topic(
         'feedback_rx',

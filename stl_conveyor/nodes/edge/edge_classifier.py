@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +34,7 @@ from stl_conveyor.msg import Classification, EdgeState, FeatureFeedback, Progres
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
-from stl_conveyor.nodes.base.runner import run_node
+from stl_conveyor.nodes.base.runner import run_node, share_the_interpreter
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.edge.pool_watch import PoolWatch
 
@@ -131,7 +132,7 @@ class _Stream:
     key: ItemKey
     header: Header
     deadline: Time
-    session: DecoderSession
+    start: Callable[[], DecoderSession]
     expires_ns: int  # of ROS time
     asleep: bool = False  # another edge answers
     waiting: list[ProgressiveFeature] = field(default_factory=list)
@@ -143,6 +144,11 @@ class _Stream:
     decode_time: float = 0.0  # s, of the packets since the last answer
     compute_time: float = 0.0  # s, of the last answer
     sequence: int = 0
+
+    @functools.cached_property
+    def session(self) -> DecoderSession:
+        """Return what was decoded; of an item that another edge answers nothing is."""
+        return self.start()
 
     @property
     def changed(self) -> bool:
@@ -224,6 +230,7 @@ class EdgeClassifier(ConveyorNode):
                 cell=cell,
             )
         self.every(self.settings.heartbeat_period, self._heartbeat)
+        share_the_interpreter()
         threads = [
             threading.Thread(target=self._work, name=f'edge batches {number}', daemon=True)
             for number in range(workers)
@@ -412,7 +419,7 @@ class EdgeClassifier(ConveyorNode):
                 key,
                 message.header,
                 message.deadline,
-                self.decoder.start(),
+                self.decoder.start,
                 expires_ns,
                 asleep=True,
             )
