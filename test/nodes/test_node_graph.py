@@ -377,12 +377,7 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
     # The camera's is that of an encoder, on pins; test_node_camera.py has one. The encoder's is
     # that of a cell with costs; test_node_decision.py has one. That of an edge needs a second
     # one, as in test_node_edge_pool.py.
-    assert {node for _, node in optional} == {
-        'actuator',
-        'camera',
-        'edge_classifier',
-        'encoder',
-    }
+    assert {node for _, node in optional} == {'actuator', 'camera', 'edge_classifier', 'encoder'}
     used = {}
     for parameters in (
         {},
