@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
@@ -16,6 +18,7 @@ from stl_conveyor.assess.scoring import Action, ItemRecord  # noqa: E402
 from stl_conveyor.nodes.base.topics import COMPOSED  # noqa: E402
 from stl_conveyor.run.settings import parse_override  # noqa: E402
 from stl_conveyor_lab.bench.device.command import marks, merged, parse  # noqa: E402
+from stl_conveyor_lab.bench.device.crash import Comeback, comebacks  # noqa: E402
 from stl_conveyor_lab.bench.device.round import (  # noqa: E402
     WAYS,
     Account,
@@ -60,6 +63,8 @@ def test_marks_are_met_only_by_what_was_measured_of_the_default_way():
     )
     assert not any(mark.met for mark in marks([bad]))
     assert not marks([round_of(overheads=())])[0].met
+    assert marks([round_of()], [Comeback(0.5, 0.6)])[-1].met
+    assert not marks([round_of()], [Comeback(0.5, 0.6), Comeback(1.5, 1.6)])[-1].met
 
 
 def test_rounds_of_a_way_are_put_together():
@@ -88,6 +93,12 @@ def test_what_a_process_uses_is_read_and_one_that_is_gone_uses_nothing():
     assert own.pss_mb > 1 and own.threads >= 1
     assert usage_of([2**22 + 1]) == Usage(0.0, 0)
     assert 'cores' in machine() and 'codec: ' in machine()
+
+
+def test_a_device_that_is_killed_is_back_and_that_takes_time(tmp_path):
+    Image.fromarray(np.full((160, 160, 3), 90, np.uint8)).save(tmp_path / 'a.png')
+    (found,) = comebacks(tmp_path, tmp_path / 'out', 1)
+    assert found.active > 0 and found.answered > 0
 
 
 def test_each_round_needs_a_picture(capsys):

@@ -27,6 +27,7 @@ from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor.vision.image_inventory import look_through
 from stl_conveyor_lab.bench.cell.sorting import Promise
+from stl_conveyor_lab.bench.device.crash import Comeback, comebacks
 from stl_conveyor_lab.bench.device.round import WAYS, Round, play
 from stl_conveyor_lab.measure.machine import machine
 
@@ -47,6 +48,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--way', action='append', choices=tuple(WAYS), default=None, help='play these ways only'
+    )
+    parser.add_argument(
+        '--crashes', type=int, default=3, help='how often the one process is killed, in the end'
     )
     options = parser.parse_args(arguments)
     if options.items < options.rounds or options.rounds < 1:
@@ -91,8 +95,10 @@ def merged(rounds: Sequence[Round]) -> dict[str, dict[str, object]]:
     return table
 
 
-def marks(rounds: Sequence[Round]) -> list[Promise]:
+def marks(rounds: Sequence[Round], crashes: Sequence[Comeback] = ()) -> list[Promise]:
     """Return what is promised of the default way, with what was measured."""
+    longest = max((each.active for each in crashes), default=0.0)
+    back = [Promise('back after a crash, s', longest, 'under 1', longest < 1)] if crashes else []
     own = [each for each in rounds if each.way == DEFAULT_WAY]
     overhead = Quantiles.of([value for each in own for value in each.overheads]).p99
     pss = max(each.usage.pss_mb for each in own)
@@ -109,6 +115,7 @@ def marks(rounds: Sequence[Round]) -> list[Promise]:
         Promise('first item, s', first, 'under 3', first < 3),
         Promise('rounds with an open account', inexact, '0', inexact == 0),
         Promise('missed deadlines', missed, '0', missed == 0),
+        *back,
     ]
 
 
@@ -170,7 +177,14 @@ def _measure(options: argparse.Namespace) -> int:
     print_table(rounds)
     result: dict[str, object] = {'machine': machine(), 'ways': merged(rounds)}
     if any(each.way == DEFAULT_WAY for each in rounds):
-        promised = marks(rounds)
+        crashes = comebacks(pictures, out / 'crashes', options.crashes)
+        for each in crashes:
+            print(
+                f'killed: all nodes active again after {each.active:.2f} s, the first item '
+                f'answered after {each.answered:.2f} s'
+            )
+        result['crashes'] = [asdict(each) for each in crashes]
+        promised = marks(rounds, crashes)
         print(f'\n{"mark":36}{"measured":>9}   wanted')
         for mark in promised:
             met = 'met' if mark.met else 'NOT MET'
