@@ -3,10 +3,10 @@
 """Measure the views of a cell that runs, and what looking costs the cell.
 
 ``python -m stl_conveyor_lab.bench.views --out out`` runs the simulated cell three times over the
-same items: alone; with the operator's page and ten viewers; and with the page, one viewer, a recording
-and the plant's interface, whose values it compares with summary.json. Then it tells page, gateway and
-recorder of 10,000 items and sees what grows. It writes OUT/views.json and OUT/views.md, and ends
-with 1 if a mark is missed.
+same items: alone; with the operator's page and ten viewers; and with the page, one viewer, a
+recording and the plant's interface, whose values it compares with summary.json. Then it tells
+page, gateway and recorder of 10,000 items and sees what grows. It writes OUT/views.json and
+OUT/views.md, and ends with 1 if a mark is missed.
 
 The viewers are tabs of a headless Chromium. Ten of them stand for people at other machines, so
 their browser gets only the time that nobody else on this one wants (SCHED_IDLE).
