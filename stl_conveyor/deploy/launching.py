@@ -432,7 +432,7 @@ def _given(values: Mapping[str, str]) -> dict[str, Any]:
     if out := values['out'].strip():
         given['out'] = str(_out_folder(out))
     if record := values['record'].strip():
-        given['record'] = str(Path(record).expanduser().absolute())
+        given['record'] = str(_file_to_be('record', record))
     if values['end_when_done'].lower() == 'true':
         given['end_when_done'] = True
     return given
@@ -531,6 +531,18 @@ def _out_folder(text: str) -> Path:
     except OSError as error:
         raise ConfigError(
             f'argument out: {path} cannot be a folder ({error.strerror}); name another one'
+        ) from error
+    return path
+
+
+def _file_to_be(name: str, text: str) -> Path:
+    """Make the folder of a file that a node will write, so that a wrong place is said now."""
+    path = Path(text).expanduser().absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f'argument {name}: {path} cannot be a file ({error.strerror}); name another one'
         ) from error
     return path
 

@@ -350,7 +350,8 @@ class SparkplugOutput(_Connection):
         for metric in asked:
             if metric.name == REBIRTH and metric.value is True:
                 with self._lock:
-                    self._give_birth()
+                    if self._latest:  # else the first values bring the birth
+                        self._give_birth()
                 continue
             before, found, name = metric.name.rpartition(COMMAND)
             if found and before in self._cells:

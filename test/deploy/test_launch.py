@@ -351,6 +351,9 @@ BAD = {
     'out': ('/proc/nowhere', 'argument out: /proc/nowhere'),
     'end_when_done': ('perhaps', 'end_when_done'),
     'hmi': ('perhaps', 'hmi'),
+    'use_rviz': ('perhaps', 'use_rviz'),
+    'plant': ('perhaps', 'plant'),
+    'record': ('/proc/nowhere/run.mcap', 'argument record: /proc/nowhere'),
     'gateway_peer': ('edge.local', 'argument gateway_peer'),
     'gateway_number': ('first', "argument gateway_number: 'first'"),
 }
@@ -426,6 +429,18 @@ def test_show_args_describes_every_argument(name):
     )
     assert set(defaults['nodes'].split()) == set(STARTED[name])
     assert defaults['emulate_link'] == str('link_emulator' in STARTED[name]).lower()
+
+
+@pytest.mark.ros
+@needs_launch
+@pytest.mark.parametrize('name', ['device.launch.py', 'sim.launch.py'])
+def test_rviz_comes_with_what_draws_the_cell_and_its_frames(name, gazebo):
+    from launch_ros.actions import Node
+
+    nodes = [each for each in expand(name, use_rviz='true') if isinstance(each, Node)]
+    count = Counter(node.node_package for node in nodes)
+    assert (count['tf2_ros'], count['rviz2']) == (3, 1)
+    assert 'cell_view' in {node.node_executable for node in nodes}
 
 
 @pytest.mark.ros

@@ -136,6 +136,8 @@ def test_without_the_emulator_the_two_sides_are_joined_directly():
         ('', {'params_file': ''}, 'params_file: it is empty'),
         ('', {'gateway_peer': '192.0.2.7'}, 'gateway_peer: it joins two machines'),
         ('', {'out': '/dev/null'}, 'out: /dev/null cannot be a folder'),
+        ('', {'record': '/dev/null/run.mcap'}, 'record: /dev/null/run.mcap cannot be a file'),
+        ('', {'plant': 'perhaps'}, "plant: 'perhaps' is not one of"),
         ('device', {'items': '5'}, 'items: it is for cell_simulator and feeder'),
         ('device', {'end_when_done': 'true'}, 'end_when_done: it is for cell_monitor'),
         ('edge', {'policy': 'mdp'}, 'policy: it is for offload_policy'),
@@ -206,3 +208,26 @@ def test_what_is_missing_of_gazebo_is_named_once():
     assert launching.missing_packages(needed, ['tf2_ros'], 'jazzy') == (
         'ros_gz_sim, ros_gz_bridge are not installed: apt install ros-jazzy-ros-gz'
     )
+
+
+# Who looks on -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'argument, value, node',
+    [
+        ('hmi', 'true', 'operator_panel'),
+        ('use_rviz', 'true', 'cell_view'),
+        ('plant', 'true', 'plant_gateway'),
+        ('record', 'run.mcap', 'recorder'),
+    ],
+)
+@pytest.mark.parametrize('side', SIDES)
+def test_who_looks_on_is_started_where_it_is_asked_for_and_nowhere_else(
+    side, argument, value, node
+):
+    asked = request(side, **{argument: value})
+    assert node in asked.nodes and node not in request(side).nodes
+    assert node not in asked.composed  # a process of its own, which may die
+    if argument == 'record':
+        assert Path(asked.parameters(node)['file']) == Path.cwd() / value

@@ -14,6 +14,7 @@ pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('mcap', reason="pip install 'stl_conveyor[recording]'")
 
 from cell_harness import CellHarness, device_specs, make_capture, make_classification  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.msg import SortOutcome  # noqa: E402
@@ -135,6 +136,21 @@ def test_chosen_topics_are_played_in_another_namespace_again_and_again(recording
         play(replay, domain_id=cell.domain_id, say=lambda _: None, stop=stop)
         cell.wait(stop.is_set, 30, 'two rounds')
     assert set(heard) == set(NUMBERS) and len(heard) >= 2 * ITEMS
+
+
+def test_with_a_clock_the_stamps_stay_and_the_time_is_theirs(recording):
+    path, stamp = recording
+    with CellHarness([], watched=()) as cell:
+        times, outcomes = [], []
+        cell.probe.create_subscription(Clock, '/clock', times.append, 50)
+        cell.probe.create_subscription(SortOutcome, 'sort_outcome', outcomes.append, 50)
+        replay = Replay(path, ('sort_outcome',), clock=True, patience=1.0)
+        play(replay, domain_id=cell.domain_id, say=lambda _: None)
+        cell.wait(lambda: len(outcomes) == ITEMS and times, 30, 'everything is played')
+    stamps = [to_ns(outcome.header.stamp) for outcome in outcomes]
+    assert stamps == [stamp + number * 10**8 for number in NUMBERS]
+    # What was recorded came after the stamp of the first, and within a test's time.
+    assert all(stamp < to_ns(time.clock) < stamp + 120 * 10**9 for time in times)
 
 
 @pytest.mark.parametrize(

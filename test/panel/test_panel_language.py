@@ -11,6 +11,7 @@ from stl_conveyor.cell.remedies import REMEDIES
 from stl_conveyor.panel import language
 from stl_conveyor.panel.language import best_language, language_trouble, languages
 
+ROOT = Path(__file__).resolve().parents[2]
 VIEW = Path(language.__file__).parents[1] / 'web' / 'cell_view.js'
 # Beginnings of names of texts that are put together: with a number, a state, or a remedy.
 COMPOSED = (
@@ -46,6 +47,23 @@ def test_every_language_has_every_text_with_the_same_values():
 def test_every_fault_has_a_remedy_in_every_language():
     for each in languages().values():
         assert {f'remedy.{remedy.key}' for remedy in REMEDIES} <= set(each.texts)
+
+
+@pytest.mark.parametrize(
+    'message, begins, name',
+    [
+        ('SortOutcome', 'REASON', 'reason'),
+        ('OffloadDecision', 'REASON', 'decision'),
+        ('SortOutcome', 'SOURCE', 'source'),
+        ('Actuation', 'STATUS', 'stroke'),
+    ],
+)
+def test_what_messages_tell_by_numbers_has_a_text(message, begins, name):
+    definition = (ROOT / 'msg' / f'{message}.msg').read_text(encoding='utf-8')
+    numbers = re.findall(rf'^uint8 {begins}_\w+=(\d+)', definition, re.MULTILINE)
+    assert numbers
+    for number in numbers:
+        assert f'{name}.{number}' in languages()['en'].texts, number
 
 
 def test_the_page_uses_texts_that_there_are_and_all_of_them():

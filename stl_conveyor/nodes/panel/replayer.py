@@ -115,13 +115,15 @@ class Replayer:
         self.stop.wait(self._replay.patience)  # who publishes what is found out meanwhile
         chosen = self._chosen()
         publishers = {topic: self._publisher(topic) for topic in chosen}
-        clock = self._node.create_publisher(Clock, CLOCK, make_profile(Profile.SENSOR))
+        clock: Publisher | None = None
+        if self._replay.clock:
+            clock = self._node.create_publisher(Clock, CLOCK, make_profile(Profile.SENSOR))
         self._say(
             'plays ' + ', '.join(sorted(publisher.topic for publisher in publishers.values()))
         )
         self.stop.wait(self._replay.patience)
         while not self.stop.is_set():
-            self._play(publishers, clock if self._replay.clock else None)
+            self._play(publishers, clock)
             if not self._replay.loop:
                 break
         for publisher in publishers.values():

@@ -3,10 +3,10 @@
 """Measure the views of a cell that runs, and what looking costs the cell.
 
 ``python -m stl_conveyor_lab.bench.views --out out`` runs the simulated cell three times over the
-same items: alone; with the operator's page and ten viewers; and with the page, one viewer and the
-plant's interface, whose values it compares with summary.json. Then it tells page, gateway and
-recorder of 10,000 items and sees what grows. It writes OUT/views.json and OUT/views.md, and ends
-with 1 if a mark is missed.
+same items: alone; with the operator's page and ten viewers; and with the page, one viewer, a
+recording and the plant's interface, whose values it compares with summary.json. Then it tells
+page, gateway and recorder of 10,000 items and sees what grows. It writes OUT/views.json and
+OUT/views.md, and ends with 1 if a mark is missed.
 
 The viewers are tabs of a headless Chromium. Ten of them stand for people at other machines, so
 their browser gets only the time that nobody else on this one wants (SCHED_IDLE).
@@ -30,7 +30,7 @@ from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
 from stl_conveyor.resources import share_path, writing
 from stl_conveyor.run.assess import RunResult
 from stl_conveyor.run.cell_run import run_cell
-from stl_conveyor.run.console import free_port
+from stl_conveyor.run.console import free_port, recorder_plan
 from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.plan import process_plan
 from stl_conveyor.run.processes import ProcessPlan, Supervisor, take_sigterm_like_ctrl_c
@@ -157,9 +157,10 @@ def measure(items: int, flood_items: int, out: Path) -> Looks:
                 )
                 told['opcua'] = plant.from_opcua(ports['opcua'])
 
-            shown = run(
-                settings, out / 'shown', [page_plan(port), gateway], one, OPENED, read_plant
-            )
+            onlookers = [page_plan(port), gateway]
+            if (recorder := recorder_plan(out / 'shown', print)) is not None:
+                onlookers.append(recorder)
+            shown = run(settings, out / 'shown', onlookers, one, OPENED, read_plant)
         print(f'{flood_items} items at once', flush=True)
         memories = memories_of(Path(folder), flood_items)
     summary = json.loads((out / 'shown' / 'summary.json').read_text(encoding='utf-8'))
@@ -169,10 +170,15 @@ def measure(items: int, flood_items: int, out: Path) -> Looks:
     return Looks(
         loads=one.loads,
         shown_ms=shown_after(commands, one.counts),
-        missed=(alone.summary.score.missed_deadlines, viewed.summary.score.missed_deadlines),
+        missed=(
+            alone.summary.score.missed_deadlines,
+            viewed.summary.score.missed_deadlines,
+            shown.summary.score.missed_deadlines,
+        ),
         overheads_ms=(
             alone.summary.latency_ms['overhead'].p99,
             viewed.summary.latency_ms['overhead'].p99,
+            shown.summary.latency_ms['overhead'].p99,
         ),
         memories=memories,
         differing={name: plant.differing(values, summary) for name, values in told.items()},
