@@ -11,6 +11,8 @@ from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'stl_conveyor'
+#: Folders without Python code, which setuptools wants to be named all the same.
+DATA = (f'{PACKAGE}.sim.data', f'{PACKAGE}.web.static')
 
 
 def shipped(folder: str) -> list[tuple[str, list[str]]]:
@@ -29,11 +31,11 @@ def shipped(folder: str) -> list[tuple[str, list[str]]]:
 
 setup(
     version=ElementTree.parse(ROOT / 'package.xml').findtext('version'),
-    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    packages=[*find_packages(include=[PACKAGE, f'{PACKAGE}.*']), *DATA],
     package_data={
-        f'{PACKAGE}.sim': ['data/*'],
+        **dict.fromkeys(DATA, ['*']),
         f'{PACKAGE}.panel': ['texts/*.yaml'],
-        f'{PACKAGE}.web': ['*.js', 'static/*'],
+        f'{PACKAGE}.web': ['*.js'],
     },
     data_files=[
         entry

@@ -115,8 +115,9 @@ def test_the_wheel_has_code_models_launch_files_and_configuration(product):
             if path.is_file() and '__pycache__' not in path.parts:
                 shared = f'share/stl_conveyor/{path.relative_to(ROOT)}'
                 assert any(name.endswith(f'.data/data/{shared}') for name in inside), shared
-    for path in (ROOT / 'stl_conveyor').rglob('*.py'):
-        assert str(path.relative_to(ROOT)) in inside
+    for path in (ROOT / 'stl_conveyor').rglob('*'):
+        if path.is_file() and '__pycache__' not in path.parts and path.suffix != '.so':
+            assert str(path.relative_to(ROOT)) in inside
     assert not any(name.startswith(('stl_conveyor_lab/', 'test/')) for name in inside)
 
 
