@@ -113,6 +113,7 @@ def _train(options: argparse.Namespace) -> None:
             budget=options.budget,
             label_column=options.label_column,
             pretrained=not options.from_scratch,
+            running_start=not options.codec_from_nothing,
         ),
         name=options.name or options.folder.resolve().name,
         show=_show,
@@ -161,6 +162,11 @@ def add_train(commands: Any) -> None:
         help='bytes of an offload for which its worth is estimated',
     )
     train.add_argument('--label-column', help='of train.csv (label, class or the last one)')
+    train.add_argument(
+        '--codec-from-nothing',
+        action='store_true',
+        help='fit the codec to these pictures alone, without the running start that ships',
+    )
     train.add_argument(
         '--from-scratch', action='store_true', help='do not start from the pretrained weights'
     )
