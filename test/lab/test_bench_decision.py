@@ -11,13 +11,14 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.calibration_record import CalibrationRecord
 from stl_conveyor.policy import RewardEstimator
 from stl_conveyor.resources import share_path
+from stl_conveyor.sim.link import LinkSettings
 
 command = pytest.importorskip(
     'stl_conveyor_lab.bench.decision.command', reason='takes what `make setup` installs'
 )
 
 from stl_conveyor.decision.drift import look_at  # noqa: E402
-from stl_conveyor_lab.bench.decision import drift, offloading, purity, strangers  # noqa: E402
+from stl_conveyor_lab.bench.decision import drift, lane_time, offloading, purity, strangers  # noqa: E402
 from stl_conveyor_lab.train.decision import LENGTHS, Looked  # noqa: E402
 
 CELL = CellDescription.load(share_path('config/cell.yaml'))
@@ -97,6 +98,33 @@ def test_offloading_by_cost_saves_where_lanes_hold_several_classes(looked, recor
         assert max(row.by_class, row.by_cost) <= row.local + 1e-9
         assert row.low <= row.fall <= row.high
     assert len(offloading.offload_lines(rows)) == 2 + len(rows)
+
+
+def test_answers_over_a_wide_link_are_all_used_and_none_over_a_dead_one(
+    looked, record, monkeypatch
+):
+    dead = LinkSettings(outage=True)
+    monkeypatch.setattr(lane_time, 'LINKS', {'wide': LinkSettings(), 'dead': dead})
+    few = Looked(
+        looked.classes[:60],
+        looked.belts[:60],
+        looked.names[:60],
+        looked.local[:60],
+        looked.edge[:, :60],
+        [],
+        [],
+    )
+    rows = {
+        (link, own): lane_time.play_lanes(CELL, LABELS, record, few, link, own)
+        for link in ('wide', 'dead')
+        for own in (False, True)
+    }
+    assert all(row.items == 60 and row.offloaded > 0.2 for row in rows.values())
+    for own in (False, True):
+        assert rows['wide', own].used == 1.0 and rows['dead', own].used == 0.0
+        assert rows['wide', own].cost < rows['dead', own].cost
+    # Where nothing arrives the local answer decides, whenever it is asked.
+    assert rows['dead', True].cost == pytest.approx(rows['dead', False].cost)
 
 
 def test_out_of_focus_is_less_sharp_and_as_bright():

@@ -33,10 +33,10 @@ from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy.for_cell import load_rewards
 from stl_conveyor.resources import share_path, writing
-from stl_conveyor_lab.bench.decision import drift, items, offloading, purity, strangers
+from stl_conveyor_lab.bench.decision import drift, items, lane_time, offloading, purity, strangers
 from stl_conveyor_lab.train.decision import Looked
 
-PARTS = ('purity', 'strangers', 'offloading', 'drift')
+PARTS = ('purity', 'strangers', 'offloading', 'lane_time', 'drift')
 OWN_ITEMS_PARTS = ('purity', 'offloading')
 OWN_LANES = (3, 5, 8)
 FOLDS = 8
@@ -44,6 +44,7 @@ TITLES = {
     'purity': 'What is promised about purity',
     'strangers': 'Strangers',
     'offloading': 'Offloading by cost and by class',
+    'lane_time': 'Each lane its own time',
     'drift': 'Drift',
 }
 
@@ -135,6 +136,17 @@ class Bench:
             offloading.offload_lines(rows),
             offloading.draw_offloading(pyplot, rows),
             offloading.as_json(rows),
+        )
+
+    def lane_time(self, pyplot: Any) -> tuple[list[str], Any, Any]:
+        """Return lines, figure and content of the part."""
+        rows = lane_time.measure_lane_time(
+            self.cell, self.folder.labels, CalibrationRecord.load(self.folder.path(ROLE)), self.own
+        )
+        return (
+            lane_time.lane_time_lines(rows),
+            lane_time.draw_lane_time(pyplot, rows),
+            lane_time.as_json(rows),
         )
 
     def drift(self, pyplot: Any) -> tuple[list[str], Any, Any]:
