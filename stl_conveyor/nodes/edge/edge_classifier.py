@@ -231,13 +231,13 @@ class EdgeClassifier(ConveyorNode):
             )
         self.every(self.settings.heartbeat_period, self._heartbeat)
         share_the_interpreter()
-        threads = [
-            threading.Thread(target=self._work, name=f'edge batches {number}', daemon=True)
-            for number in range(workers)
-        ]
+        threads: list[threading.Thread] = []
         self.resources.callback(self._stop, threads)
-        for thread in threads:
+        for number in range(workers):
+            name = f'edge batches {number}'
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
             thread.start()
+            threads.append(thread)  # to be waited for once it runs
         self._pool.beat()
         self._heartbeat()
 
