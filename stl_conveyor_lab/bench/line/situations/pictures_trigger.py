@@ -21,7 +21,7 @@ from stl_conveyor.nodes.device.camera import Camera
 from stl_conveyor.vision.item_detector import Travel
 from stl_conveyor.vision.item_tracker import ItemTracker
 from stl_conveyor_lab.bench.line.frames import frame
-from stl_conveyor_lab.bench.line.motion import Motion, Stretch, stops
+from stl_conveyor_lab.bench.line.motion import Motion, Stretch, ramp, stops
 from stl_conveyor_lab.bench.line.parts import CELL
 from stl_conveyor_lab.bench.line.pictures import BELT, BRIGHT, Picture
 from stl_conveyor_lab.bench.line.rendered import (
@@ -215,8 +215,21 @@ MIXED_BARS = tuple(
     )
 )
 FIVE = catalogue(5, 0.2, 5)
+SOFT = 0.2  # s of a stop and a start, at which no part slides on the belt
 #: Where the belt stops: with a part before, just past and far past the middle of the picture.
-STANDS = stops(1.34, 2.0, SPEED, (0.555, 1.0), (0.6, 3.0))
+STANDS = Motion(
+    [
+        stretch
+        for run, stand in ((1.24, 2.0), (0.355, 1.0), (0.4, 3.0))
+        for stretch in (
+            Stretch(run, SPEED),
+            *ramp(SOFT, SPEED, 0.0),
+            Stretch(stand, 0.0),
+            *ramp(SOFT, 0.0, SPEED),
+        )
+    ],
+    SPEED,
+)
 
 RENDERED: dict[str, dict[str, object]] = {
     'empty-belt-seed-5': {'scene': RenderedScene((), 5, EMPTY)},
