@@ -402,7 +402,7 @@ class ItemDetector:
         window = (slice(top, top + shape.shape[0]), slice(left, left + shape.shape[1]))
         marks = mask[window] & shape
         lit, dark = tones.lit[window] & shape, tones.dark[window] & shape.astype(bool)
-        cuts = [(axis, _stretches(marks.any(axis=1 - axis))) for axis in (0, 1)]
+        cuts = [(axis, _stretches(np.atleast_1d(marks.any(axis=1 - axis)))) for axis in (0, 1)]
         cuts += [(axis, self._between_shadows(lit, dark, axis)) for axis in (0, 1)]
         for axis, pieces in cuts:
             if len(pieces) < 2:
@@ -421,7 +421,7 @@ class ItemDetector:
     ) -> list[tuple[int, int]]:
         """Return first line and end of what is lit, between which there is nothing but shadow."""
         pieces: list[tuple[int, int]] = []
-        for first, last in _stretches(lit.any(axis=1 - axis)):
+        for first, last in _stretches(np.atleast_1d(lit.any(axis=1 - axis))):
             if pieces:
                 before, end = pieces[-1]
                 between = dark[end:first] if axis == 0 else dark[:, end:first]
