@@ -40,6 +40,8 @@ LEVEL_MARGIN, LEVEL_SHARE = 1.3, 0.99
 LEAST_COLOUR = 6.0
 #: Share of an item that is not in the dark, from which on its dark border is taken for a shadow.
 LIT = 0.4
+#: Width (m) of the shadow that parts two lit items, and the share of it that is in the dark.
+SHADE, SHADED = 0.002, 0.3
 #: Share of the lit pixels of an item that are bright in places wider than a scratch, from which on
 #: the others are not measured.
 THICK = 0.6
@@ -170,6 +172,21 @@ class Detections(tuple[Detection, ...]):
         return self
 
 
+@dataclass(frozen=True)
+class _Tones:
+    """What is known of the pixels of a picture, beside its edges.
+
+    Attributes:
+        lit: Lighter than the belt, or coloured.
+        dark: A shadow, or as dark.
+        rails: At an edge of what stands still in the picture.
+    """
+
+    lit: NDArray[np.uint8]
+    dark: NDArray[np.bool_]
+    rails: NDArray[np.bool_]
+
+
 class ItemDetector:
     """Tell items from the belt.
 
@@ -208,6 +225,7 @@ class ItemDetector:
         self._opening = self._cv2.getStructuringElement(
             self._cv2.MORPH_ELLIPSE, (size | 1, size | 1)
         )
+        self._shade = SHADE * scale
         stroke = round(STROKE * scale) | 1
         self._stroke = self._cv2.getStructuringElement(self._cv2.MORPH_ELLIPSE, (stroke, stroke))
         gap = round(OUTLINE_GAP * scale) | 1
@@ -244,24 +262,31 @@ class ItemDetector:
         clear = max(LEAST_COLOUR, LEVEL_MARGIN * background.spread('colour', colour, LEVEL_SHARE))
         colour *= np.float32(self._threshold / clear)
         solid = cv2.morphologyEx(np.maximum(level, colour), cv2.MORPH_OPEN, self._stroke)
-        gradient = cv2.magnitude(
-            cv2.Sobel(difference, cv2.CV_32F, 1, 0, scale=0.125),
-            cv2.Sobel(difference, cv2.CV_32F, 0, 1, scale=0.125),
-        )
+        # In the dark a sensor's noise is as steep as an edge; a median keeps edges.
+        gradient = self._gradient(cv2.medianBlur(difference, 3))
         sharp = max(
             SHARP * self._threshold, EDGE_MARGIN * background.spread('edge', gradient, EDGE_SHARE)
         )
         high = max(self._threshold, LEVEL_MARGIN * background.spread('level', level, LEVEL_SHARE))
         edges = (gradient > sharp).astype(np.uint8)
-        turn = cv2.magnitude(
-            cv2.Sobel(colour, cv2.CV_32F, 1, 0, scale=0.125),
-            cv2.Sobel(colour, cv2.CV_32F, 0, 1, scale=0.125),
-        )
+        turn = self._gradient(cv2.medianBlur(colour, 3))
         spread = background.spread('colour edge', turn, EDGE_SHARE)
         edges |= (turn > max(SHARP * self._threshold, EDGE_MARGIN * spread)).astype(np.uint8)
         mask = edges | (level > high) | (colour > self._threshold)
         claimed = np.zeros(view.shape, np.uint8)
-        found = self._items(mask, edges, solid, difference, claimed, first, edge)
+        # What ends at a rail has an edge there, whatever it is.
+        rails = self._gradient(background.grey) > sharp
+        rails = cv2.dilate(rails.astype(np.uint8), self._square).astype(bool)
+        tones = _Tones(
+            cv2.morphologyEx(
+                ((difference > high) | (colour > self._threshold)).astype(np.uint8),
+                cv2.MORPH_OPEN,
+                self._square,
+            ),
+            (difference < -self._threshold) & (colour <= self._threshold),
+            rails,
+        )
+        found = self._items(mask, edges, solid, tones, difference, claimed, first, edge)
         if found:
             claimed = cv2.dilate(claimed, self._square, iterations=2)
         way = moved if moved is not None else (expected or 0.0) / self._factor
@@ -269,6 +294,15 @@ class ItemDetector:
         found.sort(key=lambda item: self._travel.along(item.row, item.column), reverse=True)
         last = first + self._factor * (view.shape[0] - 1)
         return Detections(found, None if moved is None else moved * self._factor, (first, last))
+
+    def _gradient(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how steeply values change, per pixel, f32[H, W]."""
+        cv2 = self._cv2
+        steepness: NDArray[np.float32] = cv2.magnitude(
+            cv2.Sobel(values, cv2.CV_32F, 1, 0, scale=0.125),
+            cv2.Sobel(values, cv2.CV_32F, 0, 1, scale=0.125),
+        )
+        return steepness
 
     def _view(
         self, image: NDArray[np.uint8]
@@ -316,6 +350,7 @@ class ItemDetector:
         mask: NDArray[np.uint8],
         edges: NDArray[np.uint8],
         solid: NDArray[np.float32],
+        tones: _Tones,
         difference: NDArray[np.float32],
         claimed: NDArray[np.uint8],
         first: float,
@@ -334,11 +369,13 @@ class ItemDetector:
             cv2.drawContours(filled, [contour], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
             if top == 0 or top + height == mask.shape[0]:
                 self._close(filled, 1 if top == 0 else height)
-            parts = self._parts(filled[1:-1, 1:-1], mask, edges, solid, top, left)
+            parts = self._parts(filled[1:-1, 1:-1], mask, edges, solid, tones, top, left)
             if not parts:
                 hull = cv2.convexHull(contour)
                 cv2.drawContours(filled, [hull], 0, 1, cv2.FILLED, offset=(1 - left, 1 - top))
-                parts = self._bodies(filled[1:-1, 1:-1], edges, solid, top, left, SHARP_HULL)
+                parts = self._bodies(
+                    filled[1:-1, 1:-1], edges, solid, tones, top, left, SHARP_HULL
+                )
             for part, y, x in parts:
                 window = (slice(y, y + part.shape[0]), slice(x, x + part.shape[1]))
                 claimed[window] |= part
@@ -353,33 +390,54 @@ class ItemDetector:
         mask: NDArray[np.uint8],
         edges: NDArray[np.uint8],
         solid: NDArray[np.float32],
+        tones: _Tones,
         top: int,
         left: int,
     ) -> list[tuple[NDArray[np.uint8], int, int]]:
         """Return the items in a shape with their first row and column.
 
         Two items that are closer than a gap in an outline may be are told apart where a clean
-        line across or along the belt lies between them.
+        line across or along the belt lies between them, or only the shadow of one of them.
         """
-        marks = mask[top : top + shape.shape[0], left : left + shape.shape[1]] & shape
-        for axis in (0, 1):
-            pieces = _stretches(np.atleast_1d(marks.any(axis=1 - axis)))
+        window = (slice(top, top + shape.shape[0]), slice(left, left + shape.shape[1]))
+        marks = mask[window] & shape
+        lit, dark = tones.lit[window] & shape, tones.dark[window] & shape.astype(bool)
+        cuts = [(axis, _stretches(np.atleast_1d(marks.any(axis=1 - axis)))) for axis in (0, 1)]
+        cuts += [(axis, self._between_shadows(lit, dark, axis)) for axis in (0, 1)]
+        for axis, pieces in cuts:
             if len(pieces) < 2:
                 continue
             items = []
             for first, last in pieces:
                 piece = shape[first:last] if axis == 0 else shape[:, first:last]
                 corner = (top + first, left) if axis == 0 else (top, left + first)
-                items.append(self._bodies(piece, edges, solid, *corner))
+                items.append(self._parts(piece, mask, edges, solid, tones, *corner))
             if sum(map(bool, items)) > 1:
                 return [item for group in items for item in group]
-        return self._bodies(shape, edges, solid, top, left)
+        return self._bodies(shape, edges, solid, tones, top, left)
+
+    def _between_shadows(
+        self, lit: NDArray[np.uint8], dark: NDArray[np.bool_], axis: int
+    ) -> list[tuple[int, int]]:
+        """Return first line and end of what is lit, between which there is nothing but shadow."""
+        pieces: list[tuple[int, int]] = []
+        for first, last in _stretches(np.atleast_1d(lit.any(axis=1 - axis))):
+            if pieces:
+                before, end = pieces[-1]
+                between = dark[end:first] if axis == 0 else dark[:, end:first]
+                shaded = between.any(axis=1 - axis).mean()
+                if first - end < self._shade or shaded < SHADED:
+                    pieces[-1] = (before, last)
+                    continue
+            pieces.append((first, last))
+        return pieces
 
     def _bodies(
         self,
         shape: NDArray[np.uint8],
         edges: NDArray[np.uint8],
         solid: NDArray[np.float32],
+        tones: _Tones,
         top: int,
         left: int,
         least: float = SHARP_OUTLINE,
@@ -397,7 +455,9 @@ class ItemDetector:
             window = (slice(top + y, top + y + h), slice(left + x, left + x + w))
             part = (labels[y : y + h, x : x + w] == label).astype(np.uint8)
             cut_off = (window[0].start == 0, window[0].stop == edges.shape[0])
-            if self._is_item(part, edges[window], solid[window], cut_off, least):
+            if self._is_item(
+                part, edges[window], solid[window], tones.rails[window], cut_off, least
+            ):
                 bodies.append((part, top + y, left + x))
         return bodies
 
@@ -415,6 +475,7 @@ class ItemDetector:
         part: NDArray[np.uint8],
         edges: NDArray[np.uint8],
         solid: NDArray[np.float32],
+        rails: NDArray[np.bool_],
         cut_off: tuple[bool, bool],
         least: float,
     ) -> bool:
@@ -424,6 +485,7 @@ class ItemDetector:
             part: The shape.
             edges: Which pixels are sharp edges.
             solid: By how much the pixels differ from the belt, without thin lines.
+            rails: Which pixels lie at an edge of what stands still; they tell nothing.
             cut_off: Whether an end of the picture cuts its first or last row off.
             least: Share of its outline that is sharp.
         """
@@ -437,6 +499,7 @@ class ItemDetector:
         outline = inside & (cv2.erode(padded, self._square)[1:-1, 1:-1] == 0)
         for end, cut in zip((0, -1), cut_off):
             outline[end] &= not cut
+        outline &= ~rails
         near = cv2.dilate(edges, self._square)
         return bool(outline.any() and near[outline].mean() >= least)
 

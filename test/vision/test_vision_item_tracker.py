@@ -290,3 +290,43 @@ def test_a_scratch_at_a_part_does_not_move_its_middle():
     times, (item,) = passages(frames)
     assert abs(times[0] - due(Part(-0.1), ways)) * SPEED < TOLERANCE
     assert abs(item.column - (SHAPE[1] - 1) / 2) < 0.002 * SCALE
+
+
+@pytest.mark.parametrize('axis', ['along', 'across'])
+def test_parts_between_which_lies_but_a_shadow_are_two(axis):
+    """Two lit parts are 5 mm apart, and the shadow of one reaches the other nearly."""
+    ways, length, shadow = steady(0.8, 30.0), 0.024, 0.0042
+    if axis == 'along':
+        parts = [Part(-0.1, length=length), Part(-0.129, length=length)]
+        dark = [Part(-0.117 + shadow / 2, length=shadow, grey=25.0)]
+    else:
+        parts = [Part(-0.1, width=length, aside=side) for side in (-0.0145, 0.0145)]
+        dark = [Part(-0.1, width=shadow, aside=-0.0025 + shadow / 2, grey=25.0)]
+    times, found = passages(film([*dark, *parts], ways))
+    assert len(times) == 2
+    for time, part in zip(sorted(times), parts):
+        assert abs(time - due(part, ways)) * SPEED < TOLERANCE
+    columns = sorted((item.column - (SHAPE[1] - 1) / 2) / SCALE for item in found)
+    assert columns == pytest.approx(sorted(part.aside for part in parts), abs=TOLERANCE)
+
+
+def stained(ways, radius, rail):
+    """Yield frames of a belt with a dark stain beside a rail that is so many pixels wide.
+
+    The sensor's noise is large in the dark, where the curve of a display is steep.
+    """
+    rng = np.random.default_rng(6)
+    rows, columns = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    for way in ways:
+        middle = (SHAPE[0] - 1) / 2 + (way - 0.1) * SCALE
+        away = np.hypot(rows - middle, columns - rail - 20) / radius
+        light = ((55.0 - 50.0 * np.exp(-(away**4))) / 255.0) ** 2.2
+        light += np.sqrt(9e-6 + 0.00045 * light) * rng.normal(0.0, 1.0, SHAPE)
+        view = 255.0 * np.clip(light, 0.0, 1.0) ** (1 / 2.2)
+        view[:, :rail] = 150.0
+        yield np.repeat(view.astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize('radius', [25.0, 34.0])
+def test_a_dark_stain_at_a_rail_is_no_item_whatever_the_noise_in_it(radius):
+    assert passages(stained(steady(0.7, 15.0), radius, 40), rate=15.0)[0] == []
