@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,7 +95,7 @@ def comebacks(pictures: Path, out: Path, count: int = 3) -> tuple[Comeback, ...]
         'wait_for': ('classification', 'sort_outcome'),
     }
     journal = {'journal': str(out / 'actuator.journal')}
-    given = {'camera': own, 'actuator': journal}
+    given: Mapping[str, Mapping[str, object]] = {'camera': own, 'actuator': journal}
     plan = composed_plan({node: given.get(node, {}) for node in COMPOSED})
     words = tuple(word for word in plan.arguments if word != '--no-respawn')
     found = []
