@@ -39,8 +39,8 @@ NODES = (
     'plant_gateway',
     'recorder',
 )
-# Public names that rclpy has since Kilted, in modules that are imported from here: Jazzy, the oldest
-# distribution that is supported, cannot import them.
+# Public names that rclpy has since Kilted, of the modules that this package imports from. Jazzy,
+# the oldest distribution that is supported, cannot import them.
 LATER_THAN_JAZZY = {
     'rclpy.event_handler': {'EventHandlerData'},
     'rclpy.exceptions': {'TimerCancelledError'},
@@ -156,7 +156,7 @@ def test_what_jazzy_lacks_is_imported_for_the_checker_of_types_alone():
                     later = {alias.name for alias in node.names} & LATER_THAN_JAZZY[node.module]
                     used |= later
                     assert not later or id(node) in for_types, f'{path}: Jazzy has no {later}'
-    assert used == {'MessageInfo'}
+    assert 'MessageInfo' in used
 
 
 def test_every_python_file_states_its_license():
