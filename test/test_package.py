@@ -39,6 +39,18 @@ NODES = (
     'plant_gateway',
     'recorder',
 )
+# Public names that rclpy has since Kilted, of the modules that this package imports from. Jazzy,
+# the oldest distribution that is supported, cannot import them.
+LATER_THAN_JAZZY = {
+    'rclpy.event_handler': {'EventHandlerData'},
+    'rclpy.exceptions': {'TimerCancelledError'},
+    'rclpy.executors': {'TimerCancelledError', 'TimerInfo'},
+    'rclpy.node': {'ContentFilterOptions'},
+    'rclpy.qos': {'qos_profile_rosout_default'},
+    'rclpy.subscription': {'ContentFilterOptions', 'MessageInfo'},
+    'rclpy.timer': {'TimerInfo'},
+    'rclpy.topic_endpoint_info': {'TypeHashDictionary'},
+}
 MESSAGES = sorted(path.stem for path in (ROOT / 'msg').glob('*.msg'))
 
 
@@ -126,6 +138,25 @@ def test_the_product_never_imports_torch_and_what_lies_below_the_nodes_never_imp
             )
             for name in names:
                 assert part not in forbidden.get(name.split('.')[0], ()), f'{path} imports {name}'
+
+
+def test_what_jazzy_lacks_is_imported_for_the_checker_of_types_alone():
+    used = set()
+    for package in ('stl_conveyor', 'stl_conveyor_lab', 'test'):
+        for path in (ROOT / package).rglob('*.py'):
+            tree = ast.parse(path.read_text(encoding='utf-8'))
+            for_types = {
+                id(node)
+                for block in ast.walk(tree)
+                if isinstance(block, ast.If) and ast.unparse(block.test) == 'TYPE_CHECKING'
+                for node in ast.walk(block)
+            }
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.module in LATER_THAN_JAZZY:
+                    later = {alias.name for alias in node.names} & LATER_THAN_JAZZY[node.module]
+                    used |= later
+                    assert not later or id(node) in for_types, f'{path}: Jazzy has no {later}'
+    assert 'MessageInfo' in used
 
 
 def test_every_python_file_states_its_license():
