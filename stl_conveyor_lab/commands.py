@@ -113,6 +113,7 @@ def _train(options: argparse.Namespace) -> None:
             budget=options.budget,
             label_column=options.label_column,
             pretrained=not options.from_scratch,
+            running_start=options.running_start,
         ),
         name=options.name or options.folder.resolve().name,
         show=_show,
@@ -161,6 +162,11 @@ def add_train(commands: Any) -> None:
         help='bytes of an offload for which its worth is estimated',
     )
     train.add_argument('--label-column', help='of train.csv (label, class or the last one)')
+    train.add_argument(
+        '--running-start',
+        action='store_true',
+        help='begin the codec with weights that ship with the laboratory, not with nothing',
+    )
     train.add_argument(
         '--from-scratch', action='store_true', help='do not start from the pretrained weights'
     )

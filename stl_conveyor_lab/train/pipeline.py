@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from stl_conveyor_lab.train.classifiers.posterior import add_posterior
 from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.classifiers.training import predict
 from stl_conveyor_lab.train.codec import codec
+from stl_conveyor_lab.train.codec.running_start import RunningStart
 from stl_conveyor_lab.train.manifest import update_manifest, write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
 from stl_conveyor_lab.train.progress import Progress, result_table
@@ -85,6 +87,9 @@ class TrainSettings:
             ends.
         kind: 'photos', or 'parts' for items seen from above in any direction.
         budget: Bytes of an offload for which the reward is estimated, the size of a token.
+        pretrained: Whether anything starts from weights that were trained before.
+        running_start: Whether the codec begins with the one that ships
+            (`codec/running_start.py`).
     """
 
     size: int = 224
@@ -96,6 +101,7 @@ class TrainSettings:
     budget: int = 512
     label_column: str | None = None
     pretrained: bool = True
+    running_start: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -103,6 +109,11 @@ class TrainSettings:
             raise ConfigError(f'minutes {self.minutes}: give 0 (no limit) or more')
         if self.kind not in ('photos', 'parts'):
             raise ConfigError(f'kind {self.kind!r}: use photos or parts')
+        if self.running_start and not self.pretrained:
+            raise ConfigError(
+                'a running start is added to pretrained weights: leave out --from-scratch or '
+                '--running-start'
+            )
         if self.threads < 1 or self.budget < 32:
             raise ConfigError(
                 f'threads {self.threads} must be 1 or more, budget {self.budget} bytes 32 or more'
@@ -114,6 +125,8 @@ class RunState:
 
     #: Changing these goes on with the same run.
     FREE = ('minutes', 'threads', 'device')
+    #: What holds for a run that was begun before there was such a setting.
+    BEFORE = MappingProxyType({'running_start': False})
 
     def __init__(self, work: Path, settings: TrainSettings) -> None:
         """Read the state of a run, or begin one.
@@ -126,7 +139,7 @@ class RunState:
         self.settings = asdict(settings)
         if self._path.exists():
             saved = json.loads(self._path.read_text(encoding='utf-8'))
-            for key, value in saved['settings'].items():
+            for key, value in {**self.BEFORE, **saved['settings']}.items():
                 if key not in self.FREE and self.settings.get(key) != value:
                     raise ConfigError(
                         f'{work}: holds a run with {key} {value}, not {self.settings.get(key)}; '
@@ -361,6 +374,7 @@ def _codec(
         name=name,
         device=settings.device,
         allowance=allowance,
+        start=RunningStart.load() if settings.running_start else None,
     )
 
 

@@ -19,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from stl_conveyor_lab.train.codec.importance import fit_codec
 from stl_conveyor_lab.train.codec.measuring import measure_codec
 from stl_conveyor_lab.train.codec.prefixes import prefix_sampler
 from stl_conveyor_lab.train.codec.recipe import CodecRecipe
+from stl_conveyor_lab.train.codec.running_start import RunningStart
 from stl_conveyor_lab.train.codec.temperature import fit_temperatures
 from stl_conveyor_lab.train.codec.training import train_edge, train_restoration
 from stl_conveyor_lab.train.lite0 import channels_last, load_strong
@@ -51,6 +53,8 @@ from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 #: Parts of a limited time: what the device says to the images, the fit of the codec; then, of the
 #: whole, what is kept for temperatures and measuring. The gradients have the rest.
 SIDE_SHARE, FIT_SHARE, TEMPERATURE_SHARE, MEASURE_SHARE = 0.08, 0.25, 0.06, 0.14
+#: Part for the fit where the transform is known already.
+STARTED_FIT_SHARE = 0.15
 #: Of the gradients, what trains the restoration alone.
 RESTORE_SHARE = 0.12
 #: Seconds for the export of the network, about, on two cores.
@@ -92,6 +96,7 @@ def train_codec(
     name: str | None = None,
     device: str = 'cpu',
     allowance: Allowance = UNLIMITED,
+    start: RunningStart | None = None,
 ) -> dict[str, Any]:
     """Run the whole recipe and enter `encoder` and `edge` into a model folder.
 
@@ -109,6 +114,8 @@ def train_codec(
         device: Does the gradients ('cpu', 'cuda'); all else runs on the processor.
         allowance: Time for all of it; where it is limited, the recipe's minutes are not looked
             at.
+        start: What the training starts from; its transform and the width of its restoration are
+            taken instead of the recipe's. None starts from nothing.
 
     Returns:
         The edge's model card.
@@ -119,6 +126,8 @@ def train_codec(
     work.mkdir(parents=True, exist_ok=True)
     models.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
+    if start is not None:
+        recipe = replace(recipe, patch=start.patch, restore=start.restore)
     train, validation = training_and_validation(data, labels, size, recipe.seed)
     # In no order: where the time ends early, what it reached is of all classes.
     train = train.sample(len(train.classes), recipe.seed)
@@ -150,22 +159,25 @@ def train_codec(
             side,
             recipe,
             codec_path,
-            allowance.but(keep).part(FIT_SHARE),
+            allowance.but(keep).part(FIT_SHARE if start is None else STARTED_FIT_SHARE),
+            None if start is None else start.analysis,
         )
     )
     sampler = prefix_sampler(spec, train.images)
     trained_from = load_strong(strong_path, len(labels), size)
-    network = channels_last(
-        EdgeNetwork(trained_from, spec, mirror=bool(recipe.mirror), restore=recipe.restore).to(
-            device
-        )
-    )
+    network = EdgeNetwork(trained_from, spec, mirror=bool(recipe.mirror), restore=recipe.restore)
+    if start is not None:
+        start.give(network)
+    network = channels_last(network.to(device))
+    trunk_before = deepcopy(network.trunk).cpu()
     sampler.to(device)
     if allowance.limited:
         minutes = max(allowance.but(keep).seconds_left / 60, LEAST_MINUTES)
         alone = RESTORE_SHARE * minutes if recipe.restore else 0.0
+        if start is not None:
+            alone = 0.0
         recipe = replace(recipe, minutes=minutes - alone, restore_minutes=alone)
-    if recipe.restore:
+    if recipe.restore and start is None:
         train_restoration(
             network, sampler, train, recipe, AUGMENT[augment], work / 'restoration.checkpoint.pt'
         )
@@ -180,7 +192,7 @@ def train_codec(
         work / 'edge.checkpoint.pt',
     )
     network, sampler, strong = network.cpu(), sampler.cpu(), strong.cpu()
-    blend(network.trunk, strong, recipe.strong_share)
+    blend(network.trunk, trunk_before, recipe.strong_share)
     limited = validation.sample(1200, recipe.seed)
     local_validation = local_probabilities(models, limited.images)
     fit_temperatures(
@@ -205,6 +217,7 @@ def train_codec(
         'role': 'edge',
         'recipe': asdict(recipe),
         'augmentation': augment,
+        'running_start': start is not None,
         'training_images': len(train.classes),
         'training_minutes': round(minutes, 1),
         'steps': run.step,
@@ -258,6 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--test-images', type=int, default=600)
+    parser.add_argument(
+        '--start', type=Path, help='a running start (pretraining.py); default: from nothing'
+    )
     add_recipe(parser, CodecRecipe())
     options = parser.parse_args(arguments)
     set_up_processor(options.threads)
@@ -274,6 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.augment,
         options.test_images,
         device=options.device,
+        start=None if options.start is None else RunningStart.load(options.start),
     )
 
 

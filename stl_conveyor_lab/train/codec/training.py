@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,8 @@ from stl_conveyor_lab.train.lite0 import FoldedTrunk, normalised
 from stl_conveyor_lab.train.timed_run import TimedRun
 
 
-def _parameter_groups(network: EdgeNetwork, recipe: CodecRecipe) -> list[dict[str, Any]]:
+def parameter_groups(network: EdgeNetwork, recipe: CodecRecipe) -> list[dict[str, Any]]:
+    """Return the groups of an optimiser: the trunk, and what is new; the synthesis is fixed."""
     trunk = list(network.trunk.parameters())
     known = {id(p) for p in trunk} | {id(network.synthesis)}
     rest = [p for p in network.parameters() if id(p) not in known]
@@ -61,6 +63,84 @@ def loss_with_teacher(
         log_target=True,
     )
     return loss + recipe.feature * functional.mse_loss(pooled, target_pooled) / target_pooled.var()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network makes of prefixes of images, beside what the strong model makes of these.
+
+    Attributes:
+        received: Bytes f32[N].
+        logits: Of the network f32[N, C].
+        pooled: Its features f32[N, F].
+        target: Logits of the strong model on the originals f32[N, C].
+        target_pooled: Its features f32[N, F].
+        restored: Images f32[N, 3, S, S] as the network classifies them.
+        decoded: The same before they were restored.
+        original: The images that were encoded.
+    """
+
+    received: Tensor
+    logits: Tensor
+    pooled: Tensor
+    target: Tensor
+    target_pooled: Tensor
+    restored: Tensor
+    decoded: Tensor
+    original: Tensor
+
+    def with_teacher(self, loss: Tensor, recipe: CodecRecipe) -> Tensor:
+        """Return a loss plus what separates answer, features and image from the strong model's."""
+        loss = loss_with_teacher(
+            loss, self.logits, self.pooled, self.target, self.target_pooled, recipe
+        )
+        if self.restored is not self.decoded and recipe.restore_weight:
+            error = restoration_error(self.restored, self.decoded, self.original)
+            loss = loss + recipe.restore_weight * error
+        return loss
+
+
+def read_prefixes(
+    network: EdgeNetwork,
+    sampler: PrefixSampler,
+    strong: FoldedTrunk,
+    images: np.ndarray,
+    recipe: CodecRecipe,
+    run: TimedRun,
+) -> Reading:
+    """Encode images, cut them at random lengths and have the network read what is left.
+
+    Args:
+        network: Reads the prefixes.
+        sampler: Gives their latents.
+        strong: Reads the originals.
+        images: u8[N, S, S, 3].
+        recipe: How many prefixes of each image, and of which lengths.
+        run: The training, whose generator draws the lengths.
+    """
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(images).to(device)
+    original = normalised(pixels)
+    with torch.no_grad():
+        target, target_pooled = (
+            part.repeat_interleave(recipe.repeat, 0) for part in strong(original)
+        )
+        pixels = pixels.repeat_interleave(recipe.repeat, 0)
+        drawn = draw_prefixes(run.rng, len(pixels), recipe, device)
+        latents, received = sampler(pixels, *drawn)
+        decoded = network.image(latents)
+    restored = network.restored(decoded, received)
+    logits, pooled = network.logits(latents, received, run.done >= recipe.late_share, restored)
+    return Reading(
+        received,
+        logits,
+        pooled,
+        target,
+        target_pooled,
+        restored,
+        decoded,
+        original.repeat_interleave(recipe.repeat, 0),
+    )
 
 
 def train_restoration(
@@ -141,7 +221,7 @@ def train_edge(
     """
     torch.manual_seed(recipe.seed)
     device = next(network.parameters()).device
-    optimiser = torch.optim.AdamW(_parameter_groups(network, recipe))
+    optimiser = torch.optim.AdamW(parameter_groups(network, recipe))
     average = average_of_steps(network, optimiser, recipe.average)
     run = TimedRun(
         checkpoint,
@@ -157,31 +237,17 @@ def train_edge(
     each = recipe.batch // recipe.repeat
     while run.goes_on():
         pick = np.take(order, range(run.step * each, (run.step + 1) * each), mode='wrap')
-        images = torch.from_numpy(augment(train.images[pick], run.rng)).to(device)
-        original = normalised(images)
-        with torch.no_grad():
-            target, target_pooled = (
-                part.repeat_interleave(recipe.repeat, 0) for part in strong(original)
-            )
-        images = images.repeat_interleave(recipe.repeat, 0)
+        images = augment(train.images[pick], run.rng)
+        reading = read_prefixes(network, sampler, strong, images, recipe, run)
+        logits, received = reading.logits, reading.received
         pick = pick.repeat(recipe.repeat)
         classes = torch.from_numpy(train.classes[pick]).to(device)
-        count = len(pick)
-        with torch.no_grad():
-            latents, received = sampler(images, *draw_prefixes(run.rng, count, recipe, device))
-            decoded = network.image(latents)
-        restored = network.restored(decoded, received)
-        logits, pooled = network.logits(latents, received, run.done >= recipe.late_share, restored)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy
         if side is not None:
             log_side = torch.log(torch.from_numpy(side[pick]).clamp_min(1e-5)).to(device)
-            fused = network.fuse(logits, received, log_side, torch.ones(count, device=device))
+            fused = network.fuse(logits, received, log_side, torch.ones(len(pick), device=device))
             loss = loss + 0.5 * functional.cross_entropy(fused, classes)
-        loss = loss_with_teacher(loss, logits, pooled, target, target_pooled, recipe)
-        if network.restoration is not None and recipe.restore_weight:
-            loss = loss + recipe.restore_weight * restoration_error(
-                restored, decoded, original.repeat_interleave(recipe.repeat, 0)
-            )
+        loss = reading.with_teacher(loss, recipe)
         run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
     return cast(EdgeNetwork, average.module), run

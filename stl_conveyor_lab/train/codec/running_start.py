@@ -1,0 +1,206 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What a training of the codec starts from instead of from nothing.
+
+A running start knows no classes. It has a transform of image patches, the weights of the
+restoration and of the branch from the latents, and what reading decoded images changed in the
+trunk of EfficientNet-Lite0, as a difference from the published weights. That difference is added
+to a trunk that was tuned on somebody's items (task arithmetic: Ilharco et al., ICLR 2023). None of
+it depends on the side of the images. `pretraining.py` makes it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+from torch import Tensor
+
+from stl_conveyor.codec.spec import CodecSpec
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.models.model_folder import ModelFolder
+from stl_conveyor.outside_files import ZIP_ERRORS, UnusableFile, read_arrays
+from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+from stl_conveyor_lab.train.lite0 import FoldedTrunk
+
+#: The one that ships.
+SHIPPED = Path(__file__).parent / 'running_start.npz'
+
+#: Parts of an EdgeNetwork that are taken over as they are.
+_PARTS = ('restoration', 'branch')
+#: Begins the names of the trunk's differences; its last layer belongs to the classes.
+_TRUNK, _LAST_LAYER = 'trunk.', 'trunk.classifier.'
+#: Begins the names in an exported strong classifier.
+_STRONG = 'network.'
+#: Ends the name of the steps of a tensor that is kept in 8 bits.
+_STEP = ':step'
+_LEVELS = 127
+
+
+def exported_weights(path: Path) -> dict[str, Tensor]:
+    """Return the constants of an exported network by name, in single precision.
+
+    Raises:
+        ConfigError: If the file is no network.
+    """
+    try:
+        constants = onnx.load(str(path)).graph.initializer
+    except (OSError, DecodeError) as error:
+        raise ConfigError(f'{path}: cannot be read as a network ({error})') from error
+    return {
+        tensor.name.removesuffix('_half'): torch.from_numpy(
+            numpy_helper.to_array(tensor).astype(np.float32)
+        )
+        for tensor in constants
+    }
+
+
+@dataclass(frozen=True)
+class RunningStart:
+    """The parts that a training of the codec starts from.
+
+    Attributes:
+        analysis: The transform f32[K, D] of patches, rows orthonormal, D = patch * patch * 3.
+        weights: Tensors by the names that they have in an EdgeNetwork; those of the trunk are
+            differences.
+    """
+
+    analysis: np.ndarray
+    weights: Mapping[str, Tensor]
+
+    @classmethod
+    def of(
+        cls, network: EdgeNetwork, published: FoldedTrunk, analysis: np.ndarray
+    ) -> RunningStart:
+        """Return what a trained network knows beyond the trunk that it began with.
+
+        Args:
+            network: The network, whose trunk has the shape of `published`.
+            published: The trunk before the training.
+            analysis: The transform f32[K, D] that the network was trained with.
+        """
+        before = {f'{_TRUNK}{name}': value for name, value in published.state_dict().items()}
+        weights = {}
+        for name, value in network.state_dict().items():
+            if name.startswith(_PARTS):
+                weights[name] = value.clone()
+            elif name.startswith(_TRUNK) and not name.startswith(_LAST_LAYER):
+                weights[name] = value - before[name]
+        return cls(analysis, weights)
+
+    @classmethod
+    def of_models(cls, models: str | Path) -> RunningStart:
+        """Return what the codec of a model folder knows beyond its strong classifier.
+
+        Raises:
+            ConfigError: If the folder's networks are not such as this laboratory trains with a
+                restoration.
+        """
+        folder = ModelFolder(models)
+        edge, strong = (exported_weights(folder.path(role)) for role in ('edge', 'strong'))
+        weights = {}
+        for name, value in edge.items():
+            if name.startswith(_PARTS):
+                weights[name] = value
+            elif name.startswith(_TRUNK) and not name.startswith(_LAST_LAYER):
+                before = strong.get(f'{_STRONG}{name}')
+                if before is None or before.shape != value.shape:
+                    raise ConfigError(
+                        f'{models}: its strong classifier is not what its edge began with'
+                    )
+                weights[name] = value - before
+        if 'restoration.first.weight' not in weights:
+            raise ConfigError(f'{models}: its edge restores nothing; train one with --restore 96')
+        return cls(CodecSpec.load(folder.path('encoder')).analysis, weights)
+
+    @classmethod
+    def load(cls, path: str | Path = SHIPPED) -> RunningStart:
+        """Read a running start.
+
+        Raises:
+            ConfigError: If the file cannot be read or is none.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = {name.removesuffix('.npy') for name in archive.namelist()}
+            arrays = read_arrays(path, names)
+        except (UnusableFile, *ZIP_ERRORS) as error:
+            raise ConfigError(
+                f'{path}: cannot be read as a running start ({error}); install the laboratory '
+                'anew, or train without --running-start'
+            ) from error
+        if 'analysis' not in arrays:
+            raise ConfigError(f'{path}: has no transform, so it is no running start')
+        weights = {}
+        for name, value in arrays.items():
+            if name == 'analysis' or name.endswith(_STEP):
+                continue
+            tensor = torch.from_numpy(value.astype(np.float32))
+            if value.dtype == np.int8:
+                step = torch.from_numpy(arrays[name + _STEP].astype(np.float32))
+                tensor = tensor * step.reshape(-1, *[1] * (tensor.ndim - 1))
+            weights[name] = tensor
+        return cls(arrays['analysis'].astype(np.float32), weights)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file: kernels in 8 bits with a step for each output, the rest in 16."""
+        arrays = {'analysis': self.analysis.astype(np.float16)}
+        for name, tensor in sorted(self.weights.items()):
+            value = tensor.detach().cpu().float().numpy()
+            if value.ndim < 4 or value.shape[0] == 1:
+                arrays[name] = value.astype(np.float16)
+                continue
+            largest = np.abs(value).reshape(len(value), -1).max(1)
+            step = np.maximum(largest / _LEVELS, 1e-7).astype(np.float16)
+            wide = step.astype(np.float32).reshape(-1, 1, 1, 1)
+            levels = np.rint(value / np.maximum(wide, 1e-8))
+            arrays[name] = np.clip(levels, -_LEVELS, _LEVELS).astype(np.int8)
+            arrays[name + _STEP] = step
+        # What numpy.savez_compressed calls its first argument cannot be the name of an array.
+        np.savez_compressed(str(path), **arrays)  # type: ignore[arg-type]
+
+    @property
+    def patch(self) -> int:
+        """Return the side of a patch in pixels."""
+        return round((self.analysis.shape[1] / 3) ** 0.5)
+
+    @property
+    def restore(self) -> int:
+        """Return the width of the restoration."""
+        return len(self.weights['restoration.first.weight'])
+
+    @torch.no_grad()
+    def give(self, network: EdgeNetwork) -> None:
+        """Put everything into a network: its parts as they are, the differences added.
+
+        Args:
+            network: Made with the transform and the width of this running start; its trunk has
+                been tuned on somebody's items.
+
+        Raises:
+            ConfigError: If the network has other shapes.
+        """
+        own = dict(network.state_dict())
+        other = [
+            name
+            for name, value in self.weights.items()
+            if name not in own or own[name].shape != value.shape
+        ]
+        if other or any(name.startswith(_PARTS) and name not in self.weights for name in own):
+            raise ConfigError(
+                f'the running start does not fit this network ({", ".join(other[:3]) or "parts"}):'
+                ' it is of another version; train without one'
+            )
+        for name, value in self.weights.items():
+            value = value.to(own[name].device)
+            if name.startswith(_TRUNK):
+                own[name].add_(value)
+            else:
+                own[name].copy_(value)

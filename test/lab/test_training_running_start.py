@@ -1,0 +1,193 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What a training of the codec starts from, and how that is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stl_conveyor.errors import ConfigError
+from stl_conveyor_lab.train.codec.fit import fit_spec, mean_patch, pca_transform
+from stl_conveyor_lab.train.tiny import tiny_images
+
+torch = pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
+pytest.importorskip(
+    'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
+)
+
+from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet  # noqa: E402
+from stl_conveyor_lab.train.codec import pretraining  # noqa: E402
+from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork  # noqa: E402
+from stl_conveyor_lab.train.codec.export import export_codec  # noqa: E402
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe  # noqa: E402
+from stl_conveyor_lab.train.codec.running_start import RunningStart  # noqa: E402
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, lite0  # noqa: E402
+from stl_conveyor_lab.train.manifest import register_model  # noqa: E402
+from stl_conveyor_lab.train.onnx_export import export_onnx  # noqa: E402
+from stl_conveyor_lab.train.temperature import TemperatureScaled  # noqa: E402
+
+
+def trunk(classes, seed):
+    torch.manual_seed(seed)
+    return FoldedTrunk(lite0(classes, pretrained=False).eval())
+
+
+@pytest.fixture(scope='module')
+def images():
+    return tiny_images(24, 3, 96, seed=2)[0]
+
+
+@pytest.fixture(scope='module')
+def spec(images):
+    mean, analysis = pca_transform(images, 16, 12, 2, 8)
+    return fit_spec(images, mean, analysis, labels=3, max_groups=80)
+
+
+@pytest.fixture(scope='module')
+def trained(spec):
+    """Return a network that differs from the published one by something everywhere."""
+    network = EdgeNetwork(trunk(5, 0), spec, restore=8)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return network
+
+
+def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_path):
+    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    path = tmp_path / 'start.npz'
+    start.save(path)
+    read = RunningStart.load(path)
+    assert (read.patch, read.restore) == (16, 8)
+    assert np.allclose(read.analysis, spec.analysis, atol=1e-3)
+    assert path.stat().st_size < 1.1 * sum(w.numel() for w in start.weights.values()) + 65_000
+    own = EdgeNetwork(trunk(3, 1), spec, restore=8)  # other classes, other weights
+    before = {name: value.clone() for name, value in own.state_dict().items()}
+    read.give(own)
+    theirs = trained.state_dict()
+    published = trunk(5, 0).state_dict()
+    for name, value in own.state_dict().items():
+        if name.startswith(('restoration', 'branch')):
+            assert torch.allclose(value, theirs[name], atol=1.2e-3), name
+        elif name.startswith('trunk.') and 'classifier' not in name:
+            moved = theirs[name] - published[name.removeprefix('trunk.')]
+            assert torch.allclose(value - before[name], moved, atol=5e-4), name
+        else:
+            assert torch.equal(value, before[name]), name
+
+
+def test_a_start_of_other_shapes_or_another_file_is_refused(spec, trained, tmp_path):
+    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    with pytest.raises(ConfigError, match='train without one'):
+        start.give(EdgeNetwork(trunk(3, 1), spec, restore=16))
+    with pytest.raises(ConfigError, match='train without one'):
+        start.give(EdgeNetwork(trunk(3, 1), spec))
+    other = tmp_path / 'other.npz'
+    np.savez(other, weights=np.zeros(3))
+    with pytest.raises(ConfigError, match='no running start'):
+        RunningStart.load(other)
+    other.write_bytes(b'PK\x03\x04 and so on')
+    with pytest.raises(ConfigError, match='other.npz'):
+        RunningStart.load(other)
+
+
+def test_the_codec_of_a_model_folder_can_be_gone_on_with(spec, trained, tmp_path):
+    strong = FoldedStrongNet(5, pretrained=False)
+    torch.manual_seed(5)
+    with torch.no_grad():  # equal constants, such as biases that are all zero, share one name
+        for parameter in strong.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    labels = list('abcde')
+    example = torch.zeros(1, 96, 96, 3, dtype=torch.uint8)
+    path = tmp_path / 'strong.onnx'
+    export_onnx(TemperatureScaled(strong, 1.0), [example], path, ['image'], ['probabilities'])
+    register_model(tmp_path, 'strong', path, labels, 96)
+    export_codec(
+        replace(spec, header=np.array([2, 96, 5], np.int32)), trained, tmp_path, labels, None
+    )
+    found = RunningStart.of_models(tmp_path)
+    expected = RunningStart.of(trained, strong.trunk, spec.analysis)
+    assert found.weights.keys() == expected.weights.keys()
+    for name, value in expected.weights.items():  # the files have half precision
+        assert torch.allclose(found.weights[name], value, atol=2e-3), name
+    bare = EdgeNetwork(trunk(5, 0), spec)
+    export_codec(spec, bare, tmp_path, labels, None)
+    with pytest.raises(ConfigError, match='restores nothing'):
+        RunningStart.of_models(tmp_path)
+
+
+def test_the_one_that_ships_fits_the_default_recipe_at_any_size():
+    start = RunningStart.load()
+    recipe = CodecRecipe()
+    assert (start.patch, start.restore) == (recipe.patch, recipe.restore)
+    channels = recipe.coarse + recipe.fine * (recipe.patch // recipe.fine_patch) ** 2
+    assert start.analysis.shape == (channels, 3 * recipe.patch**2)
+    # Its rows are orthonormal, as those of a transform that is fitted.
+    assert np.abs(start.analysis @ start.analysis.T - np.eye(channels)).max() < 5e-3
+    pixels = tiny_images(6, 3, 96, seed=3)[0]
+    mean = mean_patch(pixels, start.patch)
+    spec = fit_spec(pixels, mean, start.analysis, labels=3, max_groups=40)
+    network = EdgeNetwork(trunk(3, 1), spec, restore=start.restore)
+    before = network.trunk.head.weight.clone()
+    start.give(network)
+    moved = (network.trunk.head.weight - before).abs().mean()
+    assert 1e-4 < float(moved) < 1e-2
+
+
+def test_the_mean_patch_is_that_of_the_transform(images):
+    mean, _ = pca_transform(images, 16, 4, 0, 8)
+    assert np.allclose(mean_patch(images, 16), mean, atol=1e-5)
+
+
+def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pretraining, 'SIZE', 96)
+    monkeypatch.setattr(pretraining, 'CLASSES', 5)
+    monkeypatch.setattr(pretraining, 'SET_ASIDE', 4)
+    network = lite0(5, pretrained=False)
+    torch.save(network.state_dict(), tmp_path / 'weights.pt')
+    data = tmp_path / 'photos'
+    (data / 'train').mkdir(parents=True)
+    pixels, labels = tiny_images(20, 3, 96, seed=6)
+    np.savez(data / 'train' / '0.npz', pixels=pixels, labels=labels)
+    recipe = replace(
+        pretraining.RECIPE,
+        patch=16,
+        coarse=12,
+        fine=0,
+        banded=2,
+        groups=80,
+        fit_images=12,
+        importance_images=4,
+        restore=8,
+        restore_minutes=1e-3,
+        minutes=0.0,
+        batch=4,
+    )
+    out = tmp_path / 'start.npz'
+
+    def make(steps):
+        return pretraining.pretrain(
+            [data], tmp_path / 'weights.pt', tmp_path / 'work', out, replace(recipe, steps=steps)
+        )
+
+    card = make(2)
+    assert (card['steps'], card['images'], card['set_aside']) == (2, 16, 4)
+    assert set(card['before']) == set(card['after']) == {'128', '512', '2048'}
+    assert json.loads(out.with_suffix('.card.json').read_text()) == card
+    assert RunningStart.load(out).restore == 8
+    capsys.readouterr()
+    assert make(3)['steps'] == 3
+    assert 'resumed at step 2' in capsys.readouterr().out
+
+
+def test_folders_that_cannot_be_used_are_named(tmp_path):
+    with pytest.raises(ConfigError, match='nowhere'):
+        pretraining.read_folders([tmp_path / 'nowhere'], 0)
+    (tmp_path / 'empty' / 'train').mkdir(parents=True)
+    with pytest.raises(ConfigError, match='empty'):
+        pretraining.read_folders([tmp_path / 'empty'], 0)
