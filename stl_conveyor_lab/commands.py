@@ -113,7 +113,7 @@ def _train(options: argparse.Namespace) -> None:
             budget=options.budget,
             label_column=options.label_column,
             pretrained=not options.from_scratch,
-            running_start=not options.codec_from_nothing,
+            running_start=options.running_start,
         ),
         name=options.name or options.folder.resolve().name,
         show=_show,
@@ -163,9 +163,9 @@ def add_train(commands: Any) -> None:
     )
     train.add_argument('--label-column', help='of train.csv (label, class or the last one)')
     train.add_argument(
-        '--codec-from-nothing',
+        '--running-start',
         action='store_true',
-        help='fit the codec to these pictures alone, without the running start that ships',
+        help='begin the codec with weights that ship with the laboratory, not with nothing',
     )
     train.add_argument(
         '--from-scratch', action='store_true', help='do not start from the pretrained weights'

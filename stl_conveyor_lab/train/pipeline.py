@@ -88,7 +88,8 @@ class TrainSettings:
         kind: 'photos', or 'parts' for items seen from above in any direction.
         budget: Bytes of an offload for which the reward is estimated, the size of a token.
         pretrained: Whether anything starts from weights that were trained before.
-        running_start: Whether the codec does (`codec/running_start.py`).
+        running_start: Whether the codec begins with the one that ships
+            (`codec/running_start.py`).
     """
 
     size: int = 224
@@ -100,7 +101,7 @@ class TrainSettings:
     budget: int = 512
     label_column: str | None = None
     pretrained: bool = True
-    running_start: bool = True
+    running_start: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -108,6 +109,11 @@ class TrainSettings:
             raise ConfigError(f'minutes {self.minutes}: give 0 (no limit) or more')
         if self.kind not in ('photos', 'parts'):
             raise ConfigError(f'kind {self.kind!r}: use photos or parts')
+        if self.running_start and not self.pretrained:
+            raise ConfigError(
+                'a running start is added to pretrained weights: leave out --from-scratch or '
+                '--running-start'
+            )
         if self.threads < 1 or self.budget < 32:
             raise ConfigError(
                 f'threads {self.threads} must be 1 or more, budget {self.budget} bytes 32 or more'
@@ -368,7 +374,7 @@ def _codec(
         name=name,
         device=settings.device,
         allowance=allowance,
-        start=RunningStart.load() if settings.pretrained and settings.running_start else None,
+        start=RunningStart.load() if settings.running_start else None,
     )
 
 

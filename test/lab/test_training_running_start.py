@@ -83,9 +83,9 @@ def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_pa
 
 def test_a_start_of_other_shapes_or_another_file_is_refused(spec, trained, tmp_path):
     start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
-    with pytest.raises(ConfigError, match='--codec-from-nothing'):
+    with pytest.raises(ConfigError, match='train without one'):
         start.give(EdgeNetwork(trunk(3, 1), spec, restore=16))
-    with pytest.raises(ConfigError, match='--codec-from-nothing'):
+    with pytest.raises(ConfigError, match='train without one'):
         start.give(EdgeNetwork(trunk(3, 1), spec))
     other = tmp_path / 'other.npz'
     np.savez(other, weights=np.zeros(3))

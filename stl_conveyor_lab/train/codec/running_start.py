@@ -134,7 +134,7 @@ class RunningStart:
         except (UnusableFile, *ZIP_ERRORS) as error:
             raise ConfigError(
                 f'{path}: cannot be read as a running start ({error}); install the laboratory '
-                'anew, or train with --codec-from-nothing'
+                'anew, or train without --running-start'
             ) from error
         if 'analysis' not in arrays:
             raise ConfigError(f'{path}: has no transform, so it is no running start')
@@ -196,7 +196,7 @@ class RunningStart:
         if other or any(name.startswith(_PARTS) and name not in self.weights for name in own):
             raise ConfigError(
                 f'the running start does not fit this network ({", ".join(other[:3]) or "parts"}):'
-                ' it is of another version; train with --codec-from-nothing'
+                ' it is of another version; train without one'
             )
         for name, value in self.weights.items():
             value = value.to(own[name].device)
