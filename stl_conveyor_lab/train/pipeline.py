@@ -319,6 +319,11 @@ def _origin(data: Dataset, settings: TrainSettings) -> str:
         if settings.pretrained
         else 'the networks start at random'
     )
+    if settings.running_start:
+        start += (
+            '; the codec begins with the running start of the laboratory, which comes from the '
+            'photographs of the Clothing data set (CC0)'
+        )
     return (
         f'Made by `stl-conveyor train`, which also wrote this page from what it measured. '
         f'Trained on {data.counts["train"]} images of the folder {data.source!r}; {start}. '
