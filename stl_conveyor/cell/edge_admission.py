@@ -13,6 +13,9 @@ PRICE_STEP = 0.25
 HIGHEST_PRICE = 1.0
 # A cell may have so many times an equal share before it waits for the others.
 GENEROSITY = 1.25
+# More (s) is never taken for needed: a time that was measured while the machine stood still must
+# not keep the next answers from being given, which correct it.
+MOST_NEEDED_S = 0.1
 # Over which time (s) rates are told.
 MEMORY_S = 1.0
 
@@ -87,6 +90,14 @@ class EdgeAdmission:
     def service_s(self) -> float:
         """Return the time (s) that one answer took of late; 0 = not known yet."""
         return self._service_s
+
+    def needed_ns(self, count: int) -> int:
+        """Return the time that must be left for so many answers at once; what has less is late.
+
+        Earliest deadline first comes to nothing otherwise as soon as too much is asked for: all
+        the time then goes to answers that are just too late.
+        """
+        return round(min(MOST_NEEDED_S, count * self._service_s) * 1e9)
 
     def served(self, cell: int, seconds: float, now_ns: int) -> None:
         """Take in an answer, and the time of a worker that it took (s)."""

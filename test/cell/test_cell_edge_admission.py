@@ -82,6 +82,17 @@ def test_whatever_happens_the_price_is_one(events, workers, quota):
         assert 0.0 <= admission.load <= 1.0 and admission.capacity >= 0.0
 
 
+def test_what_has_less_time_left_than_an_answer_takes_is_not_begun():
+    admission = EdgeAdmission(workers=2, quota=0.0)
+    assert admission.needed_ns(4) == 0  # nothing is known yet
+    run(admission, [10], 0.01, 2)
+    assert admission.needed_ns(4) == pytest.approx(0.04 * SECOND)
+    admission.served(0, 60.0, 3 * SECOND)  # the machine stood still
+    assert admission.needed_ns(4) == pytest.approx(0.1 * SECOND)
+    run(admission, [50], 0.01, 5, start=3 * SECOND)
+    assert admission.needed_ns(1) < 0.02 * SECOND
+
+
 def test_a_rate_is_forgotten():
     rate = DecayingRate(memory_s=1.0)
     rate.add(5.0, SECOND)

@@ -525,7 +525,8 @@ class EdgeClassifier(ConveyorNode):
 
     def _classify(self, batch: list[_Stream]) -> None:
         now_ns = self.schedule_clock.ros_now_ns()
-        in_time = [stream for stream in batch if stream.expires_ns > now_ns]
+        by_ns = now_ns + self._admission.needed_ns(len(batch))
+        in_time = [stream for stream in batch if stream.expires_ns > by_ns]
         if len(in_time) < len(batch):
             self.health.count('given_up', len(batch) - len(in_time))
         batch = in_time
