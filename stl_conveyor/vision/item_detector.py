@@ -40,6 +40,8 @@ LEVEL_MARGIN, LEVEL_SHARE = 1.3, 0.99
 LEAST_COLOUR = 6.0
 #: Share of an item that is not in the dark, from which on its dark border is taken for a shadow.
 LIT = 0.4
+#: Grey values below which a sensor's noise is as steep as an edge.
+DARK = 34.0
 #: Width (m) of the shadow that parts two lit items, and the share of it that is in the dark.
 SHADE, SHADED = 0.002, 0.3
 #: Share of the lit pixels of an item that are bright in places wider than a scratch, from which on
@@ -262,14 +264,13 @@ class ItemDetector:
         clear = max(LEAST_COLOUR, LEVEL_MARGIN * background.spread('colour', colour, LEVEL_SHARE))
         colour *= np.float32(self._threshold / clear)
         solid = cv2.morphologyEx(np.maximum(level, colour), cv2.MORPH_OPEN, self._stroke)
-        # In the dark a sensor's noise is as steep as an edge; a median keeps edges.
-        gradient = self._gradient(cv2.medianBlur(difference, 3))
+        gradient = self._gradient(self._calmed(difference, view < DARK))
         sharp = max(
             SHARP * self._threshold, EDGE_MARGIN * background.spread('edge', gradient, EDGE_SHARE)
         )
         high = max(self._threshold, LEVEL_MARGIN * background.spread('level', level, LEVEL_SHARE))
         edges = (gradient > sharp).astype(np.uint8)
-        turn = self._gradient(cv2.medianBlur(colour, 3))
+        turn = self._gradient(self._calmed(colour, view < DARK))
         spread = background.spread('colour edge', turn, EDGE_SHARE)
         edges |= (turn > max(SHARP * self._threshold, EDGE_MARGIN * spread)).astype(np.uint8)
         mask = edges | (level > high) | (colour > self._threshold)
@@ -294,6 +295,10 @@ class ItemDetector:
         found.sort(key=lambda item: self._travel.along(item.row, item.column), reverse=True)
         last = first + self._factor * (view.shape[0] - 1)
         return Detections(found, None if moved is None else moved * self._factor, (first, last))
+
+    def _calmed(self, values: NDArray[np.float32], dark: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return values of which those in the dark have less noise; their edges stay."""
+        return np.where(dark, self._cv2.medianBlur(values, 3), values)
 
     def _gradient(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how steeply values change, per pixel, f32[H, W]."""
