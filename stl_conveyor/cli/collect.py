@@ -162,6 +162,8 @@ def collect_from_source(
         MissingDependency: If OpenCV is needed and not installed.
     """
     host = SourceHost(collector.done, warn)
+    # Pictures of one item each are not searched, which would need OpenCV.
+    trigger = 'frame' if folder else trigger
     cropper = ItemCropper(cell, trigger, travel, threshold, min_area, collector.take)
     source: Any
     if folder:
