@@ -198,9 +198,10 @@ class _Simulation:
             sent=len(self._items),
             late=late(range(plan.cells), 0.0, self._died - plan.deadline),
             p99=p99([d for sent, _, d in self._delays if sent < self._died - 1.0]),
-            # The one that died worked for half of the time only.
-            busiest=max(v for n, v in self._busy.items() if n != self._dead)
-            / (self._seconds * plan.workers),
+            busiest=max(
+                busy / (plan.workers * (self._died if name == self._dead else self._seconds))
+                for name, busy in self._busy.items()
+            ),
             late_in_failure=late(mourning, self._died - plan.deadline, self._died + 5.0),
             late_after=late(pool, settled, self._seconds),
             p99_after=p99([d for s, c, d in self._delays if s >= settled and c in pool]),
