@@ -113,7 +113,7 @@ def _train(options: argparse.Namespace) -> None:
             budget=options.budget,
             label_column=options.label_column,
             pretrained=not options.from_scratch,
-            running_start=options.running_start,
+            running_start=options.running_start and str(options.running_start.resolve()),
         ),
         name=options.name or options.folder.resolve().name,
         show=_show,
@@ -164,8 +164,9 @@ def add_train(commands: Any) -> None:
     train.add_argument('--label-column', help='of train.csv (label, class or the last one)')
     train.add_argument(
         '--running-start',
-        action='store_true',
-        help='begin the codec with weights that ship with the laboratory, not with nothing',
+        type=Path,
+        metavar='FILE',
+        help='begin the codec with what pretraining.py has made, not with nothing',
     )
     train.add_argument(
         '--from-scratch', action='store_true', help='do not start from the pretrained weights'

@@ -125,8 +125,6 @@ def test_the_laboratory_is_whole_and_by_itself(laboratory):
     inside = names(laboratory[1])
     for path in LABORATORY.rglob('*.py'):
         assert str(path.relative_to(ROOT)) in inside, f'{path}: name its folder in pyproject.toml'
-    for name in ('running_start.npz', 'running_start.md'):
-        assert f'stl_conveyor_lab/train/codec/{name}' in inside
     assert not any(name.startswith('stl_conveyor/') for name in inside)
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from stl_conveyor.cell.ledger import ItemKey
 
+MOST_MISSING = 1_000_000  # a belt that brings ten items a second takes a day for them
+
 
 class NumberGaps:
     """Finds the numbers that are missing between two captures.
@@ -34,10 +36,12 @@ class NumberGaps:
 
         What has neither a newer stamp nor a higher number came late, or again, and changes
         nothing. A higher number with an older stamp is of a camera whose clock was set back: it
-        counts on.
+        counts on. A number so far ahead that no belt brought the items between begins anew.
         """
         last = self._last
         if last is not None and key.stamp_ns <= last.stamp_ns and key.item_id <= last.item_id:
             return range(0)
         self._last = key
-        return range(0) if last is None else range(last.item_id + 1, key.item_id)
+        if last is None or key.item_id - last.item_id > MOST_MISSING:
+            return range(0)
+        return range(last.item_id + 1, key.item_id)

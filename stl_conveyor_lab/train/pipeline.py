@@ -88,8 +88,8 @@ class TrainSettings:
         kind: 'photos', or 'parts' for items seen from above in any direction.
         budget: Bytes of an offload for which the reward is estimated, the size of a token.
         pretrained: Whether anything starts from weights that were trained before.
-        running_start: Whether the codec begins with the one that ships
-            (`codec/running_start.py`).
+        running_start: File with what the codec begins with (`codec/running_start.py`); None: it
+            begins with nothing.
     """
 
     size: int = 224
@@ -101,7 +101,7 @@ class TrainSettings:
     budget: int = 512
     label_column: str | None = None
     pretrained: bool = True
-    running_start: bool = False
+    running_start: str | None = None
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -126,7 +126,7 @@ class RunState:
     #: Changing these goes on with the same run.
     FREE = ('minutes', 'threads', 'device')
     #: What holds for a run that was begun before there was such a setting.
-    BEFORE = MappingProxyType({'running_start': False})
+    BEFORE = MappingProxyType({'running_start': None})
 
     def __init__(self, work: Path, settings: TrainSettings) -> None:
         """Read the state of a run, or begin one.
@@ -321,8 +321,8 @@ def _origin(data: Dataset, settings: TrainSettings) -> str:
     )
     if settings.running_start:
         start += (
-            '; the codec begins with the running start of the laboratory, which comes from the '
-            'photographs of the Clothing data set (CC0)'
+            f'; the codec begins with the running start {Path(settings.running_start).name!r}, '
+            'whose pictures have a licence, too'
         )
     return (
         f'Made by `stl-conveyor train`, which also wrote this page from what it measured. '
@@ -379,7 +379,7 @@ def _codec(
         name=name,
         device=settings.device,
         allowance=allowance,
-        start=RunningStart.load() if settings.running_start else None,
+        start=RunningStart.load(settings.running_start) if settings.running_start else None,
     )
 
 

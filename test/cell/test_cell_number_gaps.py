@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stl_conveyor.cell.ledger import ItemKey
-from stl_conveyor.cell.number_gaps import NumberGaps
+from stl_conveyor.cell.number_gaps import MOST_MISSING, NumberGaps
 
 
 @given(heard=st.lists(st.booleans(), max_size=60), again=st.integers(0, 59))
@@ -38,3 +38,16 @@ def test_a_clock_that_is_set_back_makes_no_gap_and_hides_none():
         for number, stamp in zip((1, 2, 3, 4, 6, 7, 8), stamps)
     ]
     assert missing == [[], [], [], [], [5], [], []]
+
+
+@given(number=st.integers(MOST_MISSING + 2, 2**64 - 1))
+def test_a_number_that_no_belt_has_counted_to_begins_anew(number):
+    gaps = NumberGaps(ItemKey(1, 100))
+    assert len(gaps.heard(ItemKey(number, 200))) == 0
+    assert list(gaps.heard(ItemKey(number + 2, 300))) == [number + 1]
+    assert list(gaps.heard(ItemKey(2, 400))) == []
+    assert list(gaps.heard(ItemKey(4, 500))) == [3]
+
+
+def test_the_longest_gap_is_counted_whole():
+    assert len(NumberGaps(ItemKey(1, 100)).heard(ItemKey(MOST_MISSING + 1, 200))) == 999_999

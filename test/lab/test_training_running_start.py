@@ -23,7 +23,6 @@ from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet  # noqa:
 from stl_conveyor_lab.train.codec import pretraining  # noqa: E402
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork  # noqa: E402
 from stl_conveyor_lab.train.codec.export import export_codec  # noqa: E402
-from stl_conveyor_lab.train.codec.recipe import CodecRecipe  # noqa: E402
 from stl_conveyor_lab.train.codec.running_start import RunningStart  # noqa: E402
 from stl_conveyor_lab.train.lite0 import FoldedTrunk, lite0  # noqa: E402
 from stl_conveyor_lab.train.manifest import register_model  # noqa: E402
@@ -118,24 +117,6 @@ def test_the_codec_of_a_model_folder_can_be_gone_on_with(spec, trained, tmp_path
     export_codec(five, bare, tmp_path, labels, None)
     with pytest.raises(ConfigError, match='restores nothing'):
         RunningStart.of_models(tmp_path)
-
-
-def test_the_one_that_ships_fits_the_default_recipe_at_any_size():
-    start = RunningStart.load()
-    recipe = CodecRecipe()
-    assert (start.patch, start.restore) == (recipe.patch, recipe.restore)
-    channels = recipe.coarse + recipe.fine * (recipe.patch // recipe.fine_patch) ** 2
-    assert start.analysis.shape == (channels, 3 * recipe.patch**2)
-    # Its rows are orthonormal, as those of a transform that is fitted.
-    assert np.abs(start.analysis @ start.analysis.T - np.eye(channels)).max() < 5e-3
-    pixels = tiny_images(6, 3, 96, seed=3)[0]
-    mean = mean_patch(pixels, start.patch)
-    spec = fit_spec(pixels, mean, start.analysis, labels=3, max_groups=40)
-    network = EdgeNetwork(trunk(3, 1), spec, restore=start.restore)
-    before = network.trunk.head.weight.clone()
-    start.give(network)
-    moved = (network.trunk.head.weight - before).detach().abs().mean()
-    assert 1e-4 < float(moved) < 1e-2
 
 
 def test_the_mean_patch_is_that_of_the_transform(images):

@@ -111,8 +111,8 @@ def test_several_edges_are_a_pool_and_anything_beside_one_is_named(graph, topic)
     graph.publishers[topic] = edges
     assert GraphEnds(graph, NAMES).surplus() == {}
     graph.publishers[topic] = [*edges, end('link_emulator')]
-    (text,) = GraphEnds(graph, NAMES).surplus().values()
-    assert text.startswith(f'surplus_publisher: 4 publish on {topic}, ')
+    ((publishers, text),) = GraphEnds(graph, NAMES).surplus().values()
+    assert publishers == 4 and text.startswith(f'surplus_publisher: 4 publish on {topic}, ')
 
 
 def test_while_the_graph_changes_or_is_half_known_nothing_is_said(graph):

@@ -58,6 +58,7 @@ def two_cells(models):
                 'models_dir': str(models),
                 'cells': CELLS,
                 'satisfied_score': 1.0,
+                'workers': 1,  # the second of which would not wait for the first
                 'retry_period': 0.3,
                 'diagnostics_period': 0.3,
             },
@@ -192,11 +193,11 @@ def test_items_of_two_cells_are_classified_in_one_batch(tiny_models):
         batches, look_inside = [], edge.decoder.look_inside
         began, finish = threading.Event(), threading.Event()
 
-        def held(sessions):
+        def held(sessions, *left):
             batches.append(len(sessions))
             began.set()
             assert finish.wait(20)
-            return look_inside(sessions)
+            return look_inside(sessions, *left)
 
         edge.decoder.look_inside = held
 

@@ -362,7 +362,7 @@ def test_what_the_nodes_share_is_set_for_all_of_them(text, key, value, tiny_mode
     files = {given['cell_file'] for given in parameters.values() if 'cell_file' in given}
     assert len(files) == 1 and CellDescription.load(files.pop()).shared(key) == value
     takers = {'cell_simulator', 'camera', 'offload_policy', 'encoder', 'link_emulator', 'actuator'}
-    takers.add('cell_guard')
+    takers |= {'cell_guard', 'local_classifier'}
     assert {name for name, given in parameters.items() if 'cell_file' in given} == takers
 
 

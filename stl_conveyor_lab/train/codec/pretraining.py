@@ -1,8 +1,9 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-r"""Make the running start that ships: a codec that knows photographs, but nobody's classes.
+r"""Make a running start: a codec that knows photographs, but nobody's classes.
 
-    python -m stl_conveyor_lab.train.codec.pretraining --data CLOTHING GROCERY --work FOLDER
+    python -m stl_conveyor_lab.train.codec.pretraining --data CLOTHING GROCERY --work FOLDER \
+        --out running_start.npz
 
 The folders are photographs that may be used for anything, such as Clothing (CC0) and Grocery
 (MIT), or rendered items (`stl_conveyor_lab.data.render`); their training images alone are read,
@@ -39,7 +40,7 @@ from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.codec.importance import fit_codec
 from stl_conveyor_lab.train.codec.prefixes import PrefixSampler, prefix_sampler
 from stl_conveyor_lab.train.codec.recipe import CodecRecipe
-from stl_conveyor_lab.train.codec.running_start import SHIPPED, RunningStart
+from stl_conveyor_lab.train.codec.running_start import RunningStart
 from stl_conveyor_lab.train.codec.training import (
     parameter_groups,
     rate_factor,
@@ -284,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help='folders with train/ or train.csv, or with rendered items',
     )
     parser.add_argument('--work', type=Path, required=True, help='checkpoints')
-    parser.add_argument('--out', type=Path, default=SHIPPED, help=f'default: {SHIPPED.name} here')
+    parser.add_argument('--out', type=Path, required=True, help='the file to write')
     parser.add_argument(
         '--begin', type=Path, help='a model folder whose codec is gone on with (same transform)'
     )

@@ -30,9 +30,6 @@ from stl_conveyor.outside_files import ZIP_ERRORS, UnusableFile, read_arrays
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.lite0 import FoldedTrunk
 
-#: The one that ships.
-SHIPPED = Path(__file__).parent / 'running_start.npz'
-
 #: Parts of an EdgeNetwork that are taken over as they are.
 _PARTS = ('restoration', 'branch')
 #: Begins the names of the trunk's differences; its last layer belongs to the classes.
@@ -121,7 +118,7 @@ class RunningStart:
         return cls(CodecSpec.load(folder.path('encoder')).analysis, weights)
 
     @classmethod
-    def load(cls, path: str | Path = SHIPPED) -> RunningStart:
+    def load(cls, path: str | Path) -> RunningStart:
         """Read a running start.
 
         Raises:
@@ -133,8 +130,8 @@ class RunningStart:
             arrays = read_arrays(path, names)
         except (UnusableFile, *ZIP_ERRORS) as error:
             raise ConfigError(
-                f'{path}: cannot be read as a running start ({error}); install the laboratory '
-                'anew, or train without --running-start'
+                f'{path}: cannot be read as a running start ({error}); make one with '
+                'stl_conveyor_lab.train.codec.pretraining, or train without --running-start'
             ) from error
         if 'analysis' not in arrays:
             raise ConfigError(f'{path}: has no transform, so it is no running start')
