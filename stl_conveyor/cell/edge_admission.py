@@ -119,7 +119,7 @@ class EdgeAdmission:
         """
         self.load = min(1.0, self._busy.per_second(now_ns) / self._workers)
         rates = [rate.per_second(now_ns) for rate in self._answers.values()]
-        self.answers = sum(rates)
+        self.answers = math.fsum(rates)  # a float, of none too: messages take nothing else
         # A cell that asks for little has little, and is no measure of what the others may have.
         active = [rate for rate in rates if rate > 0.1]
         self._fair = self.quota or (sum(active) / len(active) if active else 0.0)

@@ -39,6 +39,16 @@ def test_there_is_no_price_while_there_is_room():
     assert [admission.price(cell) for cell in range(4)] == [0.0] * 4
 
 
+@pytest.mark.parametrize('answers', [0, 1])
+def test_what_a_message_takes_from_it_are_floats(answers):
+    admission = EdgeAdmission(workers=2, quota=0.0)
+    for _ in range(answers):
+        admission.served(0, 0.01, SECOND)
+    admission.look(0, 2 * SECOND)
+    told = (admission.load, admission.answers, admission.capacity, admission.price(0))
+    assert [type(value) for value in told] == [float] * 4
+
+
 def test_the_price_rises_while_the_edge_is_full_and_falls_again():
     admission = EdgeAdmission(workers=1, quota=0.0)
     end = run(admission, [50, 50], 0.01, 5, backlog=3)
