@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stl_conveyor.nodes.base.forking import fork
 from stl_conveyor.nodes.base.priority import die_with_parent
 
 PRELOADED = (
@@ -174,9 +175,9 @@ def serve(requests: socket.socket) -> ForkPlan | None:
             return None
         (output,) = files
         answer, said = os.pipe()
-        between = os.fork()
+        between = fork()
         if between == 0:
-            pid = os.fork()
+            pid = fork()
             if pid:
                 os.write(said, str(pid).encode())
                 os._exit(0)

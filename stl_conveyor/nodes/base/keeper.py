@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from stl_conveyor.nodes.base.forking import fork
 from stl_conveyor.nodes.base.priority import die_with_parent
 
 QUICK_S = 5.0  # a process that lived less long is started again later and later
@@ -54,7 +55,7 @@ def keep(work: Callable[[str], int]) -> int:
         began = time.monotonic()
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
-        child = os.fork()
+        child = fork()
         if child == 0:
             die_with_parent()
             if os.getppid() != parent:  # it died before that held
