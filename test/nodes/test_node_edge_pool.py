@@ -150,6 +150,9 @@ def test_the_standby_answers_when_the_home_dies_until_it_is_back(tiny_models, mo
             assert any(m.item_id == 0 for m in line.feedback[0])
         line.wait_serving(STANDBY)
         del line.states[HOME]
+        # Until the graph has forgotten the dead one, its reader counts as that of the next.
+        topic = f'/{LINE}/features_rx'
+        cell.wait(lambda: cell.probe.count_subscribers(topic) == 1, 60, 'the dead is forgotten')
         line.send(3)
         line.answered(3)
         with node_process('edge_classifier', **arguments):
