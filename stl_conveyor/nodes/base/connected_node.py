@@ -70,6 +70,7 @@ class ConnectedNode(ReportingNode):
         self.resources = contextlib.ExitStack()
         self.open_publishers: list[Publisher] = []
         self._watched: list[Callable[[], None]] = []
+        self._listeners: list[int] = []  # of each open publisher, when they were counted last
         self._outside: list[OutsideInput] = []
         self._clock_watch: ClockWatch | None = None
         self._jumped_ns: int | None = None
@@ -117,9 +118,9 @@ class ConnectedNode(ReportingNode):
         events = PublisherEventCallbacks(
             deadline=missed if self._watchdogs().deadline and profile.watched else None,
             incompatible_qos=self._incompatible(topic),
-            # How many listen is part of the report, and whoever starts a cell waits for that.
-            matched=lambda _: self.report_shortly(),
         )
+        if not self.open_publishers:
+            self.watch(self._look_for_listeners)
         publisher: Publisher
         try:
             publisher = self.create_publisher(
@@ -140,6 +141,17 @@ class ConnectedNode(ReportingNode):
         self.open_publishers.append(publisher)
         self.resources.callback(self._close_publisher, publisher)
         return publisher
+
+    def _look_for_listeners(self) -> None:
+        """Report soon when others listen: whoever starts a cell waits for that.
+
+        Looked at, since rclpy's EventsExecutor (9.1) crashes over the event that a listener came
+        or went, where the publisher is given up before the event is served.
+        """
+        listeners = [each.get_subscription_count() for each in self.open_publishers]
+        if listeners != self._listeners:
+            self._listeners = listeners
+            self.report_shortly()
 
     def listen(
         self,

@@ -35,7 +35,6 @@ class ReportingNode(LifecycleNode):
     """Holds the parameters in `settings`, and publishes `health` on /diagnostics."""
 
     NAME: ClassVar[str]
-    AUTO_EXECUTOR: ClassVar[str] = 'auto'  # what its parameter `executor` means by auto
     SETTINGS: ClassVar[type[NodeSettings]] = NodeSettings
 
     def __init__(self, **arguments: Any) -> None:
@@ -77,12 +76,6 @@ class ReportingNode(LifecycleNode):
 
     def check_settings(self, settings: Any) -> None:
         """Raise ConfigError, naming the parameter, if the values do not fit together."""
-
-    @property
-    def executor_kind(self) -> str:
-        """Return which executor calls the node: auto, events or wait_set."""
-        kind = str(self.settings.executor)
-        return self.AUTO_EXECUTOR if kind == 'auto' else kind
 
     def settings_changed(self) -> None:
         """Take in the new values of tunable parameters, which are in `settings`."""

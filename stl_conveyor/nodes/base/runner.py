@@ -99,7 +99,7 @@ class NodeRunner:
             **arguments,
         )
         self.nodes.append(node)
-        kind = node.executor_kind
+        kind = node.settings.executor
         spinner = self._spinners.get((spec.group, kind))
         if spinner is None:
             executor = make_executor(kind, self.context)
@@ -266,7 +266,7 @@ class _Host:
                 refused[node_class] = str(error)
                 continue
             node.on_end = self._end
-            brought.setdefault((group, node.executor_kind), []).append(node)
+            brought.setdefault((group, node.settings.executor), []).append(node)
         if not brought:
             rclpy.try_shutdown(context=context)
             return refused

@@ -168,9 +168,6 @@ class EdgeClassifier(ConveyorNode):
     NAME = 'edge_classifier'
     SETTINGS = EdgeClassifierSettings
     HEARTBEATS = False
-    # rclpy's EventsExecutor (9.1, Kilted) crashed when this node was deactivated beside its own
-    # threads, as test_node_activation.py does: it gave up an entity without the GIL.
-    AUTO_EXECUTOR = 'wait_set'
 
     def check_settings(self, settings: EdgeClassifierSettings) -> None:
         """Refuse a cell that is named twice."""
