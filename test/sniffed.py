@@ -149,7 +149,7 @@ def _watch(seconds: float, command: Sequence[str]) -> Traffic:
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
-    for number, patience in ((None, 3), (signal.SIGINT, 30), (signal.SIGKILL, None)):
+    for number, patience in ((None, 30), (signal.SIGINT, 30), (signal.SIGKILL, None)):
         if number is not None:
             os.killpg(process.pid, number)
         try:

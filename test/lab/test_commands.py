@@ -86,7 +86,7 @@ def test_a_benchmark_is_given_its_arguments_as_they_are(installed, monkeypatch, 
 @pytest.mark.parametrize('name', sorted(commands.BENCHMARKS))
 def test_every_benchmark_has_a_command_line(installed, name, capsys):
     pytest.importorskip('scipy')
-    if name in ('cell', 'device', 'network'):
+    if name in ('cell', 'device', 'edge', 'network', 'views'):
         pytest.importorskip('rclpy')
     with pytest.raises(SystemExit) as stopped:
         command_line.main(['bench', name, '--help'])

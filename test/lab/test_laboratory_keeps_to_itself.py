@@ -62,12 +62,15 @@ def least(out, pictures, models):
     bench = {
         'cell': ('--items', 2),
         'codec': ('--images', 4, '--data', pictures, '--models', models),
+        'decision': ('--part', 'purity', '--belts', 1, '--stranger-belts', 1, '--splits', 1),
         'device': ('--items', 2, '--data', pictures / 'red'),
+        'edge': ('--cells', 1, '--seconds', 1, '--record', 1),
         'faults': ('--items', 2),
         'line': ('--only', 'stop'),
         'network': ('--items', 2),
         'policy': ('--reference', out, '--items', 1000, '--sequences', 2),
         'security': (),
+        'views': ('--items', 10, '--flood', 10),
     }
     assert set(bench) == set(BENCHMARKS)
     return {

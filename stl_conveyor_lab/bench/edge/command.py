@@ -94,8 +94,7 @@ def summary(
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m stl_conveyor_lab.bench.edge',
-        description='Measure how many cells one edge serves.',
+        prog='stl-conveyor bench edge', description='Measure how many cells one edge serves.'
     )
     parser.add_argument('--cells', type=int, nargs='+', default=CURVE, help='numbers of cells')
     parser.add_argument('--rate', type=float, default=2.0, help='items per second of a cell')
