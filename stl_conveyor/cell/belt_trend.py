@@ -29,6 +29,8 @@ MORE_NOISE = 0.0001, 0.0003
 SIGNIFICANT = 4.0
 #: m/s by which two speeds that are told may differ and be the same.
 SAME = 0.002
+#: m/s by which a speed that was read off a belt encoder swings back where a ramp has ended.
+REVERSAL = 0.02
 #: Reports after which positions show that a change of speed has ended.
 BLURRED = 3
 #: Share of the usual speed within which it has been reached.
@@ -208,7 +210,9 @@ def _by_told_speeds(samples: Sequence[Sample], tolerance: float) -> Trend | None
         if abs(change) <= SAME:
             settled = len(samples) > LEAST_RAMP and _agree(samples, tolerance)
             return Trend(last.told, is_settled=settled)
-        return Trend(last.told, _rate(change / elapsed))
+        if abs(change) <= REVERSAL and len(samples) > 2 and _reverses(*samples[-3:]):
+            return Trend(last.told)  # unless the next report says so, too
+        return Trend(last.told, _rate(change / elapsed), blur=2 * elapsed)
     if len(samples) < 3 or not _agree(samples[-3:-1], tolerance):
         return None
     # The change of speed began or ended in between.
@@ -223,10 +227,18 @@ def _by_told_speeds(samples: Sequence[Sample], tolerance: float) -> Trend | None
         return None
     ramped = 2 * (way - before.told * elapsed) / change
     if 0 < ramped <= elapsed and abs(change / ramped) <= HARDEST:
-        return Trend(last.told, _rate(change / ramped))
+        return Trend(last.told, _rate(change / ramped), blur=2 * elapsed)
     if -tolerance <= ramped * abs(change) <= 2 * elapsed * abs(change) + tolerance:
         return Trend(last.told)  # a step
     return None
+
+
+def _reverses(first: Sample, middle: Sample, last: Sample) -> bool:
+    """Return whether the speed that is told went one way, and then the other."""
+    if first.told is None or middle.told is None or last.told is None:
+        return False
+    before, after = middle.told - first.told, last.told - middle.told
+    return before * after < 0 and abs(before) > SAME
 
 
 def _agree(samples: Sequence[Sample], tolerance: float) -> bool:

@@ -9,7 +9,7 @@ folder.
 from __future__ import annotations
 
 import argparse
-import signal
+import contextlib
 import sys
 import threading
 import time
@@ -25,6 +25,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, ConveyorError, MissingDependency
 from stl_conveyor.hardware.frame_sources import DeviceSource, FolderSource
 from stl_conveyor.hardware.video_device import VideoFormat
+from stl_conveyor.nodes.base.ending import told_of_ending
 from stl_conveyor.resources import share_path
 from stl_conveyor.vision.image import crop_square, resize_square
 from stl_conveyor.vision.item_detector import Travel
@@ -184,11 +185,9 @@ def _collect(options: argparse.Namespace) -> None:
     if options.device and options.folder:
         raise ConfigError('--device and --folder: give one of them')
     collector = Collector(LabelFolder(options.out, options.label), options.count)
-    before = {
-        number: signal.signal(number, lambda *_: collector.done.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(collector.finish)
+        stack.enter_context(told_of_ending(collector.done.set))
         if options.device or options.folder:
             cell = CellDescription.load(options.cell or share_path('config/cell.yaml'))
             collect_from_source(
@@ -212,10 +211,6 @@ def _collect(options: argparse.Namespace) -> None:
             collect_from_cell(
                 collector, options.namespace, warn=lambda text: print(f'\n{text}', file=sys.stderr)
             )
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        collector.finish()
 
 
 def add_collect(commands: Any) -> None:

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import threading
 from pathlib import Path
 from typing import Any
 
 from stl_conveyor.errors import MissingDependency
+from stl_conveyor.nodes.base.ending import told_of_ending
 
 
 def add_replay(commands: Any) -> None:
@@ -56,11 +56,7 @@ def run(options: argparse.Namespace) -> None:
             'file of your workspace, or use scripts/env in a checkout'
         ) from error
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with told_of_ending(stop.set):
         count = play(
             Replay(
                 options.file,
@@ -72,7 +68,4 @@ def run(options: argparse.Namespace) -> None:
             ),
             stop=stop,
         )
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     print(f'{count} messages')

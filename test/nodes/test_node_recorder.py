@@ -14,6 +14,7 @@ pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('mcap', reason="pip install 'stl_conveyor[recording]'")
 
 from cell_harness import CellHarness, device_specs, make_capture, make_classification  # noqa: E402
+from rclpy.qos import qos_profile_sensor_data  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
@@ -142,7 +143,7 @@ def test_with_a_clock_the_stamps_stay_and_the_time_is_theirs(recording):
     path, stamp = recording
     with CellHarness([], watched=()) as cell:
         times, outcomes = [], []
-        cell.probe.create_subscription(Clock, '/clock', times.append, 50)
+        cell.probe.create_subscription(Clock, '/clock', times.append, qos_profile_sensor_data)
         cell.probe.create_subscription(SortOutcome, 'sort_outcome', outcomes.append, 50)
         replay = Replay(path, ('sort_outcome',), clock=True, patience=1.0)
         play(replay, domain_id=cell.domain_id, say=lambda _: None)

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from stl_conveyor.nodes.base.ending import ENDING
 from stl_conveyor.nodes.base.forking import fork
 from stl_conveyor.nodes.base.priority import die_with_parent
 
 QUICK_S = 5.0  # a process that lived less long is started again later and later
 LONGEST_DELAY_S = 8.0
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 
 
 def keep(work: Callable[[str], int]) -> int:
@@ -46,7 +46,7 @@ def keep(work: Callable[[str], int]) -> int:
         if child:
             os.kill(child, number)
 
-    for number in _PASSED_ON:
+    for number in ENDING:
         signal.signal(number, end)
     gc.collect()
     gc.freeze()  # so that the collector of the other process does not touch what both share
@@ -54,18 +54,18 @@ def keep(work: Callable[[str], int]) -> int:
     while not ending:
         began = time.monotonic()
         parent = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         child = fork()
         if child == 0:
             die_with_parent()
             if os.getppid() != parent:  # it died before that held
                 return 1
             # Until the work takes them, an end is an end.
-            for number in _PASSED_ON:
+            for number in ENDING:
                 signal.signal(number, lambda *_: os._exit(0))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             return work(why)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         if ending:  # it came before there was anybody to pass it on to
             os.kill(child, ending[-1])
         _, status = os.waitpid(child, 0)

@@ -26,6 +26,7 @@ from stl_conveyor.nodes.base.topics import RECORDED, Profile
 from stl_conveyor.recording.playback import TimeMap, messages, move_times, recorded_topics
 
 CLOCK = '/clock'
+LOOK_S = 0.05  # between two looks at the graph
 CLOCK_S = 0.02  # between two messages on /clock, at the least
 
 
@@ -39,7 +40,7 @@ class Replay:
         rate: How many seconds of the recording pass in one.
         loop: Begin again at the end, until it is stopped.
         clock: Leave the stamps as they are, and publish /clock, for nodes with `use_sim_time`.
-        patience: Seconds in which nodes find each other.
+        patience: Seconds in which nobody comes or goes, before who publishes is believed.
     """
 
     file: Path
@@ -112,7 +113,7 @@ class Replayer:
         Raises:
             ConfigError: If there is nothing to play.
         """
-        self.stop.wait(self._replay.patience)  # who publishes what is found out meanwhile
+        self._settle()
         chosen = self._chosen()
         publishers = {topic: self._publisher(topic) for topic in chosen}
         clock: Publisher | None = None
@@ -121,7 +122,7 @@ class Replayer:
         self._say(
             'plays ' + ', '.join(sorted(publisher.topic for publisher in publishers.values()))
         )
-        self.stop.wait(self._replay.patience)
+        self._settle()
         while not self.stop.is_set():
             self._play(publishers, clock)
             if not self._replay.loop:
@@ -129,6 +130,21 @@ class Replayer:
         for publisher in publishers.values():
             publisher.wait_for_all_acked()
         return self.published
+
+    def _settle(self) -> None:
+        """Wait until the nodes have found each other."""
+        names = [renamed(topic, self._namespace, self._replay.namespace) for topic in self._types]
+        begun = still_since = time.monotonic()
+        seen: list[tuple[int, int]] = []
+        while not self.stop.wait(LOOK_S):
+            ends = [
+                (self._node.count_publishers(n), self._node.count_subscribers(n)) for n in names
+            ]
+            now = time.monotonic()
+            if ends != seen:
+                seen, still_since = ends, now
+            if now - min(still_since, begun + 9 * self._replay.patience) >= self._replay.patience:
+                return
 
     def _play(self, publishers: dict[str, Publisher], clock: Publisher | None) -> None:
         begun: float | None = None

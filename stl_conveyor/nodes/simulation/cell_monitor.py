@@ -76,6 +76,7 @@ class CellMonitor(ConveyorNode):
             ConfigError: Naming the parameter that is unknown or has a wrong value.
         """
         self.news = threading.Event()
+        self._begin()  # another thread may look before this one is configured
         super().__init__(**arguments)
 
     def configure(self) -> None:
@@ -83,6 +84,10 @@ class CellMonitor(ConveyorNode):
         self.cell = CellDescription.load(
             configured_path(self.settings.cell_file, 'config/cell.yaml')
         )
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have heard nothing yet."""
         self.board = ScoreBoard()
         self.crops: dict[int, np.ndarray] = {}  # by capture stamp, uint8 [S, S, 3]
         self.bucket: TokenBucketState | None = None
