@@ -31,6 +31,7 @@ sys.exit(command.main(sys.argv[1:]))
 #: runs when the time is over.
 ALL_AT_ONCE = """
 import json, os, select, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has what is in its background ignore it
 running = {}
 for number, (name, words) in enumerate(json.loads(sys.argv[1]).items()):
     process = subprocess.Popen(
