@@ -47,6 +47,19 @@ def work(why):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_while_the_interpreter_ends_is_no_crash(number):
+    # The interpreter puts the handlers of Python back on its way out, but not what is ignored.
+    process = keeper(f"""
+import atexit
+atexit.register(lambda: print(signal.getsignal({int(number)}) is signal.SIG_IGN, flush=True))
+def work(why):
+    os._exit(0)
+""")
+    said, complained = process.communicate(timeout=60)
+    assert (process.returncode, said, complained) == (0, 'True\n', '')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_end_is_passed_on_and_waited_for(number):
     process = keeper("""
 def work(why):

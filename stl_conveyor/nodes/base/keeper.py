@@ -50,7 +50,7 @@ def keep(work: Callable[[str], int]) -> int:
         signal.signal(number, end)
     gc.collect()
     gc.freeze()  # so that the collector of the other process does not touch what both share
-    why, delay_s = '', 0.0
+    why, code, delay_s = '', 0, 0.0
     while not ending:
         began = time.monotonic()
         parent = os.getpid()
@@ -72,13 +72,17 @@ def keep(work: Callable[[str], int]) -> int:
         child = 0
         code = os.waitstatus_to_exitcode(status)
         if ending or code == 0:
-            return max(0, code)
+            break
         lived_s = time.monotonic() - began
         why = f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
+        code = 0  # of an end that is asked for before it stands again
         delay_s = 0.0 if lived_s >= QUICK_S else min(LONGEST_DELAY_S, max(0.5, 2 * delay_s))
         with contextlib.suppress(OSError, ValueError):  # nobody may read it
             print(f'the process of the nodes ended ({why}) and is started again', file=sys.stderr)
         end_of_wait = time.monotonic() + delay_s
         while not ending and (left := end_of_wait - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))  # a signal does not cut it short
-    return 0
+    # While the interpreter ends its handlers are gone, and a second signal would look like a crash.
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    return max(0, code)
