@@ -82,7 +82,7 @@ def keep(work: Callable[[str], int]) -> int:
         end_of_wait = time.monotonic() + delay_s
         while not ending and (left := end_of_wait - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))  # a signal does not cut it short
-    # While the interpreter ends its handlers are gone, and a second signal would look like a crash.
+    # While the interpreter ends its handlers are gone, and a second signal looks like a crash.
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     return max(0, code)
