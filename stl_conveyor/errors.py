@@ -41,6 +41,25 @@ class MissingDependency(ConveyorError):
     """A library that this feature needs is not installed; the message says how to get it."""
 
 
+#: Libraries of the parts that are installed where they are wanted; as in pyproject.toml.
+EXTRAS = {
+    'hmi': ('argon2-cffi>=23', 'nicegui>=3.18,<4'),
+    'plant': ('argon2-cffi>=23', 'asyncua>=2.1', 'paho-mqtt>=2,<3', 'prometheus-client>=0.20'),
+    'recording': ('mcap>=1.2',),
+}
+
+
+def install_words(extra: str) -> str:
+    """Return how to get the libraries of a part, in a workspace of colcon as in a checkout.
+
+    Examples:
+        >>> install_words('recording')
+        "pip install 'mcap>=1.2', or in a checkout: make setup"
+    """
+    named = ' '.join(f"'{library}'" for library in EXTRAS[extra])
+    return f'pip install {named}, or in a checkout: make setup'
+
+
 class BadImage(ConveyorError):
     """An image message or file cannot be turned into pixels."""
 

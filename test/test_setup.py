@@ -18,6 +18,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from stl_conveyor.errors import EXTRAS
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'scripts'))
 
@@ -410,3 +412,11 @@ def test_ci_tests_every_distribution_of_the_wheels():
     for distro in check_system.DISTROS_WITH_WHEELS:
         assert re.search(rf'distro: \[?{distro}\b', workflow)
         assert f'ros-{distro}' in lock_requirements.APART
+
+
+def test_what_a_message_tells_to_install_is_what_the_package_asks_for():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']
+    assert EXTRAS == {
+        name: tuple(project['optional-dependencies'][name])
+        for name in ('hmi', 'plant', 'recording')
+    }

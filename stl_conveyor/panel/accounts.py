@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 from stl_conveyor.outside_files import UnusableFile, read_yaml
 
 SHORTEST_PASSWORD = 8
@@ -211,8 +211,7 @@ def _hasher() -> Any:  # of a library that is loaded when it is needed
         from argon2 import PasswordHasher
     except ImportError as error:
         raise MissingDependency(
-            f"accounts of the operator's page need argon2-cffi ({error}): "
-            "pip install 'stl_conveyor[hmi]'"
+            f"accounts of the operator's page need argon2-cffi ({error}): {install_words('hmi')}"
         ) from error
     return PasswordHasher()
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stl_conveyor.errors import BadMessage, ConfigError, MissingDependency
+from stl_conveyor.errors import BadMessage, ConfigError, MissingDependency, install_words
 from stl_conveyor.plant.output import RUNNING, Commands, Result
 from stl_conveyor.plant.sparkplug import REBIRTH, DataType, EdgeNode, Metric, decode
 from stl_conveyor.plant.values import VALUES, Kind, Readings, plain
@@ -30,8 +30,7 @@ try:
     from paho.mqtt.reasoncodes import ReasonCode
 except ImportError as _error:
     raise MissingDependency(
-        f'the outputs mqtt and sparkplug need paho-mqtt 2 ({_error}): pip install '
-        "'stl_conveyor[plant]', or in a checkout: make setup"
+        f'the outputs mqtt and sparkplug need paho-mqtt 2 ({_error}): {install_words("plant")}'
     ) from _error
 
 KEEPALIVE_S = 10

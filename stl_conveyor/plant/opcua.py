@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.plant.output import RECIPE, RUNNING, Commands, Result
 from stl_conveyor.plant.values import VALUES, Kind, PlantValue, Reading, Readings
@@ -35,8 +35,7 @@ try:
     from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
 except ImportError as _error:
     raise MissingDependency(
-        f"the output opcua needs asyncua ({_error}): pip install 'stl_conveyor[plant]', or in a "
-        'checkout: make setup'
+        f'the output opcua needs asyncua ({_error}): {install_words("plant")}'
     ) from _error
 
 NAMESPACE = 'urn:stl_conveyor:plant'

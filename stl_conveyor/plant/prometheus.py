@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 from stl_conveyor.plant.output import Result
 from stl_conveyor.plant.values import VALUES, Kind, PlantValue, Reading, Readings
 
@@ -16,8 +16,7 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 except ImportError as _error:
     raise MissingDependency(
-        f'the output prometheus needs prometheus-client ({_error}): pip install '
-        "'stl_conveyor[plant]', or in a checkout: make setup"
+        f'the output prometheus needs prometheus-client ({_error}): {install_words("plant")}'
     ) from _error
 
 

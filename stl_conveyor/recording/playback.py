@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 
 try:
     import zstandard
@@ -19,8 +19,7 @@ try:
     from mcap.reader import McapReader, NonSeekingReader, SeekingReader
 except ImportError as _error:
     raise MissingDependency(
-        f'a recording is read by the library mcap ({_error}): pip install '
-        "'stl_conveyor[recording]', or in a checkout: make setup"
+        f'a recording is read by the library mcap ({_error}): {install_words("recording")}'
     ) from _error
 
 # What the library raises on bytes that are no recording, or half of one.

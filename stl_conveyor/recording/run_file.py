@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 
 try:
     from mcap.writer import CompressionType, Writer
 except ImportError as _error:
     raise MissingDependency(
-        f"recording needs the library mcap ({_error}): pip install 'stl_conveyor[recording]', or "
-        'in a checkout: make setup'
+        f'recording needs the library mcap ({_error}): {install_words("recording")}'
     ) from _error
 
 CHUNK = 1 << 20  # bytes that are compressed at a time

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
+from stl_conveyor.errors import ConfigError, MissingDependency, exit_code, install_words
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.faults import fault_names, named_fault
@@ -221,7 +221,7 @@ def recorder_plan(out: Path, say: Callable[[str], None]) -> ProcessPlan | None:
     None, and a word about it, where the library for it is not installed: the cell runs without.
     """
     if importlib.util.find_spec('mcap') is None:
-        say("without a recording: pip install 'stl_conveyor[recording]' brings it")
+        say(f'without a recording; to have one: {install_words("recording")}')
         return None
     path = Path(out).absolute() / RECORDING
     path.unlink(missing_ok=True)  # of a run before
@@ -234,7 +234,7 @@ def page_plan(settings: RunSettings, out: Path, say: Callable[[str], None]) -> P
     None, and a word about it, where NiceGUI is not installed: the cell runs without.
     """
     if importlib.util.find_spec('nicegui') is None:
-        say("without the operator's page: pip install 'stl_conveyor[hmi]' brings it")
+        say(f"without the operator's page; to have it: {install_words('hmi')}")
         return None
     port = free_port(PAGE_PORT)
     say(f"operator's page: http://127.0.0.1:{port}/")

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.live_cell import LiveCell
 
@@ -24,8 +24,7 @@ try:
     from nicegui import ui
 except ImportError as _error:
     raise MissingDependency(
-        f"the operator's page needs NiceGUI ({_error}): pip install 'stl_conveyor[hmi]', or in a "
-        'checkout: make setup'
+        f"the operator's page needs NiceGUI ({_error}): {install_words('hmi')}"
     ) from _error
 
 from stl_conveyor.web.access import add_login

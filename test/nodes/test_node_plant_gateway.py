@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
-pytest.importorskip('prometheus_client', reason="pip install 'stl_conveyor[plant]'")
+pytest.importorskip('prometheus_client', reason='make setup brings it')
 
 from cell_harness import CellHarness, make_capture  # noqa: E402
 from mosquitto import MISSING, PROGRAM, Mosquitto  # noqa: E402

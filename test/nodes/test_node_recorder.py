@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
-pytest.importorskip('mcap', reason="pip install 'stl_conveyor[recording]'")
+pytest.importorskip('mcap', reason='pip install mcap')
 
 from cell_harness import CellHarness, device_specs, make_capture, make_classification  # noqa: E402
 from rclpy.qos import qos_profile_sensor_data  # noqa: E402

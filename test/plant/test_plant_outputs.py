@@ -22,7 +22,7 @@ from stl_conveyor.plant.output import Commands, Result
 from stl_conveyor.plant.sparkplug import DataType, Metric, decode, encode
 from stl_conveyor.plant.values import VALUES, plain
 
-INSTALL = "pip install 'stl_conveyor[plant]'"
+INSTALL = 'make setup brings it'
 needs_broker = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 RESULT = Result('', 7, 1_700_000_000.5, 'A', 'nut', 0.9, 'edge', 0.04, False)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip('mcap', reason="pip install 'stl_conveyor[recording]'")
+pytest.importorskip('mcap', reason='pip install mcap')
 
 from mcap.reader import make_reader  # noqa: E402
 
