@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""How the transcript of the README's steps is written."""
+"""The transcript of the README's steps: how it is written, and that it is of today's README."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ sys.path.insert(0, str(ROOT / 'scripts'))
 
 import readme_transcript  # noqa: E402
 from readme_transcript import Heading, StepFailed  # noqa: E402
+
+TRANSCRIPT = ROOT / 'docs' / 'install_transcript.txt'
 
 
 def play(*steps):
@@ -65,3 +67,11 @@ def test_what_a_step_lacks_is_installed_by_the_line_that_it_names(tmp_path):
 def test_a_step_that_fails_is_named_with_what_it_said(step, says):
     with pytest.raises(StepFailed, match=f'^{re.escape(says)}$'):
         play('true', step, 'echo never')
+
+
+def test_the_transcript_is_of_the_steps_that_the_readme_has():
+    shown = re.findall(r'^\[ *\d+:\d\d\] \$ (.*)$', TRANSCRIPT.read_text('utf-8'), re.MULTILINE)
+    steps = readme_transcript.readme_steps()
+    assert len(steps) >= 5 and steps[0].startswith('cd ~/ros2_ws/src')
+    assert shown[-len(steps) - 2 :] == [*steps, readme_transcript.CHECK, readme_transcript.SORT]
+    assert shown.count(readme_transcript.readme_run()) == 2  # what is missing was installed
