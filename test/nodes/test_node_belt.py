@@ -44,16 +44,6 @@ IMAGE = tiny_images(1, len(CELL.classes))[0][0]
 COMMAND = 0.36 - SPEED * CELL.diverter.lead_time  # m past the camera, of diverter A's command
 
 
-@pytest.fixture
-def pins(monkeypatch):
-    gpiozero = pytest.importorskip('gpiozero')
-    from gpiozero.pins.mock import MockFactory
-
-    factory = MockFactory()
-    monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
-    return factory
-
-
 class Stepped:
     """A cell whose node lives in simulated time, which waits for it."""
 
