@@ -104,6 +104,10 @@ class Heard:
         ]
 
 
+# What is heard wakes who waits; of discovery and of what lies within a node nobody is told.
+LOOK_S = 0.02
+
+
 class CellHarness:
     """Nodes, and a probe that hears every topic and can publish on any."""
 
@@ -146,7 +150,7 @@ class CellHarness:
             while not (result := predicate()):
                 left = end - time.monotonic()
                 assert left > 0, f'{what} did not happen in {timeout} s; {self.complaints()}'
-                self._changed.wait(min(left, 0.25))
+                self._changed.wait(min(left, LOOK_S))
         return result
 
     def wait_active(self, timeout=30.0):

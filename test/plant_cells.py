@@ -1,12 +1,15 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""A cell of which everything is known, for what tells the plant of one."""
+"""A cell of which everything is known, for what tells the plant of one, and who hears it."""
 
 from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import Level
@@ -14,6 +17,7 @@ from stl_conveyor.panel.items import Offload, Outcome, Truth
 from stl_conveyor.panel.live_cell import Bucket, LiveCell
 from stl_conveyor.plant.values import readings
 
+INSTALL = 'make setup brings it'
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -84,3 +88,22 @@ class Heard:
                 assert left > 0, f'{what} did not come; there came {self.said[-5:]}'
                 self._changed.wait(min(left, 0.5))
         return found
+
+
+@contextmanager
+def listener(broker, *topics):
+    """Yield (what comes on topics of a broker, a function that publishes)."""
+    client_module = pytest.importorskip('paho.mqtt.client', reason=INSTALL)
+    heard, ready = Heard(), threading.Event()
+    client = client_module.Client(client_module.CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda c, *_: c.subscribe([(topic, 1) for topic in topics])
+    client.on_subscribe = lambda *_: ready.set()
+    client.on_message = lambda _, __, message: heard.add(message.topic, message.payload)
+    client.connect('127.0.0.1', broker.port)
+    client.loop_start()
+    try:
+        assert ready.wait(30)
+        yield heard, lambda topic, payload: client.publish(topic, payload, qos=1)
+    finally:
+        client.disconnect()
+        client.loop_stop()

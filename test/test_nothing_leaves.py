@@ -107,15 +107,12 @@ def place(tmp_path_factory):
     need('onnxruntime', 'onnx', 'PIL')
     from PIL import Image
 
-    from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
+    from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_pictures
 
     folder = tmp_path_factory.mktemp('place')
     labels = ('red', 'green', 'blue')
     make_tiny_model_folder(folder / 'models', labels)
-    images, classes = tiny_images(9, 3)
-    for k, (image, label) in enumerate(zip(images, classes)):
-        (folder / 'pictures' / labels[label]).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / 'pictures' / labels[label] / f'{k}.png')
+    tiny_pictures(folder / 'pictures', labels, 9)
     plate = np.full((240, 320, 3), 60, np.uint8)
     plate[70:190, 110:210] = 220
     Image.fromarray(plate).save(folder / 'plate.png')

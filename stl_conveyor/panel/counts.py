@@ -106,6 +106,7 @@ class ShiftCounts:
         self._times: dict[int, tuple[float, float]] = {}  # by hour: seconds, and those that it ran
         self.total: Counter[CountKey] = Counter()
         self._hours: dict[int, Counter[CountKey]] = {}
+        self._begun: dict[int, datetime] = {}  # by hour: when its shift began
         self._outcome_times: deque[float] = deque(maxlen=4096)
         self._elapsed = 0.0
         self._running = 0.0
@@ -266,11 +267,15 @@ class ShiftCounts:
 
     def _by_shift(self) -> list[tuple[datetime, list[int]]]:
         """Return when each shift began, and its hours (since 1970), the oldest first."""
+        known = self._known_hours()
+        # Kept, as local time takes long to find and this is told again after each item.
+        self._begun = {
+            hour: self._begun.get(hour) or shift_start(self._local(hour * HOUR_S), self._shifts)
+            for hour in known
+        }
         found: dict[datetime, list[int]] = {}
-        for hour in self._known_hours():
-            found.setdefault(shift_start(self._local(hour * HOUR_S), self._shifts), []).append(
-                hour
-            )
+        for hour in known:
+            found.setdefault(self._begun[hour], []).append(hour)
         return sorted(found.items())
 
 

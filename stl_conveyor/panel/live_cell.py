@@ -312,11 +312,11 @@ class LiveCell:
     def csv(self, *, by_shift: bool = False) -> str:
         """Return the hours, or the shifts, as a table (CSV)."""
         with self._lock:
-            unit = None if self._bucket is None else self._bucket.time_unit
+            unit = self._time_unit()
             return self.counts.shifts_csv(unit) if by_shift else self.counts.csv(unit)
 
     def figures(self) -> dict[str, Any]:
-        """Return counts, belt, network and faults as they are now, and no items.
+        """Return counts, belt, network and faults as they are now; no items, hours or shifts.
 
         `nodes` tells of each node whether it is active, or None; `safe` whether the line may run,
         or None; `faults` the worst and newest first.
@@ -324,7 +324,7 @@ class LiveCell:
         with self._lock:
             motion = self._belt.motion(self._now_ns())
             return {
-                'counts': self._count_news(),
+                'counts': self._counts_now(),
                 'belt': {'speed': motion.speed, 'state': motion.state},
                 'network': self._network_news(),
                 'faults': [alarm.as_json() for alarm in self.alarms.open() if alarm.ended is None],
@@ -403,6 +403,17 @@ class LiveCell:
         }
 
     def _count_news(self) -> dict[str, Any]:
+        time_unit = self._time_unit()
+        return {
+            **self._counts_now(),
+            'hours': self.counts.hours(time_unit),
+            'shifts': self.counts.shifts(time_unit),
+        }
+
+    def _time_unit(self) -> float | None:
+        return None if self._bucket is None else self._bucket.time_unit
+
+    def _counts_now(self) -> dict[str, Any]:
         counts = self.counts
         lanes = [*(lane.name for lane in self.cell.lanes), self.cell.reject_lane]
         names = (
@@ -418,8 +429,7 @@ class LiveCell:
             'correct',
             'lost',
         )
-        time_unit = None if self._bucket is None else self._bucket.time_unit
-        oee = counts.effectiveness(time_unit)
+        oee = counts.effectiveness(self._time_unit())
         slack = sorted(self._slack_ms)
         return {
             **{name: counts.of(name) for name in names},
@@ -430,8 +440,6 @@ class LiveCell:
             'yield': {lane: counts.yield_of(lane).as_json() for lane in lanes[:-1]},
             'classes': counts.by('class'),
             'rejects': counts.by('reject'),
-            'hours': counts.hours(time_unit),
-            'shifts': counts.shifts(time_unit),
             'slack': {'least': slack[0], 'median': slack[len(slack) // 2]} if slack else None,
             'oee': {
                 'availability': oee.availability,

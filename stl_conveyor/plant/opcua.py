@@ -195,8 +195,8 @@ class OpcUaOutput:
         await server.set_application_uri(NAMESPACE)
         await self._protect(server)
         index = await server.register_namespace(NAMESPACE)
-        for cell, found in cells.items():
-            await self._build(index, cell, found)
+        for cell in cells:
+            await self._build(index, cell)
         await server.start()
         if not self.port:
             (listening,) = server.bserver._server.sockets[:1]
@@ -222,71 +222,60 @@ class OpcUaOutput:
             [ua.AnonymousIdentityToken if access.accounts is None else ua.UserNameIdentityToken]
         )
 
-    async def _build(self, index: int, cell: str, found: Readings) -> None:
-        def name(text: str) -> ua.QualifiedName:
-            return ua.QualifiedName(text, index)
-
-        objects = self._server.get_objects_node()
+    async def _build(self, index: int, cell: str) -> None:
         top = f'VisionSystem_{cell}' if cell else 'VisionSystem'
 
-        async def below(parent: Node, path: str) -> Node:
-            node_id = ua.NodeId(f'{top}/{path}' if path else top, index)
-            return await parent.add_object(node_id, name((path or top).rpartition('/')[2]))
+        def below(parent: Node, name: str) -> tuple[ua.NodeId, ua.QualifiedName]:
+            path = f'{parent.nodeid.Identifier}/{name}'
+            return ua.NodeId(path, index), ua.QualifiedName(name, index)
 
-        async def variable(parent: Node, path: str, value: Any, kind: ua.VariantType) -> Node:
-            node = await parent.add_variable(
-                ua.NodeId(f'{top}/{path}', index),
-                name(path.rpartition('/')[2]),
-                value,
-                varianttype=kind,
-            )
-            self._nodes[(cell, path)] = node
+        def keep(node: Node) -> Node:
+            self._nodes[cell, node.nodeid.Identifier.removeprefix(f'{top}/')] = node
             return node
 
-        system = await below(objects, '')
-        machine = await below(system, 'VisionStateMachine')
-        await variable(machine, 'VisionStateMachine/CurrentState', '', ua.VariantType.String)
-        recipes = await below(system, 'RecipeManagement')
-        await variable(recipes, 'RecipeManagement/ActiveRecipe', '', ua.VariantType.String)
-        results = await below(await below(system, 'ResultManagement'), 'ResultManagement/Results')
-        last = await below(results, f'{_LAST}')
+        async def folder(parent: Node, name: str) -> Node:
+            return keep(await parent.add_object(*below(parent, name)))
+
+        async def variable(parent: Node, name: str, value: Any, kind: ua.VariantType) -> Node:
+            return keep(await parent.add_variable(*below(parent, name), value, varianttype=kind))
+
+        async def method(parent: Node, name: str, call: Callable[..., Any], *given: Any) -> None:
+            await parent.add_method(
+                *below(parent, name), call, list(given), [ua.VariantType.String]
+            )
+
+        system = await self._server.get_objects_node().add_object(
+            ua.NodeId(top, index), ua.QualifiedName(top, index)
+        )
+        machine = await folder(system, 'VisionStateMachine')
+        await variable(machine, 'CurrentState', '', ua.VariantType.String)
+        recipes = await folder(system, 'RecipeManagement')
+        await variable(recipes, 'ActiveRecipe', '', ua.VariantType.String)
+        last = system
+        for name in _LAST.split('/'):
+            last = await folder(last, name)
         for field, kind in _RESULT.items():
-            zero: Any = _ZERO[kind]
-            await variable(last, f'{_LAST}/{field}', zero, kind)
-        production = await below(system, 'Production')
+            await variable(last, field, _ZERO[kind], kind)
+        production = await folder(system, 'Production')
         for value in VALUES.values():
-            kind = _TYPES[value.kind]
-            if value.by:
-                await below(production, f'Production/{value.camel_name}')
-                self._nodes[cell, f'Production/{value.camel_name}'] = self._server.get_node(
-                    ua.NodeId(f'{top}/Production/{value.camel_name}', index)
-                )
+            if value.by:  # its variables come when they are heard of
+                await folder(production, value.camel_name)
                 continue
-            node = await variable(production, f'Production/{value.camel_name}', _ZERO[kind], kind)
+            kind = _TYPES[value.kind]
+            node = await variable(production, value.camel_name, _ZERO[kind], kind)
             await self._describe(node, value)
-        alarms = await below(system, 'Alarms')
-        node = await variable(alarms, 'Alarms/ActiveFaults', [], ua.VariantType.String)
+        alarms = await folder(system, 'Alarms')
+        node = await variable(alarms, 'ActiveFaults', [], ua.VariantType.String)
         await node.write_value_rank(ua.ValueRank.OneDimension)
         self._generators[cell] = await self._server.get_event_generator(
             ua.ObjectIds.BaseEventType, system
         )
         if RUNNING in self._commands.allowed:
-            for method, runs in (('StartContinuous', True), ('Stop', False)):
-                await machine.add_method(
-                    ua.NodeId(f'{top}/VisionStateMachine/{method}', index),
-                    name(method),
-                    self._method(cell, RUNNING, _always(runs)),
-                    [],
-                    [ua.VariantType.String],
-                )
+            for name, runs in (('StartContinuous', True), ('Stop', False)):
+                await method(machine, name, self._method(cell, RUNNING, _always(runs)))
         if RECIPE in self._commands.allowed:
-            await recipes.add_method(
-                ua.NodeId(f'{top}/RecipeManagement/PrepareRecipe', index),
-                name('PrepareRecipe'),
-                self._method(cell, RECIPE, lambda given: given[0]),
-                [ua.VariantType.String],
-                [ua.VariantType.String],
-            )
+            prepare = self._method(cell, RECIPE, lambda given: given[0])
+            await method(recipes, 'PrepareRecipe', prepare, ua.VariantType.String)
 
     async def _describe(self, node: Node, value: PlantValue) -> None:
         await node.write_attribute(

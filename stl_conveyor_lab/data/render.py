@@ -24,6 +24,7 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.mujoco_cell import Exposed, MujocoCell
 from stl_conveyor.sim.parts import CLASS_IDS
+from stl_conveyor_lab.data.arrays import save_arrays
 
 FIRST_SEED = {'train': 1_000_000, 'val': 2_000_000, 'test': 3_000_000}
 LOOKS = 4  # photographs of each item that passes, in as many finishes and lights
@@ -95,12 +96,9 @@ def render_splits(folder: Path, items: int, seeds: Sequence[int]) -> None:
         path = Path(folder) / split / f'{seed}.npz'
         if path.exists():
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
         begun = time.monotonic()
         images = render_shard(cell, seed, items)
-        partial = path.with_suffix('.part.npz')
-        np.savez(partial, pixels=images.pixels, labels=images.labels, difficulty=images.difficulty)
-        partial.rename(path)
+        save_arrays(path, **vars(images))
         print(
             f'[{done + 1}/{len(wanted)}] {split} {seed}: {len(images.labels)} images in '
             f'{time.monotonic() - begun:.0f} s',

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from stl_conveyor.models.classifier import Classifier
+from stl_conveyor_lab.data.arrays import load_arrays, save_arrays
 from stl_conveyor_lab.references import ReferenceCodec
 
 #: Images in one part.
@@ -33,23 +34,6 @@ def images_key(images: np.ndarray) -> str:
 def parts(count: int) -> list[slice]:
     """Return the slices of so many images that are kept together."""
     return [slice(at, min(at + PART, count)) for at in range(0, count, PART)]
-
-
-def save_arrays(path: Path, **arrays: Any) -> None:
-    """Write arrays so that a reader sees all of them or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.part')
-    with open(partial, 'wb') as stream:
-        np.savez(stream, **arrays)
-    partial.replace(path)
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return what `save_arrays` wrote, or nothing."""
-    if not path.exists():
-        return {}
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
 
 
 def kept_json(path: Path, measure: Callable[[], Any]) -> Any:

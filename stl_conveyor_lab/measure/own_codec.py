@@ -14,7 +14,8 @@ from stl_conveyor.codec import Decoder, EncodedItem, Encoder
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
-from stl_conveyor_lab.measure.cache import images_key, load_arrays, save_arrays
+from stl_conveyor_lab.data.arrays import load_arrays, save_arrays
+from stl_conveyor_lab.measure.cache import images_key
 from stl_conveyor_lab.measure.scores import Row, accuracy_row
 
 OURS, OURS_WITH_SIDE = 'this codec', 'this codec, with local answer'

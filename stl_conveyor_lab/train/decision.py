@@ -40,6 +40,7 @@ from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor_lab.data.arrays import save_arrays
 from stl_conveyor_lab.train.manifest import update_manifest
 
 LENGTHS = (64, 128, 256, 512, 1024)
@@ -179,7 +180,6 @@ def joined(parts: Sequence[Looked]) -> Looked:
 
 def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked:
     """Look at shards of rendered belts; what was looked at before with these models is read."""
-    work.mkdir(parents=True, exist_ok=True)
     parts = []
     key = f'{folder.model_id("weak"):08x}_{folder.model_id("edge"):08x}'
     for belt, shard in enumerate(shards):
@@ -208,9 +208,7 @@ def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked
             }
             if part.posterior is not None:
                 arrays['posterior'] = part.posterior
-            partial = kept.with_suffix('.part.npz')
-            np.savez(partial, **arrays)
-            partial.rename(kept)
+            save_arrays(kept, **arrays)
             print(f'{shard.name}: {len(images)} items', flush=True)
         with np.load(kept) as data:
             parts.append(
@@ -232,6 +230,22 @@ def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked
                 )
             )
     return joined(parts)
+
+
+def looked_split(folder: ModelFolder, data: Path, split: str, seed: int) -> Looked:
+    """Look at a split of a prepared folder of images, FOLDS parts of which stand for belts.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    found = load_images(data, split, folder.labels, folder.image_size)
+    if found is None:
+        raise ConfigError(
+            f'{data}: has no split {split!r}; give images/ of the work folder of a training'
+        )
+    names = np.array([folder.labels[k] for k in found.classes])
+    told = look(folder, found.images, found.classes, 0, names)
+    return replace(told, belts=np.random.default_rng(seed).permutation(len(names)) % FOLDS)
 
 
 def _count(names: Sequence[str], prefix: str) -> int:
@@ -410,13 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder = ModelFolder(options.models)
     if options.split:
-        found = load_images(options.images, options.split, folder.labels, folder.image_size)
-        if found is None:
-            raise ConfigError(f'{options.images}: has no split {options.split!r}')
-        names = np.array([folder.labels[k] for k in found.classes])
-        looked = look(folder, found.images, found.classes, 0, names)
-        folds = np.random.default_rng(options.seed).permutation(len(names)) % FOLDS
-        looked = replace(looked, belts=folds)
+        looked = looked_split(folder, options.images, options.split, options.seed)
     else:
         shards = sorted(p for p in options.images.glob('*.npz') if '.part' not in p.name)
         if len(shards) < 3:

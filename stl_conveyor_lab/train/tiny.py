@@ -61,6 +61,19 @@ def tiny_images(count: int, labels: int, image_size: int = 160, seed: int = 0) -
     return images, classes
 
 
+def tiny_pictures(
+    folder: Path, labels: Sequence[str], count: int, image_size: int = 160, seed: int = 0
+) -> Path:
+    """Write `tiny_images` as PNG files into a folder for each class; return the folder."""
+    from PIL import Image  # nothing else here needs Pillow
+
+    images, classes = tiny_images(count, len(labels), image_size, seed)
+    for number, (image, label) in enumerate(zip(images, classes)):
+        (folder / labels[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / labels[label] / f'{number:03d}.png')
+    return folder
+
+
 def _cosine_transform(patch: int, size: int) -> np.ndarray:
     """Return orthonormal rows: `size`**2 lowest cosine frequencies of each of three colours."""
     k, n = np.arange(size)[:, None], np.arange(patch)[None]

@@ -255,16 +255,6 @@ def test_camera_is_asked_for_what_the_parameters_say(monkeypatch, capsys, tmp_pa
 # Pins -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def pins(monkeypatch):
-    gpiozero = pytest.importorskip('gpiozero')
-    from gpiozero.pins.mock import MockFactory
-
-    factory = MockFactory()
-    monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
-    return factory
-
-
 def test_belt_command_measures_a_mark_that_goes_round(pins, tmp_path, capsys):
     """A belt of 0.4 m per turn at 1.6 m/s with 100 steps per metre, of which each turn has 40."""
     turn, stopped = 0.25, threading.Event()

@@ -114,20 +114,16 @@ def test_the_count_is_shown_live_on_a_terminal(tmp_path):
 # Sources --------------------------------------------------------------------------------------
 
 
+def collect_nuts(folder, *more):
+    """Collect what lies in FOLDER/in into FOLDER/out; return the exit code."""
+    words = ('--out', folder / 'out', '--label', 'nut', '--folder', folder / 'in', *more)
+    return main(['collect', *map(str, words)])
+
+
 def test_a_folder_of_pictures_and_a_broken_one(tmp_path, capsys):
     write(tmp_path / 'in', 4)
     (tmp_path / 'in' / '001b.png').write_bytes(b'no image')
-    code = main(
-        [
-            'collect',
-            '--out',
-            str(tmp_path / 'out'),
-            '--label',
-            'nut',
-            '--folder',
-            str(tmp_path / 'in'),
-        ]
-    )
+    code = collect_nuts(tmp_path)
     said = capsys.readouterr()
     assert code == 0 and '001b.png' in said.err
     assert 'nut: 4 new, 4 in all' in said.out
@@ -137,18 +133,7 @@ def test_a_folder_of_pictures_and_a_broken_one(tmp_path, capsys):
 
 def test_count_stops_in_the_middle_of_a_folder(tmp_path, capsys):
     write(tmp_path / 'in', 6)
-    arguments = [
-        'collect',
-        '--out',
-        str(tmp_path / 'out'),
-        '--label',
-        'nut',
-        '--folder',
-        str(tmp_path / 'in'),
-        '--count',
-        '2',
-    ]
-    assert main(arguments) == main(arguments) == 0
+    assert collect_nuts(tmp_path, '--count', '2') == collect_nuts(tmp_path, '--count', '2') == 0
     assert '2 new, 4 in all' in capsys.readouterr().out
 
 

@@ -24,7 +24,7 @@ from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.train.manifest import register_model, write_card, write_readme
 from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ('red', 'green', 'blue')
@@ -41,13 +41,8 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def pictures(tmp_path):
-    images, classes = tiny_images(24, len(LABELS), SIZE, seed=9)
-    for number, (image, k) in enumerate(zip(images, classes)):
-        folder = tmp_path / 'pictures' / 'test' / LABELS[k]
-        folder.mkdir(parents=True, exist_ok=True)
-        (tmp_path / 'pictures' / 'train' / LABELS[k]).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f'{number}.png')
-        Image.fromarray(image).save(tmp_path / 'pictures' / 'train' / LABELS[k] / f'{number}.png')
+    for split in ('test', 'train'):
+        tiny_pictures(tmp_path / 'pictures' / split, LABELS, 24, SIZE, seed=9)
     return tmp_path / 'pictures'
 
 

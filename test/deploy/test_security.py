@@ -94,13 +94,13 @@ def test_what_would_be_an_attack_is_not_allowed():
 
 
 def test_every_service_that_code_of_ours_calls_is_listed():
-    called = set()
+    called, makers = set(), ('create_client', 'create_service')
     for path in (ROOT / 'stl_conveyor' / 'nodes').rglob('*.py'):
-        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') in (
-                'create_client',
-                'create_service',
-            ):
+        text = path.read_text(encoding='utf-8')
+        if not any(name in text for name in makers) and path.name != 'cell_control.py':
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') in makers:
                 assert node.func.attr == 'create_client', f'{path}: list what it serves, too'
                 if isinstance(node.args[1], ast.Constant):
                     called.add(node.args[1].value)

@@ -10,22 +10,12 @@ import pytest
 
 pytest.importorskip('gpiozero')
 
-from gpiozero import Device  # noqa: E402
-from gpiozero.pins.mock import MockFactory  # noqa: E402
 
 from stl_conveyor.errors import HardwareError, MissingDependency  # noqa: E402
 from stl_conveyor.hardware.diverter import DiverterEvents  # noqa: E402
 from stl_conveyor.hardware.inputs import GpioBeltEncoder, GpioBreakBeam  # noqa: E402
 from stl_conveyor.hardware.outputs.gpio import GpioDiverters, GpioLane  # noqa: E402
 from stl_conveyor.hardware.pins import NO_PIN  # noqa: E402
-
-
-@pytest.fixture
-def pins(monkeypatch):
-    factory = MockFactory()
-    monkeypatch.setattr(Device, 'pin_factory', factory)
-    yield factory
-    factory.reset()
 
 
 class Reports:

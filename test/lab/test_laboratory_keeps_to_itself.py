@@ -8,11 +8,10 @@ import json
 import sys
 
 import pytest
-from PIL import Image
 from sniffed import sniff, traces, unprotected, why_no_namespace
 
 from stl_conveyor_lab.commands import BENCHMARKS
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_pictures
 
 #: ONNX Runtime asks for its maker's host within 20 s of its first import.
 SECONDS = 60.0
@@ -88,11 +87,7 @@ def test_every_command_of_the_laboratory_keeps_to_itself(tmp_path):
         folder.mkdir()
     labels = ('red', 'green', 'blue')
     make_tiny_model_folder(tmp_path / 'models', labels)
-    images, classes = tiny_images(90, 3, 96)
-    for number, (image, label) in enumerate(zip(images, classes)):
-        folder = tmp_path / 'pictures' / labels[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f'{number}.png')
+    tiny_pictures(tmp_path / 'pictures', labels, 90, 96)
     jobs = {
         name: [sys.executable, '-c', COMMAND, *map(str, words)]
         for name, words in least(out, tmp_path / 'pictures', tmp_path / 'models').items()

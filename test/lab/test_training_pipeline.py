@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from stl_conveyor.cli.main import main
-from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images
+from stl_conveyor_lab.train.tiny import make_tiny_model_folder, tiny_images, tiny_pictures
 
 LABELS = ('blue', 'green', 'red')
 SIZE = 96
@@ -32,12 +32,7 @@ from stl_conveyor_lab.train.pipeline import RunState, TrainSettings  # noqa: E40
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('own') / 'cups'
-    images, classes = tiny_images(60, 3, SIZE, seed=5)
-    for number, (image, k) in enumerate(zip(images, classes)):
-        (folder / LABELS[k]).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / LABELS[k] / f'{number:03d}.png')
-    return folder
+    return tiny_pictures(tmp_path_factory.mktemp('own') / 'cups', LABELS, 60, SIZE, seed=5)
 
 
 def command(folder, out, *more):

@@ -10,7 +10,6 @@ pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime.quantization')
 
 import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
 
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
@@ -23,19 +22,14 @@ from stl_conveyor_lab.train.classifiers.quantise import (
     quantise_model,
     read_labelled,
 )  # noqa: E402
-from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
+from stl_conveyor_lab.train.tiny import tiny_images, tiny_pictures  # noqa: E402
 
 
 @pytest.fixture(scope='module')
 def pictures(tiny_models, tmp_path_factory):
     """Return a folder of pictures, in a folder for each class."""
     folder = tmp_path_factory.mktemp('pictures')
-    labels = ModelFolder(tiny_models).labels
-    images, classes = tiny_images(120, len(labels), seed=5)
-    for number, (image, label) in enumerate(zip(images, classes)):
-        (folder / labels[label]).mkdir(exist_ok=True)
-        Image.fromarray(image).save(folder / labels[label] / f'{number}.png')
-    return folder
+    return tiny_pictures(folder, ModelFolder(tiny_models).labels, 120, seed=5)
 
 
 def test_quantised_model_is_a_classifier_of_8_bit_that_agrees(tmp_path):

@@ -12,7 +12,7 @@ from stl_conveyor_lab.train import timed_run  # noqa: E402
 from stl_conveyor_lab.train.timed_run import TimedRun  # noqa: E402
 
 
-def begin(path, minutes=0.0, steps=0):
+def begin(path, minutes=0.0, steps=0, judge=None):
     """Return a run that fits one weight to noise, and its network."""
     torch.manual_seed(0)
     network = torch.nn.Linear(1, 1)
@@ -24,6 +24,7 @@ def begin(path, minutes=0.0, steps=0):
         3,
         lambda step, done: 1 - done / 2,
         steps=steps,
+        judge=judge,
     )
     return run, network
 
@@ -76,32 +77,12 @@ def test_what_is_judged_stands_in_every_row_and_is_told_the_last(tmp_path, monke
         told.append(last)
         return {'judged': float(len(told))}
 
-    torch.manual_seed(0)
-    network = torch.nn.Linear(1, 1)
-    run = TimedRun(
-        tmp_path / 'a.pt',
-        {'network': network},
-        torch.optim.Adam(network.parameters()),
-        0.0,
-        3,
-        lambda step, done: 1.0,
-        steps=3,
-        judge=judge,
-    )
+    run, network = begin(tmp_path / 'a.pt', steps=3, judge=judge)
     train(run, network)
     assert told == [False] * 3  # nothing was left over for a last row
     assert [row[0] for row in run.curve] == [1, 2, 3]
     assert [row[-1] for row in run.curve] == [1.0, 2.0, 3.0]
     monkeypatch.setattr(timed_run, 'SHOW', 1e9)
-    more = TimedRun(
-        tmp_path / 'b.pt',
-        {'network': network},
-        torch.optim.Adam(network.parameters()),
-        0.0,
-        3,
-        lambda step, done: 1.0,
-        steps=3,
-        judge=judge,
-    )
+    more, network = begin(tmp_path / 'b.pt', steps=3, judge=judge)
     train(more, network)
     assert told[3:] == [True] and more.curve[-1][0] == 3

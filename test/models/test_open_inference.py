@@ -76,8 +76,12 @@ def test_a_missing_client_is_named_with_the_line_that_installs_it(monkeypatch):
         OpenInferenceServer('edge:8001', 'x')
 
 
-def test_the_answers_are_those_of_this_process(models, server):
+@pytest.mark.parametrize('axes, sent', [(None, (3, 1)), (2, (3, 1)), (1, (3,))])
+def test_the_answers_are_those_of_this_process(models, server, axes, sent):
+    """Triton tells of an axis beside that of the batch, others what the file has."""
     folder = ModelFolder(models)
+    if axes is not None:
+        server.metadata = {**EDGE_INPUTS, 'bytes_received': axes, 'has_side': axes}
     name = served_name(folder.model_id('edge'))
     group = ServerGroup([OpenInferenceServer(server.url, name)], None)
     try:
@@ -85,24 +89,6 @@ def test_the_answers_are_those_of_this_process(models, server):
         expected = local.classify(sessions(models, local))
         assert np.array_equal(remote.classify(sessions(models, remote)), expected)
         assert server.inferences >= 2
-        # With an axis beside that of the batch, which Triton asks for.
-        assert server.shapes['bytes_received'] == (3, 1) == server.shapes['has_side']
-    finally:
-        group.close()
-
-
-@pytest.mark.parametrize('axes, sent', [(2, (3, 1)), (1, (3,))])
-def test_inputs_have_the_axes_that_the_server_tells(models, server, axes, sent):
-    """Triton tells one beside that of the batch, others what the file has."""
-    folder = ModelFolder(models)
-    server.metadata = {**EDGE_INPUTS, 'bytes_received': axes, 'has_side': axes}
-    group = ServerGroup(
-        [OpenInferenceServer(server.url, served_name(folder.model_id('edge')))], None
-    )
-    try:
-        remote, local = Decoder(folder, engine=group), Decoder(folder)
-        expected = local.classify(sessions(models, local))
-        assert np.array_equal(remote.classify(sessions(models, remote)), expected)
         assert server.shapes['bytes_received'] == sent == server.shapes['has_side']
     finally:
         group.close()

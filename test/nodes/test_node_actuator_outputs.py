@@ -97,16 +97,6 @@ class Cell(CellHarness):
         self.wait(lambda: any(s.level == b'\x00' for s in self.statuses('actuator')[before:]))
 
 
-@pytest.fixture
-def pins(monkeypatch):
-    gpiozero = pytest.importorskip('gpiozero')
-    from gpiozero.pins.mock import MockFactory
-
-    factory = MockFactory()
-    monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
-    return factory
-
-
 class Pneumatics:
     """End switches (to ground) that follow the outputs of mock pins, and when outputs changed."""
 

@@ -44,16 +44,6 @@ IMAGE = tiny_images(1, len(CELL.classes))[0][0]
 COMMAND = 0.36 - SPEED * CELL.diverter.lead_time  # m past the camera, of diverter A's command
 
 
-@pytest.fixture
-def pins(monkeypatch):
-    gpiozero = pytest.importorskip('gpiozero')
-    from gpiozero.pins.mock import MockFactory
-
-    factory = MockFactory()
-    monkeypatch.setattr(gpiozero.Device, 'pin_factory', factory)
-    return factory
-
-
 class Stepped:
     """A cell whose node lives in simulated time, which waits for it."""
 
@@ -471,5 +461,6 @@ def test_what_was_in_the_beam_when_the_camera_started_is_named(pins, monkeypatch
         for n in range(60):  # the belt carries it out
             camera._belt.step(n, START_NS + SECOND // 2 + n * 2 * MS)
         camera._inbox.brings(camera._on_beam_change)(False, START_NS + SECOND // 2 + 20 * MS)
-        stepped.wait(lambda: camera.edges and camera._tracker.is_idle, 'it is not through')
+        # Nobody tells of it: the tracker is idle once the camera has looked at it again.
+        cell.wait(lambda: camera.edges and camera._tracker.is_idle, what='that it is through')
         assert not camera._expected

@@ -9,32 +9,19 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, CellHarness, NodeSpec, described, make_classification  # noqa: E402
+from cell_harness import CELL, CellHarness, NodeSpec, make_classification  # noqa: E402
+from lone_policy import lone_policy  # noqa: E402
 
 from stl_conveyor.msg import FeatureFeedback, OffloadDecision  # noqa: E402
-from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
 
 def test_a_device_sends_what_gains_more_than_the_price_and_keeps_its_tokens(tiny_models):
-    parameters = {
-        'models_dir': str(tiny_models),
-        'policy': 'always',
-        'rate': 0.0,
-        'depth': 4.0,
-        'byte_budgets': False,
-        'answer_time': 0.0,
-        **described(edge__timeout=60.0),
-    }
-    with CellHarness(
-        [NodeSpec(OffloadPolicy, parameters)], watched=('offload_decision', '/diagnostics')
-    ) as cell:
-        cell.wait_active()
-        node = cell.runner.node('offload_policy')
+    parameters = {'policy': 'always', 'rate': 0.0, 'depth': 4.0, 'byte_budgets': False}
+    with lone_policy(tiny_models, **parameters) as (cell, node):
         feedback, items = cell.publisher('feedback_rx'), cell.publisher('classification')
-        cell.connect('offload_decision')
 
         def sign(price, codec_id=None):
             feedback.publish(

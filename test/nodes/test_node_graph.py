@@ -124,7 +124,7 @@ def test_a_nodes_interface_is_seen(probe):
 
 
 def wait_until_told(cell):
-    """Wait until the probe sees of every node the topics that the node says it has."""
+    """Wait until the probe sees of every node the names that the node says it has."""
 
     def told():
         for node in cell.runner.nodes:
@@ -132,12 +132,13 @@ def wait_until_told(cell):
             if not (
                 {end.topic_name for end in node.publishers} <= set(seen.publishers)
                 and {end.topic_name for end in node.subscriptions} <= set(seen.subscriptions)
+                and {end.service_name for end in node.services} <= set(seen.services)
+                and {end.service_name for end in node.clients} <= set(seen.clients)
             ):
                 return False
         return True
 
-    wait_until_settled(cell.probe, [f'/{node.get_name()}' for node in cell.runner.nodes])
-    cell.wait(told, 30, 'the graph knows every topic of the nodes')
+    cell.wait(told, 30, 'the graph knows every name of the nodes')
 
 
 @pytest.fixture(scope='module')
@@ -156,6 +157,7 @@ def cell(tiny_models):
     ]
     with CellHarness(specs, watched=('/diagnostics',)) as cell:
         cell.wait_active()
+        wait_until_settled(cell.probe, [f'/{node.get_name()}' for node in cell.runner.nodes])
         wait_until_told(cell)
         yield cell
 
@@ -392,6 +394,8 @@ def test_what_a_policy_allows_and_a_node_uses_sometimes_is_used_with_some_parame
             if 'journal' in parameters:
                 cell.publisher('sort_outcome', readers=0)
                 cell.connect('heartbeat')
+            if not used:  # what no list of a node has is the same with all parameters
+                wait_until_settled(cell.probe, ['/actuator'])
             wait_until_told(cell)
             for use, names in used_by(node_interface(cell.probe, 'actuator')).items():
                 used.setdefault(use, set()).update(names)

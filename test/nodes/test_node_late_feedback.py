@@ -10,12 +10,12 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('onnxruntime')
 
-from cell_harness import CELL, CellHarness, described, make_capture, make_classification  # noqa: E402
+from cell_harness import CELL, CellHarness, make_capture, make_classification  # noqa: E402
+from lone_policy import let_edge_live, lone_policy  # noqa: E402
 
 from stl_conveyor.msg import FeatureFeedback, OffloadDecision  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.encoder import EncoderNode  # noqa: E402
-from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -68,23 +68,9 @@ def test_the_encoder_learns_from_a_stream_that_ended_at_once(tiny_models, status
 @pytest.mark.parametrize('packets', [1, 2])
 def test_the_policy_learns_from_an_answer_after_the_account(tiny_models, packets):
     """Also when the edge took two packets in before its first answer."""
-    parameters = {
-        'models_dir': str(tiny_models),
-        'policy': 'always',
-        'answer_time': 0.0,
-        **described(edge__timeout=60.0),
-    }
-    with CellHarness(
-        [NodeSpec(OffloadPolicy, parameters)], watched=('offload_decision', '/diagnostics')
-    ) as cell:
-        cell.wait_active()
-        node = cell.runner.node('offload_policy')
+    with lone_policy(tiny_models, policy='always') as (cell, node):
         feedback = cell.publisher('feedback_rx')
-        cell.connect('offload_decision')
-        feedback.publish(
-            FeatureFeedback(codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE)
-        )
-        cell.wait(lambda: node.edge_alive, 10, 'a sign of life')
+        let_edge_live(cell, node)
         asked = make_classification(1, cell.now_ns(), CELL.classes[0])
         cell.publisher('classification').publish(asked)
         (decision,) = cell.wait(lambda: cell.heard.of('offload_decision', item_id=1), 10)

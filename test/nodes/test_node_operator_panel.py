@@ -44,6 +44,7 @@ from stl_conveyor.nodes.panel import cell_control  # noqa: E402
 from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
 from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
 from stl_conveyor.plant.values import VALUES  # noqa: E402
+from stl_conveyor.run.console import free_port  # noqa: E402
 from stl_conveyor.run.plan import process_plan  # noqa: E402
 from stl_conveyor.run.processes import Supervisor  # noqa: E402
 
@@ -161,16 +162,14 @@ def test_what_page_plant_and_recording_have_of_a_run_equals_its_summary(tmp_path
 
     environment = own_environment()
     with Supervisor(tmp_path / 'logs') as supervisor, browser() as new_tab:
-        with socket.create_server(('127.0.0.1', 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port(0)
         plan = process_plan(
             'operator_panel',
             {'port': port, 'alarm_log': str(tmp_path / 'alarms.jsonl')},
             ROOT / 'config' / 'panel.yaml',
         )
         supervisor.start(replace(plan, environment=environment))
-        with socket.create_server(('127.0.0.1', 0)) as free:
-            metrics = free.getsockname()[1]
+        metrics = free_port(0)
         gateway = process_plan(
             'plant_gateway',
             {'outputs': ('prometheus',), 'prometheus_port': metrics},
@@ -324,8 +323,7 @@ def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path
 
 def test_the_page_comes_over_tls_and_in_no_other_way(tmp_path):
     certificate, key = make_certificate(tmp_path)
-    with socket.create_server(('127.0.0.1', 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port(0)
     parameters = {
         'port': port,
         'alarm_log': '',

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.request
 
 import numpy as np
@@ -16,8 +15,7 @@ pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('prometheus_client', reason='make setup brings it')
 
 from cell_harness import CellHarness, make_capture  # noqa: E402
-from mosquitto import MISSING, PROGRAM, Mosquitto  # noqa: E402
-from plant_cells import Heard  # noqa: E402
+from plant_cells import listener  # noqa: E402
 
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.msg import SortOutcome  # noqa: E402
@@ -25,6 +23,8 @@ from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.panel.plant_gateway import PlantGateway  # noqa: E402
+from stl_conveyor.run.console import free_port  # noqa: E402
+from stl_conveyor_lab.measure.mosquitto import MISSING, PROGRAM, Mosquitto  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -49,8 +49,7 @@ def scraped(node):
 
 
 def test_a_scrape_tells_each_cell_its_own_and_a_lost_broker_is_a_fault(tmp_path):
-    with socket.create_server(('127.0.0.1', 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port(0)
     spec = gateway(
         tmp_path, outputs=['prometheus', 'mqtt'], cells=['', 'line_2'], mqtt_port=port, period=0.1
     )
@@ -75,7 +74,7 @@ def test_a_scrape_tells_each_cell_its_own_and_a_lost_broker_is_a_fault(tmp_path)
 
 @pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 def test_the_plant_pauses_the_line_where_it_may_and_the_change_is_logged(tmp_path):
-    mqtt = pytest.importorskip('paho.mqtt.client')
+    pytest.importorskip('paho.mqtt.client')
     with Mosquitto(tmp_path) as broker:
         specs = [
             gateway(tmp_path, outputs=['mqtt'], mqtt_port=broker.port, allow=['running']),
@@ -85,21 +84,12 @@ def test_the_plant_pauses_the_line_where_it_may_and_the_change_is_logged(tmp_pat
         with CellHarness(specs, watched=('/diagnostics',)) as cell:
             cell.wait_active()
             camera = cell.runner.node('camera')
-            heard = Heard()
-            client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-            client.on_connect = lambda c, *_: c.subscribe('stl_conveyor/#', 1)
-            client.on_message = lambda _, __, m: heard.add(m.topic, m.payload)
-            client.connect('127.0.0.1', broker.port)
-            client.loop_start()
-            try:
+            with listener(broker, 'stl_conveyor/#') as (heard, publish):
                 heard.wait(lambda said: [t for t, _ in said if t.endswith('values')], 'values')
-                client.publish('stl_conveyor/command', '{"running": false}', qos=1)
+                publish('stl_conveyor/command', '{"running": false}')
                 (answer,) = heard.wait(
                     lambda said: [p for t, p in said if t.endswith('result')], 'an answer'
                 )
-            finally:
-                client.disconnect()
-                client.loop_stop()
             assert json.loads(answer) == {'command': 'running', 'done': True, 'trouble': ''}
             assert not camera.is_active
     (line,) = (tmp_path / 'plant.jsonl').read_text().splitlines()

@@ -19,13 +19,13 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 pytest.importorskip('onnxruntime')
 
-from cell_harness import CELL, ROOT, CellHarness, described, make_classification  # noqa: E402
+from cell_harness import CELL, ROOT, make_classification  # noqa: E402
+from lone_policy import let_edge_live, lone_policy  # noqa: E402
 
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.msg import FeatureFeedback, OffloadDecision  # noqa: E402
-from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.encoder import EncoderSettings  # noqa: E402
-from stl_conveyor.nodes.device.offload_policy import OffloadPolicy, OffloadPolicySettings  # noqa: E402
+from stl_conveyor.nodes.device.offload_policy import OffloadPolicySettings  # noqa: E402
 from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifierSettings  # noqa: E402
 from stl_conveyor.policy import (  # noqa: E402
     LEARNED_POLICIES,
@@ -106,33 +106,20 @@ def twin(name, models, byte_budgets):
 def test_decisions_say_what_was_decided_on(models, name, byte_budgets):
     """Reason, expected reward, threshold, tokens and bytes are those of the policy's twin."""
     parameters = {
-        'models_dir': str(models),
         'policy': name,
         'rate': float(RATE),
         'depth': float(DEPTH),
         'time_unit': UNIT,
-        **described(edge__timeout=60.0),
         'byte_budgets': byte_budgets,
-        'answer_time': 0.0,
         'policy_model': str(DQN) if name == 'dqn' else '',
     }
     reference = twin(name, models, byte_budgets)
     rewards = load_rewards(ModelFolder(models))
     spent = 0
-    with CellHarness(
-        [NodeSpec(OffloadPolicy, parameters)],
-        watched=('offload_decision', 'token_bucket', '/diagnostics'),
-    ) as cell:
-        cell.wait_active()
-        node = cell.runner.node('offload_policy')
+    with lone_policy(models, 'token_bucket', **parameters) as (cell, node):
         classifications = cell.publisher('classification')
         accounts = cell.publisher('transfer')
-        cell.connect('offload_decision')
-        cell.connect('token_bucket')
-        cell.publisher('feedback_rx').publish(
-            FeatureFeedback(codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE)
-        )
-        cell.wait(lambda: node.edge_alive, 10, 'a sign of life')
+        let_edge_live(cell, node)
         start_ns = cell.now_ns() - int(3600e9)
         for i, score in enumerate(SCORES):
             item_id = i + 1
@@ -224,26 +211,10 @@ def test_the_node_decides_while_its_policy_is_planned_anew(models, monkeypatch):
         return planner(policy, costs)
 
     monkeypatch.setattr(MdpPolicy, '_solve', solve)
-    parameters = {
-        'models_dir': str(models),
-        'policy': 'mdp',
-        'byte_budgets': False,
-        'answer_time': 0.0,
-        'rate': 1000.0,
-        'depth': 4.0,
-        **described(edge__timeout=60.0),
-    }
-    with CellHarness(
-        [NodeSpec(OffloadPolicy, parameters)], watched=('offload_decision', '/diagnostics')
-    ) as cell:
-        cell.wait_active()
-        node = cell.runner.node('offload_policy')
+    parameters = {'policy': 'mdp', 'byte_budgets': False, 'rate': 1000.0, 'depth': 4.0}
+    with lone_policy(models, **parameters) as (cell, node):
         classifications, accounts = cell.publisher('classification'), cell.publisher('transfer')
-        cell.connect('offload_decision')
-        cell.publisher('feedback_rx').publish(
-            FeatureFeedback(codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE)
-        )
-        cell.wait(lambda: node.edge_alive, 10, 'a sign of life')
+        let_edge_live(cell, node)
         before = node.policy.solution
 
         def decide(item_id):
@@ -278,12 +249,7 @@ def test_the_node_decides_while_its_policy_is_planned_anew(models, monkeypatch):
 
 def test_a_posterior_that_is_none_is_refused(models):
     """A posterior of another length is bad input, like such probabilities."""
-    with CellHarness(
-        [NodeSpec(OffloadPolicy, {'models_dir': str(models)})],
-        watched=('offload_decision', '/diagnostics'),
-    ) as cell:
-        cell.wait_active()
-        cell.connect('offload_decision')
+    with lone_policy(models) as (cell, _):
         message = make_classification(1, cell.now_ns(), CELL.classes[0])
         message.posterior = array.array('f', [0.5, 0.5])
         cell.publisher('classification').publish(message)

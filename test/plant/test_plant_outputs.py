@@ -9,20 +9,18 @@ import json
 import ssl
 import threading
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 from certificates import make_certificate
-from mosquitto import MISSING, PROGRAM, Mosquitto
-from plant_cells import Heard, known_cell, more_items, read
+from plant_cells import INSTALL, known_cell, listener, more_items, read
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.panel.accounts import Accounts, Role, write_account
 from stl_conveyor.plant.output import Commands, Result
 from stl_conveyor.plant.sparkplug import DataType, Metric, decode, encode
 from stl_conveyor.plant.values import VALUES, plain
+from stl_conveyor_lab.measure.mosquitto import MISSING, PROGRAM, Mosquitto
 
-INSTALL = 'make setup brings it'
 needs_broker = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 RESULT = Result('', 7, 1_700_000_000.5, 'A', 'nut', 0.9, 'edge', 0.04, False)
 
@@ -90,25 +88,6 @@ def test_metrics_come_over_tls_where_there_is_a_certificate(tmp_path):
 
 
 # MQTT -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def listener(broker, *topics):
-    """Yield (what comes on topics of a broker, a function that publishes)."""
-    client_module = pytest.importorskip('paho.mqtt.client', reason=INSTALL)
-    heard, ready = Heard(), threading.Event()
-    client = client_module.Client(client_module.CallbackAPIVersion.VERSION2)
-    client.on_connect = lambda c, *_: c.subscribe([(topic, 1) for topic in topics])
-    client.on_subscribe = lambda *_: ready.set()
-    client.on_message = lambda _, __, message: heard.add(message.topic, message.payload)
-    client.connect('127.0.0.1', broker.port)
-    client.loop_start()
-    try:
-        assert ready.wait(30)
-        yield heard, lambda topic, payload: client.publish(topic, payload, qos=1)
-    finally:
-        client.disconnect()
-        client.loop_stop()
 
 
 def values_with(**expected):

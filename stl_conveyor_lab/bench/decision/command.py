@@ -19,6 +19,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,11 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy.for_cell import load_rewards
 from stl_conveyor.resources import share_path, writing
 from stl_conveyor_lab.bench.decision import drift, items, lane_time, offloading, purity, strangers
-from stl_conveyor_lab.train.decision import Looked
+from stl_conveyor_lab.train.decision import Looked, looked_split
 
 PARTS = ('purity', 'strangers', 'offloading', 'lane_time', 'drift')
 OWN_ITEMS_PARTS = ('purity', 'offloading')
 OWN_LANES = (3, 5, 8)
-FOLDS = 8
 TITLES = {
     'purity': 'What is promised about purity',
     'strangers': 'Strangers',
@@ -47,6 +48,11 @@ TITLES = {
     'lane_time': 'Each lane its own time',
     'drift': 'Drift',
 }
+
+
+def as_json(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the rows of a part as mappings."""
+    return [asdict(row) for row in rows]
 
 
 class Bench:
@@ -75,7 +81,6 @@ class Bench:
         self.cell = CellDescription.load(share_path('config/cell.yaml'))
         self.belts, self.stranger_belts = options.belts, options.stranger_belts
         self.render, self.splits = not options.no_render, options.splits
-        self._own: Looked | None = None
 
     @property
     def shards(self) -> list[Path]:
@@ -85,15 +90,20 @@ class Bench:
             raise ConfigError(f'{self.work}: has no rendered belts; leave --no-render out')
         return found
 
-    @property
+    @cached_property
     def own(self) -> Looked:
         """Return what the models say of the own items."""
-        if self._own is None:
-            if self.data is None:
-                self._own = items.looked(self.folder, self.shards, self.work)
-            else:
-                self._own = items.looked_folder(self.folder, self.data, 'test', FOLDS)
-        return self._own
+        if self.data is None:
+            return items.looked(self.folder, self.shards, self.work)
+        return looked_split(self.folder, self.data, 'test', 0)
+
+    @cached_property
+    def strange(self) -> Looked:
+        """Return what the models say of strangers."""
+        shards = items.stranger_shards(self.work, self.stranger_belts, self.render)
+        if not shards:
+            raise ConfigError(f'{self.work}: has no rendered strangers; leave --no-render out')
+        return items.looked(self.folder, shards, self.work)
 
     def of_own_lanes(self, groups: int) -> CellDescription:
         """Return the cell with the models' classes in so many lanes."""
@@ -103,19 +113,15 @@ class Bench:
         """Return lines, figure and content of the part."""
         cell = self.cell if self.data is None else self.of_own_lanes(OWN_LANES[0])
         rows = purity.measure_purity(cell, self.folder.labels, self.own, splits=self.splits)
-        return (purity.purity_lines(rows), purity.draw_purity(pyplot, rows), purity.as_json(rows))
+        return (purity.purity_lines(rows), purity.draw_purity(pyplot, rows), as_json(rows))
 
     def strangers(self, pyplot: Any) -> tuple[list[str], Any, Any]:
         """Return lines, figure and content of the part."""
-        shards = items.stranger_shards(self.work, self.stranger_belts, self.render)
-        if not shards:
-            raise ConfigError(f'{self.work}: has no rendered strangers; leave --no-render out')
-        strange = items.looked(self.folder, shards, self.work)
-        rows = strangers.measure_strangers(self.folder, self.own, strange)
+        rows = strangers.measure_strangers(self.folder, self.own, self.strange)
         return (
             strangers.stranger_lines(rows),
             strangers.draw_strangers(pyplot, rows),
-            strangers.as_json(rows),
+            as_json(rows),
         )
 
     def offloading(self, pyplot: Any) -> tuple[list[str], Any, Any]:
@@ -135,7 +141,7 @@ class Bench:
         return (
             offloading.offload_lines(rows),
             offloading.draw_offloading(pyplot, rows),
-            offloading.as_json(rows),
+            as_json(rows),
         )
 
     def lane_time(self, pyplot: Any) -> tuple[list[str], Any, Any]:
@@ -146,7 +152,7 @@ class Bench:
         return (
             lane_time.lane_time_lines(rows),
             lane_time.draw_lane_time(pyplot, rows),
-            lane_time.as_json(rows),
+            as_json(rows),
         )
 
     def drift(self, pyplot: Any) -> tuple[list[str], Any, Any]:
@@ -170,10 +176,8 @@ class Bench:
             for belt, shard in enumerate(self.shards)
         ]
         # A kind that is as strange to the device as strangers are on the whole.
-        shards = items.stranger_shards(self.work, self.stranger_belts, self.render)
-        strange = items.looked(self.folder, shards, self.work)
         rows, false_alarms, count = drift.measure_drift(
-            streams, detector.unknown(strange.local_inside)
+            streams, detector.unknown(self.strange.local_inside)
         )
         return (
             drift.drift_lines(rows, false_alarms, count),

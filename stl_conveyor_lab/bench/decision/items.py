@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,9 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.mujoco_cell import Exposed, MujocoCell
 from stl_conveyor.sim.strangers import STRANGERS
-from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor_lab.data.arrays import save_arrays
 from stl_conveyor_lab.data.render import crop_centre, render_shard
-from stl_conveyor_lab.train.decision import Looked, look, looked_at
+from stl_conveyor_lab.train.decision import Looked, looked_at
 
 # Far from the seeds of training, calibration and runs.
 FIRST_BELT, FIRST_STRANGERS = 5_000_000, 6_000_000
@@ -43,9 +42,7 @@ def own_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
             continue
         begun = time.monotonic()
         images = render_shard(cell, int(path.stem), ITEMS, LOOKS)
-        partial = path.with_suffix('.part.npz')
-        np.savez(partial, pixels=images.pixels, labels=images.labels, difficulty=images.difficulty)
-        partial.rename(path)
+        save_arrays(path, **vars(images))
         print(f'belt {path.stem}: {time.monotonic() - begun:.0f} s', flush=True)
     return [path for path in paths if path.exists()]
 
@@ -60,9 +57,7 @@ def stranger_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
         if path.exists() or not render:
             continue
         pixels, names = render_strangers(cell, int(path.stem))
-        partial = path.with_suffix('.part.npz')
-        np.savez(partial, pixels=pixels, names=names)
-        partial.rename(path)
+        save_arrays(path, pixels=pixels, names=names)
         print(f'strangers {path.stem}: {len(names)} pictures', flush=True)
     return [path for path in paths if path.exists()]
 
@@ -107,17 +102,3 @@ def render_strangers(cell: CellDescription, seed: int) -> tuple[np.ndarray, np.n
 def looked(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked:
     """Return what the models say of shards."""
     return looked_at(folder, shards, work / 'looked')
-
-
-def looked_folder(
-    folder: ModelFolder, data: Path, split: str, folds: int, seed: int = 0
-) -> Looked:
-    """Return what the models say of a split of a prepared folder of images (WORK/images)."""
-    found = load_images(data, split, folder.labels, folder.image_size)
-    if found is None:
-        raise FileNotFoundError(
-            f'{data} has no split {split!r}: give images/ of the work folder of a training'
-        )
-    names = np.array([folder.labels[k] for k in found.classes])
-    told = look(folder, found.images, found.classes, 0, names)
-    return replace(told, belts=np.random.default_rng(seed).permutation(len(names)) % folds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -247,8 +247,3 @@ def draw_lane_time(pyplot: Any, rows: Sequence[LaneTimeRow]) -> Any:
     panels[1].set_ylabel('cost of an item')
     figure.tight_layout()
     return figure
-
-
-def as_json(rows: Sequence[LaneTimeRow]) -> list[dict[str, Any]]:
-    """Return the rows as mappings."""
-    return [asdict(row) for row in rows]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,8 +155,3 @@ def draw_offloading(pyplot: Any, rows: Sequence[OffloadRow]) -> Any:
     panels[0][0].set_ylabel('cost of an item')
     panels[0][0].legend()
     return figure
-
-
-def as_json(rows: Sequence[OffloadRow]) -> list[dict[str, Any]]:
-    """Return the rows as mappings."""
-    return [asdict(row) for row in rows]

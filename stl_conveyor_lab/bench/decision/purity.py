@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -165,8 +165,3 @@ def draw_purity(pyplot: Any, rows: Sequence[PurityRow]) -> Any:
     axes.legend()
     axes.grid(alpha=0.3)
     return figure
-
-
-def as_json(rows: Sequence[PurityRow]) -> list[dict[str, Any]]:
-    """Return the rows as mappings."""
-    return [asdict(row) for row in rows]

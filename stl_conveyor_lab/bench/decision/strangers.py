@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -159,8 +159,3 @@ def draw_strangers(pyplot: Any, rows: Sequence[StrangerRow]) -> Any:
     axes.set(ylabel='AUROC', ylim=(0, 1.02))
     axes.legend(fontsize=8)
     return figure
-
-
-def as_json(rows: Sequence[StrangerRow]) -> list[dict[str, Any]]:
-    """Return the rows as mappings."""
-    return [asdict(row) for row in rows]

@@ -39,6 +39,7 @@ from stl_conveyor_lab.bench.views import plant
 from stl_conveyor_lab.bench.views.flood import flood
 from stl_conveyor_lab.bench.views.marks import Looks, marks, shown_after, table
 from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser
+from stl_conveyor_lab.measure.mosquitto import Mosquitto
 
 VIEWERS = 10
 OPENED = 3  # times that the page is loaded
@@ -122,15 +123,15 @@ def page_plan(port: int) -> ProcessPlan:
 @contextmanager
 def gateway_plan(folder: Path) -> Iterator[tuple[ProcessPlan, dict[str, int]]]:
     """Yield how to start the gateway with every output, and the ports."""
-    ports = {name: free_port(0) for name in ('prometheus', 'mqtt', 'opcua')}
-    parameters: dict[str, object] = {
-        'outputs': ('prometheus', 'mqtt', 'sparkplug', 'opcua'),
-        'prometheus_port': ports['prometheus'],
-        'mqtt_port': ports['mqtt'],
-        'opcua_port': ports['opcua'],
-        'period': 0.2,
-    }
-    with plant.broker(folder, ports['mqtt']):
+    with Mosquitto(folder) as broker:
+        ports = {'prometheus': free_port(0), 'mqtt': broker.port, 'opcua': free_port(0)}
+        parameters: dict[str, object] = {
+            'outputs': ('prometheus', 'mqtt', 'sparkplug', 'opcua'),
+            'prometheus_port': ports['prometheus'],
+            'mqtt_port': ports['mqtt'],
+            'opcua_port': ports['opcua'],
+            'period': 0.2,
+        }
         yield process_plan('plant_gateway', parameters, share_path('config/panel.yaml')), ports
 
 

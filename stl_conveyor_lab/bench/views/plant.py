@@ -6,18 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from stl_conveyor.errors import ConfigError
-from stl_conveyor.plant.sparkplug import DataType, Metric, decode, encode
+from stl_conveyor.plant.sparkplug import REBIRTH, DataType, EdgeNode, Metric, decode, encode
 from stl_conveyor.plant.values import VALUES
 
 #: Those that summary.json has, too.
@@ -31,7 +25,6 @@ COMPARED = (
     'edge_answers',
     'bytes_sent',
 )
-MOSQUITTO = shutil.which('mosquitto') or '/usr/sbin/mosquitto'
 PATIENCE_S = 30.0
 
 
@@ -42,32 +35,6 @@ def differing(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
         for name in COMPARED
         if told.get(name) != summary[name]
     ]
-
-
-@contextmanager
-def broker(folder: Path, port: int) -> Iterator[None]:
-    """Run mosquitto on this machine.
-
-    Raises:
-        ConfigError: If it is not installed, or ends at once.
-    """
-    if not os.access(MOSQUITTO, os.X_OK):
-        raise ConfigError('mosquitto is not installed: apt install mosquitto')
-    config = folder / 'mosquitto.conf'
-    config.write_text(f'listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\n')
-    process = subprocess.Popen([MOSQUITTO, '-c', config, '-v'], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if 'running' in line:
-                break
-        else:
-            raise ConfigError(f'mosquitto ended with {process.wait()}')
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def from_prometheus(port: int) -> dict[str, int]:
@@ -93,7 +60,8 @@ def from_mqtt(port: int, prefix: str, group: str, node: str) -> tuple[dict[str, 
 
     found: dict[str, dict[str, Any]] = {}
     come = threading.Condition()
-    born = f'spBv1.0/{group}/NBIRTH/{node}'
+    edge = EdgeNode(group, node)
+    born = edge.topic('NBIRTH')
 
     def on_message(_: Client, __: Any, message: Any) -> None:
         with come:
@@ -107,8 +75,8 @@ def from_mqtt(port: int, prefix: str, group: str, node: str) -> tuple[dict[str, 
             come.notify_all()
 
     def on_subscribe(client: Client, *_: Any) -> None:
-        rebirth = encode([Metric('Node Control/Rebirth', True, DataType.BOOLEAN)], 0, None)
-        client.publish(f'spBv1.0/{group}/NCMD/{node}', rebirth, qos=1)
+        rebirth = encode([Metric(REBIRTH, True, DataType.BOOLEAN)], 0, None)
+        client.publish(edge.topic('NCMD'), rebirth, qos=1)
 
     client = Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda c, *_: c.subscribe([(f'{prefix}/values', 1), (born, 1)])
@@ -128,9 +96,11 @@ def from_opcua(port: int) -> dict[str, Any]:
     """Return the counters that the OPC UA server has."""
     from asyncua import Client
 
+    from stl_conveyor.plant.opcua import NAMESPACE
+
     async def read() -> dict[str, Any]:
         async with Client(f'opc.tcp://127.0.0.1:{port}/', timeout=PATIENCE_S) as client:
-            index = await client.get_namespace_index('urn:stl_conveyor:plant')
+            index = await client.get_namespace_index(NAMESPACE)
             found = {}
             for name in COMPARED:
                 node = await client.nodes.objects.get_child(

@@ -30,20 +30,20 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from stl_conveyor.assess.fitted_file import square_pixels
 from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
 from stl_conveyor_lab.train.augment import augment_photos
-from stl_conveyor_lab.train.averaging import average_of_steps
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.codec.importance import fit_codec
 from stl_conveyor_lab.train.codec.prefixes import PrefixSampler, prefix_sampler
 from stl_conveyor_lab.train.codec.recipe import CodecRecipe
 from stl_conveyor_lab.train.codec.running_start import RunningStart
 from stl_conveyor_lab.train.codec.training import (
-    parameter_groups,
-    rate_factor,
+    begin_training,
+    picks,
     read_prefixes,
     train_restoration,
 )
@@ -88,14 +88,7 @@ def read_folders(folders: Sequence[Path], seed: int) -> tuple[np.ndarray, np.nda
         except FileNotFoundError as error:
             raise ConfigError(f'{error}: give a folder with train/ or train.csv') from error
         if found.shape[1] != SIZE:  # rendered ones have the side of the cell's crops
-            found = np.stack(
-                [
-                    np.asarray(
-                        Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-                    )
-                    for image in found
-                ]
-            )
+            found = np.stack([square_pixels(Image.fromarray(image), SIZE) for image in found])
         print(f'{len(found)} images of {folder.name}', flush=True)
         parts.append(found)
     images = np.concatenate(parts)
@@ -126,24 +119,9 @@ def learn_to_read(
     Returns:
         The running average of the network, and the finished run.
     """
-    torch.manual_seed(recipe.seed)
-    optimiser = torch.optim.AdamW(parameter_groups(network, recipe))
     network.trunk.classifier.requires_grad_(False)
-    average = average_of_steps(network, optimiser, recipe.average)
-    run = TimedRun(
-        checkpoint,
-        {'network': network, 'average': average},
-        optimiser,
-        recipe.minutes,
-        recipe.seed,
-        rate_factor,
-        clip=2.0,
-        steps=recipe.steps,
-    )
-    order = np.random.default_rng(recipe.seed + 2).permutation(len(images))
-    each = recipe.batch // recipe.repeat
-    while run.goes_on():
-        pick = np.take(order, range(run.step * each, (run.step + 1) * each), mode='wrap')
+    average, run = begin_training(network, recipe, checkpoint)
+    for pick in picks(run, len(images), recipe):
         reading = read_prefixes(
             network, sampler, published, augment_photos(images[pick], run.rng), recipe, run
         )

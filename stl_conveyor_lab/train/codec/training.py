@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.augment import Augmentation
@@ -39,6 +41,40 @@ def parameter_groups(network: EdgeNetwork, recipe: CodecRecipe) -> list[dict[str
 def rate_factor(step: int, done: float) -> float:
     """Return what the rates are multiplied by, from the step and the share that is done."""
     return min((step + 1) / 40, 0.02 + 0.49 * (1 + math.cos(math.pi * min(done, 1))))
+
+
+def begin_training(
+    network: EdgeNetwork, recipe: CodecRecipe, checkpoint: Path
+) -> tuple[AveragedModel, TimedRun]:
+    """Return the running average of a network that is to be trained, and the run.
+
+    Args:
+        network: It is changed, and lies already where it is trained.
+        recipe: How long and how hard.
+        checkpoint: The file to go on from and to write.
+    """
+    torch.manual_seed(recipe.seed)
+    optimiser = torch.optim.AdamW(parameter_groups(network, recipe))
+    average = average_of_steps(network, optimiser, recipe.average)
+    run = TimedRun(
+        checkpoint,
+        {'network': network, 'average': average},
+        optimiser,
+        recipe.minutes,
+        recipe.seed,
+        rate_factor,
+        clip=2.0,
+        steps=recipe.steps,
+    )
+    return average, run
+
+
+def picks(run: TimedRun, count: int, recipe: CodecRecipe) -> Iterator[np.ndarray]:
+    """Yield the places of each step's images among so many, until the run is over."""
+    order = np.random.default_rng(recipe.seed + 2).permutation(count)
+    each = recipe.batch // recipe.repeat
+    while run.goes_on():
+        yield np.take(order, range(run.step * each, (run.step + 1) * each), mode='wrap')
 
 
 def restoration_error(restored: Tensor, decoded: Tensor, original: Tensor) -> Tensor:
@@ -219,24 +255,9 @@ def train_edge(
         The running average of the network, and the finished run, whose curve has rows of (step,
         loss, cross-entropy, share of right answers).
     """
-    torch.manual_seed(recipe.seed)
     device = next(network.parameters()).device
-    optimiser = torch.optim.AdamW(parameter_groups(network, recipe))
-    average = average_of_steps(network, optimiser, recipe.average)
-    run = TimedRun(
-        checkpoint,
-        {'network': network, 'average': average},
-        optimiser,
-        recipe.minutes,
-        recipe.seed,
-        rate_factor,
-        clip=2.0,
-        steps=recipe.steps,
-    )
-    order = np.random.default_rng(recipe.seed + 2).permutation(len(train.classes))
-    each = recipe.batch // recipe.repeat
-    while run.goes_on():
-        pick = np.take(order, range(run.step * each, (run.step + 1) * each), mode='wrap')
+    average, run = begin_training(network, recipe, checkpoint)
+    for pick in picks(run, len(train.classes), recipe):
         images = augment(train.images[pick], run.rng)
         reading = read_prefixes(network, sampler, strong, images, recipe, run)
         logits, received = reading.logits, reading.received

@@ -33,6 +33,7 @@ from stl_conveyor.assess.fitted_file import SCALES, shrink
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor_lab.data.arrays import save_arrays
 from stl_conveyor_lab.measure.cache import BenchCache
 from stl_conveyor_lab.measure.scores import right_answers
 from stl_conveyor_lab.references import ReferenceCodec, find_codec
@@ -204,13 +205,11 @@ def encoded_copies(
                 f'encoded copy {variant + 1}/{recipe.variants}: {len(found)}/{len(images)}',
                 flush=True,
             )
-        partial = path.with_suffix('.part.npz')
-        np.savez(
-            partial,
+        save_arrays(
+            path,
             lengths=np.array([len(data) for data in found]),
             blob=np.frombuffer(b''.join(found), np.uint8),
         )
-        partial.rename(path)
         result.append(found)
     if pool:
         pool.shutdown()
