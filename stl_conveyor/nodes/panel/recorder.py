@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 from stl_conveyor.errors import ConfigError, Level
+from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
@@ -128,7 +129,7 @@ class Recorder(ConveyorNode):
 
     def _take(self, name: str, data: bytes) -> None:
         assert self.recording is not None
-        self.recording.add(name, self.get_clock().now().nanoseconds, data)
+        self.recording.add(name, clock_ns(self.get_clock()), data)
 
     def _look(self) -> None:
         assert self.recording is not None
