@@ -38,7 +38,7 @@ CELL_FILE, MODELS = 'cell_file', 'models_dir'
 # items, is stopped first and comes back last.
 READERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        'local_classifier': (MODELS,),
+        'local_classifier': (CELL_FILE, MODELS),
         'offload_policy': (CELL_FILE, MODELS),
         'encoder': (CELL_FILE, MODELS),
         'edge_classifier': (MODELS,),
