@@ -130,8 +130,28 @@ def test_evaluate_reports_the_lanes_of_a_cell(models, pictures, tmp_path, capsys
     page = (tmp_path / 'out' / 'evaluation.md').read_text()
     assert '| lane B: purity / yield |' in page and 'Strangers caught, of 1:' in page
     assert (tmp_path / 'out' / 'cell_purity.png').exists()
-    code, _, err = run(capsys, *given, '--strangers', strangers)
-    assert code != 0 and '--cell' in err
+
+
+def test_evaluate_refuses_strangers_and_targets_before_its_work(
+    models, pictures, tmp_path, capsys
+):
+    given = ('evaluate', models, '--data', pictures, '--out', tmp_path / 'out')
+    content = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text())
+    content['lanes'] = [{'name': 'A', 'diverter_x': 0.36, 'classes': ['red']}]
+    usual, pure = tmp_path / 'usual.yaml', tmp_path / 'pure.yaml'
+    usual.write_text(yaml.safe_dump(content))
+    content['lanes'][0]['purity'] = 0.99
+    pure.write_text(yaml.safe_dump(content))
+    nothing = tmp_path / 'nothing'
+    nothing.mkdir()
+    for more, named in (
+        (('--strangers', pictures), '--cell'),
+        (('--strangers', nothing, '--cell', usual), 'has no picture that can be read'),
+        (('--cell', pure), 'A has a purity target'),
+    ):
+        code, out, err = run(capsys, *given, *more)
+        assert code == 2 and named in err
+        assert 'weak' not in out and not (tmp_path / 'out').exists()
 
 
 def test_evaluate_warns_of_images_that_nobody_set_aside(models, pictures, tmp_path, capsys):
