@@ -29,6 +29,7 @@ from stl_conveyor.assess.network_gain import RESCALED_WEBP_NAME, answers_to_webp
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.received import BATCH, receive
 from stl_conveyor.assess.reliability import expected_calibration_error, reliability
+from stl_conveyor.assess.scoring import finite
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConfigError
@@ -273,7 +274,7 @@ def evaluate(
         strangers: A folder of pictures of what belongs to no class.
 
     Returns:
-        What evaluation.json holds.
+        What evaluation.json holds; what was not counted is null.
 
     Raises:
         ConfigError: Naming what does not fit.
@@ -393,6 +394,7 @@ def evaluate(
         result['cell'] = evaluate_cell(
             folder, decider, test.images, test.classes, out, budget, foreign, show
         )
+    result = finite(result)
     with writing(out / 'evaluation.json'):
         (out / 'evaluation.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     _write_items(out / 'items.csv', test, answers, folder.labels, estimates)
