@@ -404,8 +404,8 @@ class EdgeClassifier(ConveyorNode):
         """Return whether another edge has begun with an item of a cell that is ours again."""
         since_ns = self._pool.serves_since_ns(stream.cell)
         return (
-            not self._pool.is_alone
-            and clock_ns(self.steady_clock) - since_ns < HANDOVER_NS
+            clock_ns(self.steady_clock) - since_ns < HANDOVER_NS
+            and not self._pool.is_alone
             and all(message.sequence for message in stream.waiting)
         )
 
