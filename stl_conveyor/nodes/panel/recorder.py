@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,7 +112,7 @@ class Recorder(ConveyorNode):
         # Closed last, after everything that could still bring something.
         self.resources.callback(self.recording.close)
         for name in self._recorded:
-            self.listen(name, self._taker_of(name), raw=True)
+            self.listen(name, partial(self._take, name), raw=True)
         self.every(LOOK_S, self._look)
         self.report_value('file', str(self.recording.path))
 
@@ -123,9 +123,6 @@ class Recorder(ConveyorNode):
             self.health.set_value('megabytes', f'{self.recording.size / MEGABYTE:.1f}')
             self.health.set_value('left_out', self.recording.left_out)
             self.health.set_value('overrun', self.recording.overrun)
-
-    def _taker_of(self, name: str) -> Callable[[bytes], None]:
-        return partial(self._take, name)
 
     def _take(self, name: str, data: bytes) -> None:
         assert self.recording is not None
