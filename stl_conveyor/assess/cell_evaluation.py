@@ -34,11 +34,11 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy import make_policy
 from stl_conveyor.policy.for_cell import load_worth
 from stl_conveyor.policy.play import play
+from stl_conveyor.policy.worth import ItemWorth
 from stl_conveyor.resources import writing
 
 RATES = (Fraction(1, 20), Fraction(1, 10), Fraction(1, 4))
 DEPTH = Fraction(4)
-PLAYED = 4000  # items of each simulated run, about
 DEVICE, ON_EDGE = 'device alone', 'edge, every item'
 
 
@@ -112,11 +112,8 @@ def choices_of(decider: CellDecider, told: Told) -> dict[str, Choices]:
     }
 
 
-def offloaded(
-    folder: ModelFolder, cell: CellDescription, told: Told, rate: Fraction, seed: int = 0
-) -> NDArray[np.bool_]:
+def offloaded(worth: ItemWorth, told: Told, rate: Fraction, seed: int = 0) -> NDArray[np.bool_]:
     """Return which items bool [N] the policy `mdp` offloads, a whole token each, at a rate."""
-    worth = load_worth(folder, cell, decider_of(folder, cell), '', told.received)
     policy = make_policy('mdp', rate=rate, depth=DEPTH, rewards=worth.distribution)
     expected = worth.of_all(told.local, told.posterior, told.local_unknown)
     count = len(expected)
@@ -127,9 +124,18 @@ def offloaded(
     return found
 
 
+def cell_decider(folder: ModelFolder, cell: CellDescription) -> CellDecider:
+    """Return what decides in a cell, by cost or not.
+
+    Raises:
+        ConveyorError: When costs or targets do not fit the models, or cannot be promised.
+    """
+    return decider_of(folder, cell) or CellDecider(cell, folder.labels)
+
+
 def evaluate_cell(
     folder: ModelFolder,
-    cell: CellDescription,
+    decider: CellDecider,
     images: NDArray[np.uint8],
     classes: NDArray[np.int64],
     out: Path,
@@ -140,6 +146,7 @@ def evaluate_cell(
     """Evaluate a cell on labelled images, and draw its pictures into `out`.
 
     Args:
+        decider: Of the cell and the folder.
         images: uint8 [N, S, S, 3].
         classes: [N], of the folder's labels.
         budget: Payload bytes of an offload.
@@ -147,20 +154,17 @@ def evaluate_cell(
 
     Returns:
         What evaluation.json holds under ``cell``.
-
-    Raises:
-        ConveyorError: When costs or targets do not fit the models, or cannot be promised.
     """
-    decider = decider_of(folder, cell) or CellDecider(cell, folder.labels)
     told = told_of(folder, images, budget)
     ways = choices_of(decider, told)
     lanes = {name: choices.lanes for name, choices in ways.items()}
+    worth = load_worth(folder, decider.cell, decider, '', told.received)
     for rate in RATES:
-        sent = offloaded(folder, cell, told, rate)
+        sent = offloaded(worth, told, rate)
         lanes[f'offloading, r = {float(rate):g}'] = np.where(sent, lanes[ON_EDGE], lanes[DEVICE])
     names = [folder.labels[c] for c in classes]
     results: dict[str, CellResult] = {
-        name: cell_result(cell, names, [decider.lanes[k] for k in found])
+        name: cell_result(decider.cell, names, [decider.lanes[k] for k in found])
         for name, found in lanes.items()
     }
     for name, result in results.items():

@@ -23,12 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from stl_conveyor.assess.cell_evaluation import cell_page, evaluate_cell
+from stl_conveyor.assess.cell_evaluation import cell_decider, cell_page, evaluate_cell
 from stl_conveyor.assess.intervals import wilson
 from stl_conveyor.assess.network_gain import RESCALED_WEBP_NAME, answers_to_webp, gain_lines
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.received import BATCH, receive
 from stl_conveyor.assess.reliability import expected_calibration_error, reliability
+from stl_conveyor.assess.scoring import finite
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.codec import Decoder, DecoderSession, EncodedItem, Encoder
 from stl_conveyor.errors import ConfigError
@@ -273,17 +274,21 @@ def evaluate(
         strangers: A folder of pictures of what belongs to no class.
 
     Returns:
-        What evaluation.json holds.
+        What evaluation.json holds; what was not counted is null.
 
     Raises:
         ConfigError: Naming what does not fit.
         ModelFileError: Naming what does not fit.
     """
+    if strangers is not None and cell is None:
+        raise ConfigError('strangers: are told by the decision of a cell; give --cell as well')
     out = Path(out)
     folder = ModelFolder(models)
     for role in ('weak', 'strong', 'encoder', 'edge', 'reward'):
         folder.path(role)
+    decider = None if cell is None else cell_decider(folder, cell)
     test = load_test_images(Path(data), folder, split, label_column, show)
+    foreign = None if strangers is None else load_unlabelled(Path(strangers), folder, show)
     out.mkdir(parents=True, exist_ok=True)
     show(f'{len(test.classes)} {test.split} images of {len(folder.labels)} classes')
     answers, doubts = {}, {}
@@ -385,13 +390,11 @@ def evaluate(
         'offloading': offloading,
         'milliseconds': times,
     }
-    if cell is not None:
-        foreign = None if strangers is None else load_unlabelled(Path(strangers), folder, show)
+    if decider is not None:
         result['cell'] = evaluate_cell(
-            folder, cell, test.images, test.classes, out, budget, foreign, show
+            folder, decider, test.images, test.classes, out, budget, foreign, show
         )
-    elif strangers is not None:
-        raise ConfigError('strangers: are told by the decision of a cell; give --cell as well')
+    result = finite(result)
     with writing(out / 'evaluation.json'):
         (out / 'evaluation.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     _write_items(out / 'items.csv', test, answers, folder.labels, estimates)

@@ -9,8 +9,9 @@ real cell has no truth.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -362,3 +363,14 @@ def confusion(
         if record.serial and record.rest_lane in lie and record.lane in belong:
             counts[belong.index(record.lane), lie.index(record.rest_lane)] += 1
     return belong, lie, counts
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for what is not a finite number."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

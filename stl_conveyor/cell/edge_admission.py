@@ -86,11 +86,6 @@ class EdgeAdmission:
         """Return the answers per second that all workers could give; 0 = not known yet."""
         return self._workers / self._service_s if self._service_s else 0.0
 
-    @property
-    def service_s(self) -> float:
-        """Return the time (s) that one answer took of late; 0 = not known yet."""
-        return self._service_s
-
     def needed_ns(self, count: int) -> int:
         """Return the time that must be left for so many answers at once; what has less is late.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 # Edges of one pool that are kept; somebody who speaks under many names must not fill the memory.
 MOST_MEMBERS = 64
@@ -35,6 +36,7 @@ def preference(cell: str, names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (_weight(cell, name), name), reverse=True)
 
 
+@lru_cache(maxsize=4096)  # the same few pairs are asked for with every sign of life
 def _weight(cell: str, name: str) -> int:
     # The length keeps the pairs ('a', 'bc') and ('ab', 'c') apart.
     text = f'{len(cell)}:{cell}{name}'.encode()

@@ -105,7 +105,7 @@ class SoleClaim:
         with self._lock:
             self._settle(now_ns)
             self._beat_ns = now_ns
-            return self._acts_for_ns(now_ns) if self._since_ns is not None else 0
+            return self._acts_for_ns(now_ns)
 
     def acts(self, now_ns: int) -> bool:
         """Return whether this one acts."""

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stl_conveyor.codec import Decoder, Encoder
-from stl_conveyor.decision.stranger_detector import EDGE, StrangerDetector
-from stl_conveyor.decision.stranger_detector import ROLE as STRANGERS
+from stl_conveyor.decision.of_folder import detector_of
+from stl_conveyor.decision.stranger_detector import EDGE
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
@@ -76,8 +76,7 @@ def export_models(models: str | Path, out: str | Path) -> Path:
     """
     models, out = Path(models), Path(out)
     check_models(models)
-    if out.exists():
-        raise ConfigError(f'{out}: exists already; give a new name or remove it')
+    _refuse_existing(out)
     manifest = json.loads((models / 'manifest.json').read_text(encoding='utf-8'))
     files = {'manifest.json': (json.dumps(manifest, indent=1) + '\n').encode()}
     for entry in manifest['files'].values():
@@ -115,8 +114,7 @@ def import_models(archive: str | Path, out: str | Path) -> Path:
             `out` exists.
     """
     out = Path(out)
-    if out.exists():
-        raise ConfigError(f'{out}: exists already; give a new name or remove it')
+    _refuse_existing(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))
     try:
@@ -142,12 +140,15 @@ def export_repository(models: str | Path, out: str | Path, kind: str, workers: i
     """
     out = Path(out)
     folder = check_models(models)
+    _refuse_existing(out)
+    detector = detector_of(folder, EDGE)
+    inside = () if detector is None else detector.tensors
+    return write_repository(folder, inside, kind, out, workers=workers)
+
+
+def _refuse_existing(out: Path) -> None:
     if out.exists():
         raise ConfigError(f'{out}: exists already; give a new name or remove it')
-    inside: tuple[str, ...] = ()
-    if STRANGERS in folder.roles:
-        inside = StrangerDetector.load(folder.path(STRANGERS), EDGE).tensors
-    return write_repository(folder, inside, kind, out, workers=workers)
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.costs import CostTable
-from stl_conveyor.decision.strangeness import foreign_probability
+from stl_conveyor.decision.strangeness import foreign_probability, is_stranger
 
 # Where a lane's own cost does not tell lanes apart, rounding must not either.
 _TIE = 1e-9
@@ -114,13 +114,6 @@ class Decider:
         """Let an item enter a lane only when it belongs there with at least this probability."""
         self._thresholds[self.table.lanes.index(lane)] = value
 
-    def is_stranger(self, unknown: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return whether unknown scores are those of strangers."""
-        result: NDArray[np.bool_] = np.asarray(
-            (np.asarray(unknown, np.float64) > 1.0 - self._rejects) & (self._rejects > 0.0)
-        )
-        return result
-
     def foreign(self, unknown: NDArray[np.floating] | float) -> NDArray[np.float64]:
         """Return how likely items with these unknown scores are foreign."""
         return foreign_probability(unknown, self._share)
@@ -157,7 +150,7 @@ class Decider:
         if unknown is None:
             stranger, foreign = np.zeros(count, bool), np.zeros(count)
         else:
-            stranger, foreign = self.is_stranger(unknown), self.foreign(unknown)
+            stranger, foreign = is_stranger(unknown, self._rejects), self.foreign(unknown)
         costs = table.expected(probabilities, foreign)
         belongs = table.lane_probabilities(probabilities, foreign)
         labels = np.asarray(probabilities).argmax(axis=1)

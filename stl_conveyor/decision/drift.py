@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stl_conveyor.decision.strangeness import is_stranger
+
 ITEMS_PER_ALARM = 10_000
 EARLIEST = 60  # items before the first alarm: there must be something to compare with
 REMEMBERED = 4000  # measurements that are ranked; enough to know a tail
@@ -339,8 +341,7 @@ class DriftWatch:
                 alarm = detector.add(getattr(look, name))
                 if alarm is not None:
                     found.append(self._moved_to(name, *alarm))
-        stranger = self._rejects > 0.0 and unknown > 1.0 - self._rejects
-        found += self._classes('' if stranger else label)
+        found += self._classes('' if is_stranger(unknown, self._rejects) else label)
         return found + (self._kinds(unknown) if self._rejects > 0.0 else [])
 
     def _moved_to(self, name: str, side: int, items: int) -> Change:

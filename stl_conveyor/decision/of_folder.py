@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache
+from pathlib import Path
+
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.calibration_record import ROLE, CalibrationRecord, CellDecider
 from stl_conveyor.decision.stranger_detector import ROLE as STRANGERS
 from stl_conveyor.decision.stranger_detector import StrangerDetector
 from stl_conveyor.models.model_folder import ModelFolder
+
+_READING = threading.Lock()
 
 
 def decider_of(folder: ModelFolder, cell: CellDescription) -> CellDecider | None:
@@ -19,8 +25,26 @@ def decider_of(folder: ModelFolder, cell: CellDescription) -> CellDecider | None
     """
     if not cell.decides_by_cost:
         return None
-    record = CalibrationRecord.load(folder.path(ROLE)) if ROLE in folder.roles else None
+    record = None
+    if ROLE in folder.roles:
+        path = folder.path(ROLE)
+        with _READING:  # of nodes that are configured at the same time the second waits
+            record = _record_at(path, folder.model_id(ROLE))
     return CellDecider(cell, folder.labels, record)
+
+
+@lru_cache(maxsize=1)  # several nodes of a process decide by the same one
+def _record_at(path: Path, version: int) -> CalibrationRecord:
+    """Return the calibration items of a file, which nobody may change, with what is fitted.
+
+    Args:
+        version: Of the file, so that one that took its place is read.
+    """
+    del version
+    record = CalibrationRecord.load(path)
+    # This takes a quarter of a second, which the first decision of an item does not have.
+    _ = record.temperatures
+    return record
 
 
 def detector_of(folder: ModelFolder, source: str) -> StrangerDetector | None:

@@ -36,6 +36,18 @@ def unknown_scores(distances: ArrayLike, own: NDArray[np.floating]) -> NDArray[n
     return result
 
 
+def is_stranger(unknown: ArrayLike, rejects: float) -> NDArray[np.bool_]:
+    """Return whether items are taken for strangers.
+
+    Args:
+        unknown: [...] unknown scores, 0..1.
+        rejects: Share of the cell's own items that may be; 0 takes none for one.
+    """
+    scores = np.asarray(unknown, np.float64)
+    result: NDArray[np.bool_] = np.asarray((scores > 1.0 - rejects) & (rejects > 0.0))
+    return result
+
+
 def foreign_probability(unknown: ArrayLike, share: float) -> NDArray[np.float64]:
     """Return at most how likely items are foreign.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stl_conveyor.assess.lanes import CellResult
-from stl_conveyor.assess.scoring import Quantiles, Score
+from stl_conveyor.assess.scoring import Quantiles, Score, finite
 from stl_conveyor.resources import writing
 from stl_conveyor.run.settings import RunSettings
 
@@ -175,14 +175,3 @@ class Summary:
             ),
             ('start to first item', f'{self.seconds_to_first_item:.1f} s'),
         ]
-
-
-def finite(value: Any) -> Any:
-    """Return a JSON value with null for what is not a finite number."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

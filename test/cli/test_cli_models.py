@@ -46,6 +46,15 @@ def pictures(tmp_path):
     return tmp_path / 'pictures'
 
 
+def read_json(path):
+    """Return the content of a file of JSON, which knows no NaN."""
+
+    def refuse(constant):
+        raise ValueError(f'{path}: {constant} is not JSON')
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
 def run(capsys, *arguments):
     code = main([str(argument) for argument in arguments])
     said = capsys.readouterr()
@@ -113,7 +122,7 @@ def test_evaluate_reports_the_lanes_of_a_cell(models, pictures, tmp_path, capsys
     given = ('evaluate', models, '--data', pictures, '--out', tmp_path / 'out')
     code, out, err = run(capsys, *given, '--cell', cell_file, '--strangers', strangers)
     assert code == 0, err
-    cell = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())['cell']
+    cell = read_json(tmp_path / 'out' / 'evaluation.json')['cell']
     assert {'device alone', 'edge, every item', 'offloading, r = 0.1'} <= set(cell['ways'])
     for way in cell['ways'].values():
         assert set(way['lanes']) == {'A', 'B'}
@@ -121,12 +130,33 @@ def test_evaluate_reports_the_lanes_of_a_cell(models, pictures, tmp_path, capsys
         assert entered + round(24 * way['rejected']['value']) == 24
         for share in (way['purity'], way['yield'], way['rejected'], way['cost_per_1000']):
             assert share['low'] <= share['value'] <= share['high']
+        assert set(way['foreign_caught'].values()) == {None}  # no such picture is labelled
     assert cell['strangers']['images'] == 1
     page = (tmp_path / 'out' / 'evaluation.md').read_text()
     assert '| lane B: purity / yield |' in page and 'Strangers caught, of 1:' in page
     assert (tmp_path / 'out' / 'cell_purity.png').exists()
-    code, _, err = run(capsys, *given, '--strangers', strangers)
-    assert code != 0 and '--cell' in err
+
+
+def test_evaluate_refuses_strangers_and_targets_before_its_work(
+    models, pictures, tmp_path, capsys
+):
+    given = ('evaluate', models, '--data', pictures, '--out', tmp_path / 'out')
+    content = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text())
+    content['lanes'] = [{'name': 'A', 'diverter_x': 0.36, 'classes': ['red']}]
+    usual, pure = tmp_path / 'usual.yaml', tmp_path / 'pure.yaml'
+    usual.write_text(yaml.safe_dump(content))
+    content['lanes'][0]['purity'] = 0.99
+    pure.write_text(yaml.safe_dump(content))
+    nothing = tmp_path / 'nothing'
+    nothing.mkdir()
+    for more, named in (
+        (('--strangers', pictures), '--cell'),
+        (('--strangers', nothing, '--cell', usual), 'has no picture that can be read'),
+        (('--cell', pure), 'A has a purity target'),
+    ):
+        code, out, err = run(capsys, *given, *more)
+        assert code == 2 and named in err
+        assert 'weak' not in out and not (tmp_path / 'out').exists()
 
 
 def test_evaluate_warns_of_images_that_nobody_set_aside(models, pictures, tmp_path, capsys):

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -14,12 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.decision import calibration_record
 from stl_conveyor.decision.adaptive import AdaptiveThreshold, log_odds
 from stl_conveyor.decision.binomial import at_most, least_trials, upper_bound
 from stl_conveyor.decision.calibration_record import LOCAL, CalibrationRecord, CellDecider
 from stl_conveyor.decision.guarantee import TooFewItems, purity_threshold, threshold_order
+from stl_conveyor.decision.of_folder import decider_of
 from stl_conveyor.decision.temperature import fit_temperature, tempered
 from stl_conveyor.errors import CalibrationError, ModelFileError
+from stl_conveyor.models.model_folder import ModelFolder
 
 CELL_FILE = Path(__file__).parents[2] / 'config' / 'cell.yaml'
 
@@ -234,6 +239,44 @@ def test_record_comes_back_from_its_file(tmp_path):
     assert (again.classes == record.classes).all() and (again.fitted == record.fitted).all()
     assert np.abs(again.edge - record.edge).max() < 1e-3
     assert again.unknown(LOCAL) == pytest.approx(record.local_unknown, abs=1e-6)
+
+
+def test_temperatures_are_fitted_once_for_a_process_before_the_first_decision(
+    tmp_path, monkeypatch
+):
+    fitted = []
+
+    def fit(probabilities, classes):
+        fitted.append(len(classes))
+        return fit_temperature(probabilities, classes)
+
+    monkeypatch.setattr(calibration_record, 'fit_temperature', fit)
+    cell = CellDescription.from_mapping(
+        {**yaml.safe_load(CELL_FILE.read_text()), 'costs': {'wrong': 1.0}}
+    )
+
+    def folder_of(record):
+        record.save(tmp_path / 'decision.npz')
+        digest = hashlib.sha256((tmp_path / 'decision.npz').read_bytes()).hexdigest()
+        manifest = {
+            'format': 1,
+            'name': 'items',
+            'labels': list(labels_of(cell)),
+            'image_size': 32,
+            'files': {'decision': {'path': 'decision.npz', 'sha256': digest}},
+        }
+        (tmp_path / 'manifest.json').write_text(json.dumps(manifest))
+        return ModelFolder(tmp_path)
+
+    folder = folder_of(record_of(200))
+    deciders = [decider_of(folder, cell) for _ in range(3)]
+    assert len(fitted) == 3  # the local answer, and two lengths
+    for decider in deciders:
+        decider.choose(np.full(16, 1 / 16), 0.1, None)
+    assert len(fitted) == 3
+    # A file that took the place of the first is read.
+    assert len(decider_of(folder_of(record_of(300)), cell).record.classes) == 300
+    assert len(fitted) == 6
 
 
 @pytest.mark.parametrize('damage', ['missing', 'garbage', 'nan', 'shape'])

@@ -280,16 +280,18 @@ def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path
         ),
         NodeSpec(Camera, {}, group='camera'),
         *[
-            replace(spec, parameters={**spec.parameters, 'models_dir': str(models), **own})
+            replace(
+                spec, parameters={**spec.parameters, 'models_dir': str(models), 'cell_file': ''}
+            )
             for spec in device_specs(tiny_models, edge=False)
-            for own in [{} if spec.node_class.NAME == 'local_classifier' else {'cell_file': ''}]
         ],
         NodeSpec(CellGuard, {}, group='cell_guard'),
     ]
     with CellHarness(specs, watched=('/diagnostics', 'sort_outcome')) as cell:
         cell.wait_active(60)
         (live,) = cell.runner.node('operator_panel').live
-        nodes = [cell.runner.node(name) for name in ('camera', 'actuator', 'offload_policy')]
+        readers = ('camera', 'actuator', 'offload_policy', 'local_classifier')
+        nodes = [cell.runner.node(name) for name in readers]
         assert live.control.values()['recipe'] == 'usual'
         # An item that is under way gets its outcome first.
         image = np.full((160, 160, 3), 9, np.uint8)

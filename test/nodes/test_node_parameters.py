@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import signal
 import subprocess
@@ -25,7 +26,8 @@ from rclpy.parameter import Parameter  # noqa: E402
 from stl_conveyor.calibration.parameter_file import set_cell_values  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
-from stl_conveyor.nodes.base.topics import node_module  # noqa: E402
+from stl_conveyor.nodes.base.topics import DEVICE, node_module  # noqa: E402
+from stl_conveyor.nodes.panel.cell_control import CELL_FILE, FAR, MODELS, READERS  # noqa: E402
 from stl_conveyor.parameter_files import names_for  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -122,6 +124,12 @@ def test_parameter_file_is_complete_and_holds_the_defaults(context, file, name):
                 assert descriptor.floating_point_range or descriptor.integer_range, key
     finally:
         node.destroy_node()
+
+
+@pytest.mark.parametrize('name', [*DEVICE, *FAR])
+def test_whatever_reads_cell_or_models_gets_new_ones(name):
+    declared = {field.name for field in dataclasses.fields(node_class(name).SETTINGS)}
+    assert READERS.get(name, ()) == tuple(f for f in (CELL_FILE, MODELS) if f in declared)
 
 
 @pytest.mark.parametrize('name', FILES['sim'])

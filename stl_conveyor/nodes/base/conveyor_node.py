@@ -207,13 +207,14 @@ class ConveyorNode(ConnectedNode):
         if not self.HEARTBEATS:
             return
         busy, active, sole = self.turn.busy, self._active, self.sole_publisher
+        unable = self._is_unable()
         if busy >= PERIOD_S or sole is not None:
             busy = busy if busy >= PERIOD_S else 0.0
-            self._heartbeats.publish(self._sign_of_life(active, busy, sole))
+            self._heartbeats.publish(self._sign_of_life(active, unable, busy, sole))
             return
-        kind = active, self._is_unable()
+        kind = active, unable
         if kind not in self._signs_of_life:
-            self._signs_of_life[kind] = serialize_message(self._sign_of_life(active, 0.0))
+            self._signs_of_life[kind] = serialize_message(self._sign_of_life(active, unable, 0.0))
         self._heartbeats.publish(self._signs_of_life[kind])
 
     def _is_unable(self) -> bool:
@@ -221,14 +222,14 @@ class ConveyorNode(ConnectedNode):
         return bool(ends_ns) and max(ends_ns) > clock_ns(self.steady_clock)
 
     def _sign_of_life(
-        self, active: bool, busy: float, sole: SolePublisher | None = None
+        self, active: bool, unable: bool, busy: float, sole: SolePublisher | None = None
     ) -> Heartbeat:
         return Heartbeat(
             node=self.get_fully_qualified_name().lstrip('/'),
             instance=self.instance,
             active=active,
             busy=busy,
-            unable=self._is_unable(),
+            unable=unable,
             sole_topic='' if sole is None else sole.topic,
             sole_for=0.0 if sole is None else sole.beat(),
         )

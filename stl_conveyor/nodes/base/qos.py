@@ -73,7 +73,17 @@ def overriding_options(*, reliability: bool = True) -> QoSOverridingOptions:
 
 def message_class(topic: Topic) -> type:
     """Return the class of a topic's messages."""
-    package, name = topic.message_type.split('/')
+    return class_of(topic.message_type)
+
+
+def class_of(message_type: str) -> type:
+    """Return the class of a message, of its name such as 'std_msgs/Bool'.
+
+    Raises:
+        ImportError: If its package is not installed.
+        AttributeError: If the package has no such message.
+    """
+    package, name = message_type.split('/')
     kind: type = getattr(import_module(f'{package}.msg'), name)
     return kind
 

@@ -32,6 +32,7 @@ from stl_conveyor.cell.owed_items import OwedItem
 from stl_conveyor.cell.stroke_plan import Hold, Passage, StrokePlan
 from stl_conveyor.cell.strokes import StrokeSchedule
 from stl_conveyor.decision.decide import Doubt
+from stl_conveyor.decision.strangeness import is_stranger
 from stl_conveyor.errors import BadProbabilities
 from stl_conveyor.hardware.output import DirectOutput, DriverOutput, Site
 from stl_conveyor.hardware.outputs import OUTPUTS
@@ -327,9 +328,8 @@ class Actuator(ConveyorNode):
     def _judged(self, message: Classification, source: AnswerSource) -> Answer | None:
         """Return an answer with the lane that follows from it; None for one that cannot be."""
         lane, doubt, probability, cost = self.cell.lane_of(message.class_id), Doubt.NONE, 0.0, 0.0
-        strangers = self.cell.strangers.rejects
         if self.decider is None:
-            if strangers and message.unknown > 1.0 - strangers:
+            if is_stranger(message.unknown, self.cell.strangers.rejects):
                 lane, doubt = self.cell.reject_lane, Doubt.UNKNOWN
         else:
             try:

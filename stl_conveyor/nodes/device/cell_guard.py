@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from std_msgs.msg import Bool
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.item_account import Finding, ItemAccount, Loss
 from stl_conveyor.cell.presence import Absence, Presence, Roll
+from stl_conveyor.cell.topic_claims import TopicClaims
 from stl_conveyor.decision.lane_time import useful_until_ns
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.safe_output import SafeOutputSettings, open_safe_outputs
@@ -71,16 +71,6 @@ LOSSES = {
 
 
 SAID_NS = 5_000_000_000  # for which a loss is said after the last item, at least
-REMEMBERED_NS = 25_000_000_000  # for which the graph has ends of processes that were killed
-MOST_CLAIMS = 64
-
-
-class _Claim(NamedTuple):
-    """Who says that it is the only publisher of a topic, or stands by to become that."""
-
-    topic: str
-    heard_ns: int
-    stands_by: bool
 
 
 @dataclass(frozen=True)
@@ -145,14 +135,13 @@ class CellGuard(ConveyorNode):
         """Listen to all, and let the line run when all are there."""
         settings = self.settings
         now_ns = clock_ns(self.steady_clock)
-        self._presence = Presence(
-            settings.expected_nodes, round(settings.silence * 1e9), start_ns=now_ns
-        )
+        silence_ns = round(settings.silence * 1e9)
+        self._presence = Presence(settings.expected_nodes, silence_ns, start_ns=now_ns)
+        self._claims = TopicClaims(silence_ns)
         self._account = ItemAccount(round(settings.grace * 1e9))
         self._ends = GraphEnds(self, settings.expected_nodes, settle=2)
         self._roll: Roll | None = None
         self._surplus: dict[str, Surplus] = {}
-        self._claims: dict[int, _Claim] = {}
         self._wrong_ends: dict[str, str] = {}
         self._losses: dict[Loss, list[int]] = {}
         self._lost_ns: dict[Loss, int] = {}
@@ -232,12 +221,11 @@ class CellGuard(ConveyorNode):
                 unable=message.unable,
                 stands_by=stands_by,
             )
-            self._claims.pop(message.instance, None)
             if message.active and message.sole_topic:
                 topic = message.sole_topic.rpartition('/')[2]
-                self._claims[message.instance] = _Claim(topic, now_ns, stands_by)
-                while len(self._claims) > MOST_CLAIMS:  # the oldest is the first
-                    del self._claims[next(iter(self._claims))]
+                self._claims.heard(message.instance, topic, now_ns, stands_by=stands_by)
+            else:
+                self._claims.left(message.instance)
 
     def _on_capture(self, message: ItemCapture) -> None:
         now_ns = self.schedule_clock.now_ns()
@@ -314,13 +302,7 @@ class CellGuard(ConveyorNode):
         active = [
             name for name in self.settings.expected_nodes if self._presence.is_active(name, now_ns)
         ]
-        silence_ns = round(self.settings.silence * 1e9)
-        ghosts = Counter(
-            claim.topic
-            for claim in self._claims.values()
-            if silence_ns < now_ns - claim.heard_ns < REMEMBERED_NS
-        )
-        self._surplus = self._ends.surplus(ghosts)
+        self._surplus = self._ends.surplus(self._claims.ghosts(now_ns))
         wrong = {
             **{f'surplus_publisher.{topic}': one.text for topic, one in self._surplus.items()},
             **self._ends.missing(active, self._namespace),
@@ -339,11 +321,7 @@ class CellGuard(ConveyorNode):
             for loss, at_ns in self._lost_ns.items()
         )
         starting = not all(self._presence.is_active(name, now_ns) for name in essential)
-        idle = Counter(
-            claim.topic
-            for claim in self._claims.values()
-            if claim.stands_by or now_ns - claim.heard_ns > round(self.settings.silence * 1e9)
-        )
+        idle = self._claims.idle(now_ns)
         crowded = any(
             one.publishers - idle[topic] > 1
             for topic, one in self._surplus.items()

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import ItemCapture
 from stl_conveyor.nodes.base.items import RecentItems, item_key, rgb_image
+from stl_conveyor.nodes.base.onlooker import look_on
 from stl_conveyor.nodes.base.qos import make_profile, message_class
 from stl_conveyor.nodes.base.topics import subscriber_of
 from stl_conveyor.vision.label_folder import Collector
@@ -80,17 +80,8 @@ def collect_from_cell(
     warn: Callable[[str], None] = print,
 ) -> None:
     """Collect from a running cell until `collector.done` is set."""
-    context = Context()
-    rclpy.init(context=context, domain_id=domain_id)
-    executor = SingleThreadedExecutor(context=context)
-    item_collector = ItemCollector(collector, namespace, context, warn)
-    executor.add_node(item_collector.node)
-    try:
-        while not collector.done.is_set() and context.ok():
-            executor.spin_once(timeout_sec=0.1)
-    except ExternalShutdownException:
-        pass
-    finally:
-        item_collector.node.destroy_node()
-        executor.shutdown(timeout_sec=0)
-        rclpy.try_shutdown(context=context)
+    look_on(
+        lambda context: ItemCollector(collector, namespace, context, warn),
+        lambda _: collector.done.is_set(),
+        domain_id=domain_id,
+    )

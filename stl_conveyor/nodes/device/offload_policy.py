@@ -16,13 +16,13 @@ from stl_conveyor.cell.edge_watch import EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.decision.lane_time import useful_until_ns
+from stl_conveyor.decision.of_folder import decider_of
 from stl_conveyor.errors import BadProbabilities, ConfigError
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.decisions import load_decider
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
@@ -184,7 +184,7 @@ class OffloadPolicy(ConveyorNode):
         self.worth = load_worth(
             folder,
             self.cell,
-            load_decider(self.cell, settings.models_dir),
+            decider_of(folder, self.cell),
             settings.policy if settings.byte_budgets else '',
             settings.nominal_bytes,
         )

@@ -31,7 +31,7 @@ from stl_conveyor.models.engines import ServerGroup
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.models.open_inference import OpenInferenceServer, served_name, server_address
 from stl_conveyor.msg import Classification, EdgeState, FeatureFeedback, ProgressiveFeature
-from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node, share_the_interpreter
@@ -292,7 +292,7 @@ class EdgeClassifier(ConveyorNode):
             self._streams.drop_expired(now_ns)
             self.health.set_value('streams', len(self._streams))
             backlog = sum(stream.changed for stream in self._streams)
-            self._admission.look(backlog, self.steady_clock.now().nanoseconds)
+            self._admission.look(backlog, clock_ns(self.steady_clock))
             self._prices = [self._admission.price(cell) for cell in range(len(self._prices))]
         self._report_load()
         self._greet(self._pool.served)
@@ -404,8 +404,8 @@ class EdgeClassifier(ConveyorNode):
         """Return whether another edge has begun with an item of a cell that is ours again."""
         since_ns = self._pool.serves_since_ns(stream.cell)
         return (
-            not self._pool.is_alone
-            and self.steady_clock.now().nanoseconds - since_ns < HANDOVER_NS
+            clock_ns(self.steady_clock) - since_ns < HANDOVER_NS
+            and not self._pool.is_alone
             and all(message.sequence for message in stream.waiting)
         )
 
@@ -510,7 +510,7 @@ class EdgeClassifier(ConveyorNode):
     def _next_batch(self) -> list[_Stream]:
         with self._lock:
             while not self._stopping:
-                now_ns = self.steady_clock.now().nanoseconds
+                now_ns = clock_ns(self.steady_clock)
                 batch = self._streams.next_batch(
                     self.settings.max_batch,
                     lambda cell: self._admission.is_over(cell, now_ns),
@@ -552,7 +552,7 @@ class EdgeClassifier(ConveyorNode):
                 stream, check_probabilities(probabilities, len(self.labels)), float(strange)
             )
         taken = (time.perf_counter() - started) / len(batch)
-        now_ns = self.steady_clock.now().nanoseconds
+        now_ns = clock_ns(self.steady_clock)
         with self._lock:
             for stream in batch:
                 self._admission.served(stream.cell, taken, now_ns)

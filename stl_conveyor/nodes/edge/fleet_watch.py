@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from stl_conveyor.cell.fleet_signs import SeenEdge, SeenStatus
 from stl_conveyor.msg import EdgeState
+from stl_conveyor.nodes.base.health import fault_of_status, fault_status_name
+from stl_conveyor.nodes.base.onlooker import look_on
 from stl_conveyor.nodes.base.qos import make_profile, message_class
 from stl_conveyor.nodes.base.topics import subscriber_of
 
@@ -59,8 +59,10 @@ class FleetWatch:
                 continue
             if status.name not in self.statuses and len(self.statuses) >= MOST_NAMES:
                 continue
-            if ': ' not in status.name:  # what was wrong with the node, and is not said again
-                for name in [n for n in self.statuses if n.startswith(f'{status.name}: ')]:
+            if fault_of_status(status.name) is None:
+                # What was wrong with the node, and is not said again.
+                faults = fault_status_name(status.name, '')
+                for name in [n for n in self.statuses if n.startswith(faults)]:
                     del self.statuses[name]
             self.statuses[status.name] = SeenStatus(
                 status.name,
@@ -82,19 +84,5 @@ def watch_fleet(
         seconds: For which to listen at most.
         enough: Tells when nothing more needs to be heard.
     """
-    context = Context()
-    rclpy.init(context=context, domain_id=domain_id)
-    executor = SingleThreadedExecutor(context=context)
-    watch = FleetWatch(context)
-    executor.add_node(watch.node)
-    end = time.monotonic() + seconds
-    try:
-        while (left := end - time.monotonic()) > 0 and context.ok() and not enough(watch):
-            executor.spin_once(timeout_sec=min(left, 0.2))
-    except ExternalShutdownException:
-        pass
-    finally:
-        watch.node.destroy_node()
-        executor.shutdown(timeout_sec=0)
-        rclpy.try_shutdown(context=context)
+    watch = look_on(FleetWatch, enough, domain_id=domain_id, seconds=seconds)
     return list(watch.edges.values()), list(watch.statuses.values())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from stl_conveyor.cell.edge_pool import EdgeMember, EdgePool
 from stl_conveyor.errors import Level
 from stl_conveyor.msg import EdgeState, FeatureFeedback
+from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.qos import in_namespace
@@ -113,7 +114,7 @@ class PoolWatch:
         self._publisher.publish(self._state())
 
     def _now_ns(self) -> int:
-        return int(self._node.steady_clock.now().nanoseconds)
+        return clock_ns(self._node.steady_clock)
 
     def _state(self, *, leaving: bool = False) -> EdgeState:
         state = EdgeState(
@@ -125,7 +126,7 @@ class PoolWatch:
             cells=list(self._spaces),
             serves=[] if leaving else [self._spaces[cell] for cell in self.served],
         )
-        state.header.stamp = self._node.get_clock().now().to_msg()
+        state.header.stamp = to_stamp(clock_ns(self._node.get_clock()))
         self._describe(state)
         return state
 

@@ -38,7 +38,7 @@ CELL_FILE, MODELS = 'cell_file', 'models_dir'
 # items, is stopped first and comes back last.
 READERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        'local_classifier': (MODELS,),
+        'local_classifier': (CELL_FILE, MODELS),
         'offload_policy': (CELL_FILE, MODELS),
         'encoder': (CELL_FILE, MODELS),
         'edge_classifier': (MODELS,),
@@ -130,11 +130,11 @@ class CellControl:
         Raises:
             NoAnswer: If a node does not say.
         """
-        state = self._ask('camera', 'get_state', GetState.Request()).current_state
+        running = self._is_running()
         given = self._parameters('offload_policy', (*POLICY, CELL_FILE, MODELS))
         recipe = Recipe(given.pop(CELL_FILE), given.pop(MODELS))
         return {
-            'running': state.id == State.PRIMARY_STATE_ACTIVE,
+            'running': running,
             **given,
             'recipe': self._name_of(recipe),
             'cell_values': cell_values(_description(recipe)),
@@ -179,7 +179,7 @@ class CellControl:
                 continue
             before[name] = self._parameters(name, wanted)
         new = {CELL_FILE: recipe.cell_file, MODELS: recipe.models_dir}
-        ran = bool(self.values()['running'])
+        ran = self._is_running()
         if ran:
             self._run(False)
         try:
@@ -256,9 +256,12 @@ class CellControl:
 
     # Steps.
 
-    def _run(self, running: bool) -> None:
+    def _is_running(self) -> bool:
         state = self._ask('camera', 'get_state', GetState.Request()).current_state
-        if (state.id == State.PRIMARY_STATE_ACTIVE) != running:
+        return bool(state.id == State.PRIMARY_STATE_ACTIVE)
+
+    def _run(self, running: bool) -> None:
+        if self._is_running() != running:
             self._change(
                 'camera',
                 [Transition.TRANSITION_ACTIVATE if running else Transition.TRANSITION_DEACTIVATE],

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
@@ -60,7 +60,7 @@ class CellView(ConveyorNode):
     def configure(self) -> None:
         """Load what is drawn."""
         cell = CellDescription.load(configured_path(self.settings.cell_file, 'config/cell.yaml'))
-        self.live = LiveCell(cell, now_ns=lambda: self.get_clock().now().nanoseconds)
+        self.live = LiveCell(cell, now_ns=lambda: clock_ns(self.get_clock()))
         self._still = still_markers(cell)
 
     def activate(self) -> None:
@@ -84,7 +84,7 @@ class CellView(ConveyorNode):
     def markers(self) -> MarkerArray:
         """Return the cell as it is now."""
         assert self.live is not None
-        now_ns = self.get_clock().now().nanoseconds
+        now_ns = clock_ns(self.get_clock())
         return MarkerArray(
             markers=[*self._still, *item_markers(self.live, now_ns, 1.0 / self.settings.rate)]
         )
@@ -96,7 +96,7 @@ class CellView(ConveyorNode):
         assert self.live is not None
         message: CameraInfo = camera_info(self.live.cell)
         message.header.frame_id = self.settings.frame_id
-        message.header.stamp = to_stamp(self.get_clock().now().nanoseconds)
+        message.header.stamp = to_stamp(clock_ns(self.get_clock()))
         self._camera.publish(message)
 
 

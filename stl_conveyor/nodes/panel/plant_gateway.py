@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, Level
 from stl_conveyor.msg import SortOutcome
-from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.clock import clock_ns, to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
@@ -169,7 +169,7 @@ class PlantGateway(ConveyorNode):
                 cell,
                 name=name.strip('/') or self.get_namespace().strip('/'),
                 change_log=_path(settings.change_log),
-                now_ns=lambda: self.get_clock().now().nanoseconds,
+                now_ns=lambda: clock_ns(self.get_clock()),
             )
             for name in settings.cells
         )

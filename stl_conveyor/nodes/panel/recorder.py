@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 from stl_conveyor.errors import ConfigError, Level
+from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
@@ -111,7 +112,7 @@ class Recorder(ConveyorNode):
         # Closed last, after everything that could still bring something.
         self.resources.callback(self.recording.close)
         for name in self._recorded:
-            self.listen(name, self._taker_of(name), raw=True)
+            self.listen(name, partial(self._take, name), raw=True)
         self.every(LOOK_S, self._look)
         self.report_value('file', str(self.recording.path))
 
@@ -123,12 +124,9 @@ class Recorder(ConveyorNode):
             self.health.set_value('left_out', self.recording.left_out)
             self.health.set_value('overrun', self.recording.overrun)
 
-    def _taker_of(self, name: str) -> Callable[[bytes], None]:
-        return partial(self._take, name)
-
     def _take(self, name: str, data: bytes) -> None:
         assert self.recording is not None
-        self.recording.add(name, self.get_clock().now().nanoseconds, data)
+        self.recording.add(name, clock_ns(self.get_clock()), data)
 
     def _look(self) -> None:
         assert self.recording is not None

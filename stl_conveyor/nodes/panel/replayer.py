@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.nodes.base.clock import to_stamp
-from stl_conveyor.nodes.base.qos import make_profile
+from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
+from stl_conveyor.nodes.base.qos import class_of, make_profile
 from stl_conveyor.nodes.base.topics import RECORDED, Profile
 from stl_conveyor.recording.playback import TimeMap, messages, move_times, recorded_topics
 
@@ -154,9 +153,7 @@ class Replayer:
             if begun is None:
                 begun = time.monotonic()
                 first_ns = said.time_ns
-                times = TimeMap(
-                    first_ns, self._node.get_clock().now().nanoseconds, self._replay.rate
-                )
+                times = TimeMap(first_ns, clock_ns(self._node.get_clock()), self._replay.rate)
             due = (said.time_ns - first_ns) / 1e9 / self._replay.rate
             while (left := begun + due - time.monotonic()) > 0:
                 if clock is not None and time.monotonic() - said_s > CLOCK_S:
@@ -230,10 +227,10 @@ def _message_class(message_type: str) -> Any:
     Raises:
         ConfigError: If its package is not installed.
     """
-    package, name = message_type.split('/')
     try:
-        return getattr(import_module(f'{package}.msg'), name)
+        return class_of(message_type)
     except (ImportError, AttributeError) as error:
+        package = message_type.partition('/')[0]
         raise ConfigError(
             f'the recording holds {message_type}, and no such message is installed: install '
             f'{package}, or name the topics to play'

@@ -28,7 +28,7 @@ import numpy as np
 from scipy import stats
 
 from stl_conveyor.assess.plotting import file_pyplot
-from stl_conveyor.assess.scoring import ItemRecord, Quantiles
+from stl_conveyor.assess.scoring import ItemRecord, Quantiles, finite
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.codec import Encoder
 from stl_conveyor.errors import ConfigError, exit_code
@@ -41,7 +41,7 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.run.assess import RunResult
 from stl_conveyor.run.cell_run import run_cell
 from stl_conveyor.run.settings import RunSettings
-from stl_conveyor.run.summary import Summary, finite
+from stl_conveyor.run.summary import Summary
 from stl_conveyor.sim.arrivals import ARRIVALS
 from stl_conveyor.sim.link import LINKS
 from stl_conveyor.vision.image import resize_square
