@@ -19,6 +19,8 @@ JUMPING = 0.8
 LEARNED = 0.05
 #: What has stayed the same while the belt moved by this many lengths of the picture is no item.
 STILL = 1.6
+#: Share of its pixels that stay the same, from which on a thing does.
+STAYS = 0.5
 #: Grey values within which a pixel is the same as before.
 SAME = 6.0
 #: What the spread of the belt's marks takes from a new picture.
@@ -138,10 +140,22 @@ class BeltBackground:
             self._still *= still & items
             fixed = self._still > STILL
             if fixed.any():
+                fixed = self._whole(fixed, items)
                 self.grey[fixed] = view[fixed]
                 if self._tint is not None:
                     self._tint[:, fixed] += self._off[:, fixed]
         self._previous, self._free = view, free
+
+    def _whole(self, fixed: NDArray[np.bool_], items: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return what stays the same, with the rims of what does so for the most part.
+
+        The belt shows through at a rim, and what is left of one looks like an item.
+        """
+        _, labels = self._cv2.connectedComponents(items)
+        sizes = np.bincount(labels[fixed], minlength=labels.max() + 1)
+        mostly = sizes > STAYS * np.bincount(labels.ravel())
+        mostly[0] = False
+        return fixed | mostly[labels]
 
     def _follow(self, view: NDArray[np.float32], jump: float) -> None:
         sample = view[::SAMPLE, ::SAMPLE]

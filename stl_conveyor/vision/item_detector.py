@@ -8,7 +8,7 @@ import enum
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,10 @@ HIDDEN = 0.04
 LATE_NS = 1_000_000_000
 #: Share of the belt's way by which an item may have moved more or less than the belt.
 LARGEST_SLIP = 0.5
+#: How often the ends of an item are seen at most until where they are is settled.
+ENDS = 5
+#: Pixels, and share of its pixels, by which what stands beside the belt differs between pictures.
+LINGERS, LINGERS_AREA = 3.0, 0.2
 #: Share of the shorter of two stretches of belt in common from which they are the same place.
 SAME_PLACE = 0.5
 
@@ -565,17 +569,32 @@ class _Track:
     left: float
     right: float
     visible: tuple[float, float]  # what was last seen of it
-    rear: float | None = None
-    front: float | None = None
+    rears: deque[float] = field(default_factory=lambda: deque(maxlen=ENDS))  # as they were seen
+    fronts: deque[float] = field(default_factory=lambda: deque(maxlen=ENDS))
     area: int = 0
     seen: int = 0
     confirmed: int = 0  # how often in turn an end was seen where the belt must have brought it
     whole: int = 0  # how often both its ends were seen
+    mended: int = 0  # how often it was put together of pieces
     joined: int = 0  # how often it was seen as one with another item
     counted: bool = False
     born: float = 0.0  # way of the belt
     last_seen: float = 0.0  # the same
     slip: float = 0.0  # pixels by which it has moved more than the belt
+    lingers: bool = False  # the picture before showed the same where it was seen, or another one
+
+    @property
+    def rear(self) -> float | None:
+        """Return where it begins: the outer one of two that were seen, the median of more.
+
+        Where an item looks like the belt, now and then less of it is seen than there is.
+        """
+        return sorted(self.rears)[(len(self.rears) - 1) // 2] if self.rears else None
+
+    @property
+    def front(self) -> float | None:
+        """Return where it ends, as `rear`."""
+        return sorted(self.fronts)[len(self.fronts) // 2] if self.fronts else None
 
     @property
     def middle(self) -> float | None:
@@ -637,6 +656,7 @@ class PassageTrigger:
         self._measured: float | None = None  # the same, as it was handed in last
         self._history: deque[tuple[int, float]] = deque(maxlen=256)  # time, way
         self._tracks: list[_Track] = []
+        self._before: tuple[Detection, ...] = ()
 
     @property
     def followed(self) -> int:
@@ -704,7 +724,7 @@ class PassageTrigger:
                 place is None
                 or track.counted
                 or not track.early
-                or track.confirmed < (1 if track.entered else 2)
+                or track.confirmed < (1 if track.entered and not track.lingers else 2)
                 or place + self._way < middle
                 or self._slips(track)
             ):
@@ -756,6 +776,8 @@ class PassageTrigger:
     def _follow(
         self, detections: Sequence[Detection], ends: tuple[float, float], middle: float
     ) -> None:
+        before, detections = self._before, self._mended(detections, ends)
+        self._before = tuple(detections)
         spans = [self._span(item, ends) for item in detections]
         pairs = []
         for number, (item, span) in enumerate(zip(detections, spans)):
@@ -773,6 +795,7 @@ class PassageTrigger:
             taken.append(track)
         for number, (item, span) in enumerate(zip(detections, spans)):
             near = [track for score, other, track in pairs if other == number]
+            lingers = self._lingers(item, before)
             if number in given:
                 covered = [track for track in near if self._covers(item, span, track)]
                 covered.sort(key=lambda track: track.whole, reverse=True)
@@ -784,6 +807,7 @@ class PassageTrigger:
                     given[number].early |= any(track.early for track in pieces)
                     given[number].entered |= any(track.entered for track in pieces)
                     given[number].counted |= any(track.counted for track in pieces)
+                given[number].lingers |= lingers
                 self._update(given[number], item, span, ends)
             elif any(track.counted for track in near):
                 continue  # a piece of what has been reported
@@ -796,9 +820,67 @@ class PassageTrigger:
                     item.left,
                     item.right,
                     span,
+                    lingers=lingers,
                 )
                 self._update(track, item, span, ends)
                 self._tracks.append(track)
+
+    def _mended(
+        self, detections: Sequence[Detection], ends: tuple[float, float]
+    ) -> list[Detection]:
+        """Return the items of a picture, with the pieces put together of what was seen as one.
+
+        As often as it was: two items that were taken for one part in the end.
+        """
+        left = list(detections)
+        for track in self._tracks:
+            if track.whole < 2 or track.mended >= track.seen - track.mended:
+                continue
+            pieces = [item for item in left if self._lies_in(item, track, ends)]
+            if len(pieces) > 1:
+                track.mended += 1
+                left = [item for item in left if all(item is not piece for piece in pieces)]
+                left.append(self._together(pieces))
+        return left
+
+    def _lies_in(self, item: Detection, track: _Track, ends: tuple[float, float]) -> bool:
+        """Return whether an item lies where a track is expected, all of it."""
+        rear, front = (place + self._way for place in track.extent)
+        span = self._span(item, ends)
+        return (
+            rear - self._tolerance <= span[0]
+            and span[1] <= front + self._tolerance
+            and track.left - self._tolerance <= item.left
+            and item.right <= track.right + self._tolerance
+        )
+
+    def _together(self, pieces: Sequence[Detection]) -> Detection:
+        rears, fronts = [item.rear for item in pieces], [item.front for item in pieces]
+        known_rears = [end for end in rears if end is not None]
+        known_fronts = [end for end in fronts if end is not None]
+        rear = min(known_rears) if len(known_rears) == len(pieces) else None
+        front = max(known_fronts) if len(known_fronts) == len(pieces) else None
+        left, right = min(item.left for item in pieces), max(item.right for item in pieces)
+        largest = max(pieces, key=lambda item: item.area)
+        row, column = largest.row, largest.column
+        if rear is not None and front is not None:
+            row, column = self._travel.pixel((rear + front) / 2, (left + right) / 2)
+        area = sum(item.area for item in pieces)
+        return Detection(row, column, area, rear, front, left, right)
+
+    def _lingers(self, item: Detection, before: Sequence[Detection]) -> bool:
+        """Return whether the last picture had an item just there, though the belt has moved on.
+
+        What stands beside the belt looks so, and so does a row of equal items now and then.
+        """
+        if abs(self._step) <= self._tolerance:
+            return False
+        return any(
+            abs(item.row - other.row) < LINGERS
+            and abs(item.column - other.column) < LINGERS
+            and abs(item.area - other.area) < LINGERS_AREA * item.area
+            for other in before
+        )
 
     def _joined(self, tracks: list[_Track]) -> bool:
         """Go on by the way of the belt with items that touch in the picture.
@@ -858,20 +940,18 @@ class PassageTrigger:
         track.visible = (span[0] - self._way, span[1] - self._way)
         if not track.seen:
             track.born = self._way
-        rear = None if item.rear is None else item.rear - self._way
-        front = None if item.front is None else item.front - self._way
-        slip = None
-        if front is not None and track.front is not None:
-            slip = front - track.front
-        elif rear is not None and track.rear is not None:
-            slip = rear - track.rear
-        if slip is not None:
+        # An end that looks like the belt comes and goes; the other one tells the way.
+        slips = []
+        for end, seen in ((item.rear, track.rears), (item.front, track.fronts)):
+            if end is not None:
+                slips += [end - self._way - before for before in list(seen)[-1:]]
+                seen.append(end - self._way)
+        if slips:
+            slip = min(slips, key=abs)
             track.slip += slip
             track.confirmed = track.confirmed + 1 if abs(slip) < self._tolerance else 0
-        track.rear = track.rear if rear is None else rear
-        track.front = track.front if front is None else front
         track.left, track.right = item.left, item.right
         track.area = item.area
         track.seen += 1
-        track.whole += rear is not None and front is not None
+        track.whole += item.rear is not None and item.front is not None
         track.last_seen = self._way
