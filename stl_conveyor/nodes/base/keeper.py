@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 
-from stl_conveyor.nodes.base.ending import ENDING
+from stl_conveyor.nodes.base.ending import ENDING, SignalPipe
 from stl_conveyor.nodes.base.forking import fork
 from stl_conveyor.nodes.base.priority import die_with_parent
 
@@ -39,15 +39,7 @@ def keep(work: Callable[[str], int]) -> int:
         The exit code; in the process that works, too.
     """
     ending: list[int] = []
-    child = 0
-
-    def end(number: int, _: FrameType | None) -> None:
-        ending.append(number)
-        if child:
-            os.kill(child, number)
-
-    for number in ENDING:
-        signal.signal(number, end)
+    signals = SignalPipe()
     gc.collect()
     gc.freeze()  # so that the collector of the other process does not touch what both share
     why, code, delay_s = '', 0, 0.0
@@ -60,17 +52,15 @@ def keep(work: Callable[[str], int]) -> int:
             die_with_parent()
             if os.getppid() != parent:  # it died before that held
                 return 1
+            signals.close()
+            os.close(signals.reader)
             # Until the work takes them, an end is an end.
             for number in ENDING:
                 signal.signal(number, lambda *_: os._exit(0))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             return work(why)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        if ending:  # it came before there was anybody to pass it on to
-            os.kill(child, ending[-1])
-        _, status = os.waitpid(child, 0)
-        child = 0
-        code = os.waitstatus_to_exitcode(status)
+        code = _wait(child, signals, ending)
         if ending or code == 0:
             break
         lived_s = time.monotonic() - began
@@ -80,9 +70,27 @@ def keep(work: Callable[[str], int]) -> int:
         with contextlib.suppress(OSError, ValueError):  # nobody may read it
             print(f'the process of the nodes ended ({why}) and is started again', file=sys.stderr)
         end_of_wait = time.monotonic() + delay_s
-        while not ending and (left := end_of_wait - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))  # a signal does not cut it short
+        left = delay_s
+        while not ending and left > 0:
+            if select.select([signals.reader], [], [], left)[0]:
+                ending += signals.read()
+            left = end_of_wait - time.monotonic()
     # While the interpreter ends its handlers are gone, and a second signal looks like a crash.
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
+    signals.close(ignoring=True)
+    os.close(signals.reader)
     return max(0, code)
+
+
+def _wait(child: int, signals: SignalPipe, ending: list[int]) -> int:
+    """Pass signals on to a process until it ends; return its exit code."""
+    ended = os.pidfd_open(child)
+    try:
+        while True:
+            ready, _, _ = select.select([ended, signals.reader], [], [])
+            if signals.reader in ready:
+                ending += signals.read()
+                os.kill(child, ending[-1])
+            elif ready:
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        os.close(ended)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import signal
 import sys
 import threading
 import traceback
@@ -23,7 +22,7 @@ from rclpy.task import Future
 
 from stl_conveyor.errors import ConfigError, Level
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.ending import ENDING, take_ending
+from stl_conveyor.nodes.base.ending import take_ending
 from stl_conveyor.nodes.base.middleware import leave_out_code_generator, use_quick_heartbeats
 from stl_conveyor.nodes.base.priority import begin_session, prioritise_process, prioritise_thread
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
@@ -188,7 +187,7 @@ def run_nodes(
     """
     begin_session()
     stop = _Stop()
-    take_ending(stop.set)
+    signals = take_ending(stop.set)
     use_quick_heartbeats()
     leave_out_code_generator()
     remove_orphans()
@@ -218,8 +217,7 @@ def run_nodes(
         host.close()
         # `ros2 launch` passes on a Ctrl-C that the terminal has sent already. While the
         # interpreter ends its handlers are gone, and a second signal would look like a crash.
-        for number in ENDING:
-            signal.signal(number, signal.SIG_IGN)
+        signals.close(ignoring=True)
 
 
 class _Host:
