@@ -7,7 +7,8 @@ A Debian root for arm64 is unpacked into build/arm64 (kept for the next time), w
 a device takes, and its Python runs in QEMU's user emulation: nothing is installed and no binfmt is
 registered. The compiled loops are cross-compiled, dot product included. Then
 
-1. the tests of cell, codec, decision, hardware, models, policy and vision run there,
+1. the tests of cell, codec, decision, hardware, models, policy and vision run there, but for those
+   that play many hundred pictures,
 2. both machines write down what they make of 200 pictures: coefficients, packets, decisions and
    answers, and
 3. both sort a folder of the same pictures and of strangers, from the file to the lane.
@@ -357,6 +358,7 @@ def run_tests(machine: Machine, folders: Sequence[str], tally: Tally) -> None:
             [
                 *(machine.python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider'),
                 *('-o', f'timeout={TIMEOUT}', '--durations=10', f'--junitxml={report}'),
+                *('-m', 'not film'),
                 *(f'test/{folder}' for folder in folders),
             ],
             cwd=ROOT,

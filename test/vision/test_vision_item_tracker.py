@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stl_conveyor.errors import BadImage, ConfigError
-from stl_conveyor.vision.item_detector import Region, Travel
+from stl_conveyor.vision.item_detector import Detection, Detections, PassageTrigger, Region, Travel
 from stl_conveyor.vision.item_tracker import ItemTracker
 
 TOLERANCE = 0.002  # m
@@ -51,6 +51,7 @@ def check(parts, ways, *, rate=30.0, **options):
     return found
 
 
+@pytest.mark.film
 @pytest.mark.parametrize('travel', Travel)
 @pytest.mark.parametrize('rate', [15.0, 31.0, 120.0])
 def test_each_part_is_one_item_at_its_time(travel, rate):
@@ -64,6 +65,7 @@ def test_each_part_is_one_item_at_its_time(travel, rate):
         assert level > 150
 
 
+@pytest.mark.film
 @pytest.mark.parametrize('millimetres', (20, 50, 80, 110, 140))
 @pytest.mark.parametrize('rate', [30.0, 60.0])
 def test_parts_of_all_lengths_even_longer_than_the_image(millimetres, rate):
@@ -72,6 +74,7 @@ def test_parts_of_all_lengths_even_longer_than_the_image(millimetres, rate):
     check(parts, steady(0.5 + 6 * length, rate), rate=rate)
 
 
+@pytest.mark.film
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
@@ -108,6 +111,7 @@ def test_any_belt_with_texture_gives_as_many_items_as_parts(
         assert abs(time - right) * speed < TOLERANCE
 
 
+@pytest.mark.film
 @pytest.mark.parametrize('seed', range(6))
 def test_an_empty_belt_gives_nothing_whatever_its_marks(seed):
     marks = worn(seed, 5.0, 25.0)
@@ -123,6 +127,7 @@ def test_parts_that_lie_close_are_two(apart):
     assert len({item.time_ns for item in found}) == 4  # a stamp names an item
 
 
+@pytest.mark.film
 @pytest.mark.parametrize('measured, marks', [(False, None), (True, worn(3, 3.0, 12.0))])
 @pytest.mark.parametrize('place', [-0.03, -0.006, 0.0, 0.0002, 0.006])
 def test_a_stopped_belt_makes_one_item_and_that_when_it_passes(place, marks, measured):
@@ -150,6 +155,7 @@ def test_a_belt_that_is_jogged_back_makes_no_second_item(measured):
     assert len(times) == len(parts)
 
 
+@pytest.mark.film
 @pytest.mark.parametrize(
     'light',
     [
@@ -330,3 +336,51 @@ def stained(ways, radius, rail):
 @pytest.mark.parametrize('radius', [25.0, 34.0])
 def test_a_dark_stain_at_a_rail_is_no_item_whatever_the_noise_in_it(radius):
     assert passages(stained(steady(0.7, 15.0), radius, 40), rate=15.0)[0] == []
+
+
+def seen(row, column, height, width):
+    """Return an item of so many pixels in a picture in which the belt runs up."""
+    front, rear = -(row - height / 2), -(row + height / 2)
+    left, right = column - width / 2, column + width / 2
+    return Detection(row, column, height * width, rear, front, left, right)
+
+
+def passed(pictures, step):
+    """Return what passes the middle of pictures of 240 rows, between which the belt moves so far."""
+    trigger = PassageTrigger(Travel.UP, 15.0 * step)
+    found = []
+    for number, items in enumerate(pictures):
+        detections = Detections(items, step if number else None, (-239.0, 0.0))
+        found += trigger.passed(detections, (240, 320), LEAST + number * 10**9 // 15)
+    return found
+
+
+def test_what_stands_beside_the_belt_is_no_item_though_it_repeats_as_fast_as_the_belt_runs():
+    # The belt brings each of the two to where the other one, or itself, is seen.
+    assert passed([[seen(125, 7, 40, 14), seen(178, 7, 40, 14)]] * 12, 53.0) == []
+
+
+@pytest.mark.parametrize('pieces', [1, 2, 3])
+def test_a_part_that_falls_into_pieces_in_the_middle_is_one_item(pieces):
+    def picture(row, count):
+        return [seen(row + 6 * (number % 2), 140 + 28 * number, 24, 20) for number in range(count)]
+
+    whole = [[seen(row, 168, 30, 76)] for row in (220, 180, 140)]
+    broken = [picture(row, pieces) for row in (97, 57, 17)]
+    (item,) = passed([*whole, *broken], 40.0)
+    assert abs(item.row - 100) < 6 and abs(item.column - 168) < 30
+
+
+def test_two_parts_that_looked_like_one_at_first_are_two():
+    together = [[seen(220, 168, 30, 76)], [seen(200, 168, 30, 76)]]
+    apart = [[seen(row, 145, 28, 30), seen(row, 191, 28, 30)] for row in range(180, 20, -20)]
+    assert len(passed([*together, *apart], 20.0)) == 2
+
+
+def test_a_part_of_which_one_end_comes_and_goes_is_measured_whole():
+    def picture(row, is_dim):
+        return [seen(row + 20, 150, 40, 20) if is_dim else seen(row, 150, 80, 20)]
+
+    rows = range(190, 20, -40)
+    (item,) = passed([picture(row, number == 2) for number, row in enumerate(rows)], 40.0)
+    assert abs(item.row - 110) < 2
