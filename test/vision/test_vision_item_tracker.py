@@ -346,7 +346,7 @@ def seen(row, column, height, width):
 
 
 def passed(pictures, step):
-    """Return what passes the middle of pictures of 240 rows, between which the belt moves so far."""
+    """Return what passes the middle; the belt moves so many pixels between two pictures."""
     trigger = PassageTrigger(Travel.UP, 15.0 * step)
     found = []
     for number, items in enumerate(pictures):
