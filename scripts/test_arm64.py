@@ -77,8 +77,8 @@ TOOLS = {
     'qemu-aarch64-static': 'qemu-user-static',
     'aarch64-linux-gnu-gcc': 'gcc-aarch64-linux-gnu',
 }
-#: Folders of tests, in the jobs that run beside each other.
-TESTS = (('codec',), ('cell', 'decision', 'hardware', 'models', 'policy', 'vision'))
+#: Folders of tests, in the jobs that run beside each other, two at a time; the longest first.
+TESTS = (('cell', 'decision', 'hardware', 'models', 'policy'), ('codec',), ('vision',))
 #: Seconds for one test; emulation is some ten times slower.
 TIMEOUT = 1500
 PICTURES = 200
