@@ -210,7 +210,7 @@ def _by_told_speeds(samples: Sequence[Sample], tolerance: float) -> Trend | None
         if abs(change) <= SAME:
             settled = len(samples) > LEAST_RAMP and _agree(samples, tolerance)
             return Trend(last.told, is_settled=settled)
-        if abs(change) <= REVERSAL and len(samples) > 2 and _reverses(*samples[-3:]):
+        if abs(change) <= REVERSAL and _swings(samples[-4:]):
             return Trend(last.told)  # unless the next report says so, too
         return Trend(last.told, _rate(change / elapsed), blur=2 * elapsed)
     if len(samples) < 3 or not _agree(samples[-3:-1], tolerance):
@@ -233,12 +233,11 @@ def _by_told_speeds(samples: Sequence[Sample], tolerance: float) -> Trend | None
     return None
 
 
-def _reverses(first: Sample, middle: Sample, last: Sample) -> bool:
-    """Return whether the speed that is told went one way, and then the other."""
-    if first.told is None or middle.told is None or last.told is None:
-        return False
-    before, after = middle.told - first.told, last.told - middle.told
-    return before * after < 0 and abs(before) > SAME
+def _swings(samples: Sequence[Sample]) -> bool:
+    """Return whether the speed that is told went the other way just before its last change."""
+    told = [each.told for each in samples if each.told is not None]
+    *changes, last = [after - before for before, after in pairwise(told)]
+    return any(change * last < 0 and abs(change) > SAME for change in changes)
 
 
 def _agree(samples: Sequence[Sample], tolerance: float) -> bool:

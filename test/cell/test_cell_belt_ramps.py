@@ -17,7 +17,7 @@ from stl_conveyor.cell.odometry import MeasuredBelt
 from stl_conveyor.cell.strokes import Extend
 
 EXACT = 0.002
-READ = 0.003  # by steps of a belt encoder; 2.5 mm is the largest of 500 just behind a soft start
+READ = 0.0025  # by steps of a belt encoder; 2.3 mm is the largest of 500 just behind a soft start
 STEP = 0.001  # m of a belt encoder
 LEAD = LEAD_NS / SECOND
 
