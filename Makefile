@@ -29,8 +29,10 @@ setup_script := $(PYTHON) scripts/setup_environment.py $(if $(DISTRO),--distro $
 # Where DISTRO is set, scripts/env reads it too.
 export DISTRO
 env := scripts/env
+# $(call quoted,TEXT): one word for the shell, whatever is in it, an apostrophe too.
+quoted = '$(subst ','\'',$(1))'
 # $(call given,NAME,flag): the flag with the variable's value, if the caller set the variable.
-given = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(2) '$($(1))')
+given = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(2) $(call quoted,$($(1))))
 
 .PHONY: help
 help:  ## say what each command does
@@ -52,8 +54,8 @@ setup-lab:  ## the same, with torch and the laboratory: stl-conveyor train and b
 
 .PHONY: run
 run: setup  ## run the simulated cell over DDS and write summary and report to OUT
-	@$(env) python -m stl_conveyor.run --items $(ITEMS) --seed $(SEED) --out '$(OUT)' \
-	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link '$(LINK)' --fault '$(FAULT)' \
+	@$(env) python -m stl_conveyor.run --items $(ITEMS) --seed $(SEED) --out $(call quoted,$(OUT)) \
+	    --policy $(POLICY) --rate $(RATE) --bucket $(BUCKET) --link $(call quoted,$(LINK)) --fault $(call quoted,$(FAULT)) \
 	    $(if $(filter 0 no false,$(PAGE)),,--page) $(if $(filter 0 no false,$(RECORD)),,--record) \
 	    $(if $(filter 0 no false,$(VIEW)),,--view)
 
@@ -93,7 +95,7 @@ test-inference:  ## test inference servers behind the edge, a real MLServer amon
 	@$(setup_script) --with test --with inference
 	@test -x build/mlserver/bin/mlserver || { $(PYTHON) -m venv build/mlserver && \
 	    build/mlserver/bin/python -m pip install --quiet mlserver==1.7.1 onnxruntime; }
-	@MLSERVER='$(CURDIR)/build/mlserver/bin/mlserver' $(env) python -m pytest \
+	@MLSERVER=$(call quoted,$(CURDIR)/build/mlserver/bin/mlserver) $(env) python -m pytest \
 	    test/models/test_open_inference.py test/nodes/test_node_inference_servers.py $(PYTEST_ARGS)
 
 .PHONY: test-arm64
@@ -103,75 +105,75 @@ test-arm64:  ## run what needs no ROS on an emulated 64-bit Arm, and compare pac
 
 .PHONY: bench-cell
 bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 items or ITEMS
-	@$(env) python -m stl_conveyor_lab.bench.cell --out '$(OUT)' $(call given,ITEMS,items) \
+	@$(env) python -m stl_conveyor_lab.bench.cell --out $(call quoted,$(OUT)) $(call given,ITEMS,items) \
 	    $(call given,SEED,seed) $(call given,POLICY,policy) $(call given,RATE,rate) \
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
 .PHONY: bench-decision
 bench-decision: setup  ## measure promises, strangers, offloading by cost and drift; DATA, MODELS: own items
-	@$(env) python -m stl_conveyor_lab.bench.decision --out '$(OUT)' $(call given,DATA,data) \
+	@$(env) python -m stl_conveyor_lab.bench.decision --out $(call quoted,$(OUT)) $(call given,DATA,data) \
 	    $(call given,MODELS,models) $(foreach name,$(ONLY),--part '$(name)')
 
 .PHONY: bench-device
 bench-device: setup  ## measure the device without physics, as one process and as five, over 500 items or ITEMS
-	@$(env) python -m stl_conveyor_lab.bench.device --out '$(OUT)' $(call given,ITEMS,items) \
+	@$(env) python -m stl_conveyor_lab.bench.device --out $(call quoted,$(OUT)) $(call given,ITEMS,items) \
 	    $(call given,DATA,data)
 
 .PHONY: bench-edge
 bench-edge: setup  ## replay recorded streams to the edge, for 10 to 70 cells or CELLS='50 60'; POOL=1: to three edges
-	@$(env) python -m stl_conveyor_lab.bench.edge --out '$(OUT)' $(call given,SECONDS,seconds) \
+	@$(env) python -m stl_conveyor_lab.bench.edge --out $(call quoted,$(OUT)) $(call given,SECONDS,seconds) \
 	    $(if $(CELLS),--cells $(CELLS)) $(if $(POOL),--pool) $(call given,FLEET,fleet)
 
 .PHONY: bench-network
 bench-network: setup  ## run the cell over a shaped network link (root), over 150 items or ITEMS
-	@$(env) python -m stl_conveyor_lab.bench.network --out '$(OUT)' $(call given,ITEMS,items) \
+	@$(env) python -m stl_conveyor_lab.bench.network --out $(call quoted,$(OUT)) $(call given,ITEMS,items) \
 	    $(call given,SEED,seed)
 
 .PHONY: bench-line
 bench-line: setup  ## play what goes wrong on a real line, on the real nodes; ONLY='stop plc' plays some
-	@$(env) python -m stl_conveyor_lab.bench.line --out '$(OUT)' $(foreach name,$(ONLY),--only '$(name)') \
+	@$(env) python -m stl_conveyor_lab.bench.line --out $(call quoted,$(OUT)) $(foreach name,$(ONLY),--only '$(name)') \
 	    $(call given,BEFORE,before) $(call given,REST,rest)
 
 .PHONY: bench-faults
 bench-faults: setup  ## do faults at random to a cell of real processes, over 2,000 items, ITEMS or HOURS
-	@$(env) python -m stl_conveyor_lab.bench.faults --out '$(OUT)' $(call given,ITEMS,items) \
+	@$(env) python -m stl_conveyor_lab.bench.faults --out $(call quoted,$(OUT)) $(call given,ITEMS,items) \
 	    $(call given,HOURS,hours) $(call given,SEED,seed) $(call given,PERIOD,period) \
 	    $(if $(RESUME),--resume)
 
 .PHONY: soak
 soak: setup  ## run a cell over 20,000 items or ITEMS, start it 100 times or STARTS, and see what grows
-	@$(env) python -m stl_conveyor_lab.bench.faults.soak --out '$(OUT)' $(call given,ITEMS,items) \
+	@$(env) python -m stl_conveyor_lab.bench.faults.soak --out $(call quoted,$(OUT)) $(call given,ITEMS,items) \
 	    $(call given,STARTS,starts)
 
 .PHONY: bench-views
 bench-views: setup  ## measure page and plant's interface on a running cell, over ITEMS items a run
-	@$(env) python -m stl_conveyor_lab.bench.views --out '$(OUT)' $(call given,ITEMS,items)
+	@$(env) python -m stl_conveyor_lab.bench.views --out $(call quoted,$(OUT)) $(call given,ITEMS,items)
 
 .PHONY: bench-security
 bench-security: setup  ## try on Cyclone DDS that every node may use what its policy says, and nothing else
 	@$(setup_script) --with test
-	@$(env) python -m stl_conveyor_lab.bench.security --out '$(OUT)'
+	@$(env) python -m stl_conveyor_lab.bench.security --out $(call quoted,$(OUT))
 
 .PHONY: bench-codec
 bench-codec: setup  ## measure accuracy against bytes on the images in DATA, with MODELS and REFERENCES
-	@$(env) python -m stl_conveyor_lab.bench.codec --out '$(OUT)' $(call given,DATA,data) \
+	@$(env) python -m stl_conveyor_lab.bench.codec --out $(call quoted,$(OUT)) $(call given,DATA,data) \
 	    $(call given,MODELS,models) $(call given,REFERENCES,references) \
 	    $(call given,IMAGES,images) $(call given,JOBS,jobs)
 
 .PHONY: bench-policy
 bench-policy: setup  ## compare the policies; REFERENCE: published curves, DATA: recorded items
-	@$(env) python -m stl_conveyor_lab.bench.policy --out '$(OUT)' $(call given,REFERENCE,reference) \
+	@$(env) python -m stl_conveyor_lab.bench.policy --out $(call quoted,$(OUT)) $(call given,REFERENCE,reference) \
 	    $(call given,DATA,data)
 
 .PHONY: train
 train:  ## train all models on rendered items (hours): work in OUT, model folder in MODELS
 	@$(setup_script) --with laboratory
-	@$(env) python -m stl_conveyor_lab.train --work '$(OUT)' --models '$(MODELS)'
+	@$(env) python -m stl_conveyor_lab.train --work $(call quoted,$(OUT)) --models $(call quoted,$(MODELS))
 
 .PHONY: train-items
 train-items:  ## train models on the pictures in DATA: work in OUT, model folder in MODELS
 	@$(setup_script) --with laboratory
-	@$(env) scripts/stl-conveyor train '$(DATA)' --out '$(OUT)' --models '$(MODELS)' \
+	@$(env) scripts/stl-conveyor train $(call quoted,$(DATA)) --out $(call quoted,$(OUT)) --models $(call quoted,$(MODELS)) \
 	    $(call given,MINUTES,minutes) $(call given,DEVICE,device)
 
 # The site's tools know nothing of ROS, and live apart from what everything else runs in.

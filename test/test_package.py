@@ -8,6 +8,7 @@ import array
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -287,6 +288,19 @@ def test_every_message_round_trips(name):
 
 
 # Makefile -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('out', ['it\'s "here"', 'a b; c', '* ü', "''"])
+@pytest.mark.parametrize('target', ['run', 'bench-cell'])
+def test_make_hands_any_folder_over_as_one_word(target, out):
+    done = subprocess.run(
+        ['make', '--dry-run', '-C', str(ROOT), target, f'OUT={out}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = shlex.split(done.stdout.replace('\\\n', ''))
+    assert words[words.index('--out') + 1] == out
 
 
 def test_make_help_explains_every_command():
