@@ -11,7 +11,7 @@ registered. The compiled loops are cross-compiled, dot product included. Then
    that play many hundred pictures,
 2. both machines write down what they make of 200 pictures: coefficients, packets, decisions and
    answers, and
-3. both sort a folder of the same pictures and of strangers, from the file to the lane.
+3. both sort a folder of half of these and of strangers, from the file to the lane.
 
 What they wrote is compared in a table.
 
@@ -77,7 +77,8 @@ TOOLS = {
     'qemu-aarch64-static': 'qemu-user-static',
     'aarch64-linux-gnu-gcc': 'gcc-aarch64-linux-gnu',
 }
-#: Folders of tests, in the jobs that run beside each other, two at a time; the longest first.
+#: Folders of tests, in the jobs that run beside each other and beside the comparison, two at a
+#: time; the longest first.
 TESTS = (('cell', 'decision', 'hardware', 'models', 'policy'), ('codec',), ('vision',))
 #: Seconds for one test; emulation is some ten times slower.
 TIMEOUT = 1500
@@ -97,7 +98,7 @@ import numpy as np
 from stl_conveyor_lab.train.tiny import tiny_images
 np.savez_compressed(sys.argv[1], images=tiny_images(int(sys.argv[2]), 16, seed=77)[0])
 """
-#: Writes the pictures as files; of every tenth the negative, too, which no lane takes.
+#: Writes every second picture as a file; of every tenth the negative, too, which no lane takes.
 AS_FILES = """
 import sys
 from pathlib import Path
@@ -108,6 +109,8 @@ folder.mkdir(parents=True, exist_ok=True)
 for path in folder.iterdir():
     path.unlink()
 for k, image in enumerate(np.load(sys.argv[1])['images']):
+    if k % 2:
+        continue
     Image.fromarray(image).save(folder / f'{k:03}.png')
     if k % 10 == 0:
         Image.fromarray(255 - image).save(folder / f'{k:03}_negative.png')
@@ -439,12 +442,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine.build()
         jobs = () if options.no_tests else TESTS
         with ThreadPoolExecutor(2) as pool:
-            # The comparison last: it is the shortest.
-            tests = [pool.submit(run_tests, machine, folders, tally) for folders in jobs]
+            # The comparison first: it is the longest.
             table = pool.submit(compare, machine, options.pictures, tally)
+            tests = [pool.submit(run_tests, machine, folders, tally) for folders in jobs]
             for job in tests:
                 job.result()
-            print('\n' + '\n'.join(table.result()) + '\n')
+            lines = table.result()
+        print('\n' + '\n'.join(lines) + '\n')
     except ArmError as error:
         print(error, file=sys.stderr)
         return 2

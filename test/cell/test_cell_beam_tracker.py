@@ -97,6 +97,7 @@ jogs = st.lists(
 )
 
 
+@pytest.mark.film
 @settings(max_examples=60)
 @given(
     jogs,
