@@ -66,10 +66,33 @@ def test_one_that_belongs_to_reject_is_not_sent_there_by_a_fault():
 
 
 def test_a_lost_item_of_which_somebody_complains_in_time_is_not_unsaid():
-    words = [Word(0.0, 'camera', 0, 'OK'), Word(2.4, 'cell_guard', 2, 'the actuator is gone')]
+    words = [
+        Word(0.0, 'camera', 0, 'OK'),
+        Word(2.35, 'edge_classifier', 1, 'another matter'),
+        Word(2.4, 'cell_guard: node_gone.actuator', 2, 'node_gone: actuator is gone'),
+    ]
     lost = [item(0.3), item(0.5), item(1.0)]  # due at 1.3, 1.5, 2.0; 1 s later it must be said
     (calm,) = tabulate(lost, [], words, 'reject')
     assert (calm.unacted, calm.unsaid) == (3, 1)
+
+
+def test_what_no_dead_node_explains_is_beyond_physics():
+    items = [
+        item(0.5),  # due at 1.5, when the actuator is dead
+        item(3.5, 'A', missed=True),  # it has said that it lives, at 3.0
+        item(2.5, 'A', missed=True),
+        item(9.2),  # while the encoder is dead
+        item(0.1, 'A', missed=True),  # due in the calm before
+    ]
+    items[-1].due = 0.9
+    done = [
+        Injection('kill -9: actuator', 1.0, 2.0, 5.0, 'actuator'),
+        Injection('kill -9: encoder', 9.0, 10.0, 12.0, 'encoder'),
+    ]
+    words = [Word(1.9, 'actuator', 0, 'OK'), Word(3.0, 'actuator', 0, 'OK')]
+    calm, actuator, encoder = tabulate(items, done, words, 'reject')
+    assert (calm.beyond, actuator.beyond, encoder.beyond) == (1, 1, 1)
+    assert (actuator.unacted, actuator.late, encoder.unacted) == (1, 2, 1)
 
 
 def test_the_first_word_is_one_that_nobody_said_before():
@@ -83,7 +106,6 @@ def test_the_first_word_is_one_that_nobody_said_before():
     )
     assert words.first_since(1.0, 5.0) == 1.9
     assert words.first_since(1.0, 1.8) is None
-    assert words.complains(1.0, 1.4) and not words.complains(1.41, 1.8)
 
 
 def test_the_cell_works_again_with_the_first_of_three_in_a_row():
@@ -105,12 +127,12 @@ def test_a_fault_after_which_it_did_not_work_again_is_told_from_one_after_which_
 def test_the_table_and_the_picture_hold_every_fault(tmp_path):
     rows = [
         Row(CALM, items=10),
-        Row('kill', 2, 6, 1, 2, 1, 1, 1, 1, 1, 0.52, 1, 3.04),
+        Row('kill', 2, 6, 1, 2, 1, 1, 1, 1, 2, 1, 0.52, 1, 3.04),
         Row('flood', 1, 5, silent=1),
     ]
     text = table.markdown(rows, 'Seed 1.')
-    assert '| kill | 2 | 6 | 2 | 1 | 1 | 1 | 1 | 1 | 1 | 0.5, 1 times none | 3.0 |' in text
-    assert '| flood | 1 | 5 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | none | never |' in text
+    assert '| kill | 2 | 6 | 2 | 1 | 1 | 1 | 1 | 1 | 2 | 1 | 0.5, 1 times none | 3.0 |' in text
+    assert '| flood | 1 | 5 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | none | never |' in text
     assert '21 items, 3 faults: 2 unacted, 1 late, 1 in a wrong lane' in text
     table.write_csv(tmp_path / 'faults.csv', rows)
     with open(tmp_path / 'faults.csv', newline='', encoding='utf-8') as file:
@@ -124,11 +146,11 @@ def test_a_run_goes_on_from_its_record(tmp_path):
     first = Record(path, 7)
     first.begin()
     kill, freeze = Injection('kill', 1.0, 2.0, 4.0), Injection('freeze', 101.0, 102.0, 104.0)
-    first.add([item(1.5), item(5.0, 'A')], [Word(1.7, 'guard', 2, 'gone')], [kill])
+    first.add([item(1.5), item(5.0, 'A')], [Word(1.7, 'guard', 2, 'node_gone')], [kill])
     second = Record(path, 7)
     second.go_on(now=100.0)
     assert max(each.due for each in second.items) == 100.0 - BETWEEN_S
-    second.add([item(101.5)], [Word(101.8, 'guard', 2, 'gone')], [freeze])
+    second.add([item(101.5)], [Word(101.8, 'guard', 2, 'node_gone')], [freeze])
     third = Record(path, 7)
     third.go_on(now=50.0)  # as after a restart of the machine
     rows = tabulate(third.items, third.faults, third.words, 'reject')
@@ -220,3 +242,38 @@ def test_what_grows_after_the_warm_up_is_not_flat(name, step, flat):
         readings.append(Use(10.0 * number, **held))
     assert growth(readings, 100.0).is_flat is flat
     assert growth(readings[:3], 100.0) is None
+
+
+def test_what_is_forged_leaves_what_was_heard_as_it_is():
+    pytest.importorskip('rclpy')
+    pytest.importorskip('stl_conveyor.msg')
+    from stl_conveyor.msg import Classification, ItemCapture
+    from stl_conveyor.nodes.base.clock import to_ns, to_stamp
+    from stl_conveyor_lab.bench.faults.intruder import Intruder
+
+    sent = []
+
+    class Node:
+        """As much of a node as an intruder needs."""
+
+        def create_subscription(self, *_):
+            pass
+
+        def create_publisher(self, kind, name, qos):
+            return type('Publisher', (), {'publish': lambda _, message: sent.append(message)})()
+
+    intruder = Intruder(Node(), seed=1)
+    forge = intruder.begin('forged')
+    honest = ItemCapture(item_id=7, deadline=to_stamp(4 * 10**9))
+    honest.header.stamp = to_stamp(3 * 10**9)
+    intruder._on_capture(honest)
+    for _ in range(50):
+        forge()
+        for message in sent:
+            if isinstance(message, ItemCapture):
+                intruder._on_capture(message)  # it hears itself
+    captures = [each for each in sent if isinstance(each, ItemCapture)]
+    answers = [each for each in sent if isinstance(each, Classification)]
+    assert captures and answers
+    assert {each.item_id for each in captures} == {8}
+    assert {(each.item_id, to_ns(each.header.stamp)) for each in answers} == {(7, 3 * 10**9)}

@@ -142,7 +142,7 @@ def _do(cell: FaultCell, fault: Fault, rng: random.Random, feeder: Feeder) -> In
         return feeder.is_done or worked_again(cell.items, end) is not None
 
     cell.wait(lambda: again() and cell.is_up(), GIVE_UP)
-    return Injection(fault.name, begin, end, time.monotonic())
+    return Injection(fault.name, begin, end, time.monotonic(), fault.stands)
 
 
 @contextmanager

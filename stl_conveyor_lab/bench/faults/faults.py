@@ -41,11 +41,13 @@ class Fault:
         name: As it stands in the table.
         do: Does it on entry and undoes it on exit.
         hold: Seconds between the two.
+        stands: Node that cannot work meanwhile, if there is one.
     """
 
     name: str
     do: Callable[[FaultCell, random.Random], AbstractContextManager[None]]
     hold: float = HOLD
+    stands: str = ''
 
 
 @contextmanager
@@ -144,8 +146,10 @@ def all_faults(clock: CellClock | None, disk: Path | None) -> tuple[Fault, ...]:
         clock: Of the processes; None = their clock cannot be set.
         disk: A small disk on which the nodes log; None = there is none.
     """
-    faults = [Fault(f'kill -9: {node}', partial(_kill, node), 1.0) for node in NODES]
-    faults += [Fault(f'SIGSTOP 3 s: {node}', partial(_freeze, node)) for node in NODES]
+    faults = [Fault(f'kill -9: {node}', partial(_kill, node), 1.0, node) for node in NODES]
+    faults += [
+        Fault(f'SIGSTOP 3 s: {node}', partial(_freeze, node), stands=node) for node in NODES
+    ]
     faults += [
         Fault('link outage', partial(_link, {'outage': True})),
         Fault('30 % loss', partial(_link, {'loss': 0.3})),
@@ -153,7 +157,11 @@ def all_faults(clock: CellClock | None, disk: Path | None) -> tuple[Fault, ...]:
         Fault('edge swap', _swap_edge),
     ]
     faults += [Fault(f'two of a kind: {node}', partial(_second, node)) for node in PUBLISHED]
-    names = {'tiny frames': 'flood of tiny frames', 'frames': 'flood of frames'}
+    names = {
+        'tiny frames': 'flood of tiny frames',
+        'frames': 'flood of frames',
+        'tiny packets': 'flood of tiny packets',
+    }
     faults += [Fault(names.get(kind, kind), partial(_intruder, kind)) for kind in RATES]
     if clock is not None:
         faults += [

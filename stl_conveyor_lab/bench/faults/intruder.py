@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import rclpy
@@ -22,9 +22,10 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.msg import Classification, FeatureFeedback, ItemCapture
+from stl_conveyor.msg import Classification, FeatureFeedback, ItemCapture, ProgressiveFeature
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.qos import message_class
 from stl_conveyor.nodes.base.topics import TOPICS
@@ -32,7 +33,22 @@ from stl_conveyor.resources import share_path
 
 CELL = CellDescription.load(share_path('config/cell.yaml'))
 #: Kind → messages per second; 0 = as many as it can.
-RATES = {'tiny frames': 1000.0, 'frames': 100.0, 'odd bytes': 300.0, 'forged': 50.0}
+RATES = {
+    'tiny frames': 1000.0,
+    'frames': 100.0,
+    'tiny packets': 300.0,
+    'odd bytes': 300.0,
+    'forged': 50.0,
+}
+#: Kind → topics on which it publishes; None = all that a node of the cell listens to.
+TOPICS_OF: Mapping[str, tuple[str, ...] | None] = {
+    'tiny frames': ('camera/image_raw',),
+    'frames': ('camera/image_raw',),
+    'tiny packets': ('features_rx',),
+    'odd bytes': None,
+    'forged': ('capture', 'edge_classification', 'transfer', 'feedback_rx'),
+}
+PACKET_LIFE_NS = 2_000_000_000  # until the deadline of an item that is not there
 #: What no node of the cell listens to in a fault run, or what would step its clock.
 LEFT_OUT = ('/clock', 'camera/image_raw/compressed')
 
@@ -46,21 +62,39 @@ class Intruder:
         self._random = random.Random(seed)
         self._publishers: dict[str, tuple[Publisher, type]] = {}
         self._captures: deque[ItemCapture] = deque(maxlen=8)
-        # rclpy asks a callback for its signature, which a method of a deque does not have.
-        node.create_subscription(ItemCapture, 'capture', lambda m: self._captures.append(m), 16)
+        self._own: deque[tuple[int, int]] = deque(maxlen=1000)  # captures that it forged
+        self._packet: ProgressiveFeature | None = None
+        node.create_subscription(ItemCapture, 'capture', self._on_capture, 16)
+
+    def _on_capture(self, message: ItemCapture) -> None:
+        if (message.item_id, to_ns(message.header.stamp)) not in self._own:
+            self._captures.append(message)
+
+    def _on_packet(self, message: ProgressiveFeature) -> None:
+        if self._packet is None or len(message.data) < len(self._packet.data):
+            self._packet = message
 
     def begin(self, kind: str) -> Callable[[], None]:
         """Return what publishes one more message of a kind."""
         work = {
             'tiny frames': lambda: self._frame((1, 1)),
             'frames': lambda: self._frame((240, 320)),
+            'tiny packets': self._tiny_packet,
             'odd bytes': self._odd_bytes,
             'forged': self._forge,
         }[kind]
+        topics = TOPICS_OF[kind]
         for topic in TOPICS:
-            if kind != 'odd bytes' or (topic.subscribers and topic.name not in LEFT_OUT):
-                if kind in ('odd bytes', 'forged') or topic.name == 'camera/image_raw':
-                    self._publisher(topic.name)
+            heard = topic.subscribers and topic.name not in LEFT_OUT
+            if topic.name in topics if topics is not None else heard:
+                self._publisher(topic.name)
+        if kind == 'tiny packets':
+            self._node.create_subscription(
+                ProgressiveFeature,
+                'features_rx',
+                self._on_packet,
+                QoSProfile(depth=16, reliability=ReliabilityPolicy.BEST_EFFORT),
+            )
         return work
 
     def _publisher(self, name: str) -> tuple[Publisher, type]:
@@ -86,6 +120,22 @@ class Intruder:
         message.data = array.array('B', bytes(3 * height * width))
         message.header.stamp = to_stamp(time.time_ns())
         self._send('camera/image_raw', message)
+
+    def _tiny_packet(self) -> None:
+        """Send the shortest packet that was heard, as one of another item."""
+        if self._packet is None:
+            return
+        now_ns = time.time_ns()
+        self._send(
+            'features_rx',
+            ProgressiveFeature(
+                header=Header(stamp=to_stamp(now_ns)),
+                item_id=self._random.randrange(10**6, 10**9),
+                codec_id=self._packet.codec_id,
+                deadline=to_stamp(now_ns + PACKET_LIFE_NS),
+                data=self._packet.data,
+            ),
+        )
 
     def _odd_bytes(self) -> None:
         name = self._random.choice(list(self._publishers))
@@ -129,12 +179,16 @@ class Intruder:
             )
         elif way == 1:  # the next item, before the camera has it
             stamp_ns = to_ns(capture.header.stamp) + self._random.randrange(1, 400_000_000)
-            forged = ItemCapture(
-                header=capture.header, item_id=capture.item_id + 1, crop=capture.crop
+            self._own.append((capture.item_id + 1, stamp_ns))
+            self._send(
+                'capture',
+                ItemCapture(
+                    header=Header(stamp=to_stamp(stamp_ns), frame_id=capture.header.frame_id),
+                    item_id=capture.item_id + 1,
+                    crop=capture.crop,
+                    deadline=to_stamp(to_ns(capture.deadline) + 200_000_000),
+                ),
             )
-            forged.header.stamp = to_stamp(stamp_ns)
-            forged.deadline = to_stamp(to_ns(capture.deadline) + 200_000_000)
-            self._send('capture', forged)
         elif way == 2:  # an account that gives all tokens back
             self._send(
                 'transfer',

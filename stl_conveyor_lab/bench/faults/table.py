@@ -16,7 +16,7 @@ from stl_conveyor_lab.bench.faults.tally import CALM, Row
 TITLE = '# Faults at random'
 HEADING = (
     'fault | times | items | unacted | of them not captured | late | to reject | wrong lane '
-    '| twice | lost unsaid | first word (s) | full work (s)'
+    '| twice | beyond physics | lost unsaid | first word (s) | full work (s)'
 )
 
 
@@ -42,6 +42,7 @@ def markdown(rows: Sequence[Row], note: str = '') -> str:
             row.rejected,
             row.wrong,
             row.twice,
+            row.beyond,
             row.unsaid,
             _word(row),
             '' if row.name == CALM else 'never' if row.full is None else f'{row.full:.1f}',
@@ -54,11 +55,12 @@ def summary(rows: Sequence[Row]) -> str:
     """Return in a sentence what became of all items."""
     total = Row('all')
     for row in rows:
-        for name in ('times', 'items', 'unacted', 'late', 'wrong', 'twice', 'unsaid'):
+        for name in ('times', 'items', 'unacted', 'late', 'wrong', 'twice', 'beyond', 'unsaid'):
             setattr(total, name, getattr(total, name) + getattr(row, name))
     return (
         f'{total.items} items, {total.times} faults: {total.unacted} unacted, {total.late} late, '
-        f'{total.wrong} in a wrong lane, {total.twice} acted on twice, {total.unsaid} lost unsaid.'
+        f'{total.wrong} in a wrong lane, {total.twice} acted on twice, {total.beyond} unacted or '
+        f'late though camera and actuator worked, {total.unsaid} lost unsaid.'
     )
 
 

@@ -7,6 +7,8 @@ Times are seconds on the monotonic clock of the benchmark, which no fault touche
 
 from __future__ import annotations
 
+import math
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,15 @@ LONGEST_ROW = 10.0  # s for the items with which the cell is taken for well agai
 SAID_WITHIN = 1.0  # s after an item's time in which it must be said that it was lost
 REMEMBERED = 120.0  # s for which what was said before is no news
 IN_ORDER = 3  # items in a row that are as they should be: the cell works in full again
+
+#: Faults that tell of an item which nobody acted on: by its number, as one message that never
+#: came, or by the node without which nobody could. Any other complaint is of another matter.
+ABOUT_LOSS = re.compile(
+    r'\b(node_(gone|missing|stuck|not_active|unable)|captures_(lost|missed)|unacted|'
+    r'unacted_while_gone|messages_lost|stamp_old|item_not_seen)\b'
+)
+#: While one of these does not work, no item can be acted on.
+NEEDED = ('camera', 'actuator')
 
 
 @dataclass
@@ -66,12 +77,14 @@ class Injection:
         begin: When it began.
         end: When what was done ended; the cell may need longer.
         over: When the cell was taken for well again, or was given up.
+        stands: Node that cannot work because of it, if there is one.
     """
 
     fault: str
     begin: float
     end: float
     over: float
+    stands: str = ''
 
 
 @dataclass
@@ -88,7 +101,10 @@ class Row:
         rejected: Sent to the reject lane.
         wrong: Sent into another lane than theirs, and not to reject.
         twice: With more than one outcome.
-        unsaid: Unacted, while nobody complained until SAID_WITHIN after their time.
+        beyond: Unacted or late, though camera and actuator worked all the time that it was under
+            way.
+        unsaid: Unacted, while until SAID_WITHIN after their time nobody told of a loss, or of a
+            node that is gone or stands still.
         word: Median seconds from the beginning to the first complaint; None = never.
         silent: How often nobody complained.
         full: Most seconds from the end until the cell worked in full; None = it did not.
@@ -103,6 +119,7 @@ class Row:
     rejected: int = 0
     wrong: int = 0
     twice: int = 0
+    beyond: int = 0
     unsaid: int = 0
     word: float | None = None
     silent: int = 0
@@ -129,10 +146,20 @@ class Words:
                 return word.time
         return None
 
-    def complains(self, begin: float, until: float) -> bool:
-        """Return whether anybody complained of anything in a time."""
+    def tells_of_loss(self, begin: float, until: float) -> bool:
+        """Return whether anybody told in a time of what costs items."""
         start, end = bisect_right(self._times, begin), bisect_right(self._times, until)
-        return any(word.level for word in self._words[start:end])
+        return any(
+            word.level and ABOUT_LOSS.search(f'{word.node}: {word.message}')
+            for word in self._words[start:end]
+        )
+
+    def first_of(self, node: str, since: float) -> float:
+        """Return when a node spoke first in a time, of itself; infinite = it did not."""
+        for word in self._words[bisect_right(self._times, since) :]:
+            if word.node == node:
+                return word.time
+        return math.inf
 
 
 def worked_again(items: Sequence[Item], since: float) -> float | None:
@@ -177,11 +204,19 @@ def tabulate(
     for name, seconds in waits.items():
         rows[name].word = median(seconds)
     begins = [injection.begin for injection in injections]
+    down = [
+        (injection.begin, said.first_of(injection.stands, injection.end))
+        for injection in injections
+        if injection.stands in NEEDED
+    ]
     for item in items:
         # One that was on its way when a fault began has to do with it, too.
         index = bisect_right(begins, item.due) - 1
         during = index >= 0 and item.shown < injections[index].over
-        _count(rows[injections[index].fault if during else CALM], item, said, reject)
+        row = rows[injections[index].fault if during else CALM]
+        _count(row, item, said, reject)
+        if not item.lanes or item.missed:
+            row.beyond += not any(item.shown < end and begin < item.due for begin, end in down)
     return [rows[CALM], *(rows[name] for name in sorted(set(rows) - {CALM}))]
 
 
@@ -195,7 +230,7 @@ def _count(row: Row, item: Item, said: Words, reject: str) -> None:
     row.twice += len(item.lanes) > 1
     if not item.lanes:
         row.unacted += 1
-        row.unsaid += not said.complains(item.shown, item.due + SAID_WITHIN)
+        row.unsaid += not said.tells_of_loss(item.shown, item.due + SAID_WITHIN)
         return
     row.late += item.missed
     row.rejected += item.lanes[0] == reject != item.lane
