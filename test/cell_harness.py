@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -222,6 +224,28 @@ class CellHarness:
 
     def outcomes(self):
         return self.heard.messages['sort_outcome']
+
+
+class Stranger:
+    """A node of another process, as far as the middleware can tell."""
+
+    def __init__(self, cell, name='flooder'):
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=cell.domain_id)
+        self._node = Node(name, context=self._context, use_global_arguments=False)
+        self._cell = cell
+
+    def __enter__(self):
+        return self
+
+    def publisher(self, kind, topic):
+        publisher = self._node.create_publisher(kind, topic, QoSProfile(depth=100))
+        self._cell.wait(lambda: publisher.get_subscription_count() > 0, 20, f'reader of {topic}')
+        return publisher
+
+    def __exit__(self, *_):
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
 
 
 def make_capture(item_id, stamp_ns, image, deadline_ns=None):

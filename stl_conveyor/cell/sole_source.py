@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 
 #: A source that was silent for so long (ns) makes room for one of the same name: its successor.
@@ -29,9 +29,14 @@ class SoleSource:
     """
 
     def __init__(
-        self, *, succession_ns: int = SUCCESSION_NS, silence_ns: int = SILENCE_NS
+        self, *, succession_ns: int = SUCCESSION_NS, silence_ns: float = SILENCE_NS
     ) -> None:
-        """Know of nobody yet."""
+        """Know of nobody yet.
+
+        Args:
+            succession_ns: A source that was silent for so long makes room for one of its name.
+            silence_ns: And for any other; infinite = never while it is there.
+        """
         self._succession_ns = succession_ns
         self._silence_ns = silence_ns
         self._sources: dict[Hashable, _Source] = {}  # the one that was there first, first
@@ -64,12 +69,24 @@ class SoleSource:
         self._refused += 1
         return False
 
-    def present(self, names: Mapping[Hashable, str]) -> None:
-        """Take in who is there: source → name; who is not has left."""
+    def present(
+        self, names: Mapping[Hashable, str], *, expected: Collection[str] = (), now_ns: int = 0
+    ) -> None:
+        """Take in who is there: source → name; who is not has left.
+
+        Those of an expected name come before all others, heard or not.
+        """
         for source in [source for source in self._sources if source not in names]:
             del self._sources[source]
+        for source, name in names.items():
+            if source not in self._sources and name in expected:
+                self._sources[source] = _Source(name, now_ns)
         for source, known in self._sources.items():
             known.name = names[source]
+        if expected:
+            self._sources = dict(
+                sorted(self._sources.items(), key=lambda each: each[1].name not in expected)
+            )
 
     def intruders(self, now_ns: int, within_ns: int) -> dict[Hashable, int]:
         """Return who was refused lately: source → how many of its messages so far."""

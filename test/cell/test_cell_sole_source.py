@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +49,16 @@ def test_the_first_has_its_place_back_when_it_speaks_again():
     assert sole.admit('other', SILENCE_NS)
     assert sole.admit('camera', SILENCE_NS + 1)
     assert not sole.admit('other', SILENCE_NS + 2)
+
+
+def test_the_expected_one_comes_before_all_others_heard_or_not():
+    sole = SoleSource(silence_ns=math.inf)
+    assert sole.admit('intruder', 0)
+    sole.present({'intruder': '/who', 'camera': '/camera'}, expected=('/camera',), now_ns=MS)
+    assert not sole.admit('intruder', 10**6 * MS)  # a camera without items says nothing for long
+    assert sole.admit('camera', 10**6 * MS)
+    sole.present({'intruder': '/who'}, expected=('/camera',))
+    assert sole.admit('intruder', 10**6 * MS)
 
 
 def test_sources_without_a_known_name_do_not_succeed_each_other():

@@ -11,11 +11,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-import rclpy  # noqa: E402
-from cell_harness import CellHarness, NodeSpec, make_capture, to_stamp  # noqa: E402
-from rclpy.context import Context  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
+from cell_harness import CellHarness, NodeSpec, Stranger, make_capture, to_stamp  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
@@ -45,28 +41,6 @@ def picture(stamp_ns, size=(240, 320)):
     message.data = array.array('B', bytes(3 * height * width))
     message.header.stamp = to_stamp(stamp_ns)
     return message
-
-
-class Stranger:
-    """A node of another process, as far as the middleware can tell."""
-
-    def __init__(self, cell, name='flooder'):
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=cell.domain_id)
-        self._node = Node(name, context=self._context, use_global_arguments=False)
-        self._cell = cell
-
-    def __enter__(self):
-        return self
-
-    def publisher(self, kind, topic):
-        publisher = self._node.create_publisher(kind, topic, QoSProfile(depth=100))
-        self._cell.wait(lambda: publisher.get_subscription_count() > 0, 20, f'reader of {topic}')
-        return publisher
-
-    def __exit__(self, *_):
-        self._node.destroy_node()
-        rclpy.shutdown(context=self._context)
 
 
 def values_of(cell, node):

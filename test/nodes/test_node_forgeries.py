@@ -9,9 +9,18 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CELL, GUARDED, CellHarness, described, make_capture, make_classification  # noqa: E402
+from cell_harness import (  # noqa: E402
+    CELL,
+    GUARDED,
+    CellHarness,
+    Stranger,
+    described,
+    make_capture,
+    make_classification,
+)
 
 from stl_conveyor.msg import Classification, FeatureFeedback, ItemCapture, OffloadDecision  # noqa: E402
+from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
 from stl_conveyor.nodes.base.items import item_key  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
@@ -201,3 +210,55 @@ def test_an_edge_answer_that_no_stream_asked_for_moves_no_item(tiny_models):
                 if refused:
                     assert actuator.health.counted(refused)
         assert actuator.health.counted('impossible_answer') == 4
+
+
+def test_captures_of_an_intruder_push_out_none_of_the_cameras():
+    """The next number, a little and much ahead of its time, and more than the ledger holds."""
+    image = tiny_images(1, 2)[0][0]
+    spec = NodeSpec(Actuator, {**GUARDED, 'diagnostics_period': 0.1})
+    watched = ('sort_outcome', '/diagnostics')
+    with (
+        CellHarness([spec], watched=watched) as cell,
+        Stranger(cell, 'intruder') as intruder,
+        Stranger(cell, 'camera') as camera,
+    ):
+        cell.wait_active()
+        forged = intruder.publisher(ItemCapture, 'capture')
+        honest = camera.publisher(ItemCapture, 'capture')
+        cell.connect('sort_outcome')
+        actuator = cell.runner.node('actuator')
+
+        def forge(item_id, ahead_ns):
+            forged.publish(make_capture(item_id, cell.now_ns() + ahead_ns, image))
+
+        def is_refused():
+            forge(999, 0)
+            return 'intruder.capture' in actuator.health._conditions
+
+        cell.wait(is_refused, 20, 'the refusal')
+        shown = {}
+        for item_id, ahead_ns in enumerate((-50_000_000, 100_000_000, 500_000_000), 1):
+            forge(item_id, ahead_ns)
+            shown[item_id] = cell.now_ns()
+            honest.publish(make_capture(item_id, shown[item_id], image))
+        for item_id in range(300):
+            forge(5000 + item_id, 0)
+        shown[4] = cell.now_ns()
+        honest.publish(make_capture(4, shown[4], image))
+        cell.wait(lambda: shown.keys() <= {m.item_id for m in cell.heard.of('sort_outcome')})
+        outcomes = [m for m in cell.heard.of('sort_outcome') if m.item_id != 999]
+        assert {m.item_id: to_ns(m.header.stamp) for m in outcomes} == shown
+        assert len(outcomes) == len(shown)
+        said = cell.wait_diagnostic('actuator', '/intruder publishes it, too, beside /camera')
+        assert said.level == b'\2'
+
+
+def test_captures_that_are_played_without_a_camera_are_heard():
+    image = tiny_images(1, 2)[0][0]
+    spec = NodeSpec(Actuator, GUARDED)
+    with CellHarness([spec], watched=('sort_outcome',)) as cell:
+        cell.wait_active()
+        cell.connect('sort_outcome')
+        with Stranger(cell, 'player') as player:
+            player.publisher(ItemCapture, 'capture').publish(make_capture(1, cell.now_ns(), image))
+            cell.wait(lambda: cell.heard.of('sort_outcome', item_id=1))

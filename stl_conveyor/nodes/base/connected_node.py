@@ -37,6 +37,7 @@ from stl_conveyor.nodes.base.qos import (
 from stl_conveyor.nodes.base.reporting_node import ReportingNode
 from stl_conveyor.nodes.base.run_log import RunLog
 from stl_conveyor.nodes.base.settings import parameter_overrides
+from stl_conveyor.nodes.base.sole_topic import OwnTopic
 from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of, subscriber_of
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ class ConnectedNode(ReportingNode):
         cell: str = '',
         raw: bool = False,
         best_effort: bool = False,
+        sole: bool = False,
         incompatible: Callable[[Any], None] | None = None,
     ) -> Subscription:
         """Return a guarded subscription that lives until the node is deactivated.
@@ -172,14 +174,17 @@ class ConnectedNode(ReportingNode):
             cell: Namespace of the topic, if it is not that of the node.
             raw: Hand over serialised messages, as bytes.
             best_effort: Ask for no more, whatever the profile says.
+            sole: Whether what others send than the node that publishes the topic is refused.
             incompatible: Called in place of a report when a publisher offers less.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
         """
         callback: Callable[[Any], None]
+        own: OwnTopic | None = None
         if isinstance(topic, str):
             entry = subscriber_of(topic, self.NAME, self.topics)
+            own = self._own_topic(entry, cell) if sole else None
             (callback,) = rest
             kind, name, profile = message_class(entry), topic, entry.heard_by(self.NAME)
         else:
@@ -204,7 +209,7 @@ class ConnectedNode(ReportingNode):
             incompatible_qos=incompatible or self._incompatible(topic),
         )
         decoder = None if raw else MessageDecoder(self, kind, topic)
-        take = self._taker(callback, decoder)
+        take = self._taker(callback, decoder, own)
         try:
             subscription = self.create_subscription(
                 kind,
@@ -218,7 +223,7 @@ class ConnectedNode(ReportingNode):
         except UnsupportedEventTypeError:
             if watchdogs.deadline:
                 timer = self.every(watchdogs.deadline, missed)
-                take = self._taker(_resetting(timer, callback), decoder)
+                take = self._taker(_resetting(timer, callback), decoder, own)
             subscription = self.create_subscription(
                 kind,
                 topic,
@@ -240,6 +245,7 @@ class ConnectedNode(ReportingNode):
         period: float | None,
         cell: str = '',
         remembers: bool = False,
+        sole: bool = False,
     ) -> PolledTopic:
         """Return a topic at which a timer looks until the node is deactivated.
 
@@ -251,11 +257,18 @@ class ConnectedNode(ReportingNode):
                 for those that are not wanted.
             period: Seconds between two looks; None: the caller looks.
             remembers: Whether what is alike says the same, whenever it comes.
+            sole: As for `listen`.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
         """
         entry = subscriber_of(topic, self.NAME, self.topics)
+        own = self._own_topic(entry, cell) if sole else None
+
+        def take(message: Any, info: Any) -> None:
+            if own is None or own.admits(info):
+                callback(message, info)
+
         kind = message_class(entry)
         topic = in_namespace(topic, cell)
         subscription = self.create_subscription(
@@ -272,7 +285,7 @@ class ConnectedNode(ReportingNode):
         timer = None if period is None else self.every(period, lambda: polled.look())
         decoder = MessageDecoder(self, kind, topic)
         polled: PolledTopic = PolledTopic(
-            subscription, timer, self.guarded(callback), alike, decoder, remembers
+            subscription, timer, self.guarded(take), alike, decoder, remembers
         )
         return polled
 
@@ -427,8 +440,14 @@ class ConnectedNode(ReportingNode):
         self.open_publishers.remove(publisher)
         self.destroy_publisher(publisher)
 
+    def _own_topic(self, entry: Topic, cell: str) -> OwnTopic:
+        namespace = (cell or self.get_namespace()).strip('/')
+        nodes = [f'/{namespace}/{name}' if namespace else f'/{name}' for name in entry.publishers]
+        full = self.resolve_topic_name(in_namespace(entry.name, cell))
+        return OwnTopic(self, entry.name, full, nodes)
+
     def _taker(
-        self, callback: Callable[[Any], None], decoder: MessageDecoder | None
+        self, callback: Callable[[Any], None], decoder: MessageDecoder | None, own: OwnTopic | None
     ) -> Callable[..., None]:
         """Return what the executors call with serialised messages."""
         guarded = self._while_open(self.guarded(callback))
@@ -436,6 +455,8 @@ class ConnectedNode(ReportingNode):
             return guarded
 
         def take(data: bytes, info: MessageInfo | None) -> None:
+            if own is not None and not own.admits(info):
+                return
             message = decoder(data, info)
             if message is not None:
                 guarded(message)

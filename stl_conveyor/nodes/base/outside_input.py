@@ -19,7 +19,6 @@ from rclpy.qos import QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from stl_conveyor.cell.sole_source import SoleSource
 from stl_conveyor.cell.stamp_gate import StampGate, Verdict
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns
@@ -32,6 +31,7 @@ from stl_conveyor.nodes.base.decoding import (
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.qos import message_class
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.sole_topic import MOST_NAMED, SoleTopic, some
 from stl_conveyor.nodes.base.topics import subscriber_of
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ SIMULATED_TOLERANCE_S = 0.1
 COMPRESSED = '/compressed'  # what image_transport adds to the name of the topic
 TAKE_COMPRESSED = 'set `image_transport: compressed`, or let the driver publish raw images'
 TAKE_RAW = 'set `image_transport: raw`, or let the driver publish compressed images'
-MOST_NAMED = 3
-INTRUSION_NS = 5_000_000_000  # for which it is said that somebody else publishes
 MOST_AT_ONCE = 32  # messages that are worked on before others of the node have their turn
 MOST_TAKEN = 256  # and are taken out of the middleware's queue at once
 
@@ -180,7 +178,7 @@ class OutsideInput:
         self._absent_since_ns: int | None = clock_ns(node.steady_clock)
         self._subscription: Subscription | None = None
         self._numbers: dict[bytes, int] = {}  # of the newest message, by publisher
-        self._sole = SoleSource() if sole else None
+        self._sole = SoleTopic(node, topic, self._name) if sole else None
         self._waiting: deque[tuple[bytes, MessageInfo | None]] = deque()
         self._decode = MessageDecoder(node, message_class(entry), topic)
         self._open = True
@@ -243,11 +241,8 @@ class OutsideInput:
             self._sort_in(*taken)
 
     def _sort_in(self, data: bytes, info: MessageInfo | None) -> None:
-        if self._sole is not None:
-            gid = publisher_gid(info)
-            now_ns = clock_ns(self._node.steady_clock)
-            if gid is not None and not self._sole.admit(gid, now_ns):
-                return
+        if self._sole is not None and not self._sole.admits(info):
+            return
         self._waiting.append((data, info))
 
     def _next(self) -> tuple[bytes, MessageInfo | None] | None:
@@ -332,7 +327,8 @@ class OutsideInput:
     def _look(self) -> None:
         """See who publishes, and now and then what."""
         self._node.check_clock()
-        self._look_for_intruders()
+        if self._sole is not None:
+            self._sole.look()
         # To count them is cheap, and to be told of each is not.
         count = self._node.count_publishers(self._name)
         since_ns = clock_ns(self._node.steady_clock) - self._closely_ns
@@ -347,7 +343,7 @@ class OutsideInput:
         publishers = self._publishers()
         fitting = self._fitting(publishers)
         if self._sole is not None:
-            self._sole.present({bytes(each.endpoint_gid): endpoint_name(each) for each in fitting})
+            self._sole.present(fitting)
         others = [each for each in publishers if each.topic_type != self._type]
         self._adapt(fitting)
         if self._alone:
@@ -365,36 +361,13 @@ class OutsideInput:
             if now_ns - self._absent_since_ns >= PATIENCE_S * 1e9:
                 self._node.set_condition(condition, Level.ERROR, self._nobody())
 
-    def _look_for_intruders(self) -> None:
-        """Say who publishes where there is room for one."""
-        if self._sole is None:
-            return
-        now_ns = clock_ns(self._node.steady_clock)
-        condition = f'intruder.{self._topic}'
-        refused = self._sole.intruders(now_ns, INTRUSION_NS)
-        intruders: set[str] = set()
-        others: set[str] = set()
-        for each in self._node.get_publishers_info_by_topic(self._name) if refused else ():
-            (intruders if bytes(each.endpoint_gid) in refused else others).add(endpoint_name(each))
-        if intruders:
-            self._node.health.set_value(f'refused.{self._topic}', self._sole.refused)
-            self._node.set_condition(
-                condition,
-                Level.ERROR,
-                f'{self._name}: {_some(intruders)} publishes it, too, beside '
-                f'{_some(others) or "another"}, which was there first; what comes later is '
-                'refused. Stop it, or give it a topic of its own',
-            )
-        elif self._sole.refused:
-            self._node.clear_condition(condition, f'{self._name} has one publisher again')
-
     def _count_sources(self, publishers: Sequence[TopicEndpointInfo]) -> None:
         """Say who they are if several publish what only one can know."""
         condition = f'publishers.{self._topic}'
         if len(publishers) < 2:
             self._node.clear_condition(condition, f'{self._name} has one publisher')
             return
-        named = _some({endpoint_name(each) for each in publishers})
+        named = some({endpoint_name(each) for each in publishers})
         self._node.set_condition(
             condition,
             Level.WARN,
@@ -439,10 +412,6 @@ class OutsideInput:
             named = ' or '.join(f'{self._topic}:={name}' for name in sorted(alike)[:MOST_NAMED])
             text += f', or remap a topic of the same type ({named})'
         return text + '; on another machine compare ROS_DOMAIN_ID'
-
-
-def _some(names: set[str]) -> str:
-    return ' and '.join(sorted(names)[:MOST_NAMED])
 
 
 def _uptimes_ns() -> tuple[int, ...]:

@@ -147,7 +147,7 @@ class Actuator(ConveyorNode):
         # Period and start are set whenever an item becomes the next.
         self._timer = self.every(3600.0, self._act, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
-        self.listen('capture', self._on_capture)
+        self.listen('capture', self._on_capture, sole=True)
         self.listen('classification', self._on_local)
         self.listen('edge_classification', self._on_edge)
         self.listen('offload_decision', self._on_decision)

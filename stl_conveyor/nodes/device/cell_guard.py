@@ -156,7 +156,7 @@ class CellGuard(ConveyorNode):
         number = itertools.count()
         self._topics = [
             self._polled('heartbeat', self._on_heartbeat, but_its_age, remembers=True),
-            self._polled('capture', self._on_capture, lambda _: next(number)),
+            self._polled('capture', self._on_capture, lambda _: next(number), sole=True),
             self._polled('classification', self._on_classification, lambda _: next(number)),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
             self._polled('actuation', self._on_actuation, lambda _: next(number)),
@@ -187,6 +187,7 @@ class CellGuard(ConveyorNode):
         callback: Callable[[Any], None],
         alike: Callable[[bytes], Hashable],
         remembers: bool = False,
+        sole: bool = False,
     ) -> PolledTopic:
         return self.look(
             topic,
@@ -194,6 +195,7 @@ class CellGuard(ConveyorNode):
             alike=alike,
             period=None,
             remembers=remembers,
+            sole=sole,
         )
 
     def _look(self) -> None:

@@ -154,7 +154,7 @@ class EncoderNode(ConveyorNode):
         self._accounts = self.publish_on('transfer')
         self._timer = self.every(3600.0, self._pump, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
-        self.listen('capture', self._on_capture)
+        self.listen('capture', self._on_capture, sole=True)
         self.listen('offload_decision', self._on_decision)
         self.listen('feedback_rx', self._on_feedback)
         if self.decider is not None:

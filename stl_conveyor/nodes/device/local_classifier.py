@@ -73,7 +73,7 @@ class LocalClassifier(ConveyorNode):
     def activate(self) -> None:
         """Listen for captures."""
         self._publisher = self.publish_on('classification')
-        self.listen('capture', self._on_capture)
+        self.listen('capture', self._on_capture, sole=True)
 
     def cleanup(self) -> None:
         """Drop the model."""
