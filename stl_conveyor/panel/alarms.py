@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ RAISED, CLEARED, ACKNOWLEDGED = 'raised', 'cleared', 'acknowledged'
 LARGEST_LOG = 2_000_000  # bytes; then the log is put aside as NAME.1
 SHOWN = 200  # entries of the log
 KEPT = 500  # alarms; the oldest that are over and acknowledged go first
+# After which a fault is over that its node does not name any more. Not at once: two processes of
+# one name, of which one stands by, report in turn.
+UNNAMED_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class AlarmBook:
         for entry in _read(path) if path is not None else ():
             self._entries.append(entry)
             self._replay(entry)
+        self._unnamed: dict[str, float] = {}  # alarms that last → since when they are not named
+        self._untold = {key for key, alarm in self._alarms.items() if alarm.ended is None}
 
     def heard(
         self,
@@ -124,8 +129,11 @@ class AlarmBook:
             seconds: For which it has lasted.
             now: Seconds since 1970.
         """
+        key = f'{node}: {fault}'
         with self._lock:
-            known = self._alarms.get(f'{node}: {fault}')
+            self._unnamed.pop(key, None)
+            self._untold.discard(key)
+            known = self._alarms.get(key)
             if level is Level.OK:
                 if known is not None and known.ended is None:
                     self._put(replace(known, ended=now))
@@ -142,11 +150,33 @@ class AlarmBook:
                     changed = replace(changed, acknowledged_by='')
                 self._put(changed)
 
+    def only(self, node: str, faults: Collection[str], *, now: float, steady: float) -> None:
+        """Take in that a node named all of its faults: others that last are over after UNNAMED_S.
+
+        A process that was started again does not know what the one before had said.
+
+        Args:
+            now: Seconds since 1970.
+            steady: Seconds of a clock that nobody sets.
+        """
+        with self._lock:
+            for alarm in list(self._alarms.values()):
+                if alarm.node != node or alarm.ended is not None or alarm.fault in faults:
+                    continue
+                if steady - self._unnamed.setdefault(alarm.key, steady) >= UNNAMED_S:
+                    self._end(alarm, now)
+
     def node_ended(self, node: str, now: float) -> None:
         """Take in that a node has gone: nobody will say any more that its faults are over."""
         with self._lock:
             for alarm in [a for a in self._alarms.values() if a.node == node]:
-                self.heard(node, alarm.fault, Level.OK, '', 0.0, 0, now=now)
+                self._end(alarm, now)
+
+    def log_is_old(self, now: float) -> None:
+        """Take in that whoever is there has reported: what only the log tells of is over."""
+        with self._lock:
+            for key in list(self._untold):
+                self._end(self._alarms[key], now)
 
     def acknowledge(self, key: str, who: str, now: float) -> bool:
         """Take in that somebody has seen an alarm; return whether there is one to see."""
@@ -173,6 +203,9 @@ class AlarmBook:
         """Return the newest entries of the log, the newest first."""
         with self._lock:
             return list(reversed(self._entries))
+
+    def _end(self, alarm: Alarm, now: float) -> None:
+        self.heard(alarm.node, alarm.fault, Level.OK, '', 0.0, 0, now=now)
 
     def _put(self, alarm: Alarm) -> None:
         self._alarms[alarm.key] = alarm

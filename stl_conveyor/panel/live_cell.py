@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ SHOWN_ITEMS = 60
 CAMERA = 'camera'  # which takes no items while the line is paused
 GUARD = 'cell_guard'  # which says whether the line may run
 SILENT_S = 4.0  # after which a node that reported is gone
+FOUND_S = 15.0  # by which a page has found whoever is there, and heard what is the matter
 LONGEST_WAY_NS = 30_000_000_000  # after which nobody waits for an item's outcome any more
 BEGUN_ANEW_NS = 60_000_000_000  # by which stamps that go back tell of another run
 
@@ -112,6 +113,7 @@ class LiveCell:
         self._edge_gone_since: float | None = None
         self._nodes: dict[str, NodeState] = {}
         self._safe: bool | None = None
+        self._begun: float | None = None  # when time passed for the first time
         self._slack_ms: list[float] = []
         self._values: Values = {}
         self._times = {
@@ -196,13 +198,28 @@ class LiveCell:
             self._touch('network')
         self.changed()
 
-    def take_node(self, node: str, level: Level, message: str, active: bool | None = None) -> None:
-        """Take in that a node reported on itself, and whether it is active."""
+    def take_node(
+        self,
+        node: str,
+        level: Level,
+        message: str,
+        active: bool | None = None,
+        faults: Collection[str] | None = None,
+    ) -> None:
+        """Take in that a node reported on itself.
+
+        Args:
+            active: Whether it is; None: it does not say.
+            faults: Names of all that it has, and may be of those that are over; None: not told.
+        """
         with self._lock:
             before = self._nodes.get(node)
             self._nodes[node] = state = NodeState(level, message, self._steady(), active)
             if before is None or replace(before, heard=state.heard) != state:
                 self._touch('nodes')
+            if faults is not None:
+                with self._alarms_change():
+                    self.alarms.only(node, faults, now=self._wall(), steady=state.heard)
         self.changed()
 
     def take_safe(self, safe: bool) -> None:
@@ -217,11 +234,8 @@ class LiveCell:
         self, node: str, fault: str, level: Level, message: str, seconds: float, count: int
     ) -> None:
         """Take in what a node said of one of its faults."""
-        with self._lock:
-            before = self.alarms.revision
+        with self._lock, self._alarms_change():
             self.alarms.heard(node, fault, level, message, seconds, count, now=self._wall())
-            if self.alarms.revision != before:
-                self._touch('alarms')
         self.changed()
 
     def acknowledge(self, key: str, who: str) -> bool:
@@ -266,6 +280,10 @@ class LiveCell:
         """Take in that time has passed; called about once a second."""
         with self._lock:
             now = self._steady()
+            self._begun = now if self._begun is None else self._begun
+            if now - self._begun >= FOUND_S:
+                with self._alarms_change():
+                    self.alarms.log_is_old(self._wall())
             for node, state in list(self._nodes.items()):
                 if now - state.heard > SILENT_S:
                     del self._nodes[node]
@@ -504,6 +522,14 @@ class LiveCell:
         }
 
     # Details.
+
+    @contextmanager
+    def _alarms_change(self) -> Iterator[None]:
+        """Tell of the alarms if they are others afterwards."""
+        before = self.alarms.revision
+        yield
+        if self.alarms.revision != before:
+            self._touch('alarms')
 
     @contextmanager
     def _item(self, stamp_ns: int) -> Iterator[Item]:

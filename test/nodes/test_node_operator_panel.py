@@ -25,7 +25,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CellHarness, device_specs, make_capture  # noqa: E402
+from cell_harness import CELL, CellHarness, device_specs, make_capture  # noqa: E402
 from certificates import make_certificate  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
 from ros_domains import own_environment  # noqa: E402
@@ -41,9 +41,12 @@ from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.panel import cell_control  # noqa: E402
+from stl_conveyor.nodes.panel.cell_listener import hear_diagnostics  # noqa: E402
 from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
 from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
-from stl_conveyor.plant.values import VALUES  # noqa: E402
+from stl_conveyor.panel.alarms import UNNAMED_S  # noqa: E402
+from stl_conveyor.panel.live_cell import LiveCell  # noqa: E402
+from stl_conveyor.plant.values import VALUES, MachineState, readings  # noqa: E402
 from stl_conveyor.run.console import free_port  # noqa: E402
 from stl_conveyor.run.plan import process_plan  # noqa: E402
 from stl_conveyor.run.processes import Supervisor  # noqa: E402
@@ -122,6 +125,30 @@ def test_what_the_cell_says_is_what_the_page_is_told(tmp_path):
         node.trigger_activate()
         cell.publisher('/diagnostics').publish(fault('camera: frames', Level.OK, 'ended'))
         cell.wait(lambda: mine.alarms.open()[0].ended, 30, 'the fault is over')
+
+
+@pytest.mark.parametrize('cell, prefix', [('', ''), ('line_2', 'line_2/')])
+def test_a_report_without_a_fault_ends_it_for_page_and_plant(cell, prefix):
+    now = 1000.0
+    live = LiveCell(CELL, name=cell, wall=lambda: now, steady=lambda: now)
+    whole = DiagnosticStatus(
+        level=b'\0',
+        name=f'{prefix}camera',
+        message='OK',
+        hardware_id='stl_conveyor',
+        values=[KeyValue(key='state', value='active')],
+    )
+    frames = fault(f'{prefix}camera: frames', Level.ERROR, 'no frame').status
+    hear_diagnostics([live], DiagnosticArray(status=[whole, *frames]))
+    for _ in range(2):
+        now += UNNAMED_S
+        hear_diagnostics([live], DiagnosticArray(status=[whole, *frames]))
+    assert readings(live.figures())['state'] == MachineState.ERROR.value
+    for _ in range(2):
+        now += UNNAMED_S
+        hear_diagnostics([live], DiagnosticArray(status=[whole]))
+    assert live.figures()['faults'] == [] and not live.alarms.lasting()
+    assert readings(live.figures())['state'] == MachineState.CONTINUOUS.value
 
 
 def test_the_page_comes_back_with_its_alarms(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from stl_conveyor.errors import Level
 from stl_conveyor.panel import alarms
-from stl_conveyor.panel.alarms import AlarmBook
+from stl_conveyor.panel.alarms import UNNAMED_S, AlarmBook
 
 
 def raise_one(book, fault='frames', level=Level.ERROR, now=100.0, count=1, message='no frame'):
@@ -63,6 +63,33 @@ def test_the_worst_and_newest_stand_first():
     raise_one(book, 'over', now=120.0)
     raise_one(book, 'over', Level.OK, now=121.0)
     assert names(book) == ['new_error', 'old_error', 'warning', 'over']
+
+
+def test_what_its_node_does_not_name_any_more_is_over():
+    book = AlarmBook()
+    for fault in ('frames', 'belt'):
+        raise_one(book, fault)
+    book.heard('actuator', 'frames', Level.ERROR, 'x', 0.0, 1, now=100.0)
+    for after in (0.0, UNNAMED_S):
+        assert book.lasting(Level.ERROR)
+        book.only('camera', {'belt'}, now=110.0 + after, steady=7.0 + after)
+    assert {a.key: a.ended for a in book.open()} == {
+        'camera: frames': 110.0 + UNNAMED_S,
+        'camera: belt': None,
+        'actuator: frames': None,
+    }
+    # If it comes back it is raised anew.
+    raise_one(book, now=120.0)
+    assert [e.event for e in book.entries()][:2] == ['raised', 'cleared']
+
+
+def test_two_that_report_in_turn_under_one_name_end_no_alarm():
+    book = AlarmBook()
+    for second in range(20):
+        raise_one(book, 'stands_by.capture', now=100.0 + second)
+        book.only('camera', (), now=100.5 + second, steady=0.5 + second)
+    assert [(e.event, e.fault) for e in book.entries()] == [('raised', 'stands_by.capture')]
+    assert book.open()[0].ended is None
 
 
 def test_the_log_survives_a_restart(tmp_path):

@@ -20,6 +20,7 @@ from stl_conveyor.panel.belt_follower import DESCRIBED, RUNNING, STOPPED, UNKNOW
 from stl_conveyor.panel.counts import ShiftCounts
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
 from stl_conveyor.panel.live_cell import (
+    FOUND_S,
     KEPT_CROPS,
     KEPT_ITEMS,
     SHOWN_ITEMS,
@@ -228,6 +229,43 @@ def test_a_node_that_falls_silent_is_taken_off_with_its_faults(live, clock):
     live.advance()
     assert live.news()['nodes'] == []
     assert [alarm.ended for alarm in live.alarms.open()] == [clock.now]
+
+
+def test_a_node_that_was_started_again_at_once_has_no_fault_of_before(live, clock):
+    live.take_node('camera', Level.ERROR, 'no frame', True, {'frames'})
+    live.take_fault('camera', 'frames', Level.ERROR, 'no frame', 3.0, 1)
+    for _ in range(8):  # never silent for SILENT_S: a new process, which knows of no fault
+        clock.now += 1.0
+        live.take_node('camera', Level.OK, 'OK', True, ())
+        live.advance()
+    assert live.figures()['faults'] == []
+    before = live.counts.effectiveness(None)
+    clock.now += 1000.0
+    live.take_node('camera', Level.OK, 'OK', True, ())
+    live.advance()
+    after = live.counts.effectiveness(None)
+    assert before.availability < 0.6 and after.availability > 0.99
+
+
+def test_an_alarm_of_the_log_is_over_where_nobody_tells_of_it(clock, tmp_path):
+    path = tmp_path / 'alarms.jsonl'
+    before = LiveCell(CELL, alarm_log=path, wall=clock, steady=clock)
+    for node in ('camera', 'link_emulator'):
+        before.take_fault(node, 'frames', Level.ERROR, 'x', 3.0, 1)
+    before.take_fault('actuator', 'belt', Level.WARN, 'x', 3.0, 1)
+    clock.now += 1000.0
+    live = LiveCell(CELL, alarm_log=path, wall=clock, steady=clock)
+    lasting = []
+    for _ in range(round(FOUND_S) + 1):  # no link_emulator runs now
+        live.take_node('camera', Level.OK, 'OK', True, ())
+        live.take_node('actuator', Level.WARN, 'x', True, {'belt'})
+        live.take_fault('actuator', 'belt', Level.WARN, 'x', 2000.0, 1)
+        live.advance()
+        lasting.append([fault['key'] for fault in live.figures()['faults']])
+        clock.now += 1.0
+    assert lasting[0] == ['camera: frames', 'link_emulator: frames', 'actuator: belt']
+    assert lasting[-2] == ['link_emulator: frames', 'actuator: belt']
+    assert lasting[-1] == ['actuator: belt']
 
 
 def test_oee_is_the_product_of_what_it_says(live, clock):

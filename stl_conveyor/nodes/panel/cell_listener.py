@@ -171,7 +171,14 @@ def _take_safe(live: LiveCell, message: Bool) -> None:
 
 
 def hear_diagnostics(cells: Sequence[LiveCell], message: DiagnosticArray) -> None:
-    """Take in what nodes say of themselves: each cell what its own nodes say."""
+    """Take in what nodes say of themselves: each cell what its own nodes say.
+
+    A node of ours names all of its faults beside what it says of itself.
+    """
+    named: dict[str, set[str]] = {}
+    for status in message.status:
+        if found := fault_of_status(status.name):
+            named.setdefault(found[0], set()).add(found[1])
     for status in message.status:
         level = Level(min(status.level[0], Level.ERROR))
         values = {value.key: value.value for value in status.values}
@@ -186,7 +193,8 @@ def hear_diagnostics(cells: Sequence[LiveCell], message: DiagnosticArray) -> Non
             elif status.hardware_id == 'stl_conveyor':
                 state = values.get('state')
                 active = None if state is None else state == 'active'
-                live.take_node(own, level, status.message, active)
+                faults = named.get(node, set())
+                live.take_node(own, level, status.message, active, faults)
 
 
 def _answer(live: LiveCell, message: Classification) -> Answer:
