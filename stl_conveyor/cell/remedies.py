@@ -513,8 +513,8 @@ REMEDIES = (
         '`alarm_log`',
         ('alarm_log',),
         'operator_panel',
-        'the log of alarms cannot be written; the text names it: free the disk, or correct '
-        '`alarm_log`',
+        'the log of alarms cannot be written, or what cannot be read of it is left out; the text '
+        'names it: free the disk, or correct `alarm_log`',
     ),
     Remedy(
         '`recording`, `recording_full`, `recording_gaps`',

@@ -4,21 +4,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stl_conveyor.cell.remedies import remedy_for
 from stl_conveyor.errors import Level
+from stl_conveyor.panel.line_log import LineLog
 
-RAISED, CLEARED, ACKNOWLEDGED = 'raised', 'cleared', 'acknowledged'
-LARGEST_LOG = 2_000_000  # bytes; then the log is put aside as NAME.1
+RAISED, WORSE, CLEARED, ACKNOWLEDGED = 'raised', 'worse', 'cleared', 'acknowledged'
 SHOWN = 200  # entries of the log
 KEPT = 500  # alarms; the oldest that are over and acknowledged go first
 # After which a fault is over that its node does not name any more. Not at once: two processes of
@@ -74,7 +72,7 @@ class LogEntry:
     """A line of the log."""
 
     time: float  # s since 1970
-    event: str  # RAISED, CLEARED or ACKNOWLEDGED
+    event: str  # RAISED, WORSE, CLEARED or ACKNOWLEDGED
     node: str
     fault: str
     level: int
@@ -97,19 +95,23 @@ class AlarmBook:
         """Begin with what the log tells.
 
         Args:
-            path: Of the log, a JSON object on each line; None keeps none.
+            path: Of the log; None keeps none.
         """
-        self._path = path
+        self._file = LineLog(path, 'the log of alarms')
         self._lock = threading.RLock()
         self._alarms: dict[str, Alarm] = {}
         self._entries: deque[LogEntry] = deque(maxlen=SHOWN)
         self.revision = 0
-        self.trouble = ''  # what keeps the log from being written
-        for entry in _read(path) if path is not None else ():
+        for entry in self._file.read(_entry):
             self._entries.append(entry)
             self._replay(entry)
         self._unnamed: dict[str, float] = {}  # alarms that last → since when they are not named
         self._untold = {key for key, alarm in self._alarms.items() if alarm.ended is None}
+
+    @property
+    def trouble(self) -> str:
+        """Return why the log cannot be written, or what of it cannot be read."""
+        return self._file.trouble
 
     def heard(
         self,
@@ -145,10 +147,12 @@ class AlarmBook:
                 self._log(now, RAISED, alarm)
                 return
             changed = replace(known, level=max(level, known.level), message=message, count=count)
-            if changed != known:
-                if changed.level > known.level:  # worse than what was acknowledged
-                    changed = replace(changed, acknowledged_by='')
-                self._put(changed)
+            if changed == known:
+                return
+            if changed.level > known.level:  # worse than what was acknowledged
+                changed = replace(changed, acknowledged_by='')
+                self._log(now, WORSE, changed)
+            self._put(changed)
 
     def only(self, node: str, faults: Collection[str], *, now: float, steady: float) -> None:
         """Take in that a node named all of its faults: others that last are over after UNNAMED_S.
@@ -217,23 +221,17 @@ class AlarmBook:
     def _log(self, now: float, event: str, alarm: Alarm, who: str = '') -> None:
         entry = LogEntry(now, event, alarm.node, alarm.fault, alarm.level, alarm.message, who)
         self._entries.append(entry)
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._path.exists() and self._path.stat().st_size > LARGEST_LOG:
-                os.replace(self._path, self._path.with_name(self._path.name + '.1'))
-            with open(self._path, 'a', encoding='utf-8') as file:
-                file.write(json.dumps(asdict(entry), ensure_ascii=False) + '\n')
-            self.trouble = ''
-        except OSError as error:
-            self.trouble = f'{self._path}: the log of alarms cannot be written: {error.strerror}'
+        self._file.add(asdict(entry))
 
     def _replay(self, entry: LogEntry) -> None:
         alarm = Alarm(entry.node, entry.fault, Level(entry.level), entry.message, entry.time, 1)
         known = self._alarms.get(alarm.key)
         if entry.event == RAISED:
             self._alarms[alarm.key] = alarm
+        elif known is not None and entry.event == WORSE:
+            self._alarms[alarm.key] = replace(
+                known, level=alarm.level, message=alarm.message, acknowledged_by=''
+            )
         elif known is not None and entry.event == CLEARED:
             self._alarms[alarm.key] = replace(known, ended=entry.time)
         elif known is not None and entry.event == ACKNOWLEDGED:
@@ -250,24 +248,16 @@ def plain_text(markdown: str) -> str:
     return re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', markdown).replace('`', '')
 
 
-def _read(path: Path) -> Iterator[LogEntry]:
-    """Yield the entries of a log; lines that are no entry, such as half of one, are left out."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return
+def _entry(content: Any) -> LogEntry | None:
+    """Return the entry that a line of the log holds, or None."""
     # Each field, and what it must be.
     fields: dict[str, Callable[[Any], bool]] = {
         'time': lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
-        'event': lambda v: v in (RAISED, CLEARED, ACKNOWLEDGED),
+        'event': lambda v: v in (RAISED, WORSE, CLEARED, ACKNOWLEDGED),
         'level': lambda v: v in (0, 1, 2),
         **dict.fromkeys(('node', 'fault', 'message', 'by'), lambda v: isinstance(v, str)),
     }
-    for line in lines:
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(content, dict) and set(content) == set(fields):
-            if all(check(content[name]) for name, check in fields.items()):
-                yield LogEntry(**content)
+    if not isinstance(content, dict) or set(content) != set(fields):
+        return None
+    good = all(check(content[name]) for name, check in fields.items())
+    return LogEntry(**content) if good else None

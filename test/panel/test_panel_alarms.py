@@ -7,7 +7,7 @@ import json
 import pytest
 
 from stl_conveyor.errors import Level
-from stl_conveyor.panel import alarms
+from stl_conveyor.panel import line_log
 from stl_conveyor.panel.alarms import UNNAMED_S, AlarmBook
 
 
@@ -53,6 +53,22 @@ def test_what_gets_worse_is_to_be_acknowledged_again():
     assert book.open()[0].acknowledged_by == 'Ada' and book.open()[0].count == 5
     raise_one(book, level=Level.ERROR, now=103.0)
     assert book.open()[0].acknowledged_by == ''
+
+
+def test_that_it_got_worse_is_in_the_log_and_needs_another_eye_after_a_restart(tmp_path):
+    path = tmp_path / 'alarms.jsonl'
+    book = AlarmBook(path)
+    raise_one(book, level=Level.WARN)
+    book.acknowledge('camera: frames', 'Ada', 101.0)
+    for now in (102.0, 103.0):
+        raise_one(book, level=Level.ERROR, now=now, message='none at all')
+    told = [(e.event, e.level, e.message) for e in book.entries()]
+    assert told[0] == ('worse', Level.ERROR, 'none at all')
+    assert [event for event, _, _ in told] == ['worse', 'acknowledged', 'raised']
+    raise_one(book, level=Level.OK, now=104.0)
+    (again,) = AlarmBook(path).open()  # it is over, and nobody has seen the error
+    assert (again.level, again.message, again.acknowledged_by) == (Level.ERROR, 'none at all', '')
+    assert again.since == 100.0
 
 
 def test_the_worst_and_newest_stand_first():
@@ -144,13 +160,44 @@ def test_a_log_that_cannot_be_written_is_said_and_costs_nothing_else(tmp_path):
 
 
 def test_a_long_log_is_put_aside(tmp_path, monkeypatch):
-    monkeypatch.setattr(alarms, 'LARGEST_LOG', 500)
+    monkeypatch.setattr(line_log, 'LARGEST', 500)
     book = AlarmBook(tmp_path / 'alarms.jsonl')
     for n in range(20):
         raise_one(book, f'fault_{n}', now=100.0 + n)
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert set(sizes) == {'alarms.jsonl', 'alarms.jsonl.1'}
     assert max(sizes.values()) < 800
+
+
+def test_what_was_put_aside_is_read_before_the_rest(tmp_path, monkeypatch):
+    path = tmp_path / 'alarms.jsonl'
+    book = AlarmBook(path)
+    raise_one(book, 'old')
+    raise_one(book, 'over', now=101.0)
+    monkeypatch.setattr(line_log, 'LARGEST', 0)
+    raise_one(book, 'over', Level.OK, now=102.0)
+    assert len(path.read_text().splitlines()) == 1
+    again = AlarmBook(path)
+    assert {a.fault: (a.since, a.ended) for a in again.open()} == {
+        'old': (100.0, None),
+        'over': (101.0, 102.0),
+    }
+    assert again.entries() == book.entries()
+
+
+def test_half_a_line_is_said_and_spoils_no_other(tmp_path):
+    path = tmp_path / 'alarms.jsonl'
+    raise_one(AlarmBook(path))
+    path.write_bytes(path.read_bytes()[:-5] + b'\xc3')  # the machine lost its power
+    book = AlarmBook(path)
+    assert 'alarms.jsonl' in book.trouble and book.entries() == []
+    raise_one(book, 'belt')
+    assert book.trouble == ''
+    assert [e.fault for e in AlarmBook(path).entries()] == ['belt']
+
+
+def test_a_folder_in_the_place_of_the_log_is_said(tmp_path):
+    assert 'regular file' in AlarmBook(tmp_path).trouble
 
 
 @pytest.mark.parametrize(

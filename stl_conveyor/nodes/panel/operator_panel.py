@@ -218,8 +218,11 @@ class OperatorPanel(ConveyorNode):
     def _tick(self) -> None:
         for live in self.live:
             live.advance()
-            if live.alarms.trouble:
-                self.set_condition('alarm_log', Level.WARN, live.alarms.trouble)
+        troubles = [live.alarms.trouble for live in self.live if live.alarms.trouble]
+        if troubles:
+            self.set_condition('alarm_log', Level.WARN, '; '.join(troubles))
+        else:
+            self.clear_condition('alarm_log', 'the log of alarms is written')
 
 
 def _path(text: str) -> Path | None:
