@@ -14,7 +14,7 @@ from typing import Any
 
 from stl_conveyor.cell.remedies import remedy_for
 from stl_conveyor.errors import Level
-from stl_conveyor.panel.line_log import LineLog
+from stl_conveyor.panel.line_log import LineLog, is_time
 
 RAISED, WORSE, CLEARED, ACKNOWLEDGED = 'raised', 'worse', 'cleared', 'acknowledged'
 SHOWN = 200  # entries of the log
@@ -252,7 +252,7 @@ def _entry(content: Any) -> LogEntry | None:
     """Return the entry that a line of the log holds, or None."""
     # Each field, and what it must be.
     fields: dict[str, Callable[[Any], bool]] = {
-        'time': lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
+        'time': is_time,
         'event': lambda v: v in (RAISED, WORSE, CLEARED, ACKNOWLEDGED),
         'level': lambda v: v in (0, 1, 2),
         **dict.fromkeys(('node', 'fault', 'message', 'by'), lambda v: isinstance(v, str)),

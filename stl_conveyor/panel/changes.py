@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.panel.accounts import Right, User
+from stl_conveyor.panel.line_log import LineLog, is_number, is_time
 
 KEPT = 50
 Values = Mapping[str, Any]
@@ -67,16 +66,25 @@ class ChangeBook:
     """The changes of a cell. Any thread may use it; changes are made one after the other."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Begin with no changes.
+        """Begin with the latest changes that the log tells.
 
         Args:
-            path: File to which each is added, a JSON object on a line; None: none.
+            path: Of the log; None: none.
         """
-        self._path = path
+        self._log = LineLog(path, 'the log of changes')
         self._lock = threading.Lock()
         self._changes: deque[Change] = deque(maxlen=KEPT)
         self._number = 0
-        self.trouble = ''
+        for change in self._log.read(_change):
+            if change.number <= self._number:  # who wrote it knew nothing of those before
+                self._changes.clear()
+            self._changes.append(change)
+            self._number = change.number
+
+    @property
+    def trouble(self) -> str:
+        """Return why the log cannot be written, or what of it cannot be read."""
+        return self._log.trouble
 
     def changes(self) -> list[Change]:
         """Return the changes, the newest first."""
@@ -122,14 +130,7 @@ class ChangeBook:
             failed = str(error)
         change = Change(self._number, now, user.name, before, dict(wanted), failed, undoes)
         self._changes.append(change)
-        if self._path is not None:
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with open(self._path, 'a', encoding='utf-8') as file:
-                    file.write(json.dumps(asdict(change), ensure_ascii=False) + '\n')
-                self.trouble = ''
-            except OSError as error:
-                self.trouble = f'{self._path}: the log of changes: {error.strerror}'
+        self._log.add(asdict(change))
         return change
 
 
@@ -148,18 +149,38 @@ def checked(values: Any, user: User) -> dict[str, Any]:
             raise ConfigError(f'{name}: it cannot be changed here')
         if CHANGEABLE[name] not in user.rights:
             raise Forbidden(f'{name}: a {user.role.value} may not change it')
-        if name == 'running':
-            good = isinstance(value, bool)
-        elif name in ('policy', 'recipe'):
-            good = isinstance(value, str) and 0 < len(value.strip()) < LONGEST_NAME
-        elif name == 'cell_values':
-            good = isinstance(value, Mapping) and bool(value)  # the rest is the cell's to judge
-        else:
-            low, high = RANGES[name]
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            good = number and math.isfinite(value) and low <= value <= high
-            value = float(value) if good else value
-        if not good:
+        if not _can_be(name, value):
             raise ConfigError(f'{name}: {value!r} cannot be')
-        wanted[name] = value
+        wanted[name] = float(value) if name in RANGES else value
     return wanted
+
+
+def _can_be(name: str, value: Any) -> bool:
+    """Return whether one of CHANGEABLE can have a value."""
+    if name == 'running':
+        return isinstance(value, bool)
+    if name in ('policy', 'recipe'):
+        return isinstance(value, str) and 0 < len(value.strip()) < LONGEST_NAME
+    if name == 'cell_values':
+        return isinstance(value, Mapping) and bool(value)  # the rest is the cell's to judge
+    low, high = RANGES[name]
+    return is_number(value) and low <= value <= high
+
+
+def _change(content: Any) -> Change | None:
+    """Return the change that a line of the log holds, or None."""
+    # Each field, and what it must be.
+    fields: dict[str, Callable[[Any], bool]] = {
+        'number': lambda v: type(v) is int and v > 0,
+        'time': is_time,
+        'before': lambda v: isinstance(v, dict) and set(v) <= set(CHANGEABLE),
+        'after': lambda v: (
+            isinstance(v, dict) and all(n in CHANGEABLE and _can_be(n, v[n]) for n in v)
+        ),
+        'undoes': lambda v: type(v) is int and v >= 0,
+        **dict.fromkeys(('who', 'failed'), lambda v: isinstance(v, str)),
+    }
+    if not isinstance(content, dict) or set(content) != set(fields):
+        return None
+    good = all(check(content[name]) for name, check in fields.items())
+    return Change(**content) if good else None

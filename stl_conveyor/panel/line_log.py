@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from stl_conveyor.outside_files import LARGEST_TEXT, UnusableFile, read_bytes
 
 LARGEST = 2_000_000  # bytes; then the log is put aside as NAME.1
+LATEST = 8e12  # s since 1970; JavaScript has no later dates
 
 _T = TypeVar('_T')
 
@@ -90,3 +91,18 @@ class LineLog:
             self.trouble = (
                 f'{path}: damaged lines of {self._name} are left out, {left_out} in number'
             )
+
+
+def is_number(value: Any) -> bool:
+    """Return whether something that JSON held is a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_time(value: Any) -> bool:
+    """Return whether something that JSON held is a time that a page can show: s since 1970.
+
+    Examples:
+        >>> is_time(1_800_000_000.5), is_time(float('nan')), is_time(10**400)
+        (True, False, False)
+    """
+    return is_number(value) and 0 <= value < LATEST

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip('argon2')
 
 from stl_conveyor.errors import ConfigError, ConveyorError  # noqa: E402
+from stl_conveyor.panel import changes, line_log  # noqa: E402
 from stl_conveyor.panel.accounts import (  # noqa: E402
     FAILURES,
     LOCKED_S,
@@ -150,6 +151,76 @@ def test_a_change_is_made_logged_and_undone(tmp_path):
         ('Ada', 100.0, 0),
         ('Ada', 101.0, 1),
     ]
+
+
+def test_after_a_restart_numbers_go_on_and_what_was_changed_can_be_undone(tmp_path):
+    path, line = tmp_path / 'changes.jsonl', Line()
+    first = ChangeBook(path)
+    made = first.make(line, ENGINEER, {'rate': 0.5}, 100.0)
+    first.make(line, ENGINEER, {'policy': 'mdp'}, 101.0)
+    again = ChangeBook(path)
+    assert again.changes() == first.changes() and again.trouble == ''
+    undone = again.undo(line, ENGINEER, made.number, 102.0)
+    assert (undone.number, undone.undoes, line.holds['rate']) == (3, 1, 0.25)
+    with pytest.raises(ConfigError, match='already'):
+        ChangeBook(path).undo(line, ENGINEER, made.number, 103.0)
+    with pytest.raises(Forbidden):  # the log gives nobody a right
+        ChangeBook(path).undo(line, OPERATOR, 2, 103.0)
+
+
+def test_damaged_lines_of_the_changes_are_left_out_and_said(tmp_path):
+    path, line = tmp_path / 'changes.jsonl', Line()
+    ChangeBook(path).make(line, ENGINEER, {'rate': 0.5}, 100.0)
+    good = json.loads(path.read_text())
+    damaged = [
+        {**good, **wrong}
+        for wrong in (
+            {'number': 'x'},
+            {'number': True},
+            {'number': 0},
+            {'time': '1'},
+            {'time': float('nan')},
+            {'who': None},
+            {'before': [1]},
+            {'before': {'guard': 1}},
+            {'after': {'guard': 1}},
+            {'after': {'cell_values': None}},
+            {'after': {'rate': -1}},
+            {'failed': 1},
+            {'undoes': -1},
+            {'more': 1},
+        )
+    ]
+    path.write_text('\n'.join(['[' * 100_000, '7', *map(json.dumps, damaged), json.dumps(good)]))
+    book = ChangeBook(path)
+    assert [change.number for change in book.changes()] == [1]
+    assert 'changes.jsonl' in book.trouble and str(len(damaged) + 2) in book.trouble
+    book.make(line, ENGINEER, {'rate': 0.75}, 101.0)
+    assert book.trouble == ''
+    assert [change.number for change in ChangeBook(path).changes()] == [2, 1]
+
+
+def test_changes_whose_numbers_begin_anew_hide_those_before(tmp_path):
+    path, line = tmp_path / 'changes.jsonl', Line()
+    for rate in (0.5, 0.75):  # as they were logged once, from 1 at each start
+        one = tmp_path / 'one.jsonl'
+        ChangeBook(one).make(line, ENGINEER, {'rate': rate}, 100.0)
+        path.write_text((path.read_text() if path.exists() else '') + one.read_text())
+        one.unlink()
+    (change,) = ChangeBook(path).changes()
+    assert change.before == {'rate': 0.5}
+
+
+def test_a_long_log_of_changes_is_put_aside_and_read(tmp_path, monkeypatch):
+    path, line = tmp_path / 'changes.jsonl', Line()
+    monkeypatch.setattr(line_log, 'LARGEST', 5000)
+    book = ChangeBook(path)
+    for n in range(2 * changes.KEPT):
+        book.make(line, ENGINEER, {'rate': 1.0 + n}, 100.0 + n)
+    assert {each.name for each in tmp_path.iterdir()} == {'changes.jsonl', 'changes.jsonl.1'}
+    assert max(each.stat().st_size for each in tmp_path.iterdir()) < 5500
+    again = ChangeBook(path).changes()
+    assert again == book.changes()[: len(again)] and len(again) > 20
 
 
 def test_a_change_that_fails_is_logged_and_cannot_be_undone():

@@ -132,6 +132,8 @@ def test_damaged_lines_of_the_log_are_left_out(tmp_path):
     good = path.read_bytes()
     path.write_bytes(
         b'\xff\x00 not a line\n{"time": 1}\n[]\n'
+        + good.replace(b'100.0', b'1e999')
+        + good.replace(b'100.0', b'9' * 400)
         + json.dumps(
             {
                 'time': 'x',
