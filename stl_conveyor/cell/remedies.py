@@ -510,11 +510,11 @@ REMEDIES = (
         ' `models_dir`',
     ),
     Remedy(
-        '`alarm_log`',
-        ('alarm_log',),
+        '`alarm_log`, `change_log`, `counts_file`',
+        ('alarm_log', 'change_log', 'counts_file'),
         'operator_panel',
-        'the log of alarms cannot be written, or what cannot be read of it is left out; the text '
-        'names it: free the disk, or correct `alarm_log`',
+        'a file of the page cannot be written, or what cannot be read of it is left out; the text '
+        'names it: free the disk, or correct the parameter',
     ),
     Remedy(
         '`recording`, `recording_full`, `recording_gaps`',

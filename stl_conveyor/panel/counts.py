@@ -6,17 +6,22 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from stl_conveyor.assess.intervals import wilson
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.errors import ConfigError
 from stl_conveyor.panel.items import CountKey
 
 HOUR_S = 3600
 KEPT_HOURS = 14 * 24
+MOST = 2**53  # that is counted; JavaScript is exact up to it
+LAST_HOUR = 70_000_000  # since 1970; Python has no dates after the year 9999
 RATE_WINDOW_S = 60.0
 SHIFTS = (6, 14, 22)  # hours of the day at which shifts begin
 KEPT_SHIFTS = 9  # that are shown
@@ -185,6 +190,31 @@ class ShiftCounts:
         """
         return effectiveness(self.total, (self._elapsed, self._running), time_unit)
 
+    def kept(self) -> dict[str, object]:
+        """Return the hours as JSON, for `take_up`."""
+        return {
+            str(hour): {
+                'seconds': list(self._times.get(hour, (0.0, 0.0))),
+                'counts': [
+                    [*key, count] for key, count in self._hours.get(hour, Counter()).items()
+                ],
+            }
+            for hour in self._known_hours()
+        }
+
+    def take_up(self, kept: Any) -> None:
+        """Go on with the hours that `kept` returned; the counts since the start stay.
+
+        Raises:
+            ConfigError: If it returned something else; then nothing is taken.
+        """
+        try:
+            hours = dict(_kept_hour(hour, told) for hour, told in kept.items())
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f'these are no counts by the hour ({error!r})') from error
+        for hour in sorted(hours)[-KEPT_HOURS:]:
+            self._times[hour], self._hours[hour] = hours[hour]
+
     def csv(self, time_unit: float | None = None) -> str:
         """Return the hours as a table (CSV), the oldest first; shares are empty if not known."""
         return self._table(
@@ -315,6 +345,25 @@ def effectiveness(
         bad = counts['rejected', ''] + counts['missed_deadlines', '']
         quality = max(outcomes - bad, 0) / outcomes
     return Effectiveness(availability, performance, quality)
+
+
+def _kept_hour(hour: str, told: Any) -> tuple[int, tuple[tuple[float, float], Counter[CountKey]]]:
+    """Return an hour, its seconds and its counts, as `ShiftCounts.kept` wrote them.
+
+    Raises:
+        ValueError, TypeError, KeyError or OverflowError: If it did not.
+    """
+    number = int(hour)
+    elapsed, running = map(float, told['seconds'])
+    if not (0 <= number < LAST_HOUR and 0 <= running <= elapsed < math.inf):
+        raise ValueError(f'hour {hour}')
+    counts: Counter[CountKey] = Counter()
+    for name, which, count in told['counts']:
+        named = isinstance(name, str) and isinstance(which, str)
+        if not (named and type(count) is int and 0 <= count < MOST):
+            raise ValueError(f'hour {hour}')
+        counts[name, which] = count
+    return number, ((elapsed, running), counts)
 
 
 def _utc(seconds: float) -> str:

@@ -22,6 +22,7 @@ from stl_conveyor.panel.alarms import AlarmBook
 from stl_conveyor.panel.belt_follower import STOPPED, UNKNOWN, BeltFollower
 from stl_conveyor.panel.changes import Change, ChangeBook, Control, Values
 from stl_conveyor.panel.counts import HOUR_S, SHIFTS, ShiftCounts
+from stl_conveyor.panel.counts_file import read_counts, write_counts
 from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Truth
 
 KEPT_ITEMS = 512
@@ -66,6 +67,7 @@ class LiveCell:
     Attributes:
         changed: Called after each change, without the lock.
         recipe: Name of the cell description and model folder that hold; empty: not known.
+        counts_trouble: Why the file of the counts could not be read or written; empty: it could.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class LiveCell:
         labels: tuple[str, ...] = (),
         alarm_log: Path | None = None,
         change_log: Path | None = None,
+        counts_file: Path | None = None,
         shifts: Sequence[int] = SHIFTS,
         now_ns: Callable[[], int] = time.time_ns,
         wall: Callable[[], float] = time.time,
@@ -88,6 +91,7 @@ class LiveCell:
             labels: Of the model folder, in its order; empty: not known.
             alarm_log: File of the alarms; None keeps none.
             change_log: File of what people change; None keeps none.
+            counts_file: File of the hours that were counted; None: they end with the process.
             shifts: Hours of the day (local time) at which shifts begin.
             now_ns: ROS time, in which the stamps are.
             wall: Seconds since 1970.
@@ -97,6 +101,8 @@ class LiveCell:
         self.name = name
         self.labels = labels
         self.counts = ShiftCounts(cell, shifts)
+        self._counts_file = counts_file
+        self.counts_trouble = '' if counts_file is None else read_counts(counts_file, self.counts)
         self.alarms = AlarmBook(alarm_log)
         self.changes = ChangeBook(change_log)
         self.control: Control | None = None  # None: nothing can be changed from here
@@ -326,6 +332,14 @@ class LiveCell:
             self._belt.use(cell)
             self._touch('scene')
         self.changed()
+
+    def keep_counts(self) -> None:
+        """Write the hours that were counted into their file, if there is one."""
+        if self._counts_file is None:
+            return
+        with self._lock:
+            kept = self.counts.kept()
+        self.counts_trouble = write_counts(self._counts_file, kept)
 
     def csv(self, *, by_shift: bool = False) -> str:
         """Return the hours, or the shifts, as a table (CSV)."""

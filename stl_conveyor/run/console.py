@@ -241,6 +241,7 @@ def page_plan(settings: RunSettings, out: Path, say: Callable[[str], None]) -> P
     parameters: dict[str, object] = {
         'port': port,
         'alarm_log': str(Path(out).absolute() / 'alarms.jsonl'),
+        'counts_file': str(Path(out).absolute() / 'counts.json'),
     }
     for name, path in (('cell_file', settings.cell), ('models_dir', settings.models)):
         if path:

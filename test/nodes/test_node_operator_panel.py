@@ -47,9 +47,10 @@ from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
 from stl_conveyor.panel.alarms import UNNAMED_S  # noqa: E402
 from stl_conveyor.panel.live_cell import LiveCell  # noqa: E402
 from stl_conveyor.plant.values import VALUES, MachineState, readings  # noqa: E402
-from stl_conveyor.run.console import free_port  # noqa: E402
+from stl_conveyor.run.console import free_port, page_plan  # noqa: E402
 from stl_conveyor.run.plan import process_plan  # noqa: E402
 from stl_conveyor.run.processes import Supervisor  # noqa: E402
+from stl_conveyor.run.settings import RunSettings  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -60,7 +61,12 @@ ITEMS = 12
 def panel(tmp_path, **parameters):
     return NodeSpec(
         OperatorPanel,
-        {'port': 0, 'alarm_log': str(tmp_path / 'alarms.jsonl'), **parameters},
+        {
+            'port': 0,
+            'alarm_log': str(tmp_path / 'alarms.jsonl'),
+            'counts_file': str(tmp_path / 'counts.json'),
+            **parameters,
+        },
         group='operator_panel',
     )
 
@@ -162,6 +168,38 @@ def test_the_page_comes_back_with_its_alarms(tmp_path):
             cell.wait(lambda: live.alarms.open(), 30, 'the alarm is there')
 
 
+def test_what_was_counted_by_the_hour_survives_a_restart(tmp_path):
+    for outcomes in (1, 2):
+        with CellHarness([panel(tmp_path)], watched=('/diagnostics',)) as cell:
+            cell.wait_active()
+            node = cell.runner.node('operator_panel')
+            (live,) = node.live
+            capture = make_capture(outcomes, cell.now_ns(), np.zeros((160, 160, 3), np.uint8))
+            said = SortOutcome(header=capture.header, item_id=outcomes, lane='B')
+            cell.publisher('sort_outcome', timeout=30).publish(said)
+            cell.wait(lambda: live.counts.of('outcomes'), 30, 'it is counted')
+            assert live.counts.of('outcomes') == 1  # since the start
+            node.trigger_deactivate()
+            kept = json.loads((tmp_path / 'counts.json').read_text())
+            counted = [count for hour in kept.values() for count in hour['counts']]
+            assert sum(n for name, _, n in counted if name == 'outcomes') == outcomes
+
+
+def test_counts_that_are_damaged_are_said_and_begin_empty(tmp_path):
+    (tmp_path / 'counts.json').write_text('{"1": {}}')
+    with CellHarness([panel(tmp_path)], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        cell.wait_diagnostic('operator_panel', 'counts.json', Level.WARN)
+        (live,) = cell.runner.node('operator_panel').live
+        assert 3_600_000 not in [hour['hour'] for hour in live.counts.hours()]
+
+
+def test_a_run_keeps_what_its_page_counts_in_its_own_folder(tmp_path):
+    arguments = ' '.join(page_plan(RunSettings(), tmp_path, print).arguments)
+    for name, file in (('alarm_log', 'alarms.jsonl'), ('counts_file', 'counts.json')):
+        assert name in arguments and str(tmp_path / file) in arguments
+
+
 def test_a_port_that_is_taken_is_said_and_tried_again(tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
@@ -192,7 +230,11 @@ def test_what_page_plant_and_recording_have_of_a_run_equals_its_summary(tmp_path
         port = free_port(0)
         plan = process_plan(
             'operator_panel',
-            {'port': port, 'alarm_log': str(tmp_path / 'alarms.jsonl')},
+            {
+                'port': port,
+                'alarm_log': str(tmp_path / 'alarms.jsonl'),
+                'counts_file': str(tmp_path / 'counts.json'),
+            },
             ROOT / 'config' / 'panel.yaml',
         )
         supervisor.start(replace(plan, environment=environment))
@@ -356,6 +398,7 @@ def test_the_page_comes_over_tls_and_in_no_other_way(tmp_path):
     parameters = {
         'port': port,
         'alarm_log': '',
+        'counts_file': '',
         'certificate': str(certificate),
         'certificate_key': str(key),
     }

@@ -17,7 +17,7 @@ from stl_conveyor.assess import scoring
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import Level
 from stl_conveyor.panel.belt_follower import DESCRIBED, RUNNING, STOPPED, UNKNOWN, BeltFollower
-from stl_conveyor.panel.counts import ShiftCounts
+from stl_conveyor.panel.counts import KEPT_HOURS, ShiftCounts
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
 from stl_conveyor.panel.live_cell import (
     FOUND_S,
@@ -343,6 +343,86 @@ def test_shifts_begin_at_their_hours_and_have_an_oee_of_their_own(clock):
     hours = counts.hours(time_unit=0.5)
     assert len(hours) == 10 and hours[-2]['availability'] == pytest.approx(5 / 6, abs=0.01)
     assert list(csv.DictReader(io.StringIO(counts.csv())))[0]['oee'] == ''
+
+
+def test_hours_survive_a_restart_and_what_began_with_it_does_not(clock, tmp_path):
+    path = tmp_path / 'new' / 'counts.json'
+    first = LiveCell(CELL, counts_file=path, wall=clock, steady=clock)
+    for number in range(3):
+        first.take_node('camera', Level.OK, 'OK', True)
+        first.advance()
+        first.take_outcome(number * S, number + 1, outcome('A' if number else 'reject'))
+        clock.now += 1.0
+    first.keep_counts()
+    assert first.counts_trouble == ''
+    assert [each.name for each in path.parent.iterdir()] == ['counts.json']
+    again = LiveCell(CELL, counts_file=path, wall=clock, steady=clock)
+    assert again.counts.hours(0.5) == first.counts.hours(0.5) != []
+    assert again.counts.shifts(0.5) == first.counts.shifts(0.5)
+    assert again.csv() == first.csv()
+    assert again.counts.of('outcomes') == 0
+    assert again.counts.effectiveness(0.5).availability is None
+    again.take_outcome(9 * S, 9, outcome('A'))
+    assert again.counts.of('outcomes') == 1
+    assert again.counts.hours()[0]['outcomes'] == 4
+
+
+GOOD_HOUR = {'seconds': [2.0, 1.0], 'counts': [['outcomes', '', 3]]}
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        b'\xff',
+        b'',
+        b'[]',
+        b'[' * 100_000,
+        *(
+            json.dumps({'500000': GOOD_HOUR, **wrong}).encode()
+            for wrong in (
+                {'x': GOOD_HOUR},
+                {'-1': GOOD_HOUR},
+                {'99999999999': GOOD_HOUR},
+                {'1': None},
+                {'1': {**GOOD_HOUR, 'seconds': [1.0, 2.0]}},
+                {'1': {**GOOD_HOUR, 'seconds': [float('nan'), 0.0]}},
+                {'1': {**GOOD_HOUR, 'seconds': [float('inf'), 0.0]}},
+                {'1': {**GOOD_HOUR, 'seconds': [1.0]}},
+                {'1': {**GOOD_HOUR, 'counts': [['outcomes', '']]}},
+                {'1': {**GOOD_HOUR, 'counts': [['outcomes', '', 1.5]]}},
+                {'1': {**GOOD_HOUR, 'counts': [['outcomes', '', True]]}},
+                {'1': {**GOOD_HOUR, 'counts': [['outcomes', '', 10**30]]}},
+                {'1': {**GOOD_HOUR, 'counts': [['outcomes', None, 1]]}},
+                {'1': {**GOOD_HOUR, 'counts': 7}},
+            )
+        ),
+    ],
+)
+def test_damaged_counts_begin_empty_and_are_named(clock, tmp_path, text):
+    path = tmp_path / 'counts.json'
+    path.write_bytes(text)
+    live = LiveCell(CELL, counts_file=path, wall=clock, steady=clock)
+    assert 'counts.json' in live.counts_trouble and live.counts.hours() == []
+    live.keep_counts()
+    assert live.counts_trouble == ''
+    assert LiveCell(CELL, counts_file=path, wall=clock, steady=clock).counts_trouble == ''
+
+
+def test_counts_that_cannot_be_written_cost_nothing_else(clock, tmp_path):
+    (tmp_path / 'file').write_text('')
+    path = tmp_path / 'file' / 'counts.json'
+    live = LiveCell(CELL, counts_file=path, wall=clock, steady=clock)
+    live.take_outcome(S, 1, outcome('A'))
+    live.keep_counts()
+    assert 'counts.json' in live.counts_trouble and live.counts.of('outcomes') == 1
+
+
+def test_no_more_hours_are_taken_up_than_are_kept():
+    counts = ShiftCounts(CELL)
+    counts.take_up({str(500_000 + hour): GOOD_HOUR for hour in range(KEPT_HOURS + 5)})
+    rows = list(csv.DictReader(io.StringIO(counts.csv())))
+    assert len(rows) == KEPT_HOURS
+    assert counts.hours()[0]['hour'] == (500_000 + KEPT_HOURS + 4) * 3_600_000
 
 
 def test_items_per_minute_are_those_of_the_last_minute(live, clock):

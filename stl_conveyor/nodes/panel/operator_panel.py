@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 5.0  # between two looks at what can be changed
 TICK_S = 1.0  # between two looks at who is silent
+KEEP_S = 60.0  # between two times that the counts are written
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ class OperatorPanelSettings(NodeSettings):
         '~/.ros/stl_conveyor/alarms.jsonl',
         'File in which the alarms are kept, so that they survive a restart; empty keeps none. '
         'With several cells, their names are put before it.',
+    )
+    counts_file: str = parameter(
+        '~/.ros/stl_conveyor/counts.json',
+        'File in which the counts by hour and shift are kept, written once a minute, so that they '
+        'survive a restart; empty keeps none. With several cells, their names are put before it.',
     )
 
 
@@ -144,8 +150,9 @@ class OperatorPanel(ConveyorNode):
                 cell,
                 name=name.strip('/') or self.get_namespace().strip('/'),
                 labels=labels,
-                alarm_log=self._log_of(settings.alarm_log, name),
-                change_log=self._log_of(settings.change_log, name),
+                alarm_log=self._file_of(settings.alarm_log, name),
+                change_log=self._file_of(settings.change_log, name),
+                counts_file=self._file_of(settings.counts_file, name),
                 shifts=settings.shifts,
                 now_ns=lambda: clock_ns(self.get_clock()),
             )
@@ -175,6 +182,8 @@ class OperatorPanel(ConveyorNode):
                     self, cell, live=live, recipes=self._recipes, folder=self._cells_folder
                 )
         self.listen('/diagnostics', partial(hear_diagnostics, self.live))
+        self.resources.callback(self._keep_counts)
+        self.every(KEEP_S, self._keep_counts)
         self.every(TICK_S, self._tick)
         self.resources.callback(self.server.show, ())
         self.server.show(self.live, self._models)
@@ -209,7 +218,7 @@ class OperatorPanel(ConveyorNode):
                 live.look_at_control()
             stop.wait(LOOK_S)
 
-    def _log_of(self, text: str, cell: str) -> Path | None:
+    def _file_of(self, text: str, cell: str) -> Path | None:
         path = _path(text)
         if path is None or len(self.settings.cells) == 1:
             return path
@@ -218,11 +227,19 @@ class OperatorPanel(ConveyorNode):
     def _tick(self) -> None:
         for live in self.live:
             live.advance()
-        troubles = [live.alarms.trouble for live in self.live if live.alarms.trouble]
-        if troubles:
-            self.set_condition('alarm_log', Level.WARN, '; '.join(troubles))
-        else:
-            self.clear_condition('alarm_log', 'the log of alarms is written')
+        for name, troubles in (
+            ('alarm_log', [live.alarms.trouble for live in self.live]),
+            ('change_log', [live.changes.trouble for live in self.live]),
+            ('counts_file', [live.counts_trouble for live in self.live]),
+        ):
+            if any(troubles):
+                self.set_condition(name, Level.WARN, '; '.join(filter(None, troubles)))
+            else:
+                self.clear_condition(name, f'{name} is written')
+
+    def _keep_counts(self) -> None:
+        for live in self.live:
+            live.keep_counts()
 
 
 def _path(text: str) -> Path | None:

@@ -116,7 +116,7 @@ def run(
 
 def page_plan(port: int) -> ProcessPlan:
     """Return how to start the page."""
-    parameters = {'port': port, 'alarm_log': '', 'change_log': ''}
+    parameters = {'port': port, 'alarm_log': '', 'change_log': '', 'counts_file': ''}
     return process_plan('operator_panel', parameters, share_path('config/panel.yaml'))
 
 
