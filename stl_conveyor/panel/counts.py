@@ -266,18 +266,40 @@ class ShiftCounts:
         rows: Sequence[tuple[str, Counter[CountKey], tuple[float, float]]],
         time_unit: float | None,
     ) -> str:
-        lanes = [lane.name for lane in self._cell.lanes] + [self._cell.reject_lane]
+        lanes = [lane.name for lane in self._cell.lanes]
+        found = {key for _, counts, _ in rows for key in counts}
+        classes = {which for name, which in found if name == 'class' and which}
+        reasons = {which for name, which in found if name == 'reject'}
+        # Each name has a word before it: no cell begins with what spreadsheets take for a formula.
+        columns: list[CountKey] = [(name, '') for name in HOURLY]
+        columns += [('lane', lane) for lane in (*lanes, self._cell.reject_lane)]
+        columns += [
+            ('class', name) for name in dict.fromkeys((*self._cell.classes, *sorted(classes)))
+        ]
+        columns += [('reject', which) for which in sorted(reasons, key=lambda r: (len(r), r))]
+        shares = {'purity': 'rests', 'yield': 'belongs'}
         text = io.StringIO()
         writer = csv.writer(text, lineterminator='\n')
-        writer.writerow([first, *HOURLY, *(f'lane_{lane}' for lane in lanes), *FACTORS])
+        writer.writerow(
+            [
+                first,
+                *(f'{name}_{which}' if which else name for name, which in columns),
+                *(f'{share}_{lane}' for share in shares for lane in lanes),
+                *FACTORS,
+            ]
+        )
         for start, counts, times in rows:
             oee = effectiveness(counts, times, time_unit).as_json()
             writer.writerow(
                 [
                     start,
-                    *(counts[name, ''] for name in HOURLY),
-                    *(counts['lane', lane] for lane in lanes),
-                    *('' if oee[name] is None else f'{oee[name]:.4f}' for name in FACTORS),
+                    *(counts[key] for key in columns),
+                    *(
+                        _four_digits(Share(counts['right', lane], counts[whole, lane]).value)
+                        for whole in shares.values()
+                        for lane in lanes
+                    ),
+                    *(_four_digits(oee[name]) for name in FACTORS),
                 ]
             )
         return text.getvalue()
@@ -345,6 +367,10 @@ def effectiveness(
         bad = counts['rejected', ''] + counts['missed_deadlines', '']
         quality = max(outcomes - bad, 0) / outcomes
     return Effectiveness(availability, performance, quality)
+
+
+def _four_digits(value: float | None) -> str:
+    return '' if value is None else f'{value:.4f}'
 
 
 def _kept_hour(hour: str, told: Any) -> tuple[int, tuple[tuple[float, float], Counter[CountKey]]]:

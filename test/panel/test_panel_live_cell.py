@@ -321,6 +321,30 @@ def test_the_hours_are_saved_as_a_table(live, clock):
     assert (rows[0]['lane_A'], rows[1]['lane_reject']) == ('1', '1')
 
 
+def test_the_table_has_classes_reasons_purity_and_yield(live, clock):
+    live.take_outcome(1 * S, 1, outcome('A'))
+    for number, reason in ((2, 14), (3, 2), (4, 14)):
+        live.take_outcome(number * S, number, outcome('reject', reason=reason))
+    live.take_outcome(5 * S, 5, outcome('B', class_id='=1+1, "x"'))
+    live.take_truth(1 * S, Truth('x', 'A', 'A'))
+    live.take_truth(5 * S, Truth('x', 'A', 'B'))
+    for text in (live.csv(), live.csv(by_shift=True)):
+        header, row = csv.reader(io.StringIO(text))
+        told = dict(zip(header, row))
+        assert len(told) == len(header)
+        assert told[f'class_{CELL.classes[0]}'] == '1' and told['class_=1+1, "x"'] == '1'
+        assert told[f'class_{CELL.classes[1]}'] == '0'
+        assert [(name, told[name]) for name in header if name.startswith('reject_')] == [
+            ('reject_2', '1'),
+            ('reject_14', '2'),
+        ]
+        shares = ('purity_A', 'purity_B', 'purity_C', 'yield_A', 'yield_B', 'yield_C')
+        assert [told[name] for name in shares] == ['1.0000', '0.0000', '', '0.5000', '', '']
+        assert header[-4:] == ['availability', 'performance', 'quality', 'oee']
+        # A spreadsheet takes none of the names for a formula.
+        assert not [cell for cell in (*header, *row) if cell.startswith(('=', '+', '-', '@'))]
+
+
 def test_shifts_begin_at_their_hours_and_have_an_oee_of_their_own(clock):
     midnight = datetime(2026, 1, 2, tzinfo=timezone.utc).timestamp()
     counts = ShiftCounts(CELL, (6, 14, 22), lambda t: datetime.fromtimestamp(t, timezone.utc))
