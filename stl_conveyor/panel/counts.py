@@ -113,6 +113,7 @@ class ShiftCounts:
         self._hours: dict[int, Counter[CountKey]] = {}
         self._begun: dict[int, datetime] = {}  # by hour: when its shift began
         self._outcome_times: deque[float] = deque(maxlen=4096)
+        self._sent: deque[tuple[float, int]] = deque(maxlen=4096)  # when, and bytes
         self._elapsed = 0.0
         self._running = 0.0
         self._seen: float | None = None
@@ -138,6 +139,9 @@ class ShiftCounts:
                 hourly[key] += difference
         if after.get(('outcomes', ''), 0) > before.get(('outcomes', ''), 0):
             self._outcome_times.append(now)
+        sent = after.get(('bytes_sent', ''), 0) - before.get(('bytes_sent', ''), 0)
+        if sent:
+            self._sent.append((now, sent))
         while len(self._hours) > KEPT_HOURS:
             del self._hours[min(self._hours)]
 
@@ -171,8 +175,15 @@ class ShiftCounts:
     def per_minute(self, now: float) -> float:
         """Return the items per minute over the last minute, or since the start."""
         recent = sum(1 for time in self._outcome_times if now - time <= RATE_WINDOW_S)
-        window = min(max(self._elapsed, 1.0), RATE_WINDOW_S)
-        return recent * 60.0 / window
+        return recent * 60.0 / self._window()
+
+    def bytes_per_second(self, now: float) -> float:
+        """Return the payload bytes per second over the last minute, or since the start."""
+        recent = sum(sent for time, sent in self._sent if now - time <= RATE_WINDOW_S)
+        return max(recent, 0) / self._window()  # what was told may be corrected downwards
+
+    def _window(self) -> float:
+        return min(max(self._elapsed, 1.0), RATE_WINDOW_S)
 
     def purity(self, lane: str) -> Share:
         """Return the share of what lies in a lane that belongs there."""

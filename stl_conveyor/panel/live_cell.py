@@ -29,6 +29,7 @@ KEPT_ITEMS = 512
 KEPT_CROPS = 96
 SHOWN_ITEMS = 60
 CAMERA = 'camera'  # which takes no items while the line is paused
+LINK = 'link_emulator'  # which says how fast it is; a real link says nothing
 GUARD = 'cell_guard'  # which says whether the line may run
 SILENT_S = 4.0  # after which a node that reported is gone
 FOUND_S = 15.0  # by which a page has found whoever is there, and heard what is the matter
@@ -116,6 +117,8 @@ class LiveCell:
         self._belt = BeltFollower(cell)
         self._bucket: Bucket | None = None
         self._price: float | None = None  # the gain that the policy asked for last
+        self._link: float | None = None  # kbit/s, infinite: unlimited; None: it does not say
+        self._payload_kbit = 0.0  # that was told last
         self._edge_gone_since: float | None = None
         self._nodes: dict[str, NodeState] = {}
         self._safe: bool | None = None
@@ -228,6 +231,14 @@ class LiveCell:
                     self.alarms.only(node, faults, now=self._wall(), steady=state.heard)
         self.changed()
 
+    def take_link(self, rate: float | None) -> None:
+        """Take in how fast an emulated link is: kbit/s, infinite: unlimited; None: unknown."""
+        with self._lock:
+            if rate != self._link:
+                self._link = rate
+                self._touch('network')
+        self.changed()
+
     def take_safe(self, safe: bool) -> None:
         """Take in whether the guard says that the line may run."""
         with self._lock:
@@ -296,6 +307,9 @@ class LiveCell:
                     if node == GUARD:
                         self._safe = None
                         self._touch('safe')
+                    if node == LINK:
+                        self._link = None
+                        self._touch('network')
                     self.alarms.node_ended(node, self._wall())
                     self._touch('nodes')
                     self._touch('alarms')
@@ -306,6 +320,9 @@ class LiveCell:
             runs = able and not self.alarms.lasting(Level.ERROR)
             self.counts.advance(now, runs=runs, hour=int(self._wall() // HOUR_S))
             self._touch('counts')
+            if self._payload_kbit != (payload := self._payload()):
+                self._payload_kbit = payload
+                self._touch('network')
 
     # What is told.
 
@@ -496,7 +513,14 @@ class LiveCell:
             'price': None if self._price is None else round(self._price, 4),
             'edge_alive': self._bucket.edge_alive,
             'edge_gone_since': None if gone is None else gone * 1e3,
+            'link': self._link if self._link is not None and math.isfinite(self._link) else None,
+            'unlimited': self._link == math.inf,
+            'payload': self._payload_kbit,
         }
+
+    def _payload(self) -> float:
+        """Return what was sent to the edge over the last minute, in kbit/s."""
+        return round(self.counts.bytes_per_second(self._steady()) * 8 / 1e3, 2)
 
     def _alarm_news(self) -> dict[str, Any]:
         return {

@@ -205,6 +205,8 @@ export default {
         <span class="fill" :style="{width: share(network.tokens, network.depth) + '%'}"></span></div>
       <dl><dt>{{ t('network.tokens') }}</dt><dd>{{ t('network.tokens_of', {tokens: decimal(network.tokens), depth: decimal(network.depth)}) }}
           <small v-if="network.reserved">{{ t('network.reserved', {reserved: decimal(network.reserved)}) }}</small></dd>
+        <dt v-if="link_rate">{{ t('network.link') }}</dt><dd v-if="link_rate" data-count="link">{{ link_rate }}</dd>
+        <dt>{{ t('network.payload') }} <small>{{ t('network.payload_why') }}</small></dt><dd data-count="payload">{{ t('network.kilobits', {rate: decimal(network.payload)}) }}</dd>
         <dt>{{ t('network.rate') }}</dt><dd>{{ t('network.rate_of', {rate: decimal(network.rate), unit: decimal(network.time_unit)}) }}</dd>
         <dt>{{ t('network.price') }} <small>{{ t('network.price_why') }}</small></dt><dd data-count="price">{{ network.price === null ? '–' : decimal(network.price, 3) }}</dd>
         <dt>{{ t('network.spent') }}</dt><dd>{{ decimal(network.spent) }}</dd>
@@ -395,6 +397,11 @@ export default {
     edge_bytes() {
       const item = this.shown;
       return item ? (item.edge && item.edge.bytes) || item.bytes || 0 : 0;
+    },
+    // Only an emulated link says how fast it is.
+    link_rate() {
+      if (this.network.unlimited) return this.t("network.unlimited");
+      return this.network.link === null ? "" : this.t("network.kilobits", { rate: this.decimal(this.network.link, 1) });
     },
     oee() {
       return this.counts.oee || {};

@@ -45,7 +45,7 @@ from stl_conveyor.nodes.panel.cell_listener import hear_diagnostics  # noqa: E40
 from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
 from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
 from stl_conveyor.panel.alarms import UNNAMED_S  # noqa: E402
-from stl_conveyor.panel.live_cell import LiveCell  # noqa: E402
+from stl_conveyor.panel.live_cell import Bucket, LiveCell  # noqa: E402
 from stl_conveyor.plant.values import VALUES, MachineState, readings  # noqa: E402
 from stl_conveyor.run.console import free_port, page_plan  # noqa: E402
 from stl_conveyor.run.plan import process_plan  # noqa: E402
@@ -155,6 +155,30 @@ def test_a_report_without_a_fault_ends_it_for_page_and_plant(cell, prefix):
         hear_diagnostics([live], DiagnosticArray(status=[whole]))
     assert live.figures()['faults'] == [] and not live.alarms.lasting()
     assert readings(live.figures())['state'] == MachineState.CONTINUOUS.value
+
+
+@pytest.mark.parametrize(
+    'told, link, unlimited',
+    [
+        ('16.0 kbit/s', 16.0, False),
+        ('unlimited', None, True),
+        ('nan kbit/s', None, False),
+        ('-1 kbit/s', None, False),
+        ('16 Mbit/s', None, False),
+        ('', None, False),
+    ],
+)
+def test_the_emulator_says_how_fast_its_link_is(told, link, unlimited):
+    live = LiveCell(CELL, name='line_2')
+    live.take_bucket(Bucket(1, 0.25, 4, 0.5, 0, 0, True))
+    for node in ('line_2/link_emulator', 'line_2/camera', 'link_emulator'):
+        rate = told if node == 'line_2/link_emulator' else '9.0 kbit/s'
+        status = DiagnosticStatus(
+            name=node, hardware_id='stl_conveyor', values=[KeyValue(key='up.rate', value=rate)]
+        )
+        hear_diagnostics([live], DiagnosticArray(status=[status]))
+    network = live.news()['network']
+    assert (network['link'], network['unlimited']) == (link, unlimited)
 
 
 def test_the_page_comes_back_with_its_alarms(tmp_path):

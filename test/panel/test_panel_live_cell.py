@@ -460,6 +460,31 @@ def test_items_per_minute_are_those_of_the_last_minute(live, clock):
     assert live.news()['counts']['per_minute'] == 0
 
 
+def test_the_rate_of_the_link_and_what_was_sent_over_it_in_the_last_minute(live, clock):
+    live.take_bucket(Bucket(1, 0.25, 4, 0.5, 0, 0, True))
+    assert live.news()['network']['payload'] == 0 and live.news()['network']['link'] is None
+    for second in range(120):
+        live.take_node('link_emulator', Level.OK, 'OK')
+        live.take_link(32.0)
+        live.take_transfer(second * S, 500)
+        live.advance()
+        clock.now += 1.0
+    live.take_transfer(119 * S, 1000)  # corrected upwards, the rest of it is sent now
+    live.advance()
+    told = live.news()['network']
+    assert told['link'] == 32.0 and not told['unlimited']
+    assert told['payload'] == pytest.approx(8 * 0.5 * 61 / 60, abs=0.1)  # kbit/s
+    live.take_link(float('inf'))
+    told = live.news()['network']
+    assert told['unlimited'] and told['link'] is None
+    json.dumps(live.news(), allow_nan=False)
+    seen = live.news()['revision']
+    clock.now += 61.0
+    live.advance()
+    told = live.news(seen)['network']  # the emulator is silent, and nothing was sent
+    assert (told['payload'], told['unlimited'], told['link']) == (0, False, None)
+
+
 def test_a_belt_that_nobody_reports_runs_as_described():
     belt = BeltFollower(CELL)
     assert belt.motion(5 * S).state == DESCRIBED

@@ -157,6 +157,21 @@ def test_names_with_markup_are_shown_as_they_are(tab, line):
 
 
 @in_a_browser
+def test_the_link_is_as_fast_as_its_emulator_says_and_a_real_one_says_nothing(tab, line):
+    line.bucket()
+    line.item()
+    line.live.advance()
+    # The cell is not a second old: 340 bytes in one.
+    tab.wait(
+        f"document.querySelector('[data-count=payload]') && {count('payload')} === '2.72 kbit/s'"
+    )
+    assert tab.get("document.querySelector('[data-count=link]')") is None
+    for rate, text in ((16.25, '16.3 kbit/s'), (float('inf'), 'unlimited')):
+        line.live.take_link(rate)
+        tab.wait(f"document.querySelector('[data-count=link]')?.innerText === '{text}'")
+
+
+@in_a_browser
 def test_an_edge_that_is_gone_is_said_and_its_return_too(tab, line):
     line.bucket()
     tab.wait("document.querySelector('.pill.edge').innerText.includes('there')")

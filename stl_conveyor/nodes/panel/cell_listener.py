@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -29,7 +30,7 @@ from stl_conveyor.nodes.base.connected_node import ConnectedNode
 from stl_conveyor.nodes.base.health import fault_of_status
 from stl_conveyor.nodes.base.items import rgb_image
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
-from stl_conveyor.panel.live_cell import Bucket, LiveCell
+from stl_conveyor.panel.live_cell import LINK, Bucket, LiveCell
 
 
 def hear_cell(
@@ -195,6 +196,8 @@ def hear_diagnostics(cells: Sequence[LiveCell], message: DiagnosticArray) -> Non
                 active = None if state is None else state == 'active'
                 faults = named.get(node, set())
                 live.take_node(own, level, status.message, active, faults)
+                if own == LINK:
+                    live.take_link(_kilobits(values.get('up.rate', '')))
 
 
 def _answer(live: LiveCell, message: Classification) -> Answer:
@@ -213,6 +216,23 @@ def _number(values: dict[str, str], name: str) -> float:
         return float(values.get(name, '0'))
     except ValueError:
         return 0.0
+
+
+def _kilobits(text: str) -> float | None:
+    """Return the rate that a link tells, in kbit/s; infinite: it has no limit; None: none told.
+
+    Examples:
+        >>> _kilobits('12.5 kbit/s'), _kilobits('unlimited'), _kilobits('?')
+        (12.5, inf, None)
+    """
+    if text == 'unlimited':
+        return math.inf
+    number, _, unit = text.partition(' ')
+    try:
+        rate = float(number)
+    except ValueError:
+        return None
+    return rate if unit == 'kbit/s' and 0 <= rate < math.inf else None
 
 
 _TAKES: dict[str, Callable[[LiveCell, Any], None]] = {
