@@ -224,6 +224,31 @@ def test_german_dark_and_small(line, new_tab):
 
 
 @in_a_browser
+@pytest.mark.parametrize('width, height', [(390, 844), (1280, 720), (1920, 1080)])
+@pytest.mark.parametrize('language', ['en', 'de'])
+def test_nothing_sticks_out_at_any_width(controlled, new_tab, language, width, height):
+    for n in range(5):
+        controlled.item(lane=[*'ABC', 'reject', 'reject'][n], offload=n % 2 == 0)
+    controlled.bucket()
+    controlled.live.take_link(16.0)
+    controlled.fault('camera', 'a_fault_with_a_long_name', Level.ERROR, 'no frame ' * 30)
+    controlled.live.advance()
+    tab = new_tab(width, height)
+    log_in(tab, 'engineer', language=language)
+    tab.wait("document.querySelector('.cell-values') && document.querySelector('.items .row')")
+    tab.get("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    tab.click('.items .row')
+    tab.wait("document.querySelector('.detail h2')")
+    assert tab.get('document.documentElement.scrollWidth') == width
+    # Nothing is wider than the card that it is in, but where it can be pushed aside.
+    wide = tab.get(
+        "[...document.querySelectorAll('.card')].filter(c => c.scrollWidth > c.clientWidth)"
+        ".filter(c => getComputedStyle(c).overflowX === 'visible').map(c => c.className)"
+    )
+    assert wide == []
+
+
+@in_a_browser
 def test_several_cells_are_shown_each_by_itself(line, new_tab):
     other = Line(name='line_2')
     server().show([line.live, other.live], MODELS)
@@ -359,9 +384,9 @@ def controlled(line, accounts, tmp_path):
     server().let_in(None)
 
 
-def log_in(tab, name, password='the password'):
+def log_in(tab, name, password='the password', language='en'):
     tab.call('Network.clearBrowserCookies')
-    tab.open(server().url + '?lang=en')
+    tab.open(f'{server().url}?lang={language}')
     tab.wait("document.querySelector('button.login')")
     tab.click('button.login')
     for field, value in (('name', name), ('password', password)):
