@@ -264,19 +264,53 @@ def test_several_cells_are_shown_each_by_itself(line, new_tab):
 
 
 @in_a_browser
-def test_every_control_has_a_name(tab, line):
+def test_every_control_has_a_name(controlled, new_tab):
+    line, tab = controlled, new_tab()
     line.item()
+    line.bucket()
     line.fault('camera', 'frames', Level.ERROR, 'no frame')
+    log_in(tab, 'engineer')
     tab.wait("document.querySelector('.alarm') && document.querySelector('.items .row')")
-    tree = tab.call('Accessibility.getFullAXTree')['nodes']
-    controls = [
-        (node['role']['value'], node.get('name', {}).get('value', ''))
-        for node in tree
-        if not node.get('ignored')
-        and node['role']['value'] in ('button', 'combobox', 'link', 'meter', 'img', 'image')
-    ]
+    tab.wait("document.querySelector('.cell-values')")
+    tab.get("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    tab.click('.cell-values [name=by_cost]')
+    tab.wait("document.querySelector('[name=cost_wrong]')")
+    controls = named_controls(tab)
     assert len(controls) > 5
+    assert set(WITH_A_NAME) - {'textbox', 'link', 'img', 'image'} <= {role for role, _ in controls}
     assert [each for each in controls if not each[1].strip()] == []
+    # Names tell one from the other: no two fields are called the same.
+    fields = [each for each in controls if each[0] in ('spinbutton', 'checkbox', 'combobox')]
+    assert len(set(fields)) == len(fields) > 10
+    tab.click('.logout')
+    tab.wait("document.querySelector('button.login')")
+    tab.click('button.login')
+    tab.wait("document.querySelector('dialog[open]')")
+    controls = named_controls(tab)
+    assert len([role for role, _ in controls if role == 'textbox']) == 2
+    assert [each for each in controls if not each[1].strip()] == []
+
+
+WITH_A_NAME = (
+    'button',
+    'checkbox',
+    'combobox',
+    'image',
+    'img',
+    'link',
+    'meter',
+    'spinbutton',
+    'textbox',
+)
+
+
+def named_controls(tab):
+    """Return role and name of each control, as a screen reader is told."""
+    return [
+        (node['role']['value'], node.get('name', {}).get('value', ''))
+        for node in tab.call('Accessibility.getFullAXTree')['nodes']
+        if not node.get('ignored') and node['role']['value'] in WITH_A_NAME
+    ]
 
 
 @in_a_browser
