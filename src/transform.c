@@ -315,8 +315,9 @@ static PyObject *transform_quantise(Transform *self, PyObject *args)
         }
         int8_t *restrict to = out + (size_t)channel * positions;
         for (int p = 0; p < positions; p++) {
-            float value = values[p] < low ? low : values[p];
-            value = value > high ? high : value;
+            // What is no number fails both comparisons: its conversion would be undefined.
+            float value = values[p] > low ? values[p] : low;
+            value = value < high ? value : high;
             // A float of this size has no fraction: the sum is rounded to the nearest, ties to even.
             to[p] = (int8_t)(int32_t)(value + WITHOUT_FRACTION - WITHOUT_FRACTION);
         }

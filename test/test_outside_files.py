@@ -271,6 +271,19 @@ def test_a_damaged_archive_of_models_is_unpacked_or_refused(tmp_path, data):
     [
         (lambda s: {'finest_step': np.zeros_like(s.finest_step)}, 'width of zero'),
         (lambda s: {'finest_step': -s.finest_step}, 'width of zero'),
+        (lambda s: {'finest_step': np.full_like(s.finest_step, 1e-30)}, 'width of 1e-06 or less'),
+        (
+            lambda s: {'finest_step': np.full_like(s.finest_step, 1e30)},
+            'finest_step.*1e.06 or more',
+        ),
+        (lambda s: {'mean': np.full_like(s.mean, -1e6)}, 'mean holds a number of 1e.06 or more'),
+        (lambda s: {'analysis': np.full_like(s.analysis, 3e38)}, 'analysis.*1e.06 or more'),
+        (lambda s: {'shrink': np.full_like(s.shrink, -3e38)}, 'shrink.*1e.06 or more'),
+        (
+            lambda s: {'offset': np.full((s.channels, len(s.region_map)), 1e37, np.float32)},
+            'offset.*1e.06 or more',
+        ),
+        (lambda s: {'mean': np.full_like(s.mean, np.nan)}, 'mean.*not finite'),
         (lambda s: {'region_map': s.region_map.astype(float) + 0.5}, 'region_map'),
         (lambda s: {'region_map': s.region_map.astype(np.int64) + 256}, 'region_map'),
         (lambda s: {'group_channel': np.full(s.groups, np.nan)}, 'group_channel'),

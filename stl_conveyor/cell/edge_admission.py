@@ -18,6 +18,9 @@ GENEROSITY = 1.25
 MOST_NEEDED_S = 0.1
 # Over which time (s) rates are told.
 MEMORY_S = 1.0
+# Of the time of one core, that packets of all cells together are decoded in before a cell that has
+# more than an equal part of it waits with its own. Honest packets take some thousandths.
+MOST_DECODING = 0.25
 
 
 class DecayingRate:
@@ -62,19 +65,22 @@ class EdgeAdmission:
         (0.9, 100, True)
     """
 
-    def __init__(self, workers: int, quota: float) -> None:
+    def __init__(self, workers: int, quota: float, cells: int = 1) -> None:
         """Be idle.
 
         Args:
             workers: How many items can be computed at the same time.
             quota: Answers per second of a cell that go before what others want beyond theirs; 0 =
                 an equal share of what is given.
+            cells: How many cells are served.
         """
         self._workers = workers
+        self._cells = cells
         self._now_ns = 0
         self.quota = quota
         self._answers: dict[int, DecayingRate] = {}
         self._busy = DecayingRate()
+        self._decoding: dict[int, DecayingRate] = {}
         self._service_s = 0.0
         self._base = 0.0
         self.load = 0.0
@@ -105,6 +111,24 @@ class EdgeAdmission:
         """Return whether a cell had its share of late, and goes after those that had not."""
         allowed = self.quota or GENEROSITY * self._fair
         return bool(allowed) and self._rate(cell, now_ns) > allowed
+
+    def decoded(self, cell: int, seconds: float, now_ns: int) -> None:
+        """Take in the time of a processor (s) that a packet took, before any answer."""
+        self._decoding.setdefault(cell, DecayingRate()).add(seconds, now_ns)
+
+    def decoding(self, cell: int, now_ns: int) -> float:
+        """Return the share of a core that decoding a cell's packets takes of late."""
+        rate = self._decoding.get(cell)
+        return 0.0 if rate is None else rate.per_second(now_ns)
+
+    def puts_off(self, cell: int, now_ns: int) -> bool:
+        """Return whether a cell's packets wait until those of others are through.
+
+        A packet of six bytes can name all of an item, and takes as long as the whole of it.
+        """
+        if self.decoding(cell, now_ns) <= MOST_DECODING / self._cells:
+            return False
+        return sum(self.decoding(each, now_ns) for each in self._decoding) > MOST_DECODING
 
     def look(self, backlog: int, now_ns: int) -> None:
         """Set the price anew; to be called at equal times.

@@ -6,6 +6,11 @@ from __future__ import annotations
 
 import math
 
+# How long (ns) an edge that speaks twice a second may be silent before that is said; one that is
+# known to speak less often may be silent for so many times its usual pause.
+SILENCE_NS = 900_000_000
+_PAUSES = 1.5
+
 
 class EdgeWatch:
     """Tell the signs of life of the known edge from those of any other.
@@ -25,6 +30,8 @@ class EdgeWatch:
         >>> watch.heard(7, now_ns=2_000_000_000, price=0.25)
         >>> watch.price(3_000_000_000), watch.price(4_000_000_000)
         (0.25, 0.0)
+        >>> watch.is_silent(2_800_000_000), watch.is_silent(2_900_000_000)
+        (False, True)
     """
 
     def __init__(self, codec_id: int, timeout_ns: int) -> None:
@@ -37,6 +44,8 @@ class EdgeWatch:
         self._codec_id = codec_id
         self._timeout_ns = timeout_ns
         self._seen_ns: int | None = None
+        self._spoke_ns = 0
+        self._pauses_ns = (0, 0)  # between the last signs of life
         self._stranger: tuple[int, int] | None = None
         self._price = 0.0
 
@@ -47,11 +56,26 @@ class EdgeWatch:
             price: What the edge asks an answer to be worth, 0..1; what is no price changes none.
         """
         if codec_id == self._codec_id:
+            if self._seen_ns is not None:
+                self._pauses_ns = self._pauses_ns[1], now_ns - self._seen_ns
             self._seen_ns = now_ns
+            self.spoke(now_ns)
             if math.isfinite(price) and 0.0 <= price <= 1.0:
                 self._price = price
         else:
             self._stranger = codec_id, now_ns
+
+    def spoke(self, now_ns: int) -> None:
+        """Take in that the known edge said something else: it is not silent."""
+        self._spoke_ns = now_ns
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Return whether the known edge, which may count as alive, misses its beat.
+
+        One pause that is longer than others, such as that of a lost sign, changes nothing.
+        """
+        allowed_ns = max(SILENCE_NS, round(_PAUSES * min(self._pauses_ns)))
+        return self._seen_ns is not None and now_ns - self._spoke_ns >= allowed_ns
 
     @property
     def was_heard(self) -> bool:

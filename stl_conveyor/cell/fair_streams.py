@@ -23,6 +23,10 @@ class KeptStream(Protocol):
     def changed(self) -> bool:
         """Return whether it waits for an answer."""
 
+    @property
+    def put_off(self) -> bool:
+        """Return whether packets of it wait to be decoded."""
+
 
 StreamT = TypeVar('StreamT', bound=KeptStream)
 
@@ -83,6 +87,18 @@ class FairStreams(Generic[StreamT]):
                 del streams[key]
                 dropped += 1
         return dropped
+
+    def next_put_off(
+        self, now_ns: int, of: Callable[[int], float] = lambda cell: 0.0
+    ) -> StreamT | None:
+        """Return the stream whose packets are decoded next, of those that were put off.
+
+        Args:
+            now_ns: On the clock of the deadlines; what is over is left to be dropped.
+            of: Tells of a cell what it had of late; the one that had least is next.
+        """
+        waiting = [s for s in self if s.put_off and s.expires_ns > now_ns]
+        return min(waiting, key=lambda s: (of(s.cell), s.expires_ns), default=None)
 
     def next_batch(
         self, most: int, is_over: Callable[[int], bool] = lambda cell: False, workers: int = 1

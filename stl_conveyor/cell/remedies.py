@@ -362,6 +362,13 @@ REMEDIES = (
         'what belongs to the cell is to be collected and trained ([own_items.md](own_items.md))',
     ),
     Remedy(
+        '`edge_silent`',
+        ('edge_silent',),
+        'offload_policy',
+        'no sign of life for 0.9 s, where no gateway stands between; ends with the next one, or '
+        'with `edge_gone`: look at the network and at the machine of the edge',
+    ),
+    Remedy(
         '`edge_gone`',
         ('edge_gone',),
         'offload_policy',

@@ -24,6 +24,10 @@ FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 
 SIDE_LEVELS = 16
+#: Fractions are smaller, and the steps of the quantiser are larger: of these every coefficient and
+#: its quotient is a number of single precision, so that the device can round it to an integer.
+LARGEST_FRACTION = 1e6
+SMALLEST_STEP = 1e-6
 
 
 def _not_ours(path: Path, error: Exception) -> ModelFileError:
@@ -201,8 +205,12 @@ class CodecSpec:
         for name in ('mean', 'analysis', 'finest_step', 'shrink', 'offset', 'spatial'):
             if not np.isfinite(getattr(self, name)).all():
                 refuse(f'{name} holds a number that is not finite')
+            if np.abs(getattr(self, name)).max(initial=0.0) >= LARGEST_FRACTION:
+                refuse(f'{name} holds a number of {LARGEST_FRACTION:g} or more')
         if not np.all(self.finest_step > 0):
             refuse('finest_step holds a width of zero or less')
+        if not np.all(self.finest_step > SMALLEST_STEP):
+            refuse(f'finest_step holds a width of {SMALLEST_STEP:g} or less')
         if not 2 <= self.labels <= 1 << 16 or not 8 <= self.image_size <= 4096:
             refuse(f'{self.labels} labels and {self.image_size} pixels are none of ours')
         if self.grid**2 != positions or self.patch * self.grid != self.image_size:

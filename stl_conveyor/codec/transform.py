@@ -128,5 +128,7 @@ class PatchTransform:
                 total += matrices[:, :, k] * column[:, None]
             values[banded] = total
         result = np.zeros((spec.channels, values.shape[1]), np.int8)
-        result[self._order[:count]] = np.clip(np.rint(values), -FINEST_LIMIT, FINEST_LIMIT)
+        # Of what is no number fmax takes the other, as C does.
+        bounded = np.fmin(np.fmax(np.rint(values), -FINEST_LIMIT), FINEST_LIMIT)
+        result[self._order[:count]] = bounded
         return result

@@ -22,14 +22,14 @@ rarely and to one port. Images, captures and simulation never leave the machine.
 * ``local``: every other node, on both sides. Shared memory and the loopback interface only.
 * ``uplink``: device_gateway. ``downlink``: edge_gateway. Each is told the address of the other.
 
-For all but the gateways, whose link it would fill: a reliable writer sends its heartbeat every
-50 ms while something is unacknowledged
-(``stl_conveyor.nodes.base.middleware`` says why). And no writer or reader has room for a hundred
-samples before the first: a node has some 27 of them, and each of its services two, which made one
-megabyte of memory for each node. ``writers`` has this alone; nodes load it by
-themselves where no other profile is chosen. Fast DDS 2, which Jazzy has, names it otherwise: a
-profile is written for the distribution in ``ROS_DISTRO``, and what ships for Jazzy ends with
-``_jazzy``.
+A reliable writer sends its heartbeat every 50 ms while something is unacknowledged
+(``stl_conveyor.nodes.base.middleware`` says why), a gateway's every 250 ms: what the link has lost
+holds back the later answers until then, and 50 ms would fill the link. And, but for the gateways,
+no writer or reader has room for a hundred samples before the first: a node has some 27 of them,
+and each of its services two, which made one megabyte of memory for each node. ``writers`` has this
+alone; nodes load it by themselves where no other profile is chosen. Fast DDS 2, which Jazzy has,
+names it otherwise: a profile is written for the distribution in ``ROS_DISTRO``, and what ships for
+Jazzy ends with ``_jazzy``.
 
 The launch argument gateway_peer writes and uses these.
 """
@@ -62,6 +62,8 @@ LEASE = 60  # s without an announcement after which a participant counts as gone
 PROCESSES = 32  # ROS processes on one machine that find each other over loopback
 GATEWAY = 100  # number of a gateway's participant, so that its port is known beforehand
 SEGMENT = 16 * 2**20  # bytes of shared memory: some frames of a camera; 512 kB hold not one
+#: Between two heartbeats over a slow link (ns); one is a frame of some 100 bytes.
+SLOW_HEARTBEAT_NS = 250_000_000
 DOMAINS = 232  # more have no ports (RTPS 2.5, 9.6.2.3)
 LOOPBACK = '127.0.0.1'
 EDGE_ADDRESS = '${EDGE_ADDRESS}'  # Fast DDS puts the environment's variable there
@@ -132,13 +134,15 @@ def profile_xml(
     profiles = ElementTree.SubElement(root, 'profiles')
     if role != 'writers':
         _add_participant(profiles, role, domain, peer, number)
-    if role not in GATEWAYS:
-        writer = ElementTree.SubElement(
-            profiles, 'data_writer', profile_name='quick', is_default_profile='true'
-        )
-        old = has_old_fastdds() if old is None else old
-        period = 'heartbeatPeriod' if old else 'heartbeat_period'
-        _add(writer, {**_FEW_AT_FIRST, 'times': {period: {'sec': 0, 'nanosec': HEARTBEAT_NS}}})
+    crosses = role in GATEWAYS
+    writer = ElementTree.SubElement(
+        profiles, 'data_writer', profile_name='quick', is_default_profile='true'
+    )
+    old = has_old_fastdds() if old is None else old
+    period = 'heartbeatPeriod' if old else 'heartbeat_period'
+    between = {'sec': 0, 'nanosec': SLOW_HEARTBEAT_NS if crosses else HEARTBEAT_NS}
+    _add(writer, {**({} if crosses else _FEW_AT_FIRST), 'times': {period: between}})
+    if not crosses:
         reader = ElementTree.SubElement(
             profiles, 'data_reader', profile_name='small', is_default_profile='true'
         )

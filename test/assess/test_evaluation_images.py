@@ -11,7 +11,7 @@ import pytest
 
 Image = pytest.importorskip('PIL.Image')
 
-from stl_conveyor.assess.evaluation import load_test_images  # noqa: E402
+from stl_conveyor.assess.evaluation import TestImages, _draw, load_test_images  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
 
 MODELS = SimpleNamespace(name='tiny', labels=('b', 'a'), image_size=16)
@@ -45,3 +45,27 @@ def test_folder_without_a_readable_picture_is_named(tmp_path):
         (tmp_path / name / 'broken.jpg').write_bytes(b'no image')
     with pytest.raises(ConfigError, match='no image of all can be read'):
         load_test_images(tmp_path, MODELS, show=lambda line: None)
+
+
+def test_names_of_classes_are_no_formulas_in_the_pictures(tmp_path):
+    pytest.importorskip('matplotlib')
+    labels = ['$x^{', '5$']
+    classes = np.array([0, 1, 0, 1])
+    answers = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])  # two of them wrong
+    share = {'accuracy': 0.5, 'low': 0.2, 'high': 0.8}
+    of_bytes = {'bytes': 64, **share}
+    result = {
+        'labels': labels,
+        'by_bytes': [{**of_bytes, 'local_answer': side} for side in (True, False)],
+        'webp_by_bytes': [of_bytes],
+        'accuracy': {'strong': share, 'weak': share},
+        'offloading': [
+            {'rate': 0.1, 'mdp': share, 'adaptive': share, 'hindsight': 0.6, 'random': 0.4}
+        ],
+        'calibration_error': {'strong': 0.1, 'weak': 0.1},
+    }
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    test = TestImages(images, classes, tuple('abcd'), 'test')
+    _draw(tmp_path, result, {'strong': answers, 'weak': answers}, test)
+    for name in ('confusion_strong', 'confusion_weak', 'mistakes'):
+        assert (tmp_path / f'{name}.png').stat().st_size > 100

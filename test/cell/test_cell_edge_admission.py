@@ -103,6 +103,36 @@ def test_what_has_less_time_left_than_an_answer_takes_is_not_begun():
     assert admission.needed_ns(1) < 0.02 * SECOND
 
 
+def test_packets_are_put_off_of_the_cell_that_takes_too_long_to_decode():
+    admission = EdgeAdmission(workers=2, quota=0.0, cells=3)
+    now = 0
+    for _ in range(300):  # three seconds: an honest cell of 1 % of a core, and a flood
+        now += SECOND // 100
+        admission.decoded(0, 0.0001, now)
+        admission.decoded(1, 0.003, now)
+    assert [admission.puts_off(cell, now) for cell in range(3)] == [False, True, False]
+    assert admission.decoding(0, now) == pytest.approx(0.01, rel=0.1)
+    assert admission.decoding(1, now) == pytest.approx(0.3, rel=0.1)
+    assert not admission.puts_off(1, now + SECOND)  # the flood is over
+
+
+def test_without_overload_nobody_is_put_off_however_unequal_they_are():
+    admission = EdgeAdmission(workers=1, quota=0.0, cells=100)
+    now = 0
+    for _ in range(3000):
+        now += SECOND // 1000
+        admission.decoded(0, 0.0002, now)
+        assert not admission.puts_off(0, now)
+
+
+def test_of_many_cells_that_are_too_much_together_all_are_put_off():
+    admission = EdgeAdmission(workers=1, quota=0.0, cells=4)
+    for at in range(1, 301):
+        for cell in range(4):
+            admission.decoded(cell, 0.001, at * SECOND // 100)
+    assert all(admission.puts_off(cell, 3 * SECOND) for cell in range(4))
+
+
 def test_a_rate_is_forgotten():
     rate = DecayingRate(memory_s=1.0)
     rate.add(5.0, SECOND)

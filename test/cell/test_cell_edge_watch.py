@@ -29,6 +29,45 @@ def test_strangers_change_nothing_about_the_known_edge(heard, after):
     assert watch.is_alive(now) == any(codec == 7 and now - at <= 500 for codec, at in heard)
 
 
+def silent_at(signs, until):
+    """Return when (ms) an edge that spoke at some times (ms) is first called silent, or None."""
+    watch, signs = EdgeWatch(7, 10**12), list(signs)
+    for now in range(until):
+        if signs and signs[0] == now:
+            watch.heard(7, signs.pop(0) * 1_000_000)
+        if watch.is_silent(now * 1_000_000):
+            return now
+    return None
+
+
+def test_silence_is_said_within_a_second_of_the_last_sign_of_life():
+    assert silent_at([0, 500, 1000], 5000) == 1900
+    assert silent_at([0], 5000) == 900
+    assert silent_at([], 5000) is None
+
+
+def test_signs_that_are_late_by_less_are_no_silence():
+    assert silent_at([0, 500, 1300, 1500, 2300, 2500, 3300], 4100) is None
+
+
+def test_what_is_silence_follows_the_usual_pause_and_not_the_last_one():
+    for signs, silent in (([0, 500, 1000, 2000], 2900), ([0, 2000, 4000], 7000)):
+        watch = EdgeWatch(7, 10**12)
+        for now in signs:
+            watch.heard(7, now * 1_000_000)
+        assert not watch.is_silent((silent - 1) * 1_000_000)
+        assert watch.is_silent(silent * 1_000_000)
+
+
+def test_whatever_the_known_edge_says_breaks_its_silence():
+    watch = EdgeWatch(7, 1_600_000_000)
+    watch.heard(7, 0)
+    watch.spoke(800_000_000)
+    watch.heard(8, 1_500_000_000)
+    assert not watch.is_silent(1_600_000_000) and watch.is_silent(1_700_000_000)
+    assert not watch.is_alive(1_700_000_000)  # that is for its signs of life to say
+
+
 def test_a_price_is_that_of_the_known_edge_while_it_lives():
     watch = EdgeWatch(codec_id=7, timeout_ns=100)
     assert watch.price(0) == 0.0

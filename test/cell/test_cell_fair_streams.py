@@ -19,6 +19,7 @@ class Stream:
     key: ItemKey
     expires_ns: int
     changed: bool = True
+    put_off: bool = False
 
 
 def touch(streams, cell, number, expires_ns=100):
@@ -104,3 +105,18 @@ def test_what_waits_is_shared_out_among_the_workers():
         stream.changed = False
     assert streams.next_batch(4, workers=2) == waiting[3:4]
     assert streams.next_batch(1, workers=1) == waiting[3:4]
+
+
+def test_what_was_put_off_is_taken_from_the_cell_that_had_least():
+    streams, had = FairStreams(100), {0: 0.5, 1: 0.1}
+    assert streams.next_put_off(0, had.get) is None
+    late, soon = touch(streams, 0, 1, 90), touch(streams, 0, 2, 50)
+    other, over = touch(streams, 1, 1, 80), touch(streams, 1, 2, 5)
+    assert streams.next_put_off(5, had.get) is None  # nothing waits
+    taken = []
+    for stream in (late, soon, other, over):
+        stream.put_off = True
+    while stream := streams.next_put_off(5, had.get):
+        stream.put_off = False
+        taken.append(stream)
+    assert taken == [other, soon, late]  # the one whose time is over is left to be dropped

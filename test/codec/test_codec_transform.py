@@ -76,6 +76,16 @@ def test_every_kernel_makes_the_same_integers(spec, transforms, seed, kind, shar
     assert np.array_equal(everything[used], made['numpy'][used])
 
 
+def test_what_is_no_number_becomes_the_same_integer_everywhere(spec):
+    offset = spec.offset.copy()
+    offset[:, ::3] = np.nan
+    broken = replace(spec, offset=offset)
+    image = drawn_image(spec, 1, 'noise')
+    for name in ('numpy', *available_kernels()):
+        made = PatchTransform(broken, name).quantise(image)
+        assert (made[:, ::3] == -FINEST_LIMIT).all(), name
+
+
 def test_integers_are_those_of_the_real_matrix(spec, transforms):
     images = tiny_images(8, 3, seed=5)[0][:, : spec.image_size, : spec.image_size]
     weights, scale = device_analysis(spec)

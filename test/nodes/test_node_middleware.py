@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ from stl_conveyor.nodes.base.middleware import use_quick_heartbeats  # noqa: E40
             'FASTDDS_DEFAULT_PROFILES_FILE',
         ),
         ({'ROS_DISTRO': 'jazzy'}, 'FASTRTPS_DEFAULT_PROFILES_FILE'),
-        ({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}, None),
+        ({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}, 'CYCLONEDDS_URI'),
+        ({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp', 'CYCLONEDDS_URI': 'file:///mine.xml'}, None),
         ({'RMW_IMPLEMENTATION': 'rmw_zenoh_cpp'}, None),
         ({'FASTDDS_DEFAULT_PROFILES_FILE': 'mine.xml'}, None),
         ({'FASTRTPS_DEFAULT_PROFILES_FILE': 'mine.xml'}, None),
@@ -44,7 +46,10 @@ def test_only_where_nobody_chose_a_profile(environment, added, monkeypatch, tmp_
     new = {name: value for name, value in environment.items() if name not in given}
     assert list(new) == ([added] if added else [])
     for path in new.values():
-        assert ('Period' in open(path).read()) == (given.get('ROS_DISTRO') == 'jazzy')
+        text = Path(path.removeprefix('file://')).read_text()
+        assert ('Period' in text) == (given.get('ROS_DISTRO') == 'jazzy')
+    if added == 'CYCLONEDDS_URI':
+        return
     (tmp_path / 'DEFAULT_FASTDDS_PROFILES.xml').touch()
     second = dict(given)
     use_quick_heartbeats(second)

@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,6 @@ def test_rows_have_all_columns_whatever_is_missing():
 
 
 def test_missed_deadlines_are_marked():
-    from dataclasses import replace
-
     late = replace(FULL, action=replace(FULL.action, slack=-0.01, missed=True))
     assert 'MISS -10.0' in plain_line(late)
 
@@ -166,6 +165,15 @@ def test_report_has_its_pictures(tmp_path):
     for name in ('cell', 'timeline', 'slack', 'latency', 'confusion', 'samples'):
         assert f'{name}.png' in text and (tmp_path / f'{name}.png').stat().st_size > 100
     assert '<b>no edge' not in text and '&lt;b&gt;no edge' in text
+
+
+@pytest.mark.parametrize('name', ['$x^{', '$x^{$', '5$'])
+def test_a_class_name_is_no_formula(tmp_path, name):
+    item = replace(FULL, class_id=name, local=replace(FULL.local, class_id=name))
+    crops = {item.stamp_ns: np.zeros((8, 8, 3), np.uint8)}
+    summary = summary_of((item,), troubles=(f'encoder: {name}',))
+    assert name in write_report(tmp_path, summary, (item,), CELL, crops, None).read_text()
+    assert (tmp_path / 'samples.png').stat().st_size > 100
 
 
 def test_a_run_without_items_has_a_report_too(tmp_path):

@@ -25,7 +25,10 @@ HEARTBEAT_NS = 50_000_000
 #: Of Fast DDS 3 (Kilted and later) and Fast DDS 2 (Jazzy): variable, shipped profile, element.
 PROFILES_VARIABLE = 'FASTDDS_DEFAULT_PROFILES_FILE'
 OLD_PROFILES_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
+#: Of Cyclone DDS.
+CYCLONE_VARIABLE = 'CYCLONEDDS_URI'
 _FAST_DDS = ('', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
+_CYCLONE_DDS = 'rmw_cyclonedds_cpp'
 
 
 def has_old_fastdds(environment: MutableMapping[str, str] = os.environ) -> bool:
@@ -34,13 +37,15 @@ def has_old_fastdds(environment: MutableMapping[str, str] = os.environ) -> bool:
 
 
 def use_quick_heartbeats(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let Fast DDS load our profile of writers, unless somebody chose profiles already.
+    """Let Fast DDS or Cyclone DDS load our settings of writers, unless somebody chose some.
 
-    It must be called before the first participant of the process is made. Another middleware
-    than Fast DDS takes no notice: Cyclone DDS repeats its heartbeats every 100 ms or faster by
-    itself, and Zenoh has none.
+    It must be called before the first participant of the process is made. Zenoh takes no notice:
+    it leaves it to TCP to repeat what was lost, and has no such setting.
     """
-    if environment.get('RMW_IMPLEMENTATION', '') not in _FAST_DDS:
+    middleware = environment.get('RMW_IMPLEMENTATION', '')
+    if middleware == _CYCLONE_DDS and not environment.get(CYCLONE_VARIABLE):
+        environment[CYCLONE_VARIABLE] = share_path('config/cyclonedds_writers.xml').as_uri()
+    if middleware not in _FAST_DDS:
         return
     if environment.get(PROFILES_VARIABLE) or environment.get(OLD_PROFILES_VARIABLE):
         return

@@ -12,7 +12,7 @@ import numpy as np
 
 from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.edge_watch import EdgeWatch
+from stl_conveyor.cell.edge_watch import SILENCE_NS, EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.decision.lane_time import useful_until_ns
@@ -27,6 +27,7 @@ from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.topics import publisher_of
 from stl_conveyor.nodes.base.worker import Worker
 from stl_conveyor.policy import (
     BUDGET_POLICIES,
@@ -42,6 +43,8 @@ from stl_conveyor.policy.for_cell import load_worth, make_cell_policy
 
 FIRST_SIGN_NS = 10_000_000_000  # in which an edge that starts together with the device is there
 LONGEST_TRANSFER_NS = 10_000_000_000
+# Who hands on what the edge says, over a link that may take its time.
+LINKS = publisher_of('feedback_rx', 'device_gateway').publishers
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,8 @@ class OffloadPolicy(ConveyorNode):
         self._decisions = self.publish_on('offload_decision')
         self._states = self.publish_on('token_bucket')
         self.policy.plan_with(Worker(self))
+        # Begins anew whenever the edge speaks.
+        self._beat = self.every(SILENCE_NS / 1e9, self._on_missed_beat)
         self.listen('classification', self._on_classification)
         self.listen('feedback_rx', self._on_feedback)
         self.listen('transfer', self._on_transfer)
@@ -351,10 +356,14 @@ class OffloadPolicy(ConveyorNode):
     def _on_feedback(self, message: FeatureFeedback) -> None:
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
             self._edge.heard(message.codec_id, clock_ns(self.steady_clock), message.price)
+            if message.codec_id == self.codec_id:
+                self._beat.reset()
             self._watch_edge()
             return
         if message.status != FeatureFeedback.STATUS_OK or message.codec_id != self.codec_id:
             return
+        self._edge.spoke(clock_ns(self.steady_clock))
+        self._beat.reset()
         key = item_key(message)
         if key in self._promises:
             before = self._acknowledged.get(key) or 0
@@ -430,9 +439,27 @@ class OffloadPolicy(ConveyorNode):
                 )
                 self._settle(key, None)
 
+    def _on_missed_beat(self) -> None:
+        """Say that the edge is silent, before it counts as gone; a slow link explains as much."""
+        now_ns = clock_ns(self.steady_clock)
+        if not (self._edge.is_alive(now_ns) and self._edge.is_silent(now_ns)):
+            return
+        ends = self.get_publishers_info_by_topic(self.resolve_topic_name('feedback_rx'))
+        if not any(end.node_name in LINKS for end in ends):
+            self.set_condition(
+                'edge_silent',
+                Level.WARN,
+                f'no sign of life from the edge for {SILENCE_NS / 1e9:g} s: items are sent to it '
+                f'until it counts as gone, after {self.cell.edge.timeout:g} s',
+            )
+
     def _watch_edge(self) -> None:
         now_ns = clock_ns(self.steady_clock)
         alive, stranger = self._edge.is_alive(now_ns), self._edge.stranger(now_ns)
+        if not alive:
+            self.clear_condition('edge_silent', 'the edge counts as gone')
+        elif not self._edge.is_silent(now_ns):
+            self.clear_condition('edge_silent', 'the edge speaks again')
         if alive or stranger is not None:
             if not self._edge_met and not self._edge_missed:
                 self.get_logger().info('the edge is there')

@@ -43,7 +43,7 @@ LONGEST_STREAM_NS = 10_000_000_000
 # For so long after a cell came (back) to an edge, items that it hears of in their midst are those
 # that the one before it has begun.
 HANDOVER_NS = 2_000_000_000
-MOST_ASLEEP = 64  # packets that a standby keeps of an item
+MOST_WAITING = 64  # packets that are kept of an item before they are decoded
 FULL_PRICE = 0.1  # from which on it is said that the edge is full
 
 
@@ -155,14 +155,20 @@ class _Stream:
         """Return whether it waits for an answer."""
         return self.fresh and not self.occupied
 
+    @property
+    def put_off(self) -> bool:
+        """Return whether packets of it wait to be decoded."""
+        return bool(self.waiting) and not self.occupied and not self.asleep
+
 
 class EdgeClassifier(ConveyorNode):
     """Take packets in one thread and classify in others, so that acknowledgements do not wait.
 
     Packets that arrive while their item is being classified are taken in together afterwards. Of
     the items that changed meanwhile the one with the earliest deadline is next, among those of
-    cells that have not had their share. Of several edges with the same cells each answers for its
-    own, and keeps what comes of those whose standby it is.
+    cells that have not had their share. A cell whose packets take too long to decode has them
+    decoded one at a time, when nothing waits for an answer. Of several edges with the same cells
+    each answers for its own, and keeps what comes of those whose standby it is.
     """
 
     NAME = 'edge_classifier'
@@ -206,8 +212,10 @@ class EdgeClassifier(ConveyorNode):
         self._workers = workers = self.settings.workers or len(os.sched_getaffinity(0))
         self._lock = threading.Condition()
         self._streams: FairStreams[_Stream] = FairStreams(self.settings.max_items)
-        self._admission = EdgeAdmission(workers, self.settings.cell_quota)
-        self._prices = [0.0] * len(self.settings.cells)
+        cells = len(self.settings.cells)
+        self._admission = EdgeAdmission(workers, self.settings.cell_quota, cells)
+        self._prices = [0.0] * cells
+        self._is_decoding = False  # whether a worker decodes what was put off
         self._compute_time = 0.0
         self._stopping = False
         self._feedback: list[Publisher] = []
@@ -377,7 +385,7 @@ class EdgeClassifier(ConveyorNode):
             stream.waiting.append(message)
             stream.asleep = stream.asleep and self._is_anothers(stream)
             if stream.asleep or stream.occupied:
-                del stream.waiting[:-MOST_ASLEEP]
+                del stream.waiting[:-MOST_WAITING]
                 return
             stream.occupied = True
         self._take_in(stream)
@@ -392,7 +400,7 @@ class EdgeClassifier(ConveyorNode):
         with self._lock:
             stream = self._stream(cell, key, message)
             stream.waiting.append(message)
-            del stream.waiting[:-MOST_ASLEEP]
+            del stream.waiting[:-MOST_WAITING]
 
     def _is_begun(self, cell: int, key: ItemKey) -> bool:
         """Return whether this edge answers an item, which it then does to the end."""
@@ -427,19 +435,21 @@ class EdgeClassifier(ConveyorNode):
         return self._streams.touch(cell, key, make)
 
     def _take_in(self, stream: _Stream) -> None:
-        """Decode what waits of an item that the caller occupies, and leave it."""
+        """Decode what waits of an item that the caller occupies, or put it off, and leave it."""
         while True:
             with self._lock:
-                waiting, stream.waiting = stream.waiting, []
-                if not waiting:
+                now_ns = clock_ns(self.steady_clock)
+                if not stream.waiting or self._admission.puts_off(stream.cell, now_ns):
+                    del stream.waiting[:-MOST_WAITING]
                     stream.occupied = False
-                    if stream.fresh:
+                    if stream.changed or stream.put_off:
                         self._lock.notify()
                     return
-            for message in waiting:
-                self.guarded(self._take)(stream, message)
+                message = stream.waiting.pop(0)
+            self.guarded(self._take)(stream, message)
 
     def _take(self, stream: _Stream, message: ProgressiveFeature) -> None:
+        worked = time.thread_time()
         before = stream.session.bytes_received
         started = time.perf_counter()
         try:
@@ -452,6 +462,11 @@ class EdgeClassifier(ConveyorNode):
             self.warn('bad_packet', f'item {message.item_id}: {error}')
             self._reply(stream.cell, message, FeatureFeedback.STATUS_BAD_PACKET, stream)
             return
+        finally:
+            # Without the waiting for other threads, which may be another cell's doing.
+            worked = time.thread_time() - worked
+            with self._lock:
+                self._admission.decoded(stream.cell, worked, clock_ns(self.steady_clock))
         stream.decode_time += time.perf_counter() - started
         stream.sequence = max(stream.sequence, message.sequence)
         stream.last = stream.last or message.last
@@ -494,10 +509,19 @@ class EdgeClassifier(ConveyorNode):
     # The threads that classify.
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self.guarded(self._classify)(batch)
-            for stream in batch:
-                self._take_in(stream)
+        while work := self._next_work():
+            work()
+
+    def _answer_all(self, batch: Sequence[_Stream]) -> None:
+        self.guarded(self._classify)(batch)
+        for stream in batch:
+            self._take_in(stream)
+
+    def _take_put_off(self, stream: _Stream, message: ProgressiveFeature) -> None:
+        self.guarded(self._take)(stream, message)
+        with self._lock:
+            self._is_decoding = False
+        self._take_in(stream)
 
     def _stop(self, workers: Sequence[threading.Thread]) -> None:
         """Finish the batches under way; the next activation's workers must be the only ones."""
@@ -507,7 +531,8 @@ class EdgeClassifier(ConveyorNode):
         for worker in workers:
             worker.join()
 
-    def _next_batch(self) -> list[_Stream]:
+    def _next_work(self) -> Callable[[], None] | None:
+        """Return what a worker does next; None at the end."""
         with self._lock:
             while not self._stopping:
                 now_ns = clock_ns(self.steady_clock)
@@ -519,11 +544,22 @@ class EdgeClassifier(ConveyorNode):
                 if batch:
                     for stream in batch:
                         stream.fresh, stream.occupied = False, True
-                    return batch
+                    return functools.partial(self._answer_all, batch)
+                # One worker alone: the interpreter is held while a packet is decoded.
+                put_off = None if self._is_decoding else self._next_put_off(now_ns)
+                if put_off is not None:
+                    self._is_decoding = put_off.occupied = True
+                    self.health.count('put_off')
+                    return functools.partial(self._take_put_off, put_off, put_off.waiting.pop(0))
                 self._lock.wait()
-        return []
+        return None
 
-    def _classify(self, batch: list[_Stream]) -> None:
+    def _next_put_off(self, now_ns: int) -> _Stream | None:
+        return self._streams.next_put_off(
+            self.schedule_clock.ros_now_ns(), lambda cell: self._admission.decoding(cell, now_ns)
+        )
+
+    def _classify(self, batch: Sequence[_Stream]) -> None:
         now_ns = self.schedule_clock.ros_now_ns()
         by_ns = now_ns + self._admission.needed_ns(len(batch))
         in_time = [stream for stream in batch if stream.expires_ns > by_ns]

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -32,6 +33,8 @@ BURST = MTU + ETHERNET_HEADER
 TOOLS = MappingProxyType(
     {'ip': 'iproute2', 'tc': 'iproute2', 'unshare': 'util-linux', 'nsenter': 'util-linux'}
 )
+
+_REPLACE = ('tc', 'qdisc', 'replace', 'dev', INTERFACE, 'root')
 
 
 @dataclass(frozen=True)
@@ -108,22 +111,7 @@ class ShapedLink:
                 )
                 self._inside(side, 'ip', 'link', 'set', INTERFACE, 'mtu', str(MTU), 'up')
                 self._inside(side, 'ip', 'link', 'set', 'lo', 'multicast', 'on', 'up')
-                self._inside(
-                    side,
-                    'tc',
-                    'qdisc',
-                    'add',
-                    'dev',
-                    INTERFACE,
-                    'root',
-                    'tbf',
-                    'rate',
-                    f'{self.kbit_per_s * 1000:.0f}bit',
-                    'burst',
-                    str(BURST),
-                    'limit',
-                    str(self.queue_bytes),
-                )
+                self._shape(side)
         except BaseException:
             self.close()
             raise
@@ -175,6 +163,20 @@ class ShapedLink:
             with suppress(IndexError, ValueError):
                 found[side] = int(text.split('(dropped ')[1].split(',')[0])
         return found
+
+    @contextmanager
+    def losing(self, side: str) -> Iterator[None]:
+        """Lose whatever one side sends meanwhile; what waited in its queue, too."""
+        self._inside(side, *_REPLACE, 'blackhole')
+        try:
+            yield
+        finally:
+            self._shape(side)
+
+    def _shape(self, side: str) -> None:
+        rate = f'{self.kbit_per_s * 1000:.0f}bit'
+        bucket = ('rate', rate, 'burst', str(BURST), 'limit', str(self.queue_bytes))
+        self._inside(side, *_REPLACE, 'tbf', *bucket)
 
     def _hold(self, side: str) -> None:
         holder = subprocess.Popen(
