@@ -91,12 +91,13 @@ REMEDIES = (
     Remedy(
         '`… publishes it, too, beside …`',
         ('intruder.*',),
-        'camera, local_classifier, encoder, actuator, cell_guard',
-        'pictures or captures of a second publisher on the topic; those of the one that was there '
-        'first are taken, the others refused and counted as `refused.TOPIC`. A second one of '
-        'pictures has its turn when the first has left, was silent for 20 s, or for 1.5 s if it '
-        'has the same name. Captures are those of `camera` for as long as it is there; another '
-        'process with a `camera` has its turn after 0.7 s of silence',
+        'camera, local_classifier, offload_policy, encoder, actuator, cell_guard, edge_classifier',
+        'pictures of a second publisher on the topic: those of the one that was there first are '
+        'taken, the others refused and counted as `refused.TOPIC`. The second one has its turn '
+        'when the first has left, was silent for 20 s, or for 1.5 s if it has the same name. Or '
+        'something that a node of the cell says and another one said, too: only the node is '
+        'heard for as long as it is there; another process with a node of its name has its turn '
+        'after 0.7 s of silence',
     ),
     Remedy(
         '`stands_by`',

@@ -253,6 +253,38 @@ def test_captures_of_an_intruder_push_out_none_of_the_cameras():
         assert said.level == b'\2'
 
 
+def test_a_local_answer_of_an_intruder_is_not_believed_before_or_after_the_classifiers():
+    image = tiny_images(1, 2)[0][0]
+    spec = NodeSpec(Actuator, {**GUARDED, 'diagnostics_period': 0.1})
+    with (
+        CellHarness([spec], watched=('sort_outcome', '/diagnostics')) as cell,
+        Stranger(cell, 'intruder') as intruder,
+        Stranger(cell, 'local_classifier') as classifier,
+    ):
+        cell.wait_active()
+        captures = cell.publisher('capture', ItemCapture)
+        forged = intruder.publisher(Classification, 'classification')
+        honest = classifier.publisher(Classification, 'classification')
+        cell.connect('sort_outcome')
+        actuator = cell.runner.node('actuator')
+
+        def is_refused():
+            forged.publish(make_classification(999, cell.now_ns(), CELL.classes[-1]))
+            return 'intruder.classification' in actuator.health._conditions
+
+        cell.wait(is_refused, 20, 'the refusal')
+        for item_id, first in ((1, forged), (2, honest)):
+            stamp_ns = cell.now_ns()
+            captures.publish(make_capture(item_id, stamp_ns, image))
+            for publisher in (first, honest if first is forged else forged):
+                name = CELL.classes[0 if publisher is honest else -1]
+                publisher.publish(make_classification(item_id, stamp_ns, name))
+            outcome = cell.wait(
+                lambda: next(iter(cell.heard.of('sort_outcome', item_id=item_id)), None)
+            )
+            assert outcome.class_id == CELL.classes[0]
+
+
 def test_captures_that_are_played_without_a_camera_are_heard():
     image = tiny_images(1, 2)[0][0]
     spec = NodeSpec(Actuator, GUARDED)

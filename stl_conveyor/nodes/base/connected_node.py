@@ -443,8 +443,8 @@ class ConnectedNode(ReportingNode):
     def _own_topic(self, entry: Topic, cell: str) -> OwnTopic:
         namespace = (cell or self.get_namespace()).strip('/')
         nodes = [f'/{namespace}/{name}' if namespace else f'/{name}' for name in entry.publishers]
-        full = self.resolve_topic_name(in_namespace(entry.name, cell))
-        return OwnTopic(self, entry.name, full, nodes)
+        topic = in_namespace(entry.name, cell)
+        return OwnTopic(self, topic, self.resolve_topic_name(topic), nodes)
 
     def _taker(
         self, callback: Callable[[Any], None], decoder: MessageDecoder | None, own: OwnTopic | None

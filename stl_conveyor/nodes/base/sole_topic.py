@@ -112,7 +112,8 @@ class OwnTopic:
     """A topic of the cell that one of its nodes publishes, heard from the process of that alone.
 
     Whoever else publishes it is refused for as long as the node is there, whether it says
-    something or not; where it is not, the first one is heard.
+    something or not; where it is not, everybody is heard: a recording that is played, or an edge
+    that needs no gateway.
     """
 
     #: A node takes over a second after the last sign of life of another one of its name.
@@ -142,6 +143,7 @@ class OwnTopic:
             silence_ns=math.inf,
             source_of=participant,
         )
+        self._there = False
         self._found = -1
         self._looked_ns = 0
         self._look()
@@ -149,7 +151,7 @@ class OwnTopic:
 
     def admits(self, info: MessageInfo | None) -> bool:
         """Return whether a message is taken."""
-        return self._topic.admits(info)
+        return not self._there or self._topic.admits(info)
 
     def _look(self) -> None:
         self._topic.look()
@@ -157,6 +159,6 @@ class OwnTopic:
         found = self._node.count_publishers(self._name)
         if found != self._found or now_ns - self._looked_ns > self.PERIOD_NS:
             self._found, self._looked_ns = found, now_ns
-            self._topic.present(
-                self._node.get_publishers_info_by_topic(self._name), self._expected
-            )
+            publishers = self._node.get_publishers_info_by_topic(self._name)
+            self._there = any(endpoint_name(each) in self._expected for each in publishers)
+            self._topic.present(publishers, self._expected)

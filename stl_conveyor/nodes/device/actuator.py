@@ -148,9 +148,9 @@ class Actuator(ConveyorNode):
         self._timer = self.every(3600.0, self._act, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
         self.listen('capture', self._on_capture, sole=True)
-        self.listen('classification', self._on_local)
-        self.listen('edge_classification', self._on_edge)
-        self.listen('offload_decision', self._on_decision)
+        self.listen('classification', self._on_local, sole=True)
+        self.listen('edge_classification', self._on_edge, sole=True)
+        self.listen('offload_decision', self._on_decision, sole=True)
         self._safety = self.look('safe_to_run', self._on_guard, alike=lambda _: True, period=None)
         self._guard_ns: int | None = None
         self.watch(self._watch_guard)

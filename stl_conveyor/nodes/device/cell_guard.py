@@ -157,7 +157,9 @@ class CellGuard(ConveyorNode):
         self._topics = [
             self._polled('heartbeat', self._on_heartbeat, but_its_age, remembers=True),
             self._polled('capture', self._on_capture, lambda _: next(number), sole=True),
-            self._polled('classification', self._on_classification, lambda _: next(number)),
+            self._polled(
+                'classification', self._on_classification, lambda _: next(number), sole=True
+            ),
             self._polled('sort_outcome', self._on_outcome, lambda _: next(number)),
             self._polled('actuation', self._on_actuation, lambda _: next(number)),
         ]

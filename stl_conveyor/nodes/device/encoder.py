@@ -155,10 +155,10 @@ class EncoderNode(ConveyorNode):
         self._timer = self.every(3600.0, self._pump, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
         self.listen('capture', self._on_capture, sole=True)
-        self.listen('offload_decision', self._on_decision)
-        self.listen('feedback_rx', self._on_feedback)
+        self.listen('offload_decision', self._on_decision, sole=True)
+        self.listen('feedback_rx', self._on_feedback, sole=True)
         if self.decider is not None:
-            self.listen('edge_classification', self._on_edge_answer)
+            self.listen('edge_classification', self._on_edge_answer, sole=True)
 
     def deactivate(self) -> None:
         """End the transfer that is under way, and account for it."""

@@ -228,9 +228,9 @@ class OffloadPolicy(ConveyorNode):
         self.policy.plan_with(Worker(self))
         # Begins anew whenever the edge speaks.
         self._beat = self.every(SILENCE_NS / 1e9, self._on_missed_beat)
-        self.listen('classification', self._on_classification)
-        self.listen('feedback_rx', self._on_feedback)
-        self.listen('transfer', self._on_transfer)
+        self.listen('classification', self._on_classification, sole=True)
+        self.listen('feedback_rx', self._on_feedback, sole=True)
+        self.listen('transfer', self._on_transfer, sole=True)
         self.watch(self._watch)
         self._active_since_ns = clock_ns(self.steady_clock)
         self.bucket.advance(self.schedule_clock.now_ns())

@@ -236,6 +236,7 @@ class EdgeClassifier(ConveyorNode):
                 'features_rx',
                 lambda message, index=index: self._on_packet(index, message),
                 cell=cell,
+                sole=True,
             )
         self.every(self.settings.heartbeat_period, self._heartbeat)
         share_the_interpreter()
