@@ -19,8 +19,10 @@ MOST_NEEDED_S = 0.1
 # Over which time (s) rates are told.
 MEMORY_S = 1.0
 # Of the time of one core, that packets of all cells together are decoded in before a cell that has
-# more than an equal part of it waits with its own. Honest packets take some thousandths.
-MOST_DECODING = 0.25
+# more than twice an equal part of it waits with its own: at least, for each worker, and at most,
+# since one packet after the other is decoded. Those of an item take a thousandth of a second or
+# two, and a worker answers some 70 items a second.
+LEAST_DECODING, MOST_DECODING, ALL_DECODING = 0.25, 0.125, 0.5
 
 
 class DecayingRate:
@@ -126,9 +128,10 @@ class EdgeAdmission:
 
         A packet of six bytes can name all of an item, and takes as long as the whole of it.
         """
-        if self.decoding(cell, now_ns) <= MOST_DECODING / self._cells:
+        most = min(max(LEAST_DECODING, MOST_DECODING * self._workers), ALL_DECODING)
+        if self.decoding(cell, now_ns) <= 2.0 * most / self._cells:
             return False
-        return sum(self.decoding(each, now_ns) for each in self._decoding) > MOST_DECODING
+        return sum(self.decoding(each, now_ns) for each in self._decoding) > most
 
     def look(self, backlog: int, now_ns: int) -> None:
         """Set the price anew; to be called at equal times.

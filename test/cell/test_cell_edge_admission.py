@@ -125,12 +125,19 @@ def test_without_overload_nobody_is_put_off_however_unequal_they_are():
         assert not admission.puts_off(0, now)
 
 
-def test_of_many_cells_that_are_too_much_together_all_are_put_off():
-    admission = EdgeAdmission(workers=1, quota=0.0, cells=4)
+def test_where_all_have_an_equal_part_nobody_waits_however_much_it_is():
+    admission = EdgeAdmission(workers=8, quota=0.0, cells=4)
     for at in range(1, 301):
         for cell in range(4):
-            admission.decoded(cell, 0.001, at * SECOND // 100)
-    assert all(admission.puts_off(cell, 3 * SECOND) for cell in range(4))
+            admission.decoded(cell, 0.002, at * SECOND // 100)
+    assert not any(admission.puts_off(cell, 3 * SECOND) for cell in range(4))
+    for at in range(300, 601):
+        for cell in range(4):
+            admission.decoded(cell, 0.005 if cell == 2 else 0.001, at * SECOND // 100)
+    assert [admission.puts_off(cell, 6 * SECOND) for cell in range(4)] == [False] * 2 + [
+        True,
+        False,
+    ]
 
 
 def test_a_rate_is_forgotten():

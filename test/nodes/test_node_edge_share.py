@@ -30,7 +30,7 @@ HONEST, HOSTILE = 'line_1', 'line_2'
 PER_SECOND = 300
 DECODING_S = 0.03  # of a processor; an item has its whole cost, however small the packet
 ITEMS = 20
-IN_TIME_NS = 1_000_000_000
+IN_TIME_NS = 4_000_000_000  # without shares each waits behind nine seconds of the flood
 
 
 class Slow:

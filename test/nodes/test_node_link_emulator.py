@@ -130,11 +130,8 @@ def test_both_directions_pass_and_the_rate_holds(tmp_path):
         }
         wire_bits = 8 * ends.counters().wire_bytes
         last = max(t for n, _, t in ends.received if n == 'features')
-        ideal = wire_bits / 52_000 + 0.0025
-        assert ideal - 0.001 <= last - began <= ideal + 0.08
-        # the emulator's own lateness: each release within a few ms of its time, typically
-        lags = sorted(ends.emulator.health._samples['features.release_lag_ms'])
-        assert 0 <= lags[len(lags) // 2] < 10
+        assert last - began >= wire_bits / 52_000 + 0.0025 - 0.001
+        assert min(ends.emulator.health._samples['features.release_lag_ms']) >= 0
     with open(log) as file:
         rows = list(csv.DictReader(file))
     assert sorted(row['channel'] for row in rows) == (
@@ -143,7 +140,12 @@ def test_both_directions_pass_and_the_rate_holds(tmp_path):
     assert {row['stamp_ns'] for row in rows if row['channel'] == 'features'} == {
         str(1234 * 10**9 + 56)
     }
-    assert all(int(row['delivered_ns']) > int(row['sent_ns']) for row in rows)
+    # When each is released is settled when it is sent; a busy machine may send them far apart.
+    free_ns = 0
+    for row in rows:
+        if row['channel'] == 'features':
+            free_ns = max(free_ns, int(row['sent_ns'])) + int(row['wire_bytes']) * 8e9 / 52_000
+            assert int(row['delivered_ns']) == pytest.approx(free_ns + 2.5e6, abs=0.5e6)
 
 
 def test_faults_are_switched_at_run_time():
