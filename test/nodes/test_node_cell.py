@@ -388,3 +388,22 @@ def test_decisions_give_their_reason(tiny_models):
         outcome = feeder.feed_until(lambda outcome: outcome.reason == SortOutcome.REASON_NO_TOKENS)
         assert outcome.source == SortOutcome.SOURCE_LOCAL
         feeder.assert_each_acted_once_in_time()
+
+
+def test_captures_that_a_node_never_had_are_counted(tiny_models):
+    crop = tiny_images(1, len(CELL.classes))[0][0]
+    with CellHarness(device_specs(tiny_models, edge=False)) as cell:
+        cell.wait_active()
+        captures = cell.publisher('capture', readers=4)
+        for number in (1, 4, 5, 9):
+            captures.publish(make_capture(number, cell.now_ns(), crop))
+            cell.wait(lambda n=number: cell.heard.of('offload_decision', item_id=n), 20)
+        for name in ('local_classifier', 'encoder'):
+            cell.wait(
+                lambda of=name: any(
+                    (value.key, value.value) == ('captures_missed', '5')
+                    for value in cell.statuses(of)[-1].values
+                ),
+                20,
+                f'the count of {name}',
+            )

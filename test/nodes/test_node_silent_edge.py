@@ -41,6 +41,7 @@ def test_an_edge_that_was_stopped_is_named_and_one_that_speaks_again_is_not(tiny
 
 def test_an_edge_that_is_gone_is_not_called_silent(tiny_models):
     with lone_policy(tiny_models, cell_file='') as (cell, node):
+        assert node._state_machine.current_state[1] == 'active'
         let_edge_live(cell, node)
         cell.wait_diagnostic(FAULT, 'no sign of life', level=1)
         cell.wait_diagnostic('offload_policy: edge_gone', 'no sign of life', level=1)

@@ -19,6 +19,7 @@ from stl_conveyor.cell.deadline import DelayEstimator
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.edge_watch import EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
+from stl_conveyor.cell.number_gaps import NumberGaps
 from stl_conveyor.cell.sender import (
     PacingSettings,
     SendPacket,
@@ -154,6 +155,7 @@ class EncoderNode(ConveyorNode):
         self._accounts = self.publish_on('transfer')
         self._timer = self.every(3600.0, self._pump, clock=self.schedule_clock.timer_clock)
         self._timer.cancel()
+        self._gaps = NumberGaps()
         self.listen('capture', self._on_capture, sole=True)
         self.listen('offload_decision', self._on_decision, sole=True)
         self.listen('feedback_rx', self._on_feedback, sole=True)
@@ -170,6 +172,8 @@ class EncoderNode(ConveyorNode):
 
     def _on_capture(self, message: ItemCapture) -> None:
         key = item_key(message)
+        if missed := len(self._gaps.heard(key)):
+            self.health.count('captures_missed', missed)
         self._captures.put(key, message)
         decision = self._waiting.pop(key)
         if decision is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.number_gaps import NumberGaps
 from stl_conveyor.decision.drift import DriftWatch, look_at
 from stl_conveyor.decision.of_folder import detector_of
 from stl_conveyor.decision.stranger_detector import LOCAL
@@ -73,6 +74,7 @@ class LocalClassifier(ConveyorNode):
     def activate(self) -> None:
         """Listen for captures."""
         self._publisher = self.publish_on('classification')
+        self._gaps = NumberGaps()
         self.listen('capture', self._on_capture, sole=True)
 
     def cleanup(self) -> None:
@@ -81,6 +83,8 @@ class LocalClassifier(ConveyorNode):
 
     def _on_capture(self, message: ItemCapture) -> None:
         key = item_key(message)
+        if missed := len(self._gaps.heard(key)):
+            self.health.count('captures_missed', missed)
         if to_ns(message.deadline) < self.schedule_clock.ros_now_ns():
             self.warn('too_late', f'item {key.item_id} came after its deadline')
             return

@@ -227,7 +227,7 @@ class OffloadPolicy(ConveyorNode):
         self._states = self.publish_on('token_bucket')
         self.policy.plan_with(Worker(self))
         # Begins anew whenever the edge speaks.
-        self._beat = self.every(SILENCE_NS / 1e9, self._on_missed_beat)
+        self._silence = self.every(SILENCE_NS / 1e9, self._on_missed_beat)
         self.listen('classification', self._on_classification, sole=True)
         self.listen('feedback_rx', self._on_feedback, sole=True)
         self.listen('transfer', self._on_transfer, sole=True)
@@ -357,13 +357,13 @@ class OffloadPolicy(ConveyorNode):
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
             self._edge.heard(message.codec_id, clock_ns(self.steady_clock), message.price)
             if message.codec_id == self.codec_id:
-                self._beat.reset()
+                self._silence.reset()
             self._watch_edge()
             return
         if message.status != FeatureFeedback.STATUS_OK or message.codec_id != self.codec_id:
             return
         self._edge.spoke(clock_ns(self.steady_clock))
-        self._beat.reset()
+        self._silence.reset()
         key = item_key(message)
         if key in self._promises:
             before = self._acknowledged.get(key) or 0
