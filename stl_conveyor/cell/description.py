@@ -24,6 +24,7 @@ SHARED: Mapping[str, tuple[float, float]] = {
     'edge.timeout': (0.1, 60),
     'edge.overhead_bytes': (0, 10_000),
 }
+LONGEST_SECONDS = 2**31  # that a stamp of ROS can tell
 OVERHEAD_BYTES = 150  # of RTPS, UDP and IP, beside the payload of a message
 FOREIGN = 'foreign'  # in a lane's costs: what belongs to none of the cell's classes
 LARGEST_COST = 1e6
@@ -320,6 +321,13 @@ class CellDescription:
         for class_id in classes:
             if classes.count(class_id) > 1:
                 raise ConfigError(f'lanes: class {class_id!r} belongs to two lanes')
+        furthest = max(lane.diverter_x for lane in self.lanes) - self.camera.x
+        for key, seconds in (
+            ('belt.speed', furthest / self.belt.speed),
+            ('diverter.lead_time', self.diverter.lead_time),
+        ):
+            if seconds > LONGEST_SECONDS:
+                raise ConfigError(f'{key}: {seconds:g} s is longer than a stamp can tell')
         if self.decision_time_ns <= 0:
             raise ConfigError(
                 'diverter.lead_time: the first diverter must be commanded before the item is '
@@ -426,14 +434,21 @@ def _lane(content: Any, where: str) -> Lane:
 
 
 def _number(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            number = math.inf
+    if not math.isfinite(number):
         raise ConfigError(f'{key}: {value!r} is not a finite number')
-    return float(value)
+    return number
 
 
 def _integer(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f'{key}: {value!r} is not a whole number')
+    _number(value, key)  # what is made of it is reckoned with as a float
     return value
 
 

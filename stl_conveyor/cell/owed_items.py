@@ -89,7 +89,7 @@ class OwedItems:
         try:
             kind, *values = json.loads(line[: MOST_CHARACTERS + 1])
             _KINDS[kind](self, *values)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             self.damaged += 1
 
     def lines(self) -> list[str]:

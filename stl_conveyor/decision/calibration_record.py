@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.decision.adaptive import AdaptiveThreshold, from_log_odds, log_odds
+from stl_conveyor.decision.adaptive import AdaptiveThreshold, raised
 from stl_conveyor.decision.decide import Choice, Decider
 from stl_conveyor.decision.guarantee import (
     PurityThreshold,
@@ -305,9 +305,7 @@ class CellDecider:
             return
         adaptive.verified(wrong)
         for place, promised in self.thresholds.items():
-            value = promised[lane].value
-            if adaptive.shift > 0.0:
-                value = max(value, from_log_odds(log_odds(value) + adaptive.shift))
+            value = raised(promised[lane].value, adaptive.shift)
             self._deciders[place].set_threshold(lane, value)
 
     @property

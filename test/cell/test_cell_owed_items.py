@@ -83,6 +83,7 @@ def test_values_that_cannot_be_are_damage():
         ('captured', 1.5, 2, 3, 'x'),
         ('answered', 1, 1000, 1, 'nut', float('nan'), 0, 0),
         ('answered', 1, 1000, 1, 'nut', 1.5, 0, 0),
+        ('answered', 1, 1000, 1, 'nut', 10**400, 0, 0),
         ('answered', 1, 1000, 9, 'nut', 0.5, 0, 0),
         ('answered', 99, 1000, 1, 'nut', 0.5, 0, 0),
         ('decided', 1, 1000, 7, 0),

@@ -57,6 +57,7 @@ def test_shipped_cell_has_no_costs_and_sorts_by_class():
         ({'costs': {'reject': float('nan')}}, {}, 'costs.reject'),
         ({'costs': {'wrong': 1e308}}, {}, r'costs.wrong: 1e\+308 is not within'),
         ({'costs': {'wrong': -1}}, {}, 'costs.wrong'),
+        ({'costs': {'wrong': 10**400}}, {}, 'costs.wrong: 10{400} is not a finite number'),
         ({'costs': {'wrnog': 1}}, {}, "costs: unknown key 'wrnog'"),
         ({'costs': [1]}, {}, 'costs: give keys and values'),
         ({}, {'purity': 1.0}, r'lanes\[0\].purity: 1.0 .* never wrong'),

@@ -131,6 +131,19 @@ def test_adaptive_threshold_restores_purity_after_a_drift():
     assert np.mean(entered[len(entered) // 2 :]) <= 0.06
 
 
+@pytest.mark.parametrize('promised', [0.0, 0.3])
+def test_first_wrong_item_raises_a_threshold_that_bars_nobody(promised):
+    threshold = AdaptiveThreshold(promised=promised, purity=0.98)
+    assert threshold.value == promised and threshold.bound == 1.0
+    threshold.verified(wrong=True)
+    assert threshold.value > 0.6
+    for _ in range(59):
+        threshold.verified(wrong=False)
+    assert threshold.value == promised
+    room = log_odds(0.9999) - log_odds(0.5)
+    assert threshold.bound == pytest.approx(0.02 + room / (0.5 * 60))
+
+
 def test_temperature_is_found_again():
     rng = np.random.default_rng(2)
     logits = rng.normal(0, 2.5, (4000, 6))

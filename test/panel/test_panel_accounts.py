@@ -268,6 +268,7 @@ def test_nobody_undoes_what_they_may_not_change():
         {'policy': ['x']},
         {'rate': float('nan')},
         {'rate': -1},
+        {'rate': 10**400},
         {'rate': True},
         {'depth': 0.5},
         {'depth': '4'},
