@@ -17,8 +17,9 @@ import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser'))), None)
-MISSING = 'needs Chromium (Debian: apt install chromium) and NiceGUI (extra hmi)'
+_NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
+MISSING = 'needs Chromium or Chrome (Debian: apt install chromium) and NiceGUI (extra hmi)'
 FLAGS = (
     '--headless',
     '--no-sandbox',
