@@ -35,7 +35,7 @@ P lengths at which references were taken, Q at which own items were ranked::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -249,8 +249,7 @@ class StrangerDetector:
         features = neighbour_features(inside, self.last, self.offset, self.scale, self.unit)
         places = _nearest_places(self.lengths, received, len(features))
         result = np.zeros((len(features), 2 if self.stretch.shape[-1] else 1))
-        for place in np.unique(places):
-            rows = places == place
+        for place, rows in _groups(places):
             terms = [nearest(features[rows], self.references[place], self._squares[place])]
             if self.stretch.shape[-1]:
                 terms.append(
@@ -272,10 +271,18 @@ class StrangerDetector:
         found = self.distances(inside, received)
         places = _places(self.own_lengths, received, len(found))
         result = np.zeros(len(found))
-        for place in np.unique(places):
-            rows = places == place
+        for place, rows in _groups(places):
             result[rows] = unknown_scores(found[rows], self.own[place])
         return result
+
+
+def _groups(places: NDArray[np.int64]) -> Iterator[tuple[int, slice | NDArray[np.bool_]]]:
+    """Yield each place with its rows; where there is one alone, as on the device, with all."""
+    if len(places) and (places == places[0]).all():
+        yield int(places[0]), slice(None)
+        return
+    for place in np.unique(places):
+        yield int(place), places == place
 
 
 def _places(

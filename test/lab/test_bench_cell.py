@@ -19,9 +19,12 @@ from run_examples import CELL, FULL, summary_of  # noqa: E402
 
 from stl_conveyor.assess.scoring import Quantiles, slack_ms  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.resources import share_path  # noqa: E402
 from stl_conveyor.run.assess import RunResult  # noqa: E402
 from stl_conveyor.run.settings import RunSettings  # noqa: E402
 from stl_conveyor_lab.bench.cell.sorting import (  # noqa: E402
+    WARM_UP,
     ItemOutcomes,
     bootstrap,
     device_times,
@@ -33,6 +36,7 @@ from stl_conveyor_lab.bench.cell.sorting import (  # noqa: E402
     recovered,
     share,
     sorting_rows,
+    stranger_times,
 )
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
@@ -132,6 +136,7 @@ def test_everything_is_measured_and_written(tiny_models, tmp_path, capsys):
     device = device_times(tiny_models, list(crops.values()), RunSettings())
     assert rows['local only'].value == 0 and rows['ours'].value == 0.75
     assert 0 < device.weak.p50 < device.total.p50
+    assert device.strangers.n == 0  # the folder tells none
     found = {mark.name: mark for mark in marks(summary, rows, device)}
     assert found['middleware and Python p99, ms'].met
     assert found['part of hindsight recovered'].met
@@ -142,6 +147,13 @@ def test_everything_is_measured_and_written(tiny_models, tmp_path, capsys):
     assert (tmp_path / 'sorting.png').stat().st_size > 1000
 
 
+def test_telling_strangers_is_timed_in_pairs():
+    folder = ModelFolder(share_path('models/items'))
+    images = [image[np.newaxis] for image in tiny_images(8, 16, folder.image_size)[0]]
+    found = stranger_times(folder, images)
+    assert len(found) == 8 - WARM_UP and np.isfinite(found).all()
+
+
 def test_what_was_not_measured_is_no_mark_met(tiny_models):
     records = (FULL,)
     rows = sorting_rows(outcomes(records, {}, CELL))  # the strong model was not asked
@@ -150,3 +162,4 @@ def test_what_was_not_measured_is_no_mark_met(tiny_models):
     found = {mark.name: mark.met for mark in marks(summary, rows, device)}
     assert not found['part of hindsight recovered']
     assert not found['middleware and Python p99, ms']
+    assert not found['telling strangers beside the weak model, ms']
