@@ -25,7 +25,7 @@ P lengths at which references were taken, Q at which own items were ranked::
     <source>_offset, _scale   float32 [F]         of the features that neighbours are sought in
     <source>_lengths          int32 [P]
     <source>_references       float16 [P, R, F]
-    <source>_stretch          float16 [P, D]      of the last layer; D = 0: no distance to classes
+    <source>_stretch          float32 [P, D]      of the last layer; D = 0: no distance to classes
     <source>_means            float16 [P, C, D]   of the classes in the stretched layer
     <source>_axes             float16 [P, D, K]   directions that count less, by how much
     <source>_centre, _spread  float32 [P, 2]      of the logarithms of both distances
@@ -68,7 +68,7 @@ _FIELDS = (
     'own_lengths',
     'own',
 )
-_COARSE = ('references', 'stretch', 'means', 'axes')
+_COARSE = ('references', 'means', 'axes')
 _LEAST = 1e-9
 
 Floats = NDArray[np.float32]

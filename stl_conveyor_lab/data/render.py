@@ -106,14 +106,19 @@ def render_splits(folder: Path, items: int, seeds: Sequence[int]) -> None:
         )
 
 
-def load_split(folder: Path, split: str) -> Images:
-    """Read all shards of a split; raises FileNotFoundError with the command that makes them."""
+def shards_of(folder: Path, split: str) -> list[Path]:
+    """Return the shards of a split; raises FileNotFoundError with the command that makes them."""
     paths = sorted(p for p in (Path(folder) / split).glob('*.npz') if '.part' not in p.name)
     if not paths:
         raise FileNotFoundError(
             f'no {split} images in {folder}: run python -m stl_conveyor_lab.data.render {folder}'
         )
-    shards = [np.load(path) for path in paths]
+    return paths
+
+
+def load_split(folder: Path, split: str) -> Images:
+    """Read all shards of a split, as `shards_of` has them."""
+    shards = [np.load(path) for path in shards_of(folder, split)]
     return Images(
         *(
             np.concatenate([shard[key] for shard in shards])

@@ -4,8 +4,9 @@
 
     python -m stl_conveyor_lab.train --work FOLDER --models models/items [--from STAGE]
 
-The stages are render, weak, strong, codec, reward and cards; each keeps what it has done, so the
-command can be stopped and run again. On two cores the whole takes about an hour and a half.
+The stages are render, weak, strong, codec, reward, decision and cards; each keeps what it has
+done, so the command can be stopped and run again. On two cores the whole takes about an hour and a
+half.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.parts import CLASS_IDS
 from stl_conveyor.vision.image_folder import LabelledImages
@@ -22,6 +24,7 @@ from stl_conveyor_lab.data import render
 from stl_conveyor_lab.train.classifiers.pair import train_classifier
 from stl_conveyor_lab.train.classifiers.recipe import SEED, recipe_for
 from stl_conveyor_lab.train.codec import codec
+from stl_conveyor_lab.train.decision import fit_decision, looked_at, write_decision
 from stl_conveyor_lab.train.manifest import write_readme
 from stl_conveyor_lab.train.pipeline import fit_reward
 from stl_conveyor_lab.train.processor import set_up_processor
@@ -73,7 +76,7 @@ PARTS_CODEC = (
     '--minutes',
     '38',
 )
-STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'cards')
+STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'decision', 'cards')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -139,6 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 threads=options.threads,
                 seen=seen,
             )
+        elif stage == 'decision':
+            set_up_processor(options.threads)
+            folder = ModelFolder(options.models)
+            shards = render.shards_of(data, 'val')
+            looked = looked_at(folder, shards, options.work / 'decision')
+            write_decision(options.models, fit_decision(folder, looked))
         else:
             write_readme(options.models, CLASS_IDS)
 

@@ -39,16 +39,20 @@ from stl_conveyor.decision.stranger_detector import (
 from stl_conveyor.errors import ConfigError, ModelFileError
 from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.vision.image_folder import load_images
+from stl_conveyor.vision.image_folder import LabelledImages, load_images
 from stl_conveyor_lab.data.arrays import save_arrays
 from stl_conveyor_lab.train.manifest import update_manifest
+from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 
 LENGTHS = (64, 128, 256, 512, 1024)
 REFERENCE_LENGTHS = (64, 128, 512)
 REFERENCES = {LOCAL: 800, EDGE: 600}
 AXES = 128
+LEAST_SHARE = 1e-3  # of the mean of a value, that its spread is taken for at least
+LEAST_SPREAD = 1e-6  # within the classes, where each has but one item
 SHRINKAGE = 0.03  # of the covariance within the classes, towards its mean
 FOLDS = 8  # where the images tell no belts
+LEAST_ITEMS = 64  # that are looked at however short the time is
 BATCH = 16
 _EDGE_BLOCKS = (1, 3, 5, 8, 11, 14)  # whose outputs are read: of every size that there is
 
@@ -108,48 +112,56 @@ def edge_tensors(folder: ModelFolder) -> tuple[str, ...]:
     return (last[0], *(blocks[k] for k in _EDGE_BLOCKS))
 
 
-def look(
-    folder: ModelFolder,
-    images: NDArray[np.uint8],
-    classes: NDArray[np.int64],
-    belt: int,
-    names: NDArray[Any],
-    lengths: Sequence[int] = LENGTHS,
-) -> Looked:
-    """Show images [N, S, S, 3] of one belt to weak model and edge, at each length."""
-    weak = Classifier(folder.path('weak'), inside=local_tensors(folder))
-    encoder, decoder = Encoder(folder), Decoder(folder, inside=edge_tensors(folder))
-    local, posterior, local_inside = weak.look_inside(images)
-    edge, edge_inside = [], []
-    for length in lengths:
-        sessions = []
-        for image, known in zip(images, local):
-            session = decoder.start()
-            for packet in encoder.encode(image, known, max_bytes=length).packets:
-                session.add(packet)
-            sessions.append(session)
-        answers = [
-            decoder.look_inside(sessions[k : k + BATCH]) for k in range(0, len(images), BATCH)
-        ]
-        edge.append(np.concatenate([probabilities for probabilities, _ in answers]))
-        edge_inside.append(
-            [
-                np.concatenate(
-                    [stranger_detector.pooled(inside[k]) for _, inside in answers]
-                ).astype(np.float32)
-                for k in range(len(answers[0][1]))
+class Onlooker:
+    """Weak model, codec and edge of a folder, opened once, and what they compute inside."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        """Open them."""
+        self._weak = Classifier(folder.path('weak'), inside=local_tensors(folder))
+        self._encoder = Encoder(folder)
+        self._decoder = Decoder(folder, inside=edge_tensors(folder))
+
+    def look(
+        self,
+        images: NDArray[np.uint8],
+        classes: NDArray[np.int64],
+        belt: int,
+        names: NDArray[Any],
+        lengths: Sequence[int] = LENGTHS,
+    ) -> Looked:
+        """Show images [N, S, S, 3] of one belt to weak model and edge, at each length."""
+        local, posterior, local_inside = self._weak.look_inside(images)
+        edge, edge_inside = [], []
+        for length in lengths:
+            sessions = []
+            for image, known in zip(images, local):
+                session = self._decoder.start()
+                for packet in self._encoder.encode(image, known, max_bytes=length).packets:
+                    session.add(packet)
+                sessions.append(session)
+            answers = [
+                self._decoder.look_inside(sessions[k : k + BATCH])
+                for k in range(0, len(images), BATCH)
             ]
+            edge.append(np.concatenate([probabilities for probabilities, _ in answers]))
+            edge_inside.append(
+                [
+                    np.concatenate(
+                        [stranger_detector.pooled(inside[k]) for _, inside in answers]
+                    ).astype(np.float32)
+                    for k in range(len(answers[0][1]))
+                ]
+            )
+        return Looked(
+            classes,
+            np.full(len(images), belt, np.int64),
+            names,
+            local,
+            np.stack(edge),
+            [stranger_detector.pooled(tensor) for tensor in local_inside],
+            edge_inside,
+            posterior,
         )
-    return Looked(
-        classes,
-        np.full(len(images), belt, np.int64),
-        names,
-        local,
-        np.stack(edge),
-        [stranger_detector.pooled(tensor) for tensor in local_inside],
-        edge_inside,
-        posterior,
-    )
 
 
 def joined(parts: Sequence[Looked]) -> Looked:
@@ -193,7 +205,7 @@ def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked
                 ).astype(np.int64)
             if names is None:
                 names = np.array([folder.labels[k] for k in classes])
-            part = look(folder, images, classes, belt, names)
+            part = Onlooker(folder).look(images, classes, belt, names)
             arrays: dict[str, Any] = {
                 'classes': part.classes,
                 'names': part.names,
@@ -232,8 +244,30 @@ def looked_at(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked
     return joined(parts)
 
 
+def looked_images(
+    folder: ModelFolder, found: LabelledImages, seed: int, allowance: Allowance = UNLIMITED
+) -> Looked:
+    """Look at images that tell no belts, for which FOLDS parts of them stand.
+
+    Args:
+        allowance: Time for it; it ends with the images that were looked at by then, drawn at
+            random.
+    """
+    mixed = found.sample(len(found.classes), seed)
+    names = np.array([folder.labels[k] for k in mixed.classes])
+    onlooker = Onlooker(folder)
+    told = joined(
+        [
+            onlooker.look(mixed.images[part], mixed.classes[part], 0, names[part])
+            for part in allowance.blocks(len(names), BATCH, LEAST_ITEMS)
+        ]
+    )
+    folds = np.random.default_rng(seed).permutation(len(told.classes)) % FOLDS
+    return replace(told, belts=folds)
+
+
 def looked_split(folder: ModelFolder, data: Path, split: str, seed: int) -> Looked:
-    """Look at a split of a prepared folder of images, FOLDS parts of which stand for belts.
+    """Look at a split of a prepared folder of images; see `looked_images`.
 
     Raises:
         ConfigError: If there is none.
@@ -243,9 +277,7 @@ def looked_split(folder: ModelFolder, data: Path, split: str, seed: int) -> Look
         raise ConfigError(
             f'{data}: has no split {split!r}; give images/ of the work folder of a training'
         )
-    names = np.array([folder.labels[k] for k in found.classes])
-    told = look(folder, found.images, found.classes, 0, names)
-    return replace(told, belts=np.random.default_rng(seed).permutation(len(names)) % FOLDS)
+    return looked_images(folder, found, seed)
 
 
 def _count(names: Sequence[str], prefix: str) -> int:
@@ -260,7 +292,8 @@ def whitened(
     The covariance within the classes of the standardised layer is shrunk towards its mean; its K
     largest directions are kept, the others count as equally wide.
     """
-    scale = last.std(axis=0) + 1e-6
+    # What hardly differs must not count beyond what a file can hold.
+    scale = np.maximum(last.std(axis=0), LEAST_SHARE * np.abs(last).mean(axis=0)) + 1e-6
     standard = last / scale
     means = np.stack(
         [
@@ -270,7 +303,7 @@ def whitened(
     )
     within = standard - means[classes]
     covariance = within.T @ within / len(within)
-    floor = SHRINKAGE * float(np.trace(covariance)) / len(covariance)
+    floor = max(SHRINKAGE * float(np.trace(covariance)) / len(covariance), LEAST_SPREAD)
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1][:AXES], vectors[:, ::-1][:, :AXES]
     stretch = 1.0 / (scale * np.sqrt(floor))

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """From one folder of images to a model folder: what `stl-conveyor train` does.
 
-The stages are images, strong, weak, codec, reward and report. Each leaves a note in
+The stages are images, strong, weak, codec, reward, decision and report. Each leaves a note in
 WORK/run.json when it is done, and each that takes long has checkpoints, so a run that was killed
 goes on where it was. Each may take its part of the time that was asked for (time_plan.py) and ends
 with what it has by then; less time than makes sense is refused. The policies need no training of
 their own: the shipped networks work for every (r, b), and what is particular to the items, the
-reward estimate, is fitted here.
+reward estimate, is fitted here, as is what tells strangers and what a mistake costs.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.classifiers.training import predict
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.codec.running_start import RunningStart
+from stl_conveyor_lab.train.decision import FOLDS, fit_decision, looked_images, write_decision
 from stl_conveyor_lab.train.manifest import update_manifest, write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
 from stl_conveyor_lab.train.progress import Progress, result_table
@@ -44,8 +45,8 @@ from stl_conveyor_lab.train.reward import fit as policy
 from stl_conveyor_lab.train.reward.estimators import fit_entropy_reward
 from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance, TimePlan
 
-STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'report')
-#: What a stage leaves in the model folder.
+STAGES = ('images', 'strong', 'weak', 'codec', 'reward', 'decision', 'report')
+#: What a stage leaves in the model folder; `decision` leaves nothing where images are too few.
 MADE = {
     'strong': 'strong.onnx',
     'weak': 'weak.onnx',
@@ -55,10 +56,11 @@ MADE = {
 #: Part of the whole time of each stage, as it is planned and shown.
 STAGE_SHARES = {
     'images': 0.03,
-    'strong': 0.25,
+    'strong': 0.24,
     'weak': 0.12,
-    'codec': 0.52,
+    'codec': 0.5,
     'reward': 0.06,
+    'decision': 0.03,
     'report': 0.02,
 }
 #: What is done whatever the time, exports and the least that is measured above all, takes so many
@@ -71,6 +73,8 @@ PROBED = 24
 PROBED_STREAMS, LEAST_STREAMS = 4, 20
 #: Part of its time for recording streams; the rest is for the fit.
 RECORD_SHARE = 0.7
+#: Part of the decision's time for looking at images; the rest is for the fit.
+LOOK_SHARE = 0.6
 #: Minutes of the whole by device, where the caller says nothing.
 DEFAULT_MINUTES = {'cpu': 40.0, 'cuda': 15.0}
 #: Fewest validation images from which the learned reward estimate is fitted.
@@ -237,6 +241,7 @@ def train_items(
             settings.threads,
             allowance=time,
         ),
+        'decision': lambda time: make_decision(data.load('val'), models, settings.seed, time),
         'report': lambda _: write_readme(models, data.labels, origin=_origin(data, settings)),
     }
     for stage, job in jobs.items():
@@ -438,3 +443,25 @@ def fit_reward(
             },
         )
     update_manifest(models, 'reward', 'reward.json')
+
+
+def make_decision(
+    images: LabelledImages, models: Path, seed: int = 0, allowance: Allowance = UNLIMITED
+) -> None:
+    """Make strangers.npz and decision.npz from validation images; nothing is trained.
+
+    Fewer than FOLDS images leave the folder without, as too few to compare each with others.
+
+    Args:
+        images: The validation images.
+        models: The model folder, which has weak model, codec and edge.
+        seed: Of everything random.
+        allowance: Time for all of it; as many images are looked at as it affords.
+    """
+    if len(images.classes) < FOLDS:
+        print(f'{len(images.classes)} validation images are too few for strangers and costs')
+        return
+    folder = ModelFolder(models)
+    looked = looked_images(folder, images, seed, allowance.part(LOOK_SHARE))
+    write_decision(models, fit_decision(folder, looked, seed))
+    print(f'strangers and costs from {len(looked.classes)} validation images')

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -23,8 +23,13 @@ pytest.importorskip(
     'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
 )
 
+from stl_conveyor.cell.description import CellDescription, Costs  # noqa: E402
+from stl_conveyor.codec import Decoder  # noqa: E402
+from stl_conveyor.decision.of_folder import decider_of, detector_of  # noqa: E402
+from stl_conveyor.decision.stranger_detector import EDGE, LOCAL  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
+from stl_conveyor.resources import share_path  # noqa: E402
 from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
 from stl_conveyor_lab.train import pipeline  # noqa: E402
 from stl_conveyor_lab.train.pipeline import RunState, TrainSettings  # noqa: E402
@@ -111,6 +116,23 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
     for role in ('weak', 'strong', 'edge', 'encoder'):
         card = json.loads((models / f'{role}.card.json').read_text())
         assert card['role'] == role and card['recipe']
+
+    # Device and edge tell strangers, and a cell with costs opens.
+    assert {'strangers', 'decision'} <= set(folder.roles)
+    assert all(detector_of(folder, source) is not None for source in (LOCAL, EDGE))
+    shipped = CellDescription.load(share_path('config/cell.yaml'))
+    lanes = tuple(
+        replace(lane, classes=(label,)) for lane, label in zip(shipped.lanes, LABELS, strict=True)
+    )
+    decider = decider_of(folder, replace(shipped, lanes=lanes, costs=Costs()))
+    assert len(decider.record.classes) == 9
+    strangers = detector_of(folder, EDGE)
+    decoder = Decoder(folder, inside=strangers.tensors)
+    _, inside = decoder.look_inside([decoder.start(), decoder.start()])
+    assert strangers.unknown(inside, [0, 0]).shape == (2,)
+    for received in (None, 512):
+        choices = [decider.choose(row, 0.3, received).lane for row in np.eye(3)]
+        assert choices == [0, 1, 2]
 
     # What came out is what the other commands and the cell take.
     assert main(['export', str(models), '--out', str(tmp_path / 'm.zip')]) == 0
@@ -201,3 +223,11 @@ def test_few_validation_images_give_the_published_reward_estimate(
     ModelFolder(models).path('reward')
     with np.load(tmp_path / 'reward.npz') as outcomes:
         assert outcomes['weak_correct'].shape == outcomes['edge_correct'].shape == (count,)
+
+
+def test_too_few_images_leave_the_folder_without_strangers_and_costs(tmp_path, capsys):
+    models = make_tiny_model_folder(tmp_path / 'models', LABELS, SIZE)
+    images, classes = tiny_images(7, 3, SIZE, seed=3)
+    pipeline.make_decision(LabelledImages(images, classes), models)
+    assert '7 validation images are too few' in capsys.readouterr().out
+    assert not {'strangers', 'decision'} & set(ModelFolder(models).roles)
