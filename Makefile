@@ -110,9 +110,10 @@ bench-cell: setup  ## measure sorting, deadlines and cost per item, over 500 ite
 	    $(call given,BUCKET,bucket) $(call given,LINK,link)
 
 .PHONY: bench-decision
-bench-decision: setup  ## measure promises, strangers, offloading by cost and drift; DATA, MODELS: own items
+bench-decision: setup  ## measure models, promises, strangers, offloading by cost and drift; DATA, MODELS, LANES: own items
 	@$(env) python -m stl_conveyor_lab.bench.decision --out $(call quoted,$(OUT)) $(call given,DATA,data) \
-	    $(call given,MODELS,models) $(foreach name,$(ONLY),--part '$(name)')
+	    $(call given,MODELS,models) $(foreach name,$(ONLY),--part '$(name)') \
+	    $(foreach file,$(LANES),--lanes $(call quoted,$(file)))
 
 .PHONY: bench-device
 bench-device: setup  ## measure the device without physics, as one process and as five, over 500 items or ITEMS

@@ -30,7 +30,7 @@ BENCHMARKS = MappingProxyType(
         ),
         'decision': (
             'stl_conveyor_lab.bench.decision.command',
-            'promises, strangers, offloading by cost, and drift',
+            'models, promises, strangers, offloading by cost, and drift',
         ),
         'device': (
             'stl_conveyor_lab.bench.device.command',

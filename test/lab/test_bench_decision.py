@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.calibration_record import CalibrationRecord
+from stl_conveyor.decision.stranger_detector import EDGE, StrangerDetector
+from stl_conveyor.errors import ConfigError
 from stl_conveyor.policy import RewardEstimator
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.link import LinkSettings
@@ -18,8 +22,16 @@ command = pytest.importorskip(
 )
 
 from stl_conveyor.decision.drift import look_at  # noqa: E402
-from stl_conveyor_lab.bench.decision import drift, lane_time, offloading, purity, strangers  # noqa: E402
-from stl_conveyor_lab.train.decision import LENGTHS, Looked  # noqa: E402
+from stl_conveyor_lab.bench.decision import (  # noqa: E402
+    adaptive,
+    drift,
+    lane_time,
+    models,
+    offloading,
+    purity,
+    strangers,
+)
+from stl_conveyor_lab.train.decision import LENGTHS, Looked, fit_detector  # noqa: E402
 
 CELL = CellDescription.load(share_path('config/cell.yaml'))
 LABELS = CELL.classes
@@ -79,6 +91,107 @@ def test_promises_are_counted_over_splits(looked):
     assert 0 <= easy.rejected < 0.2
     assert hard.promised + (hard.needed > 0) >= 1
     assert len(purity.purity_lines(rows)) == 4
+    # Two classes of one lane look alike: the lane is sure where no class is.
+    rng = np.random.default_rng(5)
+    edge = told(rng, looked.classes, 0.92, 0.7)
+    alike = looked.classes < 2
+    assert {CELL.lane_of(LABELS[k]) for k in (0, 1)} == {CELL.lanes[0].name}
+    share = rng.uniform(0.4, 0.6, alike.sum())
+    edge[alike] = 0.002
+    edge[alike, 0], edge[alike, 1] = 0.97 * share, 0.97 * (1 - share)
+    (row,) = purity.measure_purity(
+        CELL, LABELS, replace(looked, edge=np.stack([edge] * len(LENGTHS))), (0.95,), splits=4
+    )
+    assert row.promised == 4 and row.score_promised > 0
+    assert row.both_rejected < row.score_rejected - 0.05 and row.no_more == 1.0
+
+
+def test_splits_by_belt_leave_whole_belts_to_the_test(looked):
+    # One belt of eight on which the edge is surely wrong.
+    edge = looked.edge.copy()
+    edge[:, looked.belts == 3] = np.roll(edge[:, looked.belts == 3], 8, axis=2)
+    by = {
+        way: purity.measure_purity(
+            CELL, LABELS, replace(looked, edge=edge), (0.95,), splits=8, by=way
+        )[0]
+        for way in (purity.ITEM, purity.BELT)
+    }
+    assert by[purity.ITEM].promised == 0
+    # It is promised where that belt is left to the test, and then it is not kept.
+    assert 0 < by[purity.BELT].promised < 8 and by[purity.BELT].splits_kept == 0.0
+
+
+def test_models_are_counted_by_belt_beside_their_marks(looked):
+    strong = looked.classes.copy()
+    strong[looked.belts == 2] = (strong[looked.belts == 2] + 1) % len(LABELS)
+    alone = np.stack([looked.classes] * len(LENGTHS))
+    rows = {(row.model, row.length): row for row in models.measure_models(looked, strong, alone)}
+    assert rows[models.STRONG, 0].accuracy == pytest.approx(7 / 8)
+    assert rows[models.STRONG, 0].worst == 0.0 and rows[models.STRONG, 0].met is False
+    assert rows[models.CODEC, 512].met and rows[models.CODEC, 512].worst_mark == 0.96
+    assert rows[models.FUSED, 512].met is None
+    row = rows[models.WEAK, 0]
+    assert row.worst < row.accuracy < row.high and row.low < row.accuracy
+    lines = models.model_lines(list(rows.values()))
+    assert len(lines) == 2 + len(rows) + 2
+    assert '| strong |  | 0.8750' in lines[3] and lines[3].endswith('| not met |')
+    # The local answer harms here: the codec alone is always right.
+    assert lines[-1].endswith('not met at 64, 128, 256, 512, 1024 B.')
+
+
+def as_sure_as_right(rng, classes, share_right):
+    """Return answers that doubt between two lanes, and are right as often as a function says."""
+    count, half = len(classes), len(LABELS) // 2
+    sure = 1 - 0.5 * rng.random(count) ** 3
+    other = (classes + half) % len(LABELS)
+    right = rng.random(count) < share_right(sure)
+    answers = np.zeros((count, len(LABELS)))
+    answers[np.arange(count), np.where(right, classes, other)] = sure
+    answers[np.arange(count), np.where(right, other, classes)] = 1 - sure
+    return answers
+
+
+def test_verified_outcomes_keep_the_bound_where_the_world_has_changed():
+    rng = np.random.default_rng(6)
+    classes = rng.integers(0, len(LABELS), 3000)
+    known = as_sure_as_right(rng, classes, lambda sure: sure)
+    record = CalibrationRecord(
+        classes, np.arange(3000) % 3 == 0, np.array(LENGTHS), known, np.stack([known] * 5)
+    )
+    # Answers are right less often than they say, and one item in twenty is none of the cell's.
+    answers = as_sure_as_right(rng, np.append(classes, classes[:200]), lambda sure: sure**2)
+    changed = adaptive.World(
+        'poor light, strangers',
+        answers,
+        np.zeros(len(answers)),
+        np.append(classes, np.full(200, -1)),
+        strangers=0.05,
+    )
+    assert {-1, 0, 15} <= set(changed.classes[changed.draw(500, rng)])
+    (row,) = adaptive.measure_adaptive(
+        CELL, LABELS, record, [changed], items=1500, streams=2, purity=0.9
+    )
+    assert row.tracked > row.without + 0.05
+    assert row.worst_without <= row.without and row.worst_tracked <= row.tracked
+    assert row.kept == row.lanes and row.lanes + row.exhausted == 6
+    assert row.rejected_tracked > row.rejected_without
+    assert len(adaptive.adaptive_lines([row])) == 5
+
+
+def test_detector_of_few_items_and_of_dead_channels_comes_back_from_its_file(tmp_path):
+    rng = np.random.default_rng(8)
+    few = Looked(
+        np.arange(9) % 3, np.arange(9) % 8, np.array(['x'] * 9), *(np.zeros((9, 3)),) * 2, [], []
+    )
+    layers = rng.random((9, 40)).astype(np.float32), rng.random((9, 12)).astype(np.float32)
+    layers[0][:, :20] = 0.0  # channels that never answer, and one that hardly differs
+    layers[0][:, 20] = 5.0 + 1e-6 * rng.random(9)
+    inside = [list(layers)] * len(LENGTHS)
+    detector, scores = fit_detector(EDGE, ('last', 'block'), inside, LENGTHS, few, 3)
+    assert ((0 <= scores) & (scores < 1)).all()
+    np.savez(tmp_path / 'strangers.npz', format=np.int64(1), **detector.arrays(EDGE))
+    again = StrangerDetector.load(tmp_path / 'strangers.npz', EDGE)
+    assert np.isfinite(again.distances(list(layers), [512] * 9)).all()
 
 
 def test_auroc_counts_ties_half():
@@ -168,6 +281,26 @@ def test_changes_are_told_and_steady_streams_are_not(monkeypatch):
     assert {row.told for row in rows} == {1.0}
     assert all(row.median <= row.late <= drift.AFTER for row in rows)
     assert 'False alarms: 0 in 1,000' in drift.drift_lines(rows, false_alarms, items)[-1]
+
+
+def test_lanes_of_a_file_hold_every_label_once(tmp_path):
+    path = tmp_path / 'kinds.yaml'
+    kinds = {label: 'round' if 'washer' in label else 'long' for label in LABELS}
+    path.write_text(''.join(f'{label}: {kind}\n' for label, kind in kinds.items()))
+    cell = offloading.lanes_of_file(CELL, LABELS, path)
+    assert {lane.name for lane in cell.lanes} == {'round', 'long'}
+    assert {label: cell.lane_of(label) for label in LABELS} == kinds
+    for text, named in (
+        ('hex_nut_m8: A\n', 'has no lane for'),
+        (path.read_text() + 'teapot: A\n', "'teapot' is no label"),
+        (path.read_text().replace('round', 'reject'), 'is the reject lane'),
+        ('- a\n', 'give the lane of each label'),
+        ('a: [', 'kinds.yaml'),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=named):
+            offloading.lanes_of_file(CELL, LABELS, path)
+        path.write_text(''.join(f'{label}: {kind}\n' for label, kind in kinds.items()))
 
 
 def test_own_items_take_both_data_and_models(tmp_path, capsys):

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Measure the decision by cost: promises, strangers, offloading and drift.
+"""Measure the decision by cost: models, promises, strangers, offloading and drift.
 
 ``python -m stl_conveyor_lab.bench.decision --out out`` renders belts and strangers that nothing
 was trained or calibrated on, asks the models about them, and measures. Everything that takes time
@@ -9,8 +9,10 @@ alone. It writes OUT/decision.md, OUT/decision.json and a picture for each part.
 
 With ``--models DIR --data WORK/images`` it measures promises and offloading on items of your own:
 the models of a training, and the images that it prepared. The folder must have ``strangers.npz``
-and ``decision.npz``, which ``python -m stl_conveyor_lab.train.decision --models DIR --images
-WORK/images --split val`` makes.
+and ``decision.npz``, which ``stl-conveyor train`` makes, and for a folder without them ``python -m
+stl_conveyor_lab.train.decision --models DIR --images WORK/images --split val``. Their classes are
+put into 3, 5 and 8 lanes in the order of their labels; ``--lanes FILE``, a YAML file with the lane
+of each label, sorts them by kind.
 """
 
 from __future__ import annotations
@@ -27,22 +29,35 @@ from typing import Any
 import numpy as np
 
 from stl_conveyor.assess.plotting import file_pyplot
+from stl_conveyor.assess.scoring import finite
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.calibration_record import ROLE, CalibrationRecord
 from stl_conveyor.decision.of_folder import detector_of
-from stl_conveyor.decision.stranger_detector import LOCAL
+from stl_conveyor.decision.stranger_detector import EDGE, LOCAL, StrangerDetector
 from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.policy.for_cell import load_rewards
 from stl_conveyor.resources import share_path, writing
-from stl_conveyor_lab.bench.decision import drift, items, lane_time, offloading, purity, strangers
+from stl_conveyor_lab.bench.decision import (
+    adaptive,
+    drift,
+    items,
+    lane_time,
+    models,
+    offloading,
+    purity,
+    strangers,
+)
 from stl_conveyor_lab.train.decision import Looked, looked_split
 
-PARTS = ('purity', 'strangers', 'offloading', 'lane_time', 'drift')
+PARTS = ('models', 'purity', 'adaptive', 'strangers', 'offloading', 'lane_time', 'drift')
 OWN_ITEMS_PARTS = ('purity', 'offloading')
 OWN_LANES = (3, 5, 8)
+FEWEST_BELTS = 4  # of which splits by belt are drawn
 TITLES = {
+    'models': 'How often the models are right',
     'purity': 'What is promised about purity',
+    'adaptive': 'What verified outcomes keep of it',
     'strangers': 'Strangers',
     'offloading': 'Offloading by cost and by class',
     'lane_time': 'Each lane its own time',
@@ -81,6 +96,7 @@ class Bench:
         self.cell = CellDescription.load(share_path('config/cell.yaml'))
         self.belts, self.stranger_belts = options.belts, options.stranger_belts
         self.render, self.splits = not options.no_render, options.splits
+        self.own_lanes: list[Path] = options.lanes or []
 
     @property
     def shards(self) -> list[Path]:
@@ -105,15 +121,68 @@ class Bench:
             raise ConfigError(f'{self.work}: has no rendered strangers; leave --no-render out')
         return items.looked(self.folder, shards, self.work)
 
-    def of_own_lanes(self, groups: int) -> CellDescription:
-        """Return the cell with the models' classes in so many lanes."""
-        return offloading.lanes_by_kind(self.cell, self.folder.labels, groups)
+    def of_own_lanes(self) -> dict[str, CellDescription]:
+        """Return the cell with the models' classes in lanes, by kind or as the files say."""
+        labels = self.folder.labels
+        if self.own_lanes:
+            return {
+                path.stem: offloading.lanes_of_file(self.cell, labels, path)
+                for path in self.own_lanes
+            }
+        return {
+            f'{n} lanes{" by kind" if self.data is None else ""}': offloading.lanes_by_kind(
+                self.cell, labels, n
+            )
+            for n in OWN_LANES
+        }
+
+    @property
+    def record(self) -> CalibrationRecord:
+        """Return the calibration items of the folder."""
+        return CalibrationRecord.load(self.folder.path(ROLE))
+
+    def models(self, pyplot: Any) -> tuple[list[str], Any, Any]:
+        """Return lines, figure and content of the part."""
+        rows = models.measure_models(self.own, *models.asked(self.folder, self.shards, self.work))
+        return (models.model_lines(rows), models.draw_models(pyplot, rows), as_json(rows))
 
     def purity(self, pyplot: Any) -> tuple[list[str], Any, Any]:
         """Return lines, figure and content of the part."""
-        cell = self.cell if self.data is None else self.of_own_lanes(OWN_LANES[0])
-        rows = purity.measure_purity(cell, self.folder.labels, self.own, splits=self.splits)
+        cell = self.cell if self.data is None else next(iter(self.of_own_lanes().values()))
+        ways = [purity.ITEM]
+        # What stands for belts of own items is dealt at random.
+        if self.data is None and len(np.unique(self.own.belts)) >= FEWEST_BELTS:
+            ways.append(purity.BELT)
+        rows = [
+            row
+            for by in ways
+            for row in purity.measure_purity(
+                cell, self.folder.labels, self.own, splits=self.splits, by=by
+            )
+        ]
         return (purity.purity_lines(rows), purity.draw_purity(pyplot, rows), as_json(rows))
+
+    def adaptive(self, pyplot: Any) -> tuple[list[str], Any, Any]:
+        """Return lines, figure and content of the part."""
+        detector = self._detector(EDGE)
+        rows = adaptive.measure_adaptive(
+            self.cell,
+            self.folder.labels,
+            self.record,
+            adaptive.worlds(
+                self.own,
+                self.strange,
+                detector,
+                adaptive.out_of_focus(self.folder, detector, self.shards, self.work),
+            ),
+        )
+        return (adaptive.adaptive_lines(rows), adaptive.draw_adaptive(pyplot, rows), as_json(rows))
+
+    def _detector(self, source: str) -> StrangerDetector:
+        detector = detector_of(self.folder, source)
+        if detector is None:
+            raise ConfigError(f'{self.folder.name}: tells no strangers (strangers.npz)')
+        return detector
 
     def strangers(self, pyplot: Any) -> tuple[list[str], Any, Any]:
         """Return lines, figure and content of the part."""
@@ -126,15 +195,11 @@ class Bench:
 
     def offloading(self, pyplot: Any) -> tuple[list[str], Any, Any]:
         """Return lines, figure and content of the part."""
-        if self.data is None:
-            cells = {'3 lanes, hard pairs apart (shipped)': self.cell}
-            cells |= {f'{n} lanes by kind': self.of_own_lanes(n) for n in OWN_LANES}
-        else:
-            cells = {f'{n} lanes': self.of_own_lanes(n) for n in OWN_LANES}
+        cells = {'3 lanes, hard pairs apart (shipped)': self.cell} if self.data is None else {}
         rows = offloading.measure_offloading(
-            cells,
+            {**cells, **self.of_own_lanes()},
             self.folder.labels,
-            CalibrationRecord.load(self.folder.path(ROLE)),
+            self.record,
             load_rewards(self.folder),
             self.own,
         )
@@ -146,9 +211,7 @@ class Bench:
 
     def lane_time(self, pyplot: Any) -> tuple[list[str], Any, Any]:
         """Return lines, figure and content of the part."""
-        rows = lane_time.measure_lane_time(
-            self.cell, self.folder.labels, CalibrationRecord.load(self.folder.path(ROLE)), self.own
-        )
+        rows = lane_time.measure_lane_time(self.cell, self.folder.labels, self.record, self.own)
         return (
             lane_time.lane_time_lines(rows),
             lane_time.draw_lane_time(pyplot, rows),
@@ -157,9 +220,7 @@ class Bench:
 
     def drift(self, pyplot: Any) -> tuple[list[str], Any, Any]:
         """Return lines, figure and content of the part."""
-        detector = detector_of(self.folder, LOCAL)
-        if detector is None:
-            raise ConfigError(f'{self.folder.name}: tells no strangers (strangers.npz)')
+        detector = self._detector(LOCAL)
         own = self.own
         unknown = detector.unknown(own.local_inside)
         told = own.local.argmax(axis=1)
@@ -198,7 +259,8 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
         name = f'{part}.json'
         with writing(kept / name):
             (kept / name).write_text(
-                json.dumps({'lines': lines, 'content': content}, indent=1) + '\n', encoding='utf-8'
+                json.dumps({'lines': lines, 'content': finite(content)}, indent=1) + '\n',
+                encoding='utf-8',
             )
         with writing(bench.out / f'decision_{part}.png'):
             figure.savefig(bench.out / f'decision_{part}.png', dpi=110, bbox_inches='tight')
@@ -227,7 +289,7 @@ def _write(bench: Bench, kept: Path) -> None:
         page += ['', f'![{TITLES[part]}](decision_{part}.png)']
     for name, text in (
         ('decision.md', '\n'.join(page) + '\n'),
-        ('decision.json', json.dumps(result, indent=1) + '\n'),
+        ('decision.json', json.dumps(finite(result), indent=1) + '\n'),
     ):
         with writing(bench.out / name):
             (bench.out / name).write_text(text, encoding='utf-8')
@@ -238,7 +300,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog='stl-conveyor bench decision',
-        description='Measure promises, strangers, offloading by cost, and drift.',
+        description='Measure models, promises, strangers, offloading by cost, and drift.',
     )
     parser.add_argument('--out', type=Path, default=Path('out'), help='folder for the results')
     parser.add_argument('--work', type=Path, help='what is kept between runs (OUT/work)')
@@ -249,6 +311,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--no-render', action='store_true', help='take what was rendered before')
     parser.add_argument('--data', type=Path, help='images/ of the work folder of a training')
     parser.add_argument('--models', type=Path, help='its model folder')
+    parser.add_argument(
+        '--lanes',
+        type=Path,
+        action='append',
+        metavar='FILE',
+        help='YAML with the lane of each label, in place of 3, 5 and 8 lanes; may be repeated',
+    )
     options = parser.parse_args(arguments)
     if options.belts < 1 or options.stranger_belts < 1 or options.splits < 1:
         parser.error('belts, stranger-belts and splits are 1 at least')

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stl_conveyor.cell.description import CellDescription, Costs, Lane, Strangers
 from stl_conveyor.decision.calibration_record import CalibrationRecord, CellDecider
+from stl_conveyor.errors import ConfigError
+from stl_conveyor.outside_files import UnusableFile, read_yaml
 from stl_conveyor.policy.reward import RewardEstimator
 from stl_conveyor.policy.worth import AccuracyWorth, CostWorth
 from stl_conveyor_lab.train.decision import LENGTHS, Looked
@@ -44,13 +47,45 @@ class OffloadRow:
 def lanes_by_kind(cell: CellDescription, labels: Sequence[str], groups: int) -> CellDescription:
     """Return the cell with the labels put into lanes, those that follow each other together."""
     parts = np.array_split(np.arange(len(labels)), groups)
-    first, last = cell.lanes[0].diverter_x, cell.lanes[-1].diverter_x
-    places = np.linspace(first, last, groups)
-    lanes = tuple(
-        Lane(f'{k + 1}', round(float(x), 4), tuple(labels[i] for i in part))
-        for k, (x, part) in enumerate(zip(places, parts))
+    return _with_lanes(
+        cell, {f'{k + 1}': [labels[i] for i in part] for k, part in enumerate(parts)}
     )
-    return replace(cell, lanes=lanes)
+
+
+def lanes_of_file(cell: CellDescription, labels: Sequence[str], path: Path) -> CellDescription:
+    """Return the cell with the labels in the lanes that a YAML file names for them.
+
+    Raises:
+        ConfigError: Naming the label that has no lane there, or is none of the models'.
+    """
+    try:
+        found = read_yaml(path)
+    except UnusableFile as error:
+        raise ConfigError(f'{path}: {error}') from error
+    if not isinstance(found, Mapping):
+        raise ConfigError(f'{path}: give the lane of each label, such as "green apple: fruit"')
+    for label in sorted({*labels} ^ {*map(str, found)}):
+        if label in labels:
+            raise ConfigError(f'{path}: has no lane for {label!r}')
+        raise ConfigError(f'{path}: {label!r} is no label of the models')
+    lanes: dict[str, list[str]] = {}
+    for label, lane in found.items():
+        lanes.setdefault(str(lane), []).append(str(label))
+    if cell.reject_lane in lanes:
+        raise ConfigError(f'{path}: {cell.reject_lane!r} is the reject lane')
+    return _with_lanes(cell, lanes)
+
+
+def _with_lanes(cell: CellDescription, lanes: Mapping[str, Sequence[str]]) -> CellDescription:
+    first, last = cell.lanes[0].diverter_x, cell.lanes[-1].diverter_x
+    places = np.linspace(first, last, len(lanes))
+    return replace(
+        cell,
+        lanes=tuple(
+            Lane(name, round(float(x), 4), tuple(labels))
+            for x, (name, labels) in zip(places, lanes.items())
+        ),
+    )
 
 
 def measure_offloading(
