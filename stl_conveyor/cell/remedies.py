@@ -518,6 +518,13 @@ REMEDIES = (
         ' `models_dir`',
     ),
     Remedy(
+        '`recipe`',
+        ('recipe',),
+        'operator_panel, plant_gateway, cell_view',
+        'cell description or models with which a cell works cannot be read on this machine: what '
+        'was known before is shown. Lay the same files at the same place there',
+    ),
+    Remedy(
         '`alarm_log`, `change_log`, `counts_file`',
         ('alarm_log', 'change_log', 'counts_file'),
         'operator_panel',

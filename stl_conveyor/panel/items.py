@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ class Item:
         stamp_ns: Of the capture, by which everything is joined.
         hour: In which it was first heard of (hours since 1970, UTC).
         crop: uint8 [S, S, 3] RGB as it was captured; it is forgotten before the rest.
+        models: Model folder that held then, by which the crop can be shown as the edge saw it.
         revision: Of the last change.
     """
 
@@ -95,6 +97,7 @@ class Item:
     deadline_ns: int | None = None
     captured: bool = False
     crop: np.ndarray | None = None
+    models: Path | None = None
     local: Answer | None = None
     edge: Answer | None = None
     decision: Offload | None = None

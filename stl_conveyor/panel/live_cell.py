@@ -68,6 +68,8 @@ class LiveCell:
     Attributes:
         changed: Called after each change, without the lock.
         recipe: Name of the cell description and model folder that hold; empty: not known.
+        labels: Of the model folder that holds, in its order; empty: not known.
+        models: That folder; None: it cannot be read here.
         counts_trouble: Why the file of the counts could not be read or written; empty: it could.
     """
 
@@ -77,6 +79,7 @@ class LiveCell:
         *,
         name: str = '',
         labels: tuple[str, ...] = (),
+        models: Path | None = None,
         alarm_log: Path | None = None,
         change_log: Path | None = None,
         counts_file: Path | None = None,
@@ -90,6 +93,7 @@ class LiveCell:
         Args:
             name: Of the cell, its namespace.
             labels: Of the model folder, in its order; empty: not known.
+            models: The folder; None: not known.
             alarm_log: File of the alarms; None keeps none.
             change_log: File of what people change; None keeps none.
             counts_file: File of the hours that were counted; None: they end with the process.
@@ -100,7 +104,7 @@ class LiveCell:
         """
         self.cell = cell
         self.name = name
-        self.labels = labels
+        self.labels, self.models = labels, models
         self.counts = ShiftCounts(cell, shifts)
         self._counts_file = counts_file
         self.counts_trouble = '' if counts_file is None else read_counts(counts_file, self.counts)
@@ -141,7 +145,7 @@ class LiveCell:
                 self._items, self._forgotten_ns = {}, -1
         with self._item(stamp_ns) as item:
             item.item_id, item.deadline_ns = item_id, deadline_ns
-            item.captured, item.crop = True, crop
+            item.captured, item.crop, item.models = True, crop, self.models
         with self._lock:
             stamps = sorted(stamp for stamp, i in self._items.items() if i.crop is not None)
             for stamp in stamps[:-KEPT_CROPS]:
@@ -341,10 +345,12 @@ class LiveCell:
                 for item in self._items.values()
             )
 
-    def use(self, cell: CellDescription, recipe: str) -> None:
-        """Take in that another description holds from now on."""
+    def use(
+        self, cell: CellDescription, recipe: str, labels: tuple[str, ...], models: Path | None
+    ) -> None:
+        """Take in that another description, or other models, hold from now on."""
         with self._lock:
-            self.cell, self.recipe = cell, recipe
+            self.cell, self.recipe, self.labels, self.models = cell, recipe, labels, models
             self.counts.use(cell)
             self._belt.use(cell)
             self._touch('scene')
@@ -389,7 +395,10 @@ class LiveCell:
             return [(x, replace(self._items[int(stamp)])) for stamp, x in places]
 
     def scene(self) -> dict[str, Any]:
-        """Return what never changes: the cell's geometry in metres, its lanes and classes."""
+        """Return what only a recipe changes: geometry in metres, lanes and classes.
+
+        `sees` is whether it can be shown what the edge saw of a crop.
+        """
         cell = self.cell
         return {
             'name': self.name,
@@ -408,6 +417,7 @@ class LiveCell:
             ],
             'paddle': cell.diverter.paddle_width,
             'reject': cell.reject_lane,
+            'sees': self.models is not None,
         }
 
     def news(self, since: int = -1) -> dict[str, Any]:

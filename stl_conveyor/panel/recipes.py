@@ -21,6 +21,16 @@ class Recipe:
     cell_file: str = ''
     models_dir: str = ''
 
+    def name_among(self, recipes: Mapping[str, Recipe]) -> str:
+        """Return its name; that of its cell description where it has none.
+
+        Examples:
+            >>> Recipe('/lines/nuts.yaml').name_among({}), Recipe().name_among({'usual': Recipe()})
+            ('nuts', 'usual')
+        """
+        named = (name for name, known in recipes.items() if known == self)
+        return next(named, Path(self.cell_file or 'cell.yaml').stem)
+
 
 def load_recipes(path: Path) -> dict[str, Recipe]:
     """Return the recipes of a file: names, and below each `cell_file` and `models_dir`.

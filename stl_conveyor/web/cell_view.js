@@ -176,7 +176,7 @@ export default {
       <div class="pictures">
         <figure><img v-if="shown.crop" :src="crop(shown.key)" :alt="t('item.captured')"><p v-else>{{ t('item.no_picture') }}</p>
           <figcaption>{{ t('item.captured') }}</figcaption></figure>
-        <figure v-if="edge_bytes && shown.crop && sees"><img :src="crop(shown.key, edge_bytes)" :alt="t('item.edge_saw', {bytes: number_of(edge_bytes)})">
+        <figure v-if="edge_bytes && shown.crop && scene.sees"><img :src="crop(shown.key, edge_bytes)" :alt="t('item.edge_saw', {bytes: number_of(edge_bytes)})">
           <figcaption :title="t('item.edge_saw_why')">{{ t('item.edge_saw', {bytes: number_of(edge_bytes)}) }}</figcaption></figure>
         <p v-else class="hint">{{ edge_bytes ? '' : t('item.no_edge') }}</p>
       </div>
@@ -281,7 +281,6 @@ export default {
     number: Number,
     base: String,
     rights: Array,
-    sees: Boolean,
     user: Object,
     login: Boolean,
     policies: Array,

@@ -45,10 +45,12 @@ def add_files(app: FastAPI, site: Site) -> None:
     async def edge(
         number: int, stamp: int, byte_count: Annotated[int, Query(alias='bytes')]
     ) -> Response:
-        crop = item_of(number, stamp).crop
-        assert crop is not None
+        item = item_of(number, stamp)
+        assert item.crop is not None
         try:
-            picture = await asyncio.to_thread(site.edge_picture, crop, byte_count)
+            picture = await asyncio.to_thread(
+                site.edge_picture, item.crop, byte_count, item.models
+            )
         except ConveyorError as error:
             raise HTTPException(404, str(error)) from error
         return Response(picture, media_type='image/png', headers=FOR_EVER)

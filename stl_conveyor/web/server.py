@@ -84,13 +84,9 @@ class PanelServer:
         """Let people log in by these accounts; None: the page is read-only."""
         self.site.access.accounts = accounts
 
-    def show(self, cells: Sequence[LiveCell], models: Path | None = None) -> None:
-        """Show these cells from now on; none: the page says that nothing runs.
-
-        Args:
-            models: Model folder, for what the edge saw of a crop.
-        """
-        self.site.show(cells, models)
+    def show(self, cells: Sequence[LiveCell]) -> None:
+        """Show these cells from now on; none: the page says that nothing runs."""
+        self.site.show(cells)
 
     def start(self) -> None:
         """Serve; return as soon as the page can be had.

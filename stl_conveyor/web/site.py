@@ -27,6 +27,7 @@ from stl_conveyor.web.access import COOKIE, Access
 from stl_conveyor.web.crop_images import EdgeEyes, png
 
 LEAST_PERIOD_S = 0.1  # between two pieces of news
+MOST_EYES = 4  # model folders that are kept loaded; each takes some megabytes
 QUIET_PERIOD_S = 1.0  # after which something is told in any case, so that silence is noticed
 
 
@@ -39,14 +40,12 @@ class CellView(Element, component='cell_view.js'):
         number: int,
         language: Language,
         *,
-        sees: bool,
         access: Access,
         token: str,
     ) -> None:
         """Make the element for one of the cells.
 
         Args:
-            sees: Whether it can be shown what the edge saw of a crop.
             access: Who may what.
             token: Of the visitor's session.
         """
@@ -71,7 +70,6 @@ class CellView(Element, component='cell_view.js'):
             'user': None if user is None else {'name': user.name, 'role': user.role.value},
             'login': access.accounts is not None,
             'policies': list(POLICIES),
-            'sees': sees,
         }
         for name, value in props.items():
             self._props[name] = value
@@ -89,20 +87,20 @@ class Site:
         """Show nothing yet."""
         self.cells: tuple[LiveCell, ...] = ()
         self.access = Access()
-        self._models: Path | None = None
-        self._eyes: EdgeEyes | None = None
+        self._eyes: dict[Path, EdgeEyes] = {}
         self._eyes_lock = threading.Lock()
         self._views: set[CellView] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
         self._teller: asyncio.Task[None] | None = None
 
-    def show(self, cells: Sequence[LiveCell], models: Path | None = None) -> None:
+    def show(self, cells: Sequence[LiveCell]) -> None:
         """Show these cells from now on."""
         for cell in self.cells:
             cell.changed = lambda: None
         self.cells = tuple(cells)
-        self._models, self._eyes = models, None
+        with self._eyes_lock:
+            self._eyes.clear()  # a folder may hold others by now
         for cell in self.cells:
             cell.changed = self._has_news
         self._has_news()
@@ -133,30 +131,33 @@ class Site:
         number = asked.get('cell', '0')
         chosen = int(number) if number.isdecimal() and int(number) < len(cells) else 0
         view = CellView(
-            cells,
-            chosen,
-            language,
-            sees=self._models is not None,
-            access=self.access,
-            token=request.cookies.get(COOKIE, ''),
+            cells, chosen, language, access=self.access, token=request.cookies.get(COOKIE, '')
         )
         view.on('all', lambda _: self._begin_view(view))
         view.on('acknowledge', lambda event: self._acknowledge(view, event))
         view.on('change', lambda event: self._change(view, values=event.args))
         view.on('undo', lambda event: self._change(view, undo=event.args))
 
-    def edge_picture(self, crop: np.ndarray, byte_count: int) -> bytes:
+    def edge_picture(self, crop: np.ndarray, byte_count: int, models: Path | None) -> bytes:
         """Return what the edge saw of a crop, as PNG.
+
+        Args:
+            crop: uint8 [S, S, 3] RGB.
+            byte_count: Of the stream.
+            models: The model folder that held when the crop was captured.
 
         Raises:
             ConveyorError: If there are no models for it.
         """
+        if models is None:
+            raise ConfigError('no model folder is known here; set models_dir')
         with self._eyes_lock:
-            if self._eyes is None:
-                if self._models is None:
-                    raise ConfigError('no model folder is known here; set models_dir')
-                self._eyes = EdgeEyes(ModelFolder(self._models))
-            return png(self._eyes.picture(crop, byte_count))
+            if models not in self._eyes:
+                eyes = EdgeEyes(ModelFolder(models))
+                while len(self._eyes) >= MOST_EYES:
+                    del self._eyes[next(iter(self._eyes))]
+                self._eyes[models] = eyes
+            return png(self._eyes[models].picture(crop, byte_count))
 
     def _begin_view(self, view: CellView) -> None:
         view.revision = -1

@@ -88,6 +88,7 @@ def test_what_would_be_an_attack_is_not_allowed():
             asked = {
                 'feeder': {'/spawn_entity', '/delete_entity'},
                 **dict.fromkeys(topics.PANELS + topics.PLANT, CONTROL),
+                **dict.fromkeys(topics.VIEWS, {'/offload_policy/get_parameters'}),
             }
             assert uses.get('request', set()) <= asked.get(node, set())
             assert not any('*' in topic for topic in uses['publish']) or node == 'gazebo_io'

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
@@ -28,6 +30,7 @@ pytest.importorskip('stl_conveyor.msg')
 from cell_harness import CELL, CellHarness, device_specs, make_capture  # noqa: E402
 from certificates import make_certificate  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from ros_domains import own_environment  # noqa: E402
 
 from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser  # noqa: E402
@@ -42,7 +45,9 @@ from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
 from stl_conveyor.nodes.panel import cell_control  # noqa: E402
 from stl_conveyor.nodes.panel.cell_listener import hear_diagnostics  # noqa: E402
+from stl_conveyor.nodes.panel.cell_view import CellView  # noqa: E402
 from stl_conveyor.nodes.panel.operator_panel import OperatorPanel  # noqa: E402
+from stl_conveyor.nodes.panel.plant_gateway import PlantGateway  # noqa: E402
 from stl_conveyor.panel.accounts import Role, User, write_account  # noqa: E402
 from stl_conveyor.panel.alarms import UNNAMED_S  # noqa: E402
 from stl_conveyor.panel.live_cell import Bucket, LiveCell  # noqa: E402
@@ -356,11 +361,14 @@ def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path
     models, spoilt = tmp_path / 'models', tmp_path / 'spoilt'
     for folder in (models, spoilt):
         shutil.copytree(tiny_models, folder)
+    turned = shutil.copytree(tiny_models, tmp_path / 'turned')
+    labels = renamed_classes(turned)
     (spoilt / json.loads((spoilt / 'manifest.json').read_text())['files']['weak']['path']).unlink()
     recipes.write_text(
         'usual: {models_dir: models}\n'
         'other: {cell_file: other.yaml, models_dir: models}\n'
         'spoilt: {models_dir: spoilt}\n'
+        'turned: {models_dir: turned}\n'
     )
     ada = User('Ada', Role.ENGINEER)
     specs = [
@@ -379,9 +387,13 @@ def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path
             for spec in device_specs(tiny_models, edge=False)
         ],
         NodeSpec(CellGuard, {}, group='cell_guard'),
+        # Those that make no change.
+        NodeSpec(PlantGateway, {'change_log': ''}, group='plant_gateway'),
+        NodeSpec(CellView, {}, group='cell_view'),
     ]
     with CellHarness(specs, watched=('/diagnostics', 'sort_outcome')) as cell:
         cell.wait_active(60)
+        gateway, view = (cell.runner.node(name) for name in ('plant_gateway', 'cell_view'))
         (live,) = cell.runner.node('operator_panel').live
         readers = ('camera', 'actuator', 'offload_policy', 'local_classifier')
         nodes = [cell.runner.node(name) for name in readers]
@@ -401,12 +413,23 @@ def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path
         (path,) = files
         assert Path(path).parent == tmp_path / 'cells'
         assert all(node.is_active for node in nodes)
+        cell.wait(
+            lambda: all(
+                other.cell.lane_of('hex_nut_m8') == 'C' and other.recipe == Path(path).stem
+                for other in (view.live, *gateway.live)
+            ),
+            30,
+            'the others know the new description',
+        )
         undone = live.change(ada, None, undo=changed.number)
         assert undone.failed == '' and live.cell.costs is None
         assert live.cell.lane_of('hex_nut_m8') == 'A'
         chosen = live.change(ada, {'recipe': 'other'})
         assert chosen.failed == '' and live.recipe == 'other'
         assert {Path(node.settings.cell_file).name for node in nodes} == {'other.yaml'}
+        cell.wait(
+            lambda: gateway.readings()['']['recipe'] == 'other', 30, 'the plant is told the recipe'
+        )
         # What one node cannot use holds nowhere.
         refused = live.change(ada, {'recipe': 'spoilt'})
         assert 'local_classifier' in refused.failed and live.recipe == 'other'
@@ -414,6 +437,74 @@ def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path
         assert local.settings.models_dir == str(models)
         assert all(node.is_active for node in (*nodes, local))
         assert 'magic' in live.change(ada, {'recipe': 'magic'}).failed
+        # The classes of what is answered from now on are those of the new models.
+        assert live.labels != labels and live.models == models
+        assert live.change(ada, {'recipe': 'turned'}).failed == ''
+        assert (live.labels, live.models) == (labels, turned)
+
+
+def renamed_classes(folder):
+    """Turn the order of the classes of a model folder round, and return it."""
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    manifest['labels'].reverse()
+    (folder / 'manifest.json').write_text(json.dumps(manifest))
+    return tuple(manifest['labels'])
+
+
+def test_each_cell_is_shown_as_it_is_and_by_the_classes_of_its_models(tmp_path, tiny_models):
+    description = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text())
+    del description['lanes'][2]
+    (tmp_path / 'two.yaml').write_text(yaml.safe_dump(description))
+    turned = shutil.copytree(tiny_models, tmp_path / 'turned')
+    labels = renamed_classes(turned)
+    specs = [
+        panel(tmp_path, cells=['', 'line_2'], models_dir=str(tiny_models)),
+        policy_of({'models_dir': str(tiny_models)}, ''),
+        policy_of({'cell_file': str(tmp_path / 'two.yaml'), 'models_dir': str(turned)}, 'line_2'),
+    ]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_active(60)
+        mine, other = cell.runner.node('operator_panel').live
+        cell.wait(lambda: mine.recipe and other.recipe, 30, 'each cell says what it works with')
+        assert (mine.recipe, other.recipe) == ('cell', 'two')
+        assert [len(live.scene()['lanes']) for live in (mine, other)] == [3, 2]
+        assert (mine.labels, other.labels) == (labels[::-1], labels)
+        assert (mine.models, other.models) == (tiny_models, turned)
+
+
+def policy_of(parameters, cell):
+    """Return an offload_policy that works with a recipe, and need not be able to."""
+    return NodeSpec(
+        OffloadPolicy,
+        {'policy': 'threshold', **parameters},
+        group=f'{cell} offload_policy',
+        namespace=cell,
+    )
+
+
+def test_what_a_cell_works_with_and_cannot_be_read_here_is_said(tmp_path, tiny_models):
+    nowhere = tmp_path / 'nowhere'
+    specs = [
+        panel(tmp_path, models_dir=str(tiny_models)),
+        policy_of({'cell_file': str(nowhere / 'far.yaml'), 'models_dir': str(nowhere)}, ''),
+    ]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        status = cell.wait_diagnostic('operator_panel: recipe', str(nowhere), Level.WARN, 30)
+        assert 'far.yaml' in status.message and 'same place on this machine' in status.message
+        (live,) = cell.runner.node('operator_panel').live
+        # The page's own parameters stand for what lies elsewhere, until the cell takes others.
+        assert live.recipe == 'far' and live.cell.lane_of('hex_nut_m8') == 'A'
+        assert live.models == tiny_models and live.labels
+        policy = cell.runner.node('offload_policy')
+        policy.set_parameters([Parameter('models_dir', value=str(nowhere / 'others'))])
+        cell.wait(lambda: live.models is None and live.labels == (), 30, 'no wrong names')
+        policy.set_parameters(
+            [Parameter('models_dir', value=str(tiny_models)), Parameter('cell_file', value='')]
+        )
+        cell.wait(
+            lambda: live.recipe == 'cell' and live.models == tiny_models, 30, 'they can be read'
+        )
+        cell.wait_diagnostic('operator_panel: recipe', '', Level.OK)
 
 
 def test_the_page_comes_over_tls_and_in_no_other_way(tmp_path):

@@ -512,3 +512,13 @@ def test_the_scene_is_the_cell_description(live):
     assert [lane['name'] for lane in scene['lanes']] == ['A', 'B', 'C']
     assert scene['camera']['crop'] == pytest.approx(0.08)
     json.dumps(scene)
+
+
+def test_another_recipe_brings_its_classes_and_leaves_what_was_answered_before(live, tmp_path):
+    stamp = 10 * S
+    live.take_capture(stamp, 1, 11 * S, None)
+    assert live.item(stamp).models is None and not live.scene()['sees']
+    live.use(live.cell, 'others', ('b', 'a'), tmp_path)
+    live.take_capture(stamp + S, 2, 12 * S, None)
+    assert (live.item(stamp).models, live.item(stamp + S).models) == (None, tmp_path)
+    assert live.labels == ('b', 'a') and live.news()['scene']['sees']

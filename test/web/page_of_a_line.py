@@ -34,7 +34,7 @@ class Line:
     """A cell of which the test says everything."""
 
     def __init__(self, **arguments):
-        self.live = LiveCell(CELL, labels=CELL.classes, **arguments)
+        self.live = LiveCell(CELL, labels=CELL.classes, models=MODELS, **arguments)
         self.numbers = itertools.count(1)
         self.crop = read_image(MODELS / 'sample.png')
 

@@ -23,7 +23,9 @@ from page_of_a_line import CELL, MODELS, Line, server  # noqa: E402
 
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.errors import Level  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.panel.cell_values import cell_values  # noqa: E402
+from stl_conveyor.web.crop_images import EdgeEyes, png  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +41,7 @@ def new_tab():
 @pytest.fixture
 def line():
     told = Line()
-    server().show([told.live], MODELS)
+    server().show([told.live])
     yield told
     server().show([])
 
@@ -251,7 +253,7 @@ def test_nothing_sticks_out_at_any_width(controlled, new_tab, language, width, h
 @in_a_browser
 def test_several_cells_are_shown_each_by_itself(line, new_tab):
     other = Line(name='line_2')
-    server().show([line.live, other.live], MODELS)
+    server().show([line.live, other.live])
     line.item()
     for _ in range(3):
         other.item()
@@ -510,8 +512,29 @@ def test_another_cell_description_is_drawn_anew(tab, line):
     tab.wait("document.querySelectorAll('.bin').length === 4")
     description = yaml.safe_load((ROOT / 'config' / 'cell.yaml').read_text())
     del description['lanes'][2]
-    line.live.use(CellDescription.from_mapping(description), 'two lanes')
+    two_lanes = CellDescription.from_mapping(description)
+    line.live.use(two_lanes, 'two lanes', line.live.labels, line.live.models)
     tab.wait("document.querySelectorAll('.bin').length === 3")
+
+
+def test_the_edge_saw_an_item_by_the_models_that_held_then(line, tiny_models):
+    before = line.item()
+    line.live.use(CELL, 'others', CELL.classes, tiny_models)
+    after = line.item()
+    pictures = []
+    for stamp in (before, after, before):
+        address = f'{server().url}cells/0/items/{stamp}/edge.png?bytes=300'
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            pictures.append(answer.read())
+    # The models of another recipe have another codec.
+    shipped, others = (
+        png(EdgeEyes(ModelFolder(path)).picture(line.crop, 300)) for path in (MODELS, tiny_models)
+    )
+    assert shipped != others and pictures == [shipped, others, shipped]
+    line.live.use(CELL, 'unknown', (), None)
+    stamp = line.item()
+    with pytest.raises(urllib.error.HTTPError, match='404'):
+        urllib.request.urlopen(f'{server().url}cells/0/items/{stamp}/edge.png?bytes=300')
 
 
 @in_a_browser

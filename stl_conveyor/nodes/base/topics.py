@@ -482,6 +482,8 @@ CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             for node in (*DEVICE, *EDGE)
             for service in ('change_state', 'get_parameters', 'set_parameters_atomically')
         },
+        # Which recipe the cell works with.
+        'offload_policy/get_parameters': (*PANELS, *PLANT, *VIEWS),
     }
 )
 

@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, ConveyorError
+from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.nodes.base.connected_node import ConnectedNode
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.qos import in_namespace
@@ -34,6 +35,11 @@ DRAIN_S = 10.0  # beside the way to the last diverter, for every item to get its
 LOOK_S = 0.05  # between two looks at what is under way
 POLICY = ('policy', 'rate', 'depth')
 CELL_FILE, MODELS = 'cell_file', 'models_dir'
+# Classes in their order, and the folder that they are of.
+Models = tuple[tuple[str, ...], Path | None]
+NO_MODELS: Models = ((), None)
+# The latter two are of paths that no file can have.
+_UNREADABLE = (ConveyorError, ValueError, RuntimeError)
 # Who reads the cell description or the models, with what each reads; the camera, which brings the
 # items, is stopped first and comes back last.
 READERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -77,8 +83,51 @@ SERVICES: Mapping[str, type] = MappingProxyType(
 )
 
 
+def open_client(node: ConnectedNode, name: str, cell: str) -> Client:
+    """Return the client of a service of SERVICES, which closes with the node's activation.
+
+    Args:
+        cell: Namespace of the cell; empty: that of the node.
+    """
+    client: Client = node.create_client(SERVICES[name], in_namespace(name, cell))
+    node.resources.callback(node.destroy_client, client)
+    return client
+
+
 def _description(recipe: Recipe) -> CellDescription:
     return CellDescription.load(configured_path(recipe.cell_file, 'config/cell.yaml'))
+
+
+def take_recipe(
+    live: LiveCell, recipe: Recipe, name: str, otherwise: Models = NO_MODELS
+) -> dict[str, str]:
+    """Have a cell be known by the recipe that it works with, as far as it can be read here.
+
+    A description that cannot be read leaves the one that was shown.
+
+    Args:
+        live: What is known of the cell.
+        recipe: With which it works.
+        name: Of the recipe.
+        otherwise: Classes and model folder where those of the recipe cannot be read. By the
+            classes of other models its answers would have wrong names.
+
+    Returns:
+        What cannot be read, by parameter, and why.
+    """
+    description, (labels, models) = live.cell, otherwise
+    troubles = {}
+    try:
+        description = _description(recipe)
+    except _UNREADABLE as error:
+        troubles[CELL_FILE] = str(error)
+    try:
+        folder = configured_path(recipe.models_dir, 'models/items')
+        labels, models = ModelFolder(folder).labels, folder
+    except _UNREADABLE as error:
+        troubles[MODELS] = str(error)
+    live.use(description, name, labels, models)
+    return troubles
 
 
 class NoAnswer(ConveyorError):
@@ -119,10 +168,8 @@ class CellControl:
         self._seen: dict[str, Recipe] = {}  # that held without a name, to come back to
         self._folder = folder
         self._clients: dict[str, Client] = {}
-        for name, kind in SERVICES.items():
-            client: Client = node.create_client(kind, in_namespace(name, cell))
-            node.resources.callback(node.destroy_client, client)
-            self._clients[name] = client
+        for name in SERVICES:
+            self._clients[name] = open_client(node, name, cell)
 
     def values(self) -> Values:
         """Return what holds now.
@@ -172,7 +219,7 @@ class CellControl:
     def _use(self, recipe: Recipe) -> None:
         """Have every node read another cell description and other models."""
         check_recipe(recipe)
-        description = _description(recipe)
+        _description(recipe)
         before: dict[str, dict[str, Any]] = {}
         for name, wanted in READERS.items():
             if name in FAR and not self._is_there(name):
@@ -195,7 +242,7 @@ class CellControl:
             if ran:
                 self._run(True)
         if self._live is not None:
-            self._live.use(description, self._name_of(recipe))
+            take_recipe(self._live, recipe, self._name_of(recipe))
 
     def _holds(self) -> Recipe:
         return Recipe(*self._parameters('offload_policy', (CELL_FILE, MODELS)).values())
@@ -247,11 +294,9 @@ class CellControl:
 
     def _name_of(self, recipe: Recipe) -> str:
         """Return the name of a recipe; that of its cell description where it has none."""
-        for name, known in self._recipes.items():
-            if known == recipe:
-                return name
-        name = configured_path(recipe.cell_file, 'config/cell.yaml').stem
-        self._seen[name] = recipe
+        name = recipe.name_among(self._recipes)
+        if name not in self._recipes:
+            self._seen[name] = recipe
         return name
 
     # Steps.

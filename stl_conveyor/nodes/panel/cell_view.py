@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
@@ -20,6 +20,7 @@ from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
 from stl_conveyor.nodes.panel.cell_listener import hear_cell
 from stl_conveyor.nodes.panel.cell_markers import camera_info, item_markers, still_markers
+from stl_conveyor.nodes.panel.recipe_watch import RecipeWatch
 from stl_conveyor.panel.live_cell import LiveCell
 
 HEARD = ('capture', 'sort_outcome', 'actuation', 'belt_state')
@@ -61,12 +62,13 @@ class CellView(ConveyorNode):
         """Load what is drawn."""
         cell = CellDescription.load(configured_path(self.settings.cell_file, 'config/cell.yaml'))
         self.live = LiveCell(cell, now_ns=lambda: clock_ns(self.get_clock()))
-        self._still = still_markers(cell)
+        self._drawn, self._still = cell, still_markers(cell)
 
     def activate(self) -> None:
         """Draw what is heard."""
         assert self.live is not None
         hear_cell(self, self.live, topics=HEARD, crops=False)
+        RecipeWatch(self, [('', self.live)])
         self._markers = self.publish_on('cell_markers')
         self._camera = self.publish_on(CAMERA_INFO)
         self.every(1.0 / self.settings.rate, self._draw)
@@ -85,9 +87,12 @@ class CellView(ConveyorNode):
         """Return the cell as it is now."""
         assert self.live is not None
         now_ns = clock_ns(self.get_clock())
-        return MarkerArray(
-            markers=[*self._still, *item_markers(self.live, now_ns, 1.0 / self.settings.rate)]
-        )
+        before = []
+        if self.live.cell is not self._drawn:  # lanes and bins that are no more
+            self._drawn, self._still = self.live.cell, still_markers(self.live.cell)
+            before = [Marker(action=Marker.DELETEALL)]
+        moving = item_markers(self.live, now_ns, 1.0 / self.settings.rate)
+        return MarkerArray(markers=[*before, *self._still, *moving])
 
     def _tell_camera(self) -> None:
         """Say what the camera is, unless its driver does."""

@@ -22,6 +22,7 @@ from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
 from stl_conveyor.nodes.panel.cell_control import CellControl
 from stl_conveyor.nodes.panel.cell_listener import hear_cell, hear_diagnostics
+from stl_conveyor.nodes.panel.recipe_watch import RecipeWatch
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.language import language_trouble
 from stl_conveyor.panel.live_cell import LiveCell
@@ -127,12 +128,12 @@ class OperatorPanel(ConveyorNode):
         """Load what the page draws, and serve it."""
         settings = self.settings
         cell = CellDescription.load(configured_path(settings.cell_file, 'config/cell.yaml'))
-        self._models: Path | None = configured_path(settings.models_dir, 'models/items')
+        folder = configured_path(settings.models_dir, 'models/items')
         labels: tuple[str, ...] = ()
+        models: Path | None = None
         try:
-            labels = tuple(ModelFolder(self._models).labels)
+            labels, models = ModelFolder(folder).labels, folder
         except ModelFileError as error:  # the page does without
-            self._models = None
             self.set_condition('models', Level.WARN, f'classes without probabilities: {error}')
         else:
             self.clear_condition('models', 'the model folder can be used')
@@ -150,6 +151,7 @@ class OperatorPanel(ConveyorNode):
                 cell,
                 name=name.strip('/') or self.get_namespace().strip('/'),
                 labels=labels,
+                models=models,
                 alarm_log=self._file_of(settings.alarm_log, name),
                 change_log=self._file_of(settings.change_log, name),
                 counts_file=self._file_of(settings.counts_file, name),
@@ -181,12 +183,14 @@ class OperatorPanel(ConveyorNode):
                 live.control = CellControl(
                     self, cell, live=live, recipes=self._recipes, folder=self._cells_folder
                 )
+        cells = list(zip(self.settings.cells, self.live))
+        RecipeWatch(self, cells, self._recipes, models=True)
         self.listen('/diagnostics', partial(hear_diagnostics, self.live))
         self.resources.callback(self._keep_counts)
         self.every(KEEP_S, self._keep_counts)
         self.every(TICK_S, self._tick)
         self.resources.callback(self.server.show, ())
-        self.server.show(self.live, self._models)
+        self.server.show(self.live)
         if self._accounts is not None:
             self._looking = threading.Event()
             self.resources.callback(self._looking.set)
@@ -236,6 +240,8 @@ class OperatorPanel(ConveyorNode):
                 self.set_condition(name, Level.WARN, '; '.join(filter(None, troubles)))
             else:
                 self.clear_condition(name, f'{name} is written')
+        if all(live.models is not None for live in self.live):  # they are those of the cells
+            self.clear_condition('models', 'the models of every cell can be used')
 
     def _keep_counts(self) -> None:
         for live in self.live:

@@ -21,6 +21,7 @@ from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
 from stl_conveyor.nodes.panel.cell_control import CellControl
 from stl_conveyor.nodes.panel.cell_listener import hear_cell, hear_diagnostics
+from stl_conveyor.nodes.panel.recipe_watch import RecipeWatch
 from stl_conveyor.panel.accounts import Accounts, Role, User
 from stl_conveyor.panel.live_cell import LiveCell
 from stl_conveyor.panel.recipes import load_recipes
@@ -184,6 +185,8 @@ class PlantGateway(ConveyorNode):
             hear_cell(self, live, cell, crops=False, also=also)
             if allowed:
                 live.control = CellControl(self, cell, live=live, recipes=self._recipes)
+        cells = list(zip(self.settings.cells, self.live))
+        RecipeWatch(self, cells, self._recipes)
         self.listen('/diagnostics', partial(hear_diagnostics, self.live))
         commands = Commands(allowed, self._change)
         # Those that serve need their port now; one that is taken is a reason to try again.
