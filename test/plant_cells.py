@@ -15,7 +15,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import Level
 from stl_conveyor.panel.items import Offload, Outcome, Truth
 from stl_conveyor.panel.live_cell import Bucket, LiveCell
-from stl_conveyor.plant.values import readings
+from stl_conveyor.plant.values import faults, readings
 
 INSTALL = 'make setup brings it'
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +65,11 @@ def more_items(live, first, count):
 def read(live):
     """Return what an output is told."""
     return {live.name: readings(live.figures())}
+
+
+def lasting(live):
+    """Return what an output is told of faults."""
+    return {live.name: faults(live.figures())}
 
 
 class Heard:

@@ -14,15 +14,15 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stl_conveyor.errors import BadMessage, ConfigError, MissingDependency, install_words
 from stl_conveyor.plant.output import RUNNING, Commands, Result
 from stl_conveyor.plant.sparkplug import REBIRTH, DataType, EdgeNode, Metric, decode
-from stl_conveyor.plant.values import VALUES, Kind, Readings, plain
+from stl_conveyor.plant.values import VALUES, Fault, Kind, Readings, plain
 
 try:
     from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
@@ -199,6 +199,8 @@ def _is_over(sent: MQTTMessageInfo) -> bool:
 class JsonOutput(_Connection):
     """Plain JSON: PREFIX/CELL/values, faults, outcome, and PREFIX/online.
 
+    `faults` has each fault that lasts, and is told anew whenever they change.
+
     A command comes on PREFIX/CELL/command as `{"running": false}`; what came of it is told on
     PREFIX/CELL/command_result.
     """
@@ -212,6 +214,9 @@ class JsonOutput(_Connection):
         super().__init__('mqtt', broker, client_id)
         self._prefix, self._commands = prefix.strip('/'), commands
         self._latest: Mapping[str, Readings] = {}
+        self._lock = threading.Lock()
+        self._faults: dict[str, Sequence[Fault]] = {}
+        self._told: dict[str, Sequence[Fault]] = {}  # in this session
         self._client.will_set(f'{self._prefix}/online', 'false', qos=1, retain=True)
         self._begin()
 
@@ -219,6 +224,12 @@ class JsonOutput(_Connection):
         """Tell the values of every cell."""
         self._latest = cells
         self._tell(first=False)
+
+    def faults(self, cells: Mapping[str, Sequence[Fault]]) -> None:
+        """Tell the faults of every cell in which they are others than before."""
+        with self._lock:
+            self._faults = dict(cells)
+            self._tell_faults(first=False)
 
     def result(self, result: Result) -> None:
         """Tell of an item."""
@@ -236,11 +247,25 @@ class JsonOutput(_Connection):
             self._client.subscribe(f'{self._prefix}/+/command', qos=1)
             self._client.subscribe(f'{self._prefix}/command', qos=1)
         self._tell(first=True)
+        with self._lock:
+            self._tell_faults(first=True)
+
+    def _disconnected(self) -> None:
+        with self._lock:
+            self._told = {}
 
     def _tell(self, *, first: bool) -> None:
         for cell, found in self._latest.items():
             told = {'time': time.time(), **plain(found)}
             self._send(self._topic(cell, 'values'), _json(told), retain=True, first=first)
+
+    def _tell_faults(self, *, first: bool) -> None:
+        for cell, faults in self._faults.items():
+            if self._told.get(cell) == faults or not self.is_connected:
+                continue
+            told = {'time': time.time(), 'faults': [asdict(fault) for fault in faults]}
+            if self._send(self._topic(cell, 'faults'), _json(told), retain=True, first=first):
+                self._told[cell] = faults
 
     def _take(self, topic: str, payload: bytes) -> None:
         parts = topic[len(self._prefix) :].strip('/').split('/')
@@ -307,6 +332,9 @@ class SparkplugOutput(_Connection):
             if changed and self._waiting() < MOST_UNDER_WAY:
                 self._send(self._edge.topic('NDATA'), self._edge.data(changed, _now_ms()))
                 self._told.update({m.name: m for m in changed})
+
+    def faults(self, cells: Mapping[str, Sequence[Fault]]) -> None:
+        """Do nothing: how many last, and the worst, are metrics."""
 
     def result(self, result: Result) -> None:
         """Do nothing: Sparkplug tells states, and the counters tell of the items."""

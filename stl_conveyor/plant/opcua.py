@@ -9,7 +9,7 @@ Below Objects there is one object for each cell, `VisionSystem` or `VisionSystem
     RecipeManagement/ActiveRecipe, PrepareRecipe  the latter if it may change the recipe
     ResultManagement/Results/LastResult           ResultId, CreationTime, ResultState, Lane, ...
     Production/...                                every value of the table, with its unit
-    Alarms/ActiveFaults, and an event for each fault that is raised
+    Alarms/ActiveFaults, and an event for each fault that is raised, and for each that ends
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.plant.output import RECIPE, RUNNING, Commands, Result
-from stl_conveyor.plant.values import VALUES, Kind, PlantValue, Reading, Readings
+from stl_conveyor.plant.values import VALUES, Fault, Kind, PlantValue, Reading, Readings
 
 try:
     from asyncua import Server, ua, uamethod
@@ -45,6 +45,8 @@ STOP_PATIENCE_S = 5.0
 COMMAND_PATIENCE_S = 120.0  # a recipe has models to load
 MOST_WAITING = 256  # calls into the loop; beyond, what holds is told at the next turn
 GOOD = 0
+# Of an event (OPC 10000-5, 6.4.2), by the level of the fault; 0: it has ended.
+SEVERITIES = {0: 100, 1: 400, 2: 700}
 _TYPES = {
     Kind.COUNTER: ua.VariantType.Int64,
     Kind.GAUGE: ua.VariantType.Double,
@@ -121,7 +123,7 @@ class OpcUaOutput:
         self._nodes: dict[tuple[str, ...], Node] = {}
         self._values: dict[tuple[str, ...], Any] = {}
         self._generators: dict[str, Any] = {}
-        self._faults: dict[str, str] = {}
+        self._faults: dict[str, dict[str, Fault]] = {}
         self._waiting = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name='opcua', daemon=True)
@@ -147,6 +149,10 @@ class OpcUaOutput:
     def update(self, cells: Mapping[str, Readings]) -> None:
         """Tell what holds now."""
         self._later(self._update(cells))
+
+    def faults(self, cells: Mapping[str, Sequence[Fault]]) -> None:
+        """Tell which faults last."""
+        self._later(self._tell_faults(cells))
 
     def result(self, result: Result) -> None:
         """Tell of an item."""
@@ -327,17 +333,24 @@ class OpcUaOutput:
             await self._write(
                 cell, 'RecipeManagement/ActiveRecipe', found['recipe'], ua.VariantType.String
             )
-            await self._alarm(cell, str(found['worst_fault'] or ''))
 
-    async def _alarm(self, cell: str, fault: str) -> None:
-        if fault == self._faults.get(cell, ''):
-            return
-        self._faults[cell] = fault
-        faults = [fault] if fault else []
-        await self._write(cell, 'Alarms/ActiveFaults', faults, ua.VariantType.String)
+    async def _tell_faults(self, cells: Mapping[str, Sequence[Fault]]) -> None:
+        for cell, faults in cells.items():
+            texts = [fault.text for fault in faults]
+            await self._write(cell, 'Alarms/ActiveFaults', texts, ua.VariantType.String)
+            before, now = self._faults.get(cell, {}), {fault.key: fault for fault in faults}
+            self._faults[cell] = now
+            for key in before.keys() - now.keys():
+                await self._say(cell, 0, f'{key}: ended')
+            for key, fault in now.items():
+                # One that becomes an error is told once more, as an error.
+                if key not in before or fault.level > before[key].level:
+                    await self._say(cell, fault.level, fault.text)
+
+    async def _say(self, cell: str, level: int, text: str) -> None:
         generator = self._generators[cell]
-        generator.event.Severity = 700 if fault else 100
-        await generator.trigger(message=fault or 'no fault lasts')
+        generator.event.Severity = SEVERITIES[min(level, max(SEVERITIES))]
+        await generator.trigger(message=text)
 
     async def _write_each(self, cell: str, path: str, value: PlantValue, reading: Reading) -> None:
         """Write a value for each lane, class or reason; a variable comes when it is heard of."""

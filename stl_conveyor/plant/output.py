@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stl_conveyor.errors import ConveyorError
-from stl_conveyor.plant.values import Readings
+from stl_conveyor.plant.values import Fault, Readings
 
 RUNNING, RECIPE = 'running', 'recipe'
 COMMANDS = (RUNNING, RECIPE)  # that the plant may be allowed, one by one
@@ -50,6 +50,9 @@ class Output(Protocol):
 
     def update(self, cells: Mapping[str, Readings]) -> None:
         """Tell what holds now, by cell; '' is the one without a name."""
+
+    def faults(self, cells: Mapping[str, Sequence[Fault]]) -> None:
+        """Tell which faults last now, by cell."""
 
     def result(self, result: Result) -> None:
         """Tell of an item."""

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 from stl_conveyor.plant.output import Result
-from stl_conveyor.plant.values import VALUES, Kind, PlantValue, Reading, Readings
+from stl_conveyor.plant.values import VALUES, Fault, Kind, PlantValue, Reading, Readings
 
 try:
     from prometheus_client import CollectorRegistry, start_http_server
@@ -83,6 +83,9 @@ class PrometheusOutput:
 
     def update(self, cells: Mapping[str, Readings]) -> None:
         """Do nothing: what holds is read when it is asked for."""
+
+    def faults(self, cells: Mapping[str, Sequence[Fault]]) -> None:
+        """Do nothing: how many last, and the worst, are values."""
 
     def result(self, result: Result) -> None:
         """Do nothing: Prometheus knows no single items."""

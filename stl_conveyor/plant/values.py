@@ -287,11 +287,41 @@ def machine_state(told: Mapping[str, Any]) -> MachineState:
     return MachineState.CONTINUOUS if told['nodes']['camera'] else MachineState.READY
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A fault that lasts.
+
+    Attributes:
+        key: NODE: FAULT, by which it is told apart.
+        level: The worst since it was raised: 1 warning, 2 error.
+        since: Seconds since 1970.
+    """
+
+    key: str
+    level: int
+    message: str
+    since: float
+
+    @property
+    def text(self) -> str:
+        """Return it in one line."""
+        return f'{self.key}: {self.message}'
+
+
+def faults(told: Mapping[str, Any]) -> tuple[Fault, ...]:
+    """Return every fault of a cell that lasts, the worst and newest first.
+
+    Args:
+        told: By `LiveCell.figures`.
+    """
+    return tuple(
+        Fault(fault['key'], fault['level'], fault['message'], fault['since'] / 1e3)
+        for fault in told['faults']
+    )
+
+
 def _worst(told: Mapping[str, Any]) -> str:
-    if not told['faults']:
-        return ''
-    worst = told['faults'][0]
-    return f'{worst["key"]}: {worst["message"]}'
+    return next((fault.text for fault in faults(told)), '')
 
 
 def readings(told: Mapping[str, Any]) -> dict[str, Reading]:

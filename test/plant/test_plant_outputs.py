@@ -12,9 +12,9 @@ import urllib.request
 
 import pytest
 from certificates import make_certificate
-from plant_cells import INSTALL, known_cell, listener, more_items, read
+from plant_cells import INSTALL, Heard, known_cell, lasting, listener, more_items, read
 
-from stl_conveyor.errors import ConfigError
+from stl_conveyor.errors import ConfigError, Level
 from stl_conveyor.panel.accounts import Accounts, Role, write_account
 from stl_conveyor.plant.output import Commands, Result
 from stl_conveyor.plant.sparkplug import DataType, Metric, decode, encode
@@ -130,6 +130,49 @@ def test_json_tells_values_items_and_that_it_is_there(broker):
         assert output.trouble == ''
         output.stop()
         heard.wait(lambda said: said[-1] == ('works/online', b'false'), 'that it is gone')
+
+
+def faults_of(said):
+    """Return the faults that were told, by the messages that told them."""
+    return [
+        [fault['key'] for fault in json.loads(payload)['faults']]
+        for topic, payload in said
+        if topic == 'works/line_1/faults'
+    ]
+
+
+@needs_broker
+def test_json_tells_every_fault_that_lasts(broker):
+    mqtt = pytest.importorskip('stl_conveyor.plant.mqtt', reason=INSTALL)
+    live = known_cell('line_1')
+    output = mqtt.JsonOutput(mqtt.Broker('127.0.0.1', broker.port), 'test', 'works', commands())
+    belt, frames = 'camera: belt', 'camera: frames'
+    told = []
+    try:
+        with listener(broker, 'works/#') as (heard, _):
+            live.take_fault('camera', 'belt', Level.WARN, 'slow', 1.0, 1)
+            output.faults(lasting(live))  # the broker may be there, or come later
+            for change, expected in (
+                (None, [belt]),
+                (('frames', Level.ERROR, 'no frame'), [frames, belt]),
+                (('belt', Level.OK, 'ended'), [frames]),
+                (('frames', Level.OK, 'ended'), []),
+            ):
+                if change:
+                    live.take_fault('camera', *change, 1.0, 1)
+                output.faults(lasting(live))
+                output.faults(lasting(live))  # nothing new
+                told.append(expected)
+                heard.wait(lambda said: faults_of(said) == told, f'{expected}')
+            (fault,) = json.loads(
+                next(payload for topic, payload in heard.said if topic.endswith('faults'))
+            )['faults']
+            assert (fault['level'], fault['message']) == (1, 'slow') and fault['since'] > 1e9
+        # It is retained: who comes later knows what lasts.
+        with listener(broker, 'works/line_1/faults') as (heard, _):
+            heard.wait(lambda said: faults_of(said) == [[]], 'what lasts')
+    finally:
+        output.stop()
 
 
 @needs_broker
@@ -317,6 +360,7 @@ def test_opc_ua_has_the_names_of_machine_vision_and_every_value():
         live.take_fault('camera', 'frames', 2, 'no frame', 1.0, 1)
         more_items(live, 4, 4)
         output.update(read(live))
+        output.faults(lasting(live))
         output.result(RESULT)
 
         async def work(client):
@@ -371,6 +415,55 @@ def test_opc_ua_has_the_names_of_machine_vision_and_every_value():
         assert output.trouble == ''
         with pytest.raises(ConfigError, match=f'port {output.port}'):
             opcua.OpcUaOutput('127.0.0.1', output.port, read(live), commands())
+    finally:
+        output.stop()
+
+
+def test_opc_ua_tells_every_fault_that_lasts_and_an_event_of_each():
+    opcua = pytest.importorskip('stl_conveyor.plant.opcua', reason=INSTALL)
+    live, heard = known_cell(), Heard()
+    output = opcua.OpcUaOutput('127.0.0.1', 0, read(live), commands())
+
+    class Events:
+        def event_notification(self, event):
+            heard.add(event.Message.Text, event.Severity)
+
+    async def work(client):
+        index = await client.get_namespace_index('urn:stl_conveyor:plant')
+        system = await client.nodes.objects.get_child([f'{index}:VisionSystem'])
+        subscription = await client.create_subscription(50, Events())
+        await subscription.subscribe_events(system)
+
+        async def after(change, number):
+            change()
+            output.faults(lasting(live))
+            await asyncio.to_thread(heard.wait, lambda said: len(said) >= number, 'an event')
+            return await opcua_value(client, 'VisionSystem/Alarms/ActiveFaults')
+
+        def fault(name, level, text):
+            live.take_fault('camera', name, Level(level), text, 1.0, 1)
+
+        first = await after(lambda: fault('belt', 1, 'slow'), 1)
+        both = await after(lambda: fault('frames', 2, 'no frame'), 2)
+        output.faults(lasting(live))  # nothing new, and no event of it
+        one = await after(lambda: fault('frames', 0, 'ended'), 3)
+        none = await after(lambda: fault('belt', 0, 'ended'), 4)
+        return first, both, one, none
+
+    try:
+        assert ask(output, work) == (
+            ['camera: belt: slow'],
+            ['camera: frames: no frame', 'camera: belt: slow'],
+            ['camera: belt: slow'],
+            [],
+        )
+        assert heard.said == [
+            ('camera: belt: slow', 400),
+            ('camera: frames: no frame', 700),
+            ('camera: frames: ended', 100),
+            ('camera: belt: ended', 100),
+        ]
+        assert output.trouble == ''
     finally:
         output.stop()
 

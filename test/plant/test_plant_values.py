@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import fields
 
 import pytest
@@ -13,7 +14,7 @@ from plant_cells import ROOT, known_cell, read
 
 from stl_conveyor.assess.scoring import Score
 from stl_conveyor.errors import Level
-from stl_conveyor.plant.values import VALUES, Kind, MachineState, machine_state, readings
+from stl_conveyor.plant.values import VALUES, Kind, MachineState, faults, machine_state, readings
 
 
 def test_the_values_of_a_cell_are_what_it_did():
@@ -52,6 +53,12 @@ def test_each_state_has_its_cause():
     assert machine_state(live.figures()) is MachineState.ERROR
     found = readings(live.figures())
     assert found['alarms'] == 2 and found['worst_fault'] == 'camera: frames: no frame'
+    told = faults(live.figures())
+    assert {(fault.key, fault.level, fault.message) for fault in told} == {
+        ('encoder: configure', 2, 'no model'),
+        ('camera: frames', 2, 'no frame'),
+    }
+    assert all(abs(time.time() - fault.since) < 60 for fault in told)
     assert machine_state({**live.figures(), 'nodes': {}}) is MachineState.HALTED
 
 

@@ -26,7 +26,7 @@ from stl_conveyor.panel.accounts import Accounts, Role, User
 from stl_conveyor.panel.live_cell import LiveCell
 from stl_conveyor.panel.recipes import load_recipes
 from stl_conveyor.plant.output import COMMANDS, RECIPE, Commands, Output, Result
-from stl_conveyor.plant.values import Readings, readings
+from stl_conveyor.plant.values import Readings, faults, readings
 
 if TYPE_CHECKING:
     from stl_conveyor.plant.mqtt import Broker
@@ -278,9 +278,12 @@ class PlantGateway(ConveyorNode):
                 self.clear_condition(f'plant.{name}', f'{name}: the plant is there')
 
     def _tell(self) -> None:
-        found = self.readings()
+        figures = {live.name: live.figures() for live in self.live}
+        found = {name: readings(told) for name, told in figures.items()}
+        lasting = {name: faults(told) for name, told in figures.items()}
         for output in self.outputs.values():
             output.update(found)
+            output.faults(lasting)
 
     def _take_result(self, cell: str, message: SortOutcome) -> None:
         result = Result(
