@@ -542,8 +542,9 @@ REMEDIES = (
         '`plant.…`',
         ('plant.*',),
         'plant_gateway',
-        'broker or server of the plant is not there, or refuses; the text says which and why. The '
-        'cell goes on, and the values are right as soon as it is back',
+        'broker or server of the plant is not there, or refuses, or a port of this machine is '
+        'taken; the text says which and why. The cell and the other outputs go on, and the values '
+        'are right as soon as it is back',
     ),
     Remedy(
         '`language`',

@@ -97,6 +97,11 @@ class _Connection:
         self._client = client
 
     @property
+    def has_ended(self) -> bool:
+        """Return False: a connection that is lost comes back by itself."""
+        return False
+
+    @property
     def is_connected(self) -> bool:
         """Return whether the broker is there."""
         return self._up.is_set()

@@ -15,7 +15,9 @@ Below Objects there is one object for each cell, `VisionSystem` or `VisionSystem
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,6 +127,10 @@ class OpcUaOutput:
         self._generators: dict[str, Any] = {}
         self._faults: dict[str, dict[str, Fault]] = {}
         self._waiting = 0
+        try:  # before the address space is built, which takes a second
+            socket.create_server((address, port), family=_family(address)).close()
+        except OSError as error:
+            raise self._cannot_be_had(error) from error
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name='opcua', daemon=True)
         self._thread.start()
@@ -135,11 +141,12 @@ class OpcUaOutput:
             raise
         except Exception as error:  # what the library raises is of many kinds
             self._end()
-            raise ConfigError(
-                f'opcua: the server cannot be had on {address}, port {port} '
-                f'({type(error).__name__}: {error}): name an address of this machine, a port that '
-                'nobody else has, and a certificate that can be read'
-            ) from error
+            raise self._cannot_be_had(error) from error
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether nobody takes connections any more."""
+        return not (self._thread.is_alive() and self._server.bserver._server.is_serving())
 
     @property
     def url(self) -> str:
@@ -160,11 +167,20 @@ class OpcUaOutput:
 
     def stop(self) -> None:
         """End the server."""
-        try:
-            self._do(self._server.stop(), STOP_PATIENCE_S)
-        except (TimeoutError, OSError, ua.UaError):
-            pass  # the process ends anyway
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError, OSError, ua.UaError):
+            if self._thread.is_alive():
+                self._do(self._server.stop(), STOP_PATIENCE_S)
+            else:  # its loop has ended; the port is still taken
+                stopping = asyncio.wait_for(self._server.stop(), STOP_PATIENCE_S)
+                self._loop.run_until_complete(stopping)
         self._end()
+
+    def _cannot_be_had(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f'opcua: the server cannot be had on {self._address}, port {self.port} '
+            f'({type(error).__name__}: {error}): name an address of this machine, a port that '
+            'nobody else has, and a certificate that can be read'
+        )
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -425,6 +441,10 @@ _ZERO: dict[ua.VariantType, Any] = {
     ua.VariantType.Double: 0.0,
     ua.VariantType.Boolean: False,
 }
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ':' in address else socket.AF_INET
 
 
 def _always(value: Any) -> Callable[[tuple[Any, ...]], Any]:

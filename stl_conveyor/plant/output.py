@@ -48,6 +48,10 @@ class Output(Protocol):
     trouble: str
     left_out: int
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether it serves no more, and must be opened anew."""
+
     def update(self, cells: Mapping[str, Readings]) -> None:
         """Tell what holds now, by cell; '' is the one without a name."""
 

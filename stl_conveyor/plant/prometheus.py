@@ -64,6 +64,11 @@ class PrometheusOutput:
             ) from error
         self.port = int(self._server.server_port)
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether nobody answers a scrape any more."""
+        return not self._thread.is_alive()
+
     def collect(self) -> Iterable[Metric]:
         """Return everything; the library calls it at each scrape."""
         cells = self._read()

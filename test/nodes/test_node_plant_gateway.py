@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.request
 
 import numpy as np
@@ -70,6 +71,38 @@ def test_a_scrape_tells_each_cell_its_own_and_a_lost_broker_is_a_fault(tmp_path)
         status = cell.wait_diagnostic('plant_gateway: plant.mqtt', str(port), Level.ERROR, 30)
         assert 'broker' in status.message
         assert node.is_active and 'prometheus' in node.outputs
+
+
+@pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+def test_a_port_that_is_taken_silences_nobody_else_and_is_tried_again(tmp_path):
+    pytest.importorskip('paho.mqtt.client')
+    with Mosquitto(tmp_path) as broker, socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        spec = gateway(
+            tmp_path,
+            outputs=['prometheus', 'mqtt'],
+            prometheus_port=port,
+            mqtt_port=broker.port,
+            period=0.1,
+            retry_period=0.2,
+        )
+        with CellHarness([spec], watched=('/diagnostics',)) as cell:
+            cell.wait_active()
+            node = cell.runner.node('plant_gateway')
+            cell.wait_diagnostic('plant_gateway: plant.prometheus', f'{port}', Level.ERROR, 30)
+            with listener(broker, 'stl_conveyor/values') as (heard, _):
+                heard.wait(lambda said: said, 'the values')
+            taken.close()
+            cell.wait(lambda: 'prometheus' in node.outputs, 30, 'the port is had')
+            assert 'stl_conveyor_outcomes_total{cell=""} 0.0' in scraped(node)
+            cell.wait_diagnostic('plant_gateway: plant.prometheus', '', Level.OK, 30)
+            # A server that has ended is opened anew.
+            ended = node.outputs['prometheus']
+            ended._server.shutdown()
+            cell.wait(lambda: node.outputs.get('prometheus', ended) is not ended, 30, 'another')
+            assert 'stl_conveyor_outcomes_total{cell=""} 0.0' in scraped(node)
+            text = 'its server has ended'
+            cell.wait_diagnostic('plant_gateway: plant.prometheus', text, Level.ERROR)
 
 
 @pytest.mark.skipif(PROGRAM is None, reason=MISSING)

@@ -468,6 +468,30 @@ def test_opc_ua_tells_every_fault_that_lasts_and_an_event_of_each():
         output.stop()
 
 
+def test_an_opc_ua_server_that_ended_says_so_and_gives_its_port_back():
+    opcua = pytest.importorskip('stl_conveyor.plant.opcua', reason=INSTALL)
+    live = known_cell()
+    ended = opcua.OpcUaOutput('127.0.0.1', 0, read(live), commands())
+    assert not ended.has_ended
+    ended._loop.call_soon_threadsafe(ended._loop.stop)
+    ended._thread.join(30)
+    assert ended.has_ended
+    ended.stop()
+    again = opcua.OpcUaOutput('127.0.0.1', ended.port, read(live), commands())
+    try:
+        assert not again.has_ended
+
+        async def outcomes(client):
+            return await opcua_value(client, 'VisionSystem/Production/Outcomes')
+
+        assert ask(again, outcomes) == 4
+        closing = asyncio.run_coroutine_threadsafe(again._server.stop(), again._loop)
+        closing.result(30)
+        assert again.has_ended
+    finally:
+        again.stop()
+
+
 def test_opc_ua_asks_for_certificate_and_password_where_they_are_set(tmp_path):
     opcua = pytest.importorskip('stl_conveyor.plant.opcua', reason=INSTALL)
     from asyncua.ua import UaError

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.errors import ConfigError, Level
+from stl_conveyor.errors import ConfigError, ConveyorError, Level
 from stl_conveyor.msg import SortOutcome
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
@@ -188,13 +188,10 @@ class PlantGateway(ConveyorNode):
         cells = list(zip(self.settings.cells, self.live))
         RecipeWatch(self, cells, self._recipes)
         self.listen('/diagnostics', partial(hear_diagnostics, self.live))
-        commands = Commands(allowed, self._change)
-        # Those that serve need their port now; one that is taken is a reason to try again.
-        for name in self.settings.outputs:
-            if name:
-                output = self._open(name, commands)
-                self.outputs[name] = output
-                self.resources.callback(self._close, name)
+        self._commands = Commands(allowed, self._change)
+        self.resources.callback(self._close_all)
+        self._open_missing()
+        self.every(self.settings.retry_period, self._open_missing)
         self.every(TICK_S, self._tick)
         self.every(self.settings.period, self._tell)
 
@@ -211,8 +208,18 @@ class PlantGateway(ConveyorNode):
         """Return what holds now, by the names of the cells. Any thread may call it."""
         return {live.name: readings(live.figures()) for live in self.live}
 
-    def _open(self, name: str, commands: Commands) -> Output:
-        settings = self.settings
+    def _open_missing(self) -> None:
+        """Open each output that is not there; one that cannot be had leaves the others alone."""
+        for name in filter(None, self.settings.outputs):
+            if name in self.outputs:
+                continue
+            try:
+                self.outputs[name] = self._open(name)
+            except ConveyorError as error:
+                self.set_condition(f'plant.{name}', Level.ERROR, str(error))
+
+    def _open(self, name: str) -> Output:
+        settings, commands = self.settings, self._commands
         if name == PROMETHEUS:
             from stl_conveyor.plant.prometheus import PrometheusOutput
 
@@ -265,14 +272,19 @@ class PlantGateway(ConveyorNode):
             _path(settings.mqtt_certificate_key),
         )
 
-    def _close(self, name: str) -> None:
-        self.outputs.pop(name).stop()
+    def _close_all(self) -> None:
+        while self.outputs:
+            self.outputs.popitem()[1].stop()
 
     def _tick(self) -> None:
         for live in self.live:
             live.advance()
-        for name, output in self.outputs.items():
-            if output.trouble:
+        for name, output in list(self.outputs.items()):
+            if output.has_ended:
+                self.outputs.pop(name).stop()
+                text = f'{name}: its server has ended; it is opened anew'
+                self.set_condition(f'plant.{name}', Level.ERROR, text)
+            elif output.trouble:
                 self.set_condition(f'plant.{name}', Level.ERROR, output.trouble)
             else:
                 self.clear_condition(f'plant.{name}', f'{name}: the plant is there')
