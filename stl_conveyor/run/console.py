@@ -31,6 +31,7 @@ from stl_conveyor.sim.link import LINKS
 
 VIEW = 'cell_simulator.viewer=true'
 RECORDING = 'run.mcap'  # in the folder of the results
+VIEW_RATE = 5.0  # pictures of the cell in a second, of a recording
 PAGE_PORT = 8090  # of the operator's page, where it is free
 
 
@@ -208,11 +209,18 @@ def onlooker_plans(
     settings: RunSettings, options: argparse.Namespace, say: Callable[[str], None]
 ) -> list[ProcessPlan]:
     """Return how to start who was asked to look on, as far as it is installed."""
-    plans = [
-        page_plan(settings, options.out, say) if options.page else None,
-        recorder_plan(options.out, say) if options.record else None,
-    ]
-    return [plan for plan in plans if plan is not None]
+    page = page_plan(settings, options.out, say) if options.page else None
+    recorder = recorder_plan(options.out, say) if options.record else None
+    drawn = None if recorder is None else view_plan(settings)
+    return [plan for plan in (page, recorder, drawn) if plan is not None]
+
+
+def view_plan(settings: RunSettings) -> ProcessPlan:
+    """Return how to draw the cell, which a recording is looked at with (layouts/cell.json)."""
+    parameters: dict[str, object] = {'rate': VIEW_RATE}
+    if settings.cell:
+        parameters['cell_file'] = str(Path(settings.cell).absolute())
+    return process_plan('cell_view', parameters, share_path('config/panel.yaml'))
 
 
 def recorder_plan(out: Path, say: Callable[[str], None]) -> ProcessPlan | None:

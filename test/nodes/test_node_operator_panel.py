@@ -40,6 +40,7 @@ pytest.importorskip('nicegui', reason=MISSING)
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.msg import FeatureFeedback, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
+from stl_conveyor.nodes.base.topics import EVERY_NODE, TOPICS, VIEWS  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
@@ -320,6 +321,17 @@ def test_what_page_plant_and_recording_have_of_a_run_equals_its_summary(tmp_path
         assert told['/sort_outcome'] == summary['outcomes']
         assert told['/capture'] >= summary['outcomes'] and told['/camera/image_raw']
         assert told['/diagnostics'] and told['/item_truth'] and told['/token_bucket']
+        # So it has what the shipped layout draws, of what a simulated cell says.
+        assert told['/cell_markers'] and told['/camera/camera_info']
+        layout = (ROOT / 'layouts' / 'cell.json').read_text()
+        drawn = {
+            topic.name.lstrip('/')
+            for topic in TOPICS
+            if re.search(rf'"/{topic.name.lstrip("/")}["./]', layout)
+            and {*EVERY_NODE, *VIEWS} & {*topic.publishers} - {*topic.optional}
+        }
+        assert len(drawn) >= 8 and {'camera/image_raw', 'cell_markers'} <= drawn
+        assert {name for name in drawn if not told[f'/{name}']} == set()
 
 
 def test_a_person_pauses_the_line_and_changes_the_policy(tmp_path):
