@@ -130,10 +130,10 @@ def item_timing(
     return ItemTiming(1e3 * action.edge_delay, camera, local, encoder, on_link / 1e6, model / 1e6)
 
 
-def stage_latencies(
+def item_timings(
     records: Sequence[ItemRecord], readout_ns: Mapping[int, int], passages: Sequence[Passage]
-) -> dict[str, Quantiles]:
-    """Return the quantiles of every stage in ms, by name.
+) -> list[tuple[CompleteRecord, ItemTiming | None]]:
+    """Return the items of which everything was heard, and the time of each.
 
     Args:
         readout_ns: Camera readout by capture stamp; an item without counts as 0.
@@ -142,17 +142,23 @@ def stage_latencies(
     by_item: dict[int, list[Passage]] = {}
     for passage in passages:
         by_item.setdefault(passage.stamp_ns, []).append(passage)
-    complete = complete_records(records)
-    pairs = [
+    return [
         (c, item_timing(c, readout_ns.get(c.item.stamp_ns, 0), by_item.get(c.item.stamp_ns, ())))
-        for c in complete
+        for c in complete_records(records)
     ]
+
+
+def stage_latencies(
+    records: Sequence[ItemRecord], readout_ns: Mapping[int, int], passages: Sequence[Passage]
+) -> dict[str, Quantiles]:
+    """Return the quantiles of every stage in ms, by name; see `item_timings`."""
+    pairs = item_timings(records, readout_ns, passages)
     timed = [timing for _, timing in pairs if timing is not None]
     device = [t for c, t in pairs if t is not None and c.action.edge_delay < 0]
     edge = [t for c, t in pairs if t is not None and c.action.edge_delay >= 0]
     return {
         'camera': Quantiles.of([t.camera for t in timed]),
-        'capture_to_local': Quantiles.of([1e3 * c.action.local_delay for c in complete]),
+        'capture_to_local': Quantiles.of([1e3 * c.action.local_delay for c, _ in pairs]),
         'local_model': Quantiles.of(
             [1e3 * r.local.compute_time for r in records if r.local is not None]
         ),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from stl_conveyor_lab.bench.views.marks import Looks, Memory, marks, shown_after, table
+from stl_conveyor_lab.bench.views.marks import Looks, Memory, marks, pooled_p99, shown_after, table
 
 MEMORY = Memory('operator_panel', 100_000.0, 100_500.0)
 GOOD = Looks(
@@ -27,6 +27,24 @@ def test_each_outcome_is_shown_when_the_page_counts_it():
     assert shown_after(commands, [(5.0, 0), (18.0, 1), (55.0, 3)]) == [8.0, 35.0, 25.0]
     assert shown_after(commands, [(5.0, 4), (60.0, 6)]) == []  # items of nobody
     assert shown_after(commands, []) == []
+
+
+def test_what_two_runs_have_in_common_decides_and_no_item_of_one():
+    quiet, noisy = [10.0] * 120, [10.0] * 118 + [40.0] * 2
+    assert pooled_p99([noisy]) > 30 and pooled_p99([quiet, noisy]) == 10.0
+    slower = [12.0] * 120
+    looks = replace(
+        GOOD,
+        overheads_ms=(pooled_p99([quiet, quiet]), pooled_p99([quiet, noisy]), 0.0),
+        rounds_ms=((10.0, 10.0), (10.0, pooled_p99([noisy]))),
+    )
+    (mark,) = [mark for mark in marks(looks) if mark.name.startswith('overhead')]
+    assert mark.met and mark.value == '10.0 ms (10.0 ms); 10.0 (10.0); 34.3 (10.0)'
+    looks = replace(looks, overheads_ms=(10.0, pooled_p99([slower, slower]), 0.0))
+    assert not all(mark.met for mark in marks(looks))
+    # What was not measured is not met.
+    looks = replace(looks, overheads_ms=(10.0, pooled_p99([]), 0.0))
+    assert not all(mark.met for mark in marks(looks))
 
 
 def test_marks_that_are_kept_are_met():

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stl_conveyor.assess.scoring import Quantiles
+
 LOAD_S = 2.0  # for the page, with the cell running
 SHOWN_MS = 200.0  # p95 from the actuator's command until the page shows the outcome
 RISE_MS = 1.0  # of the overhead's p99, with ten viewers
@@ -47,8 +49,10 @@ class Looks:
     Attributes:
         loads: Seconds until the page showed the cell, each time that it was opened.
         shown_ms: Milliseconds from each command until the page showed it.
-        missed: Missed deadlines without viewers, with ten, and with one, recorder and gateway.
+        missed: Missed deadlines without viewers, with ten, and with one, recorder and gateway; of
+            all runs of a kind together.
         overheads_ms: p99 of the nodes' overhead in the same runs.
+        rounds_ms: The first two of these, of each run by itself, in the order of the runs.
         memories: Of what looks on.
         differing: Output → names of values that are other than in summary.json.
         compared: How many values were compared, by output.
@@ -61,6 +65,20 @@ class Looks:
     memories: Sequence[Memory]
     differing: Mapping[str, Sequence[str]]
     compared: Mapping[str, int]
+    rounds_ms: Sequence[tuple[float, float]] = ()
+
+
+def pooled_p99(runs: Sequence[Sequence[float]]) -> float:
+    """Return the p99 of the values of several runs, as if they were one; NaN without any.
+
+    Of one run of 120 items one or two make it, of several together no single one does.
+
+    Examples:
+        >>> one, other = [10.0] * 118 + [30.0] * 2, [10.0] * 120
+        >>> round(pooled_p99([one])), round(pooled_p99([one, other]))
+        (26, 10)
+    """
+    return Quantiles.of([value for run in runs for value in run]).p99
 
 
 def shown_after(commands_ms: Sequence[float], counts: Sequence[tuple[float, int]]) -> list[float]:
@@ -102,7 +120,8 @@ def marks(looks: Looks) -> list[Mark]:
         ),
         Mark(
             'overhead p99, ten viewers (without)',
-            f'{looks.overheads_ms[1]:.1f} ms ({looks.overheads_ms[0]:.1f} ms)',
+            f'{looks.overheads_ms[1]:.1f} ms ({looks.overheads_ms[0]:.1f} ms)'
+            + ''.join(f'; {ten:.1f} ({none:.1f})' for none, ten in looks.rounds_ms),
             f'rises < {RISE_MS:g} ms',
             rise < RISE_MS,
         ),
