@@ -19,6 +19,7 @@ from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser
 
 nicegui = pytest.importorskip('nicegui', reason=MISSING)
 
+from page_clicks import PASSWORD, log_in, put, send_past_the_buttons, wait_refused  # noqa: E402
 from page_of_a_line import CELL, MODELS, Line, server  # noqa: E402
 
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
@@ -236,7 +237,7 @@ def test_nothing_sticks_out_at_any_width(controlled, new_tab, language, width, h
     controlled.fault('camera', 'a_fault_with_a_long_name', Level.ERROR, 'no frame ' * 30)
     controlled.live.advance()
     tab = new_tab(width, height)
-    log_in(tab, 'engineer', language=language)
+    log_in(tab, server().url, 'engineer', language=language)
     tab.wait("document.querySelector('.cell-values') && document.querySelector('.items .row')")
     tab.get("document.querySelectorAll('details').forEach(each => { each.open = true })")
     tab.click('.items .row')
@@ -271,7 +272,7 @@ def test_every_control_has_a_name(controlled, new_tab):
     line.item()
     line.bucket()
     line.fault('camera', 'frames', Level.ERROR, 'no frame')
-    log_in(tab, 'engineer')
+    log_in(tab, server().url, 'engineer')
     tab.wait("document.querySelector('.alarm') && document.querySelector('.items .row')")
     tab.wait("document.querySelector('.cell-values')")
     tab.get("document.querySelectorAll('details').forEach(each => { each.open = true })")
@@ -406,7 +407,7 @@ def accounts(tmp_path_factory):
 
     path = tmp_path_factory.mktemp('accounts') / 'accounts.yaml'
     for role in Role:
-        write_account(path, role.value, role, 'the password')
+        write_account(path, role.value, role, PASSWORD)
     return Accounts.load(path)
 
 
@@ -420,29 +421,13 @@ def controlled(line, accounts, tmp_path):
     server().let_in(None)
 
 
-def log_in(tab, name, password='the password', language='en'):
-    tab.call('Network.clearBrowserCookies')
-    tab.open(f'{server().url}?lang={language}')
-    tab.wait("document.querySelector('button.login')")
-    tab.click('button.login')
-    for field, value in (('name', name), ('password', password)):
-        tab.get(
-            f"(f => {{ f.value = {json.dumps(value)}; f.dispatchEvent(new Event('input')) }})"
-            f"(document.querySelector('dialog input[name={field}]'))"
-        )
-    tab.click('dialog form .apply')
-
-
 @in_a_browser
 def test_an_engineer_changes_the_policy_is_asked_once_more_and_undoes_it(controlled, new_tab):
     tab, control = new_tab(), controlled.live.control
-    log_in(tab, 'engineer')
+    log_in(tab, server().url, 'engineer')
     tab.wait("document.querySelector('.who')?.innerText.includes('engineer (engineer)')")
     tab.wait("document.querySelector('.control input[name=rate]').value === '0.25'")
-    tab.get(
-        "(f => { f.value = '0.5'; f.dispatchEvent(new Event('input')) })"
-        "(document.querySelector('.control input[name=rate]'))"
-    )
+    put(tab, 'rate', '0.5')
     tab.wait("!document.querySelector('.control form .apply').disabled")
     tab.click('.control form .apply')
     tab.wait("document.querySelector('.asked')?.innerText.includes('0.25 → 0.5')")
@@ -461,19 +446,11 @@ def test_an_engineer_changes_the_policy_is_asked_once_more_and_undoes_it(control
     assert tab.get("document.querySelector('.control')") is None
 
 
-def put(tab, field, value, event='input'):
-    """Write into a field of the form, as a person does."""
-    tab.get(
-        f"(f => {{ f.value = {json.dumps(value)}; f.dispatchEvent(new Event('{event}')) }})"
-        f"(document.querySelector('.control [name={field}]'))"
-    )
-
-
 @in_a_browser
 def test_an_engineer_changes_costs_purity_lanes_and_recipe_and_undoes_it(controlled, new_tab):
     tab, control = new_tab(), controlled.live.control
     before = cell_values(CELL)
-    log_in(tab, 'engineer')
+    log_in(tab, server().url, 'engineer')
     tab.wait("document.querySelector('.cell-values select[name=lane_hex_nut_m8]')?.value === 'A'")
     tab.get("document.querySelector('.cell-values').open = true")
     assert tab.get("document.querySelector('.cell-values form .apply').disabled")
@@ -549,9 +526,9 @@ def test_whether_the_line_may_run_is_said(tab, line):
 def test_an_operator_pauses_and_acknowledges_and_sees_no_policy(controlled, new_tab):
     controlled.fault('camera', 'frames', Level.ERROR, 'no frame')
     tab, control = new_tab(), controlled.live.control
-    log_in(tab, 'operator', 'a wrong password')
+    log_in(tab, server().url, 'operator', 'a wrong password')
     tab.wait("document.querySelector('dialog .refusal').innerText.length > 5")
-    log_in(tab, 'operator')
+    log_in(tab, server().url, 'operator')
     tab.wait("document.querySelector('.control .run') && document.querySelector('.acknowledge')")
     assert tab.get("document.querySelector('.control form')") is None
     tab.click('.acknowledge')
@@ -571,15 +548,13 @@ def test_who_has_no_right_changes_nothing_whatever_their_browser_sends(controlle
         tab.call('Network.clearBrowserCookies')
         tab.open(server().url + '?lang=en')
         if name:
-            log_in(tab, name)
+            log_in(tab, server().url, name)
             tab.wait("document.querySelector('.who')?.innerText.includes('viewer')")
         tab.wait("document.querySelector('.alarm')")
         assert tab.get("document.querySelectorAll('.acknowledge, .control').length") == 0
-        # The page's own component, made to send what it shows no button for.
-        view = "getElement(Number(document.querySelector('.panel').id.slice(1)))"
-        tab.get(f"void {view}.$emit('acknowledge', 'camera: frames')")
-        tab.get(f"void {view}.$emit('change', {{running: false}})")
-        tab.wait(f'{view}.refusal')
+        send_past_the_buttons(tab, 'acknowledge', 'camera: frames')
+        send_past_the_buttons(tab, 'change', {'running': False})
+        wait_refused(tab)
     assert controlled.live.control.holds == Control().holds
     assert controlled.live.changes.changes() == []
     assert [alarm.acknowledged_by for alarm in controlled.live.alarms.open()] == ['']
