@@ -60,6 +60,20 @@ class NodeState:
     active: bool | None = None  # None: it does not say
 
 
+def file_of_cell(text: str, cell: str, cells: Collection[str]) -> Path | None:
+    """Return the file that a parameter names, one for each cell where there are several.
+
+    Args:
+        text: Of the parameter; empty: no file.
+        cell: Whose name is put before that of the file.
+        cells: All that there are.
+    """
+    path = Path(text).expanduser() if text else None
+    if path is None or len(cells) == 1:
+        return path
+    return path.with_name(f'{cell.strip("/").replace("/", "_")}_{path.name}')
+
+
 class LiveCell:
     """The state of one cell, kept within bounds however long it runs. Any thread may use it.
 

@@ -23,7 +23,9 @@ from stl_conveyor.msg import SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor.nodes.device.offload_policy import OffloadPolicy  # noqa: E402
+from stl_conveyor.nodes.panel import cell_control  # noqa: E402
 from stl_conveyor.nodes.panel.plant_gateway import PlantGateway  # noqa: E402
+from stl_conveyor.panel.accounts import Role, User  # noqa: E402
 from stl_conveyor.run.console import free_port  # noqa: E402
 from stl_conveyor_lab.measure.mosquitto import MISSING, PROGRAM, Mosquitto  # noqa: E402
 
@@ -128,6 +130,23 @@ def test_the_plant_pauses_the_line_where_it_may_and_the_change_is_logged(tmp_pat
     (line,) = (tmp_path / 'plant.jsonl').read_text().splitlines()
     logged = json.loads(line)
     assert (logged['who'], logged['before']) == ('plant (mqtt)', {'running': True})
+
+
+def test_each_cell_comes_back_with_its_own_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_control, 'ANSWER_S', 0.3)  # nobody is there to answer
+    spec = gateway(tmp_path, outputs=[''], cells=['line_1', 'line_2'], allow=['running'])
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        for live, running in zip(cell.runner.node('plant_gateway').live, (False, True)):
+            live.change(User('plant', Role.ENGINEER), {'running': running})
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        told = [live.changes.changes() for live in cell.runner.node('plant_gateway').live]
+    assert [[change.after for change in changes] for changes in told] == [
+        [{'running': False}],
+        [{'running': True}],
+    ]
+    assert not (tmp_path / 'plant.jsonl').exists()
 
 
 @pytest.mark.parametrize(

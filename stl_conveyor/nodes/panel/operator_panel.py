@@ -25,7 +25,7 @@ from stl_conveyor.nodes.panel.cell_listener import hear_cell, hear_diagnostics
 from stl_conveyor.nodes.panel.recipe_watch import RecipeWatch
 from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.language import language_trouble
-from stl_conveyor.panel.live_cell import LiveCell
+from stl_conveyor.panel.live_cell import LiveCell, file_of_cell
 from stl_conveyor.panel.recipes import load_recipes
 
 if TYPE_CHECKING:
@@ -152,9 +152,9 @@ class OperatorPanel(ConveyorNode):
                 name=name.strip('/') or self.get_namespace().strip('/'),
                 labels=labels,
                 models=models,
-                alarm_log=self._file_of(settings.alarm_log, name),
-                change_log=self._file_of(settings.change_log, name),
-                counts_file=self._file_of(settings.counts_file, name),
+                alarm_log=file_of_cell(settings.alarm_log, name, settings.cells),
+                change_log=file_of_cell(settings.change_log, name, settings.cells),
+                counts_file=file_of_cell(settings.counts_file, name, settings.cells),
                 shifts=settings.shifts,
                 now_ns=lambda: clock_ns(self.get_clock()),
             )
@@ -221,12 +221,6 @@ class OperatorPanel(ConveyorNode):
             for live in cells:
                 live.look_at_control()
             stop.wait(LOOK_S)
-
-    def _file_of(self, text: str, cell: str) -> Path | None:
-        path = _path(text)
-        if path is None or len(self.settings.cells) == 1:
-            return path
-        return path.with_name(f'{cell.strip("/").replace("/", "_")}_{path.name}')
 
     def _tick(self) -> None:
         for live in self.live:

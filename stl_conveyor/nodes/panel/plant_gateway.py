@@ -23,7 +23,7 @@ from stl_conveyor.nodes.panel.cell_control import CellControl
 from stl_conveyor.nodes.panel.cell_listener import hear_cell, hear_diagnostics
 from stl_conveyor.nodes.panel.recipe_watch import RecipeWatch
 from stl_conveyor.panel.accounts import Accounts, Role, User
-from stl_conveyor.panel.live_cell import LiveCell
+from stl_conveyor.panel.live_cell import LiveCell, file_of_cell
 from stl_conveyor.panel.recipes import load_recipes
 from stl_conveyor.plant.output import COMMANDS, RECIPE, Commands, Output, Result
 from stl_conveyor.plant.values import Readings, faults, readings
@@ -108,7 +108,8 @@ class PlantGatewaySettings(NodeSettings):
     )
     change_log: str = parameter(
         '~/.ros/stl_conveyor/plant_changes.jsonl',
-        'File to which every change that the plant makes is added; empty: none.',
+        'File to which every change that the plant makes is added; empty: none. With several '
+        'cells, their names are put before it.',
     )
 
 
@@ -169,7 +170,7 @@ class PlantGateway(ConveyorNode):
             LiveCell(
                 cell,
                 name=name.strip('/') or self.get_namespace().strip('/'),
-                change_log=_path(settings.change_log),
+                change_log=file_of_cell(settings.change_log, name, settings.cells),
                 now_ns=lambda: clock_ns(self.get_clock()),
             )
             for name in settings.cells
