@@ -225,19 +225,25 @@ def test_what_this_process_holds_is_read():
     with open(os.devnull, 'rb'):
         after = read_use(os.getpid(), 2.0)
     assert after.descriptors == before.descriptors + 1
-    assert before.pss > 1000 and before.threads >= 1 and before.time == 1.0
+    assert before.pss > 1000 and 1000 < before.own and before.threads >= 1 and before.time == 1.0
     assert read_use(2**30, 1.0) is None
 
 
 @pytest.mark.parametrize(
     'name, step, flat',
-    [('pss', 1.0, True), ('pss', 60.0, False), ('threads', 0.05, False), ('shared', 0.05, False)],
+    [
+        ('pss', 60.0, True),
+        ('own', 1.0, True),
+        ('own', 60.0, False),
+        ('threads', 0.05, False),
+        ('shared', 0.05, False),
+    ],
 )
 def test_what_grows_after_the_warm_up_is_not_flat(name, step, flat):
     readings = []
     for number in range(100):
-        held = {'pss': 90_000.0, 'threads': 12, 'descriptors': 30, 'shared': 4}
-        held['pss'] -= 40_000 if number < 10 else 0  # caches fill
+        held = {'pss': 99_000.0, 'own': 90_000.0, 'threads': 12, 'descriptors': 30, 'shared': 4}
+        held['own'] -= 40_000 if number < 10 else 0  # caches fill
         held[name] += type(held[name])(step * number)
         readings.append(Use(10.0 * number, **held))
     assert growth(readings, 100.0).is_flat is flat

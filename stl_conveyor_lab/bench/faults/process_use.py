@@ -18,7 +18,9 @@ class Use:
 
     Attributes:
         time: Seconds, on any clock.
-        pss: KiB of memory, of which what is shared with others counts in part.
+        pss: KiB of memory, of which what is shared with others counts in part: it falls and rises
+            when they come and go.
+        own: KiB of memory that stands in no file, which nobody else moves.
         threads: How many.
         descriptors: Open ones.
         shared: Files in shared memory that it has mapped.
@@ -26,6 +28,7 @@ class Use:
 
     time: float
     pss: float
+    own: float
     threads: int
     descriptors: int
     shared: int
@@ -41,11 +44,10 @@ def read_use(pid: int, now: float, processes: Path = Path('/proc')) -> Use | Non
         descriptors = len(os.listdir(folder / 'fd'))
     except OSError:
         return None
-    pss = next(
-        (float(line.split()[1]) for line in rollup.splitlines() if line.startswith('Pss:')), 0.0
-    )
+    sizes = {line.split()[0]: line.split()[1] for line in rollup.splitlines()[1:]}
+    pss, own = (float(sizes.get(name, 0.0)) for name in ('Pss:', 'Anonymous:'))
     shared = {line.partition(SHARED_MEMORY)[2] for line in maps.splitlines()} - {''}
-    return Use(now, pss, threads, descriptors, len(shared))
+    return Use(now, pss, own, threads, descriptors, len(shared))
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,15 @@ class Growth:
     """How what a process holds changed.
 
     Attributes:
-        pss_begin: KiB after the warm-up; median of the readings of the first tenth after it.
-        pss_end: KiB; median of those of the last tenth.
+        own_begin: KiB after the warm-up; median of the readings of the first tenth after it.
+        own_end: KiB; median of those of the last tenth.
         threads: More at the end than then.
         descriptors: The same.
         shared: The same.
     """
 
-    pss_begin: float
-    pss_end: float
+    own_begin: float
+    own_end: float
     threads: int
     descriptors: int
     shared: int
@@ -70,7 +72,7 @@ class Growth:
     def is_flat(self) -> bool:
         """Return whether nothing grew, but for what Python's memory breathes."""
         return (
-            self.pss_end - self.pss_begin < 0.02 * self.pss_begin + 1024
+            self.own_end - self.own_begin < 0.02 * self.own_begin + 1024
             and self.threads <= 0
             and self.descriptors <= 0
             and self.shared <= 0
@@ -95,8 +97,8 @@ def growth(readings: Sequence[Use], warm_up: float) -> Growth | None:
         return values[len(values) // 2]
 
     return Growth(
-        middle(first, 'pss'),
-        middle(last, 'pss'),
+        middle(first, 'own'),
+        middle(last, 'own'),
         *(
             round(middle(last, name) - middle(first, name))
             for name in ('threads', 'descriptors', 'shared')

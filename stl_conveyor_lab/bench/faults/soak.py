@@ -3,7 +3,7 @@
 """Run the cell for long, and start it often: does anything grow, does anything stay?
 
 ``python -m stl_conveyor_lab.bench.faults.soak --out out --items 20000 --starts 100`` shows so
-many items to the real nodes, and reads every ten seconds what each process holds: memory (PSS),
+many items to the real nodes, and reads every ten seconds what each process holds: memory,
 threads, descriptors, files in shared memory. Then it starts and ends the whole cell so many times,
 and looks what stays in shared memory. It writes OUT/soak.md and OUT/soak.csv, and ends with 1 if
 anything grew or stayed.
@@ -86,7 +86,7 @@ def markdown(
         '',
         f'{items} items, {lost} of them not acted on in time.',
         '',
-        '| process | PSS after the warm-up (MiB) | at the end | threads | descriptors '
+        '| process | own memory after the warm-up (MiB) | at the end | threads | descriptors '
         '| files in shared memory | flat |',
         '|---|---|---|---|---|---|---|',
     ]
@@ -95,7 +95,7 @@ def markdown(
             lines.append(f'| {name} | too short | | | | | |')
             continue
         lines.append(
-            f'| {name} | {found.pss_begin / 1024:.1f} | {found.pss_end / 1024:.1f} '
+            f'| {name} | {found.own_begin / 1024:.1f} | {found.own_end / 1024:.1f} '
             f'| {found.threads:+d} | {found.descriptors:+d} | {found.shared:+d} '
             f'| {"yes" if found.is_flat else "**no**"} |'
         )
@@ -169,7 +169,9 @@ def _write(out: Path, text: str, readings: Mapping[str, Sequence[Use]]) -> None:
     path = out / 'soak.csv'
     with writing(path), open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
-        writer.writerow(['process', 'seconds', 'pss_kib', 'threads', 'descriptors', 'shared'])
+        writer.writerow(
+            ['process', 'seconds', 'pss_kib', 'own_kib', 'threads', 'descriptors', 'shared']
+        )
         for name, uses in readings.items():
             for use in uses:
                 writer.writerow(
@@ -177,6 +179,7 @@ def _write(out: Path, text: str, readings: Mapping[str, Sequence[Use]]) -> None:
                         name,
                         round(use.time - uses[0].time, 1),
                         use.pss,
+                        use.own,
                         use.threads,
                         use.descriptors,
                         use.shared,

@@ -61,7 +61,7 @@ def flood(
 
     def held() -> dict[str, float]:
         uses = {name: read_use(pid, 0.0) for name, pid in pids.items()}
-        return {**{n: use.pss for n, use in uses.items() if use is not None}, **also()}
+        return {**{n: use.own for n, use in uses.items() if use is not None}, **also()}
 
     context = Context()
     rclpy.init(context=context)
