@@ -238,9 +238,11 @@ class Stranger:
     def __enter__(self):
         return self
 
-    def publisher(self, kind, topic):
+    def publisher(self, kind, topic, readers=1):
         publisher = self._node.create_publisher(kind, topic, QoSProfile(depth=100))
-        self._cell.wait(lambda: publisher.get_subscription_count() > 0, 20, f'reader of {topic}')
+        self._cell.wait(
+            lambda: publisher.get_subscription_count() >= readers, 20, f'readers of {topic}'
+        )
         return publisher
 
     def __exit__(self, *_):

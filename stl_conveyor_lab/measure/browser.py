@@ -108,7 +108,8 @@ class Tab:
             return None
 
     def text(self, selector):
-        """Return the text of an element."""
+        """Return the text of an element, which may only be coming."""
+        self.wait(f'document.querySelector({json.dumps(selector)}) !== null')
         return self.get(f'document.querySelector({json.dumps(selector)}).innerText')
 
     def click(self, selector):

@@ -17,10 +17,11 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CellHarness, make_capture, node_process  # noqa: E402
+from cell_harness import CellHarness, Stranger, make_capture, node_process  # noqa: E402
 from ros_domains import give_back, own_domain_id  # noqa: E402
 
 from stl_conveyor.deploy.fastdds_profiles import discovery_port  # noqa: E402
+from stl_conveyor.msg import ItemCapture  # noqa: E402
 from stl_conveyor.nodes.base.topics import COMPOSED  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
@@ -83,17 +84,29 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
             # An item that is open when the actuator is told to stop still gets its outcome.
             readers = {'actuator', 'local_classifier', 'encoder', 'cell_monitor'} & set(names)
             image = tiny_images(1, 2)[0][0]
-            publisher = cell.publisher(
-                'capture', type(make_capture(1, 1, image)), readers=len(readers)
-            )
-            publisher.publish(make_capture(1, cell.now_ns(), image))
-            cell.wait(
-                lambda: any(
-                    value.key == 'captures'
-                    for status in cell.statuses('actuator')
-                    for value in status.values
+            # Of nobody else captures are taken while there is a camera.
+            second = stack.enter_context(Stranger(cell, 'camera'))
+            publisher = second.publisher(ItemCapture, 'capture', readers=len(readers))
+
+            def open_items():
+                return max(
+                    (
+                        int(value.value)
+                        for status in cell.statuses('actuator')[-1:]
+                        for value in status.values
+                        if value.key == 'open_items'
+                    ),
+                    default=0,
                 )
-            )
+
+            def is_heard():
+                publisher.publish(make_capture(999, cell.now_ns(), image))
+                return open_items() > 0
+
+            cell.wait(is_heard, 20, 'a capture of the second camera')
+            cell.wait(lambda: open_items() == 0, 20, 'the end of what it took to be heard')
+            publisher.publish(make_capture(1, cell.now_ns(), image))
+            cell.wait(lambda: open_items() == 1, 10, 'the open item')
         for process in processes.values():
             os.kill(process.pid, number)
         codes = wait_for_exits(processes.values(), 60.0)
@@ -104,7 +117,11 @@ def test_every_node_leaves_cleanly_on_a_signal(tiny_models, tmp_path, number):
         for name, process in processes.items():
             assert 'Traceback' not in process.stderr.read(), name
         if 'actuator' in names:
-            cell.wait(lambda: len(cell.outcomes()) == 1, 3, 'the outcome of the open item')
+            cell.wait(
+                lambda: len(cell.heard.of('sort_outcome', item_id=1)) == 1,
+                3,
+                'the outcome of the open item',
+            )
 
 
 @pytest.mark.parametrize('where', ['full', 'closed'])
