@@ -77,6 +77,7 @@ class Viewing:
         """Open the tabs, and measure how long the first takes, a few times."""
         new_tab = self._stack.enter_context(browser(self._prefix))
         self._tabs = [new_tab() for _ in range(self._viewers)]
+        self._tabs[0].open_when_served(self._url, SHOWN)
         for _ in range(times):
             self._tabs[0].call('Network.setCacheDisabled', cacheDisabled=True)
             begun = time.monotonic()
@@ -90,8 +91,16 @@ class Viewing:
         self._tabs[0].get(NOTE)
 
     def end(self) -> None:
-        """Take what was noted, and close the browser."""
-        self.counts = [(float(at), int(n)) for at, n in self._tabs[0].get('window.counts')]
+        """Take what was noted, and close the browser.
+
+        A tab that got no time for seconds has loaded the page anew, and noted nothing since.
+        """
+        noted = self._tabs[0].get('window.counts') or []
+        self.counts = [(float(at), int(n)) for at, n in noted]
+        self.close()
+
+    def close(self) -> None:
+        """Close the browser, if it is open: this process does not end before."""
         self._stack.close()
 
 
@@ -113,7 +122,11 @@ def run(
             if viewing is not None:
                 viewing.end()
 
-    return run_cell(settings, out, 'none', onlookers=onlookers, at_phase=at_phase)
+    try:
+        return run_cell(settings, out, 'none', onlookers=onlookers, at_phase=at_phase)
+    finally:
+        if viewing is not None:
+            viewing.close()
 
 
 def overheads_of(result: RunResult, folder: Path) -> list[float]:
