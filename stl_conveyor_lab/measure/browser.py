@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _NAMES = ('chromium', 'chromium-browser', 'google-chrome')
@@ -188,7 +188,8 @@ def browser(prefix=()):
     """Yield a function that opens a tab.
 
     Args:
-        prefix: A command that runs the browser, such as chrt.
+        prefix: A command that runs the browser, such as chrt. It has a session of its own then,
+            which gives way: where the kernel groups by sessions, classes count within one alone.
     """
     from websockets.sync.client import connect
 
@@ -201,7 +202,11 @@ def browser(prefix=()):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=bool(prefix),
         )
+        if prefix:
+            with suppress(OSError):
+                Path(f'/proc/{process.pid}/autogroup').write_text('19')
         stack.callback(process.wait)
         stack.callback(process.kill)
         for line in process.stderr:
