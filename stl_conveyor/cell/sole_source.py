@@ -80,7 +80,8 @@ class SoleSource:
             del self._sources[source]
         for source, name in names.items():
             if source not in self._sources and name in expected:
-                self._sources[source] = _Source(name, now_ns)
+                # It may be what is left of a process that ended: one of its name need not wait.
+                self._sources[source] = _Source(name, now_ns - self._succession_ns)
         for source, known in self._sources.items():
             known.name = names[source]
         if expected:

@@ -61,6 +61,13 @@ def test_the_expected_one_comes_before_all_others_heard_or_not():
     assert sole.admit('intruder', 10**6 * MS)
 
 
+def test_what_is_left_of_one_that_ended_keeps_out_none_of_its_name():
+    sole = SoleSource(silence_ns=math.inf)
+    names = {'ended': '/camera', 'camera': '/camera', 'intruder': '/who'}
+    sole.present(names, expected=('/camera',), now_ns=MS)
+    assert sole.admit('camera', MS) and not sole.admit('intruder', MS)
+
+
 def test_sources_without_a_known_name_do_not_succeed_each_other():
     sole = SoleSource()
     sole.admit('one', 0)
