@@ -77,7 +77,8 @@ class EdgeAdmission:
             cells: How many cells are served.
         """
         self._workers = workers
-        self._cells = cells
+        self._most_decoding = min(max(LEAST_DECODING, MOST_DECODING * workers), ALL_DECODING)
+        self._part = 2.0 * self._most_decoding / cells  # of one cell
         self._now_ns = 0
         self.quota = quota
         self._answers: dict[int, DecayingRate] = {}
@@ -128,10 +129,9 @@ class EdgeAdmission:
 
         A packet of six bytes can name all of an item, and takes as long as the whole of it.
         """
-        most = min(max(LEAST_DECODING, MOST_DECODING * self._workers), ALL_DECODING)
-        if self.decoding(cell, now_ns) <= 2.0 * most / self._cells:
+        if self.decoding(cell, now_ns) <= self._part:
             return False
-        return sum(self.decoding(each, now_ns) for each in self._decoding) > most
+        return sum(self.decoding(each, now_ns) for each in self._decoding) > self._most_decoding
 
     def look(self, backlog: int, now_ns: int) -> None:
         """Set the price anew; to be called at equal times.
