@@ -14,7 +14,7 @@ from typing import Any
 
 from stl_conveyor.cell.remedies import remedy_for
 from stl_conveyor.errors import Level
-from stl_conveyor.panel.line_log import LineLog, is_time
+from stl_conveyor.panel.line_log import LineLog, is_time, made_of
 
 RAISED, WORSE, CLEARED, ACKNOWLEDGED = 'raised', 'worse', 'cleared', 'acknowledged'
 SHOWN = 200  # entries of the log
@@ -257,7 +257,4 @@ def _entry(content: Any) -> LogEntry | None:
         'level': lambda v: v in (0, 1, 2),
         **dict.fromkeys(('node', 'fault', 'message', 'by'), lambda v: isinstance(v, str)),
     }
-    if not isinstance(content, dict) or set(content) != set(fields):
-        return None
-    good = all(check(content[name]) for name, check in fields.items())
-    return LogEntry(**content) if good else None
+    return made_of(LogEntry, content, fields)

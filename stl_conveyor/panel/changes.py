@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from stl_conveyor.errors import ConfigError, ConveyorError
 from stl_conveyor.panel.accounts import Right, User
-from stl_conveyor.panel.line_log import LineLog, is_number, is_time
+from stl_conveyor.panel.line_log import LineLog, is_number, is_time, made_of
 
 KEPT = 50
 Values = Mapping[str, Any]
@@ -180,7 +180,4 @@ def _change(content: Any) -> Change | None:
         'undoes': lambda v: type(v) is int and v >= 0,
         **dict.fromkeys(('who', 'failed'), lambda v: isinstance(v, str)),
     }
-    if not isinstance(content, dict) or set(content) != set(fields):
-        return None
-    good = all(check(content[name]) for name, check in fields.items())
-    return Change(**content) if good else None
+    return made_of(Change, content, fields)

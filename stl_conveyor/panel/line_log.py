@@ -93,6 +93,22 @@ class LineLog:
             )
 
 
+def made_of(
+    kind: Callable[..., _T], content: Any, fields: Mapping[str, Callable[[Any], bool]]
+) -> _T | None:
+    """Return what a line holds, made of its fields; None if these are others or cannot be.
+
+    Args:
+        kind: Makes it, by the names of the fields.
+        content: Of the line, as JSON held it.
+        fields: Each field, and whether it can have a value.
+    """
+    if not isinstance(content, dict) or set(content) != set(fields):
+        return None
+    good = all(check(content[name]) for name, check in fields.items())
+    return kind(**content) if good else None
+
+
 def is_number(value: Any) -> bool:
     """Return whether something that JSON held is a number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
