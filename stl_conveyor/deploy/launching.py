@@ -39,6 +39,7 @@ from stl_conveyor.nodes.base.topics import (
     RECORDERS,
     SIMULATION,
     VIEWS,
+    full_name,
     node_class,
 )
 from stl_conveyor.outside_files import UnusableFile, read_yaml
@@ -576,7 +577,7 @@ def _params_files(text: str, nodes: Sequence[str], namespace: str) -> tuple[str,
         for pattern in sections(path):
             _refuse_mistyped(pattern, path)
             patterns.append(pattern)
-    full = [f'/{namespace}/{name}'.replace('//', '/') for name in nodes]
+    full = [full_name(namespace, name) for name in nodes]
     if not any(applies(pattern, name) for pattern in patterns for name in full):
         raise ConfigError(
             f'argument params_file: {", ".join(paths)} has no parameters for any node that is '

@@ -38,7 +38,14 @@ from stl_conveyor.nodes.base.reporting_node import ReportingNode
 from stl_conveyor.nodes.base.run_log import RunLog
 from stl_conveyor.nodes.base.settings import parameter_overrides
 from stl_conveyor.nodes.base.sole_topic import OwnTopic
-from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic, publisher_of, subscriber_of
+from stl_conveyor.nodes.base.topics import (
+    TOPICS,
+    Profile,
+    Topic,
+    full_name,
+    publisher_of,
+    subscriber_of,
+)
 
 if TYPE_CHECKING:
     from rclpy.subscription import MessageInfo
@@ -441,8 +448,8 @@ class ConnectedNode(ReportingNode):
         self.destroy_publisher(publisher)
 
     def _own_topic(self, entry: Topic, cell: str) -> OwnTopic:
-        namespace = (cell or self.get_namespace()).strip('/')
-        nodes = [f'/{namespace}/{name}' if namespace else f'/{name}' for name in entry.publishers]
+        namespace = cell or self.get_namespace()
+        nodes = [full_name(namespace, name) for name in entry.publishers]
         topic = in_namespace(entry.name, cell)
         return OwnTopic(self, topic, self.resolve_topic_name(topic), nodes)
 

@@ -20,6 +20,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import clock_ns
+from stl_conveyor.nodes.base.topics import full_name
 
 if TYPE_CHECKING:
     # Jazzy has no name for it.
@@ -141,7 +142,7 @@ def publisher_name(node: ConnectedNode, topic: str, gid: bytes | None) -> str:
 
 def endpoint_name(endpoint: TopicEndpointInfo) -> str:
     """Return the full name of the node that a publisher or subscriber belongs to."""
-    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
+    return full_name(endpoint.node_namespace, endpoint.node_name)
 
 
 @contextlib.contextmanager

@@ -498,6 +498,17 @@ DEVICE_REMAPPINGS = MappingProxyType(
 )
 
 
+def full_name(namespace: str, name: str) -> str:
+    """Return the full name of a node or topic, given that in its namespace.
+
+    Examples:
+        >>> full_name('/', 'camera'), full_name('line_1', 'camera'), full_name('/a/b', 'capture')
+        ('/camera', '/line_1/camera', '/a/b/capture')
+    """
+    namespace = namespace.strip('/')
+    return f'/{namespace}/{name}' if namespace else f'/{name}'
+
+
 def publisher_of(topic: str, node: str, table: Sequence[Topic] = TOPICS) -> Topic:
     """Return the entry of a topic that a node publishes.
 

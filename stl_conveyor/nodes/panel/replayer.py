@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
 from stl_conveyor.nodes.base.qos import class_of, make_profile
-from stl_conveyor.nodes.base.topics import RECORDED, Profile
+from stl_conveyor.nodes.base.topics import RECORDED, Profile, full_name
 from stl_conveyor.recording.playback import TimeMap, messages, move_times, recorded_topics
 
 CLOCK = '/clock'
@@ -66,7 +66,7 @@ def renamed(topic: str, recorded: str, namespace: str | None) -> str:
     before = recorded.rstrip('/') + '/'
     if namespace is None or topic in ABSOLUTE or not topic.startswith(before):
         return topic
-    return f'/{namespace.strip("/")}/{topic[len(before) :]}'.replace('//', '/')
+    return full_name(namespace, topic[len(before) :])
 
 
 ABSOLUTE = tuple(topic.name for topic in RECORDED if topic.name.startswith('/'))
