@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Find the files that ship beside the code, and name those that cannot be written."""
+"""Find the files that ship beside the code, and write others, whole and with their name."""
 
 from __future__ import annotations
 
@@ -62,3 +62,27 @@ def writing(path: Path) -> Iterator[None]:
         if error.filename is not None or error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file at once or not at all.
+
+    Args:
+        path: Of the file; its folder is there.
+        data: What it holds.
+        private: Whether it is its owner's alone, from the start.
+
+    Raises:
+        OSError: With the file's name.
+    """
+    temporary = path.with_name(f'.{path.name}.new')
+    with writing(path):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with open(os.open(temporary, flags, 0o600 if private else 0o644), 'wb') as file:
+            file.write(data)
+        temporary.replace(path)
+
+
+def named_path(text: str) -> Path | None:
+    """Return the path that a parameter names, with the home folder for ~; None if it is empty."""
+    return Path(text).expanduser() if text else None

@@ -17,7 +17,6 @@ the OMG's DDS Security 1.1: governance 9.4.1.2, permissions 9.4.1.3, both signed
 from __future__ import annotations
 
 import datetime
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from xml.etree import ElementTree
 from stl_conveyor.deploy.fastdds_profiles import DOMAINS
 from stl_conveyor.deploy.security import resolve
 from stl_conveyor.errors import ConfigError, MissingDependency
-from stl_conveyor.resources import writing
+from stl_conveyor.resources import write_whole, writing
 
 DAYS = 3650  # for which certificates and permissions hold
 #: A machine without a battery for its clock may be behind when it starts.
@@ -195,8 +194,8 @@ class Keystore:
         certificate, key = folder / 'cert.pem', folder / 'key.pem'
         if not (certificate.exists() and key.exists()):
             made = self._crypto.make(path, self._begin, self._end, self._authority)
-            _write(key, self._crypto.key_pem(made), private=True)
-            _write(certificate, self._crypto.certificate_pem(made))
+            write_whole(key, self._crypto.key_pem(made), private=True)
+            write_whole(certificate, self._crypto.certificate_pem(made))
         up = Path(*['..'] * len(folder.relative_to(self._folder).parts))
         for role in _ROLES:
             _link(folder / f'{role}.cert.pem', up / 'public' / f'{role}.cert.pem')
@@ -208,16 +207,16 @@ class Keystore:
         made = self._crypto.make(_AUTHORITY, self._begin, self._end)
         _make_folder(key.parent, 0o700)
         _make_folder(certificate.parent)
-        _write(key, self._crypto.key_pem(made), private=True)
-        _write(certificate, self._crypto.certificate_pem(made))
+        write_whole(key, self._crypto.key_pem(made), private=True)
+        write_whole(certificate, self._crypto.certificate_pem(made))
         for role in _ROLES:
             _link(certificate.with_name(f'{role}.cert.pem'), Path(certificate.name))
             _link(key.with_name(f'{role}.key.pem'), Path(key.name))
 
     def _sign(self, name: str, folder: Path, text: str) -> None:
         _make_folder(folder)
-        _write(folder / f'{name}.xml', text.encode())
-        _write(folder / f'{name}.p7s', self._crypto.sign(text.encode(), self._authority))
+        write_whole(folder / f'{name}.xml', text.encode())
+        write_whole(folder / f'{name}.p7s', self._crypto.sign(text.encode(), self._authority))
 
 
 @dataclass(frozen=True)
@@ -346,16 +345,6 @@ def _text(root: ElementTree.Element) -> str:
 def _make_folder(folder: Path, mode: int = 0o755) -> None:
     with writing(folder):
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
-
-
-def _write(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file at once or not at all; a private one is its owner's alone from the start."""
-    temporary = path.with_name(f'.{path.name}.new')
-    with writing(path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with open(os.open(temporary, flags, 0o600 if private else 0o644), 'wb') as file:
-            file.write(data)
-        temporary.replace(path)
 
 
 def _link(path: Path, target: Path) -> None:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import enum
-import os
 import secrets
 import threading
 import time
@@ -19,6 +18,7 @@ import yaml
 
 from stl_conveyor.errors import ConfigError, MissingDependency, install_words
 from stl_conveyor.outside_files import UnusableFile, read_yaml
+from stl_conveyor.resources import write_whole
 
 SHORTEST_PASSWORD = 8
 SESSION_S = 12 * 3600.0  # a shift and some; then the password is asked for again
@@ -173,10 +173,7 @@ def write_account(path: Path, name: str, role: Role, password: str) -> None:
         }
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + '.new')
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'w') as file:
-        yaml.safe_dump(content, file, allow_unicode=True)
-    os.replace(new, path)
+    write_whole(path, yaml.safe_dump(content, allow_unicode=True).encode(), private=True)
 
 
 def _read(path: Path) -> dict[str, _Account]:

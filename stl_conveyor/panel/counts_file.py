@@ -12,6 +12,7 @@ from pathlib import Path
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.outside_files import UnusableFile, read_json
 from stl_conveyor.panel.counts import ShiftCounts
+from stl_conveyor.resources import write_whole
 
 
 def read_counts(path: Path, counts: ShiftCounts) -> str:
@@ -35,11 +36,9 @@ def write_counts(path: Path, kept: Mapping[str, object]) -> str:
     Returns:
         Why that could not be; an empty text: it could.
     """
-    new = path.with_name(path.name + '.new')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(kept), encoding='utf-8')
-        os.replace(new, path)
+        write_whole(path, json.dumps(kept).encode())
     except OSError as error:
         return f'{path}: the counts cannot be written: {error.strerror}'
     return ''

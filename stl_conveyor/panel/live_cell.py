@@ -24,6 +24,7 @@ from stl_conveyor.panel.changes import Change, ChangeBook, Control, Values
 from stl_conveyor.panel.counts import HOUR_S, SHIFTS, ShiftCounts
 from stl_conveyor.panel.counts_file import read_counts, write_counts
 from stl_conveyor.panel.items import Answer, Item, Offload, Outcome, Stroke, Truth
+from stl_conveyor.resources import named_path
 
 KEPT_ITEMS = 512
 KEPT_CROPS = 96
@@ -68,7 +69,7 @@ def file_of_cell(text: str, cell: str, cells: Collection[str]) -> Path | None:
         cell: Whose name is put before that of the file.
         cells: All that there are.
     """
-    path = Path(text).expanduser() if text else None
+    path = named_path(text)
     if path is None or len(cells) == 1:
         return path
     return path.with_name(f'{cell.strip("/").replace("/", "_")}_{path.name}')

@@ -27,6 +27,7 @@ from stl_conveyor.panel.accounts import Accounts
 from stl_conveyor.panel.language import language_trouble
 from stl_conveyor.panel.live_cell import LiveCell, file_of_cell
 from stl_conveyor.panel.recipes import load_recipes
+from stl_conveyor.resources import named_path
 
 if TYPE_CHECKING:
     from stl_conveyor.web.server import PanelServer
@@ -141,10 +142,10 @@ class OperatorPanel(ConveyorNode):
             self.set_condition('language', Level.WARN, trouble)
         else:
             self.clear_condition('language', 'every language has its texts')
-        recipes = _path(settings.recipes_file)
+        recipes = named_path(settings.recipes_file)
         self._recipes = {} if recipes is None else load_recipes(recipes)
-        self._cells_folder = _path(settings.cells_folder)
-        accounts = _path(settings.accounts_file)
+        self._cells_folder = named_path(settings.cells_folder)
+        accounts = named_path(settings.accounts_file)
         self._accounts = None if accounts is None else Accounts.load(accounts)
         self.live = tuple(
             LiveCell(
@@ -166,8 +167,8 @@ class OperatorPanel(ConveyorNode):
             server = PanelServer(
                 settings.address,
                 settings.port,
-                _path(settings.certificate),
-                _path(settings.certificate_key),
+                named_path(settings.certificate),
+                named_path(settings.certificate_key),
             )
             server.start()
             self.server = server
@@ -240,10 +241,6 @@ class OperatorPanel(ConveyorNode):
     def _keep_counts(self) -> None:
         for live in self.live:
             live.keep_counts()
-
-
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stl_conveyor.cell.description import CellDescription
@@ -27,6 +26,7 @@ from stl_conveyor.panel.live_cell import LiveCell, file_of_cell
 from stl_conveyor.panel.recipes import load_recipes
 from stl_conveyor.plant.output import COMMANDS, RECIPE, Commands, Output, Result
 from stl_conveyor.plant.values import Readings, faults, readings
+from stl_conveyor.resources import named_path
 
 if TYPE_CHECKING:
     from stl_conveyor.plant.mqtt import Broker
@@ -162,9 +162,9 @@ class PlantGateway(ConveyorNode):
         settings = self.settings
         cell_file = configured_path(settings.cell_file, 'config/cell.yaml')
         cell = CellDescription.load(cell_file)
-        recipes = _path(settings.recipes_file)
+        recipes = named_path(settings.recipes_file)
         self._recipes = {} if recipes is None else load_recipes(recipes)
-        accounts = _path(settings.opcua_accounts)
+        accounts = named_path(settings.opcua_accounts)
         self._accounts = None if accounts is None else Accounts.load(accounts)
         self.live = tuple(
             LiveCell(
@@ -228,8 +228,8 @@ class PlantGateway(ConveyorNode):
                 settings.address,
                 settings.prometheus_port,
                 self.readings,
-                _path(settings.prometheus_certificate),
-                _path(settings.prometheus_key),
+                named_path(settings.prometheus_certificate),
+                named_path(settings.prometheus_key),
             )
             self.report_value('metrics', f'{settings.address}:{metrics.port}/metrics')
             return metrics
@@ -242,9 +242,9 @@ class PlantGateway(ConveyorNode):
                 self.readings(),
                 commands,
                 Access(
-                    _path(settings.opcua_certificate),
-                    _path(settings.opcua_key),
-                    _path(settings.opcua_trusted),
+                    named_path(settings.opcua_certificate),
+                    named_path(settings.opcua_key),
+                    named_path(settings.opcua_trusted),
                     self._accounts,
                 ),
             )
@@ -267,10 +267,10 @@ class PlantGateway(ConveyorNode):
             settings.mqtt_host,
             settings.mqtt_port,
             settings.mqtt_user,
-            _path(settings.mqtt_password_file),
-            _path(settings.mqtt_ca),
-            _path(settings.mqtt_certificate),
-            _path(settings.mqtt_certificate_key),
+            named_path(settings.mqtt_password_file),
+            named_path(settings.mqtt_ca),
+            named_path(settings.mqtt_certificate),
+            named_path(settings.mqtt_certificate_key),
         )
 
     def _close_all(self) -> None:
@@ -317,10 +317,6 @@ class PlantGateway(ConveyorNode):
         """Make a change in the plant's name; return why it was not made, or an empty text."""
         (live,) = (live for live in self.live if live.name == cell)
         return live.change(User(who, Role.ENGINEER), values).failed
-
-
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
