@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ ETHERNET_HEADER = 14  # bytes of a frame that count beside its IP packet
 # MTU that every IPv4 host takes (RFC 791) it is a tenth of a second at 52 kbit/s.
 MTU = 576
 BURST = MTU + ETHERNET_HEADER
+PATIENCE = 20  # s until both ends must run
 TOOLS = MappingProxyType(
     {'ip': 'iproute2', 'tc': 'iproute2', 'unshare': 'util-linux', 'nsenter': 'util-linux'}
 )
@@ -112,6 +114,8 @@ class ShapedLink:
                 self._inside(side, 'ip', 'link', 'set', INTERFACE, 'mtu', str(MTU), 'up')
                 self._inside(side, 'ip', 'link', 'set', 'lo', 'multicast', 'on', 'up')
                 self._shape(side)
+            for side in (DEVICE, EDGE):
+                self._wait_running(side)
         except BaseException:
             self.close()
             raise
@@ -177,6 +181,14 @@ class ShapedLink:
         rate = f'{self.kbit_per_s * 1000:.0f}bit'
         bucket = ('rate', rate, 'burst', str(BURST), 'limit', str(self.queue_bytes))
         self._inside(side, *_REPLACE, 'tbf', *bucket)
+
+    def _wait_running(self, side: str) -> None:
+        """Wait until an end says that it runs: the middleware takes no other, nor looks again."""
+        end = time.monotonic() + PATIENCE
+        while 'state UP' not in self._inside(side, 'ip', '-oneline', 'link', 'show', INTERFACE):
+            if time.monotonic() > end:
+                raise MissingDependency(f'the link has no carrier after {PATIENCE} s')
+            time.sleep(0.01)  # the kernel gathers such news for up to a second
 
     def _hold(self, side: str) -> None:
         holder = subprocess.Popen(
