@@ -16,7 +16,7 @@ from cell_harness import CellHarness, described, make_capture, make_classificati
 
 from stl_conveyor.cell.deadline import sorting_deadline  # noqa: E402
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
-from stl_conveyor.msg import Actuation, ItemCapture  # noqa: E402
+from stl_conveyor.msg import Actuation, ItemCapture, SortOutcome  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -111,3 +111,37 @@ def test_open_items_and_strokes_survive_a_kill_and_what_passed_is_named(tmp_path
             assert second.wait(30) == 0
         assert len(cell.heard.of('sort_outcome', item_id=1)) == 1
         assert not path.exists()  # nothing is owed
+
+
+def test_what_passed_meanwhile_is_said_once_that_somebody_hears_it(tmp_path):
+    parameters = {**SLOW, 'journal': str(tmp_path / 'journal'), 'diagnostics_period': 0.3}
+    with CellHarness([], watched=('/diagnostics',)) as cell, ExitStack() as stack:
+
+        def start(number):
+            return (
+                stack.enter_context(
+                    node_process('actuator', domain_id=cell.domain_id, parameters=parameters)
+                ),
+                Items(cell, number),
+            )
+
+        heard = []
+        before = cell.probe.create_subscription(SortOutcome, 'sort_outcome', heard.append, 10)
+        first, items = start(1)
+        items.show(1, 1.0, 'B')
+        cell.wait(lambda: heard, 30, 'outcome of 1')
+        passes = items.show(2, 3.0, 'A')
+        cell.wait(lambda: journal_says(tmp_path / 'journal', 'answered', 2), 30, 'its answer')
+        first.kill()
+        first.wait()
+        cell.probe.destroy_subscription(before)
+        late_ns = passes + round(CELL.diverter.paddle_width / CELL.belt.speed * SECOND)
+        cell.wait(lambda: cell.now_ns() > late_ns, 30, 'item 2 past its diverter')
+        start(2)
+        cell.wait_diagnostic('actuator', 'items 2 passed their diverters while', timeout=30)
+        # As long as a busy machine can need to find its readers again.
+        later_ns = cell.now_ns() + 3 * SECOND
+        cell.wait(lambda: cell.now_ns() > later_ns, 30, 'three seconds')
+        cell.probe.create_subscription(SortOutcome, 'sort_outcome', heard.append, 10)
+        (late,) = cell.wait(lambda: [m for m in heard if m.item_id == 2], 30, 'item 2')
+        assert late.missed and late.lane == 'A'

@@ -66,6 +66,7 @@ CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
 WAIT_S = 0.05  # between two looks whether anybody hears the outcomes again
 LONGEST_WAIT_NS = 1_000_000_000
+LONGEST_REPORT_NS = 10_000_000_000  # the same where nothing can be done for an item any more
 GUARD_SILENT_NS = 1_250_000_000  # it speaks four times a second
 VERIFIABLE = 2000  # items whose lane is remembered until somebody verified them
 UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
@@ -216,29 +217,30 @@ class Actuator(ConveyorNode):
             return
         self._plan.is_reported |= self._memory.followed_belt
         now_ns = self.schedule_clock.ros_now_ns()
-        late = []
+        late: list[tuple[int, OwedItem]] = []  # with how long (ns) it may wait
         taken_up: list[int] = []
         lost: list[int] = []
         for item in inherited:
             act_ns = item.stroke_ns if item.lane else item.deadline_ns - self.cell.guard_ns
-            passed_ns = self._passed_ns(item)
-            (taken_up if passed_ns > now_ns else lost).append(item.key.item_id)
+            has_passed = self._passed_ns(item) <= now_ns
+            (lost if has_passed else taken_up).append(item.key.item_id)
             if act_ns > now_ns:
                 self.guarded(self._resume)(item)
             else:
-                late.append(item)
+                late.append((LONGEST_REPORT_NS if has_passed else LONGEST_WAIT_NS, item))
         self._memory.report(taken_up, lost)
         if not late:
             return
+        late.sort(key=lambda each: each[0])
         began_ns = clock_ns(self.steady_clock)
 
         def resume_late() -> None:
             waited_ns = clock_ns(self.steady_clock) - began_ns
             there = self._outcomes.get_subscription_count() >= max(1, self._memory.readers)
-            if there or waited_ns > LONGEST_WAIT_NS:
+            while late and (there or waited_ns > late[0][0]):
+                self.guarded(self._resume)(late.pop(0)[1])
+            if not late:
                 timer.cancel()
-                for item in late:
-                    self.guarded(self._resume)(item)
 
         timer = self.every(WAIT_S, resume_late)
 
