@@ -47,12 +47,13 @@ class SoleSource:
         """Return how many messages were refused so far."""
         return self._refused
 
-    def admit(self, source: Hashable, now_ns: int) -> bool:
+    def admit(self, source: Hashable, now_ns: int, *, nameless: bool = False) -> bool:
         """Return whether a message of a source is taken.
 
         Args:
             source: Who sent it, by what nobody else can have.
             now_ns: On a clock that never runs backwards.
+            nameless: Whether nobody can tell its name: it then passes for a successor.
         """
         known = self._sources.get(source)
         if known is None:
@@ -62,12 +63,31 @@ class SoleSource:
             if other == source:
                 return True
             silent_ns = now_ns - before.heard_ns
-            successor = bool(known.name) and known.name == before.name
+            successor = known.name == before.name if known.name else nameless
             if silent_ns < (self._succession_ns if successor else self._silence_ns):
                 break
         known.refused += 1
         self._refused += 1
         return False
+
+    def may_succeed(self, source: Hashable, now_ns: int) -> bool:
+        """Return whether its name alone decides on what one says that has none yet.
+
+        Args:
+            source: As for `admit`.
+            now_ns: Likewise.
+        """
+        silent_ns = [
+            now_ns - before.heard_ns for other, before in self._sources.items() if other != source
+        ]
+        if self.name_of(source) or not silent_ns:
+            return False
+        return self._succession_ns <= min(silent_ns) < self._silence_ns
+
+    def name_of(self, source: Hashable) -> str:
+        """Return the name of a source, empty if nobody has told it yet."""
+        known = self._sources.get(source)
+        return '' if known is None else known.name
 
     def present(
         self, names: Mapping[Hashable, str], *, expected: Collection[str] = (), now_ns: int = 0

@@ -90,3 +90,18 @@ def test_no_flood_keeps_out_one_that_was_there_first_and_goes_on(events):
         elif now_ns - heard_ns < SILENCE_NS:
             assert not admitted
     assert sole.refused == refused and taken + refused == len(events)
+
+
+def test_one_that_nobody_can_name_takes_over_as_a_successor_does():
+    sole = SoleSource()
+    sole.admit('one', 0)
+    sole.present({'one': '/camera', 'two': ''})
+    assert not sole.may_succeed('two', SUCCESSION_NS - 1)
+    assert not sole.admit('two', SUCCESSION_NS - 1, nameless=True)
+    assert sole.may_succeed('two', SUCCESSION_NS)
+    assert not sole.admit('two', SUCCESSION_NS)
+    assert sole.admit('two', SUCCESSION_NS, nameless=True)
+    sole.present({'one': '/camera', 'two': '/stranger'})
+    assert sole.name_of('two') == '/stranger'
+    assert not sole.may_succeed('two', SUCCESSION_NS)
+    assert not sole.admit('two', SUCCESSION_NS, nameless=True)

@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import array
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -95,6 +98,45 @@ def test_one_that_was_there_first_and_left_makes_room():
             return len(cell.heard.of('capture')) > 1
 
         cell.wait(taken, 20, 'items of its successor')
+
+
+DRIVER = """
+import rclpy, sys
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node('driver')
+publisher = node.create_publisher(Image, 'camera/image_raw', QoSProfile(depth=10))
+picture = Image(height=240, width=320, step=960, encoding='rgb8', data=bytes(240 * 960))
+def show():
+    picture.header.stamp = node.get_clock().now().to_msg()
+    publisher.publish(picture)
+node.create_timer(0.1, show)
+rclpy.spin(node)
+"""
+
+
+def test_a_driver_that_was_killed_and_started_again_is_heard_soon():
+    spec = NodeSpec(Camera, {'diagnostics_period': 0.1}, group='camera')
+    with CellHarness([spec], watched=('/diagnostics', 'capture')) as cell:
+        cell.wait_active()
+        cell.connect('capture')
+        for number in range(1, 4):
+            before = len(cell.heard.of('capture'))
+            driver = subprocess.Popen(
+                [sys.executable, '-c', DRIVER],
+                env={**os.environ, 'ROS_DOMAIN_ID': str(cell.domain_id)},
+            )
+            try:
+                # The middleware forgets the one that was killed after twenty seconds.
+                cell.wait(
+                    lambda before=before: len(cell.heard.of('capture')) > before,
+                    10,
+                    f'a picture of driver {number}',
+                )
+            finally:
+                driver.kill()
+                driver.wait()
 
 
 @pytest.mark.parametrize('topic, kind', [('capture', ItemCapture), (TOPIC, Image)])

@@ -273,7 +273,7 @@ class ConnectedNode(ReportingNode):
         own = self._own_topic(entry, cell) if sole else None
 
         def take(message: Any, info: Any) -> None:
-            if own is None or own.admits(info):
+            if own is None or own.admits(info, functools.partial(take, message, info)):
                 callback(message, info)
 
         kind = message_class(entry)
@@ -462,7 +462,7 @@ class ConnectedNode(ReportingNode):
             return guarded
 
         def take(data: bytes, info: MessageInfo | None) -> None:
-            if own is not None and not own.admits(info):
+            if own is not None and not own.admits(info, functools.partial(take, data, info)):
                 return
             message = decoder(data, info)
             if message is not None:

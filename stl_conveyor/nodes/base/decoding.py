@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _NOWHERE = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 KEPT = 3  # messages of a type that others in this process may be about to ask for, too
+#: What the middleware calls a node until it has been told its name.
+UNKNOWN = '_NODE_NAME_UNKNOWN_'
+SOMEBODY = 'somebody'
 HOLD_S = 60.0  # for which it is said that a topic brings what is no message
 
 
@@ -55,6 +58,8 @@ class MessageDecoder:
         self._kind = kind
         self._topic = topic
         self._failed_ns: int | None = None
+        self._sender: bytes | None = None  # of the first that failed
+        self._named = False
         self._listeners = self._peers.setdefault((kind, topic), WeakSet())
         self._listeners.add(self)
 
@@ -88,17 +93,24 @@ class MessageDecoder:
         new, self._failed_ns = not self._failed_ns, now_ns
         self._node.health.count(f'undecodable.{self._topic}')
         if new:
-            name = self._node.resolve_topic_name(self._topic)
-            sender = publisher_name(self._node, name, publisher_gid(info)) or 'somebody'
-            self._node.set_condition(
-                f'undecodable.{self._topic}',
-                Level.WARN,
-                f'{name}: {sender} publishes what is no {self._kind.__name__}; it is refused. '
-                'Stop it, or give it the message definitions of this version',
-            )
+            self._sender = publisher_gid(info)
+            self._say()
+
+    def _say(self) -> None:
+        name = self._node.resolve_topic_name(self._topic)
+        sender = publisher_name(self._node, name, self._sender)
+        self._named = bool(sender)
+        self._node.set_condition(
+            f'undecodable.{self._topic}',
+            Level.WARN,
+            f'{name}: {sender or SOMEBODY} publishes what is no {self._kind.__name__}; it is '
+            'refused. Stop it, or give it the message definitions of this version',
+        )
 
     def _look(self) -> None:
         now_ns = clock_ns(self._node.steady_clock)
+        if self._failed_ns and not self._named:
+            self._say()
         if self._failed_ns and now_ns - self._failed_ns > HOLD_S * 1e9:
             self._failed_ns = 0  # the middleware stays silent: a failure is counted all the same
             self._node.clear_condition(
@@ -141,7 +153,9 @@ def publisher_name(node: ConnectedNode, topic: str, gid: bytes | None) -> str:
 
 
 def endpoint_name(endpoint: TopicEndpointInfo) -> str:
-    """Return the full name of the node that a publisher or subscriber belongs to."""
+    """Return the full name of the node that a publisher or subscriber belongs to, if known yet."""
+    if endpoint.node_name == UNKNOWN:
+        return ''
     return full_name(endpoint.node_namespace, endpoint.node_name)
 
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import QoSReliabilityPolicy
@@ -31,7 +32,7 @@ from stl_conveyor.nodes.base.decoding import (
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.qos import message_class
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.sole_topic import MOST_NAMED, SoleTopic, some
+from stl_conveyor.nodes.base.sole_topic import MOST_NAMED, STRANGER_PERIOD_NS, SoleTopic, some
 from stl_conveyor.nodes.base.topics import subscriber_of
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class OutsideInput:
         self._open = True
         node.resources.callback(self._close)
         self._closely_ns = 0  # when types and QoS were looked at last
+        self._named_ns = 0  # when the name of one that spoke was asked for last
         self._found = 0  # publishers, at the last look
         self._adapt(self._fitting(self._publishers()))
         if self._subscription is None and self._polled is None:
@@ -241,9 +243,24 @@ class OutsideInput:
             self._sort_in(*taken)
 
     def _sort_in(self, data: bytes, info: MessageInfo | None) -> None:
-        if self._sole is not None and not self._sole.admits(info):
+        if self._sole is not None and not self._admits(self._sole, data, info):
             return
         self._waiting.append((data, info))
+
+    def _admits(self, sole: SoleTopic, data: bytes, info: MessageInfo | None) -> bool:
+        if sole.name_of(info) == '':
+            # One of the name of the first may be its successor.
+            since_ns = clock_ns(self._node.steady_clock) - self._named_ns
+            if since_ns > STRANGER_PERIOD_NS:
+                self._present(sole)
+        return sole.admits(info, partial(self._sort_in, data, info))
+
+    def _present(self, sole: SoleTopic) -> None:
+        """See who is there, and take what was waiting for that."""
+        self._named_ns = clock_ns(self._node.steady_clock)
+        sole.present(self._fitting(self._node.get_publishers_info_by_topic(self._name)))
+        while self._waiting:
+            self._node.guarded(self._take)(*self._waiting.popleft())
 
     def _next(self) -> tuple[bytes, MessageInfo | None] | None:
         subscription = self._subscription
@@ -328,6 +345,8 @@ class OutsideInput:
         """See who publishes, and now and then what."""
         self._node.check_clock()
         if self._sole is not None:
+            if self._sole.holds:
+                self._present(self._sole)
             self._sole.look()
         # To count them is cheap, and to be told of each is not.
         count = self._node.count_publishers(self._name)
@@ -343,7 +362,7 @@ class OutsideInput:
         publishers = self._publishers()
         fitting = self._fitting(publishers)
         if self._sole is not None:
-            self._sole.present(fitting)
+            self._present(self._sole)
         others = [each for each in publishers if each.topic_type != self._type]
         self._adapt(fitting)
         if self._alone:

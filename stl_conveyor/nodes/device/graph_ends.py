@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from stl_conveyor.nodes.base.decoding import endpoint_name
+from stl_conveyor.nodes.base.decoding import SOMEBODY, UNKNOWN, endpoint_name
 from stl_conveyor.nodes.base.topics import EDGE, TOPICS, Topic
 
 # Topics on which a second publisher would do an item's work twice, forge it, or be a second of
@@ -33,8 +33,6 @@ SINGLE = (
 OF_EDGES = ('feedback_rx', 'edge_classification')
 # Which of these the camera listens to depends on its parameters.
 BY_PARAMETERS = ('camera/image_raw', 'camera/image_raw/compressed', 'break_beam', 'belt_state')
-# What rmw calls the node of an end that it does not know yet.
-UNKNOWN = '_NODE_NAME_UNKNOWN_'
 
 
 class Graph(Protocol):
@@ -106,7 +104,7 @@ class GraphEnds:
                 ends = self._graph.get_publishers_info_by_topic(topic)
                 if topic in OF_EDGES and all(end.node_name in EDGE for end in ends):
                     continue
-                names = [endpoint_name(end) for end in ends]
+                names = [endpoint_name(end) or SOMEBODY for end in ends]
                 if len(names) > 1:
                     found[topic] = Surplus(
                         len(names),
