@@ -249,7 +249,7 @@ def test_out_of_focus_is_less_sharp_and_as_bright():
     assert soft.light == pytest.approx(sharp.light, rel=0.05)
 
 
-def test_changes_are_told_and_steady_streams_are_not(monkeypatch):
+def test_changes_are_told_and_steady_streams_are_not(monkeypatch, tmp_path):
     monkeypatch.setattr(drift, 'BEFORE', 600)
     monkeypatch.setattr(drift, 'ALARM_ITEMS', 500)
     rng = np.random.default_rng(2)
@@ -276,11 +276,27 @@ def test_changes_are_told_and_steady_streams_are_not(monkeypatch):
             rng.random(100),
         )
 
-    rows, false_alarms, items = drift.measure_drift([stream(0.0), stream(0.02)], np.full(9, 1.0))
+    streams, strange = [stream(0.0), stream(0.02)], np.full(9, 1.0)
+    found = drift.measure_drift(streams, strange, kept=tmp_path)
+    rows, false_alarms, items = found
     assert items == 1000 and false_alarms == 0
     assert {row.told for row in rows} == {1.0}
     assert all(row.median <= row.late <= drift.AFTER for row in rows)
     assert 'False alarms: 0 in 1,000' in drift.drift_lines(rows, false_alarms, items)[-1]
+
+    # Stopped after the first belt, it measures the second alone; otherwise asked, both anew.
+    measured, measure_belt = [], drift.measure_belt
+
+    def counted(streams, number, *rest):
+        measured.append(number)
+        return measure_belt(streams, number, *rest)
+
+    monkeypatch.setattr(drift, 'measure_belt', counted)
+    (second,) = tmp_path.glob('1_*.json')
+    second.unlink()
+    assert drift.measure_drift(streams, strange, kept=tmp_path) == found and measured == [1]
+    monkeypatch.setattr(drift, 'ALARM_ITEMS', 400)
+    assert drift.measure_drift(streams, strange, kept=tmp_path)[2] == 800 and measured == [1, 0, 1]
 
 
 def test_lanes_of_a_file_hold_every_label_once(tmp_path):
