@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.calibration_record import CalibrationRecord
 from stl_conveyor.decision.stranger_detector import EDGE, StrangerDetector
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.outside_files import read_yaml
 from stl_conveyor.policy import RewardEstimator
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.link import LinkSettings
@@ -35,6 +37,7 @@ from stl_conveyor_lab.train.decision import LENGTHS, Looked, fit_detector  # noq
 
 CELL = CellDescription.load(share_path('config/cell.yaml'))
 LABELS = CELL.classes
+LANES = Path(__file__).resolve().parents[2] / 'examples/lanes'
 
 
 def told(rng, classes, share_right, sure):
@@ -317,6 +320,18 @@ def test_lanes_of_a_file_hold_every_label_once(tmp_path):
         with pytest.raises(ConfigError, match=named):
             offloading.lanes_of_file(CELL, LABELS, path)
         path.write_text(''.join(f'{label}: {kind}\n' for label, kind in kinds.items()))
+
+
+def test_lanes_of_the_grocery_store_hold_every_kind():
+    kinds = set()
+    for count in (3, 5, 8):
+        path = LANES / f'grocery_{count}.yaml'
+        labels = tuple(read_yaml(path))
+        kinds.add(tuple(sorted(labels)))
+        cell = offloading.lanes_of_file(CELL, labels, path)
+        assert len(cell.lanes) == count and all(lane.classes for lane in cell.lanes)
+    (names,) = kinds
+    assert len(names) == 43
 
 
 def test_own_items_take_both_data_and_models(tmp_path, capsys):
