@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.calibration_record import CalibrationRecord
 from stl_conveyor.decision.stranger_detector import EDGE, StrangerDetector
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.outside_files import read_yaml
 from stl_conveyor.policy import RewardEstimator
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.link import LinkSettings
@@ -35,6 +37,7 @@ from stl_conveyor_lab.train.decision import LENGTHS, Looked, fit_detector  # noq
 
 CELL = CellDescription.load(share_path('config/cell.yaml'))
 LABELS = CELL.classes
+LANES = Path(__file__).resolve().parents[2] / 'examples/lanes'
 
 
 def told(rng, classes, share_right, sure):
@@ -249,7 +252,7 @@ def test_out_of_focus_is_less_sharp_and_as_bright():
     assert soft.light == pytest.approx(sharp.light, rel=0.05)
 
 
-def test_changes_are_told_and_steady_streams_are_not(monkeypatch):
+def test_changes_are_told_and_steady_streams_are_not(monkeypatch, tmp_path):
     monkeypatch.setattr(drift, 'BEFORE', 600)
     monkeypatch.setattr(drift, 'ALARM_ITEMS', 500)
     rng = np.random.default_rng(2)
@@ -276,11 +279,27 @@ def test_changes_are_told_and_steady_streams_are_not(monkeypatch):
             rng.random(100),
         )
 
-    rows, false_alarms, items = drift.measure_drift([stream(0.0), stream(0.02)], np.full(9, 1.0))
+    streams, strange = [stream(0.0), stream(0.02)], np.full(9, 1.0)
+    found = drift.measure_drift(streams, strange, kept=tmp_path)
+    rows, false_alarms, items = found
     assert items == 1000 and false_alarms == 0
     assert {row.told for row in rows} == {1.0}
     assert all(row.median <= row.late <= drift.AFTER for row in rows)
     assert 'False alarms: 0 in 1,000' in drift.drift_lines(rows, false_alarms, items)[-1]
+
+    # Stopped after the first belt, it measures the second alone; otherwise asked, both anew.
+    measured, measure_belt = [], drift.measure_belt
+
+    def counted(streams, number, *rest):
+        measured.append(number)
+        return measure_belt(streams, number, *rest)
+
+    monkeypatch.setattr(drift, 'measure_belt', counted)
+    (second,) = tmp_path.glob('1_*.json')
+    second.unlink()
+    assert drift.measure_drift(streams, strange, kept=tmp_path) == found and measured == [1]
+    monkeypatch.setattr(drift, 'ALARM_ITEMS', 400)
+    assert drift.measure_drift(streams, strange, kept=tmp_path)[2] == 800 and measured == [1, 0, 1]
 
 
 def test_lanes_of_a_file_hold_every_label_once(tmp_path):
@@ -301,6 +320,18 @@ def test_lanes_of_a_file_hold_every_label_once(tmp_path):
         with pytest.raises(ConfigError, match=named):
             offloading.lanes_of_file(CELL, LABELS, path)
         path.write_text(''.join(f'{label}: {kind}\n' for label, kind in kinds.items()))
+
+
+def test_lanes_of_the_grocery_store_hold_every_kind():
+    kinds = set()
+    for count in (3, 5, 8):
+        path = LANES / f'grocery_{count}.yaml'
+        labels = tuple(read_yaml(path))
+        kinds.add(tuple(sorted(labels)))
+        cell = offloading.lanes_of_file(CELL, labels, path)
+        assert len(cell.lanes) == count and all(lane.classes for lane in cell.lanes)
+    (names,) = kinds
+    assert len(names) == 43
 
 
 def test_own_items_take_both_data_and_models(tmp_path, capsys):

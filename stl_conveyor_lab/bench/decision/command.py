@@ -238,7 +238,7 @@ class Bench:
         ]
         # A kind that is as strange to the device as strangers are on the whole.
         rows, false_alarms, count = drift.measure_drift(
-            streams, detector.unknown(self.strange.local_inside)
+            streams, detector.unknown(self.strange.local_inside), kept=self.work / 'drift'
         )
         return (
             drift.drift_lines(rows, false_alarms, count),

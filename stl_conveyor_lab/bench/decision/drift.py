@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stl_conveyor.decision import drift as watched
 from stl_conveyor.decision.drift import DriftWatch, ItemLook, look_at
+from stl_conveyor.resources import write_whole
 
 BEFORE, AFTER = 1000, 600  # items of a stream
 ALARM_ITEMS = 20_000  # of each stream without a change
@@ -104,67 +108,115 @@ def _items_until(
     return None
 
 
-def measure_drift(
-    streams: Sequence[Stream], strange: np.ndarray, seed: int = 0
-) -> tuple[list[DriftRow], int, int]:
-    """Draw items of each belt with replacement, change the world, and count.
+@dataclass(frozen=True)
+class BeltDrift:
+    """What came of one belt.
+
+    Attributes:
+        delays: Items until each change was told, by its name; None: not within AFTER items.
+        false_alarms: What was told while nothing changed.
+        items: Without a change.
+    """
+
+    delays: Mapping[str, int | None]
+    false_alarms: int
+    items: int
+
+
+def measure_belt(
+    streams: Sequence[Stream], number: int, strange: np.ndarray, seed: int = 0
+) -> BeltDrift:
+    """Draw items of a belt with replacement, change the world, and count.
 
     Args:
+        number: Of the belt; the one after it replaces it.
         strange: [M], unknown scores of strangers, which a new kind's are drawn from.
+    """
+    stream = streams[number]
+    rng = np.random.default_rng((seed, number, 71))
+    other = streams[(number + 1) % len(streams)]
+
+    def drawn(
+        of: Stream, change: str, without: int = -1, foreign: float = 0.0
+    ) -> Callable[[DriftWatch], list[str]]:
+        rows = np.flatnonzero(of.classes != without)
+
+        def add(watch: DriftWatch) -> list[str]:
+            k = int(rows[rng.integers(len(rows))])
+            unknown = float(of.unknown[k])
+            if foreign and rng.random() < foreign:
+                unknown = float(strange[rng.integers(len(strange))])
+            found = watch.add(of.looks[change][k], str(of.labels[k]), unknown)
+            return [change.name for change in found if not change.over]
+
+        return add
+
+    gone = int(stream.classes[rng.integers(len(stream.classes))])
+    changes = {
+        'lamp dimmer by a third': (drawn(stream, 'lamp dimmer by a third'), ('light_changed',)),
+        'out of focus': (drawn(stream, 'out of focus'), ('sharpness_changed',)),
+        'belt replaced': (drawn(other, 'nothing'), ('ground_changed', 'light_changed')),
+        'a class stopped coming': (drawn(stream, 'nothing', gone), ('class_missing',)),
+        f'a new kind, {NEW_KIND_SHARE:.0%} of the items': (
+            drawn(stream, 'nothing', foreign=NEW_KIND_SHARE),
+            ('new_kind',),
+        ),
+    }
+    steady = drawn(stream, 'nothing')
+    delays: dict[str, int | None] = {}
+    for name, (changed, wanted) in changes.items():
+        watch = DriftWatch(REJECTS, seed=number)
+        for _ in range(BEFORE):
+            steady(watch)
+        delays[name] = _items_until(watch, changed, wanted)
+    watch = DriftWatch(REJECTS, seed=number)
+    false_alarms = sum(len(steady(watch)) for _ in range(ALARM_ITEMS))
+    return BeltDrift(delays, false_alarms, ALARM_ITEMS)
+
+
+def _key(streams: Sequence[Stream], number: int, strange: np.ndarray, seed: int) -> str:
+    """Return what a belt's outcome depends on, as a name: all drawn from, and the detectors."""
+    content = hashlib.sha256(Path(watched.__file__).read_bytes())
+    content.update(repr((BEFORE, AFTER, ALARM_ITEMS, REJECTS, NEW_KIND_SHARE, seed)).encode())
+    for stream in (streams[number], streams[(number + 1) % len(streams)]):
+        content.update(repr((stream.looks, stream.labels.tolist())).encode())
+        content.update(stream.classes.tobytes() + stream.unknown.tobytes())
+    content.update(strange.tobytes())
+    return content.hexdigest()[:12]
+
+
+def measure_drift(
+    streams: Sequence[Stream], strange: np.ndarray, seed: int = 0, kept: Path | None = None
+) -> tuple[list[DriftRow], int, int]:
+    """Measure each belt and count over all; see `measure_belt`.
+
+    Args:
+        kept: Folder with what came of each belt, so that a measurement that was stopped goes on.
 
     Returns:
         A row for each change, false alarms, and the items without a change.
     """
-    delays: dict[str, list[int | None]] = {}
-    false_alarms = items = 0
-    for number, stream in enumerate(streams):
-        rng = np.random.default_rng((seed, number, 71))
-        other = streams[(number + 1) % len(streams)]
-
-        def drawn(
-            of: Stream, change: str, without: int = -1, foreign: float = 0.0
-        ) -> Callable[[DriftWatch], list[str]]:
-            rows = np.flatnonzero(of.classes != without)
-
-            def add(watch: DriftWatch) -> list[str]:
-                k = int(rows[rng.integers(len(rows))])
-                unknown = float(of.unknown[k])
-                if foreign and rng.random() < foreign:
-                    unknown = float(strange[rng.integers(len(strange))])
-                found = watch.add(of.looks[change][k], str(of.labels[k]), unknown)
-                return [change.name for change in found if not change.over]
-
-            return add
-
-        gone = int(stream.classes[rng.integers(len(stream.classes))])
-        changes = {
-            'lamp dimmer by a third': (
-                drawn(stream, 'lamp dimmer by a third'),
-                ('light_changed',),
-            ),
-            'out of focus': (drawn(stream, 'out of focus'), ('sharpness_changed',)),
-            'belt replaced': (drawn(other, 'nothing'), ('ground_changed', 'light_changed')),
-            'a class stopped coming': (drawn(stream, 'nothing', gone), ('class_missing',)),
-            f'a new kind, {NEW_KIND_SHARE:.0%} of the items': (
-                drawn(stream, 'nothing', foreign=NEW_KIND_SHARE),
-                ('new_kind',),
-            ),
-        }
-        steady = drawn(stream, 'nothing')
-        for name, (changed, wanted) in changes.items():
-            watch = DriftWatch(REJECTS, seed=number)
-            for _ in range(BEFORE):
-                steady(watch)
-            delays.setdefault(name, []).append(_items_until(watch, changed, wanted))
-        watch = DriftWatch(REJECTS, seed=number)
-        false_alarms += sum(len(steady(watch)) for _ in range(ALARM_ITEMS))
-        items += ALARM_ITEMS
+    belts = []
+    for number in range(len(streams)):
+        if kept is None:
+            belts.append(measure_belt(streams, number, strange, seed))
+            continue
+        path = kept / f'{number}_{_key(streams, number, strange, seed)}.json'
+        if not path.exists():
+            found = asdict(measure_belt(streams, number, strange, seed))
+            kept.mkdir(parents=True, exist_ok=True)
+            write_whole(path, (json.dumps(found, indent=1) + '\n').encode())
+            print(f'drift: belt {number + 1} of {len(streams)}', flush=True)
+        belts.append(BeltDrift(**json.loads(path.read_text(encoding='utf-8'))))
     rows = []
-    for name, found in delays.items():
-        told = [delay for delay in found if delay is not None]
+    for name in belts[0].delays:
+        delays = [belt.delays[name] for belt in belts]
+        told = [delay for delay in delays if delay is not None]
         median, late = np.quantile(told, [0.5, 0.9]) if told else (np.nan, np.nan)
-        rows.append(DriftRow(name, len(found), len(told) / len(found), float(median), float(late)))
-    return rows, false_alarms, items
+        rows.append(
+            DriftRow(name, len(delays), len(told) / len(delays), float(median), float(late))
+        )
+    return rows, sum(belt.false_alarms for belt in belts), sum(belt.items for belt in belts)
 
 
 def drift_lines(rows: Sequence[DriftRow], false_alarms: int, items: int) -> list[str]:
