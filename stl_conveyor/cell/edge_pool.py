@@ -78,8 +78,8 @@ class EdgePool:
 
     A cell belongs to the first edge of its `preference` that is there, has the same models, and
     serves it. An edge is there while it says so. Whoever says so and answers nothing, because it
-    hangs or because somebody only claims to be an edge, is passed over: the standby sees the
-    packets of the cell and the acknowledgements that do not come.
+    hangs or because somebody only claims to be an edge, is passed over for a while, or until it
+    does answer: the standby sees the packets of the cell and that nobody acknowledges them.
 
     All times are ns of a clock that is never set.
 
@@ -138,6 +138,18 @@ class EdgePool:
     def answered(self, cell: str) -> None:
         """Take in an acknowledgement of another edge for packets of a cell."""
         self._cells[cell].asked_ns = None
+
+    def is_passed_over(self, cell: str) -> bool:
+        """Return whether an edge has lost this cell because it answered nothing."""
+        return bool(self._cells[cell].mute)
+
+    def acknowledges(self, cell: str, name: str) -> None:
+        """Take in that an edge of this name does acknowledge packets of a cell.
+
+        One that has just come may be heard of before the cell's packets reach it.
+        """
+        mute = self._cells[cell].mute
+        self._cells[cell].mute = {key: until for key, until in mute.items() if key[0] != name}
 
     def look(self, now_ns: int) -> dict[str, str]:
         """Pass over those that answer nothing; return cell → name of whom it has just left."""

@@ -425,9 +425,9 @@ REMEDIES = (
         '`mute_edge`',
         ('mute_edge',),
         'edge_classifier',
-        'an edge says that it is there and acknowledges nothing of a cell: the next one answers '
-        'for 30 s, then it has another chance. End it if it hangs; find who else publishes on '
-        '`/edges`',
+        'an edge says that it is there and nobody acknowledges anything of a cell that is its '
+        'own: the next one answers for 30 s, or until it does acknowledge. End it if it hangs; '
+        'find who else publishes on `/edges`',
     ),
     Remedy(
         '`edge_full`',

@@ -131,6 +131,20 @@ def test_one_that_only_says_that_it_is_there_is_passed_over_for_a_while():
     assert pool.look(later) == {} and pool.place('line_1', later) == 1
 
 
+def test_one_that_was_passed_over_has_its_cell_again_when_it_acknowledges():
+    home, standby = preference('line_1', ['a', 'b'])
+    pool = EdgePool(member(standby), SILENCE)
+    pool.heard(member(home), SILENCE)
+    pool.asked('line_1', 0)
+    assert pool.look(SILENCE + 1) == {'line_1': home}
+    assert pool.is_passed_over('line_1') and not pool.is_passed_over('line_2')
+    pool.acknowledges('line_1', 'c')
+    pool.acknowledges('line_2', home)
+    assert pool.place('line_1', SILENCE + 2) == 0
+    pool.acknowledges('line_1', home)
+    assert pool.place('line_1', SILENCE + 2) == 1 and not pool.is_passed_over('line_1')
+
+
 def test_many_names_do_not_fill_the_memory_and_leave_room_for_who_comes_later():
     pool = EdgePool(member('a'), SILENCE)
     for number in range(1000):

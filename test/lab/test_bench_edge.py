@@ -9,25 +9,49 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
+from ros_domains import give_back, own_domain_id  # noqa: E402
+
+from stl_conveyor.codec import Encoder  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
+from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor_lab.bench.edge.cells import SentItem  # noqa: E402
-from stl_conveyor_lab.bench.edge.command import POOL, edge_plan, homes, longest_gap, parse, summary  # noqa: E402
+from stl_conveyor_lab.bench.edge.command import (  # noqa: E402
+    POOL,
+    POOL_CELLS,
+    PoolEvent,
+    edge_plan,
+    homes,
+    parse,
+    play_pool,
+    pool_events,
+    served_by,
+    summary,
+)
 from stl_conveyor_lab.bench.edge.fleet_simulation import FleetPlan, simulate  # noqa: E402
 from stl_conveyor_lab.bench.edge.streams import Recorded, load, save  # noqa: E402
+from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 STREAM = Recorded((b'ab', b'c'), 0.25)
+SECOND = 10**9
 
 
-def item(cell=0, answers=(0.02,), answered_ns=0, withheld=False):
+def item(cell=0, answers=(0.02,), withheld=False):
+    return SentItem(cell, STREAM, SECOND, None, None, answers=list(answers), withheld=withheld)
+
+
+def pool_item(sent_s, *answered_s, cell=0, acknowledged=(1, 1), torn=0):
+    """Return an item with a deadline of a second."""
     return SentItem(
         cell,
         STREAM,
-        10**9,
+        round((sent_s + 1) * SECOND),
         None,
         None,
-        answers=list(answers),
-        answered_ns=answered_ns,
-        withheld=withheld,
+        sent_ns=[round(sent_s * SECOND)],
+        answers=[at - sent_s for at in answered_s],
+        answered_ns=[round(at * SECOND) for at in answered_s],
+        acknowledged=dict(enumerate(acknowledged)),
+        torn=torn,
     )
 
 
@@ -50,10 +74,62 @@ def test_an_item_is_late_if_it_was_sent_and_nothing_came_in_time():
     assert found.p99_ms == pytest.approx(29.8)
 
 
-def test_a_gap_is_that_of_one_cell():
-    items = [item(0, answered_ns=at * 10**9) for at in (1, 2, 5)]
-    items += [item(1, answered_ns=9 * 10**9), item(1, answers=(), answered_ns=0)]
-    assert longest_gap(items) == 3.0
+def test_items_belong_to_the_event_before_their_answer_or_before_it_is_too_late():
+    happened = [('three edges', 0), ('a is killed', 10 * SECOND), ('a comes back', 15 * SECOND)]
+    items = [
+        pool_item(1, 1.5, 1.75),
+        pool_item(9.75, 9.875, 11.5),  # its second answer is that of the standby
+        pool_item(9.75, cell=1),  # lost with its edge
+        pool_item(10.5, 11.25, cell=1, acknowledged=(1, 2), torn=1),
+        pool_item(16, 16.125, cell=2),
+    ]
+    assert pool_events(happened, items) == (
+        PoolEvent('three edges', 2, 0, 0, 16.125, 0, 0),
+        PoolEvent('a is killed', 2, 1, 1, 6.125, 1, 1),
+        PoolEvent('a comes back', 1, 0, 0, 1.125, 0, 0),
+    )
+
+
+def test_each_edge_serves_the_cells_whose_home_it_is():
+    served = served_by(POOL, POOL_CELLS)
+    assert sorted(sum(served.values(), [])) == sorted(f'line_{n}' for n in range(POOL_CELLS))
+    assert [len(cells) for cells in served.values()] == list(homes(POOL, POOL_CELLS).values())
+
+
+@pytest.mark.ros
+def test_twelve_cells_lose_no_item_when_any_of_three_edges_dies_and_one_joins(
+    tiny_models, tmp_path, monkeypatch, request
+):
+    domain_id = own_domain_id()
+    request.addfinalizer(lambda: give_back(domain_id))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(domain_id))
+    folder = ModelFolder(tiny_models)
+    images, _ = tiny_images(4, len(folder.labels))
+    encoder = Encoder(folder)
+    streams = [
+        Recorded(encoder.encode(image, None, packet_bytes=60, max_bytes=120).packets, 1.0)
+        for image in images
+    ]
+    happened, items = play_pool(
+        tiny_models,
+        tmp_path,
+        streams,
+        rate=2.0,
+        rest=0.5,
+        settings=['satisfied_score=1.0'],
+        # The standby keeps for ten seconds what the home has not answered.
+        deadline=9.0,
+    )
+    assert [what for what, _ in happened] == [
+        'three edges',
+        *(f'{name} {what}' for name in POOL for what in ('is killed', 'comes back')),
+        'd joins',
+        'd says goodbye',
+    ]
+    assert {item.cell for item in items} == set(range(POOL_CELLS))
+    assert not [item for item in items if item.is_late]
+    # Whoever took an item up had all of it.
+    assert {(len(item.stream.packets), item.most_packets) for item in items} == {(2, 2)}
 
 
 def test_every_cell_has_a_home_and_an_edge_that_joins_takes_some_of_each():

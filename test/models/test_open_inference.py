@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from queue import Queue
@@ -14,7 +13,6 @@ from queue import Queue
 import numpy as np
 import pytest
 
-from stl_conveyor.cli.export import export_repository
 from stl_conveyor.cli.main import main
 from stl_conveyor.codec import Decoder, Encoder
 from stl_conveyor.codec.decoder import EDGE_INPUTS, edge_engine
@@ -135,21 +133,13 @@ def test_a_repository_has_the_network_under_the_name_by_which_it_is_asked_for(
 )
 def test_a_real_mlserver_serves_what_was_exported(models, tmp_path):
     pytest.importorskip('tritonclient.grpc')
+    from inference_server import MlServer
+
     folder = ModelFolder(models)
-    name = export_repository(models, tmp_path / 'repository', 'mlserver')
-    ports = {'MLSERVER_GRPC_PORT': '18081', 'MLSERVER_HTTP_PORT': '18080'}
-    ports['MLSERVER_METRICS_PORT'] = '18082'
-    environment = {**os.environ, **ports}
-    environment.pop('PYTHONPATH', None)
-    with open(tmp_path / 'log', 'wb') as log:
-        process = subprocess.Popen(
-            [os.environ['MLSERVER'], 'start', str(tmp_path / 'repository')],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    served = MlServer(models, tmp_path / 'served')
+    process = served.process
     said: Queue = Queue()
-    server = OpenInferenceServer(f'127.0.0.1:{ports["MLSERVER_GRPC_PORT"]}', name)
+    server = OpenInferenceServer(served.url, served.model)
     group = ServerGroup(
         [server],
         edge_engine(folder),
@@ -159,7 +149,7 @@ def test_a_real_mlserver_serves_what_was_exported(models, tmp_path):
     try:
         decoder, local = Decoder(folder, engine=group), Decoder(folder)
         while not said.get(timeout=120):  # it is not there yet, and then it is
-            assert process.poll() is None, (tmp_path / 'log').read_text()
+            assert process.poll() is None, served.log.read_text()
         before = group.used_local
         expected = local.classify(sessions(models, local))
         assert np.allclose(decoder.classify(sessions(models, decoder)), expected, atol=1e-6)
@@ -171,6 +161,5 @@ def test_a_real_mlserver_serves_what_was_exported(models, tmp_path):
         assert np.array_equal(answers, expected) and group.used_local == before + 1
         assert time.monotonic() - began < 30.0
     finally:
-        process.kill()
-        process.wait()
+        served.kill()
         group.close()

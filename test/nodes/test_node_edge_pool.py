@@ -13,8 +13,10 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CELL, CellHarness, NodeSpec, make_capture, node_process  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 
+from stl_conveyor.cell import edge_pool  # noqa: E402
 from stl_conveyor.cell.edge_pool import preference  # noqa: E402
 from stl_conveyor.codec import Encoder  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
@@ -224,6 +226,41 @@ def test_edges_with_different_models_are_named_and_odd_signs_of_life_change_noth
         line.connect(2)
         line.send(1)
         line.answered(1)
+
+
+def test_an_edge_that_is_heard_before_it_is_reached_has_its_cell_back_when_it_acknowledges(
+    tiny_models, monkeypatch
+):
+    monkeypatch.setattr(edge_pool, 'MUTE_NS', 300 * SECOND)
+    with CellHarness([edge(tiny_models, STANDBY)], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        line = Line(cell, tiny_models)
+        own = cell.runner.node('edge_classifier')
+        line.wait_serving(STANDBY)
+        space, name = HOME.split('/')
+        home = Node(name, namespace=space, context=cell.runner.context, use_global_arguments=False)
+        try:
+            signs = home.create_publisher(EdgeState, '/edges', BEST_EFFORT)
+            feedback = home.create_publisher(FeatureFeedback, f'/{LINE}/feedback_tx', BEST_EFFORT)
+            line.connect(1)
+            state = EdgeState(
+                edge=HOME,
+                instance=1,
+                codec_id=own.decoder.identity,
+                model_id=own.model_id,
+                cells=[LINE],
+                serves=[LINE],
+            )
+            cell.probe.create_timer(0.1, lambda: signs.publish(state))
+            cell.wait(lambda: not own._pool.serves(0), 10, 'the standby stands by')
+            line.send(1)
+            line.answered(1)
+            assert own._pool.serves(0)
+            acknowledgement = FeatureFeedback(item_id=1, codec_id=own.decoder.identity)
+            cell.probe.create_timer(0.1, lambda: feedback.publish(acknowledgement))
+            cell.wait(lambda: not own._pool.serves(0), 10, 'the home has its cell again')
+        finally:
+            home.destroy_node()
 
 
 def test_somebody_who_only_says_that_it_is_an_edge_takes_no_answer_away(tiny_models):

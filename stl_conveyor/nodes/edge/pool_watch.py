@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from stl_conveyor.cell.edge_pool import EdgeMember, EdgePool
 from stl_conveyor.errors import Level
 from stl_conveyor.msg import EdgeState, FeatureFeedback
 from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.decoding import publisher_gid, publisher_name
 from stl_conveyor.nodes.base.polled_topic import PolledTopic
 from stl_conveyor.nodes.base.qos import in_namespace
+
+if TYPE_CHECKING:
+    from rclpy.subscription import MessageInfo
 
 BEATS = 5  # signs of life in the time after which a silent edge counts as gone
 JOINING_BEATS = 2  # for which an edge listens who is there, where there are others
@@ -106,8 +111,8 @@ class PoolWatch:
         for space, name in self._pool.look(now_ns).items():
             self._node.warn(
                 'mute_edge',
-                f'{name} says that it serves {space or "/"}, and acknowledges nothing of it; the '
-                'next edge answers. End it if it hangs; who else publishes on /edges?',
+                f'{name} should answer for {space or "/"}, and nobody acknowledges anything of '
+                'it; the next edge answers. End it if it hangs; who else publishes on /edges?',
             )
         self._refresh(now_ns)
         self._report(now_ns)
@@ -169,10 +174,17 @@ class PoolWatch:
 
     def _listen(self, cell: int) -> None:
         """See from now on whether another edge acknowledges what a cell sends."""
+        space = self._spaces[cell]
+        topic = self._node.resolve_topic_name(in_namespace('feedback_tx', self._cells[cell]))
 
-        def take(message: FeatureFeedback, _: object) -> None:
-            if message.status != FeatureFeedback.STATUS_ALIVE and not self.serves(cell):
-                self._pool.answered(self._spaces[cell])
+        def take(message: FeatureFeedback, info: MessageInfo | None) -> None:
+            if message.status == FeatureFeedback.STATUS_ALIVE:
+                return
+            if not self.serves(cell):
+                self._pool.answered(space)
+            elif self._pool.is_passed_over(space):
+                name = publisher_name(self._node, topic, publisher_gid(info))
+                self._pool.acknowledges(space, name.lstrip('/'))
 
         self._feedback[cell] = self._node.look(
             'feedback_tx',

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import rclpy
@@ -18,14 +20,14 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
-from stl_conveyor.msg import FeatureFeedback, ProgressiveFeature
+from stl_conveyor.msg import EdgeState, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.nodes.base.runner import make_executor
 from stl_conveyor_lab.bench.edge.streams import Recorded
 
 DEADLINE_S = 0.74  # from a capture to the latest command of the cell that ships
 RESEND_S = 0.25  # after which an unanswered packet is followed by the next
-SETTLE_S = 1.5  # after the last item
+LONGEST_WAIT_S = 0.2  # until what has become of the items is looked at again
 QOS = QoSProfile(depth=64, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -34,10 +36,14 @@ class SentItem:
     """What became of an item.
 
     Attributes:
-        sent_ns: When each packet was sent (monotonic).
+        due_ns: Until when (monotonic) an answer is in time.
+        sent_ns: When each packet was sent.
         answers: Delays (s) from sending a packet to the answer that takes it in.
-        answered_ns: When the last answer came.
-        edges: How many acknowledgements each packet had; more than one are of several edges.
+        answered_ns: When each answer came.
+        acknowledged: How many acknowledgements each packet had; more than one: of several edges.
+        torn: Acknowledgements of an edge that had not got all packets before.
+        most_packets: That an answer rests on.
+        done: Whether no more of it is sent: all was answered, or the edge was sure enough.
     """
 
     cell: int
@@ -47,8 +53,10 @@ class SentItem:
     deadline: Time
     sent_ns: list[int] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
-    answered_ns: int = 0
+    answered_ns: list[int] = field(default_factory=list)
     acknowledged: dict[int, int] = field(default_factory=dict)
+    torn: int = 0
+    most_packets: int = 0
     withheld: bool = False
     done: bool = False
 
@@ -57,12 +65,24 @@ class SentItem:
         """Return whether it was sent and no answer came in time."""
         return not self.withheld and not self.answers
 
+    @property
+    def decided_ns(self) -> int:
+        """Return when its first answer came, or when it was too late for one."""
+        return min([self.due_ns, *self.answered_ns])
+
 
 class ReplayedCells:
     """Cells that bring items at their rate and send them a packet at a time, as they are asked."""
 
     def __init__(
-        self, count: int, streams: Sequence[Recorded], codec_id: int, *, rate: float, heed: bool
+        self,
+        count: int,
+        streams: Sequence[Recorded],
+        codec_id: int,
+        *,
+        rate: float,
+        heed: bool,
+        deadline: float = DEADLINE_S,
     ) -> None:
         """Join the graph.
 
@@ -70,10 +90,12 @@ class ReplayedCells:
             count: How many cells, `/line_0` and so on.
             rate: Items per second of each.
             heed: Whether an item that gains less than the edge's price stays away.
+            deadline: Seconds from a capture until its answer is too late.
         """
         self._streams, self._codec_id = streams, codec_id
         self._period_ns = round(1e9 / rate)
         self._heed = heed
+        self._deadline_ns = round(deadline * 1e9)
         self._context = Context()
         rclpy.init(context=self._context)
         self._node = Node('replayed_cells', context=self._context, use_global_arguments=False)
@@ -81,8 +103,11 @@ class ReplayedCells:
         self.items: dict[tuple[int, int], SentItem] = {}
         self.prices = [0.0] * count
         self.greeted_ns = [0] * count
+        self._served: dict[str, tuple[str, ...]] = {}  # edge → cells for which it says it answers
+        self._brought = [0] * count
+        self._until_ns = 0.0  # when the last item is brought
         self._publishers = []
-        self._wake = threading.Event()
+        self._wake, self._news = threading.Event(), threading.Event()
         self._events: list[tuple[int, int, int, int, int]] = []
         self._order = itertools.count()
         for cell in range(count):
@@ -95,6 +120,7 @@ class ReplayedCells:
                 lambda message, cell=cell: self._on_feedback(cell, message),
                 QOS,
             )
+        self._node.create_subscription(EdgeState, '/edges', self._on_state, QOS)
         self._executor = make_executor('auto', self._context)
         self._executor.add_node(self._node)
         self._ended = False
@@ -120,32 +146,76 @@ class ReplayedCells:
             there = all(p.get_subscription_count() >= edges for p in self._publishers)
             if there and all(self.greeted_ns):
                 return True
-            self._wake.wait(0.2)
-            self._wake.clear()
+            self._news.wait(LONGEST_WAIT_S)
+            self._news.clear()
         return False
+
+    def wait_for(self, served: Mapping[str, Sequence[str]], patience: float) -> bool:
+        """Wait until edges say that they answer for these cells each; say whether they do."""
+        wanted = {edge: sorted(cells) for edge, cells in served.items()}
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            with self._lock:
+                if all(sorted(self._served.get(edge, ())) == own for edge, own in wanted.items()):
+                    return True
+            self._news.wait(LONGEST_WAIT_S)
+            self._news.clear()
+        return False
+
+    def forget(self, edge: str) -> None:
+        """Forget what an edge has said of itself."""
+        with self._lock:
+            self._served.pop(edge, None)
 
     def play(self, seconds: float) -> None:
         """Bring items for a while, and wait for what becomes of them."""
+        with self.playing(seconds):
+            pass
+
+    @contextmanager
+    def playing(self, seconds: float = math.inf) -> Iterator[None]:
+        """Bring items, for a while or until the end; then wait for what becomes of them."""
         began = time.monotonic_ns()
-        first = len(self.items)
+        self._until_ns = began + seconds * 1e9
         cells = len(self._publishers)
         with self._lock:
             for cell in range(cells):
-                due = began + cell * self._period_ns // cells
-                number = 0
-                while due < began + seconds * 1e9:
-                    self._push(due, cell, first + number + 1, 0)
-                    due += self._period_ns
-                    number += 1
-        end = began + round((seconds + SETTLE_S) * 1e9)
-        while (now := time.monotonic_ns()) < end:
+                self._bring(began + cell * self._period_ns // cells, cell)
+        thread = threading.Thread(target=self._play, name='cells', daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            if seconds == math.inf:
+                self._until_ns = time.monotonic_ns()
+                self._wake.set()
+            thread.join()
+
+    def _play(self) -> None:
+        """Do what is due, until the last item has been brought and nothing more comes of it."""
+        while True:
+            now = time.monotonic_ns()
             with self._lock:
                 while self._events and self._events[0][0] <= now:
-                    _, _, cell, number, sequence = heapq.heappop(self._events)
-                    self._due(cell, number, sequence)
-                next_ns = self._events[0][0] if self._events else end
-            self._wake.wait(max(0.0, min(next_ns, end) - time.monotonic_ns()) / 1e9)
+                    due, _, cell, number, sequence = heapq.heappop(self._events)
+                    if sequence:
+                        self._due(cell, number, sequence)
+                    elif due < self._until_ns:
+                        self._bring(due + self._period_ns, cell)
+                        self._due(cell, number, 0)
+                if now >= self._until_ns and all(
+                    item.done or now >= item.due_ns for item in self.items.values()
+                ):
+                    self._events.clear()
+                    return
+                next_ns = self._events[0][0] if self._events else math.inf
+            left_ns = next_ns - time.monotonic_ns()
+            self._wake.wait(max(0.0, min(left_ns / 1e9, LONGEST_WAIT_S)))
             self._wake.clear()
+
+    def _bring(self, due_ns: int, cell: int) -> None:
+        self._brought[cell] += 1
+        self._push(due_ns, cell, self._brought[cell], 0)
 
     def _push(self, due_ns: int, cell: int, number: int, sequence: int) -> None:
         heapq.heappush(self._events, (due_ns, next(self._order), cell, number, sequence))
@@ -159,11 +229,11 @@ class ReplayedCells:
             item = self.items[cell, number] = SentItem(
                 cell,
                 stream,
-                time.monotonic_ns() + round(DEADLINE_S * 1e9),
+                time.monotonic_ns() + self._deadline_ns,
                 Header(stamp=to_stamp(now_ns)),
-                to_stamp(now_ns + round(DEADLINE_S * 1e9)),
-                withheld=self._heed and stream.gain < self.prices[cell],
+                to_stamp(now_ns + self._deadline_ns),
             )
+            item.withheld = item.done = self._heed and stream.gain < self.prices[cell]
         if not item.withheld and len(item.sent_ns) == sequence:
             self._send(number, item)
 
@@ -188,11 +258,16 @@ class ReplayedCells:
         )
         self._push(now_ns + round(RESEND_S * 1e9), item.cell, number, sequence + 1)
 
+    def _on_state(self, message: EdgeState) -> None:
+        with self._lock:
+            self._served[message.edge] = tuple(message.serves)
+        self._news.set()
+
     def _on_feedback(self, cell: int, message: FeatureFeedback) -> None:
         now_ns = time.monotonic_ns()
         if message.status == FeatureFeedback.STATUS_ALIVE:
             self.prices[cell], self.greeted_ns[cell] = message.price, now_ns
-            self._wake.set()
+            self._news.set()
             return
         with self._lock:
             item = self.items.get((cell, message.item_id))
@@ -201,9 +276,12 @@ class ReplayedCells:
             if not message.answered:
                 count = item.acknowledged.get(message.sequence, 0)
                 item.acknowledged[message.sequence] = count + 1
+                item.torn += message.packets <= message.sequence
                 return
             if message.sequence < len(item.sent_ns) and now_ns <= item.due_ns:
                 item.answers.append((now_ns - item.sent_ns[message.sequence]) / 1e9)
-                item.answered_ns = now_ns
-            item.done = item.done or message.satisfied
+                item.answered_ns.append(now_ns)
+                item.most_packets = max(item.most_packets, message.packets)
+            last = message.sequence + 1 == len(item.stream.packets)
+            item.done = item.done or message.satisfied or last
             self._send(message.item_id, item)

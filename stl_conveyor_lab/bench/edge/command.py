@@ -7,8 +7,8 @@ those of an earlier record), and replays them for 10 to 70 cells at two items a 
 a time, the next when the edge has answered and is not satisfied. It prints, for each number of
 cells, the time from a packet to the answer that takes it in, the items that had no answer in time,
 and what the edge used. ``--pool`` has three edges for twelve cells instead: each is killed in turn
-and started again, and a fourth joins and leaves. ``--fleet 1000`` simulates a fleet with measured
-service times. It writes OUT/edge.json or OUT/edge_pool.json.
+and started again, and a fourth joins and leaves, while items are under way. ``--fleet 1000``
+simulates a fleet with measured service times. It writes OUT/edge.json or OUT/edge_pool.json.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from stl_conveyor.errors import ConfigError, exit_code
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.processes import ProcessPlan, Supervisor, take_sigterm_like_ctrl_c
-from stl_conveyor_lab.bench.edge.cells import ReplayedCells, SentItem
+from stl_conveyor_lab.bench.edge.cells import DEADLINE_S, ReplayedCells, SentItem
 from stl_conveyor_lab.bench.edge.fleet_simulation import FleetPlan, simulate
 from stl_conveyor_lab.bench.edge.streams import Recorded, load, record, save
 from stl_conveyor_lab.measure.machine import machine
@@ -194,84 +195,136 @@ def print_load(load_: Load) -> None:
 
 @dataclass(frozen=True)
 class PoolEvent:
-    """What happened to a pool, and what became of the items since the event before.
+    """What happened to a pool, and what became of the items until the next event.
 
     Attributes:
         what: In words.
-        unanswered: Items that had no answer in time.
-        gap_s: The longest time from a cell's last answer before the event to its next one.
+        items: That had their first answer, or were too late for one, after the event.
+        under_way: Of those, sent before it.
+        unanswered: Of those, without an answer in time.
+        silence_s: The longest time from the event to the next answer of a cell.
         twice: Packets that more than one edge acknowledged.
+        torn: Acknowledgements of an edge that had not got the packets before: of an item that
+            changed its edge in its midst.
     """
 
     what: str
     items: int
+    under_way: int
     unanswered: int
-    gap_s: float
+    silence_s: float
     twice: int
+    torn: int
 
 
-def play_pool(options: argparse.Namespace, streams: Sequence[Recorded]) -> list[PoolEvent]:
-    """Kill each of three edges in turn and start it again; have a fourth join and leave."""
-    folder = ModelFolder(options.models)
+def pool_events(
+    happened: Sequence[tuple[str, int]], items: Sequence[SentItem]
+) -> tuple[PoolEvent, ...]:
+    """Return what became of items at events (what, when in ns), in the order of time."""
+    ends = [*(at_ns for _, at_ns in happened[1:]), max(item.due_ns for item in items) + 1]
     events = []
-    with Supervisor(options.out / 'logs') as supervisor:
-        plans = {
-            name: edge_plan(name, POOL_CELLS, options.models, options.set) for name in (*POOL, 'd')
-        }
+    for (what, at_ns), end_ns in zip(happened, ends):
+        own = [item for item in items if at_ns <= item.decided_ns < end_ns]
+        # In the midst of two events an answer may be the second of its item.
+        answers: dict[int, int] = {}
+        for item in items:
+            for answered_ns in item.answered_ns:
+                if answered_ns >= at_ns:
+                    answers[item.cell] = min(answered_ns, answers.get(item.cell, answered_ns))
+        events.append(
+            PoolEvent(
+                what=what,
+                items=len(own),
+                under_way=sum(item.sent_ns[0] < at_ns for item in own),
+                unanswered=sum(item.is_late for item in own),
+                silence_s=max((ns - at_ns for ns in answers.values()), default=0) / 1e9,
+                twice=sum(count > 1 for item in own for count in item.acknowledged.values()),
+                torn=sum(item.torn for item in own),
+            )
+        )
+    return tuple(events)
+
+
+def play_pool(
+    models: Path,
+    logs: Path,
+    streams: Sequence[Recorded],
+    *,
+    rate: float,
+    rest: float,
+    settings: Sequence[str] = (),
+    deadline: float = DEADLINE_S,
+) -> tuple[list[tuple[str, int]], list[SentItem]]:
+    """Kill each of three edges in turn and start it again; have a fourth join and leave.
+
+    Twelve cells bring items meanwhile. What comes next is done when every cell has its home back.
+
+    Args:
+        logs: Folder for what the edges say.
+        rate: Items per second of a cell.
+        rest: Seconds between two events, at least.
+        settings: Parameters of the edges, each NAME=VALUE.
+        deadline: Seconds from a capture until its answer is too late.
+
+    Returns:
+        What happened and when (monotonic, ns), and what became of every item.
+
+    Raises:
+        ConfigError: If a cell is not taken over, naming what happened before.
+    """
+    identity = codec_identity(ModelFolder(models))
+    happened: list[tuple[str, int]] = []
+    with Supervisor(logs) as supervisor:
+        plans = {name: edge_plan(name, POOL_CELLS, models, settings) for name in (*POOL, 'd')}
         for name in POOL:
             supervisor.start(plans[name])
         cells = ReplayedCells(
-            POOL_CELLS, streams, codec_identity(folder), rate=options.rate, heed=False
+            POOL_CELLS, streams, identity, rate=rate, heed=False, deadline=deadline
         )
 
-        def play(what: str, seconds: float) -> None:
-            before = set(cells.items)
-            cells.play(seconds)
-            new = [item for key, item in cells.items.items() if key not in before]
-            events.append(
-                PoolEvent(
-                    what,
-                    len(new),
-                    sum(item.is_late for item in new),
-                    longest_gap(new),
-                    sum(count > 1 for item in new for count in item.acknowledged.values()),
-                )
-            )
+        def happens(what: str, action: Callable[[], None], there: Sequence[str]) -> None:
+            happened.append((what, time.monotonic_ns()))
+            action()
+            if not cells.wait_for(served_by(there, POOL_CELLS), PATIENCE_S):
+                raise ConfigError(f'{what}: no other edge takes its cells; see {logs}')
+            time.sleep(rest)
+
+        def killed(name: str) -> None:
+            supervisor.kill(f'edge_{name}')
+            cells.forget(f'hall/{name}/edge_classifier')
 
         try:
-            if not cells.wait_for_edges(len(POOL), PATIENCE_S):
+            if not (
+                cells.wait_for_edges(len(POOL), PATIENCE_S)
+                and cells.wait_for(served_by(POOL, POOL_CELLS), PATIENCE_S)
+            ):
                 raise ConfigError(f'the edges do not come: {supervisor.tail("edge_a")}')
-            play('three edges', options.seconds)
-            for name in POOL:
-                supervisor.kill(f'edge_{name}')
-                play(f'{name} is killed', options.seconds)
-                supervisor.restart(f'edge_{name}')
-                play(f'{name} comes back', options.seconds)
-            supervisor.start(plans['d'])
-            play('d joins', options.seconds)
-            supervisor.stop('edge_d')
-            play('d says goodbye', options.seconds)
+            with cells.playing():
+                happens('three edges', lambda: None, POOL)
+                for name in POOL:
+                    others = [each for each in POOL if each != name]
+                    happens(f'{name} is killed', partial(killed, name), others)
+                    happens(
+                        f'{name} comes back', partial(supervisor.restart, f'edge_{name}'), POOL
+                    )
+                happens('d joins', partial(supervisor.start, plans['d']), (*POOL, 'd'))
+                happens('d says goodbye', partial(supervisor.stop, 'edge_d'), POOL)
         finally:
             cells.close()
-    return events
+    return happened, list(cells.items.values())
 
 
-def longest_gap(items: Sequence[SentItem]) -> float:
-    """Return the longest time (s) between two answers of one cell."""
-    longest = 0.0
-    for cell in {item.cell for item in items}:
-        times = sorted(item.answered_ns for item in items if item.cell == cell and item.answers)
-        longest = max([longest, *((b - a) / 1e9 for a, b in zip(times, times[1:]))])
-    return longest
+def served_by(edges: Sequence[str], cells: int) -> dict[str, list[str]]:
+    """Return the name of each edge → the cells whose home it is."""
+    found: dict[str, list[str]] = {f'hall/{edge}/edge_classifier': [] for edge in edges}
+    for cell in range(cells):
+        found[preference(f'line_{cell}', found)[0]].append(f'line_{cell}')
+    return found
 
 
 def homes(edges: Sequence[str], cells: int) -> dict[str, int]:
     """Return edge → how many of the cells have their home there."""
-    found = dict.fromkeys(edges, 0)
-    names = {f'hall/{name}/edge_classifier': name for name in edges}
-    for cell in range(cells):
-        found[names[preference(f'line_{cell}', names)[0]]] += 1
-    return found
+    return dict(zip(edges, map(len, served_by(edges, cells).values())))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -327,12 +380,20 @@ def _pool(options: argparse.Namespace, streams: Sequence[Recorded]) -> int:
         f'homes of {POOL_CELLS} cells: {homes(POOL, POOL_CELLS)}, with d: '
         f'{homes((*POOL, "d"), POOL_CELLS)}'
     )
-    print(f'{"":22} items  no answer  longest gap s  acknowledged twice')
-    events = play_pool(options, streams)
+    print(f'{"":16} items under way  no answer  silence s  acknowledged twice  torn')
+    happened, items = play_pool(
+        options.models,
+        options.out / 'logs',
+        streams,
+        rate=options.rate,
+        rest=options.seconds,
+        settings=options.set,
+    )
+    events = pool_events(happened, items)
     for event in events:
         print(
-            f'{event.what:22} {event.items:5d} {event.unanswered:10d} {event.gap_s:14.2f} '
-            f'{event.twice:19d}'
+            f'{event.what:16} {event.items:5d} {event.under_way:9d} {event.unanswered:10d} '
+            f'{event.silence_s:10.2f} {event.twice:19d} {event.torn:5d}'
         )
     result = {'machine': machine(), 'events': [asdict(event) for event in events]}
     (options.out / 'edge_pool.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
