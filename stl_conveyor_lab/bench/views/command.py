@@ -48,6 +48,8 @@ OPENED = 3  # times that the page is loaded
 SEED = 70_002
 IDLE = ('chrt', '--idle', '0')
 SHOWN = "document.querySelector('[data-count=outcomes]')"
+# The number is there before anything was told, without a digit.
+LOADED = f'({SHOWN} && /[0-9]/.test({SHOWN}.innerText))'
 # Notes when the page shows another number of outcomes.
 NOTE = f"""window.counts = []; (() => {{
   const look = () => {{
@@ -77,17 +79,17 @@ class Viewing:
         """Open the tabs, and measure how long the first takes, a few times."""
         new_tab = self._stack.enter_context(browser(self._prefix))
         self._tabs = [new_tab() for _ in range(self._viewers)]
-        self._tabs[0].open_when_served(self._url, SHOWN)
+        self._tabs[0].open_when_served(self._url, LOADED)
         for _ in range(times):
             self._tabs[0].call('Network.setCacheDisabled', cacheDisabled=True)
             begun = time.monotonic()
             self._tabs[0].open(self._url)
-            self._tabs[0].wait(SHOWN)
+            self._tabs[0].wait(LOADED)
             self.loads.append(time.monotonic() - begun)
         for tab in self._tabs[1:]:
             tab.open(self._url)
         for tab in self._tabs:
-            tab.wait(SHOWN)
+            tab.wait(LOADED)
         self._tabs[0].get(NOTE)
 
     def end(self) -> None:
@@ -234,7 +236,7 @@ def memories_of(folder: Path, items: int) -> Any:
         for plan in (page_plan(port), gateway, recording):
             supervisor.start(plan)
         tab = new_tab()
-        tab.open_when_served(f'http://127.0.0.1:{port}/?lang=en', SHOWN)
+        tab.open_when_served(f'http://127.0.0.1:{port}/?lang=en', LOADED)
 
         def heap() -> dict[str, float]:
             tab.call('HeapProfiler.collectGarbage')
