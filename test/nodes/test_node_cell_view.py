@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,15 +21,19 @@ from sensor_msgs.msg import CameraInfo  # noqa: E402
 from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
 from stl_conveyor.msg import SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base import priority  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.panel.cell_markers import camera_info, item_markers, still_markers  # noqa: E402
 from stl_conveyor.nodes.panel.cell_view import CellView  # noqa: E402
 from stl_conveyor.panel.items import Outcome, Stroke  # noqa: E402
 from stl_conveyor.panel.live_cell import LiveCell  # noqa: E402
+from stl_conveyor.run.plan import process_plan  # noqa: E402
+from stl_conveyor.run.processes import Supervisor  # noqa: E402
 from stl_conveyor.sim.layout import bin_extent, vertical_field_of_view  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
+ROOT = Path(__file__).resolve().parents[2]
 S = 10**9
 LANE = CELL.lanes[1]
 
@@ -91,6 +97,23 @@ def test_the_camera_sees_what_the_description_says():
     assert (info.width, info.height) == (CELL.camera.image_width, CELL.camera.image_height)
     angle = 2 * math.atan(info.height / 2 / info.k[4])
     assert angle == pytest.approx(vertical_field_of_view(CELL))
+
+
+def own_autogroup():
+    """Return whether the kernel groups processes by sessions, and these can be told apart."""
+    enabled = Path('/proc/sys/kernel/sched_autogroup_enabled')
+    return enabled.exists() and enabled.read_text().strip() == '1' and priority._has_autogroup()
+
+
+@pytest.mark.skipif(not own_autogroup(), reason='no autogroups here')
+def test_who_looks_on_gives_way_to_those_that_sort(tmp_path):
+    with CellHarness([], watched=('/diagnostics',)) as cell, Supervisor(tmp_path) as supervisor:
+        plan = process_plan('cell_view', {}, ROOT / 'config' / 'panel.yaml')
+        domain = {'ROS_DOMAIN_ID': str(cell.domain_id)}
+        supervisor.start(replace(plan, environment=domain))
+        cell.wait_diagnostic('cell_view', 'OK', timeout=60)
+        group = Path(f'/proc/{supervisor.pid("cell_view")}/autogroup').read_text()
+        assert group.strip().endswith('nice 10')
 
 
 def test_a_late_viewer_gets_the_cell_and_the_camera():
