@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import yaml
 
@@ -23,9 +26,10 @@ from page_clicks import PASSWORD, log_in, put, send_past_the_buttons, wait_refus
 from page_of_a_line import CELL, MODELS, Line, server  # noqa: E402
 
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
-from stl_conveyor.errors import Level  # noqa: E402
+from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.panel.cell_values import cell_values  # noqa: E402
+from stl_conveyor.web import files  # noqa: E402
 from stl_conveyor.web.crop_images import EdgeEyes, png  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,6 +329,37 @@ def test_ten_viewers_see_the_same(line, new_tab):
         line.item(lane='ABC'[n % 3])
     for tab in tabs:
         tab.wait(f"{count('outcomes')} === '5'")
+
+
+def test_a_picture_is_made_once_for_all_who_ask(line, monkeypatch):
+    made = []
+    monkeypatch.setattr(files, 'png', lambda crop: made.append(1) or png(crop))
+    stamps = [line.item(), line.item()]
+    with ThreadPoolExecutor(10) as people:
+        for stamp in stamps:
+            address = f'cells/0/items/{stamp}/captured.png'
+            seen = {answer[2] for answer in people.map(asked, [address] * 10)}
+            assert seen == {png(line.crop)}
+    assert len(made) == len(stamps)
+
+
+def test_a_picture_that_could_not_be_made_is_tried_again():
+    crop, tries = np.zeros((2, 2, 3), np.uint8), []
+
+    def make():
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConfigError('no models')
+        return b'picture'
+
+    async def ask():
+        pictures = files.Pictures()
+        with pytest.raises(ConfigError):
+            await pictures.get('key', crop, make)
+        return [await pictures.get('key', each, make) for each in (crop, crop, crop.copy())]
+
+    assert asyncio.run(ask()) == [b'picture'] * 3
+    assert len(tries) == 3  # another crop of the same name is another picture
 
 
 def asked(path, **headers):
