@@ -331,6 +331,30 @@ def test_ten_viewers_see_the_same(line, new_tab):
         tab.wait(f"{count('outcomes')} === '5'")
 
 
+@in_a_browser
+def test_what_is_told_later_is_on_the_page_as_if_it_was_opened_then(tab, line, new_tab):
+    parts = ('alarms', 'items', 'network', 'counts', 'oee', 'classes', 'hours')
+    tab.wait(f"{count('outcomes')} === '0'")
+    line.item(lane='A')
+    line.bucket()
+    line.live.take_node('camera', Level.OK, 'OK', True, ())
+    line.live.advance()
+    tab.wait(f"{count('outcomes')} === '1'")
+    for n in range(5):
+        line.item(['nut', 'bolt'][n % 2], lane='ABC'[n % 3], right=n != 4, missed=n == 3)
+    line.live.take_fault('camera', 'frames', Level.WARN, 'no picture', 1.0, 1)
+    line.live.take_node('actuator', Level.OK, 'OK', True, ())
+    line.live.take_link(12.5)
+    line.live.advance()
+    fresh = new_tab()
+    fresh.open(server().url + '?lang=en')
+    fresh.wait(f"{count('outcomes')} === '6'")
+    fresh.wait("document.querySelector('.network').innerText.includes('12.5')")
+    for part in parts:
+        text = fresh.text(f'.{part}')
+        tab.wait(f"document.querySelector('.{part}').innerText === {json.dumps(text)}", 10)
+
+
 def test_a_picture_is_made_once_for_all_who_ask(line, monkeypatch):
     made = []
     monkeypatch.setattr(files, 'png', lambda crop: made.append(1) or png(crop))
