@@ -29,7 +29,7 @@ from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.panel.cell_values import cell_values  # noqa: E402
-from stl_conveyor.web import files  # noqa: E402
+from stl_conveyor.web import files, site  # noqa: E402
 from stl_conveyor.web.crop_images import EdgeEyes, png  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -353,6 +353,21 @@ def test_what_is_told_later_is_on_the_page_as_if_it_was_opened_then(tab, line, n
     for part in parts:
         text = fresh.text(f'.{part}')
         tab.wait(f"document.querySelector('.{part}').innerText === {json.dumps(text)}", 10)
+
+
+def test_a_belt_that_moves_as_it_was_told_is_not_told_again():
+    moving = {'speed': 0.4, 'state': 'running', 'places': [['1', 0.1], ['2', 0.3]]}
+    page = site.Told(7, moving, at=10.0)
+
+    def knows(at, **changes):
+        return page.knows({'revision': 7, 'belt': {**moving, **changes}}, at)
+
+    assert knows(10.1, places=[['1', 0.14], ['2', 0.34]]) and knows(10.1, speed=0.402)
+    assert not knows(10.6)
+    assert not knows(10.1, speed=0.3)
+    assert not knows(10.1, state='stopped')
+    assert not knows(10.1, places=[['2', 0.34]])
+    assert not page.knows({'revision': 8, 'belt': moving, 'safe': True}, 10.1)
 
 
 def test_a_picture_is_made_once_for_all_who_ask(line, monkeypatch):
