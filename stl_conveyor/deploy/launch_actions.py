@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +42,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.priority import OWN_SESSION
 from stl_conveyor.nodes.base.topics import DEVICE_REMAPPINGS
 from stl_conveyor.resources import share_path
-from stl_conveyor.sim.gazebo.world import BEAM_FRAME, BEAM_HEIGHT, OPTICAL_FRAME, WORLD
+from stl_conveyor.sim.gazebo.world import still_frames
 
 RESPAWN_DELAY = 0.5  # s; what is on the belt does not wait
 
@@ -126,27 +125,23 @@ def frames(values: Values, cell: CellDescription) -> list[Node]:
         values: The text of every argument.
         cell: The description, whose frame is `cell` (x along the belt, z up; REP 103).
     """
-    down = math.pi / 2
-
-    def frame(parent: str, child: str, *numbers: float) -> Node:
-        names = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
-        return Node(
+    names = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
+    return [
+        Node(
             package='tf2_ros',
             executable='static_transform_publisher',
-            name=f'{child}_frame',
+            name=f'{frame.child}_frame',
             namespace=values['namespace'],
             output='log',
             arguments=[
-                word for name, value in zip(names, numbers) for word in (f'--{name}', str(value))
+                word
+                for name, value in zip(names, (*frame.place, *frame.turn))
+                for word in (f'--{name}', str(value))
             ]
-            + ['--frame-id', parent, '--child-frame-id', child],
+            + ['--frame-id', frame.parent, '--child-frame-id', frame.child],
             remappings=list(TRANSFORMS.items()),
         )
-
-    return [
-        frame(WORLD, 'camera_link', cell.camera.x, 0, cell.camera.height, 0, down, 0),
-        frame('camera_link', OPTICAL_FRAME, 0, 0, 0, -down, 0, -down),
-        frame(WORLD, BEAM_FRAME, cell.break_beam.x, 0, BEAM_HEIGHT, 0, down, 0),
+        for frame in still_frames(cell)
     ]
 
 

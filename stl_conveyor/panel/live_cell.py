@@ -81,7 +81,7 @@ class LiveCell:
     Every change raises `revision`; `news` tells what is newer than a revision.
 
     Attributes:
-        changed: Called after each change, without the lock.
+        changed: Called after each change, without the lock; with whether somebody waits for it.
         recipe: Name of the cell description and model folder that hold; empty: not known.
         labels: Of the model folder that holds, in its order; empty: not known.
         models: That folder; None: it cannot be read here.
@@ -126,7 +126,7 @@ class LiveCell:
         self.alarms = AlarmBook(alarm_log)
         self.changes = ChangeBook(change_log)
         self.control: Control | None = None  # None: nothing can be changed from here
-        self.changed: Callable[[], None] = lambda: None
+        self.changed: Callable[[bool], None] = lambda _: None
         self.recipe = ''
         self.revision = 0
         self._now_ns, self._wall, self._steady = now_ns, wall, steady
@@ -145,7 +145,9 @@ class LiveCell:
         self._slack_ms: list[float] = []
         self._values: Values = {}
         self._times = {
-            **dict.fromkeys(('counts', 'network', 'alarms', 'nodes', 'safe', 'control'), 0),
+            **dict.fromkeys(
+                ('counts', 'hours', 'network', 'alarms', 'nodes', 'safe', 'control'), 0
+            ),
             'scene': -1,  # it was told with the page
         }
 
@@ -213,7 +215,7 @@ class LiveCell:
         """Take in what counts the way of the belt: metres and m/s."""
         with self._lock:
             self._belt.add(time_ns, position, speed, origin)
-        self.changed()
+        self.changed(False)
 
     def take_bucket(self, bucket: Bucket) -> None:
         """Take in the state of the token bucket."""
@@ -224,7 +226,7 @@ class LiveCell:
                 self._edge_gone_since = self._wall()
             self._bucket = bucket
             self._touch('network')
-        self.changed()
+        self.changed(False)
 
     def take_node(
         self,
@@ -248,7 +250,7 @@ class LiveCell:
             if faults is not None:
                 with self._alarms_change():
                     self.alarms.only(node, faults, now=self._wall(), steady=state.heard)
-        self.changed()
+        self.changed(False)
 
     def take_link(self, rate: float | None) -> None:
         """Take in how fast an emulated link is: kbit/s, infinite: unlimited; None: unknown."""
@@ -256,7 +258,7 @@ class LiveCell:
             if rate != self._link:
                 self._link = rate
                 self._touch('network')
-        self.changed()
+        self.changed(False)
 
     def take_safe(self, safe: bool) -> None:
         """Take in whether the guard says that the line may run."""
@@ -264,7 +266,7 @@ class LiveCell:
             if safe != self._safe:
                 self._safe = safe
                 self._touch('safe')
-        self.changed()
+        self.changed(True)
 
     def take_fault(
         self, node: str, fault: str, level: Level, message: str, seconds: float, count: int
@@ -272,7 +274,7 @@ class LiveCell:
         """Take in what a node said of one of its faults."""
         with self._lock, self._alarms_change():
             self.alarms.heard(node, fault, level, message, seconds, count, now=self._wall())
-        self.changed()
+        self.changed(True)
 
     def acknowledge(self, key: str, who: str) -> bool:
         """Take in that somebody has seen an alarm; return whether there was one."""
@@ -280,7 +282,7 @@ class LiveCell:
             done = self.alarms.acknowledge(key, who, self._wall())
             if done:
                 self._touch('alarms')
-        self.changed()
+        self.changed(True)
         return done
 
     def change(self, user: User, values: Any, *, undo: int = 0) -> Change:
@@ -310,7 +312,7 @@ class LiveCell:
         with self._lock:
             self._values = values
             self._touch('control')
-        self.changed()
+        self.changed(True)
 
     def advance(self) -> None:
         """Take in that time has passed; called about once a second."""
@@ -339,6 +341,7 @@ class LiveCell:
             runs = able and not self.alarms.lasting(Level.ERROR)
             self.counts.advance(now, runs=runs, hour=int(self._wall() // HOUR_S))
             self._touch('counts')
+            self._touch('hours')
             if self._payload_kbit != (payload := self._payload()):
                 self._payload_kbit = payload
                 self._touch('network')
@@ -369,7 +372,7 @@ class LiveCell:
             self.counts.use(cell)
             self._belt.use(cell)
             self._touch('scene')
-        self.changed()
+        self.changed(True)
 
     def keep_counts(self) -> None:
         """Write the hours that were counted into their file, if there is one."""
@@ -438,7 +441,8 @@ class LiveCell:
     def news(self, since: int = -1) -> dict[str, Any]:
         """Return what is newer than a revision; -1: everything.
 
-        The belt is in every one. Items are told up to SHOWN_ITEMS, the newest.
+        The belt is in every one. Items are told up to SHOWN_ITEMS, the newest; the hours and
+        shifts of the counts as often as `advance` is called.
         """
         with self._lock:
             now_ns = self._now_ns()
@@ -449,7 +453,9 @@ class LiveCell:
             if changed:
                 told['items'] = changed
             if self._times['counts'] > since or changed:
-                told['counts'] = self._count_news()
+                told['counts'] = self._counts_now()
+                if self._times['hours'] > since:
+                    told['counts'] |= self._hour_news()
             for name, tell in (
                 ('network', self._network_news),
                 ('alarms', self._alarm_news),
@@ -476,13 +482,9 @@ class LiveCell:
             'places': places,
         }
 
-    def _count_news(self) -> dict[str, Any]:
+    def _hour_news(self) -> dict[str, Any]:
         time_unit = self._time_unit()
-        return {
-            **self._counts_now(),
-            'hours': self.counts.hours(time_unit),
-            'shifts': self.counts.shifts(time_unit),
-        }
+        return {'hours': self.counts.hours(time_unit), 'shifts': self.counts.shifts(time_unit)}
 
     def _time_unit(self) -> float | None:
         return None if self._bucket is None else self._bucket.time_unit
@@ -605,8 +607,11 @@ class LiveCell:
                 if stamp_ns > self._forgotten_ns:
                     self._items[stamp_ns] = item
             before = item.counts(self.cell.reject_lane)
+            new = not item.captured
             yield item
             after = item.counts(self.cell.reject_lane)
+            # Who stands beside the belt sees it come, and be sorted.
+            shows = (new and item.captured) or after['outcomes', ''] > before['outcomes', '']
             if known or stamp_ns > self._forgotten_ns:
                 self.counts.replace(before, after, item.hour, self._steady())
                 self._touch('counts')
@@ -615,7 +620,7 @@ class LiveCell:
                 oldest = min(self._items)
                 del self._items[oldest]
                 self._forgotten_ns = max(self._forgotten_ns, oldest)
-        self.changed()
+        self.changed(shows)
 
     def _touch(self, name: str) -> None:
         self.revision += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Observed:
         ended_ns: When its last process had ended.
         versions: Of everything that the numbers depend on.
         held: For how long (s) the simulation was held, because the machine was too slow.
+        onlookers_cpu: CPU seconds by process of those who looked on.
     """
 
     records: tuple[ItemRecord, ...]
@@ -66,16 +67,18 @@ class Observed:
     ended_ns: int
     versions: Mapping[str, str]
     held: float = 0.0
+    onlookers_cpu: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves behind in memory."""
+    """What a run leaves behind in memory; `onlookers_cpu`: see `Observed`."""
 
     summary: Summary
     records: tuple[ItemRecord, ...]
     crops: Mapping[int, NDArray[np.uint8]]
     strong: Mapping[int, tuple[str, float]]
+    onlookers_cpu: Mapping[str, float] = field(default_factory=dict)
 
 
 def summarise(
@@ -161,7 +164,7 @@ def write_results(
     )
     overview = picture_of_cell(cell, settings, items_of(settings, cell), records)
     write_report(sources.out, summary, records, cell, crops, overview)
-    return RunResult(summary, records, crops, strong)
+    return RunResult(summary, records, crops, strong, observed.onlookers_cpu)
 
 
 def ask_strong(models: Path, crops: Mapping[int, np.ndarray]) -> Mapping[int, tuple[str, float]]:

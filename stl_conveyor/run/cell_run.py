@@ -90,6 +90,7 @@ class CellRun:
         self._restart_at: dict[str, float] = {}
         self.deaths: list[str] = []
         self.cpu: dict[str, float] = {}
+        self.onlookers_cpu: dict[str, float] = {}
         self._killed = ''
         self._lag_said = float('-inf')
         self._first_seen: dict[tuple[str, str], float] = {}
@@ -159,12 +160,12 @@ class CellRun:
                 self._monitor.news.wait(PATIENCE)
             complete = board.rested >= items
         finally:
-            cpu = self._supervisor.cpu()
-            self.cpu = {
-                name: cpu[name] - self._cpu_before.get(name, 0.0)
-                for name in cpu
-                if self._is_of_cell(name)
+            used = {
+                name: seconds - self._cpu_before.get(name, 0.0)
+                for name, seconds in self._supervisor.cpu().items()
             }
+            self.cpu = {name: each for name, each in used.items() if self._is_of_cell(name)}
+            self.onlookers_cpu = {name: used[name] for name in self._onlookers if name in used}
         time.sleep(SETTLING)
         return complete
 
@@ -427,6 +428,7 @@ def _run_into(
         ended_ns=time.time_ns(),
         versions=installed,
         held=run.held,
+        onlookers_cpu=run.onlookers_cpu,
     )
     result = write_results(settings, sources, cell, observed, say)
     if interrupted:

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of one cell. What it shows comes through `take`, piece by piece; what is text goes
 // through Vue's {{ }} and attributes, so that no class name or message is ever taken for markup.
+// Of what a v-memo names nothing has changed where a part is not drawn anew: it must name all that
+// the part shows and that news may change.
 
 const STALE_MS = 3000; // without news the page says that it is old
 const SHOWN = 60; // items in the list
@@ -10,6 +12,24 @@ const END = 0.3; // m of the reject bin behind the belt
 const PUSH_M = 0.06; // m of belt in which an item is drawn to be pushed off
 const LEVELS = ["ok", "warn", "error"];
 const ICONS = ["✓", "!", "✕"];
+const FRAME_MS = 25; // from a picture of what moves to asking for the next, which makes 30 a second
+const LONGEST_FRAME_MS = 200; // the same where the machine has no time for it
+const REFRESH_MS = 17; // in which a screen takes a picture that is asked for
+const REST = 4; // times its lateness that a late picture is waited after
+
+// What writes numbers and times is made once for each way to write them: that takes long.
+const writers = new Map();
+function writer(kind, lang, options) {
+  const key = kind.name + lang + JSON.stringify(options);
+  if (!writers.has(key)) writers.set(key, new kind(lang, options));
+  return writers.get(key);
+}
+
+// What was told before where the same is told again, so that nothing is drawn anew for it. Frozen,
+// it is looked at as a whole: what is told is replaced and never changed.
+function same(before, now) {
+  return JSON.stringify(before) === JSON.stringify(now) ? before : Object.freeze(now);
+}
 
 export default {
   template: `
@@ -58,7 +78,7 @@ export default {
       <line class="barrier" v-bind="segment(scene.barrier, -half - 0.03, scene.barrier, half + 0.03)"><title>{{ t('belt.barrier') }}</title></line>
       <rect class="camera" v-bind="box(scene.camera.x - scene.camera.view / 2, -half - 0.012, scene.camera.x + scene.camera.view / 2, half + 0.012)" rx="6"></rect>
       <text class="camera-name" v-bind="camera_name">{{ t('belt.camera') }}</text>
-      <g v-for="item in on_belt" :key="item.key" class="item" :data-key="item.key" tabindex="0" role="button"
+      <g v-for="item in on_belt" :key="item.key" v-memo="[item, item.key === chosen]" class="item" :data-key="item.key" tabindex="0" role="button"
          :class="[item_class(item), {chosen: item.key === chosen}]" :aria-label="describe(item)"
          @click="choose(item.key)" @keydown.enter="choose(item.key)" @keydown.space.prevent="choose(item.key)">
         <rect class="frame" :x="-size / 2" :y="-size / 2" :width="size" :height="size" rx="10"></rect>
@@ -123,7 +143,7 @@ export default {
     <p v-if="control.trouble" class="trouble" role="alert">{{ control.trouble }}</p>
   </section>
 
-  <section id="alarms" class="card alarms" tabindex="-1" :aria-label="t('alarm.title')">
+  <section id="alarms" v-memo="[alarms, nodes]" class="card alarms" tabindex="-1" :aria-label="t('alarm.title')">
     <div class="head"><h2>{{ t('alarm.title') }}</h2>
       <span class="pill" :class="'level-' + alarm_level" aria-live="polite">
         <span class="icon" aria-hidden="true">{{ icon(alarm_level) }}</span>{{ alarm_text }}</span></div>
@@ -159,7 +179,7 @@ export default {
   <section class="card items" :aria-label="t('item.list')">
     <div class="head"><h2>{{ t('item.list') }}</h2></div>
     <ol>
-      <li v-for="item in latest" :key="item.key"><button type="button" class="row" :class="[item_class(item), {chosen: item.key === chosen}]"
+      <li v-for="item in latest" :key="item.key" v-memo="[item, item.key === chosen]"><button type="button" class="row" :class="[item_class(item), {chosen: item.key === chosen}]"
           :aria-pressed="item.key === chosen" @click="choose(item.key)">
         <img v-if="item.crop" :src="crop(item.key)" alt="" width="40" height="40" loading="lazy"><span v-else class="no-image"></span>
         <span class="id">{{ item.id }}</span>
@@ -169,7 +189,7 @@ export default {
     </ol>
   </section>
 
-  <section class="card detail" :aria-label="t('item.title', {id: shown ? shown.id : ''})" aria-live="polite">
+  <section v-memo="[shown]" class="card detail" :aria-label="t('item.title', {id: shown ? shown.id : ''})" aria-live="polite">
     <template v-if="shown">
       <div class="head"><h2>{{ t('item.title', {id: shown.id}) }}</h2>
         <button type="button" class="close" @click="chosen = null">{{ t('item.close') }}</button></div>
@@ -196,7 +216,7 @@ export default {
     <p v-else class="hint">{{ t('item.none') }}</p>
   </section>
 
-  <section class="card network" :aria-label="t('network.title')">
+  <section v-memo="[network, counts.bytes_sent, counts.edge_answers, counts.slack]" class="card network" :aria-label="t('network.title')">
     <div class="head"><h2>{{ t('network.title') }}</h2>
       <span v-if="network" class="pill edge" :class="network.edge_alive ? 'level-0' : 'level-2'"><span class="icon" aria-hidden="true">{{ icon(network.edge_alive ? 0 : 2) }}</span>
         {{ t('network.edge') }}: {{ network.edge_alive ? t('network.alive') : t('network.gone_since', {time: time(network.edge_gone_since)}) }}</span></div>
@@ -217,7 +237,7 @@ export default {
     <p v-else class="hint">{{ t('network.none') }}</p>
   </section>
 
-  <section class="card counts" :aria-label="t('count.lanes')">
+  <section v-memo="[counts.lanes, counts.purity, counts.yield, counts.rejects, counts.rested > 0]" class="card counts" :aria-label="t('count.lanes')">
     <div class="head"><h2>{{ t('count.lanes') }}</h2></div>
     <table><thead><tr><th scope="col">{{ t('count.lane') }}</th><th scope="col">{{ t('count.items') }}</th>
         <th scope="col" v-if="counts.rested" :title="t('count.purity_why')">{{ t('count.purity') }}</th>
@@ -231,20 +251,20 @@ export default {
     <table v-else><tbody><tr v-for="pair in rejects" :key="pair[0]"><th scope="row">{{ reason(pair[0]) }}</th><td>{{ number_of(pair[1]) }}</td></tr></tbody></table>
   </section>
 
-  <section class="card oee" :aria-label="t('oee.title')">
+  <section v-memo="[counts.oee, network && network.time_unit]" class="card oee" :aria-label="t('oee.title')">
     <div class="head"><h2>{{ t('oee.title') }}</h2><span class="big">{{ percent(oee.product) }}</span></div>
     <dl><template v-for="factor in ['availability', 'performance', 'quality']" :key="factor"><dt>{{ t('oee.' + factor) }}
       <small>{{ explain(factor) }}</small></dt><dd>{{ percent(oee[factor]) }}</dd></template></dl>
   </section>
 
-  <section class="card classes" :aria-label="t('count.classes')">
+  <section v-memo="[counts.classes]" class="card classes" :aria-label="t('count.classes')">
     <div class="head"><h2>{{ t('count.classes') }}</h2></div>
     <p v-if="!classes.length" class="hint">{{ t('count.none') }}</p>
     <ul class="bars"><li v-for="pair in classes" :key="pair[0]"><span class="bar" :style="{width: 100 * pair[1] / classes[0][1] + '%'}"></span>
       <span class="label">{{ pair[0] || t('count.no_class') }}</span><span class="share" :data-class="pair[0]">{{ number_of(pair[1]) }}</span></li></ul>
   </section>
 
-  <section class="card hours" :aria-label="t('count.hours')">
+  <section v-memo="[counts.hours, counts.shifts]" class="card hours" :aria-label="t('count.hours')">
     <div class="head"><h2>{{ t('count.hours') }}</h2><a class="export" :href="csv" download>{{ t('count.export') }}</a></div>
     <div class="scroll"><table><thead><tr><th scope="col">{{ t('count.hour') }}</th><th scope="col">{{ t('count.outcomes') }}</th><th scope="col">{{ t('count.rejected') }}</th>
       <th scope="col">{{ t('count.missed') }}</th><th scope="col">{{ t('count.offloaded') }}</th><th scope="col">{{ t('count.bytes') }}</th>
@@ -289,7 +309,8 @@ export default {
   data() {
     return {
       items: {},
-      belt: { state: "unknown", speed: 0, now: 0, places: [] },
+      belt: { state: "unknown", speed: 0 },
+      there: [], // keys of what is on the belt
       counts: {},
       network: null,
       alarms: { open: [], log: [], trouble: "" },
@@ -387,7 +408,7 @@ export default {
       return this.sorted.slice(0, 24);
     },
     on_belt() {
-      const there = new Set(this.belt.places.map(([key]) => key));
+      const there = new Set(this.there);
       return this.sorted.filter((item) => there.has(item.key) && (item.id || item.outcome));
     },
     shown() {
@@ -492,9 +513,12 @@ export default {
       this.stale = 0;
       if (news.revision < this.revision) this.items = {}; // another run of the server
       this.revision = news.revision;
-      this.belt = { ...news.belt, heard: this.heard };
+      const { places, speed, state } = news.belt;
+      this.places = new Map(places);
+      this.belt = same(this.belt, { speed, state });
+      this.there = same(this.there, places.map(([key]) => key));
       if (news.items) {
-        for (const item of news.items) this.items[item.key] = item;
+        for (const item of news.items) this.items[item.key] = Object.freeze(item);
         const kept = this.sorted.slice(0, SHOWN);
         if (this.sorted.length > SHOWN) this.items = Object.fromEntries(kept.map((item) => [item.key, item]));
       }
@@ -503,9 +527,17 @@ export default {
         window.location.reload();
         return;
       }
-      for (const name of ["counts", "network", "alarms", "nodes", "safe", "control"]) if (news[name] !== undefined) this[name] = news[name];
+      if (news.counts) {
+        const counts = { ...this.counts };
+        for (const [name, count] of Object.entries(news.counts)) counts[name] = same(counts[name], count);
+        this.counts = Object.freeze(counts);
+      }
+      for (const name of ["network", "alarms", "nodes", "safe", "control"]) if (news[name] !== undefined) this[name] = same(this[name], news[name]);
       if (news.control) this.fill_form();
-      this.$nextTick(this.move);
+      this.$nextTick(() => {
+        this.move();
+        this.animate();
+      });
     },
     // A change came to its end: an empty text if it was made, else why not.
     refused(why) {
@@ -555,12 +587,11 @@ export default {
       return { x, y: y + (line ? 46 : -16) };
     },
     move() {
-      const { places, speed, heard } = this.belt;
+      const { speed } = this.belt;
       const nodes = this.$refs.belt ? this.$refs.belt.querySelectorAll("g.item") : [];
-      const since = Math.min((performance.now() - (heard || 0)) / 1000, 1.0);
-      const at = new Map(places);
+      const since = Math.min((performance.now() - this.heard) / 1000, 1.0);
       for (const node of nodes) {
-        const start = at.get(node.dataset.key);
+        const start = this.places.get(node.dataset.key);
         const item = this.items[node.dataset.key];
         if (start === undefined || !item) continue;
         const [x, y, opacity, scale] = this.where(start + speed * since, item);
@@ -568,6 +599,24 @@ export default {
         node.setAttribute("transform", `translate(${a.toFixed(1)},${b.toFixed(1)}) scale(${scale.toFixed(2)})`);
         node.style.opacity = opacity;
       }
+    },
+    // Moves what moves, until nothing does. A picture without a graphics processor costs the machine
+    // that shows it, which may be the one that sorts: where it comes late, the next one waits longer.
+    animate() {
+      if (this.still || this.frame || !this.moves()) return;
+      const due = performance.now() + this.pause;
+      this.frame = setTimeout(() => {
+        requestAnimationFrame(() => {
+          const late = performance.now() - due - REFRESH_MS;
+          this.pause = Math.min(Math.max(REST * late, FRAME_MS), LONGEST_FRAME_MS);
+          this.frame = 0;
+          this.move();
+          this.animate();
+        });
+      }, this.pause);
+    },
+    moves() {
+      return this.on_belt.length > 0 && this.belt.speed !== 0;
     },
     // Where an item is drawn whose place on the belt would be x.
     where(x, item) {
@@ -634,15 +683,15 @@ export default {
       return this.t(`oee.${factor}_why`, { unit });
     },
     number_of(value) {
-      return value === undefined || value === null ? "–" : new Intl.NumberFormat(this.lang).format(value);
+      return value === undefined || value === null ? "–" : writer(Intl.NumberFormat, this.lang, {}).format(value);
     },
     decimal(value, digits = 2) {
       if (value === undefined || value === null) return "–";
-      return new Intl.NumberFormat(this.lang, { maximumFractionDigits: digits }).format(value);
+      return writer(Intl.NumberFormat, this.lang, { maximumFractionDigits: digits }).format(value);
     },
     percent(share) {
       if (share === undefined || share === null) return "–";
-      return new Intl.NumberFormat(this.lang, { style: "percent", maximumFractionDigits: 1 }).format(share);
+      return writer(Intl.NumberFormat, this.lang, { style: "percent", maximumFractionDigits: 1 }).format(share);
     },
     part_of(share) {
       return share && share.whole ? this.percent(share.part / share.whole) : "–";
@@ -657,10 +706,10 @@ export default {
     time(ms) {
       const date = new Date(ms);
       const day = date.toDateString() === new Date().toDateString() ? {} : { day: "2-digit", month: "2-digit" };
-      return new Intl.DateTimeFormat(this.lang, { hour: "2-digit", minute: "2-digit", second: "2-digit", ...day }).format(date);
+      return writer(Intl.DateTimeFormat, this.lang, { hour: "2-digit", minute: "2-digit", second: "2-digit", ...day }).format(date);
     },
     hour_text(ms) {
-      return new Intl.DateTimeFormat(this.lang, { day: "2-digit", month: "2-digit", hour: "2-digit", minute: "2-digit" }).format(new Date(ms));
+      return writer(Intl.DateTimeFormat, this.lang, { day: "2-digit", month: "2-digit", hour: "2-digit", minute: "2-digit" }).format(new Date(ms));
     },
     crop(key, bytes) {
       return bytes ? `${this.base}/items/${key}/edge.png?bytes=${bytes}` : `${this.base}/items/${key}/captured.png`;
@@ -751,20 +800,15 @@ export default {
     document.documentElement.lang = this.lang;
     this.phone = matchMedia("(max-width: 700px)");
     this.fit();
+    // What is drawn by hand is none of Vue's data: a change of it draws nothing anew.
+    this.places = new Map();
+    this.frame = 0;
+    this.pause = FRAME_MS;
+    this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   },
   mounted() {
     this.phone.addEventListener("change", this.fit);
     this.began = performance.now();
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const draw = (now) => {
-      this.frame = requestAnimationFrame(draw);
-      // A picture without a graphics processor costs the machine that shows it: 30 a second will do,
-      // and none while nothing moves.
-      if (now - (this.drawn || 0) < 32 || !this.on_belt.length || !this.belt.speed) return;
-      this.drawn = now;
-      this.move();
-    };
-    if (!still) draw(performance.now());
     this.clock = setInterval(() => {
       const age = performance.now() - (this.heard || this.began);
       this.stale = age > STALE_MS ? Math.round(age / 1000) : 0;
@@ -772,7 +816,7 @@ export default {
     this.$emit("all");
   },
   beforeUnmount() {
-    cancelAnimationFrame(this.frame);
+    this.still = true;
     clearInterval(this.clock);
     this.phone.removeEventListener("change", this.fit);
   },

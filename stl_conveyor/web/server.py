@@ -101,6 +101,8 @@ class PanelServer:
             log_level='warning',
             access_log=False,
             ws='websockets-sansio',
+            # What is told is short, the network is the cell's, and this machine may be sorting.
+            ws_per_message_deflate=False,
             timeout_graceful_shutdown=1,
             ssl_certfile=self._certificate,
             ssl_keyfile=self._key,

@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,34 @@ from stl_conveyor.web.access import COOKIE, Access
 from stl_conveyor.web.crop_images import EdgeEyes, png
 
 LEAST_PERIOD_S = 0.1  # between two pieces of news
+TOGETHER_S = 0.2  # that news wait for others where nobody waits for them
 MOST_EYES = 4  # model folders that are kept loaded; each takes some megabytes
 QUIET_PERIOD_S = 1.0  # after which something is told in any case, so that silence is noticed
+BELT_PERIOD_S = 0.5  # after which the belt is told in any case that moves as it was told ...
+STEADY = 0.01  # ... within so many m/s
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a page was told last, and when: `at` in seconds of a clock that nobody sets."""
+
+    revision: int
+    belt: dict[str, Any]
+    at: float
+
+    def knows(self, news: dict[str, Any], now: float) -> bool:
+        """Return whether the page says the same by itself.
+
+        It moves what is on the belt on by the speed that it knows.
+        """
+        belt = news['belt']
+        return (
+            set(news) == {'revision', 'belt'}
+            and now - self.at < BELT_PERIOD_S
+            and belt['state'] == self.belt['state']
+            and abs(belt['speed'] - self.belt['speed']) <= STEADY
+            and [key for key, _ in belt['places']] == [key for key, _ in self.belt['places']]
+        )
 
 
 class CellView(Element, component='cell_view.js'):
@@ -51,7 +79,7 @@ class CellView(Element, component='cell_view.js'):
         """
         super().__init__()
         self.cell = cells[number]
-        self.revision = -1
+        self.told: Told | None = None  # None: nothing yet
         self.token = token
         user = access.sessions.user(token)
         rights = [] if user is None or self.cell.control is None else user.rights
@@ -74,9 +102,9 @@ class CellView(Element, component='cell_view.js'):
         for name, value in props.items():
             self._props[name] = value
 
-    def tell(self, news: dict[str, Any]) -> None:
-        """Hand over what is new."""
-        self.revision = news['revision']
+    def tell(self, news: dict[str, Any], now: float) -> None:
+        """Hand over what is new, at a time (see `Told`)."""
+        self.told = Told(news['revision'], news['belt'], now)
         self.run_method('take', news)
 
 
@@ -92,22 +120,23 @@ class Site:
         self._views: set[CellView] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
+        self._hurry: asyncio.Event | None = None
         self._teller: asyncio.Task[None] | None = None
 
     def show(self, cells: Sequence[LiveCell]) -> None:
         """Show these cells from now on."""
         for cell in self.cells:
-            cell.changed = lambda: None
+            cell.changed = lambda _: None
         self.cells = tuple(cells)
         with self._eyes_lock:
             self._eyes.clear()  # a folder may hold others by now
         for cell in self.cells:
             cell.changed = self._has_news
-        self._has_news()
+        self._has_news(True)
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell what is new from now on; called in the loop."""
-        self._loop, self._news = loop, asyncio.Event()
+        self._loop, self._news, self._hurry = loop, asyncio.Event(), asyncio.Event()
         self._teller = loop.create_task(self._tell())
 
     def stop(self) -> None:
@@ -160,9 +189,8 @@ class Site:
             return png(self._eyes[models].picture(crop, byte_count))
 
     def _begin_view(self, view: CellView) -> None:
-        view.revision = -1
         self._views.add(view)
-        view.tell(view.cell.news())
+        view.tell(view.cell.news(), time.monotonic())
 
     def _acknowledge(self, view: CellView, event: GenericEventArguments) -> None:
         user = self.access.sessions.user(view.token)
@@ -183,28 +211,35 @@ class Site:
             return
         view.run_method('refused', made.failed)
 
-    def _has_news(self) -> None:
-        loop, news = self._loop, self._news
-        if loop is not None and news is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(news.set)
+    def _has_news(self, hurry: bool) -> None:
+        if self._loop is None or self._news is None or self._hurry is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            if hurry:
+                self._loop.call_soon_threadsafe(self._hurry.set)
+            self._loop.call_soon_threadsafe(self._news.set)
 
     async def _tell(self) -> None:
-        assert self._news is not None
+        assert self._news is not None and self._hurry is not None
         while True:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), QUIET_PERIOD_S)
+            for event, patience in ((self._news, QUIET_PERIOD_S), (self._hurry, TOGETHER_S)):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(event.wait(), patience)
             self._news.clear()
+            self._hurry.clear()
             self._tell_all()
             await asyncio.sleep(LEAST_PERIOD_S)
 
     def _tell_all(self) -> None:
         told: dict[tuple[int, int], dict[str, Any]] = {}
+        now = time.monotonic()
         for view in list(self._views):
             if view.is_deleted or view.client.is_deleted or view.cell not in self.cells:
                 self._views.discard(view)
                 continue
-            key = (id(view.cell), view.revision)
+            since = -1 if view.told is None else view.told.revision
+            key = (id(view.cell), since)
             if key not in told:
-                told[key] = view.cell.news(view.revision)
-            view.tell(told[key])
+                told[key] = view.cell.news(since)
+            if view.told is None or not view.told.knows(told[key], now):
+                view.tell(told[key], now)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import queue
 import shutil
 import subprocess
@@ -183,13 +184,25 @@ def _looking(expression):
     )
 
 
+def session_cpu(leader: int) -> float:
+    """Return the CPU seconds that the processes of a session have used, those that run still."""
+    ticks = 0
+    for folder in Path('/proc').glob('[0-9]*'):
+        with suppress(OSError, IndexError):  # it has ended
+            fields = (folder / 'stat').read_text().rsplit(')', 1)[1].split()
+            if int(fields[3]) == leader:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
 @contextmanager
 def browser(prefix=()):
     """Yield a function that opens a tab.
 
     Args:
-        prefix: A command that runs the browser, such as chrt. It has a session of its own then,
-            which gives way: where the kernel groups by sessions, classes count within one alone.
+        prefix: A command that runs the browser, such as chrt. It has a session of its own then
+            (`session` of the function, see `session_cpu`), which gives way: where the kernel
+            groups by sessions, classes count within one alone.
     """
     from websockets.sync.client import connect
 
@@ -223,9 +236,12 @@ def browser(prefix=()):
             )
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 address = json.load(answer)['webSocketDebuggerUrl']
-            socket = stack.enter_context(connect(address, max_size=None, compression=None))
+            socket = stack.enter_context(
+                connect(address, max_size=None, compression=None, open_timeout=PATIENCE_S)
+            )
             tab = Tab(socket)
             tab.size(width, height)
             return tab
 
+        new_tab.session = process.pid
         yield new_tab

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from stl_conveyor_lab.bench.views.marks import Looks, Memory, marks, pooled_p99, shown_after, table
+from stl_conveyor_lab.bench.views.marks import (
+    Looks,
+    Memory,
+    controls,
+    marks,
+    pooled_p99,
+    shown_after,
+    table,
+)
+from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser, session_cpu
 
 MEMORY = Memory('operator_panel', 100_000.0, 100_500.0)
 GOOD = Looks(
@@ -27,6 +36,26 @@ def test_each_outcome_is_shown_when_the_page_counts_it():
     assert shown_after(commands, [(5.0, 0), (18.0, 1), (55.0, 3)]) == [8.0, 35.0, 25.0]
     assert shown_after(commands, [(5.0, 4), (60.0, 6)]) == []  # items of nobody
     assert shown_after(commands, []) == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+def test_a_page_is_loaded_when_it_shows_a_number():
+    command = pytest.importorskip('stl_conveyor_lab.bench.views.command')
+    with browser(('env',)) as new_tab:
+        tab = new_tab()
+        tab.open('data:text/html,<b data-count=outcomes>-</b>')
+        assert not tab.get(command.LOADED)
+        tab.get(f"{command.SHOWN}.innerText = '0'")
+        assert tab.get(command.LOADED)
+        assert session_cpu(new_tab.session) > session_cpu(1_000_000_000) == 0
+
+
+def test_what_browsers_take_is_told_beside_the_marks_and_is_none():
+    looks = replace(GOOD, still_ms=12.34, cores={'the page itself': 0.1, 'browsers': 1.5})
+    assert marks(looks) == marks(GOOD) and controls(GOOD) == {}
+    text = table(marks(looks), controls(looks))
+    assert '| overhead p99, ten browsers that show a still page | 12.3 ms | | |' in text
+    assert 'the page itself 0.10; browsers 1.50' in text
 
 
 def test_what_two_runs_have_in_common_decides_and_no_item_of_one():

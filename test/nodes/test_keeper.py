@@ -135,9 +135,15 @@ def test_a_session_is_never_lowered(system):
     assert (system / 'autogroup').read_text() == '/autogroup-7 nice 0\n'
 
 
+def test_the_session_of_who_only_looks_on_gives_way(system):
+    assert priority.prioritise_process(10, looks_on=True) == ''
+    assert (system / 'autogroup').read_text() == '10'
+
+
 def test_a_session_that_others_share_is_left_alone_and_that_is_said(system, monkeypatch):
     monkeypatch.setattr(os, 'getsid', lambda _: 1)
     assert 'acts inside this session alone' in priority.prioritise_process(-5)
+    assert 'acts inside this session alone' in priority.prioritise_process(10, looks_on=True)
     assert (system / 'autogroup').read_text() == '/autogroup-7 nice 0\n'
 
 

@@ -191,6 +191,10 @@ def test_news_tell_what_changed_and_nothing_twice(live):
     assert 'alarms' not in second and 'network' not in second
     third = live.news(second['revision'])
     assert set(third) == {'revision', 'belt'}
+    # The hours, which are long, come with the time that passes, and not with each item.
+    assert 'hours' in first['counts'] and 'hours' not in second['counts']
+    live.advance()
+    assert {'hours', 'shifts'} <= set(live.news(second['revision'])['counts'])
 
 
 def test_an_item_is_told_with_everything_that_was_decided(live):

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import yaml
 
@@ -23,9 +26,10 @@ from page_clicks import PASSWORD, log_in, put, send_past_the_buttons, wait_refus
 from page_of_a_line import CELL, MODELS, Line, server  # noqa: E402
 
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
-from stl_conveyor.errors import Level  # noqa: E402
+from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.panel.cell_values import cell_values  # noqa: E402
+from stl_conveyor.web import files, site  # noqa: E402
 from stl_conveyor.web.crop_images import EdgeEyes, png  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,6 +329,76 @@ def test_ten_viewers_see_the_same(line, new_tab):
         line.item(lane='ABC'[n % 3])
     for tab in tabs:
         tab.wait(f"{count('outcomes')} === '5'")
+
+
+@in_a_browser
+def test_what_is_told_later_is_on_the_page_as_if_it_was_opened_then(tab, line, new_tab):
+    parts = ('alarms', 'items', 'network', 'counts', 'oee', 'classes', 'hours')
+    tab.wait(f"{count('outcomes')} === '0'")
+    line.item(lane='A')
+    line.bucket()
+    line.live.take_node('camera', Level.OK, 'OK', True, ())
+    line.live.advance()
+    tab.wait(f"{count('outcomes')} === '1'")
+    for n in range(5):
+        line.item(['nut', 'bolt'][n % 2], lane='ABC'[n % 3], right=n != 4, missed=n == 3)
+    line.live.take_fault('camera', 'frames', Level.WARN, 'no picture', 1.0, 1)
+    line.live.take_node('actuator', Level.OK, 'OK', True, ())
+    line.live.take_link(12.5)
+    line.live.advance()
+    fresh = new_tab()
+    fresh.open(server().url + '?lang=en')
+    fresh.wait(f"{count('outcomes')} === '6'")
+    fresh.wait("document.querySelector('.network').innerText.includes('12.5')")
+    for part in parts:
+        text = fresh.text(f'.{part}')
+        tab.wait(f"document.querySelector('.{part}').innerText === {json.dumps(text)}", 10)
+
+
+def test_a_belt_that_moves_as_it_was_told_is_not_told_again():
+    moving = {'speed': 0.4, 'state': 'running', 'places': [['1', 0.1], ['2', 0.3]]}
+    page = site.Told(7, moving, at=10.0)
+
+    def knows(at, **changes):
+        return page.knows({'revision': 7, 'belt': {**moving, **changes}}, at)
+
+    assert knows(10.1, places=[['1', 0.14], ['2', 0.34]]) and knows(10.1, speed=0.402)
+    assert not knows(10.6)
+    assert not knows(10.1, speed=0.3)
+    assert not knows(10.1, state='stopped')
+    assert not knows(10.1, places=[['2', 0.34]])
+    assert not page.knows({'revision': 8, 'belt': moving, 'safe': True}, 10.1)
+
+
+def test_a_picture_is_made_once_for_all_who_ask(line, monkeypatch):
+    made = []
+    monkeypatch.setattr(files, 'png', lambda crop: made.append(1) or png(crop))
+    stamps = [line.item(), line.item()]
+    with ThreadPoolExecutor(10) as people:
+        for stamp in stamps:
+            address = f'cells/0/items/{stamp}/captured.png'
+            seen = {answer[2] for answer in people.map(asked, [address] * 10)}
+            assert seen == {png(line.crop)}
+    assert len(made) == len(stamps)
+
+
+def test_a_picture_that_could_not_be_made_is_tried_again():
+    crop, tries = np.zeros((2, 2, 3), np.uint8), []
+
+    def make():
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConfigError('no models')
+        return b'picture'
+
+    async def ask():
+        pictures = files.Pictures()
+        with pytest.raises(ConfigError):
+            await pictures.get('key', crop, make)
+        return [await pictures.get('key', each, make) for each in (crop, crop, crop.copy())]
+
+    assert asyncio.run(ask()) == [b'picture'] * 3
+    assert len(tries) == 3  # another crop of the same name is another picture
 
 
 def asked(path, **headers):

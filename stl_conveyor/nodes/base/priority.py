@@ -47,10 +47,14 @@ def begin_session(environment: MutableMapping[str, str] = os.environ) -> None:
     die_with_parent(signal.SIGTERM)
 
 
-def prioritise_process(niceness: int) -> str:
+def prioritise_process(niceness: int, *, looks_on: bool = False) -> str:
     """Give every thread of this process a niceness, and its session, where it has its own.
 
-    A session is only raised: what gives way here need not give way to all of the machine.
+    A session is lowered where the process only looks on at those that sort; else it is only
+    raised: what gives way here need not give way to all of the machine.
+
+    Args:
+        looks_on: Whether nobody sorts by this process.
 
     Returns:
         Why that does not act as it should; empty if it does.
@@ -58,7 +62,7 @@ def prioritise_process(niceness: int) -> str:
     for thread in os.listdir('/proc/self/task') if os.path.isdir('/proc/self/task') else ():
         with contextlib.suppress(OSError):  # `prioritise_thread` tells
             os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
-    if niceness >= 0 or not _has_autogroup():
+    if niceness == 0 or (niceness > 0 and not looks_on) or not _has_autogroup():
         return ''
     if os.getsid(0) != os.getpid():
         return (
@@ -69,7 +73,8 @@ def prioritise_process(niceness: int) -> str:
         _AUTOGROUP.write_text(str(niceness))
     except OSError as error:
         return (
-            'autogroups are on, and that of this session may not be raised '
+            'autogroups are on, and that of this session may not be '
+            f'{"raised" if niceness < 0 else "lowered"} '
             f'({error.strerror}): it acts inside this session alone; allow it (LimitNICE), or run '
             'the node as a service with CPUWeight'
         )

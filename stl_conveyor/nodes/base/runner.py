@@ -27,6 +27,7 @@ from stl_conveyor.nodes.base.middleware import leave_out_code_generator, use_qui
 from stl_conveyor.nodes.base.priority import begin_session, prioritise_process, prioritise_thread
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
 from stl_conveyor.nodes.base.shared_memory import joining, opened_here, remove_orphans
+from stl_conveyor.nodes.base.topics import ONLOOKERS
 from stl_conveyor.outside_files import read_yaml
 from stl_conveyor.parameter_files import names_for
 
@@ -274,7 +275,10 @@ class _Host:
         tune_garbage_collection()
         if len(brought) > 1:
             share_the_interpreter()
-        trouble = prioritise_process(min(node.settings.niceness for node in self._nodes))
+        trouble = prioritise_process(
+            min(node.settings.niceness for node in self._nodes),
+            looks_on=all(node.NAME in ONLOOKERS for node in self._nodes),
+        )
         for (group, kind), nodes in brought.items():
             executor = make_executor(kind, context)
             spinner = _Spinner(group, executor, self._stop, self._stopped_working, trouble)

@@ -13,6 +13,7 @@ import enum
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -83,6 +84,11 @@ class Topic:
     promised: float = 0.0
     of_parts: bool = False
     heard: Profile | None = None
+
+    @property
+    def package(self) -> str:
+        """Return the package of the messages."""
+        return self.message_type.partition('/')[0]
 
     def profile_of(self, node: str) -> Profile:
         """Return the profile with which a node publishes."""
@@ -411,6 +417,14 @@ _OF_THE_CELL = (
         outside='camera driver; RViz, Foxglove',
     ),
     Topic(
+        'tf_static',
+        'tf2_msgs/TFMessage',
+        Profile.STATE,
+        VIEWS,
+        (),
+        outside='RViz, Foxglove; static_transform_publisher says the same',
+    ),
+    Topic(
         '/clock',
         'rosgraph_msgs/Clock',
         Profile.SENSOR,
@@ -468,7 +482,14 @@ def _recorded(topic: Topic) -> Topic:
 
 
 TOPICS = tuple(map(_recorded, _OF_THE_CELL))
-RECORDED = tuple(topic for topic in TOPICS if set(RECORDERS) & set(topic.subscribers))
+#: Packages of messages without which the cell works as well; ROS 2 as wheels has them not.
+DISPENSABLE = ('tf2_msgs',)
+RECORDED = tuple(
+    topic
+    for topic in TOPICS
+    if set(RECORDERS) & set(topic.subscribers)
+    and not (topic.package in DISPENSABLE and find_spec(topic.package) is None)
+)
 
 # Services of others that nodes of ours call: name → nodes.
 CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(

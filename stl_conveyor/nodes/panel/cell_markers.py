@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import math
+
 from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker
@@ -13,6 +16,7 @@ from stl_conveyor.cell.description import CellDescription, Lane
 from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.panel.items import Item
 from stl_conveyor.panel.live_cell import LiveCell
+from stl_conveyor.sim.gazebo.world import OPTICAL_FRAME, WORLD, still_frames
 from stl_conveyor.sim.layout import (
     BELT_THICKNESS,
     PUSHER_HOME,
@@ -22,7 +26,7 @@ from stl_conveyor.sim.layout import (
     lane_colour,
 )
 
-FRAME = 'cell'
+FRAME = WORLD
 BELT_COLOUR = '0.13 0.14 0.15'
 PUSHER_SIZE = (0.03, 0.04)  # m across the belt, and up
 ITEM_SIZE = 0.03  # m
@@ -116,6 +120,37 @@ def camera_info(cell: CellDescription) -> CameraInfo:
         k=[focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def transforms(cell: CellDescription, optical: str = OPTICAL_FRAME) -> list[TransformStamped]:
+    """Return where camera and light barrier are.
+
+    Args:
+        optical: Frame of the camera's pictures.
+    """
+    found = []
+    for frame in still_frames(cell):
+        child = optical if frame.child == OPTICAL_FRAME else frame.child
+        transform = TransformStamped(child_frame_id=child)
+        transform.header.frame_id = frame.parent
+        place, turn = transform.transform.translation, transform.transform.rotation
+        place.x, place.y, place.z = map(float, frame.place)
+        turn.x, turn.y, turn.z, turn.w = _quaternion(*frame.turn)
+        found.append(transform)
+    return found
+
+
+def _quaternion(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:
+    """Return x, y, z and w of turns about the fixed axes x, y and z, in that order (rad)."""
+    (sr, cr), (sp, cp), (sy, cy) = (
+        (math.sin(angle / 2), math.cos(angle / 2)) for angle in (roll, pitch, yaw)
+    )
+    return (
+        sr * cp * cy - cr * sp * sy,
+        cr * sp * cy + sr * cp * sy,
+        cr * cp * sy - sr * sp * cy,
+        cr * cp * cy + sr * sp * sy,
     )
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Shows a cell to RViz and Foxglove: belt, pushers, bins and items as they move."""
+"""Shows a cell to RViz and Foxglove: belt, pushers, bins, items as they move, and its frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -19,13 +20,19 @@ from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, onlooker_niceness, parameter
 from stl_conveyor.nodes.panel.cell_listener import hear_cell
-from stl_conveyor.nodes.panel.cell_markers import camera_info, item_markers, still_markers
+from stl_conveyor.nodes.panel.cell_markers import (
+    camera_info,
+    item_markers,
+    still_markers,
+    transforms,
+)
 from stl_conveyor.nodes.panel.recipe_watch import RecipeWatch
 from stl_conveyor.panel.live_cell import LiveCell
 
 HEARD = ('capture', 'sort_outcome', 'actuation', 'belt_state')
 CAMERA_S = 1.0  # between two messages about the camera
 CAMERA_INFO = 'camera/camera_info'
+FRAMES = 'tf_static'
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class CellViewSettings(NodeSettings):
 
 
 class CellView(ConveyorNode):
-    """Publishes markers while somebody looks, and what the camera is."""
+    """Publishes markers while somebody looks, what the camera is, and where things stand."""
 
     NAME = 'cell_view'
     SETTINGS = CellViewSettings
@@ -71,9 +78,18 @@ class CellView(ConveyorNode):
         RecipeWatch(self, [('', self.live)])
         self._markers = self.publish_on('cell_markers')
         self._camera = self.publish_on(CAMERA_INFO)
+        self._frames: Publisher | None = None
+        try:
+            self._frames = self.publish_on(FRAMES)
+        except ModuleNotFoundError as error:
+            self.get_logger().info(
+                f'{FRAMES}: where camera and light barrier stand is not told, as {error.name} is '
+                'not installed, a package of ROS 2'
+            )
+        self._framed: CellDescription | None = None
         self.every(1.0 / self.settings.rate, self._draw)
-        self.every(CAMERA_S, self._tell_camera)
-        self._tell_camera()
+        self.every(CAMERA_S, self._tell_what_stands)
+        self._tell_what_stands()
 
     def cleanup(self) -> None:
         """Forget what was drawn."""
@@ -93,6 +109,21 @@ class CellView(ConveyorNode):
             before = [Marker(action=Marker.DELETEALL)]
         moving = item_markers(self.live, now_ns, 1.0 / self.settings.rate)
         return MarkerArray(markers=[*before, *self._still, *moving])
+
+    def _tell_what_stands(self) -> None:
+        self._tell_camera()
+        self._tell_frames()
+
+    def _tell_frames(self) -> None:
+        """Say where camera and light barrier stand, once for each description of the cell."""
+        assert self.live is not None
+        if self._frames is None or self.live.cell is self._framed:
+            return
+        self._framed = self.live.cell
+        told = transforms(self._framed, self.settings.frame_id)
+        for transform in told:
+            transform.header.stamp = to_stamp(clock_ns(self.get_clock()))
+        self._frames.publish(self._frames.msg_type(transforms=told))
 
     def _tell_camera(self) -> None:
         """Say what the camera is, unless its driver does."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from stl_conveyor.cell.description import CellDescription, Lane
@@ -55,6 +56,31 @@ BEAM_RAYS = 129
 BEAM_MARGIN = 0.01  # m of the belt's edges that the rays leave out
 OPTICAL_FRAME = 'camera_optical_frame'
 BEAM_FRAME = 'break_beam_link'
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where something stands in the cell: a frame of its own in another one (REP 103).
+
+    Attributes:
+        place: x, y and z in the parent, m.
+        turn: Roll, pitch and yaw about the fixed axes of the parent, in that order, rad.
+    """
+
+    parent: str
+    child: str
+    place: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def still_frames(cell: CellDescription) -> tuple[Frame, ...]:
+    """Return the frames of camera and light barrier; that of the cell has x along the belt."""
+    down = math.pi / 2
+    return (
+        Frame(WORLD, 'camera_link', (cell.camera.x, 0.0, cell.camera.height), (0.0, down, 0.0)),
+        Frame('camera_link', OPTICAL_FRAME, turn=(-down, 0.0, -down)),
+        Frame(WORLD, BEAM_FRAME, (cell.break_beam.x, 0.0, BEAM_HEIGHT), (0.0, down, 0.0)),
+    )
 
 
 def pusher_name(lane: str) -> str:

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the views of a cell that runs, and what looking costs the cell.
 
-``python -m stl_conveyor_lab.bench.views --out out`` runs the simulated cell five times over the
-same items: alone, and with the operator's page and ten viewers, twice in turn; and with the page,
-one viewer, a recording and the plant's interface, whose values it compares with summary.json. Then
-it tells page, gateway (with every output) and recorder of 10,000 items and sees what grows. It
-writes OUT/views.json and OUT/views.md, and ends with 1 if a mark is missed.
+``python -m stl_conveyor_lab.bench.views --out out`` runs the simulated cell seven times over the
+same items: alone, with ten browsers that show a page on which nothing happens, and with the
+operator's page and ten viewers, twice in turn; and with the page, one viewer, a recording and the
+plant's interface, whose values it compares with summary.json. Then it tells page, gateway (with
+every output) and recorder of 10,000 items and sees what grows. It writes OUT/views.json and
+OUT/views.md, and ends with 1 if a mark is missed.
 
 The viewers are tabs of a headless Chromium. Ten of them stand for people at other machines, so
-their browser gets only the time that nobody else on this one wants (SCHED_IDLE).
+their browser gets only the time that nobody else on this one wants (SCHED_IDLE). What they take of
+it is told.
 """
 
 from __future__ import annotations
@@ -38,8 +40,15 @@ from stl_conveyor.run.processes import ProcessPlan, Supervisor, take_sigterm_lik
 from stl_conveyor.run.settings import RunSettings, Sources
 from stl_conveyor_lab.bench.views import plant
 from stl_conveyor_lab.bench.views.flood import flood
-from stl_conveyor_lab.bench.views.marks import Looks, marks, pooled_p99, shown_after, table
-from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser
+from stl_conveyor_lab.bench.views.marks import (
+    Looks,
+    controls,
+    marks,
+    pooled_p99,
+    shown_after,
+    table,
+)
+from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser, session_cpu
 from stl_conveyor_lab.measure.mosquitto import Mosquitto
 
 VIEWERS = 10
@@ -47,7 +56,10 @@ ROUNDS = 2  # runs without viewers, and as many with them
 OPENED = 3  # times that the page is loaded
 SEED = 70_002
 IDLE = ('chrt', '--idle', '0')
+STILL = 'data:text/html,<title>still</title><h1 data-count=outcomes>0</h1>'
 SHOWN = "document.querySelector('[data-count=outcomes]')"
+# The number is there before anything was told, without a digit.
+LOADED = f'({SHOWN} && /[0-9]/.test({SHOWN}.innerText))'
 # Notes when the page shows another number of outcomes.
 NOTE = f"""window.counts = []; (() => {{
   const look = () => {{
@@ -63,31 +75,45 @@ NOTE = f"""window.counts = []; (() => {{
 
 
 class Viewing:
-    """Tabs that look at a page while the cell runs."""
+    """Tabs that look at a page while the cell runs.
 
-    def __init__(self, url: str, viewers: int, prefix: tuple[str, ...]) -> None:
-        """Take what is looked at; nothing is opened yet."""
-        self._url, self._viewers, self._prefix = url, viewers, prefix
+    Attributes:
+        loads: Seconds until the page was there, each time.
+        counts: When it showed another number of outcomes (ms since 1970), and which.
+        seconds: From the begin to the end.
+        cpu: Seconds of a processor that a browser took in that time which gives way.
+    """
+
+    def __init__(self, url: str, viewers: int, *, gives_way: bool) -> None:
+        """Take what is looked at; nothing is opened yet.
+
+        Args:
+            gives_way: Whether the browser stands for others on machines of their own.
+        """
+        self._url, self._viewers, self._gives_way = url, viewers, gives_way
         self._stack = ExitStack()
         self._tabs: list[Any] = []
         self.loads: list[float] = []
         self.counts: list[tuple[float, int]] = []
+        self.seconds = self.cpu = 0.0
 
     def begin(self, times: int) -> None:
         """Open the tabs, and measure how long the first takes, a few times."""
-        new_tab = self._stack.enter_context(browser(self._prefix))
+        self._begun = time.monotonic()
+        new_tab = self._stack.enter_context(browser(IDLE if self._gives_way else ()))
+        self._session = new_tab.session
         self._tabs = [new_tab() for _ in range(self._viewers)]
-        self._tabs[0].open_when_served(self._url, SHOWN)
+        self._tabs[0].open_when_served(self._url, LOADED)
         for _ in range(times):
             self._tabs[0].call('Network.setCacheDisabled', cacheDisabled=True)
             begun = time.monotonic()
             self._tabs[0].open(self._url)
-            self._tabs[0].wait(SHOWN)
+            self._tabs[0].wait(LOADED)
             self.loads.append(time.monotonic() - begun)
         for tab in self._tabs[1:]:
             tab.open(self._url)
         for tab in self._tabs:
-            tab.wait(SHOWN)
+            tab.wait(LOADED)
         self._tabs[0].get(NOTE)
 
     def end(self) -> None:
@@ -97,6 +123,7 @@ class Viewing:
         """
         noted = self._tabs[0].get('window.counts') or []
         self.counts = [(float(at), int(n)) for at, n in noted]
+        self.seconds, self.cpu = time.monotonic() - self._begun, session_cpu(self._session)
         self.close()
 
     def close(self) -> None:
@@ -165,20 +192,30 @@ def measure(items: int, flood_items: int, out: Path) -> Looks:
     port = free_port(0)
     url = f'http://127.0.0.1:{port}/?lang=en'
     alone, viewed = list[RunResult](), list[RunResult]()
-    quiet, busy = list[list[float]](), list[list[float]]()  # overheads of the same runs
+    # Overheads of these runs, and of those with browsers that show nothing of the cell.
+    quiet, busy, still = list[list[float]](), list[list[float]](), list[list[float]]()
+    cores = dict[str, list[float]]()
     # In turn, as what else the machine does changes while this runs.
     for number in range(1, ROUNDS + 1):
         print(f'{items} items, nobody looks on', flush=True)
         place = out / f'alone_{number}'
         alone.append(run(settings, place))
         quiet.append(overheads_of(alone[-1], place))
+        print(f'the same with {VIEWERS} browsers that show a still page', flush=True)
+        ten = Viewing(STILL, VIEWERS, gives_way=True)
+        place = out / f'still_{number}'
+        still.append(overheads_of(run(settings, place, viewing=ten), place))
+        cores.setdefault('browsers with a still page', []).append(ten.cpu / ten.seconds)
         print(f'the same with the page and {VIEWERS} viewers', flush=True)
-        ten = Viewing(url, VIEWERS, IDLE)
+        ten = Viewing(url, VIEWERS, gives_way=True)
         place = out / f'viewed_{number}'
         viewed.append(run(settings, place, [page_plan(port)], ten))
         busy.append(overheads_of(viewed[-1], place))
+        cores.setdefault('browsers with the page', []).append(ten.cpu / ten.seconds)
+        page = viewed[-1].onlookers_cpu.get('operator_panel', float('nan'))
+        cores.setdefault('the page itself', []).append(page / ten.seconds)
     print("the same with one viewer and the plant's interface", flush=True)
-    one = Viewing(url, 1, ())
+    one = Viewing(url, 1, gives_way=False)
     told: dict[str, Mapping[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix='bench_views_') as folder:
         with gateway_plan(Path(folder)) as (gateway, ports):
@@ -214,6 +251,8 @@ def measure(items: int, flood_items: int, out: Path) -> Looks:
             pooled_p99([overheads_of(shown, out / 'shown')]),
         ),
         rounds_ms=[(pooled_p99([none]), pooled_p99([all_])) for none, all_ in zip(quiet, busy)],
+        still_ms=pooled_p99(still),
+        cores={name: sum(found) / len(found) for name, found in cores.items()},
         memories=memories,
         differing={name: plant.differing(values, summary) for name, values in told.items()},
         compared={name: len(plant.COMPARED) for name in told},
@@ -234,7 +273,7 @@ def memories_of(folder: Path, items: int) -> Any:
         for plan in (page_plan(port), gateway, recording):
             supervisor.start(plan)
         tab = new_tab()
-        tab.open_when_served(f'http://127.0.0.1:{port}/?lang=en', SHOWN)
+        tab.open_when_served(f'http://127.0.0.1:{port}/?lang=en', LOADED)
 
         def heap() -> dict[str, float]:
             tab.call('HeapProfiler.collectGarbage')
@@ -266,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with domain_of_its_own(print):
             looks = measure(options.items, options.flood, options.out)
         found = marks(looks)
-        text = table(found)
+        text = table(found, controls(looks))
         with writing(options.out):
             options.out.mkdir(parents=True, exist_ok=True)
             (options.out / 'views.md').write_text(text, encoding='utf-8')

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -56,6 +58,9 @@ class Looks:
         memories: Of what looks on.
         differing: Output → names of values that are other than in summary.json.
         compared: How many values were compared, by output.
+        still_ms: p99 of the overhead with as many browsers that show nothing of the cell; NaN:
+            not measured.
+        cores: Processors that who looks on took in the runs with ten viewers, by name.
     """
 
     loads: Sequence[float]
@@ -66,6 +71,8 @@ class Looks:
     differing: Mapping[str, Sequence[str]]
     compared: Mapping[str, int]
     rounds_ms: Sequence[tuple[float, float]] = ()
+    still_ms: float = math.nan
+    cores: Mapping[str, float] = field(default_factory=dict)
 
 
 def pooled_p99(runs: Sequence[Sequence[float]]) -> float:
@@ -152,7 +159,20 @@ def marks(looks: Looks) -> list[Mark]:
     ]
 
 
-def table(found: Sequence[Mark]) -> str:
-    """Return the marks as a table (Markdown)."""
+def controls(looks: Looks) -> dict[str, str]:
+    """Return what tells the cost of the page from that of browsers on the processors that sort."""
+    found = {}
+    if not math.isnan(looks.still_ms):
+        found['overhead p99, ten browsers that show a still page'] = f'{looks.still_ms:.1f} ms'
+    if looks.cores:
+        found['processors that were taken meanwhile'] = '; '.join(
+            f'{name} {cores:.2f}' for name, cores in looks.cores.items()
+        )
+    return found
+
+
+def table(found: Sequence[Mark], beside: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the marks as a table (Markdown), and below them what else was measured."""
     rows = [f'| {m.name} | {m.value} | {m.wanted} | {"yes" if m.met else "NO"} |' for m in found]
+    rows += [f'| {name} | {value} | | |' for name, value in beside.items()]
     return '\n'.join(['| | measured | wanted | met |', '|---|---|---|---|', *rows]) + '\n'
