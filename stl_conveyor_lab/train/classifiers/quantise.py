@@ -15,7 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,27 @@ class ModelComparison:
 def quantise_model(source: str | Path, target: str | Path, images: NDArray[np.uint8]) -> None:
     """Write an 8-bit version of an ONNX classifier, with ranges from images uint8 `[N, S, S, 3]`.
 
+    Raises:
+        MissingDependency: If onnx is not installed.
+    """
+    quantise_network(source, target, ({'image': image[None]} for image in images))
+
+
+def quantise_network(
+    source: str | Path,
+    target: str | Path,
+    feeds: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    reduced: bool = False,
+) -> None:
+    """Write an 8-bit version of an ONNX network, with ranges from what it is fed.
+
     Static quantisation with QuantizeLinear and DequantizeLinear around convolutions and matrix
     products, weights per channel.
+
+    Args:
+        reduced: Give weights 7 bits: without VNNI the sums of two products, of which x86-64 makes
+            16 bits, do not overflow then.
 
     Raises:
         MissingDependency: If onnx is not installed.
@@ -80,14 +99,15 @@ def quantise_model(source: str | Path, target: str | Path, images: NDArray[np.ui
         raise MissingDependency('quantising needs onnx: pip install onnx sympy') from error
 
     class Reader(CalibrationDataReader):
-        """Hands out the images one by one."""
+        """Hands out what is fed one by one."""
 
         def __init__(self) -> None:
-            self._images: Iterator[dict[str, Any]] = ({'image': image[None]} for image in images)
+            self._feeds = iter(feeds)
 
         def get_next(self) -> dict[str, Any] | None:
-            """Return the next image, or None."""
-            return next(self._images, None)
+            """Return what comes next, or None."""
+            feed = next(self._feeds, None)
+            return None if feed is None else dict(feed)
 
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / 'prepared.onnx'
@@ -99,6 +119,7 @@ def quantise_model(source: str | Path, target: str | Path, images: NDArray[np.ui
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
             per_channel=True,
+            reduce_range=reduced,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
