@@ -16,6 +16,7 @@ import pytest
 from stl_conveyor.errors import ConfigError, MissingDependency
 from stl_conveyor_lab.bench.faults import table
 from stl_conveyor_lab.bench.faults.clock import CellClock
+from stl_conveyor_lab.bench.faults.faults import BEGINS
 from stl_conveyor_lab.bench.faults.process_use import Use, growth, read_use
 from stl_conveyor_lab.bench.faults.record import BETWEEN_S, Record
 from stl_conveyor_lab.bench.faults.tally import (
@@ -283,3 +284,19 @@ def test_what_is_forged_leaves_what_was_heard_as_it_is():
     assert captures and answers
     assert {each.item_id for each in captures} == {8}
     assert {(each.item_id, to_ns(each.header.stamp)) for each in answers} == {(7, 3 * 10**9)}
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('kind', ['frames', 'odd bytes', 'forged'])
+def test_an_intruder_goes_on_until_it_is_told_to_end(kind):
+    pytest.importorskip('rclpy')
+    pytest.importorskip('stl_conveyor.msg')
+    from ros_domains import own_environment
+
+    with subprocess.Popen(
+        [sys.executable, '-m', 'stl_conveyor_lab.bench.faults.intruder', kind, '1', '3'],
+        env=own_environment(),
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == BEGINS
+        assert process.wait(60) == 0

@@ -484,11 +484,15 @@ def _recorded(topic: Topic) -> Topic:
 TOPICS = tuple(map(_recorded, _OF_THE_CELL))
 #: Packages of messages without which the cell works as well; ROS 2 as wheels has them not.
 DISPENSABLE = ('tf2_msgs',)
+
+
+def is_installed(topic: Topic) -> bool:
+    """Return whether a topic has its messages: of all but the dispensable packages it must."""
+    return topic.package not in DISPENSABLE or find_spec(topic.package) is not None
+
+
 RECORDED = tuple(
-    topic
-    for topic in TOPICS
-    if set(RECORDERS) & set(topic.subscribers)
-    and not (topic.package in DISPENSABLE and find_spec(topic.package) is None)
+    topic for topic in TOPICS if set(RECORDERS) & set(topic.subscribers) and is_installed(topic)
 )
 
 # Services of others that nodes of ours call: name → nodes.

@@ -112,6 +112,8 @@ def _intruder(kind: str, cell: FaultCell, rng: random.Random) -> Iterator[None]:
             if process.stdout.readline() != BEGINS:
                 raise ConveyorError(f'the intruder with {kind} did not begin')
             yield
+            if process.poll() is not None:
+                raise ConveyorError(f'the intruder with {kind} ended by itself')
         finally:
             process.kill()
 

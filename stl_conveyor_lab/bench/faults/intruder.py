@@ -28,7 +28,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.msg import Classification, FeatureFeedback, ItemCapture, ProgressiveFeature
 from stl_conveyor.nodes.base.clock import to_ns, to_stamp
 from stl_conveyor.nodes.base.qos import message_class
-from stl_conveyor.nodes.base.topics import TOPICS
+from stl_conveyor.nodes.base.topics import TOPICS, is_installed
 from stl_conveyor.resources import share_path
 
 CELL = CellDescription.load(share_path('config/cell.yaml'))
@@ -64,7 +64,6 @@ class Intruder:
         self._captures: deque[ItemCapture] = deque(maxlen=8)
         self._own: deque[tuple[int, int]] = deque(maxlen=1000)  # captures that it forged
         self._packet: ProgressiveFeature | None = None
-        node.create_subscription(ItemCapture, 'capture', self._on_capture, 16)
 
     def _on_capture(self, message: ItemCapture) -> None:
         if (message.item_id, to_ns(message.header.stamp)) not in self._own:
@@ -85,9 +84,11 @@ class Intruder:
         }[kind]
         topics = TOPICS_OF[kind]
         for topic in TOPICS:
-            heard = topic.subscribers and topic.name not in LEFT_OUT
+            heard = topic.subscribers and topic.name not in LEFT_OUT and is_installed(topic)
             if topic.name in topics if topics is not None else heard:
                 self._publisher(topic.name)
+        if kind == 'forged':
+            self._node.create_subscription(ItemCapture, 'capture', self._on_capture, 16)
         if kind == 'tiny packets':
             self._node.create_subscription(
                 ProgressiveFeature,
