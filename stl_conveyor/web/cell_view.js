@@ -82,6 +82,7 @@ export default {
          :class="[item_class(item), {chosen: item.key === chosen}]" :aria-label="describe(item)"
          @click="choose(item.key)" @keydown.enter="choose(item.key)" @keydown.space.prevent="choose(item.key)">
         <rect class="frame" :x="-size / 2" :y="-size / 2" :width="size" :height="size" rx="10"></rect>
+        <text class="number">{{ item.id }}</text>
         <image v-if="item.crop" :href="crop(item.key)" :x="-size / 2 + 4" :y="-size / 2 + 4" :width="size - 8" :height="size - 8"
                preserveAspectRatio="xMidYMid slice"></image>
         <g v-if="item.outcome" class="badge" :transform="'translate(' + size / 2 + ',' + -size / 2 + ')'">
@@ -489,7 +490,8 @@ export default {
         if (outcome.cost) lines.push(["cost", this.decimal(outcome.cost, 3)]);
       }
       if (decision) {
-        const gain = this.t("item.gain", { reward: this.decimal(decision.reward, 3), threshold: this.decimal(decision.threshold, 3) });
+        const asks = decision.threshold !== null; // a policy without a price asks for nothing
+        const gain = this.t(asks ? "item.gain" : "item.gain_alone", { reward: this.decimal(decision.reward, 3), threshold: this.decimal(decision.threshold, 3) });
         const why = this.text_or("decision." + decision.reason, String(decision.reason));
         lines.push(["offloaded", `${this.t(decision.offload ? "item.yes" : "item.no")}: ${why}; ${gain}`]);
         lines.push(["tokens", this.decimal(decision.tokens)]);

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import math
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +30,7 @@ from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.panel.cell_values import cell_values  # noqa: E402
+from stl_conveyor.panel.items import Offload  # noqa: E402
 from stl_conveyor.web import files, site  # noqa: E402
 from stl_conveyor.web.crop_images import EdgeEyes, png  # noqa: E402
 
@@ -329,6 +331,16 @@ def test_ten_viewers_see_the_same(line, new_tab):
         line.item(lane='ABC'[n % 3])
     for tab in tabs:
         tab.wait(f"{count('outcomes')} === '5'")
+
+
+@in_a_browser
+def test_a_policy_that_asks_for_no_gain_is_not_said_to_ask(tab, line):
+    stamp = line.item()
+    line.live.take_decision(stamp, Offload(True, 1, 'mdp', 0.3, math.nan, 2.0, 400))
+    tab.wait("document.querySelector('.items .row')")
+    tab.click('.items .row')
+    told = tab.text('[data-detail=offloaded]')
+    assert told.endswith('expected gain 0.3')
 
 
 @in_a_browser
