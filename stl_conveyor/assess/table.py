@@ -24,6 +24,7 @@ REASONS = {
     4: 'edge gone',
     5: 'too late',
     6: 'bad input',
+    8: 'no local answer',
     17: 'edge full',
 }
 SOURCES = {0: 'none', 1: 'local', 2: 'edge'}

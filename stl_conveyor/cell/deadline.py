@@ -67,6 +67,22 @@ def latest_send_ns(deadline_ns: int, guard_ns: int, reserve_ns: int) -> int:
     return deadline_ns - guard_ns - reserve_ns
 
 
+def wait_for_answer_ns(latest_send_ns: int) -> int:
+    """Return how long (ns) a local answer is awaited before the edge is asked without it.
+
+    Half of the time in which bytes are of use: a local answer comes long before, and the other
+    half is enough for the bytes of a token on all but the slowest links.
+
+    Examples:
+        >>> wait_for_answer_ns(600_000_000)
+        300000000
+
+    Args:
+        latest_send_ns: Time left until the last byte can change the outcome.
+    """
+    return latest_send_ns // 2
+
+
 class DelayEstimator:
     """A high quantile of recent delays, all in ns.
 

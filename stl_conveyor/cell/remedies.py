@@ -363,6 +363,21 @@ REMEDIES = (
         'what belongs to the cell is to be collected and trained ([own_items.md](own_items.md))',
     ),
     Remedy(
+        '`no_way_to_peer`',
+        ('no_way_to_peer',),
+        'device_gateway, edge_gateway',
+        'no interface that runs leads to the other side: plug the cable in, connect the radio, or '
+        'correct `gateway_peer`',
+    ),
+    Remedy(
+        '`address_changed`',
+        ('address_changed',),
+        'device_gateway, edge_gateway',
+        'the network came, or has another address, since the node started: the other side cannot '
+        'answer. The node ends with 75, and whoever keeps it starts it again: [network.md]('
+        'network.md#a-network-that-comes-later)',
+    ),
+    Remedy(
         '`edge_silent`',
         ('edge_silent',),
         'offload_policy',
@@ -373,7 +388,8 @@ REMEDIES = (
         '`edge_gone`',
         ('edge_gone',),
         'offload_policy',
-        'no heartbeat for `edge.timeout` seconds; no tokens are spent',
+        'no heartbeat for `edge.timeout` seconds; no tokens are spent. If the network came, or '
+        'has another address, since the nodes started: start them again',
     ),
     Remedy(
         '`codec_mismatch`',

@@ -20,7 +20,9 @@ With these only one node of each side, its gateway, knows of the other side; it 
 rarely and to one port. Images, captures and simulation never leave the machine.
 
 * ``local``: every other node, on both sides. Shared memory and the loopback interface only.
-* ``uplink``: device_gateway. ``downlink``: edge_gateway. Each is told the address of the other.
+* ``uplink``: device_gateway. ``downlink``: edge_gateway. Each is told the address of the other. It
+  says that it is at the loopback address, too: by that the other nodes of its machine find it when
+  it was started again because the machine got another address, which they know nothing of.
 
 A reliable writer sends its heartbeat every 50 ms while something is unacknowledged
 (``stl_conveyor.nodes.base.middleware`` says why), a gateway's every 250 ms: what the link has lost
@@ -66,6 +68,7 @@ SEGMENT = 16 * 2**20  # bytes of shared memory: some frames of a camera; 512 kB 
 SLOW_HEARTBEAT_NS = 250_000_000
 DOMAINS = 232  # more have no ports (RTPS 2.5, 9.6.2.3)
 LOOPBACK = '127.0.0.1'
+ANY_ADDRESS = '0.0.0.0'  # those of the interfaces that run at the start
 EDGE_ADDRESS = '${EDGE_ADDRESS}'  # Fast DDS puts the environment's variable there
 
 # Room for samples that an end has before any is there; more comes with the samples.
@@ -162,15 +165,18 @@ def _add_participant(
     link = _ON_WIFI if role in WIFI else _ON_A_SLOW_LINK
     peers: list[dict[str, Any]] = [{'address': LOOPBACK}]
     interfaces: dict[str, Any] = {}
-    strangers: dict[str, Any] = {}
     identity: dict[str, Any] = {}
+    met_at: dict[str, Any] = {}
     if role == 'local':
         interfaces = {'interfaceWhiteList': {'address': LOOPBACK}}
-        strangers = {'ignoreParticipantFlags': 'FILTER_DIFFERENT_HOST'}
     elif role == 'device':
         peers.append({'address': _address(peer) if peer else EDGE_ADDRESS})
     elif role in GATEWAYS:
-        identity = {'participantID': GATEWAY + number}
+        here = {
+            'locator': [{'udpv4': {'address': address}} for address in (ANY_ADDRESS, LOOPBACK)]
+        }
+        identity = {'participantID': GATEWAY + number, 'defaultUnicastLocatorList': here}
+        met_at = {'metatrafficUnicastLocatorList': here}
         peers.append({'port': discovery_port(domain, GATEWAY + number), 'address': _address(peer)})
     _add(
         profiles,
@@ -201,11 +207,11 @@ def _add_participant(
                 'builtin': {
                     **link['builtin'],
                     'discovery_config': {
-                        **strangers,
                         'leaseDuration': {'sec': LEASE},
                         'leaseAnnouncement': {'sec': link['announcement']},
                         'initialAnnouncements': {'count': link['first'], 'period': {'sec': 1}},
                     },
+                    **met_at,
                     'initialPeersList': {'locator': [{'udpv4': place} for place in peers]},
                 },
                 **link['more'],

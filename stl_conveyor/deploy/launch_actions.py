@@ -176,8 +176,10 @@ def _nodes(values: Values, request: LaunchRequest) -> list[LaunchDescriptionEnti
     """Return the actions that start the nodes."""
     graphics = (os.environ.get('MUJOCO_GL') or 'egl') if is_on(values, 'headless') else 'glfw'
 
-    def node(name: str, namespace: str, environment: Mapping[str, str]) -> LifecycleNode:
-        parameters = request.parameters(name)
+    def node(
+        name: str, namespace: str, environment: Mapping[str, str], **own: str
+    ) -> LifecycleNode:
+        parameters = {**request.parameters(name), **own}
         if name == 'cell_monitor':
             parameters.setdefault('out', launch.logging.launch_config.log_dir)
             parameters['keep_crops'] = True  # by which the strong model is asked afterwards
@@ -216,7 +218,10 @@ def _nodes(values: Values, request: LaunchRequest) -> list[LaunchDescriptionEnti
         *(SetEnvironmentVariable(*variable) for variable in here.items()),
         *nodes.values(),
         *([_device(values, request)] if request.composed else []),
-        *(node(gate.node, gate.namespace, gate.environment) for gate in request.gateways),
+        *(
+            node(gate.node, gate.namespace, gate.environment, peer=gate.peer)
+            for gate in request.gateways
+        ),
     ]
     if is_on(values, 'end_when_done') and 'cell_monitor' in nodes:
         actions.append(

@@ -255,10 +255,11 @@ ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway to start: its node, the namespace, and the variables of its process."""
+    """A gateway to start: its node, the namespace, its peer, and the variables of its process."""
 
     node: str
     namespace: str
+    peer: str
     environment: Mapping[str, str]
 
 
@@ -693,7 +694,9 @@ def make_gateways(
         )
     try:
         return tuple(
-            Gateway(sides[0], place, with_profile(NODE_ROLES[sides[0]], peer=peer, number=count))
+            Gateway(
+                sides[0], place, peer, with_profile(NODE_ROLES[sides[0]], peer=peer, number=count)
+            )
             for count, (place, peer) in enumerate(zip(places, peers), start=number)
         )
     except ConfigError as error:

@@ -66,6 +66,14 @@ class ItemWorth(ABC):
         posteriors = None if posterior is None else np.asarray(posterior)[None]
         return float(self.of_all(np.asarray(probabilities)[None], posteriors, [unknown])[0])
 
+    @property
+    def of_unclassified(self) -> float:
+        """Return the worth of an item without a local answer: that of the most worth asking.
+
+        Without an answer of the edge it goes to reject, whatever it is.
+        """
+        return float(self.distribution.values[-1])
+
     @abstractmethod
     def of_all(
         self,

@@ -32,7 +32,7 @@ class Feeder:
 
     def __init__(self, cell):
         self.cell = cell
-        self.publisher = cell.publisher('capture', readers=4)
+        self.publisher = cell.publisher('capture', readers=5)
         self.images, self.classes = tiny_images(16, len(CELL.classes), seed=1)
         self.truth = {}
         self.captures = {}
@@ -154,20 +154,20 @@ def test_model_that_does_not_match_its_hash(tiny_models, tmp_path):
     weak = next(models.glob('weak*'))
     good = weak.read_bytes()
     weak.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    specs = device_specs(models)
+    specs = device_specs(models, edge=False)
     with CellHarness(specs) as cell:
         cell.wait_diagnostic('local_classifier', 'the manifest says', level=2)
-        cell.wait(lambda: sum(n.is_active for n in cell.runner.nodes) == 4, 30, 'activation')
-        publisher = cell.publisher('capture', readers=3)
+        cell.wait(lambda: sum(n.is_active for n in cell.runner.nodes) == 3, 30, 'activation')
+        publisher = cell.publisher('capture', readers=4)
         images, _ = tiny_images(2, len(CELL.classes))
         publisher.publish(make_capture(1, cell.now_ns(), images[0]))
         (outcome,) = cell.wait(cell.outcomes, 5, 'the outcome')
         assert (outcome.source, outcome.lane, outcome.missed) == (0, CELL.reject_lane, False)
         assert outcome.reason == SortOutcome.REASON_NO_LOCAL_ANSWER
-        assert outcome.detail == 'no local answer in time'
+        assert outcome.detail == 'no local answer in time; edge gone'
         weak.write_bytes(good)
         cell.wait_active()
-        cell.connect('capture', 1, 4)
+        cell.connect('capture', 1, 5)
         cell.connect('classification', 1, 3)
         for item_id in itertools.count(2):
             assert item_id < 20
@@ -394,7 +394,7 @@ def test_captures_that_a_node_never_had_are_counted(tiny_models):
     crop = tiny_images(1, len(CELL.classes))[0][0]
     with CellHarness(device_specs(tiny_models, edge=False)) as cell:
         cell.wait_active()
-        captures = cell.publisher('capture', readers=4)
+        captures = cell.publisher('capture', readers=5)
         for number in (1, 4, 5, 9):
             captures.publish(make_capture(number, cell.now_ns(), crop))
             cell.wait(lambda n=number: cell.heard.of('offload_decision', item_id=n), 20)

@@ -33,7 +33,7 @@ def test_edge_with_another_clock_answers_in_time_and_is_reported(tiny_models, se
         edge, encoder = (cell.runner.node(name) for name in ('edge_classifier', 'encoder'))
         set_clock(edge, seconds)
         cell.wait_active()
-        captures = cell.publisher('capture', readers=4)
+        captures = cell.publisher('capture', readers=5)
         for topic, publishers, readers in (
             ('features_rx', 1, 2),
             ('feedback_rx', 1, 3),

@@ -196,7 +196,7 @@ def test_cell_survives_hostile_messages(tiny_models):
         encoder = cell.runner.node('encoder')
         codec_id = encoder.encoder.identity
         now_ns = cell.now_ns()
-        captures = cell.publisher('capture', readers=4)
+        captures = cell.publisher('capture', readers=5)
         floods = [
             (captures, hostile_captures(now_ns, image)),
             (

@@ -176,6 +176,7 @@ _OF_THE_CELL = (
         ('camera',),
         (
             'local_classifier',
+            'offload_policy',
             'encoder',
             'actuator',
             'cell_guard',

@@ -685,9 +685,13 @@ class Actuator(ConveyorNode):
         reasons += doubts
         if decision.local is None:
             reasons.append(SortOutcome.REASON_NO_LOCAL_ANSWER)
-        # Up to REASON_BAD_INPUT, and of REASON_EDGE_FULL, both messages have the same numbers.
+        # Up to REASON_BAD_INPUT, and of REASON_NO_LOCAL_ANSWER and REASON_EDGE_FULL, both messages
+        # have the same numbers.
         by_policy = self._reasons.get(decision.key) or SortOutcome.REASON_NO_DECISION
-        if by_policy == OffloadDecision.REASON_WORTH_IT:
+        if by_policy in (
+            OffloadDecision.REASON_WORTH_IT,
+            SortOutcome.REASON_NO_LOCAL_ANSWER,  # offloaded without one
+        ):
             by_policy = SortOutcome.REASON_NO_EDGE_ANSWER
         elif by_policy not in REASONS:
             by_policy = SortOutcome.REASON_NO_DECISION

@@ -9,8 +9,10 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
 
-from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
+from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns, wait_for_answer_ns
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.edge_watch import SILENCE_NS, EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
@@ -20,7 +22,14 @@ from stl_conveyor.decision.of_folder import decider_of
 from stl_conveyor.errors import BadProbabilities, ConfigError
 from stl_conveyor.models.classifier import check_probabilities
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor.msg import Classification, FeatureFeedback, OffloadDecision, TokenBucketState
+from stl_conveyor.msg import (
+    Classification,
+    FeatureFeedback,
+    ItemCapture,
+    OffloadDecision,
+    SortOutcome,
+    TokenBucketState,
+)
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
@@ -126,6 +135,15 @@ class _Promise:
 
 
 @dataclass(frozen=True)
+class _Unclassified:
+    """An item without a local answer so far, and until when (ns) one is awaited."""
+
+    header: Header
+    deadline: Time
+    until_ns: int
+
+
+@dataclass(frozen=True)
 class _Account:
     """What was paid for a stream, and what it might have cost at most (bytes)."""
 
@@ -204,7 +222,8 @@ class OffloadPolicy(ConveyorNode):
         self._promises: dict[ItemKey, _Promise] = {}
         self._settled: RecentItems[_Account] = RecentItems(256)
         self._acknowledged: RecentItems[int] = RecentItems(256)
-        self._decided: RecentItems[bool] = RecentItems(1024)
+        self._decided: RecentItems[bool] = RecentItems(1024)  # whether by a local answer
+        self._unclassified: RecentItems[_Unclassified] = RecentItems(16)
         # When items were offloaded of which no answer was heard yet (ns). An answer that comes
         # after the account still tells how slow the link is.
         self._unanswered: RecentItems[int] = RecentItems(64)
@@ -228,6 +247,11 @@ class OffloadPolicy(ConveyorNode):
         self.policy.plan_with(Worker(self))
         # Begins anew whenever the edge speaks.
         self._silence = self.every(SILENCE_NS / 1e9, self._on_missed_beat)
+        self._patience = self.every(
+            3600.0, self._on_no_answer, clock=self.schedule_clock.timer_clock
+        )
+        self._patience.cancel()
+        self.listen('capture', self._on_capture, sole=True)
         self.listen('classification', self._on_classification, sole=True)
         self.listen('feedback_rx', self._on_feedback, sole=True)
         self.listen('transfer', self._on_transfer, sole=True)
@@ -240,6 +264,7 @@ class OffloadPolicy(ConveyorNode):
         """Settle what is open as if all of it had been spent."""
         for key in list(self._promises):
             self._settle(key, None)
+        self._unclassified.pop_all()
 
     def cleanup(self) -> None:
         """Drop the models; the bucket stays."""
@@ -269,20 +294,17 @@ class OffloadPolicy(ConveyorNode):
         if message.source != Classification.SOURCE_LOCAL:
             self.warn('wrong_source', f'item {key.item_id}: not a local classification')
             return
-        if self._decided.get(key):
+        by_answer = self._decided.get(key)
+        if by_answer:
             self.warn('duplicate_classification', f'item {key.item_id} is decided already')
             return
+        self._unclassified.pop(key)
+        if by_answer is not None:
+            self._decided.put(key, True)
+            self.health.count('answers_after_decision')
+            return
         now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
-        self.bucket.advance(now_ns)
-        decision = OffloadDecision(
-            header=message.header,
-            item_id=key.item_id,
-            deadline=message.deadline,
-            policy=self.policy.name,
-            edge_model_id=self.edge_model_id,
-            reason=OffloadDecision.REASON_BAD_INPUT,
-            tokens=self.bucket.state.tokens,
-        )
+        decision = self._undecided(key, message.header, message.deadline, now_ns)
         try:
             probabilities = check_probabilities(message.probabilities, len(self.labels))
             posterior = None
@@ -299,6 +321,65 @@ class OffloadPolicy(ConveyorNode):
         self._decisions.publish(decision)
         self._publish_state()
         self.tick('items')
+
+    def _undecided(
+        self, key: ItemKey, header: Header, deadline: Time, now_ns: int
+    ) -> OffloadDecision:
+        self.bucket.advance(now_ns)
+        return OffloadDecision(
+            header=header,
+            item_id=key.item_id,
+            deadline=deadline,
+            policy=self.policy.name,
+            edge_model_id=self.edge_model_id,
+            reason=OffloadDecision.REASON_BAD_INPUT,
+            tokens=self.bucket.state.tokens,
+        )
+
+    def _on_capture(self, message: ItemCapture) -> None:
+        """Await the local answer for as long as the edge could still be asked without it."""
+        key = item_key(message)
+        if self._decided.get(key) is not None:
+            return
+        now_ns = self.schedule_clock.now_ns()
+        # The deadline of the first lane, and not the last: any lane may be the item's.
+        left_ns = to_ns(message.deadline) - self.schedule_clock.ros_now_ns()
+        wait_ns = wait_for_answer_ns(
+            latest_send_ns(left_ns, self.cell.guard_ns, self.answer_time.estimate_ns(now_ns))
+        )
+        if 0 < wait_ns <= LONGEST_TRANSFER_NS:
+            self._unclassified.put(
+                key, _Unclassified(message.header, message.deadline, now_ns + wait_ns)
+            )
+            self._await_answers(now_ns)
+
+    def _await_answers(self, now_ns: int) -> None:
+        awaited = self._unclassified.items()
+        if awaited:
+            until_ns = min(item.until_ns for _, item in awaited)
+            self._patience.timer_period_ns = max(0, until_ns - now_ns)
+            self._patience.reset()
+        else:
+            self._patience.cancel()
+
+    def _on_no_answer(self) -> None:
+        """Decide about items to which the local classifier has said nothing."""
+        now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
+        for key, item in self._unclassified.items():
+            if item.until_ns > now_ns:
+                continue
+            self._unclassified.pop(key)
+            decision = self._undecided(key, item.header, item.deadline, now_ns)
+            decision.expected_reward = self.worth.of_unclassified
+            self._decide(key, decision, now_ns, ros_ns)
+            if decision.offload:
+                # Both messages have the same numbers here.
+                decision.reason = SortOutcome.REASON_NO_LOCAL_ANSWER
+            self._decided.put(key, False)
+            self._decisions.publish(decision)
+            self._publish_state()
+            self.health.count('unclassified')
+        self._await_answers(now_ns)
 
     def _decide(self, key: ItemKey, decision: OffloadDecision, now_ns: int, ros_ns: int) -> None:
         unit_ns = self.settings.time_unit * 1e9
@@ -323,7 +404,7 @@ class OffloadPolicy(ConveyorNode):
             to_ns(decision.deadline),
             self.cell,
             self.labels,
-            np.asarray(decision.probabilities),
+            np.asarray(decision.probabilities) if len(decision.probabilities) else None,
         )
         left_ns = useful_ns - ros_ns
         if not self.edge_alive:
