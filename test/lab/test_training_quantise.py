@@ -17,6 +17,14 @@ from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.resources import share_path  # noqa: E402
 from stl_conveyor.vision.image import resize_square  # noqa: E402
 from stl_conveyor.vision.image_folder import LabelledImages  # noqa: E402
+from stl_conveyor_lab.bench.edge import quantise as edge  # noqa: E402
+from stl_conveyor_lab.bench.edge.quantise import (  # noqa: E402
+    LENGTHS,
+    EdgeComparison,
+    LengthComparison,
+    compare_edges,
+    prefix_feeds,
+)
 from stl_conveyor_lab.train.classifiers import quantise as module  # noqa: E402
 from stl_conveyor_lab.train.classifiers.quantise import (
     ModelComparison,
@@ -25,14 +33,6 @@ from stl_conveyor_lab.train.classifiers.quantise import (
     quantise_network,
     read_labelled,
 )  # noqa: E402
-from stl_conveyor_lab.train.codec import quantise as edge  # noqa: E402
-from stl_conveyor_lab.train.codec.quantise import (  # noqa: E402
-    LENGTHS,
-    EdgeComparison,
-    LengthComparison,
-    compare_edges,
-    prefix_feeds,
-)
 from stl_conveyor_lab.train.tiny import tiny_images, tiny_pictures  # noqa: E402
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn the edge's network into 8-bit integers, and measure at every length whether that pays.
 
-    python -m stl_conveyor_lab.train.codec.quantise MODELS --out FILE.onnx [--data FOLDER]
+    python -m stl_conveyor_lab.bench.edge.quantise MODELS --out FILE.onnx [--data FOLDER]
 
 The ranges of activations come from prefixes of the streams of some items; float32 and int8 then
 answer prefixes of others, which nothing was trained on, with and without the local answer. The
