@@ -75,6 +75,8 @@ def write_training_report(
             f'| {card["calibration_error"]:.3f} | {card["macs"] / 1e6:.0f} '
             f'| {card["milliseconds"]:.1f} | {card["bytes"] / 1e6:.1f} |'
         )
+    noted = cards['weak'].get('measured_on', 'a processor that was not noted')
+    lines += ['', f'Milliseconds were measured on {noted}.']
     edge = cards['edge']
     with_side = edge.get('accuracy_by_bytes_with_local_answer', {})
     webp = edge.get('accuracy_by_bytes_of_webp', {})

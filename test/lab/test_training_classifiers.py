@@ -15,6 +15,7 @@ pytest.importorskip(
     'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
 )
 
+from stl_conveyor.codec.transform import available_kernels  # noqa: E402
 from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
@@ -177,6 +178,7 @@ def test_a_weak_classifier_learns_and_is_described(weak):
     low, high = card['accuracy_interval']
     assert low < card['accuracy'] <= high
     assert card['macs'] > 1e5 and card['milliseconds'] > 0
+    assert f'codec: {(*available_kernels(), "numpy")[0]}' in card['measured_on']
     assert set(card['class_accuracy']) == set(LABELS)
     assert len(card['accuracy_by_difficulty']) == 4
     assert card['recipe']['network'] == 'small' and card['training_images'] == 96

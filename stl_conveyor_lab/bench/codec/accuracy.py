@@ -186,6 +186,7 @@ def _time_all(
         'milliseconds': times,
         'ratios': {name: round(value, 2) for name, value in ratios.items()},
         'device_megabytes': device_megabytes(models),
+        'machine': machine(),
     }
 
 
@@ -328,7 +329,6 @@ def bench_codec(
             for name, by_codec in cells.items()
         },
         **times,
-        'machine': machine(),
         'missing': missing,
     }
     (out / 'codec.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')

@@ -153,6 +153,8 @@ def report(
     lines += [
         '## Time and memory',
         '',
+        f'Measured on {times["machine"]}.',
+        '',
         *markdown_table(
             ['processor time, one thread', 'ms'],
             [[name, f'{value:.2f}'] for name, value in times['milliseconds'].items()],

@@ -15,6 +15,7 @@ from stl_conveyor.assess.intervals import wilson
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.reliability import expected_calibration_error
 from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor_lab.measure.machine import machine
 
 
 def draw_curve(curve: Sequence[Sequence[float]], path: Path, title: str) -> None:
@@ -80,4 +81,5 @@ def measure(
         **card,
         'bytes': path.stat().st_size,
         'milliseconds': round(milliseconds(path, test.images[0]), 2),
+        'measured_on': machine(),
     }

@@ -237,6 +237,7 @@ def train_codec(
             'parameters': int(spec.analysis.size),
             'macs': int(spec.analysis.size) * spec.grid**2,
             'milliseconds': facts['milliseconds']['encode_1024'],
+            'measured_on': facts['measured_on'],
         },
     )
     print(json.dumps(card, indent=1))

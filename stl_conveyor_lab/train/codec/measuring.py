@@ -21,6 +21,7 @@ from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.measure.codec_time import measure_times
+from stl_conveyor_lab.measure.machine import machine
 from stl_conveyor_lab.measure.own_codec import OURS, OURS_WITH_SIDE, codec_answers
 from stl_conveyor_lab.measure.scores import Row, accuracy_row, right_answers, share_row
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
@@ -205,4 +206,5 @@ def measure_codec(
         'parameters': sum(p.numel() for p in network.parameters()),
         'macs': count_macs(network, edge_example(spec)) + synthesis,
         'milliseconds': one_thread_times(models, test.images[:timed], runs),
+        'measured_on': machine(),
     }
