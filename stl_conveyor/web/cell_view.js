@@ -183,7 +183,7 @@ export default {
       <li v-for="item in latest" :key="item.key" v-memo="[item, item.key === chosen]"><button type="button" class="row" :class="[item_class(item), {chosen: item.key === chosen}]"
           :aria-pressed="item.key === chosen" @click="choose(item.key)">
         <img v-if="item.crop" :src="crop(item.key)" alt="" width="40" height="40" loading="lazy"><span v-else class="no-image"></span>
-        <span class="id">{{ item.id }}</span>
+        <span class="id">{{ item.id || '–' }}</span>
         <span class="class">{{ item.outcome ? item.outcome.class || t('count.no_class') : '…' }}</span>
         <span class="lane-sign">{{ item.outcome ? lane_name(item.outcome.lane) : '…' }}</span>
         <span class="right">{{ verdict_sign(item) }}</span></button></li>

@@ -30,7 +30,7 @@ from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.errors import ConfigError, Level  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.panel.cell_values import cell_values  # noqa: E402
-from stl_conveyor.panel.items import Offload  # noqa: E402
+from stl_conveyor.panel.items import Answer, Offload  # noqa: E402
 from stl_conveyor.web import files, site  # noqa: E402
 from stl_conveyor.web.crop_images import EdgeEyes, png  # noqa: E402
 
@@ -341,6 +341,13 @@ def test_a_policy_that_asks_for_no_gain_is_not_said_to_ask(tab, line):
     tab.click('.items .row')
     told = tab.text('[data-detail=offloaded]')
     assert told.endswith('expected gain 0.3')
+
+
+@in_a_browser
+def test_an_item_whose_number_was_not_heard_has_none(tab, line):
+    line.live.take_local(time.time_ns(), Answer('hex_nut_m8', 0.9))
+    tab.wait("document.querySelector('.items .row')")
+    assert tab.text('.items .id') == '–'
 
 
 @in_a_browser
