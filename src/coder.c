@@ -17,7 +17,9 @@
 #endif
 
 enum { ALPHABET = 7, STATES = 4, CLASSES = 7, CONTEXTS = STATES * CLASSES, PLANES = 4,
-       SIDE_LEVELS = 16, LIMIT = 94, TOTAL = 32768, PRECISION = 24 };
+       SIDE_LEVELS = 16, LIMIT = 94, TOTAL = 32768, PRECISION = 24,
+       // Entries of a row: what lies left of each symbol, in 32768ths, and the end of the last.
+       ROW = ALPHABET + 1, SIDE_ROW = SIDE_LEVELS + 1 };
 
 static const float THRESHOLDS[CLASSES - 1] = {
     22 / 64.f, 38 / 64.f, 54 / 64.f, 70 / 64.f, 90 / 64.f, 122 / 64.f};
@@ -25,18 +27,31 @@ static const float THRESHOLDS[CLASSES - 1] = {
 enum { CHANNEL, PLANE, REGION, CHAIN_START, REGION_START, PLACES, PLACE_CLASS, EXPECTED, TABLES,
        COSTS, SIDE_TABLE, ARRAYS };
 
+// A symbol on its way to the range coder.
+typedef struct {
+    uint16_t left, share;    // in 32768ths
+    uint16_t symbol;
+} Coded;
+
+// What the finest integer of a coefficient says on one plane.
+typedef struct {
+    uint16_t rows;           // where the rows of its parent's state begin
+    uint16_t symbol;
+} OnPlane;
+
 typedef struct {
     PyObject_HEAD
     Py_buffer array[ARRAYS];
     int held;
     int groups, channels, grid, positions;
+    uint16_t *rows;      // [groups, CONTEXTS, ROW]
+    uint16_t side_row[SIDE_ROW];
     // Scratch space of one call, which holds the interpreter's lock throughout.
     int32_t *seen;       // [positions], weighted count of symbols other than 0
     int8_t *joined;      // [channels, positions], integers joined from this packet
     uint8_t *classes;    // [positions], activity classes of one group
-    uint8_t *symbols;    // one packet's symbols and the rows of their tables
-    const uint16_t **rows;
-    int8_t symbol_of[PLANES][2 * LIMIT + 1], joined_of[PLANES][2 * LIMIT + 1];
+    Coded *coded;        // the symbols of one packet
+    OnPlane on_plane[2][PLANES][256];    // without and with its parent, by the integer's byte
 } Coder;
 
 #define AS(self, type, which) ((const type *)(self)->array[which].buf)
@@ -50,15 +65,6 @@ typedef struct {
     uint32_t first_inverted;
 } RangeEncoder;
 
-// What lies left of a symbol: a sum without a jump, which a processor could not foresee.
-static inline uint32_t sum_before(const uint16_t *row, int symbol, int alphabet)
-{
-    uint32_t sum = 0;
-    for (int k = 0; k < alphabet - 1; k++)
-        sum += k < symbol ? row[k] : 0;
-    return sum;
-}
-
 static void settle(RangeEncoder *e, uint32_t first, uint32_t others)
 {
     e->words[e->count++] = first;
@@ -67,13 +73,12 @@ static void settle(RangeEncoder *e, uint32_t first, uint32_t others)
     e->inverted = 0;
 }
 
-static inline void encode_symbol(RangeEncoder *e, const uint16_t *row, int symbol, int alphabet)
+// The last symbol of an alphabet ends at 2^PRECISION: its product is exact.
+static inline void encode_symbol(RangeEncoder *e, Coded c, int alphabet)
 {
     const float scale = (float)((1u << PRECISION) - (uint32_t)alphabet) / (float)TOTAL;
-    const uint32_t sum = sum_before(row, symbol, alphabet);
-    const uint32_t left = (uint32_t)((float)sum * scale) + (uint32_t)symbol;
-    const uint32_t next = (uint32_t)((float)(sum + row[symbol]) * scale) + (uint32_t)symbol + 1;
-    const uint32_t right = symbol == alphabet - 1 ? 1u << PRECISION : next;
+    const uint32_t left = (uint32_t)((float)c.left * scale) + c.symbol;
+    const uint32_t right = (uint32_t)((float)(c.left + c.share) * scale) + c.symbol + 1u;
     const uint64_t unit = e->range >> PRECISION;
     const uint64_t lower = e->lower + unit * left;
     e->range = unit * (right - left);
@@ -179,11 +184,10 @@ static inline int decode_symbol(RangeDecoder *d, const uint16_t *row, int alphab
     const uint64_t unit = d->range >> PRECISION, quantile = (d->point - d->lower) / unit;
     if (quantile >> PRECISION)
         return -1;
-    uint32_t left = 0, right = 1u << PRECISION, sum = 0;
+    uint32_t left = 0, right = 1u << PRECISION;
     int symbol = 0;
     for (; symbol < alphabet - 1; symbol++) {
-        sum += row[symbol];
-        right = (uint32_t)((float)sum * scale) + (uint32_t)symbol + 1;
+        right = (uint32_t)((float)row[symbol + 1] * scale) + (uint32_t)symbol + 1;
         if (right > quantile)
             break;
         left = right;
@@ -248,10 +252,15 @@ static void activity_classes(const Group *g, const int32_t *restrict seen,
     }
 }
 
-static inline const uint16_t *table_row(const uint16_t *tables, int class, int linked, int parent)
+// Return where the rows of a state of the parent begin in a table.
+static inline int state_rows(int linked, int parent)
 {
-    const int state = linked ? 2 + (parent > 0) - (parent < 0) : 0;
-    return tables + (state * CLASSES + class) * ALPHABET;
+    return (linked ? 2 + (parent > 0) - (parent < 0) : 0) * CLASSES * ROW;
+}
+
+static inline Coded to_code(const uint16_t *row, int symbol)
+{
+    return (Coded){row[symbol], (uint16_t)(row[symbol + 1] - row[symbol]), (uint16_t)symbol};
 }
 
 static void mark_seen(Coder *self, int place)
@@ -278,26 +287,35 @@ static void release(Coder *self)
     PyMem_Free(self->seen);
     PyMem_Free(self->joined);
     PyMem_Free(self->classes);
-    PyMem_Free(self->symbols);
-    PyMem_Free((void *)self->rows);
+    PyMem_Free(self->coded);
+    PyMem_Free(self->rows);
+    self->rows = NULL;
     self->seen = NULL;
     self->joined = NULL;
     self->classes = NULL;
-    self->symbols = NULL;
-    self->rows = NULL;
+    self->coded = NULL;
 }
 
 // A row that sums to more would point past the costs and out of the coder's interval.
-static int rows_fit(const uint16_t *rows, Py_ssize_t count, int alphabet)
+static int rows_fit(const uint16_t *shares, Py_ssize_t count, int alphabet)
 {
     for (Py_ssize_t k = 0; k < count; k++) {
         uint32_t sum = 0;
         for (int s = 0; s < alphabet; s++)
-            sum += rows[k * alphabet + s];
+            sum += shares[k * alphabet + s];
         if (sum != TOTAL)
             return 0;
     }
     return 1;
+}
+
+static void add_up(const uint16_t *shares, Py_ssize_t count, int alphabet, uint16_t *rows)
+{
+    for (Py_ssize_t k = 0; k < count; k++, shares += alphabet, rows += alphabet + 1) {
+        rows[0] = 0;
+        for (int s = 0; s < alphabet; s++)
+            rows[s + 1] = (uint16_t)(rows[s] + shares[s]);
+    }
 }
 
 static int check_arrays(Coder *self)
@@ -364,19 +382,23 @@ static int coder_init(Coder *self, PyObject *args, PyObject *keywords)
     self->seen = PyMem_Calloc((size_t)self->positions, sizeof *self->seen);
     self->joined = PyMem_Calloc((size_t)self->positions * self->channels, 1);
     self->classes = PyMem_Calloc((size_t)self->positions, 1);
-    self->symbols = PyMem_Calloc(symbols + 1, 1);
-    self->rows = PyMem_Calloc(symbols + 1, sizeof *self->rows);
-    if (!self->seen || !self->joined || !self->classes || !self->symbols || !self->rows) {
+    self->coded = PyMem_Calloc(symbols + 1, sizeof *self->coded);
+    self->rows = PyMem_Calloc((size_t)self->groups * CONTEXTS * ROW, sizeof *self->rows);
+    if (!self->seen || !self->joined || !self->classes || !self->coded || !self->rows) {
         PyErr_NoMemory();
         return -1;
     }
-    for (int q = -LIMIT; q <= LIMIT; q++) {
-        int value = q;
+    add_up(AS(self, uint16_t, TABLES), (Py_ssize_t)self->groups * CONTEXTS, ALPHABET, self->rows);
+    add_up(AS(self, uint16_t, SIDE_TABLE), 1, SIDE_LEVELS, self->side_row);
+    for (int q = INT8_MIN; q <= INT8_MAX; q++) {
+        int value = q < -LIMIT ? -LIMIT : q > LIMIT ? LIMIT : q;
         for (int plane = PLANES - 1; plane >= 0; plane--) {
             // Floor division by 3 of a number that can be negative.
             const int coarser = (value + 1 + 300) / 3 - 100;
-            self->joined_of[plane][q + LIMIT] = (int8_t)value;
-            self->symbol_of[plane][q + LIMIT] = (int8_t)(plane ? value - 3 * coarser : value);
+            const int symbol = (plane ? value - 3 * coarser : value) + ALPHABET / 2;
+            for (int linked = 0; linked < 2; linked++)
+                self->on_plane[linked][plane][(uint8_t)q] =
+                    (OnPlane){(uint16_t)state_rows(linked, coarser), (uint16_t)symbol};
             value = coarser;
         }
     }
@@ -415,7 +437,7 @@ static PyObject *coder_encode(Coder *self, PyObject *args)
     }
     int64_t budget = limit > 0 ? (int64_t)limit * 8 * 256 - 256 : 0;
     for (Py_ssize_t k = 0; k < side.len; k++)
-        budget -= costs[AS(self, uint16_t, SIDE_TABLE)[levels[k]] / 8];
+        budget -= costs[to_code(self->side_row, levels[k]).share / 8];
     memset(self->seen, 0, (size_t)self->positions * sizeof *self->seen);
     const float *before = AS(self, float, EXPECTED) + (size_t)first * self->positions;
     int64_t spent = 0;
@@ -424,26 +446,18 @@ static PyObject *coder_encode(Coder *self, PyObject *args)
     for (; group < self->groups; group++) {
         const Group g = open_group(self, group, first);
         const int8_t *channel = value + (size_t)g.channel * self->positions;
-        const uint16_t *tables = AS(self, uint16_t, TABLES)
-                                 + (size_t)group * CONTEXTS * ALPHABET;
-        const int8_t *joined_of = self->joined_of[g.plane ? g.plane - 1 : 0] + LIMIT;
-        const int8_t *symbol_of = self->symbol_of[g.plane] + LIMIT;
-        const size_t start = symbols;
-        const uint16_t **restrict rows = self->rows + start;
-        uint8_t *restrict out = self->symbols + start;
+        const uint16_t *rows = self->rows + (size_t)group * CONTEXTS * ROW;
+        const OnPlane *on_plane = self->on_plane[g.linked][g.plane];
+        Coded *restrict coded = self->coded + symbols;
         const uint8_t *restrict classes = self->classes;
-        const int size = g.size, linked = g.linked;
+        const int size = g.size;
         const uint16_t *restrict places = g.places;
         activity_classes(&g, self->seen, before, self->classes);
         int32_t cost = 0;
         for (int k = 0; k < size; k++) {
-            int q = channel[places[k]];
-            q = q < -LIMIT ? -LIMIT : q > LIMIT ? LIMIT : q;
-            const int symbol = symbol_of[q] + ALPHABET / 2;
-            const uint16_t *row = table_row(tables, classes[k], linked, joined_of[q]);
-            cost += costs[row[symbol] / 8];
-            rows[k] = row;
-            out[k] = (uint8_t)symbol;
+            const OnPlane found = on_plane[(uint8_t)channel[places[k]]];
+            coded[k] = to_code(rows + found.rows + classes[k] * ROW, found.symbol);
+            cost += costs[coded[k].share / 8];
         }
         spent += cost;
         if (spent > budget)
@@ -451,7 +465,7 @@ static PyObject *coder_encode(Coder *self, PyObject *args)
         symbols += (size_t)size;
         if (!g.banded)
             for (int k = 0; k < g.size; k++)
-                if (self->symbols[start + k] != ALPHABET / 2)
+                if (coded[k].symbol != ALPHABET / 2)
                     mark_seen(self, g.places[k]);
     }
     int count = group - first;
@@ -465,9 +479,9 @@ static PyObject *coder_encode(Coder *self, PyObject *args)
         for (;;) {
             RangeEncoder e = {0, UINT64_MAX, words, 0, 0, 0};
             for (Py_ssize_t k = 0; k < side.len; k++)
-                encode_symbol(&e, AS(self, uint16_t, SIDE_TABLE), levels[k], SIDE_LEVELS);
+                encode_symbol(&e, to_code(self->side_row, levels[k]), SIDE_LEVELS);
             for (size_t k = 0; k < symbols; k++)
-                encode_symbol(&e, self->rows[k], self->symbols[k], ALPHABET);
+                encode_symbol(&e, self->coded[k], ALPHABET);
             const size_t size = finish(&e, data);
             if ((Py_ssize_t)size <= limit || !count) {
                 result = Py_BuildValue("iy#", count, data, (Py_ssize_t)size);
@@ -510,7 +524,7 @@ static PyObject *coder_decode(Coder *self, PyObject *args)
     RangeDecoder d;
     start_decoder(&d, body.buf, (size_t)body.len);
     for (int k = 0; k < labels; k++) {
-        const int level = decode_symbol(&d, AS(self, uint16_t, SIDE_TABLE), SIDE_LEVELS);
+        const int level = decode_symbol(&d, self->side_row, SIDE_LEVELS);
         if (level < 0)
             goto impossible;
         PyBytes_AS_STRING(side)[k] = (char)level;
@@ -520,13 +534,12 @@ static PyObject *coder_decode(Coder *self, PyObject *args)
     for (int group = first; group < first + groups; group++) {
         const Group g = open_group(self, group, first);
         int8_t *joined = self->joined + (size_t)g.channel * self->positions;
-        const uint16_t *tables = AS(self, uint16_t, TABLES)
-                                 + (size_t)group * CONTEXTS * ALPHABET;
+        const uint16_t *rows = self->rows + (size_t)group * CONTEXTS * ROW;
         activity_classes(&g, self->seen, before, self->classes);
         for (int k = 0; k < g.size; k++) {
             const int parent = g.linked ? joined[g.places[k]] : 0;
-            const int symbol = decode_symbol(
-                &d, table_row(tables, self->classes[k], g.linked, parent), ALPHABET);
+            const uint16_t *row = rows + state_rows(g.linked, parent) + self->classes[k] * ROW;
+            const int symbol = decode_symbol(&d, row, ALPHABET);
             if (symbol < 0)
                 goto impossible;
             out[k] = (int8_t)(symbol - ALPHABET / 2);
