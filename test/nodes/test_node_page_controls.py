@@ -29,7 +29,7 @@ from stl_conveyor.panel.accounts import Role, write_account  # noqa: E402
 pytestmark = [pytest.mark.ros, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 
 LONG = 60  # s, for what takes a moment unless the machine is very busy
-READERS_OF_CAPTURE = 4  # actuator, local classifier, encoder, page
+READERS_OF_CAPTURE = 5  # actuator, local classifier, policy, encoder, page
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_simulated_clock_jumps_forward_and_back(tiny_models, forward):
             nodes = cell.runner.nodes
             actuator, policy = (cell.runner.node(n) for n in ('actuator', 'offload_policy'))
             encoder, edge = (cell.runner.node(n) for n in ('encoder', 'edge_classifier'))
-            captures = cell.publisher('capture', readers=4, timeout=LONG)
+            captures = cell.publisher('capture', readers=5, timeout=LONG)
             for topic, publishers, readers in (
                 ('feedback_rx', 1, 3),
                 ('offload_decision', 1, 3),
