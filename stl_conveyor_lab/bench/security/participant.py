@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -249,13 +250,16 @@ def answer(endpoints: list[Endpoints], command: dict[str, Any]) -> Any:
 
 def main() -> int:
     """Answer commands until standard input ends."""
+    # The middleware and its cryptography may print to standard output, too.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     endpoints: list[Endpoints] = []
     for line in sys.stdin:
         try:
             said = {'answer': answer(endpoints, json.loads(line))}
         except Refused as error:
             said = {'refused': str(error)}
-        print(json.dumps(said), flush=True)
+        print(json.dumps(said), file=answers, flush=True)
     return 0
 
 
