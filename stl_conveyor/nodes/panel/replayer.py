@@ -26,6 +26,10 @@ from stl_conveyor.recording.playback import TimeMap, messages, move_times, recor
 
 CLOCK = '/clock'
 LOOK_S = 0.05  # between two looks at the graph
+# So many times as long a graph must stay as it is before it is believed that nobody is there: on a
+# busy machine the others may take that long to be found.
+EMPTY_FACTOR = 5.0
+LONGEST_FACTOR = 10.0  # after which a graph that never stays as it is is taken as it is
 CLOCK_S = 0.02  # between two messages on /clock, at the least
 
 
@@ -39,7 +43,8 @@ class Replay:
         rate: How many seconds of the recording pass in one.
         loop: Begin again at the end, until it is stopped.
         clock: Leave the stamps as they are, and publish /clock, for nodes with `use_sim_time`.
-        patience: Seconds in which nobody comes or goes, before who publishes is believed.
+        patience: Seconds in which nobody comes or goes, before who publishes is believed; that
+            nobody is there at all is believed after five times as long.
     """
 
     file: Path
@@ -91,6 +96,7 @@ class Replayer:
         self._replay, self._say = replay, say
         self.stop = stop or threading.Event()
         self.published = 0
+        self._publishers: dict[str, Publisher] = {}
         if not 0.01 <= replay.rate <= 100:
             raise ConfigError(f'--rate {replay.rate:g}: it is 0.01 to 100')
         self._types = recorded_topics(replay.file)
@@ -114,7 +120,7 @@ class Replayer:
         """
         self._settle()
         chosen = self._chosen()
-        publishers = {topic: self._publisher(topic) for topic in chosen}
+        publishers = self._publishers = {topic: self._publisher(topic) for topic in chosen}
         clock: Publisher | None = None
         if self._replay.clock:
             clock = self._node.create_publisher(Clock, CLOCK, make_profile(Profile.SENSOR))
@@ -132,18 +138,30 @@ class Replayer:
 
     def _settle(self) -> None:
         """Wait until the nodes have found each other."""
+        patience = self._replay.patience
         names = [renamed(topic, self._namespace, self._replay.namespace) for topic in self._types]
         begun = still_since = time.monotonic()
-        seen: list[tuple[int, int]] = []
+        seen: list[tuple[int, ...]] = []
         while not self.stop.wait(LOOK_S):
-            ends = [
-                (self._node.count_publishers(n), self._node.count_subscribers(n)) for n in names
-            ]
+            ends = [self._others(name) for name in names]
             now = time.monotonic()
             if ends != seen:
                 seen, still_since = ends, now
-            if now - min(still_since, begun + 9 * self._replay.patience) >= self._replay.patience:
+            enough = patience if any(map(any, ends)) else EMPTY_FACTOR * patience
+            if now - still_since >= enough or now - begun >= LONGEST_FACTOR * patience:
                 return
+
+    def _others(self, name: str) -> tuple[int, int, int]:
+        """Return the publishers and subscribers of a topic, and the subscribers that are reached.
+
+        Without this node's own.
+        """
+        own = [each for each in self._publishers.values() if each.topic == name]
+        return (
+            self._node.count_publishers(name) - len(own),
+            self._node.count_subscribers(name),
+            sum(publisher.get_subscription_count() for publisher in own),
+        )
 
     def _play(self, publishers: dict[str, Publisher], clock: Publisher | None) -> None:
         begun: float | None = None
