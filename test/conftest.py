@@ -17,6 +17,7 @@ from ros_domains import take_session_domain
 
 # Before any test imports ONNX Runtime, which is told here to keep to itself.
 import stl_conveyor  # noqa: F401
+from stl_conveyor.nodes.base.middleware import use_quick_heartbeats
 
 # More fixtures lie in fixtures_<area>.py beside this file.
 pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtures_*.py'))
@@ -24,6 +25,9 @@ pytest_plugins = sorted(path.stem for path in Path(__file__).parent.glob('fixtur
 # Tests talk over real DDS: among themselves, and to nobody else.
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 take_session_domain()
+# Fast DDS reads its settings once, for the first participant of a process; some tests make one
+# without any of ours.
+use_quick_heartbeats()
 
 # What nodes keep for a crash of theirs is of no other test, nor of a cell that runs here.
 RUNTIME_FOLDER = Path(tempfile.mkdtemp(prefix='stl_conveyor_runtime_'))

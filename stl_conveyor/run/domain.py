@@ -129,11 +129,11 @@ def has_participant(domain: int) -> bool:
 def has_cell(domain: int) -> bool:
     """Return whether somebody publishes in a domain what only a cell does, in any namespace."""
     import rclpy
-    from rclpy.context import Context
     from rclpy.node import Node
 
-    context = Context()
-    rclpy.init(context=context, domain_id=domain)
+    from stl_conveyor.nodes.base.middleware import join
+
+    context = join(domain_id=domain)
     try:
         node = Node('cell_search', context=context, use_global_arguments=False)
         try:

@@ -71,7 +71,7 @@ def recording(tmp_path_factory):
             )
             for publisher, message in zip(publishers, said):
                 publisher.publish(message)
-        wanted = {topic: ITEMS for topic in topics} | {'/diagnostics': 1}
+        wanted = dict.fromkeys(topics, ITEMS) | {'/diagnostics': 1}
         cell.wait(lambda: taken >= Counter(wanted), 30, 'everything is recorded')
     return path, stamp
 

@@ -15,10 +15,14 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stl_conveyor.resources import share_path
+
+if TYPE_CHECKING:
+    from rclpy.context import Context
 
 #: Between two heartbeats of a writer that has something unacknowledged (ns).
 HEARTBEAT_NS = 50_000_000
@@ -54,6 +58,34 @@ def use_quick_heartbeats(environment: MutableMapping[str, str] = os.environ) -> 
     old = has_old_fastdds(environment)
     shipped = share_path(f'config/fastdds_writers{"_jazzy" if old else ""}.xml')
     environment[OLD_PROFILES_VARIABLE if old else PROFILES_VARIABLE] = str(shipped)
+
+
+def join(*, domain_id: int | None = None, arguments: Sequence[str] | None = None) -> Context:
+    """Return a context, in which nodes are made; signals do not end it.
+
+    Every participant of the process has the settings that the first one found: so each is made
+    here.
+
+    Args:
+        domain_id: None: that of the environment.
+        arguments: With `--ros-args` among them; None: those of the command line.
+
+    Raises:
+        RuntimeError: If the arguments are none of ROS's.
+    """
+    import rclpy
+    from rclpy.context import Context
+
+    use_quick_heartbeats()
+    leave_out_code_generator()
+    context = Context()
+    rclpy.init(
+        args=None if arguments is None else list(arguments),
+        context=context,
+        domain_id=domain_id,
+        signal_handler_options=rclpy.SignalHandlerOptions.NO,
+    )
+    return context
 
 
 def leave_out_code_generator() -> None:

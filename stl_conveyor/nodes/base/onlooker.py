@@ -14,6 +14,8 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from stl_conveyor.nodes.base.middleware import join
+
 LOOK_S = 0.1  # between two looks whether it is enough
 
 
@@ -40,8 +42,7 @@ def look_on(
         enough: Tells when nothing more needs to be heard.
         seconds: For which to listen at most.
     """
-    context = Context()
-    rclpy.init(context=context, domain_id=domain_id)
+    context = join(domain_id=domain_id)
     executor = SingleThreadedExecutor(context=context)
     onlooker = make(context)
     executor.add_node(onlooker.node)

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.context import Context
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.qos import make_profile
 from stl_conveyor.nodes.base.topics import Profile
 
@@ -45,12 +45,7 @@ def refused_node(
     Raises:
         RuntimeError: If the arguments are none of ROS's; one of REFUSED_BY_ROS.
     """
-    context = Context()
-    rclpy.init(
-        args=None if arguments is None else list(arguments),
-        context=context,
-        signal_handler_options=rclpy.SignalHandlerOptions.NO,
-    )
+    context = join(arguments=arguments)
     node = None
     try:
         node = Node(name, context=context, start_parameter_services=False)

@@ -23,7 +23,7 @@ from rclpy.task import Future
 from stl_conveyor.errors import ConfigError, Level
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.ending import take_ending
-from stl_conveyor.nodes.base.middleware import leave_out_code_generator, use_quick_heartbeats
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.priority import begin_session, prioritise_process, prioritise_thread
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
 from stl_conveyor.nodes.base.shared_memory import joining, opened_here, remove_orphans
@@ -67,10 +67,7 @@ class NodeRunner:
         Raises:
             ConfigError: Naming the parameter that cannot be used.
         """
-        use_quick_heartbeats()
-        leave_out_code_generator()
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain_id)
+        self.context = join(domain_id=domain_id)
         self._stop = _Stop()
         self._spinners: dict[tuple[str, str], _Spinner] = {}
         self._started = False
@@ -189,8 +186,6 @@ def run_nodes(
     begin_session()
     stop = _Stop()
     signals = take_ending(stop.set)
-    use_quick_heartbeats()
-    leave_out_code_generator()
     remove_orphans()
     host = _Host(arguments, stop)
     said: dict[str, str] = {}
@@ -242,13 +237,8 @@ class _Host:
 
     def bring(self, groups: Mapping[type[ConveyorNode], str]) -> dict[type[ConveyorNode], str]:
         """Construct nodes and spin them; return those whose parameters cannot be used, and why."""
-        context = Context()
         try:
-            rclpy.init(
-                args=None if self._arguments is None else list(self._arguments),
-                context=context,
-                signal_handler_options=rclpy.SignalHandlerOptions.NO,
-            )
+            context = join(arguments=self._arguments)
         except REFUSED_BY_ROS as error:
             return dict.fromkeys(groups, str(error))
         words = sys.argv[1:] if self._arguments is None else self._arguments

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message, serialize_message
@@ -20,6 +19,7 @@ from rosgraph_msgs.msg import Clock
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.clock import clock_ns, to_stamp
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.qos import class_of, make_profile
 from stl_conveyor.nodes.base.topics import RECORDED, Profile, full_name
 from stl_conveyor.recording.playback import TimeMap, messages, move_times, recorded_topics
@@ -101,8 +101,7 @@ class Replayer:
             raise ConfigError(f'--rate {replay.rate:g}: it is 0.01 to 100')
         self._types = recorded_topics(replay.file)
         self._namespace = self._recorded_namespace()
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain_id)
+        self._context = join(domain_id=domain_id)
         self._node: Node = rclpy.create_node(
             'replayer', context=self._context, use_global_arguments=False
         )
@@ -141,7 +140,7 @@ class Replayer:
         patience = self._replay.patience
         names = [renamed(topic, self._namespace, self._replay.namespace) for topic in self._types]
         begun = still_since = time.monotonic()
-        seen: list[tuple[int, ...]] = []
+        seen: list[tuple[int, int, int]] = []
         while not self.stop.wait(LOOK_S):
             ends = [self._others(name) for name in names]
             now = time.monotonic()

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import rclpy
-from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import Classification, Heartbeat
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.keeper import QUICK_S
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.qos import make_profile
 from stl_conveyor.nodes.base.topics import COMPOSED, Profile
 from stl_conveyor.run.plan import composed_plan
@@ -119,8 +119,7 @@ def comebacks(pictures: Path, out: Path, count: int = 3) -> tuple[Comeback, ...]
 
 @contextmanager
 def _probe() -> Iterator[_Probe]:
-    context = Context()
-    rclpy.init(context=context)
+    context = join()
     node = rclpy.create_node('probe', context=context, use_global_arguments=False)
     probe = _Probe()
     node.create_subscription(

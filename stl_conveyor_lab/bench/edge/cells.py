@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import rclpy
 from builtin_interfaces.msg import Time
-from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
 from stl_conveyor.msg import EdgeState, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.runner import make_executor
 from stl_conveyor_lab.bench.edge.streams import Recorded
 
@@ -96,8 +96,7 @@ class ReplayedCells:
         self._period_ns = round(1e9 / rate)
         self._heed = heed
         self._deadline_ns = round(deadline * 1e9)
-        self._context = Context()
-        rclpy.init(context=self._context)
+        self._context = join()
         self._node = Node('replayed_cells', context=self._context, use_global_arguments=False)
         self._lock = threading.Lock()
         self.items: dict[tuple[int, int], SentItem] = {}

@@ -14,7 +14,6 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -27,6 +26,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.msg import ItemCapture, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.topics import TOPICS
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.plan import READERS, process_plan
@@ -113,8 +113,7 @@ class FaultCell:
         self._resources.close()
 
     def _open_probe(self) -> None:
-        context = Context()
-        rclpy.init(context=context)
+        context = join()
         self._resources.callback(rclpy.try_shutdown, context=context)
         self._probe = Node('probe', context=context, use_global_arguments=False)
         self._resources.callback(self._probe.destroy_node)

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -26,6 +25,7 @@ from stl_conveyor.errors import ConveyorError, Level
 from stl_conveyor.msg import Actuation, BeltState, Classification, ItemCapture, SortOutcome
 from stl_conveyor.nodes.base.clock import to_stamp
 from stl_conveyor.nodes.base.health import fault_of_status
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
 from stl_conveyor_lab.bench.line.account import Account, Heard
 
@@ -245,8 +245,7 @@ class Rig:
         participant is there when this returns: how long the middleware takes to find it is not
         what a situation asks.
         """
-        context = Context()
-        rclpy.init(context=context)
+        context = join()
         self._resources.callback(rclpy.try_shutdown, context=context)
         node = Node('stranger', namespace=self.cell, context=context, use_global_arguments=False)
         self._resources.callback(node.destroy_node)

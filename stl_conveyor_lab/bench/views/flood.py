@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.context import Context
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -27,6 +26,7 @@ from stl_conveyor.msg import (
     SortOutcome,
 )
 from stl_conveyor.nodes.base.clock import to_stamp
+from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.qos import make_profile, message_class
 from stl_conveyor.nodes.base.topics import TOPICS
 from stl_conveyor_lab.bench.faults.process_use import read_use
@@ -63,8 +63,7 @@ def flood(
         uses = {name: read_use(pid, 0.0) for name, pid in pids.items()}
         return {**{n: use.own for n, use in uses.items() if use is not None}, **also()}
 
-    context = Context()
-    rclpy.init(context=context)
+    context = join()
     node = rclpy.create_node('flood', context=context, use_global_arguments=False)
     pause = threading.Event()
     try:
