@@ -13,6 +13,8 @@ from functools import lru_cache
 MOST_MEMBERS = 64
 # For which an edge that answers nothing is passed over; then it is given another chance.
 MUTE_NS = 30_000_000_000
+# After which an edge takes a cell over though it has heard nothing of it: the cell is silent.
+REACHED_NS = 3_000_000_000
 
 
 def preference(cell: str, names: Iterable[str]) -> list[str]:
@@ -52,12 +54,14 @@ class EdgeMember:
         instance: Drawn anew at each start.
         models: What it computes with: the identities of its codec and of its network.
         cells: Namespaces that it can serve, without the first slash.
+        serves: Those of them that it says it answers for.
     """
 
     name: str
     instance: int
     models: tuple[int, int]
     cells: frozenset[str]
+    serves: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -70,6 +74,9 @@ class _Cell:
     """What an edge sees of a cell that another one answers for."""
 
     asked_ns: int | None = None  # since when packets come and nobody acknowledges them
+    since_ns: int | None = None  # since when this edge could answer
+    reached: bool = False  # its packets arrive here
+    own: bool = False  # this edge answers, as it was last seen
     mute: dict[tuple[str, int], int] = field(default_factory=dict)  # member → until when
 
 
@@ -79,7 +86,9 @@ class EdgePool:
     A cell belongs to the first edge of its `preference` that is there, has the same models, and
     serves it. An edge is there while it says so. Whoever says so and answers nothing, because it
     hangs or because somebody only claims to be an edge, is passed over for a while, or until it
-    does answer: the standby sees the packets of the cell and that nobody acknowledges them.
+    does answer: the standby sees the packets of the cell and that nobody acknowledges them. A cell
+    goes from one edge to another when its packets are seen to arrive there, and the one leaves it
+    when the other says that it has it: an edge is heard of before the cell's middleware knows it.
 
     All times are ns of a clock that is never set.
 
@@ -87,12 +96,14 @@ class EdgePool:
         >>> own = EdgeMember('hall/a', 1, (7, 7), frozenset({'line_1', 'line_2'}))
         >>> home = EdgeMember('hall/b', 2, (7, 7), frozenset({'line_1'}))
         >>> pool = EdgePool(own, silence_ns=1_000_000_000)
-        >>> pool.place('line_1', now_ns=0)
+        >>> pool.take('line_1', now_ns=0)
         0
         >>> pool.heard(home, now_ns=0)
         True
         >>> pool.place('line_1', now_ns=0), pool.place('line_2', now_ns=0)
         (1, 0)
+        >>> pool.take('line_1', now_ns=0)  # until the other one says that it serves the cell
+        0
         >>> pool.place('line_1', now_ns=1_000_000_001)
         0
     """
@@ -139,6 +150,12 @@ class EdgePool:
         """Take in an acknowledgement of another edge for packets of a cell."""
         self._cells[cell].asked_ns = None
 
+    def reached(self, cell: str) -> bool:
+        """Take in that a packet of a cell arrived; return whether it is the first one."""
+        state = self._cells[cell]
+        was, state.reached = state.reached, True
+        return not was
+
     def is_passed_over(self, cell: str) -> bool:
         """Return whether an edge has lost this cell because it answered nothing."""
         return bool(self._cells[cell].mute)
@@ -182,8 +199,25 @@ class EdgePool:
         return sorted(there, key=lambda member: (place[member.name], -member.instance))
 
     def place(self, cell: str, now_ns: int) -> int:
-        """Return the place of this edge for a cell: 0 = it answers, 1 = it is the standby."""
+        """Return the place of this edge in the order for a cell: 0 = its home, 1 = its standby."""
         return [member.key for member in self.order(cell, now_ns)].index(self._own.key)
+
+    def take(self, cell: str, now_ns: int) -> int:
+        """Take or leave a cell, as its place says and the others are ready for it.
+
+        Returns:
+            0 = this edge answers, 1 = it is the next to answer, 2 and more = neither.
+        """
+        state, order = self._cells[cell], self.order(cell, now_ns)
+        place = [member.key for member in order].index(self._own.key)
+        if state.since_ns is None:
+            state.since_ns = now_ns
+        if place and state.own and not any(cell in member.serves for member in order[:place]):
+            place = 0
+        elif not (place or state.own or state.reached or now_ns - state.since_ns > REACHED_NS):
+            place = int(any(cell in member.serves for member in order[1:]))
+        state.own = not place
+        return place
 
     def members(self, now_ns: int) -> list[EdgeMember]:
         """Return the edges that are there, this one first."""

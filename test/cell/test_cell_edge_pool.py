@@ -6,18 +6,26 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stl_conveyor.cell.edge_pool import MOST_MEMBERS, MUTE_NS, EdgeMember, EdgePool, preference
+from stl_conveyor.cell.edge_pool import (
+    MOST_MEMBERS,
+    MUTE_NS,
+    REACHED_NS,
+    EdgeMember,
+    EdgePool,
+    preference,
+)
 
 SILENCE = 1000
 NAMES = st.lists(st.text(max_size=12), min_size=1, max_size=6, unique=True)
 CELLS = frozenset({'line_1', 'line_2', 'line_3', ''})
 
 
-def member(name, instance=1, models=(7, 8), cells=CELLS):
-    return EdgeMember(name, instance, models, frozenset(cells))
+def member(name, instance=1, models=(7, 8), cells=CELLS, serves=()):
+    return EdgeMember(name, instance, models, frozenset(cells), frozenset(serves))
 
 
 def pools(members):
@@ -143,6 +151,39 @@ def test_one_that_was_passed_over_has_its_cell_again_when_it_acknowledges():
     assert pool.place('line_1', SILENCE + 2) == 0
     pool.acknowledges('line_1', home)
     assert pool.place('line_1', SILENCE + 2) == 1 and not pool.is_passed_over('line_1')
+
+
+@pytest.mark.parametrize('way', ['its packets arrive', 'it is silent', 'the other one is gone'])
+def test_a_cell_goes_to_its_home_when_that_can_answer_and_is_left_when_it_does(way):
+    cell = 'line_1'
+    home, standby = preference(cell, ['a', 'b'])
+    old, new = EdgePool(member(standby), SILENCE), EdgePool(member(home), SILENCE)
+    assert old.take(cell, 0) == 0
+    old.heard(member(home), 0)
+    new.heard(member(standby, serves=[cell]), 0)
+    # It has come, and what the cell sends may not reach it as yet.
+    assert (old.take(cell, 1), new.take(cell, 1)) == (0, 1)
+    now_ns = 2
+    if way == 'its packets arrive':
+        assert new.reached(cell) and not new.reached(cell)
+    elif way == 'it is silent':
+        new.heard(member(standby, serves=[cell]), 1 + REACHED_NS)
+        assert new.take(cell, 1 + REACHED_NS) == 1
+        now_ns += REACHED_NS
+    else:
+        now_ns = SILENCE + 1
+        assert new.take(cell, now_ns) == 0
+        return
+    assert (old.take(cell, 1), new.take(cell, now_ns)) == (0, 0)
+    old.heard(member(home, serves=[cell]), now_ns)
+    new.heard(member(standby), now_ns)
+    assert (old.take(cell, now_ns), new.take(cell, now_ns)) == (1, 0)
+
+
+def test_edges_that_come_together_have_their_cells_at_once():
+    views = pools([member('a'), member('b')])
+    for cell in CELLS:
+        assert sorted(pool.take(cell, 0) for pool in views) == [0, 1]
 
 
 def test_many_names_do_not_fill_the_memory_and_leave_room_for_who_comes_later():

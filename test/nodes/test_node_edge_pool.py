@@ -160,8 +160,10 @@ def test_the_standby_answers_when_the_home_dies_until_it_is_back(tiny_models, mo
         cell.wait(lambda: cell.probe.count_subscribers(topic) == 1, 60, 'the dead is forgotten')
         line.send(3)
         line.answered(3)
-        with NodeRunner([edge(tiny_models, HOME)], domain_id=cell.domain_id):
+        with NodeRunner([edge(tiny_models, HOME)], domain_id=cell.domain_id) as runner:
             line.wait_serving(HOME, 'the home is back')
+            home = runner.node('edge_classifier')
+            cell.wait(lambda: home._pool.others, 30, 'the home knows of the standby')
             cell.wait(lambda: not standby._pool.serves(0), 10, 'the standby stands by again')
             line.connect(2)
             # What the standby has begun it answers to the end; what comes now is the home's.
@@ -198,6 +200,15 @@ def test_a_goodbye_is_followed_by_the_next_at_once(tiny_models):
         first = line.answers[1][0].bytes_used
         cell.wait(lambda: line.answers[1][-1].bytes_used > first, 10, 'an answer by both packets')
         assert standby.health.counted('answers') >= 1
+
+
+def test_an_edge_answers_what_it_hears_of_in_its_midst_once_it_knows_that_it_is_alone(tiny_models):
+    with CellHarness([edge(tiny_models, HOME)], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        line = Line(cell, tiny_models)
+        line.connect(1)
+        line.send(1, 1)
+        line.answered(1)
 
 
 def test_edges_with_different_models_are_named_and_odd_signs_of_life_change_nothing(

@@ -365,6 +365,7 @@ class EdgeClassifier(ConveyorNode):
     def _on_packet(self, cell: int, message: ProgressiveFeature) -> None:
         key = item_key(message)
         self.tick('packets')
+        self._pool.reached(cell)
         if not self._pool.serves(cell) and not self._is_begun(cell, key):
             self._stand_by(cell, key, message)
             return

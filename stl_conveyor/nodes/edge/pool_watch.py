@@ -64,7 +64,8 @@ class PoolWatch:
             models,
             frozenset(self._spaces),
         )
-        self._pool = EdgePool(self._own, round(takeover * 1e9))
+        self._silence_ns = round(takeover * 1e9)
+        self._pool = EdgePool(self._own, self._silence_ns)
         self._places = [1] * len(cells)
         self._since_ns = [0] * len(cells)
         self._feedback: dict[int, PolledTopic] = {}
@@ -72,7 +73,8 @@ class PoolWatch:
         self._publisher = node.publish_on('/edges')
         node.resources.callback(self._leave)
         node.listen('/edges', self._on_state)
-        self._joined_ns = self._now_ns()
+        self._joined_ns = self._came_ns = self._now_ns()
+        self._is_alone = False
         if node.count_publishers('/edges') > 1:
             self._joined_ns += round(JOINING_BEATS * period * 1e9)
         node.every(period, self.beat)
@@ -91,8 +93,13 @@ class PoolWatch:
 
     @property
     def is_alone(self) -> bool:
-        """Return whether no other edge is there."""
-        return len(self._pool.members(self._now_ns())) == 1
+        """Return whether no other edge is there, as is known some time after this one came."""
+        return self._now_ns() - self._came_ns > self._silence_ns and not self.others
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Return the names of the other edges that are there."""
+        return tuple(member.name for member in self._pool.members(self._now_ns())[1:])
 
     @property
     def served(self) -> tuple[int, ...]:
@@ -102,6 +109,13 @@ class PoolWatch:
     def asked(self, cell: int) -> None:
         """Take in a packet of a cell that another edge should answer."""
         self._pool.asked(self._spaces[cell], self._now_ns())
+
+    def reached(self, cell: int) -> None:
+        """Take in that a packet of a cell arrived, which may make the cell this node's."""
+        if self._pool.reached(self._spaces[cell]) and not self.serves(cell):
+            self._refresh(self._now_ns())
+            if self.serves(cell):
+                self._publisher.publish(self._state())
 
     def beat(self) -> None:
         """Show a sign of life, and look who shows none."""
@@ -115,6 +129,9 @@ class PoolWatch:
                 'it; the next edge answers. End it if it hangs; who else publishes on /edges?',
             )
         self._refresh(now_ns)
+        was_alone, self._is_alone = self._is_alone, self.is_alone
+        if self._is_alone and not was_alone:
+            self._gained(self.served)  # what seemed to be another one's is not
         self._report(now_ns)
         self._publisher.publish(self._state())
 
@@ -139,7 +156,10 @@ class PoolWatch:
         self._publisher.publish(self._state(leaving=True))
 
     def _on_state(self, message: EdgeState) -> None:
-        if len(message.edge) > LONGEST_NAME or len(message.cells) > MOST_CELLS:
+        if (
+            len(message.edge) > LONGEST_NAME
+            or max(len(message.cells), len(message.serves)) > MOST_CELLS
+        ):
             self._node.health.count('edges_refused')
             return
         member = EdgeMember(
@@ -147,6 +167,7 @@ class PoolWatch:
             message.instance,
             (message.codec_id, message.model_id),
             frozenset(message.cells),
+            frozenset(message.serves),
         )
         now_ns = self._now_ns()
         if message.leaving:
@@ -162,7 +183,7 @@ class PoolWatch:
             return
         gained = []
         for cell, space in enumerate(self._spaces):
-            place = self._pool.place(space, now_ns)
+            place = self._pool.take(space, now_ns)
             if place and cell not in self._feedback:
                 self._listen(cell)
             if not place and self._places[cell]:
@@ -195,8 +216,7 @@ class PoolWatch:
         )
 
     def _report(self, now_ns: int) -> None:
-        others = self._pool.members(now_ns)[1:]
-        self._node.health.set_value('pool', ' '.join(m.name for m in others) or 'alone')
+        self._node.health.set_value('pool', ' '.join(self.others) or 'alone')
         self._node.health.set_value('serves', len(self.served))
         differing = self._pool.differing(now_ns)
         if differing:
