@@ -71,7 +71,7 @@ class ItemJournal:
         self._size = 0
         if path is not None:
             try:
-                self._file = _open(path)
+                self._file = open_alone(path)
                 self._read()
             except OSError as error:
                 self._let_go()
@@ -118,7 +118,7 @@ class ItemJournal:
         text = ''.join(f'{line}\n' for line in self.owed.lines())
         try:
             new.unlink(missing_ok=True)  # of a process that was killed here
-            self._file, self._size = _open(new), 0
+            self._file, self._size = open_alone(new), 0
             self._append(text)
             os.replace(new, self._path)
         except OSError as error:
@@ -148,7 +148,7 @@ class ItemJournal:
             self._file = -1
 
 
-def _open(path: Path) -> int:
+def open_alone(path: Path) -> int:
     """Open a file of ours that nobody else has open.
 
     Raises:
