@@ -41,9 +41,9 @@ class HeardNumbers:
         self.follows = bool(line.strip())
         try:
             listeners, newest = json.loads(line[: LONGEST + 1])
-            self._newest = {str(key)[:64]: _number(newest[key]) for key in newest}
+            self._newest = {key[:64]: _number(number) for key, number in newest.items()}
             self.listeners = _number(listeners)
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             self._newest = {}
         self._before = dict(self._newest)
 

@@ -148,15 +148,18 @@ class ItemJournal:
             self._file = -1
 
 
-def open_alone(path: Path) -> int:
+def open_alone(path: Path, also: int = os.O_APPEND) -> int:
     """Open a file of ours that nobody else has open.
+
+    Args:
+        also: How else it is opened; a file that is written over must not be appended to.
 
     Raises:
         OSError: If that cannot be.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    number = os.open(path, flags, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    number = os.open(path, flags | also, 0o600)
     try:
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():

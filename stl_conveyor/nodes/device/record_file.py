@@ -42,7 +42,7 @@ class RecordFile:
         if path is None:
             return
         try:
-            self._file = open_alone(path)
+            self._file = open_alone(path, also=0)
             self.line = os.pread(self._file, size, 0).decode(errors='replace').strip()
         except OSError as error:
             self._let_go()
