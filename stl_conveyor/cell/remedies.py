@@ -154,6 +154,14 @@ REMEDIES = (
         'or set the driver to reliable',
     ),
     Remedy(
+        '`missed_while_gone`',
+        ('missed_while_gone',),
+        'camera',
+        'it was killed, and pictures were sent before it was back, or items came before all '
+        'were connected again: [above](#what-survives-a-crash). See that what was on the belt '
+        'then is sorted by hand',
+    ),
+    Remedy(
         '`a picture is …`',
         ('picture_size',),
         'camera',
@@ -273,9 +281,9 @@ REMEDIES = (
     Remedy(
         '`journal: …`',
         ('journal',),
-        'actuator',
-        'open items will not survive a crash: the file belongs to another node or user, or '
-        'there is no room; the text says which',
+        'camera, actuator',
+        'open items will not survive a crash, or what a camera misses then will not be counted: '
+        'the file belongs to another node or user, or there is no room; the text says which',
     ),
     Remedy(
         '`missed_deadline`',
