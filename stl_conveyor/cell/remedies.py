@@ -162,6 +162,13 @@ REMEDIES = (
         'then is sorted by hand',
     ),
     Remedy(
+        '`driver_not_heard`',
+        ('driver_not_heard',),
+        'camera',
+        'it was killed, is back, and nothing has come from its driver since. If items pass, they '
+        'are lost: wait some seconds, then start driver and camera anew',
+    ),
+    Remedy(
         '`a picture is …`',
         ('picture_size',),
         'camera',

@@ -100,7 +100,7 @@ def test_pictures_that_came_while_a_killed_camera_was_gone_are_said_with_their_n
         driver.send(200)  # to nobody: it has run for long when the camera starts
         with camera_process(cell, journal) as camera:
             work(cell, driver, journal)
-            cell.wait_diagnostic('camera', 'OK', 0)
+            cell.wait_diagnostic('camera', 'OK', 0, LONG)
             assert not said(cell)
             camera.kill()
         for _ in range(2):  # the second time, too
@@ -133,6 +133,21 @@ def test_what_passes_after_an_orderly_end_is_not_said(tmp_path):
             work(cell, driver, journal)
             cell.wait(lambda: len(cell.statuses('camera')) > reports + 1, LONG, 'reports')
         assert not said(cell)
+
+
+def test_after_a_crash_it_is_said_until_the_first_picture_that_none_is_heard(crashed):
+    with a_cell(NodeSpec(Camera, {**QUICK, 'journal': str(crashed)})) as cell:
+        cell.wait_active()
+        fault = 'camera: driver_not_heard'
+        cell.wait_diagnostic(fault, 'heard nothing on /camera/image_raw', 1, LONG)
+        camera = cell.runner.node('camera')
+        camera.cannot_work(
+            'driver', LONG
+        )  # so that the time, which is tested elsewhere, is no end
+        assert camera._is_unable()
+        Driver(cell).send_until(lambda: captured(cell), 'a capture')
+        cell.wait_diagnostic(fault, 'ended', 0, LONG)
+        assert not camera._is_unable()
 
 
 @pytest.fixture

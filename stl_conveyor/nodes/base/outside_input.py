@@ -105,6 +105,12 @@ class StampRules:
 class NumberMemory(Protocol):
     """What is told of the numbers that the middleware gives to what each publisher sends."""
 
+    def awaits(self, topic: str) -> None:
+        """Take in that a topic is listened to from now on."""
+
+    def came(self, topic: str) -> None:
+        """Take in that something has come on it."""
+
     def first(self, topic: str, publisher: bytes, number: int) -> None:
         """Take in the first number of a publisher that is heard."""
 
@@ -192,6 +198,8 @@ class OutsideInput:
         self._subscription: Subscription | None = None
         self._numbers: dict[bytes, int] = {}  # of the newest message, by publisher
         self._memory = memory
+        if memory is not None:
+            memory.awaits(topic)
         self._sole = SoleTopic(node, topic, self._name) if sole else None
         self._waiting: deque[tuple[bytes, MessageInfo | None]] = deque()
         self._decode = MessageDecoder(node, message_class(entry), topic)
@@ -290,6 +298,8 @@ class OutsideInput:
         counts = self._required and self._concerns is None
         if counts and number is not None and key is not None:  # not every middleware tells
             self._count_lost(number, key)
+        if self._memory is not None:
+            self._memory.came(self._topic)
         message = self._decode(data, info)
         if message is not None:
             self._on_message(message, info)

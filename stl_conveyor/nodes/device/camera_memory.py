@@ -16,6 +16,9 @@ from stl_conveyor.nodes.device.record_file import RecordFile
 
 #: After a crash those who listened before are expected back for so long (ns).
 SETTLES_NS = 10_000_000_000
+#: For so long (s) after it such a node is taken for one that cannot work until its driver is heard:
+#: as long as `safe_to_run` stays down after an item was lost. A driver may have nothing to send.
+UNHEARD_S = 5.0
 ITEMS = 'items that came before all who had heard of items were connected again'
 
 
@@ -49,6 +52,7 @@ class CameraMemory:
         self._expected = self._numbers.listeners  # after a crash, until all are there
         self._start_ns = clock_ns(node.steady_clock)
         self._missed: Counter[str] = Counter()
+        self._awaited: set[str] = set()  # topics of which nothing was heard since a crash
         self._when_known: Callable[[Callable[[bool], None]], None] = lambda call: call(True)
         self._write()
 
@@ -59,6 +63,28 @@ class CameraMemory:
             when_known: As that of `SolePublisher`.
         """
         self._when_known = when_known
+
+    def awaits(self, topic: str) -> None:
+        """Say after a crash that nothing has come on a topic yet, until something does."""
+        if not self.follows_a_crash:
+            return
+        self._awaited.add(self._node.resolve_topic_name(topic))
+        self._node.cannot_work('driver', UNHEARD_S)
+        self._node.set_condition(
+            'driver_not_heard',
+            Level.WARN,
+            'driver_not_heard: since a crash of its process this node has heard nothing on '
+            f'{" and ".join(sorted(self._awaited))}: what is sent now is lost, and is counted with '
+            'the first that comes',
+        )
+
+    def came(self, topic: str) -> None:
+        """Take in that something has come on a topic."""
+        if self._awaited:
+            self._awaited.discard(self._node.resolve_topic_name(topic))
+            if not self._awaited:
+                self._node.can_work('driver')
+                self._node.clear_condition('driver_not_heard', 'the driver is heard again')
 
     def first(self, topic: str, publisher: bytes, number: int) -> None:
         """Take in the first number of a publisher; say how many came before and after a crash."""
