@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CellHarness, NodeSpec, node_process, to_stamp  # noqa: E402
+from cell_harness import CELL, CellHarness, NodeSpec, node_process, to_stamp  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 from stl_conveyor.cell.heard_numbers import HeardNumbers  # noqa: E402
@@ -25,7 +25,7 @@ from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
-SIZE = 256
+HEIGHT, WIDTH = CELL.camera.image_height, CELL.camera.image_width
 LONG = 60.0
 FAULT = 'camera: missed_while_gone'
 QUICK = {'diagnostics_period': 0.2}
@@ -36,9 +36,9 @@ class Driver:
 
     def __init__(self, cell):
         self._cell = cell
-        self._publisher = cell.publisher('camera/image_raw', Image, readers=0)
-        self._frame = Image(height=SIZE, width=SIZE, step=3 * SIZE, encoding='rgb8')
-        self._frame.data = array.array('B', bytes(3 * SIZE * SIZE))
+        self._publisher = cell.probe.create_publisher(Image, 'camera/image_raw', 100)  # reliable
+        self._frame = Image(height=HEIGHT, width=WIDTH, step=3 * WIDTH, encoding='rgb8')
+        self._frame.data = array.array('B', bytes(3 * HEIGHT * WIDTH))
         self.stamps = []  # of all that were sent
 
     def send(self, count=1):

@@ -16,7 +16,7 @@ from stl_conveyor.nodes.device.record_file import RecordFile
 
 #: After a crash those who listened before are expected back for so long (ns).
 SETTLES_NS = 10_000_000_000
-#: For so long (s) after it such a node is taken for one that cannot work until its driver is heard:
+#: For so long (s) one that has not heard its driver since counts as a node that cannot work:
 #: as long as `safe_to_run` stays down after an item was lost. A driver may have nothing to send.
 UNHEARD_S = 5.0
 ITEMS = 'items that came before all who had heard of items were connected again'
@@ -74,8 +74,8 @@ class CameraMemory:
             'driver_not_heard',
             Level.WARN,
             'driver_not_heard: since a crash of its process this node has heard nothing on '
-            f'{" and ".join(sorted(self._awaited))}: what is sent now is lost, and is counted with '
-            'the first that comes',
+            f'{" and ".join(sorted(self._awaited))}: what is sent now is lost, and is counted '
+            'with the first that comes',
         )
 
     def came(self, topic: str) -> None:
