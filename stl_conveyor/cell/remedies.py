@@ -608,8 +608,8 @@ REMEDIES = (
         ('node_unable',),
         GUARD,
         'it lives and is active, and says that it cannot do its work: a PLC that does not '
-        'answer, a diverter that did not move (for 5 s), a camera that was killed and does not hear '
-        'its driver yet (for 5 s at most). See its own report',
+        'answer, a diverter that did not move (for 5 s), a camera that was killed and does not '
+        'hear its driver yet (for 5 s at most). See its own report',
     ),
     Remedy(
         '`node_missing`',
