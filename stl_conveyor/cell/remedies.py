@@ -154,6 +154,21 @@ REMEDIES = (
         'or set the driver to reliable',
     ),
     Remedy(
+        '`missed_while_gone`',
+        ('missed_while_gone',),
+        'camera',
+        'it was killed, and pictures were sent before it was back, or items came before all '
+        'were connected again: [above](#what-survives-a-crash). See that what was on the belt '
+        'then is sorted by hand',
+    ),
+    Remedy(
+        '`driver_not_heard`',
+        ('driver_not_heard',),
+        'camera',
+        'it was killed, is back, and nothing has come from its driver since. If items pass, they '
+        'are lost: wait some seconds, then start driver and camera anew',
+    ),
+    Remedy(
         '`a picture is …`',
         ('picture_size',),
         'camera',
@@ -273,9 +288,9 @@ REMEDIES = (
     Remedy(
         '`journal: …`',
         ('journal',),
-        'actuator',
-        'open items will not survive a crash: the file belongs to another node or user, or '
-        'there is no room; the text says which',
+        'camera, actuator',
+        'open items will not survive a crash, or what a camera misses then will not be counted: '
+        'the file belongs to another node or user, or there is no room; the text says which',
     ),
     Remedy(
         '`missed_deadline`',
@@ -593,7 +608,8 @@ REMEDIES = (
         ('node_unable',),
         GUARD,
         'it lives and is active, and says that it cannot do its work: a PLC that does not '
-        'answer, a diverter that did not move (for 5 s). See its own report',
+        'answer, a diverter that did not move (for 5 s), a camera that was killed and does not '
+        'hear its driver yet (for 5 s at most). See its own report',
     ),
     Remedy(
         '`node_missing`',

@@ -147,7 +147,7 @@ def node_arguments(
             'belt_running': False,
             'log_path': str(sources.camera_log),
         },
-        'camera': {**cell},
+        'camera': {**cell, 'journal': str(sources.out / 'logs' / 'camera.journal')},
         'local_classifier': {**cell, **models},
         'offload_policy': {
             **cell,

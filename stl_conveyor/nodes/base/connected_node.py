@@ -25,7 +25,12 @@ from rclpy.timer import Timer
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock, clock_ns
 from stl_conveyor.nodes.base.decoding import MessageDecoder, with_info
-from stl_conveyor.nodes.base.outside_input import PATIENCE_S, OutsideInput, StampRules
+from stl_conveyor.nodes.base.outside_input import (
+    PATIENCE_S,
+    NumberMemory,
+    OutsideInput,
+    StampRules,
+)
 from stl_conveyor.nodes.base.polled_topic import NeverReady, PolledTopic
 from stl_conveyor.nodes.base.qos import (
     Watchdogs,
@@ -310,6 +315,7 @@ class ConnectedNode(ReportingNode):
         alike: Callable[[bytes], Hashable | None] | None = None,
         period: float = 0.1,
         sole: bool = False,
+        memory: NumberMemory | None = None,
     ) -> OutsideInput:
         """Return a subscription to what something outside the cell publishes.
 
@@ -325,6 +331,7 @@ class ConnectedNode(ReportingNode):
             alike: As for `look`, where more comes than anybody needs; None = take every message.
             period: Seconds between two looks then.
             sole: Whether there is room for one publisher only: what others send is refused.
+            memory: Who keeps the numbers of the messages.
 
         Raises:
             LookupError: The table does not say that this node listens to the topic.
@@ -343,6 +350,7 @@ class ConnectedNode(ReportingNode):
             alike=alike,
             period=period,
             sole=sole,
+            memory=memory,
         )
         self._outside.append(opened)
         self.resources.callback(self._outside.remove, opened)

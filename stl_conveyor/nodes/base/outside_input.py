@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rclpy.qos import QoSReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -102,6 +102,22 @@ class StampRules:
         )
 
 
+class NumberMemory(Protocol):
+    """What is told of the numbers that the middleware gives to what each publisher sends."""
+
+    def awaits(self, topic: str) -> None:
+        """Take in that a topic is listened to from now on."""
+
+    def came(self, topic: str) -> None:
+        """Take in that something has come on it."""
+
+    def first(self, topic: str, publisher: bytes, number: int) -> None:
+        """Take in the first number of a publisher that is heard."""
+
+    def heard(self, publisher: bytes, number: int) -> None:
+        """Take in that a message was worked on."""
+
+
 class OutsideInput:
     """A guarded subscription whose messages come with a time that can be right.
 
@@ -126,6 +142,7 @@ class OutsideInput:
         alike: Callable[[bytes], Hashable | None] | None = None,
         period: float = 0.1,
         sole: bool = False,
+        memory: NumberMemory | None = None,
     ) -> None:
         """Subscribe until the node's resources are closed.
 
@@ -139,6 +156,7 @@ class OutsideInput:
             alike: See `ConnectedNode.look`; the topic's profile must be best effort.
             period: Seconds between two looks.
             sole: Whether there is room for one publisher only: what others send is refused.
+            memory: Who keeps the numbers of the messages; the topic must be `required`.
         """
         self._node = node
         self._topic = topic
@@ -179,6 +197,9 @@ class OutsideInput:
         self._absent_since_ns: int | None = clock_ns(node.steady_clock)
         self._subscription: Subscription | None = None
         self._numbers: dict[bytes, int] = {}  # of the newest message, by publisher
+        self._memory = memory
+        if memory is not None:
+            memory.awaits(topic)
         self._sole = SoleTopic(node, topic, self._name) if sole else None
         self._waiting: deque[tuple[bytes, MessageInfo | None]] = deque()
         self._decode = MessageDecoder(node, message_class(entry), topic)
@@ -272,11 +293,18 @@ class OutsideInput:
         return taken
 
     def _take(self, data: bytes, info: MessageInfo | None) -> None:
-        if self._required and self._concerns is None and info is not None:
-            self._count_lost(info)
+        number = None if info is None else info.get('publication_sequence_number')
+        key = publisher_gid(info)
+        counts = self._required and self._concerns is None
+        if counts and number is not None and key is not None:  # not every middleware tells
+            self._count_lost(number, key)
+        if self._memory is not None:
+            self._memory.came(self._topic)
         message = self._decode(data, info)
         if message is not None:
             self._on_message(message, info)
+        if counts and number is not None and key is not None and self._memory is not None:
+            self._memory.heard(key, number)  # not before: a crash may come meanwhile
 
     @property
     def is_published(self) -> bool:
@@ -303,11 +331,10 @@ class OutsideInput:
         if verdict.time_ns is not None:
             self._callback(message, verdict.time_ns)
 
-    def _count_lost(self, info: MessageInfo) -> None:
+    def _count_lost(self, number: int, key: bytes) -> None:
         """Compare the number of a message with that of the one before of its publisher."""
-        number, key = info.get('publication_sequence_number'), publisher_gid(info)
-        if number is None or key is None:
-            return  # not every middleware tells
+        if self._memory is not None and key not in self._numbers:
+            self._memory.first(self._topic, key, number)
         lost = number - self._numbers.get(key, number) - 1
         self._numbers[key] = number
         if lost > 0:

@@ -37,6 +37,7 @@ from stl_conveyor.nodes.base.peers import PeerWatch, WaitingSettings
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.nodes.base.sole_publisher import SolePublisher
+from stl_conveyor.nodes.device.camera_memory import CameraMemory
 from stl_conveyor.nodes.device.topic_source import TRANSPORTS, TopicSource
 from stl_conveyor.vision.bit_depth import DEPTHS
 from stl_conveyor.vision.encodings import MAX_SIDE
@@ -196,6 +197,13 @@ class CameraSettings(StampSettings, WaitingSettings):
         minimum=1,
         maximum=10_000_000,
     )
+    journal: str = parameter(
+        'auto',
+        'File by which a camera that was killed and started again knows how many pictures its '
+        'driver has sent meanwhile. auto: one in the folder that RUNTIME_DIRECTORY or '
+        'XDG_RUNTIME_DIR names, else in /dev/shm: in memory, so that no disk is worn. none: there '
+        'is none.',
+    )
     region_of_interest: tuple[int, ...] = parameter(
         (0, 0, 0, 0),
         'Part of the image that shows the belt, with trigger image: x_offset, y_offset, height '
@@ -302,7 +310,9 @@ class Camera(ConveyorNode):
         """Look."""
         self.watch_clock()
         self._captures = self.publish_on('capture')
+        self._memory = CameraMemory(self)
         self._sole = SolePublisher(self, 'capture')
+        self._memory.ask(self._sole.when_known)
         self._peers = PeerWatch(self, heard_on=self._captures)
         self._peer_timer = self.every(0.1, self._look_for_peers)
         self._look_for_peers()
@@ -317,6 +327,8 @@ class Camera(ConveyorNode):
         )
         if self.settings.frame_timeout and steady:
             self.watch(self._watch_frames)
+        if isinstance(self._source, TopicSource):
+            self._source.memory = self._memory
         self._source.start()
         self.resources.callback(self._source.stop)
 
@@ -342,6 +354,7 @@ class Camera(ConveyorNode):
             StampRules.of(settings, settings.beam_latency, stamp),
             stamp_of=lambda message: message.stamp,
             remedy='or set `trigger` to what makes an item here',
+            memory=self._memory,
         )
 
     def refresh_health(self) -> None:
@@ -662,6 +675,7 @@ class Camera(ConveyorNode):
         if not self._peers.present():
             # Nobody could give it an answer, or act on it.
             self.health.count('items_before_the_cell_was_there')
+            self._memory.dropped_item()
             return
         self._sole.when_known(lambda alone: self._publish_alone(alone, crop, stamp_ns, frame_id))
 
@@ -672,6 +686,7 @@ class Camera(ConveyorNode):
             self.health.count('items_of_another_camera')
             return
         self._watch_flow(stamp_ns)
+        self._memory.captured_item(self._captures.get_subscription_count())
         header = Header(stamp=to_stamp(stamp_ns), frame_id=frame_id or self.settings.frame_id)
         size = crop.shape[0]
         item_id, self._next_id = self._next_id, self._next_id + 1

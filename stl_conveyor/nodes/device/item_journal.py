@@ -71,7 +71,7 @@ class ItemJournal:
         self._size = 0
         if path is not None:
             try:
-                self._file = _open(path)
+                self._file = open_alone(path)
                 self._read()
             except OSError as error:
                 self._let_go()
@@ -118,7 +118,7 @@ class ItemJournal:
         text = ''.join(f'{line}\n' for line in self.owed.lines())
         try:
             new.unlink(missing_ok=True)  # of a process that was killed here
-            self._file, self._size = _open(new), 0
+            self._file, self._size = open_alone(new), 0
             self._append(text)
             os.replace(new, self._path)
         except OSError as error:
@@ -148,15 +148,18 @@ class ItemJournal:
             self._file = -1
 
 
-def _open(path: Path) -> int:
+def open_alone(path: Path, also: int = os.O_APPEND) -> int:
     """Open a file of ours that nobody else has open.
+
+    Args:
+        also: How else it is opened; a file that is written over must not be appended to.
 
     Raises:
         OSError: If that cannot be.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    number = os.open(path, flags, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    number = os.open(path, flags | also, 0o600)
     try:
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stl_conveyor.hardware.frame_sources import FrameCallback
-from stl_conveyor.nodes.base.outside_input import StampRules
+from stl_conveyor.nodes.base.outside_input import NumberMemory, StampRules
 from stl_conveyor.vision.bit_depth import BitDepth
 from stl_conveyor.vision.compressed import compressed_to_rgb
 from stl_conveyor.vision.encodings import image_to_rgb
@@ -26,7 +26,11 @@ TRANSPORTS = {'raw': '', 'compressed': '/compressed'}
 
 
 class TopicSource:
-    """Frames of a camera driver, or of the simulation."""
+    """Frames of a camera driver, or of the simulation.
+
+    Attributes:
+        memory: Who keeps the numbers of the pictures, from the next start on.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class TopicSource:
         self._rules = rules
         self._transport = transport
         self._depth = BitDepth(sample_bits)
+        self.memory: NumberMemory | None = None
 
     def start(self) -> None:
         """Subscribe."""
@@ -57,6 +62,7 @@ class TopicSource:
             self._on_compressed if suffix else self._on_image,
             self._rules,
             sole=True,
+            memory=self.memory,
         )
 
     def stop(self) -> None:

@@ -24,7 +24,7 @@ IN_ORDER = 3  # items in a row that are as they should be: the cell works in ful
 #: came, or by the node without which nobody could. Any other complaint is of another matter.
 ABOUT_LOSS = re.compile(
     r'\b(node_(gone|missing|stuck|not_active|unable)|captures_(lost|missed)|unacted|'
-    r'unacted_while_gone|messages_lost|stamp_old|item_not_seen)\b'
+    r'unacted_while_gone|missed_while_gone|driver_not_heard|messages_lost|stamp_old|item_not_seen)\b'
 )
 #: While one of these does not work, no item can be acted on.
 NEEDED = ('camera', 'actuator')

@@ -1,0 +1,134 @@
+# Copyright 2026 The stl_conveyor maintainers
+# SPDX-License-Identifier: Apache-2.0
+"""What a camera remembers of itself when its process was killed and started again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from stl_conveyor.cell.heard_numbers import LONGEST, HeardNumbers
+from stl_conveyor.nodes.base.clock import clock_ns
+from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.device.item_journal import JournalError, journal_path
+from stl_conveyor.nodes.device.record_file import RecordFile
+
+#: After a crash those who listened before are expected back for so long (ns).
+SETTLES_NS = 10_000_000_000
+#: For so long (s) one that has not heard its driver since counts as a node that cannot work:
+#: as long as `safe_to_run` stays down after an item was lost. A driver may have nothing to send.
+UNHEARD_S = 5.0
+ITEMS = 'items that came before all who had heard of items were connected again'
+
+
+class CameraMemory:
+    """How far the camera has heard its drivers, and what it says of what came while it was gone.
+
+    Attributes:
+        follows_a_crash: Whether there was a process before that did not end in order.
+    """
+
+    def __init__(self, node: ConveyorNode) -> None:
+        """Open the file; without one the node works, and says so."""
+        self._node = node
+        path = journal_path(
+            node.settings.journal, node.context.get_domain_id(), node.get_fully_qualified_name()
+        )
+        try:
+            self._file = RecordFile(path, LONGEST)
+        except JournalError as error:
+            node.set_condition(
+                'journal',
+                Level.WARN,
+                f'{error}; pictures that come after a crash of this node will not be counted',
+            )
+            self._file = RecordFile(None, LONGEST)
+        else:
+            node.clear_condition('journal', 'the journal can be kept')
+        node.resources.callback(self._file.close)
+        self._numbers = HeardNumbers(self._file.line)
+        self.follows_a_crash = self._numbers.follows
+        self._expected = self._numbers.listeners  # after a crash, until all are there
+        self._start_ns = clock_ns(node.steady_clock)
+        self._missed: Counter[str] = Counter()
+        self._awaited: set[str] = set()  # topics of which nothing was heard since a crash
+        self._when_known: Callable[[Callable[[bool], None]], None] = lambda call: call(True)
+        self._write()
+
+    def ask(self, when_known: Callable[[Callable[[bool], None]], None]) -> None:
+        """Have it asked, before anything is said, whether another camera has taken the place.
+
+        Args:
+            when_known: As that of `SolePublisher`.
+        """
+        self._when_known = when_known
+
+    def awaits(self, topic: str) -> None:
+        """Say after a crash that nothing has come on a topic yet, until something does."""
+        if not self.follows_a_crash:
+            return
+        self._awaited.add(self._node.resolve_topic_name(topic))
+        self._node.cannot_work('driver', UNHEARD_S)
+        self._node.set_condition(
+            'driver_not_heard',
+            Level.WARN,
+            'driver_not_heard: since a crash of its process this node has heard nothing on '
+            f'{" and ".join(sorted(self._awaited))}: what is sent now is lost, and is counted '
+            'with the first that comes',
+        )
+
+    def came(self, topic: str) -> None:
+        """Take in that something has come on a topic."""
+        if self._awaited:
+            self._awaited.discard(self._node.resolve_topic_name(topic))
+            if not self._awaited:
+                self._node.can_work('driver')
+                self._node.clear_condition('driver_not_heard', 'the driver is heard again')
+
+    def first(self, topic: str, publisher: bytes, number: int) -> None:
+        """Take in the first number of a publisher; say how many came before and after a crash."""
+        self._miss(
+            f'messages on {self._node.resolve_topic_name(topic)} that were sent meanwhile',
+            self._numbers.first(publisher, number),
+        )
+
+    def heard(self, publisher: bytes, number: int) -> None:
+        """Note that everything of a publisher up to a number is accounted for."""
+        self._numbers.heard(publisher, number)
+        self._write()
+
+    def dropped_item(self) -> None:
+        """Take in an item that is not captured because the others are not there yet."""
+        if self.follows_a_crash:
+            self._miss(ITEMS, 1)
+
+    def captured_item(self, listeners: int) -> None:
+        """Take in an item that is published to so many; after a crash some may not hear of it."""
+        settling = clock_ns(self._node.steady_clock) - self._start_ns < SETTLES_NS
+        if self.follows_a_crash and settling and listeners < self._expected:
+            self._miss(ITEMS, 1)
+            return
+        self._expected = 0
+        if listeners != self._numbers.listeners:
+            self._numbers.listeners = listeners
+            self._write()
+
+    def _miss(self, what: str, count: int) -> None:
+        if count:
+            self._when_known(lambda alone: self._say(what, count) if alone else None)
+
+    def _say(self, what: str, count: int) -> None:
+        self._missed[what] += count
+        self._node.health.count('total.missed_while_gone', count)
+        missed = ' and '.join(f'{number} {each}' for each, number in self._missed.items())
+        self._node.error(
+            'missed_while_gone',
+            f'after a crash of its process this node has missed {missed}; what they show may have '
+            'passed unsorted',
+        )
+
+    def _write(self) -> None:
+        self._file.write(self._numbers.line())
+        if self._file.trouble:
+            self._node.set_condition('journal', Level.WARN, self._file.trouble)
