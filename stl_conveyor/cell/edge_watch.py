@@ -8,7 +8,7 @@ import math
 
 # How long (ns) an edge that speaks twice a second may be silent before that is said; one that is
 # known to speak less often may be silent for so many times its usual pause.
-SILENCE_NS = 900_000_000
+SILENCE_NS = 850_000_000
 _PAUSES = 1.5
 
 
@@ -30,7 +30,7 @@ class EdgeWatch:
         >>> watch.heard(7, now_ns=2_000_000_000, price=0.25)
         >>> watch.price(3_000_000_000), watch.price(4_000_000_000)
         (0.25, 0.0)
-        >>> watch.is_silent(2_800_000_000), watch.is_silent(2_900_000_000)
+        >>> watch.is_silent(2_800_000_000), watch.is_silent(2_850_000_000)
         (False, True)
     """
 

@@ -65,15 +65,24 @@ class Presence:
         {'camera': <Absence.GONE: 'gone'>}
     """
 
-    def __init__(self, expected: Iterable[str], silence_ns: int, start_ns: int) -> None:
+    def __init__(
+        self,
+        expected: Iterable[str],
+        silence_ns: int,
+        start_ns: int,
+        *,
+        busy_ns: int | None = None,
+    ) -> None:
         """Expect nodes.
 
         Args:
             expected: Their names.
             silence_ns: How long a node that is there may be silent.
             start_ns: Now, on a clock that is never set.
+            busy_ns: How long its executor may be in one callback; None: as long.
         """
         self._silence_ns = silence_ns
+        self._busy_ns = silence_ns if busy_ns is None else busy_ns
         self._start_ns = start_ns
         self._signs: dict[str, dict[int, _Sign]] = {name: {} for name in expected}
         self._was_active: set[str] = set()
@@ -111,12 +120,37 @@ class Presence:
         while len(signs) > _MOST_INSTANCES:
             del signs[min(signs, key=lambda number: signs[number].last_ns)]
 
+    def left(self, name: str, instance: int) -> None:
+        """Take in that a node said goodbye: nobody waits for it any more."""
+        signs = self._signs.get(name, {})
+        signs.pop(instance, None)
+        if not signs:
+            self._was_active.discard(name)
+
+    @property
+    def there(self) -> set[str]:
+        """Return the nodes that were heard of and did not say goodbye."""
+        return {name for name, signs in self._signs.items() if signs}
+
+    def falls_silent_ns(self, now_ns: int) -> int | None:
+        """Return when the first of those who are there will have been silent for too long.
+
+        None: there is nobody.
+        """
+        ends = [
+            sign.last_ns + self._silence_ns
+            for signs in self._signs.values()
+            for sign in signs.values()
+            if now_ns - sign.last_ns <= self._silence_ns
+        ]
+        return min(ends, default=None)
+
     def is_active(self, name: str, now_ns: int) -> bool:
         """Return whether a node is there, active, and not stuck, and does not stand by."""
         return any(
             sign.active
             and not sign.stands_by
-            and sign.busy_ns <= self._silence_ns
+            and sign.busy_ns <= self._busy_ns
             and now_ns - sign.last_ns <= self._silence_ns
             for sign in self._signs.get(name, {}).values()
         )

@@ -107,6 +107,13 @@ REMEDIES = (
         'nothing until a second has passed without a sign of life of that. Stop one of them',
     ),
     Remedy(
+        '`guard_silent`',
+        ('guard_silent',),
+        'actuator',
+        'nothing came from `cell_guard` for 0.8 s; ends when it speaks, or with `guard_gone`: '
+        'look at the machine, which may be too busy',
+    ),
+    Remedy(
         '`guard_gone`',
         ('guard_gone',),
         'actuator',
@@ -396,7 +403,7 @@ REMEDIES = (
         '`edge_silent`',
         ('edge_silent',),
         'offload_policy',
-        'no sign of life for 0.9 s, where no gateway stands between; ends with the next one, or '
+        'no sign of life for 0.85 s, where no gateway stands between; ends with the next one, or '
         'with `edge_gone`: look at the network and at the machine of the edge',
     ),
     Remedy(

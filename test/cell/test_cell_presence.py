@@ -37,6 +37,40 @@ def test_a_node_comes_dies_and_comes_back():
     assert roll.is_complete and not roll.doubled
 
 
+def test_it_is_known_when_the_first_falls_silent():
+    presence = Presence(['camera', 'actuator'], SILENCE, start_ns=0)
+    assert presence.falls_silent_ns(0) is None
+    presence.heard('camera', 1, True, 100)
+    presence.heard('actuator', 2, True, 50)
+    assert presence.falls_silent_ns(200) == 50 + SILENCE
+    assert call(presence, 50 + SILENCE).is_complete
+    assert call(presence, 51 + SILENCE).absent == {'actuator': Absence.GONE}
+    assert presence.falls_silent_ns(51 + SILENCE) == 100 + SILENCE
+    assert presence.falls_silent_ns(101 + SILENCE) is None
+
+
+def test_nobody_waits_for_a_node_that_said_goodbye():
+    presence = Presence(['link_emulator'], SILENCE, start_ns=0)
+    presence.left('link_emulator', 1)
+    presence.left('stranger', 1)
+    presence.heard('link_emulator', 1, True, 100)
+    presence.heard('link_emulator', 2, True, 200)
+    presence.left('link_emulator', 1)
+    assert presence.there == {'link_emulator'}
+    assert call(presence, 201 + SILENCE).absent == {'link_emulator': Absence.GONE}
+    presence.left('link_emulator', 2)
+    assert not presence.there
+    assert call(presence, 202 + SILENCE).is_complete
+
+
+def test_a_callback_may_have_another_limit_than_a_silence():
+    presence = Presence(['camera'], SILENCE, start_ns=0, busy_ns=300)
+    presence.heard('camera', 1, True, 0, busy_ns=300)
+    assert call(presence, SILENCE).is_complete
+    presence.heard('camera', 1, True, 0, busy_ns=301)
+    assert call(presence, SILENCE).absent == {'camera': Absence.STUCK}
+
+
 def test_an_executor_that_stands_still_is_stuck_though_the_node_lives():
     presence = Presence(['encoder'], SILENCE, start_ns=0)
     presence.heard('encoder', 1, True, 0, busy_ns=SILENCE)  # a long callback, no more

@@ -402,7 +402,8 @@ def test_captures_that_a_node_never_had_are_counted(tiny_models):
             cell.wait(
                 lambda of=name: any(
                     (value.key, value.value) == ('captures_missed', '5')
-                    for value in cell.statuses(of)[-1].values
+                    for status in cell.statuses(of)[-1:]
+                    for value in status.values
                 ),
                 20,
                 f'the count of {name}',

@@ -28,6 +28,7 @@ from stl_conveyor.nodes.base.clock import to_stamp  # noqa: E402
 from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
 from stl_conveyor.nodes.base.topics import Profile  # noqa: E402
+from stl_conveyor.nodes.device import actuator as actuator_module  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.cell_guard import CellGuard  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
@@ -48,6 +49,10 @@ def guard(**changes):
         },
         group='guard',
     )
+
+
+def faults(node):
+    return node.health.report(node.steady_clock.now().nanoseconds).faults
 
 
 class Safety:
@@ -114,6 +119,42 @@ def test_a_node_that_is_gone_is_named_within_a_second(number):
         else:
             stack.enter_context(node_process('actuator', domain_id=cell.domain_id))
         safety.wait(True)
+
+
+def test_the_link_is_missed_when_it_is_killed_and_not_when_it_ends_and_no_report_is_waited_for():
+    specs = [guard(expected_nodes=(), essential_nodes=(), diagnostics_period=60.0)]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell, ExitStack() as stack:
+
+        def link():
+            process = stack.enter_context(node_process('link_emulator', domain_id=cell.domain_id))
+            cell.wait(lambda: 'link_emulator' in node._beside.there, 60, 'a sign of life')
+            return process
+
+        cell.wait_active()
+        node, safety = cell.runner.node('cell_guard'), Safety(cell)
+        link().terminate()
+        cell.wait(lambda: not node._beside.there, 30, 'that it leaves')
+        process = link()
+        assert not [fault for fault in faults(node) if fault.level]
+        process.kill()
+        cell.wait_diagnostic('cell_guard: node_gone.link_emulator', 'link_emulator is gone', 1)
+        assert safety.said[-1][1]  # a cell without one sorts
+        link()
+        cell.wait_diagnostic('cell_guard: node_gone.link_emulator', '', 0, timeout=30)
+
+
+def test_a_guard_that_is_killed_is_said_to_be_silent_before_it_counts_as_gone(monkeypatch):
+    monkeypatch.setattr(actuator_module, 'GUARD_GONE_NS', 60 * 10**9)
+    specs = [NodeSpec(Actuator, {'diagnostics_period': 60.0}, group='act')]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        node = cell.runner.node('actuator')
+        with node_process('cell_guard', domain_id=cell.domain_id) as process:
+            cell.wait(lambda: node._guard_ns is not None, 60, 'the guard')
+            process.kill()
+            cell.wait_diagnostic('actuator: guard_silent', 'nothing came on safe_to_run', 1)
+        with node_process('cell_guard', domain_id=cell.domain_id):
+            cell.wait_diagnostic('actuator: guard_silent', '', 0, timeout=60)
 
 
 def test_an_executor_that_stands_still_is_told_from_a_dead_node():

@@ -33,7 +33,7 @@ def test_an_edge_that_was_stopped_is_named_and_one_that_speaks_again_is_not(tiny
     ):
         cell.wait(lambda: node.edge_alive, 60, 'a sign of life')
         edge.send_signal(signal.SIGSTOP)
-        cell.wait_diagnostic(FAULT, 'no sign of life from the edge for 0.9 s', level=1)
+        cell.wait_diagnostic(FAULT, 'no sign of life from the edge for 0.85 s', level=1)
         assert node.edge_alive  # its time-out is a minute
         edge.send_signal(signal.SIGCONT)
         cell.wait(lambda: cell.statuses(FAULT)[-1].level == b'\0', 20, 'the end of it')
@@ -46,6 +46,21 @@ def test_an_edge_that_is_gone_is_not_called_silent(tiny_models):
         cell.wait_diagnostic(FAULT, 'no sign of life', level=1)
         cell.wait_diagnostic('offload_policy: edge_gone', 'no sign of life', level=1)
         cell.wait(lambda: cell.statuses(FAULT)[-1].level == b'\0', 20, 'the end of it')
+
+
+def test_behind_an_emulated_link_it_is_named_and_no_report_is_waited_for(tiny_models):
+    with lone_policy(tiny_models, diagnostics_period=60.0) as (cell, node):
+        link = Node('link_emulator', context=cell.runner.context, use_global_arguments=False)
+        try:
+            publisher = link.create_publisher(FeatureFeedback, 'feedback_rx', qos('feedback_rx'))
+            cell.wait(publisher.get_subscription_count, 20, 'the policy')
+            publisher.publish(
+                FeatureFeedback(codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE)
+            )
+            cell.wait_diagnostic(FAULT, 'no sign of life', level=1)
+            assert node.edge_alive  # its time-out is a minute
+        finally:
+            link.destroy_node()
 
 
 def test_behind_a_gateway_the_link_may_take_its_time(tiny_models):

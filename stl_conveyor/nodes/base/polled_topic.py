@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -31,6 +32,19 @@ class NeverReady(CallbackGroup):
 
     def ending_execution(self, entity: object) -> None:
         """Do nothing."""
+
+
+def arrived_ns(info: Any, now_ns: int, most_ns: int) -> int:
+    """Return when a message came that waited for a look, on the clock of `now_ns`.
+
+    Args:
+        info: What the middleware tells of it: a time of the system's clock, if it knows one.
+        now_ns: When it was taken.
+        most_ns: For how long it can have waited; the system's clock may have been set meanwhile.
+    """
+    received_ns = info.get('received_timestamp', 0) if info else 0
+    waited_ns = time.time_ns() - received_ns if received_ns > 0 else 0
+    return now_ns - min(max(waited_ns, 0), most_ns)
 
 
 class PolledTopic:

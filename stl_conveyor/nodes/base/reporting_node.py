@@ -144,10 +144,13 @@ class ReportingNode(LifecycleNode):
         return call
 
     def report_news(self) -> None:
-        """Publish the node's health if there is something new, and it was not just published."""
-        now_ns = clock_ns(self.steady_clock)
-        if self._unsaid and now_ns - self._last_report_ns > 100_000_000:
+        """Publish the node's health if there is something new: now, or shortly after a report."""
+        if not self._unsaid:
+            return
+        if clock_ns(self.steady_clock) - self._last_report_ns > SHORTLY_S * 1e9:
             self.report()
+        else:
+            self.report_shortly()
 
     def report_shortly(self) -> None:
         """Publish the node's health once in a moment, with what else is new by then."""
@@ -195,7 +198,8 @@ class ReportingNode(LifecycleNode):
             self.get_logger().warning(message)
 
     def _report_soon(self) -> None:
-        # A flood of bad messages must not become a flood of reports.
+        # A flood of bad messages must not become a flood of reports: one in SHORTLY_S at most, but
+        # nothing that is new waits for the next periodic one.
         self._unsaid = True
         self.report_news()
 

@@ -46,10 +46,12 @@ from stl_conveyor.msg import (
     SortOutcome,
 )
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
+from stl_conveyor.nodes.base.connected_node import WATCH_S
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.decisions import load_decider
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, item_key
+from stl_conveyor.nodes.base.polled_topic import arrived_ns
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.sole_publisher import SolePublisher
 from stl_conveyor.nodes.device.actuator_memory import ActuatorMemory
@@ -67,7 +69,9 @@ FLUSH_NS = 500_000_000
 WAIT_S = 0.05  # between two looks whether anybody hears the outcomes again
 LONGEST_WAIT_NS = 1_000_000_000
 LONGEST_REPORT_NS = 10_000_000_000  # the same where nothing can be done for an item any more
-GUARD_SILENT_NS = 1_250_000_000  # it speaks four times a second
+# It speaks four times a second: so long a silence is said, and after the other it counts as gone.
+GUARD_SILENT_NS = 800_000_000
+GUARD_GONE_NS = 1_250_000_000
 VERIFIABLE = 2000  # items whose lane is remembered until somebody verified them
 UNKNOWN_NS = 400_000_000  # a belt that is unknown for longer is reported
 WORK_PERIOD = 0.2  # s after which an output may know again that this node's callbacks run
@@ -154,6 +158,9 @@ class Actuator(ConveyorNode):
         self.listen('offload_decision', self._on_decision, sole=True)
         self._safety = self.look('safe_to_run', self._on_guard, alike=lambda _: True, period=None)
         self._guard_ns: int | None = None
+        # Begins anew whenever the guard speaks.
+        self._guard_silence = self.every(GUARD_SILENT_NS / 1e9, self._watch_guard)
+        self._guard_silence.cancel()
         self.watch(self._watch_guard)
         if self.decider is not None and self.decider.adaptive:
             self.listen('item_truth', self._on_truth)
@@ -426,8 +433,11 @@ class Actuator(ConveyorNode):
             self.ledger.decide_all(self.schedule_clock.now_ns()), SortOutcome.REASON_CLOCK_SET_BACK
         )
 
-    def _on_guard(self, *_: object) -> None:
-        self._guard_ns = clock_ns(self.steady_clock)
+    def _on_guard(self, _: object, info: Any) -> None:
+        now_ns = clock_ns(self.steady_clock)
+        self._guard_ns = arrived_ns(info, now_ns, round(WATCH_S * 1e9))
+        self._guard_silence.timer_period_ns = self._guard_ns + GUARD_SILENT_NS - now_ns + 1_000_000
+        self._guard_silence.reset()
 
     def _watch_guard(self) -> None:
         """Say that nobody watches any more; who says everything else is not there to say it."""
@@ -435,7 +445,19 @@ class Actuator(ConveyorNode):
         now_ns = clock_ns(self.steady_clock)
         if self._guard_ns is None:
             return
-        if now_ns - self._guard_ns > GUARD_SILENT_NS:
+        silent_ns = now_ns - self._guard_ns
+        if silent_ns > GUARD_SILENT_NS:
+            self._guard_silence.cancel()
+        if GUARD_SILENT_NS < silent_ns <= GUARD_GONE_NS:
+            self.set_condition(
+                'guard_silent',
+                Level.WARN,
+                f'guard_silent: nothing came on safe_to_run for {GUARD_SILENT_NS / 1e9:g} s: '
+                f'cell_guard counts as gone after {GUARD_GONE_NS / 1e9:g} s',
+            )
+        else:
+            self.clear_condition('guard_silent', 'cell_guard speaks, or counts as gone')
+        if silent_ns > GUARD_GONE_NS:
             self.set_condition(
                 'guard_gone',
                 Level.ERROR,

@@ -21,11 +21,12 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.hardware.safe_output import SafeOutputSettings, open_safe_outputs
 from stl_conveyor.msg import Actuation, Classification, Heartbeat, ItemCapture, SortOutcome
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns
+from stl_conveyor.nodes.base.connected_node import WATCH_S
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.heart import but_its_age
+from stl_conveyor.nodes.base.heart import PERIOD_S, but_its_age
 from stl_conveyor.nodes.base.items import MOST_NAMED, configured_path, item_key, named
-from stl_conveyor.nodes.base.polled_topic import PolledTopic
+from stl_conveyor.nodes.base.polled_topic import PolledTopic, arrived_ns
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
 from stl_conveyor.nodes.device.graph_ends import GraphEnds, Surplus
@@ -34,6 +35,9 @@ from stl_conveyor.nodes.device.graph_ends import GraphEnds, Surplus
 DANGEROUS = {'capture', 'sort_outcome'}
 CLOCK_SETTLES_NS = 2_000_000_000  # after which what was stamped before a clock was set has come
 LOOKS_AT_GRAPH = 4  # from one of them at the graph to the next
+WATCH_NS = round(WATCH_S * 1e9)
+# Nodes that a cell need not have, but that are missed once they were there.
+BESIDE = ('link_emulator',)
 # Absence -> the name of the fault, and the remedy.
 ABSENCES = {
     Absence.MISSING: (
@@ -87,7 +91,8 @@ class CellGuardSettings(NodeSettings, SafeOutputSettings):
     )
     silence: float = parameter(
         0.6,
-        'Seconds without a sign of life, or in one callback, after which a node counts as gone.',
+        'Seconds that a sign of life may be late, or one callback take, before a node counts as '
+        'gone.',
         minimum=0.4,
         maximum=60.0,
     )
@@ -136,7 +141,13 @@ class CellGuard(ConveyorNode):
         settings = self.settings
         now_ns = clock_ns(self.steady_clock)
         silence_ns = round(settings.silence * 1e9)
-        self._presence = Presence(settings.expected_nodes, silence_ns, start_ns=now_ns)
+        late_ns = silence_ns + round(PERIOD_S * 1e9)
+        self._presence = Presence(
+            settings.expected_nodes, late_ns, start_ns=now_ns, busy_ns=silence_ns
+        )
+        beside = set(BESIDE) - set(settings.expected_nodes)
+        self._beside = Presence(sorted(beside), late_ns, start_ns=now_ns, busy_ns=silence_ns)
+        self._missed: set[str] = set()
         self._claims = TopicClaims(silence_ns)
         self._account = ItemAccount(round(settings.grace * 1e9))
         self._ends = GraphEnds(self, settings.expected_nodes, settle=2)
@@ -155,7 +166,9 @@ class CellGuard(ConveyorNode):
         self._clock_set_ns = -CLOCK_SETTLES_NS
         number = itertools.count()
         self._topics = [
-            self._polled('heartbeat', self._on_heartbeat, but_its_age, remembers=True),
+            self.look(
+                'heartbeat', self._on_heartbeat, alike=but_its_age, period=None, remembers=True
+            ),
             self._polled('capture', self._on_capture, lambda _: next(number), sole=True),
             self._polled(
                 'classification', self._on_classification, lambda _: next(number), sole=True
@@ -166,6 +179,9 @@ class CellGuard(ConveyorNode):
         self._rounds = 0
         self.watch_clock()
         self.watch(self._look)  # one timer for all: to be woken costs more than to look
+        # Set when somebody will have been silent for too long before the next look.
+        self._silence = self.every(3600.0, self._look)
+        self._silence.cancel()
         self._look()
 
     def clock_jumped(self, jump_ns: int) -> None:
@@ -188,19 +204,14 @@ class CellGuard(ConveyorNode):
         topic: str,
         callback: Callable[[Any], None],
         alike: Callable[[bytes], Hashable],
-        remembers: bool = False,
         sole: bool = False,
     ) -> PolledTopic:
         return self.look(
-            topic,
-            lambda message, _: callback(message),
-            alike=alike,
-            period=None,
-            remembers=remembers,
-            sole=sole,
+            topic, lambda message, _: callback(message), alike=alike, period=None, sole=sole
         )
 
     def _look(self) -> None:
+        self._silence.cancel()
         for topic in self._topics:
             topic.look()
             if 'capture' in self._surplus:
@@ -209,18 +220,32 @@ class CellGuard(ConveyorNode):
             self._look_at_graph()
         self._rounds += 1
         self._call_roll()
+        self._await_silence()
         self.report_news()
 
-    def _on_heartbeat(self, message: Heartbeat) -> None:
+    def _await_silence(self) -> None:
+        now_ns = clock_ns(self.steady_clock)
+        ends = (self._presence.falls_silent_ns(now_ns), self._beside.falls_silent_ns(now_ns))
+        left_ns = min((end - now_ns for end in ends if end is not None), default=WATCH_NS)
+        if left_ns < WATCH_NS:
+            self._silence.timer_period_ns = left_ns + 1_000_000
+            self._silence.reset()
+
+    def _on_heartbeat(self, message: Heartbeat, info: Any) -> None:
         namespace, _, name = message.node.rpartition('/')
         if namespace == self._namespace and message.busy >= 0:
             now_ns = clock_ns(self.steady_clock)
+            came_ns = arrived_ns(info, now_ns, WATCH_NS)
+            if message.active:
+                self._beside.heard(name, message.instance, True, came_ns)
+            else:
+                self._beside.left(name, message.instance)
             stands_by = bool(message.sole_topic) and message.sole_for <= 0
             self._presence.heard(
                 name,
                 message.instance,
                 message.active,
-                now_ns,
+                came_ns,
                 round(min(message.busy, 1e6) * 1e9),
                 unable=message.unable,
                 stands_by=stands_by,
@@ -259,8 +284,23 @@ class CellGuard(ConveyorNode):
             self._roll = roll
             for name in self.settings.expected_nodes:
                 self._report_node(name, roll)
+        self._report_beside(now_ns)
         self._report_losses(self._account.close(self.schedule_clock.now_ns()), now_ns)
         self._set_safe(self._may_run(roll, now_ns))
+
+    def _report_beside(self, now_ns: int) -> None:
+        absent = self._beside.call(now_ns, 2 * (now_ns + 1)).absent
+        gone = {name for name, absence in absent.items() if absence is Absence.GONE}
+        for name in gone - self._missed:
+            self.set_condition(
+                f'node_gone.{name}',
+                Level.WARN,
+                f'node_gone: {name} is gone: it is dead, frozen or cut off; what it passes on '
+                'does not come until it is back',
+            )
+        for name in self._missed - gone:
+            self.clear_condition(f'node_gone.{name}', f'{name} is no longer gone')
+        self._missed = gone
 
     def _report_node(self, name: str, roll: Roll) -> None:
         absence = roll.absent.get(name)

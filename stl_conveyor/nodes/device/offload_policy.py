@@ -36,7 +36,7 @@ from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import RecentItems, configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
-from stl_conveyor.nodes.base.topics import publisher_of
+from stl_conveyor.nodes.base.topics import GATEWAYS, publisher_of
 from stl_conveyor.nodes.base.worker import Worker
 from stl_conveyor.policy import (
     BUDGET_POLICIES,
@@ -52,8 +52,10 @@ from stl_conveyor.policy.for_cell import load_worth, make_cell_policy
 
 FIRST_SIGN_NS = 10_000_000_000  # in which an edge that starts together with the device is there
 LONGEST_TRANSFER_NS = 10_000_000_000
-# Who hands on what the edge says, over a link that may take its time.
-LINKS = publisher_of('feedback_rx', 'device_gateway').publishers
+# Who hands on what the edge says, over a network that may take its time.
+LINKS = tuple(
+    name for name in publisher_of('feedback_rx', 'device_gateway').publishers if name in GATEWAYS
+)
 
 
 @dataclass(frozen=True)
