@@ -63,7 +63,8 @@ class SoleSource:
             if other == source:
                 return True
             silent_ns = now_ns - before.heard_ns
-            successor = known.name == before.name if known.name else nameless
+            # One that ended before anybody told its name is nobody's namesake, and everybody's.
+            successor = before.name in ('', known.name) if known.name else nameless
             if silent_ns < (self._succession_ns if successor else self._silence_ns):
                 break
         known.refused += 1

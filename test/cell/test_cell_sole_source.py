@@ -33,6 +33,17 @@ def test_a_successor_of_the_same_name_need_not_wait_for_the_network():
     assert sole.admit('new', SUCCESSION_NS)
 
 
+def test_one_that_ended_before_its_name_was_known_keeps_nobody_out():
+    sole = SoleSource()
+    sole.admit('old', 0)
+    sole.admit('new', 1)
+    sole.present({'old': '', 'new': '/driver'})
+    assert not sole.admit('new', SUCCESSION_NS - 1)
+    assert sole.admit('new', SUCCESSION_NS)
+    assert sole.admit('old', SUCCESSION_NS + 1)  # it was there after all
+    assert not sole.admit('new', SUCCESSION_NS + 2)
+
+
 def test_one_of_another_name_waits_until_the_first_has_left():
     sole = SoleSource()
     sole.admit('old', 0)
