@@ -91,7 +91,11 @@ class ConveyorNode(ConnectedNode):
         return self._configured
 
     def end(self, exit_code: int = 0) -> None:
-        """Ask the process of the node to end, as a signal does; without one nothing happens."""
+        """Ask the process of the node to end, as a signal does; without one nothing happens.
+
+        What is new is said before.
+        """
+        self.say_the_rest()
         self.on_end(exit_code)
 
     def cannot_work(self, why: str, seconds: float = math.inf) -> None:

@@ -152,6 +152,11 @@ class ReportingNode(LifecycleNode):
         else:
             self.report_shortly()
 
+    def say_the_rest(self) -> None:
+        """Publish the node's health now if there is something new, as it may be the last time."""
+        if self._unsaid:
+            self.report()
+
     def report_shortly(self) -> None:
         """Publish the node's health once in a moment, with what else is new by then."""
         if self._shortly.is_canceled():
