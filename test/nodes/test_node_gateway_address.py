@@ -156,6 +156,14 @@ def wait_for_an_answer(device, edge, first):
     pytest.fail('nothing comes from the other side')
 
 
+def wait_for_no_carrier(link):
+    """Wait until the edge's interface knows that its cable is out; the kernel takes its time."""
+    end = time.monotonic() + 30
+    command = [*link.prefix(EDGE), 'ip', 'link', 'show', INTERFACE]
+    while 'LOWER_UP' in subprocess.run(command, capture_output=True, text=True, check=True).stdout:
+        assert time.monotonic() < end, 'the cable is out, and nobody notices'
+
+
 @pytest.fixture
 def sides(tmp_path):
     """Yield what makes both machines, and ends them."""
@@ -166,6 +174,7 @@ def sides(tmp_path):
             if not cable:
                 command = ['ip', 'link', 'set', INTERFACE, 'down']
                 subprocess.run([*link.prefix(DEVICE), *command], check=True)
+                wait_for_no_carrier(link)
             shared = own_environment()
             made = []
             for side in (DEVICE, EDGE):
