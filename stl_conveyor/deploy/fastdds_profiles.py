@@ -28,10 +28,18 @@ A reliable writer sends its heartbeat every 50 ms while something is unacknowled
 (``stl_conveyor.nodes.base.middleware`` says why), a gateway's every 250 ms: what the link has lost
 holds back the later answers until then, and 50 ms would fill the link. And, but for the gateways,
 no writer or reader has room for a hundred samples before the first: a node has some 27 of them,
-and each of its services two, which made one megabyte of memory for each node. ``writers`` has this
-alone; nodes load it by themselves where no other profile is chosen. Fast DDS 2, which Jazzy has,
-names it otherwise: a profile is written for the distribution in ``ROS_DISTRO``, and what ships for
-Jazzy ends with ``_jazzy``.
+and each of its services two, which made one megabyte of memory for each node.
+
+A process that starts is told of some hundred ends by each of the others within milliseconds. What
+its socket has no room for is told again a second later at the earliest (Fast DDS has this period
+fixed), and until then two ends that belong together do not know of each other. So no participant
+tells what its types look like, which makes each message longer and which nobody asks for (ROS
+tells them apart by name and hash), and sockets have room for more where the system allows it
+(``net.core.rmem_max``).
+
+``writers`` has this alone; nodes load it by themselves where no other profile is chosen. Fast DDS
+2, which Jazzy has, names it otherwise: a profile is written for the distribution in
+``ROS_DISTRO``, and what ships for Jazzy ends with ``_jazzy``.
 
 The launch argument gateway_peer writes and uses these.
 """
@@ -63,6 +71,7 @@ MOST_GATEWAYS = 20  # on one machine; participants above 119 run into the ports 
 LEASE = 60  # s without an announcement after which a participant counts as gone
 PROCESSES = 32  # ROS processes on one machine that find each other over loopback
 GATEWAY = 100  # number of a gateway's participant, so that its port is known beforehand
+SOCKET_ROOM = 4 * 2**20  # bytes of messages that have come and were not read yet
 SEGMENT = 16 * 2**20  # bytes of shared memory: some frames of a camera; 512 kB hold not one
 #: Between two heartbeats over a slow link (ns); one is a frame of some 100 bytes.
 SLOW_HEARTBEAT_NS = 250_000_000
@@ -73,6 +82,12 @@ EDGE_ADDRESS = '${EDGE_ADDRESS}'  # Fast DDS puts the environment's variable the
 
 # Room for samples that an end has before any is there; more comes with the samples.
 _FEW_AT_FIRST: Mapping[str, Any] = {'topic': {'resourceLimitsQos': {'allocated_samples': 1}}}
+# A participant tells the names of its types, and not what they look like.
+_NAMES_OF_TYPES: Mapping[str, Any] = {
+    'propertiesPolicy': {
+        'properties': {'property': {'name': 'fastdds.type_propagation', 'value': 'disabled'}}
+    }
+}
 # What differs: seconds between announcements, how many at first, and the transports.
 _ON_WIFI: Mapping[str, Any] = {
     'announcement': 10,
@@ -81,23 +96,17 @@ _ON_WIFI: Mapping[str, Any] = {
     'udp': {
         'maxMessageSize': 1400,
         'sendBufferSize': 2**20,
-        'receiveBufferSize': 2**20,
+        'receiveBufferSize': SOCKET_ROOM,
         'maxInitialPeersRange': 16,
     },
     'builtin': {'avoid_builtin_multicast': 'true'},
-    'more': {},
 }
 _ON_A_SLOW_LINK: Mapping[str, Any] = {
     'announcement': 15,
     'first': 3,
     'shared_memory': {},
-    'udp': {'maxInitialPeersRange': PROCESSES},
+    'udp': {'receiveBufferSize': SOCKET_ROOM, 'maxInitialPeersRange': PROCESSES},
     'builtin': {},
-    'more': {
-        'propertiesPolicy': {
-            'properties': {'property': {'name': 'fastdds.type_propagation', 'value': 'disabled'}}
-        }
-    },
 }
 
 
@@ -135,7 +144,10 @@ def profile_xml(
         raise ConfigError(f'gateway {number} is not within 0..{MOST_GATEWAYS - 1}')
     root = ElementTree.Element('dds', xmlns='http://www.eprosima.com')
     profiles = ElementTree.SubElement(root, 'profiles')
-    if role != 'writers':
+    if role == 'writers':
+        participant = _participant(profiles, role)
+        _add(participant, {'rtps': {'listenSocketBufferSize': SOCKET_ROOM, **_NAMES_OF_TYPES}})
+    else:
         _add_participant(profiles, role, domain, peer, number)
     crosses = role in GATEWAYS
     writer = ElementTree.SubElement(
@@ -194,11 +206,8 @@ def _add_participant(
             }
         },
     )
-    participant = ElementTree.SubElement(
-        profiles, 'participant', profile_name=role, is_default_profile='true'
-    )
     _add(
-        participant,
+        _participant(profiles, role),
         {
             'rtps': {
                 **identity,
@@ -214,9 +223,15 @@ def _add_participant(
                     **met_at,
                     'initialPeersList': {'locator': [{'udpv4': place} for place in peers]},
                 },
-                **link['more'],
+                **_NAMES_OF_TYPES,
             }
         },
+    )
+
+
+def _participant(profiles: ElementTree.Element, role: str) -> ElementTree.Element:
+    return ElementTree.SubElement(
+        profiles, 'participant', profile_name=role, is_default_profile='true'
     )
 
 

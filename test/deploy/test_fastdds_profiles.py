@@ -15,6 +15,7 @@ import pytest
 from stl_conveyor.deploy.fastdds_profiles import (
     GATEWAYS,
     ROLES,
+    SOCKET_ROOM,
     discovery_port,
     environment,
     main,
@@ -75,6 +76,20 @@ def test_a_device_is_told_of_the_edge_by_an_address_or_by_its_environment():
     assert peers(profile('device'))[1] == ('${EDGE_ADDRESS}', None)
     assert peers(profile_xml('device', peer='192.0.2.7'))[1] == ('192.0.2.7', None)
     assert peers(profile('edge')) == [('127.0.0.1', None)]
+
+
+@pytest.mark.parametrize('role', ROLES)
+@pytest.mark.parametrize('old', [False, True])
+def test_what_is_told_at_a_start_is_short_and_finds_room(role, old):
+    root = ElementTree.fromstring(profile(role, old=old))
+    (participant,) = root.iter(f'{DDS}participant')
+    assert participant.get('is_default_profile') == 'true'
+    (told,) = participant.iter(f'{DDS}property')
+    assert [each.text for each in told] == ['fastdds.type_propagation', 'disabled']
+    # The room of sockets that Fast DDS makes by itself, or that of those which the profile names.
+    name = 'listenSocketBufferSize' if role == 'writers' else 'receiveBufferSize'
+    (room,) = root.iter(f'{DDS}{name}')
+    assert int(room.text) == SOCKET_ROOM
 
 
 @pytest.mark.parametrize('role', ROLES)

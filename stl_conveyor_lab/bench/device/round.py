@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from std_msgs.msg import Empty
+
 from stl_conveyor.assess.latency import item_timing
 from stl_conveyor.assess.scoring import ItemRecord, Quantiles, complete_records
 from stl_conveyor.cell.description import CellDescription
@@ -27,8 +29,10 @@ from stl_conveyor_lab.bench.device.usage import Usage, usage_of
 WARM_UP = 5  # items that are not timed
 SETTLING_S = 20.0  # after the last picture, in which its outcome comes at the latest
 SILENCE_S = 60.0  # without news, after which the round is given up
+# Published by the benchmark once it hears every node: an outcome that it misses has no account.
+ACCOUNT_BEGINS = 'account_begins'
 # Who must publish before the first picture counts.
-AWAITED = ('classification', 'transfer', 'sort_outcome', 'edge_classification')
+AWAITED = ('classification', 'transfer', 'edge_classification', ACCOUNT_BEGINS)
 
 #: Way to run the device → whether its nodes are one process, and their executor.
 WAYS: Mapping[str, tuple[bool, str]] = MappingProxyType(
@@ -158,6 +162,7 @@ def play(
     with runner, supervisor:
         began_ns = time.time_ns()
         run.bring_up()
+        monitor.create_publisher(Empty, ACCOUNT_BEGINS, 1)
         before, acted_before = cpu_s(), monitor.board.acted
         heard, heard_at = -1, time.monotonic()
         while shown() < count:
