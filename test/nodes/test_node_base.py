@@ -362,7 +362,9 @@ def test_profiles():
     sensor, feature = make_profile(Profile.SENSOR), make_profile(Profile.FEATURE)
     assert sensor.reliability == feature.reliability == ReliabilityPolicy.BEST_EFFORT
     assert make_profile(Profile.STATE).durability == DurabilityPolicy.TRANSIENT_LOCAL
-    assert make_profile(Profile.CAPTURE).depth == 2
+    # A burst of a stranger's captures must not push out the one that is owed an outcome.
+    assert make_profile(Profile.CAPTURE).depth >= 32
+    assert make_profile(Profile.EVERY_CAPTURE).depth >= 256
     watched = make_profile(Profile.RESULT, Watchdogs(deadline=1.5, lifespan=2.0, lease=3.0))
     assert watched.deadline.nanoseconds == 1.5 * SECOND
     assert watched.lifespan.nanoseconds == 2 * SECOND

@@ -15,11 +15,16 @@ pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
 from cell_harness import CellHarness, NodeSpec, Stranger, make_capture, to_stamp  # noqa: E402
+from rclpy.duration import Duration  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 from stl_conveyor.msg import ItemCapture  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.base.qos import make_profile  # noqa: E402
+from stl_conveyor.nodes.base.topics import Profile  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
@@ -98,6 +103,29 @@ def test_one_that_was_there_first_and_left_makes_room():
             return len(cell.heard.of('capture')) > 1
 
         cell.wait(taken, 20, 'items of its successor')
+
+
+def test_an_item_is_there_still_when_a_burst_of_captures_came_before_it_was_taken():
+    with CellHarness([], watched=()) as cell, Stranger(cell) as stranger:
+        heard = []
+        busy = Node('busy', context=cell.runner.context, use_global_arguments=False)
+        try:
+            busy.create_subscription(
+                ItemCapture, 'capture', heard.append, make_profile(Profile.EVERY_CAPTURE)
+            )
+            honest, flood = cell.publisher('capture'), stranger.publisher(ItemCapture, 'capture')
+            honest.publish(make_capture(1, cell.now_ns(), tiny_images(1, 2)[0][0]))
+            assert honest.wait_for_all_acked(Duration(seconds=20))
+            for number in range(200):
+                flood.publish(ItemCapture(item_id=1000 + number))
+            assert flood.wait_for_all_acked(Duration(seconds=20))
+            # Only now is it looked at.
+            executor = SingleThreadedExecutor(context=cell.runner.context)
+            executor.add_node(busy)
+            cell.wait(lambda: executor.spin_once(timeout_sec=0) or heard, what='the first capture')
+            assert heard[0].item_id == 1
+        finally:
+            busy.destroy_node()
 
 
 DRIVER = """

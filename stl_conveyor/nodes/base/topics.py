@@ -26,11 +26,12 @@ class Profile(enum.Enum):
     # Each may be an item, and a driver hands them over in bursts. A driver that publishes best
     # effort is met with best effort (nodes/base/outside_input.py).
     FRAMES = (True, False, 16, False)
-    # 77 kB each; for who works on the newest: two, so that one is fetched while the next comes.
-    CAPTURE = (True, False, 2, True)
-    # For who must see each one, also after a pause: it owes every item an outcome.
-    EVERY_CAPTURE = (True, False, 16, True)
-    RESULT = (True, False, 16, True)
+    # 77 kB each, of which one or two wait, unless somebody else fills the topic: then more than
+    # two, so that the item's is still there when its turn comes.
+    CAPTURE = (True, False, 32, True)
+    # For who must see each one, also after a pause or in a flood: it owes every item an outcome.
+    EVERY_CAPTURE = (True, False, 256, True)
+    RESULT = (True, False, 64, True)
     # Small packets on a lossy link: a lost one is replaced by a better one, never awaited.
     FEATURE = (False, False, 64, False)
     # Where items or joints are: of a model each, many at once, and the next one comes soon.
