@@ -12,7 +12,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
-from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns, wait_for_answer_ns
+from stl_conveyor.cell.deadline import DelayEstimator, Trials, latest_send_ns, wait_for_answer_ns
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.cell.edge_watch import SILENCE_NS, EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
@@ -221,6 +221,7 @@ class OffloadPolicy(ConveyorNode):
             maximum_ns=LONGEST_TRANSFER_NS,
             quantile=0.5,
         )
+        self._trials = Trials()
         self._promises: dict[ItemKey, _Promise] = {}
         self._settled: RecentItems[_Account] = RecentItems(256)
         self._acknowledged: RecentItems[int] = RecentItems(256)
@@ -290,6 +291,8 @@ class OffloadPolicy(ConveyorNode):
             self.health.set_value('reserved', f'{state.reserved / state.denominator:.3f}')
             self.health.set_value('edge_alive', self.edge_alive)
             self.health.set_value('edge_price', f'{self.edge_price:.2f}')
+            answer_ns = self.answer_time.estimate_ns(self.schedule_clock.now_ns())
+            self.health.set_value('expected_answer_time', f'{answer_ns / 1e9:.3f} s')
 
     def _on_classification(self, message: Classification) -> None:
         key = item_key(message)
@@ -346,9 +349,10 @@ class OffloadPolicy(ConveyorNode):
         now_ns = self.schedule_clock.now_ns()
         # The deadline of the first lane, and not the last: any lane may be the item's.
         left_ns = to_ns(message.deadline) - self.schedule_clock.ros_now_ns()
-        wait_ns = wait_for_answer_ns(
-            latest_send_ns(left_ns, self.cell.guard_ns, self.answer_time.estimate_ns(now_ns))
-        )
+        reserve_ns = self.answer_time.estimate_ns(now_ns)
+        if latest_send_ns(left_ns, self.cell.guard_ns, reserve_ns) <= 0:
+            reserve_ns = self.answer_time.initial_ns  # it may become a trial
+        wait_ns = wait_for_answer_ns(latest_send_ns(left_ns, self.cell.guard_ns, reserve_ns))
         if 0 < wait_ns <= LONGEST_TRANSFER_NS:
             self._unclassified.put(
                 key, _Unclassified(message.header, message.deadline, now_ns + wait_ns)
@@ -418,11 +422,7 @@ class OffloadPolicy(ConveyorNode):
                 decision.reason = OffloadDecision.REASON_EDGE_FULL
                 self.health.count('edge_full')
                 return
-        if (
-            not 0
-            <= latest_send_ns(left_ns, self.cell.guard_ns, self.answer_time.estimate_ns(now_ns))
-            <= LONGEST_TRANSFER_NS
-        ):
+        if not self._is_in_time(left_ns, now_ns):
             decision.reason = OffloadDecision.REASON_TOO_LATE
             return
         reservation = self.bucket.reserve(round(choice.share * self.settings.nominal_bytes))
@@ -435,6 +435,23 @@ class OffloadPolicy(ConveyorNode):
         self._promises[key] = _Promise(
             reservation, now_ns + left_ns + round(self.settings.settle_grace * 1e9)
         )
+
+    def _is_in_time(self, left_ns: int, now_ns: int) -> bool:
+        """Return whether an answer can come in time, or whether one is waited for as a trial."""
+
+        def send_ns(reserve_ns: int) -> int:
+            return latest_send_ns(left_ns, self.cell.guard_ns, reserve_ns)
+
+        measured_ns = send_ns(self.answer_time.estimate_ns(now_ns))
+        if measured_ns >= 0:
+            self._trials.end()
+            return measured_ns <= LONGEST_TRANSFER_NS
+        unmeasured_ns = send_ns(self.answer_time.initial_ns)
+        if not 0 <= unmeasured_ns <= LONGEST_TRANSFER_NS or not self._trials.begins(now_ns):
+            return False
+        self.answer_time.measure_anew(now_ns)
+        self.health.count('trials')
+        return True
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
