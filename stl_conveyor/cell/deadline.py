@@ -101,7 +101,8 @@ class Trials:
         """Have refused nothing yet."""
         self._first_ns = first_ns
         self._longest_ns = longest_ns
-        self.end()
+        self._since_ns: int | None = None  # of the last trial, or the first refusal
+        self._wait_ns = first_ns
 
     def begins(self, now_ns: int) -> bool:
         """Return whether what the delays forbid is begun all the same, as a trial."""
@@ -115,7 +116,7 @@ class Trials:
 
     def end(self) -> None:
         """Take in that the delays forbid nothing now."""
-        self._since_ns: int | None = None  # of the last trial, or the first refusal
+        self._since_ns = None
         self._wait_ns = self._first_ns
 
 
