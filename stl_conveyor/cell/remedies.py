@@ -403,8 +403,8 @@ REMEDIES = (
         '`edge_silent`',
         ('edge_silent',),
         'offload_policy',
-        'no sign of life for 0.85 s, where no gateway stands between; ends with the next one, or '
-        'with `edge_gone`: look at the network and at the machine of the edge',
+        'no sign of life for 0.85 s, behind a gateway for 0.75 s; ends with the next one, or with '
+        '`edge_gone`: look at the network, at the gateways and at the machine of the edge',
     ),
     Remedy(
         '`edge_gone`',

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 
 from stl_conveyor.cell.deadline import DelayEstimator, Trials, latest_send_ns, wait_for_answer_ns
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.edge_watch import SILENCE_NS, EdgeWatch
+from stl_conveyor.cell.edge_watch import LINK_SILENCE_NS, SILENCE_NS, EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.decision.lane_time import useful_until_ns
@@ -249,7 +249,8 @@ class OffloadPolicy(ConveyorNode):
         self._states = self.publish_on('token_bucket')
         self.policy.plan_with(Worker(self))
         # Begins anew whenever the edge speaks.
-        self._silence = self.every(SILENCE_NS / 1e9, self._on_missed_beat)
+        self._silence = self.every(LINK_SILENCE_NS / 1e9, self._on_missed_beat)
+        self._behind_link = False  # as was seen when it last missed its beat
         self._patience = self.every(
             3600.0, self._on_no_answer, clock=self.schedule_clock.timer_clock
         )
@@ -457,13 +458,13 @@ class OffloadPolicy(ConveyorNode):
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
             self._edge.heard(message.codec_id, clock_ns(self.steady_clock), message.price)
             if message.codec_id == self.codec_id:
-                self._silence.reset()
+                self._wait_for_edge()
             self._watch_edge()
             return
         if message.status != FeatureFeedback.STATUS_OK or message.codec_id != self.codec_id:
             return
         self._edge.spoke(clock_ns(self.steady_clock))
-        self._silence.reset()
+        self._wait_for_edge()
         key = item_key(message)
         if key in self._promises:
             before = self._acknowledged.get(key) or 0
@@ -539,26 +540,39 @@ class OffloadPolicy(ConveyorNode):
                 )
                 self._settle(key, None)
 
+    def _wait_for_edge(self, wait_ns: int = LINK_SILENCE_NS) -> None:
+        if self._silence.timer_period_ns != wait_ns:
+            self._silence.timer_period_ns = wait_ns
+        self._silence.reset()
+
     def _on_missed_beat(self) -> None:
-        """Say that the edge is silent, before it counts as gone; a slow link explains as much."""
+        """Say that the edge is silent, before it counts as gone."""
         now_ns = clock_ns(self.steady_clock)
-        if not (self._edge.is_alive(now_ns) and self._edge.is_silent(now_ns)):
+        if not self._edge.is_alive(now_ns):
             return
         ends = self.get_publishers_info_by_topic(self.resolve_topic_name('feedback_rx'))
-        if not any(end.node_name in LINKS for end in ends):
-            self.set_condition(
-                'edge_silent',
-                Level.WARN,
-                f'no sign of life from the edge for {SILENCE_NS / 1e9:g} s: items are sent to it '
-                f'until it counts as gone, after {self.cell.edge.timeout:g} s',
-            )
+        self._behind_link = any(end.node_name in LINKS for end in ends)
+        left_ns = self._silent_in_ns(now_ns)
+        if left_ns:
+            self._wait_for_edge(left_ns)
+            return
+        least_ns = LINK_SILENCE_NS if self._behind_link else SILENCE_NS
+        self.set_condition(
+            'edge_silent',
+            Level.WARN,
+            f'no sign of life from the edge for {least_ns / 1e9:g} s: items are sent to it until '
+            f'it counts as gone, after {self.cell.edge.timeout:g} s',
+        )
+
+    def _silent_in_ns(self, now_ns: int) -> int | None:
+        return self._edge.silent_in_ns(now_ns, behind_link=self._behind_link)
 
     def _watch_edge(self) -> None:
         now_ns = clock_ns(self.steady_clock)
         alive, stranger = self._edge.is_alive(now_ns), self._edge.stranger(now_ns)
         if not alive:
             self.clear_condition('edge_silent', 'the edge counts as gone')
-        elif not self._edge.is_silent(now_ns):
+        elif self._silent_in_ns(now_ns):
             self.clear_condition('edge_silent', 'the edge speaks again')
         if alive or stranger is not None:
             if not self._edge_met and not self._edge_missed:
