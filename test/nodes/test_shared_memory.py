@@ -100,6 +100,40 @@ def test_a_port_stays_for_as_long_as_somebody_sends_through_it(memory):
     assert swept(memory) == 3
 
 
+def test_a_port_through_which_somebody_sends_is_not_locked_while_that_is_looked_for(
+    memory, monkeypatch
+):
+    """Who finds it locked then opens a port of which the next listener does not hear."""
+    folder, processes = memory
+    put(folder, SEGMENT, f'{SEGMENT}_el', *ALL_OF_PORT)
+    process(processes, folder, 17, PORT)
+    looks = []
+
+    def look(*arguments):
+        with locked(folder / f'{PORT}_el'):
+            looks.append(arguments)
+        return mapped_by(*arguments)
+
+    mapped_by = shared_memory._mapped_by
+    monkeypatch.setattr(shared_memory, '_mapped_by', look)
+    assert swept(memory) == 2
+    assert looks and sorted(os.listdir(folder)) == sorted(ALL_OF_PORT)
+
+
+def test_a_port_that_somebody_opens_at_the_last_moment_stays(memory, monkeypatch):
+    folder, processes = memory
+    put(folder, *ALL_OF_PORT)
+    looks = []
+
+    def look(*_):
+        looks.append(set() if not looks else {PORT})
+        return looks[-1]
+
+    monkeypatch.setattr(shared_memory, '_open_somewhere', look)
+    assert swept(memory) == 0
+    assert len(looks) == 2
+
+
 @pytest.mark.parametrize('kind', [fcntl.LOCK_EX, fcntl.LOCK_SH])
 def test_a_port_stays_for_as_long_as_somebody_listens_to_it(memory, kind):
     folder, _ = memory

@@ -19,7 +19,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 SHARED_MEMORY = Path('/dev/shm')
@@ -49,25 +49,21 @@ def remove_orphans(
     with contextlib.ExitStack() as held:
         segments = {name for name in names if _SEGMENT.fullmatch(name) and f'{name}_el' in names}
         dead = {name for name in segments if _lock(held, folder / f'{name}_el')}
-        idle = _idle_ports(held, folder, names, own)
-        if not dead and not idle:
+        ports = _left_ports(folder, names, own)
+        if not dead and not ports:
             return 0
-        open_somewhere = {
-            name for process in processes.glob('[0-9]*') for name in _mapped_by(process, folder)
-        }
-        unseen = segments - dead - open_somewhere
-        if any(_is_held(folder / f'{name}_el') for name in unseen):  # still: it has not just ended
-            # Somebody lives whom this process may not see, such as in another container, and who
-            # may have any of the ports open.
-            idle = {}
+        open_somewhere = _open_somewhere(processes, folder)
         removed = 0
         for name in dead:
             if name not in open_somewhere or _age(folder / f'{name}_el') > YOUNG_S:
                 removed += _remove(folder, (name, f'{name}_el'))
-        for name, files in idle.items():
-            if name not in open_somewhere:
-                removed += _remove(folder, files)
-        return removed
+        unseen = segments - dead - open_somewhere
+        if any(_is_held(folder / f'{name}_el') for name in unseen):  # still: it has not just ended
+            # Somebody lives whom this process may not see, such as in another container, and who
+            # may have any of the ports open.
+            return removed
+        ports = {name: files for name, files in ports.items() if name not in open_somewhere}
+        return removed + _remove_ports(held, folder, processes, ports)
 
 
 @contextlib.contextmanager
@@ -87,15 +83,14 @@ def opened_here(folder: Path = SHARED_MEMORY, processes: Path = PROCESSES) -> se
     return set(_mapped_by(processes / 'self', folder))
 
 
-def _idle_ports(
-    held: contextlib.ExitStack, folder: Path, names: Iterable[str], own: Collection[str]
-) -> dict[str, list[str]]:
-    """Return the files of each port that nobody listens to, which are locked by now.
+def _left_ports(folder: Path, names: Iterable[str], own: Collection[str]) -> dict[str, list[str]]:
+    """Return the files of each port that nobody listens to.
 
-    Who wants to listen to one of them meanwhile takes it for somebody else's, and takes the next.
+    None is locked for longer than it takes to see that. Those who send through the port of a
+    listener that was killed open it anew. If they found its lock taken just then, they would leave
+    it where it is, and the next listener would take theirs for the port of the dead and make
+    another one: it would not hear them.
     """
-    if not _lock(held, folder):
-        return {}  # a node is just joining, and has removed them before
     ports: dict[str, list[str]] = {}
     for name in names:
         if match := _OF_PORT.fullmatch(name):
@@ -104,8 +99,32 @@ def _idle_ports(
         port: files
         for port, files in ports.items()
         if (port in own or all(_age(folder / name) > YOUNG_S for name in files))
-        and all(_lock(held, folder / name) for name in files if name.endswith(_LOCKS))
+        and not any(_is_held(folder / name) for name in files if name.endswith(_LOCKS))
     }
+
+
+def _remove_ports(
+    held: contextlib.ExitStack, folder: Path, processes: Path, ports: Mapping[str, list[str]]
+) -> int:
+    """Remove ports that nobody listens to and nobody had open; return how many files.
+
+    Who wants to listen to one of them meanwhile takes it for somebody else's, and takes the next.
+    """
+    if not ports or not _lock(held, folder):
+        return 0  # else a node is just joining, and has removed them before
+    locked = {
+        name: files
+        for name, files in ports.items()
+        if all(_lock(held, folder / file) for file in files if file.endswith(_LOCKS))
+    }
+    open_somewhere = _open_somewhere(processes, folder) if locked else set()
+    return sum(
+        _remove(folder, files) for name, files in locked.items() if name not in open_somewhere
+    )
+
+
+def _open_somewhere(processes: Path, folder: Path) -> set[str]:
+    return {name for process in processes.glob('[0-9]*') for name in _mapped_by(process, folder)}
 
 
 def _lock(held: contextlib.ExitStack, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
