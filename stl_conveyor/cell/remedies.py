@@ -57,6 +57,13 @@ REMEDIES = (
         '`rtprio` of the user',
     ),
     Remedy(
+        '`stale_port`',
+        ('stale_port',),
+        'any',
+        'what the process of the node sends to another one on this machine does not reach it, '
+        'since that one was started again (a race in Fast DDS): start this one again, too',
+    ),
+    Remedy(
         '`exception`',
         ('exception',),
         'any',
