@@ -14,7 +14,7 @@ from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.decoding import endpoint_name
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.device.item_journal import JournalError, journal_path
+from stl_conveyor.nodes.device.own_journal import open_journal
 from stl_conveyor.nodes.device.record_file import RecordFile
 
 #: After a crash those who listened before are expected back for so long (ns).
@@ -35,21 +35,11 @@ class CameraMemory:
     def __init__(self, node: ConveyorNode) -> None:
         """Open the file; without one the node works, and says so."""
         self._node = node
-        path = journal_path(
-            node.settings.journal, node.context.get_domain_id(), node.get_fully_qualified_name()
+        self._file = open_journal(
+            node,
+            lambda path: RecordFile(path, LONGEST),
+            'pictures that come after a crash of this node will not be counted',
         )
-        try:
-            self._file = RecordFile(path, LONGEST)
-        except JournalError as error:
-            node.set_condition(
-                'journal',
-                Level.WARN,
-                f'{error}; pictures that come after a crash of this node will not be counted',
-            )
-            self._file = RecordFile(None, LONGEST)
-        else:
-            node.clear_condition('journal', 'the journal can be kept')
-        node.resources.callback(self._file.close)
         self._numbers = HeardNumbers(self._file.line)
         self.follows_a_crash = self._numbers.follows
         self._expected = self._numbers.listeners  # after a crash, until all are there
