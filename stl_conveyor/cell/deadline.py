@@ -83,12 +83,49 @@ def wait_for_answer_ns(latest_send_ns: int) -> int:
     return latest_send_ns // 2
 
 
+class Trials:
+    """Say when to begin something though measured delays say that it is of no use.
+
+    What nobody begins is not measured either: a link or an edge that has stood still for seconds
+    would be believed to be slow for as long as its delays are remembered. So one thing is tried
+    after a second, the next one after two more, and so on up to `longest_ns`; a link that is
+    slow indeed is not kept busy by that. All times are ns of a clock that never runs backwards.
+
+    Examples:
+        >>> trials = Trials()
+        >>> [s for s in range(20) if trials.begins(s * 1_000_000_000)]
+        [1, 3, 7, 15]
+    """
+
+    def __init__(self, *, first_ns: int = 1_000_000_000, longest_ns: int = 16_000_000_000) -> None:
+        """Have refused nothing yet."""
+        self._first_ns = first_ns
+        self._longest_ns = longest_ns
+        self._since_ns: int | None = None  # of the last trial, or the first refusal
+        self._wait_ns = first_ns
+
+    def begins(self, now_ns: int) -> bool:
+        """Return whether what the delays forbid is begun all the same, as a trial."""
+        if self._since_ns is None:
+            self._since_ns = now_ns
+        if now_ns - self._since_ns < self._wait_ns:
+            return False
+        self._since_ns = now_ns
+        self._wait_ns = min(2 * self._wait_ns, self._longest_ns)
+        return True
+
+    def end(self) -> None:
+        """Take in that the delays forbid nothing now."""
+        self._since_ns = None
+        self._wait_ns = self._first_ns
+
+
 class DelayEstimator:
     """A high quantile of recent delays, all in ns.
 
-    Only the newest `capacity` samples no older than `horizon_ns` count. Forgetting by age keeps
-    an estimate that grew so large that nothing is sent any more, and so nothing is measured,
-    from lasting for ever. Samples that are negative or above `maximum_ns` are left out: they come
+    Only the newest `capacity` samples no older than `horizon_ns` count. Who sends nothing because
+    of the estimate measures nothing either, and would keep it for as long as that: see `Trials`
+    and `measure_anew`. Samples that are negative or above `maximum_ns` are left out: they come
     from clock jumps. One alone would keep everything from being sent until it is forgotten.
     """
 
@@ -106,16 +143,25 @@ class DelayEstimator:
             raise ValueError(f'initial_ns {initial_ns} is not within 0..{maximum_ns}')
         if not 0.0 <= quantile <= 1.0 or capacity < 1:
             raise ValueError('quantile must be within 0..1 and capacity at least 1')
-        self._initial_ns = initial_ns
+        self.initial_ns = initial_ns
         self._maximum_ns = maximum_ns
         self._quantile = quantile
         self._horizon_ns = horizon_ns
         self._samples: deque[tuple[int, int]] = deque(maxlen=capacity)
+        self._anew_ns: int | None = None
+
+    def measure_anew(self, now_ns: int) -> None:
+        """Have the first delay that begins from now on replace all that were measured before."""
+        self._anew_ns = now_ns
 
     def add(self, delay_ns: int, now_ns: int) -> None:
-        """Take in one measured delay, if it can be one."""
-        if 0 <= delay_ns <= self._maximum_ns:
-            self._samples.append((now_ns, delay_ns))
+        """Take in one measured delay, which has just ended, if it can be one."""
+        if not 0 <= delay_ns <= self._maximum_ns:
+            return
+        if self._anew_ns is not None and now_ns - delay_ns >= self._anew_ns:
+            self._samples.clear()
+            self._anew_ns = None
+        self._samples.append((now_ns, delay_ns))
 
     def estimate_ns(self, now_ns: int) -> int:
         """Return the quantile of the samples that still count, or the initial value."""
@@ -123,6 +169,6 @@ class DelayEstimator:
         while samples and not 0 <= now_ns - samples[0][0] <= self._horizon_ns:
             samples.popleft()
         if not samples:
-            return self._initial_ns
+            return self.initial_ns
         delays = sorted(delay for _, delay in samples)
         return delays[min(len(delays) - 1, math.floor(self._quantile * len(delays)))]

@@ -100,12 +100,12 @@ class EdgePool:
         0
         >>> pool.heard(home, now_ns=0)
         True
-        >>> pool.place('line_1', now_ns=0), pool.place('line_2', now_ns=0)
-        (1, 0)
+        >>> [edge.name for edge in pool.order('line_1', now_ns=0)]
+        ['hall/b', 'hall/a']
         >>> pool.take('line_1', now_ns=0)  # until the other one says that it serves the cell
         0
-        >>> pool.place('line_1', now_ns=1_000_000_001)
-        0
+        >>> [edge.name for edge in pool.order('line_1', now_ns=1_000_000_001)]
+        ['hall/a']
     """
 
     def __init__(self, own: EdgeMember, silence_ns: int) -> None:
@@ -197,10 +197,6 @@ class EdgePool:
         ]
         place = {name: at for at, name in enumerate(preference(cell, {m.name for m in there}))}
         return sorted(there, key=lambda member: (place[member.name], -member.instance))
-
-    def place(self, cell: str, now_ns: int) -> int:
-        """Return the place of this edge in the order for a cell: 0 = its home, 1 = its standby."""
-        return [member.key for member in self.order(cell, now_ns)].index(self._own.key)
 
     def take(self, cell: str, now_ns: int) -> int:
         """Take or leave a cell, as its place says and the others are ready for it.

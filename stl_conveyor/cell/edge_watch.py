@@ -10,6 +10,10 @@ import math
 # known to speak less often may be silent for so many times its usual pause.
 SILENCE_NS = 850_000_000
 _PAUSES = 1.5
+# The same of an edge behind a slow link, where it speaks four times a second, so that one sign of
+# life may be lost and the next ones late.
+LINK_SILENCE_NS = 750_000_000
+_LINK_PAUSES = 3.0
 
 
 class EdgeWatch:
@@ -30,8 +34,8 @@ class EdgeWatch:
         >>> watch.heard(7, now_ns=2_000_000_000, price=0.25)
         >>> watch.price(3_000_000_000), watch.price(4_000_000_000)
         (0.25, 0.0)
-        >>> watch.is_silent(2_800_000_000), watch.is_silent(2_850_000_000)
-        (False, True)
+        >>> watch.silent_in_ns(2_800_000_000), watch.silent_in_ns(2_850_000_000)
+        (50000000, 0)
     """
 
     def __init__(self, codec_id: int, timeout_ns: int) -> None:
@@ -69,13 +73,25 @@ class EdgeWatch:
         """Take in that the known edge said something else: it is not silent."""
         self._spoke_ns = now_ns
 
-    def is_silent(self, now_ns: int) -> bool:
-        """Return whether the known edge, which may count as alive, misses its beat.
+    def silent_in_ns(self, now_ns: int, *, behind_link: bool = False) -> int | None:
+        """Return in which time the known edge, which may count as alive, misses its beat.
 
         One pause that is longer than others, such as that of a lost sign, changes nothing.
+
+        Args:
+            now_ns: On the clock of `heard`.
+            behind_link: Whether a slow link lies between, which may lose a sign or take its time.
+
+        Returns:
+            0 once it has; None while it was never heard.
         """
-        allowed_ns = max(SILENCE_NS, round(_PAUSES * min(self._pauses_ns)))
-        return self._seen_ns is not None and now_ns - self._spoke_ns >= allowed_ns
+        if self._seen_ns is None:
+            return None
+        least_ns, pauses = (
+            (LINK_SILENCE_NS, _LINK_PAUSES) if behind_link else (SILENCE_NS, _PAUSES)
+        )
+        allowed_ns = max(least_ns, round(pauses * min(self._pauses_ns)))
+        return max(0, allowed_ns - (now_ns - self._spoke_ns))
 
     @property
     def was_heard(self) -> bool:

@@ -57,6 +57,13 @@ REMEDIES = (
         '`rtprio` of the user',
     ),
     Remedy(
+        '`stale_port`',
+        ('stale_port',),
+        'any',
+        'what the process of the node sends to another one on this machine does not reach it, '
+        'since that one was started again (a race in Fast DDS): start this one again, too',
+    ),
+    Remedy(
         '`exception`',
         ('exception',),
         'any',
@@ -403,8 +410,8 @@ REMEDIES = (
         '`edge_silent`',
         ('edge_silent',),
         'offload_policy',
-        'no sign of life for 0.85 s, where no gateway stands between; ends with the next one, or '
-        'with `edge_gone`: look at the network and at the machine of the edge',
+        'no sign of life for 0.85 s, behind a gateway for 0.75 s; ends with the next one, or with '
+        '`edge_gone`: look at the network, at the gateways and at the machine of the edge',
     ),
     Remedy(
         '`edge_gone`',

@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns
+from stl_conveyor.cell.deadline import DelayEstimator, Trials, latest_send_ns
 
 MS = 1_000_000
 
@@ -29,6 +29,33 @@ def test_estimate_forgets_old_samples_so_that_nothing_locks_up():
     delay.add(1000 * MS, 0)
     assert delay.estimate_ns(1) == 1000 * MS
     assert delay.estimate_ns(1001 * MS) == 50 * MS
+
+
+def test_a_delay_that_is_measured_anew_takes_the_place_of_all_before():
+    delay = DelayEstimator(initial_ns=50 * MS, maximum_ns=5000 * MS)
+    for i in range(32):
+        delay.add(3000 * MS, (10_000 + i) * MS)
+    delay.measure_anew(11_000 * MS)
+    assert delay.estimate_ns(11_000 * MS) == 3000 * MS  # a trial that is lost changes nothing
+    delay.add(2500 * MS, 11_010 * MS)  # it began before
+    assert delay.estimate_ns(11_010 * MS) == 3000 * MS
+    delay.add(20 * MS, 11_030 * MS)
+    assert delay.estimate_ns(11_030 * MS) == 20 * MS
+    delay.add(30 * MS, 11_040 * MS)
+    assert delay.estimate_ns(11_040 * MS) == 30 * MS
+
+
+def test_what_is_tried_becomes_rare_while_it_is_in_vain():
+    trials = Trials(first_ns=1000 * MS, longest_ns=8000 * MS)
+    tried = [at for at in range(0, 40_000, 250) if trials.begins(at * MS)]
+    assert tried == [1000, 3000, 7000, 15_000, 23_000, 31_000, 39_000]
+    trials.end()
+    assert [at for at in range(40_000, 45_000, 250) if trials.begins(at * MS)] == [41_000, 43_000]
+
+
+def test_what_comes_seldom_is_tried_each_time():
+    trials = Trials(first_ns=1000 * MS, longest_ns=8000 * MS)
+    assert [at for at in range(0, 50, 10) if trials.begins(at * 1000 * MS)] == [10, 20, 30, 40]
 
 
 def test_a_clock_set_forward_is_no_delay():

@@ -58,6 +58,17 @@ def test_the_price_rises_while_the_edge_is_full_and_falls_again():
     assert admission.price(0) == admission.price(1) == 0.0
 
 
+def test_a_price_of_the_time_that_the_edge_stood_still_falls_though_nobody_sends():
+    admission = EdgeAdmission(workers=1, quota=0.0)
+    for _ in range(4):  # a batch in whose midst it was stopped
+        admission.served(0, 0.75, 10 * SECOND)
+    admission.look(8, 10 * SECOND)
+    assert admission.price(0) > 0.5
+    for half in range(21, 31):
+        admission.look(0, half * SECOND // 2)
+    assert admission.price(0) == 0.0
+
+
 def test_who_has_more_than_its_share_pays_more_and_waits():
     admission = EdgeAdmission(workers=1, quota=0.0)
     now = run(admission, [5, 5, 80], 0.01, 5, backlog=5)

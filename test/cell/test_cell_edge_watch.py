@@ -29,13 +29,13 @@ def test_strangers_change_nothing_about_the_known_edge(heard, after):
     assert watch.is_alive(now) == any(codec == 7 and now - at <= 500 for codec, at in heard)
 
 
-def silent_at(signs, until):
+def silent_at(signs, until, *, behind_link=False):
     """Return when (ms) an edge that spoke at some times (ms) is first called silent, or None."""
     watch, signs = EdgeWatch(7, 10**12), list(signs)
     for now in range(until):
         if signs and signs[0] == now:
             watch.heard(7, signs.pop(0) * 1_000_000)
-        if watch.is_silent(now * 1_000_000):
+        if watch.silent_in_ns(now * 1_000_000, behind_link=behind_link) == 0:
             return now
     return None
 
@@ -55,8 +55,19 @@ def test_what_is_silence_follows_the_usual_pause_and_not_the_last_one():
         watch = EdgeWatch(7, 10**12)
         for now in signs:
             watch.heard(7, now * 1_000_000)
-        assert not watch.is_silent((silent - 1) * 1_000_000)
-        assert watch.is_silent(silent * 1_000_000)
+        assert watch.silent_in_ns((silent - 1) * 1_000_000) == 1_000_000
+        assert watch.silent_in_ns(silent * 1_000_000) == 0
+
+
+def test_behind_a_slow_link_one_sign_may_be_lost_and_another_late():
+    often = list(range(0, 2001, 250))
+    assert silent_at(often, 5000, behind_link=True) == 2750
+    assert silent_at([0], 5000, behind_link=True) == 750
+    lost = [at for at in often if at != 1000]
+    late = [at + 240 * (at == 1250) for at in lost]
+    assert silent_at(late, 2500, behind_link=True) is None
+    # One that was set to speak half as often may lose one, too.
+    assert silent_at([0, 500, 1000, 2000, 2500], 3900, behind_link=True) is None
 
 
 def test_whatever_the_known_edge_says_breaks_its_silence():
@@ -64,7 +75,8 @@ def test_whatever_the_known_edge_says_breaks_its_silence():
     watch.heard(7, 0)
     watch.spoke(800_000_000)
     watch.heard(8, 1_500_000_000)
-    assert not watch.is_silent(1_600_000_000) and watch.is_silent(1_700_000_000)
+    assert watch.silent_in_ns(1_600_000_000) == 50_000_000
+    assert watch.silent_in_ns(1_700_000_000) == 0
     assert not watch.is_alive(1_700_000_000)  # that is for its signs of life to say
 
 

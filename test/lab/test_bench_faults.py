@@ -24,9 +24,11 @@ from stl_conveyor_lab.bench.faults.tally import (
     Injection,
     Item,
     Row,
+    Values,
     Word,
     Words,
     tabulate,
+    ways,
     worked_again,
 )
 
@@ -142,15 +144,28 @@ def test_the_table_and_the_picture_hold_every_fault(tmp_path):
     assert (tmp_path / 'faults.png').stat().st_size > 1000
 
 
+def test_it_is_told_which_way_the_items_went():
+    late = {'decided': 'offloaded', 'stopped': 'deadline', 'by_edge': False}
+    items = [item(float(n), **late) for n in range(3)]
+    items += [item(4.0, decided='too_late', by_edge=False)]
+    items += [item(5.0, decided='offloaded', stopped='satisfied', packets=2)] * 2
+    assert ways(items) == (
+        '3 offloaded, deadline without a packet; 2 offloaded, satisfied, by the edge; 1 too_late'
+    )
+
+
 def test_a_run_goes_on_from_its_record(tmp_path):
     path = tmp_path / 'out' / 'record.jsonl'
     first = Record(path, 7)
     first.begin()
     kill, freeze = Injection('kill', 1.0, 2.0, 4.0), Injection('freeze', 101.0, 102.0, 104.0)
-    first.add([item(1.5), item(5.0, 'A')], [Word(1.7, 'guard', 2, 'node_gone')], [kill])
+    values = Values(1.9, 'encoder', {'expected_answer_time': '3.000 s'})
+    first.add([item(1.5), item(5.0, 'A')], [Word(1.7, 'guard', 2, 'node_gone')], [kill], [values])
     second = Record(path, 7)
     second.go_on(now=100.0)
     assert max(each.due for each in second.items) == 100.0 - BETWEEN_S
+    (kept,) = second.values
+    assert kept.values == values.values and kept.time - second.faults[0].end == pytest.approx(-0.1)
     second.add([item(101.5)], [Word(101.8, 'guard', 2, 'node_gone')], [freeze])
     third = Record(path, 7)
     third.go_on(now=50.0)  # as after a restart of the machine

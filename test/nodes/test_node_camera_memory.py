@@ -19,7 +19,9 @@ from cell_harness import CELL, CellHarness, NodeSpec, node_process, to_stamp  # 
 from sensor_msgs.msg import Image  # noqa: E402
 
 from stl_conveyor.cell.heard_numbers import HeardNumbers  # noqa: E402
+from stl_conveyor.msg import ItemCapture  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
+from stl_conveyor.nodes.device import camera as camera_module  # noqa: E402
 from stl_conveyor.nodes.device import camera_memory  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
 
@@ -190,6 +192,39 @@ def test_items_that_come_before_the_others_are_there_are_lost_after_a_crash(
             assert not said(cell)
 
 
+def test_items_wait_after_a_crash_for_those_who_heard_of_items_before(crashed, monkeypatch):
+    monkeypatch.setattr(camera_memory, 'SETTLES_NS', 10**12)
+    monkeypatch.setattr(camera_module, 'LEAST_LEFT_NS', -(10**12))
+    with a_cell(NodeSpec(Camera, {**QUICK, 'journal': str(crashed)})) as cell:
+        cell.wait_active()
+        cell.connect('capture')
+        camera = cell.runner.node('camera')
+        driver = Driver(cell)
+        driver.send_until(lambda: camera.health.counted('held_items') >= 3, 'items that wait')
+        assert not captured(cell) and not said(cell)
+        other = cell.probe.create_subscription(ItemCapture, 'capture', lambda _: None, 10)
+        held = camera.health.counted('held_items')
+        cell.wait(lambda: len(captured(cell)) >= held, LONG, 'those that waited')
+        driver.send_until(lambda: len(captured(cell)) > held, 'one that did not wait')
+        stamps = [to_ns(message.header.stamp) for message in cell.heard.of('capture')]
+        assert stamps == sorted(stamps) and camera.health.counted('held_items') == held
+        assert not camera.health.counted('total.missed_while_gone')
+        cell.probe.destroy_subscription(other)
+
+
+def test_one_that_died_is_not_waited_for_because_its_end_is_known_for_a_while(tmp_path):
+    """Listeners of one name count once; one that was killed is among them until its lease."""
+    journal = tmp_path / 'journal'
+    with a_cell(NodeSpec(Camera, {**QUICK, 'journal': str(journal)})) as cell:
+        cell.wait_active()
+        again = cell.probe.create_subscription(ItemCapture, 'capture', lambda _: None, 10)
+        camera = cell.runner.node('camera')
+        cell.wait(lambda: camera._captures.get_subscription_count() == 2, LONG, 'two listeners')
+        Driver(cell).send_until(lambda: captured(cell), 'a capture')
+        cell.wait(lambda: HeardNumbers(journal.read_text()).listeners == 1, LONG, 'one name')
+        cell.probe.destroy_subscription(again)
+
+
 def test_items_of_which_not_all_can_hear_after_a_crash_are_said(crashed, monkeypatch):
     monkeypatch.setattr(camera_memory, 'SETTLES_NS', 10**12)
     with a_cell(NodeSpec(Camera, {**QUICK, 'journal': str(crashed)})) as cell:
@@ -199,9 +234,7 @@ def test_items_of_which_not_all_can_hear_after_a_crash_are_said(crashed, monkeyp
         driver.send_until(lambda: captured(cell), 'a capture')
         cell.wait(lambda: items_missed(cell), LONG, 'a word')
         # The other one is back: nothing more is missed.
-        other = cell.probe.create_subscription(
-            type(cell.heard.of('capture')[0]), 'capture', lambda _: None, 10
-        )
+        other = cell.probe.create_subscription(ItemCapture, 'capture', lambda _: None, 10)
         camera = cell.runner.node('camera')
         cell.wait(lambda: camera._captures.get_subscription_count() == 2, LONG, 'two listeners')
         items = camera.health.counted('items')

@@ -71,6 +71,12 @@ threading.Thread(target=speak, daemon=True).start()
 rclpy.spin(node)
 """
 
+WAY = """
+import sys
+from stl_conveyor.nodes.link.own_address import own_address_towards, running_addresses
+print(repr(own_address_towards(sys.argv[1])), list(running_addresses()))
+"""
+
 
 class Side:
     """One machine: its gateway, and another node that hears and speaks on the machine's topics."""
@@ -85,30 +91,41 @@ class Side:
             self._profiles[kind] = folder / f'{kind}.xml'
             self._profiles[kind].write_text(profile_xml(kind, domain=domain, peer=peer))
         self._role = role
+        self._output = folder / 'gateway.txt'
         self.gateway = self._start_gateway()
         self.neighbour = self._start('local', '-c', LOCAL_NODE, stdin=PIPE, stdout=PIPE)
         self.named = set()
         self._heard = queue.SimpleQueue()
+        self._history = []  # name, level, text and time of what was heard
         threading.Thread(target=self._read, daemon=True).start()
 
-    def _start(self, profile, *command, **streams):
+    def _start(self, profile, *command, stderr=DEVNULL, **streams):
         return subprocess.Popen(
             [*self._link.prefix(self._side), sys.executable, *command],
             env={**self._shared, **environment(self._profiles[profile])},
-            stderr=DEVNULL,
+            stderr=stderr,
             text=True,
             **streams,
         )
 
     def _start_gateway(self):
         parameters = ('-p', f'peer:={self._peer}', '-p', 'diagnostics_period:=0.1')
-        return self._start(
-            self._role, '-m', node_module(self._name), '--ros-args', *parameters, stdout=DEVNULL
-        )
+        with open(self._output, 'a', encoding='utf-8') as output:
+            return self._start(
+                self._role,
+                '-m',
+                node_module(self._name),
+                '--ros-args',
+                *parameters,
+                stdout=output,
+                stderr=output,
+            )
 
     def _read(self):
         for line in self.neighbour.stdout:
-            self._heard.put(json.loads(line))
+            found = json.loads(line)
+            self._history.append((*found, f'{time.monotonic():.2f}'))
+            self._heard.put(found)
 
     def hear(self, name, level=None, patience=60.0):
         """Wait for the next word about something; return its text."""
@@ -121,7 +138,40 @@ class Side:
 
     def said(self, fault='', level=None):
         """Wait for the next word of the gateway about a fault, or about itself."""
-        return self.hear(f'{self._name}: {fault}' if fault else self._name, level)
+        name = f'{self._name}: {fault}' if fault else self._name
+        try:
+            return self.hear(name, level)
+        except queue.Empty:
+            pytest.fail(f'{name} was not said: {self._state()}')
+
+    def _state(self):
+        """Return all that can tell why something was not heard."""
+
+        def output(*command):
+            whole = [*self._link.prefix(self._side), *command]
+            done = subprocess.run(whole, capture_output=True, text=True)
+            return f'{" ".join(command)}: {done.stdout}{done.stderr}'
+
+        return '\n'.join(
+            (
+                f'it is {time.monotonic():.2f}; gateway {self.gateway.poll()}, '
+                f'neighbour {self.neighbour.poll()}',
+                output('ip', '-br', 'address'),
+                output('ip', 'link', 'show', INTERFACE),
+                output('ip', 'route'),
+                output(sys.executable, '-c', WAY, self._peer),
+                f'gateway wrote: {self._output.read_text(encoding="utf-8")[-2000:]}',
+                'heard, each the first and the last time: ',
+                *map(str, self._once_each()),
+            )
+        )
+
+    def _once_each(self):
+        first, last = {}, {}
+        for *what, at in self._history:
+            first.setdefault(tuple(what), at)
+            last[tuple(what)] = at
+        return [(*what, first[what], last[what]) for what in first]
 
     def renewed(self):
         """Wait until the gateway ends by itself, and start it again as launch does."""
@@ -157,11 +207,17 @@ def wait_for_an_answer(device, edge, first):
 
 
 def wait_for_no_carrier(link):
-    """Wait until the edge's interface knows that its cable is out; the kernel takes its time."""
+    """Wait until the edge's interface runs no more; the kernel takes its time.
+
+    That is what a gateway goes by. The carrier may be gone before.
+    """
     end = time.monotonic() + 30
     command = [*link.prefix(EDGE), 'ip', 'link', 'show', INTERFACE]
-    while 'LOWER_UP' in subprocess.run(command, capture_output=True, text=True, check=True).stdout:
-        assert time.monotonic() < end, 'the cable is out, and nobody notices'
+    while True:
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        if 'NO-CARRIER' in shown:
+            return
+        assert time.monotonic() < end, f'the cable is out, and nobody notices: {shown}'
 
 
 @pytest.fixture

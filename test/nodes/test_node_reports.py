@@ -18,7 +18,7 @@ from stl_conveyor.nodes.base.conveyor_node import ConveyorNode  # noqa: E402
 from stl_conveyor.nodes.base.health import Level  # noqa: E402
 from stl_conveyor.nodes.base.polled_topic import arrived_ns  # noqa: E402
 from stl_conveyor.nodes.base.reporting_node import SHORTLY_S  # noqa: E402
-from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec, say_stale_ports  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -53,6 +53,17 @@ def test_what_begins_just_after_a_report_is_reported_all_the_same():
         node.report()
         node.warn('event', 'it happens')
         cell.wait_diagnostic('quiet: event', 'it happens', level=1)
+
+
+def test_a_process_says_that_it_sends_to_nobody_for_as_long_as_it_does():
+    specs = [NodeSpec(Quiet, {'diagnostics_period': 60.0})]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        nodes = [cell.runner.node('quiet')]
+        say_stale_ports(['fastdds_port7413 (9)'], nodes)
+        cell.wait_diagnostic('quiet: stale_port', 'fastdds_port7413 (9)', level=2)
+        say_stale_ports([], nodes)
+        cell.wait_diagnostic('quiet: stale_port', 'ended', level=0)
 
 
 def test_what_is_new_is_said_before_the_process_is_asked_to_end(monkeypatch):

@@ -11,11 +11,13 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import node_process, qos  # noqa: E402
+from cell_harness import CellHarness, node_process, qos  # noqa: E402
 from lone_policy import let_edge_live, lone_policy  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
-from stl_conveyor.msg import FeatureFeedback  # noqa: E402
+from stl_conveyor.msg import FeatureFeedback, ProgressiveFeature  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.edge.edge_classifier import EdgeClassifier  # noqa: E402
 
 pytestmark = pytest.mark.ros
 FAULT = 'offload_policy: edge_silent'
@@ -41,7 +43,6 @@ def test_an_edge_that_was_stopped_is_named_and_one_that_speaks_again_is_not(tiny
 
 def test_an_edge_that_is_gone_is_not_called_silent(tiny_models):
     with lone_policy(tiny_models, cell_file='') as (cell, node):
-        assert node._state_machine.current_state[1] == 'active'
         let_edge_live(cell, node)
         cell.wait_diagnostic(FAULT, 'no sign of life', level=1)
         cell.wait_diagnostic('offload_policy: edge_gone', 'no sign of life', level=1)
@@ -63,7 +64,7 @@ def test_behind_an_emulated_link_it_is_named_and_no_report_is_waited_for(tiny_mo
             link.destroy_node()
 
 
-def test_behind_a_gateway_the_link_may_take_its_time(tiny_models):
+def test_behind_a_gateway_it_is_named_as_soon(tiny_models):
     with lone_policy(tiny_models) as (cell, node):
         gateway = Node('device_gateway', context=cell.runner.context, use_global_arguments=False)
         try:
@@ -81,9 +82,44 @@ def test_behind_a_gateway_the_link_may_take_its_time(tiny_models):
             publisher.publish(
                 FeatureFeedback(codec_id=node.codec_id, status=FeatureFeedback.STATUS_ALIVE)
             )
-            cell.wait(lambda: node.edge_alive, 10, 'a sign of life')
-            cell.wait(lambda: node._edge.is_silent(node.steady_clock.now().nanoseconds), 10)
-            node._on_missed_beat()
-            assert not node.health.report(node.steady_clock.now().nanoseconds).faults
+            cell.wait_diagnostic(FAULT, 'no sign of life from the edge for 0.75 s', level=1)
+            assert node.edge_alive  # its time-out is a minute
+        finally:
+            gateway.destroy_node()
+
+
+def test_an_edge_shows_more_signs_of_life_to_a_gateway(tiny_models):
+    parameters = {'models_dir': str(tiny_models), 'heartbeat_period': 10.0}
+    spec = NodeSpec(EdgeClassifier, parameters, remappings={'feedback_tx': 'feedback_rx'})
+    with CellHarness([spec], watched=('feedback_rx',)) as cell:
+        cell.wait_active()
+        cell.connect('feedback_rx')
+        edge = cell.runner.node('edge_classifier')
+
+        signs = cell.heard.messages['feedback_rx']
+
+        def wait_for_what_was_said():
+            marked = len(cell.heard.of('feedback_rx', item_id=1))
+            edge._reply(0, ProgressiveFeature(item_id=1), FeatureFeedback.STATUS_TOO_LATE)
+            cell.wait(lambda: len(cell.heard.of('feedback_rx', item_id=1)) > marked, 10)
+
+        def signs_of_two_halves():
+            wait_for_what_was_said()
+            before = len(signs)
+            for _ in range(2):
+                edge._half_beat()
+            wait_for_what_was_said()
+            return len(signs) - before - 1
+
+        # It greets a last time when it knows that it is the only one.
+        cell.wait(lambda: edge._pool._is_alone, 20, 'an edge that knows that it is alone')
+        assert signs_of_two_halves() == 1
+        gateway = Node('edge_gateway', context=cell.runner.context, use_global_arguments=False)
+        try:
+            gateway.create_subscription(
+                FeatureFeedback, 'feedback_rx', lambda _: None, qos('feedback_rx')
+            )
+            cell.wait(lambda: edge._gateways == {0: True}, 20, 'the gateway')
+            assert signs_of_two_halves() == 2
         finally:
             gateway.destroy_node()

@@ -11,7 +11,14 @@ from contextlib import contextmanager
 import pytest
 
 from stl_conveyor.nodes.base import shared_memory
-from stl_conveyor.nodes.base.shared_memory import joining, opened_here, remove_orphans
+from stl_conveyor.nodes.base.shared_memory import (
+    STALE_S,
+    PortWatch,
+    joining,
+    opened_here,
+    remove_orphans,
+    replaced_ports,
+)
 
 SEGMENT = 'fastdds_0123456789abcdef'
 OTHER = 'fastrtps_fedcba9876543210'
@@ -100,6 +107,59 @@ def test_a_port_stays_for_as_long_as_somebody_sends_through_it(memory):
     assert swept(memory) == 3
 
 
+def test_a_port_through_which_somebody_sends_is_not_locked_while_that_is_looked_for(
+    memory, monkeypatch
+):
+    """Who finds it locked then opens a port of which the next listener does not hear."""
+    folder, processes = memory
+    put(folder, SEGMENT, f'{SEGMENT}_el', *ALL_OF_PORT)
+    process(processes, folder, 17, PORT)
+    looks = []
+
+    def look(*arguments):
+        with locked(folder / f'{PORT}_el'):
+            looks.append(arguments)
+        return mapped_by(*arguments)
+
+    mapped_by = shared_memory._mapped_by
+    monkeypatch.setattr(shared_memory, '_mapped_by', look)
+    assert swept(memory) == 2
+    assert looks and sorted(os.listdir(folder)) == sorted(ALL_OF_PORT)
+
+
+def test_who_removes_what_is_its_own_is_not_kept_from_it_by_another_one(memory, monkeypatch):
+    """Both see that the owner is dead; one of them has seen the owner alive, and leaves it."""
+    folder, processes = memory
+    monkeypatch.setattr(shared_memory, 'YOUNG_S', 1e6)
+    put(folder, SEGMENT, f'{SEGMENT}_el')
+    removed = []
+
+    def look(*_):
+        if removed:
+            return set()
+        removed.append(0)
+        removed.append(remove_orphans({SEGMENT}, *memory))
+        return {SEGMENT}
+
+    monkeypatch.setattr(shared_memory, '_open_somewhere', look)
+    assert swept(memory) == 0
+    assert removed[-1] == 2
+
+
+def test_a_port_that_somebody_opens_at_the_last_moment_stays(memory, monkeypatch):
+    folder, processes = memory
+    put(folder, *ALL_OF_PORT)
+    looks = []
+
+    def look(*_):
+        looks.append(set() if not looks else {PORT})
+        return looks[-1]
+
+    monkeypatch.setattr(shared_memory, '_open_somewhere', look)
+    assert swept(memory) == 0
+    assert len(looks) == 2
+
+
 @pytest.mark.parametrize('kind', [fcntl.LOCK_EX, fcntl.LOCK_SH])
 def test_a_port_stays_for_as_long_as_somebody_listens_to_it(memory, kind):
     folder, _ = memory
@@ -114,6 +174,25 @@ def test_ports_stay_where_a_participant_lives_that_cannot_be_seen(memory):
     with locked(folder / f'{SEGMENT}_el'):
         assert swept(memory) == 2
     assert sorted(os.listdir(folder)) == sorted([SEGMENT, f'{SEGMENT}_el', *ALL_OF_PORT])
+
+
+def test_a_port_of_which_a_listener_has_another_file_is_told_after_a_while(memory):
+    folder, processes = memory
+    put(folder, *ALL_OF_PORT)
+    gone = f'{PORT} (deleted)'
+    process(processes, folder, 'self', gone, f'{SEGMENT} (deleted)', 'fastdds_port7413')
+
+    def replaced():
+        return replaced_ports(folder, processes)
+
+    watch = PortWatch(replaced)
+    assert watch.stale(0.0) == []  # nobody listens
+    with locked(folder / f'{PORT}_el'):
+        assert replaced() == {f'{PORT} (7)'}
+        assert watch.stale(1.0) == watch.stale(STALE_S) == []
+        assert watch.stale(1.0 + STALE_S) == [f'{PORT} (7)']
+        (processes / 'self' / 'maps').write_text('')
+        assert watch.stale(2.0 + STALE_S) == []
 
 
 def test_no_port_is_removed_while_a_node_takes_its_own(memory):

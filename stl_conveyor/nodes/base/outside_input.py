@@ -293,18 +293,24 @@ class OutsideInput:
         return taken
 
     def _take(self, data: bytes, info: MessageInfo | None) -> None:
-        number = None if info is None else info.get('publication_sequence_number')
-        key = publisher_gid(info)
-        counts = self._required and self._concerns is None
-        if counts and number is not None and key is not None:  # not every middleware tells
-            self._count_lost(number, key)
+        numbered = self._number_of(info)
+        if numbered is not None:
+            self._count_lost(*numbered)
         if self._memory is not None:
             self._memory.came(self._topic)
         message = self._decode(data, info)
         if message is not None:
             self._on_message(message, info)
-        if counts and number is not None and key is not None and self._memory is not None:
-            self._memory.heard(key, number)  # not before: a crash may come meanwhile
+        if numbered is not None and self._memory is not None:
+            self._memory.heard(*numbered)  # not before: a crash may come meanwhile
+
+    def _number_of(self, info: MessageInfo | None) -> tuple[bytes, int] | None:
+        """Return publisher and number of a message, where it matters that none is missing."""
+        number = None if info is None else info.get('publication_sequence_number')
+        key = publisher_gid(info)
+        if not self._required or self._concerns is not None or number is None or key is None:
+            return None  # not every middleware tells
+        return key, number
 
     @property
     def is_published(self) -> bool:
@@ -331,7 +337,7 @@ class OutsideInput:
         if verdict.time_ns is not None:
             self._callback(message, verdict.time_ns)
 
-    def _count_lost(self, number: int, key: bytes) -> None:
+    def _count_lost(self, key: bytes, number: int) -> None:
         """Compare the number of a message with that of the one before of its publisher."""
         if self._memory is not None and key not in self._numbers:
             self._memory.first(self._topic, key, number)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 
@@ -29,6 +30,7 @@ from stl_conveyor.nodes.base.settings import (
 from stl_conveyor.nodes.base.topics import Profile
 
 SHORTLY_S = 0.1  # in which what changes together is reported together
+HEARD_NS = 500_000_000  # in which who listens takes in the last word
 
 
 class ReportingNode(LifecycleNode):
@@ -153,9 +155,13 @@ class ReportingNode(LifecycleNode):
             self.report_shortly()
 
     def say_the_rest(self) -> None:
-        """Publish the node's health now if there is something new, as it may be the last time."""
+        """Publish the node's health now if there is something new, as it may be the last time.
+
+        Who listens has a moment to take it in: with the process goes what is on its way.
+        """
         if self._unsaid:
             self.report()
+        self._diagnostics.wait_for_all_acked(Duration(nanoseconds=HEARD_NS))
 
     def report_shortly(self) -> None:
         """Publish the node's health once in a moment, with what else is new by then."""

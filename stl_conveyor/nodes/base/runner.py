@@ -9,6 +9,7 @@ import functools
 import gc
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,11 +27,12 @@ from stl_conveyor.nodes.base.ending import take_ending
 from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.priority import begin_session, prioritise_process, prioritise_thread
 from stl_conveyor.nodes.base.refused_node import REFUSED_BY_ROS, refused_node
-from stl_conveyor.nodes.base.shared_memory import joining, opened_here, remove_orphans
+from stl_conveyor.nodes.base.shared_memory import PortWatch, joining, opened_here, remove_orphans
 from stl_conveyor.nodes.base.topics import ONLOOKERS
 from stl_conveyor.outside_files import read_yaml
 from stl_conveyor.parameter_files import names_for
 
+PORTS_PERIOD = 2.0  # s between looks at the ports in shared memory
 REFUSED_PERIOD = 5  # s between attempts to start a node whose parameters cannot be used
 LONGEST_WAIT = 1.0  # s; without an end EventsExecutor does not wait at all
 STOPPED_WORKING = 1  # exit code of a process whose executor ended, and nobody asked it to
@@ -227,6 +229,7 @@ class _Host:
         self._nodes: list[ConveyorNode] = []
         self._spinners: list[_Spinner] = []
         self._exit_code: int | None = None
+        self._ports: threading.Thread | None = None
 
     @property
     def exit_code(self) -> int:
@@ -276,6 +279,9 @@ class _Host:
                 spinner.add(node)
             self._spinners.append(spinner)
             spinner.start()
+        if self._ports is None:
+            self._ports = threading.Thread(target=self._watch_ports, name='ports', daemon=True)
+            self._ports.start()
         return refused
 
     def warn(self, name: str, message: str) -> None:
@@ -286,6 +292,8 @@ class _Host:
     def close(self) -> None:
         """Stop spinning, deactivate the nodes in order, and leave the graph."""
         self._stop.set()
+        if self._ports is not None:
+            self._ports.join(1.0)
         opened = opened_here()
         _close(self._spinners, self._nodes, patience=1.0)
         for context in self._contexts:
@@ -297,6 +305,11 @@ class _Host:
         gc.collect()
         remove_orphans(opened)
 
+    def _watch_ports(self) -> None:
+        watch = PortWatch()
+        while not self._stop.wait(PORTS_PERIOD):
+            say_stale_ports(watch.stale(time.monotonic()), self._nodes)
+
     def _stopped_working(self, nodes: Sequence[ConveyorNode]) -> None:
         if not self._stop.is_set():
             names = ', '.join(node.NAME for node in nodes)
@@ -307,6 +320,21 @@ class _Host:
         if self._exit_code is None:
             self._exit_code = exit_code
         self._stop.set()
+
+
+def say_stale_ports(ports: Sequence[str], nodes: Iterable[ConveyorNode]) -> None:
+    """Have nodes say that what their process sends through some ports reaches nobody."""
+    for node in nodes:
+        if ports:
+            node.set_condition(
+                'stale_port',
+                Level.ERROR,
+                f'stale_port: what this process sends through {", ".join(ports)} in shared memory '
+                'does not reach the process that listens there, since that was started again; '
+                'start this one again, too',
+            )
+        else:
+            node.clear_condition('stale_port', 'everybody on this machine is reached again')
 
 
 def _wait_refused(

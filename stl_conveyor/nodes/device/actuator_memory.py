@@ -12,7 +12,8 @@ from stl_conveyor.cell.owed_items import OwedItem, answered, captured, decided, 
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import MOST_NAMED, named
-from stl_conveyor.nodes.device.item_journal import ItemJournal, JournalError, journal_path
+from stl_conveyor.nodes.device.item_journal import ItemJournal
+from stl_conveyor.nodes.device.own_journal import open_journal
 
 # What is older, or from the future, is of another run or by another clock.
 OLDEST_NS = 600_000_000_000
@@ -30,18 +31,7 @@ class ActuatorMemory:
     def __init__(self, node: ConveyorNode) -> None:
         """Open the journal; without one the node works, and says so."""
         self._node = node
-        context = node.context
-        path = journal_path(
-            node.settings.journal, context.get_domain_id(), node.get_fully_qualified_name()
-        )
-        try:
-            self._journal = ItemJournal(path)
-        except JournalError as error:
-            node.set_condition('journal', Level.WARN, str(error))
-            self._journal = ItemJournal(None)
-        else:
-            node.clear_condition('journal', 'the journal can be kept')
-        node.resources.callback(self._journal.close)
+        self._journal = open_journal(node, ItemJournal)
         now_ns = node.schedule_clock.ros_now_ns()
         owed = self._journal.owed
         self.inherited: tuple[OwedItem, ...] = ()

@@ -50,6 +50,11 @@ OFF_SPEED_S = 0.6  # longer than a belt takes to start or to be known to stand
 BEAM_BLOCKED_S = 3.0  # longer than any item takes
 BELT_SILENT_NS = 500_000_000
 WAITING_FRAMES = 16  # more than come between two reports of the belt
+# After a crash an item waits for those who are to hear of it until so little time is left (ns): a
+# local answer takes less, and what is published to nobody is lost for sure.
+LEAST_LEFT_NS = 500_000_000
+LOOK_FOR_HEARERS_S = 0.02
+MOST_HELD = 64
 
 Frame = tuple[NDArray[np.uint8], int, str]  # image, stamp (ns), frame_id
 
@@ -313,6 +318,9 @@ class Camera(ConveyorNode):
         self._memory = CameraMemory(self)
         self._sole = SolePublisher(self, 'capture')
         self._memory.ask(self._sole.when_known)
+        self._held: deque[Frame] = deque()  # crops, for those who are to hear of them
+        self._hold_timer = self.every(LOOK_FOR_HEARERS_S, self._look_for_hearers)
+        self._hold_timer.cancel()
         self._peers = PeerWatch(self, heard_on=self._captures)
         self._peer_timer = self.every(0.1, self._look_for_peers)
         self._look_for_peers()
@@ -331,6 +339,11 @@ class Camera(ConveyorNode):
             self._source.memory = self._memory
         self._source.start()
         self.resources.callback(self._source.stop)
+
+    def deactivate(self) -> None:
+        """Publish what is held."""
+        while self._held:
+            self._publish_to_peers(*self._held.popleft())
 
     def clock_jumped(self, jump_ns: int) -> None:
         """Forget what was to be captured at times that never come, or come twice."""
@@ -672,6 +685,28 @@ class Camera(ConveyorNode):
             self._peer_timer.cancel()
 
     def _publish(self, crop: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
+        """Publish an item; after a crash, as soon as those who are to hear of it are back."""
+        if not self._held and (not self._memory.settles or self._is_heard()):
+            self._publish_to_peers(crop, stamp_ns, frame_id)
+            return
+        if not self._held:
+            self._hold_timer.reset()
+        self._held.append((crop, stamp_ns, frame_id))
+        self.health.count('held_items')
+
+    def _is_heard(self) -> bool:
+        return self._peers.present() and not self._memory.lacks(self._captures)
+
+    def _look_for_hearers(self) -> None:
+        while self._held:
+            _, stamp_ns, _ = self._held[0]
+            left_ns = sorting_deadline(stamp_ns, self.cell) - self._now_ns()
+            if left_ns > LEAST_LEFT_NS and len(self._held) <= MOST_HELD and not self._is_heard():
+                return
+            self._publish_to_peers(*self._held.popleft())
+        self._hold_timer.cancel()
+
+    def _publish_to_peers(self, crop: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> None:
         if not self._peers.present():
             # Nobody could give it an answer, or act on it.
             self.health.count('items_before_the_cell_was_there')
@@ -686,7 +721,7 @@ class Camera(ConveyorNode):
             self.health.count('items_of_another_camera')
             return
         self._watch_flow(stamp_ns)
-        self._memory.captured_item(self._captures.get_subscription_count())
+        self._memory.captured_item(self._captures)
         header = Header(stamp=to_stamp(stamp_ns), frame_id=frame_id or self.settings.frame_id)
         size = crop.shape[0]
         item_id, self._next_id = self._next_id, self._next_id + 1

@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from rclpy.publisher import Publisher
+
 from stl_conveyor.cell.heard_numbers import LONGEST, HeardNumbers
 from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.decoding import endpoint_name
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.device.item_journal import JournalError, journal_path
+from stl_conveyor.nodes.device.own_journal import open_journal
 from stl_conveyor.nodes.device.record_file import RecordFile
 
 #: After a crash those who listened before are expected back for so long (ns).
@@ -32,24 +35,15 @@ class CameraMemory:
     def __init__(self, node: ConveyorNode) -> None:
         """Open the file; without one the node works, and says so."""
         self._node = node
-        path = journal_path(
-            node.settings.journal, node.context.get_domain_id(), node.get_fully_qualified_name()
+        self._file = open_journal(
+            node,
+            lambda path: RecordFile(path, LONGEST),
+            'pictures that come after a crash of this node will not be counted',
         )
-        try:
-            self._file = RecordFile(path, LONGEST)
-        except JournalError as error:
-            node.set_condition(
-                'journal',
-                Level.WARN,
-                f'{error}; pictures that come after a crash of this node will not be counted',
-            )
-            self._file = RecordFile(None, LONGEST)
-        else:
-            node.clear_condition('journal', 'the journal can be kept')
-        node.resources.callback(self._file.close)
         self._numbers = HeardNumbers(self._file.line)
         self.follows_a_crash = self._numbers.follows
         self._expected = self._numbers.listeners  # after a crash, until all are there
+        self._counted = -1  # who listened, when their names were looked at
         self._start_ns = clock_ns(node.steady_clock)
         self._missed: Counter[str] = Counter()
         self._awaited: set[str] = set()  # topics of which nothing was heard since a crash
@@ -98,21 +92,37 @@ class CameraMemory:
         self._numbers.heard(publisher, number)
         self._write()
 
+    def lacks(self, publisher: Publisher) -> bool:
+        """Return whether some are not back, of those who listened before a crash."""
+        return self.settles and publisher.get_subscription_count() < self._expected
+
+    @property
+    def settles(self) -> bool:
+        """Return whether those who listened before a crash are still expected back."""
+        return self.follows_a_crash and self._now_ns() - self._start_ns < SETTLES_NS
+
     def dropped_item(self) -> None:
         """Take in an item that is not captured because the others are not there yet."""
         if self.follows_a_crash:
             self._miss(ITEMS, 1)
 
-    def captured_item(self, listeners: int) -> None:
-        """Take in an item that is published to so many; after a crash some may not hear of it."""
-        settling = clock_ns(self._node.steady_clock) - self._start_ns < SETTLES_NS
-        if self.follows_a_crash and settling and listeners < self._expected:
+    def captured_item(self, publisher: Publisher) -> None:
+        """Take in an item that is published now; after a crash some may not hear of it."""
+        if self.lacks(publisher):
             self._miss(ITEMS, 1)
             return
         self._expected = 0
-        if listeners != self._numbers.listeners:
-            self._numbers.listeners = listeners
+        listeners = publisher.get_subscription_count()
+        if listeners != self._counted:
+            # By their names: one that died may be among them for as long as its lease.
+            ends = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
+            names = {endpoint_name(end) for end in ends}
+            self._counted = -1 if '' in names else listeners
+            self._numbers.listeners = min(listeners, len(names))
             self._write()
+
+    def _now_ns(self) -> int:
+        return clock_ns(self._node.steady_clock)
 
     def _miss(self, what: str, count: int) -> None:
         if count:

@@ -12,9 +12,9 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
-from stl_conveyor.cell.deadline import DelayEstimator, latest_send_ns, wait_for_answer_ns
+from stl_conveyor.cell.deadline import DelayEstimator, Trials, latest_send_ns, wait_for_answer_ns
 from stl_conveyor.cell.description import CellDescription
-from stl_conveyor.cell.edge_watch import SILENCE_NS, EdgeWatch
+from stl_conveyor.cell.edge_watch import LINK_SILENCE_NS, SILENCE_NS, EdgeWatch
 from stl_conveyor.cell.ledger import ItemKey
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.decision.lane_time import useful_until_ns
@@ -221,6 +221,7 @@ class OffloadPolicy(ConveyorNode):
             maximum_ns=LONGEST_TRANSFER_NS,
             quantile=0.5,
         )
+        self._trials = Trials()
         self._promises: dict[ItemKey, _Promise] = {}
         self._settled: RecentItems[_Account] = RecentItems(256)
         self._acknowledged: RecentItems[int] = RecentItems(256)
@@ -248,7 +249,8 @@ class OffloadPolicy(ConveyorNode):
         self._states = self.publish_on('token_bucket')
         self.policy.plan_with(Worker(self))
         # Begins anew whenever the edge speaks.
-        self._silence = self.every(SILENCE_NS / 1e9, self._on_missed_beat)
+        self._silence = self.every(LINK_SILENCE_NS / 1e9, self._on_missed_beat)
+        self._behind_link = False  # as was seen when it last missed its beat
         self._patience = self.every(
             3600.0, self._on_no_answer, clock=self.schedule_clock.timer_clock
         )
@@ -290,6 +292,8 @@ class OffloadPolicy(ConveyorNode):
             self.health.set_value('reserved', f'{state.reserved / state.denominator:.3f}')
             self.health.set_value('edge_alive', self.edge_alive)
             self.health.set_value('edge_price', f'{self.edge_price:.2f}')
+            answer_ns = self.answer_time.estimate_ns(self.schedule_clock.now_ns())
+            self.health.set_value('expected_answer_time', f'{answer_ns / 1e9:.3f} s')
 
     def _on_classification(self, message: Classification) -> None:
         key = item_key(message)
@@ -346,9 +350,10 @@ class OffloadPolicy(ConveyorNode):
         now_ns = self.schedule_clock.now_ns()
         # The deadline of the first lane, and not the last: any lane may be the item's.
         left_ns = to_ns(message.deadline) - self.schedule_clock.ros_now_ns()
-        wait_ns = wait_for_answer_ns(
-            latest_send_ns(left_ns, self.cell.guard_ns, self.answer_time.estimate_ns(now_ns))
-        )
+        reserve_ns = self.answer_time.estimate_ns(now_ns)
+        if latest_send_ns(left_ns, self.cell.guard_ns, reserve_ns) <= 0:
+            reserve_ns = self.answer_time.initial_ns  # it may become a trial
+        wait_ns = wait_for_answer_ns(latest_send_ns(left_ns, self.cell.guard_ns, reserve_ns))
         if 0 < wait_ns <= LONGEST_TRANSFER_NS:
             self._unclassified.put(
                 key, _Unclassified(message.header, message.deadline, now_ns + wait_ns)
@@ -418,11 +423,7 @@ class OffloadPolicy(ConveyorNode):
                 decision.reason = OffloadDecision.REASON_EDGE_FULL
                 self.health.count('edge_full')
                 return
-        if (
-            not 0
-            <= latest_send_ns(left_ns, self.cell.guard_ns, self.answer_time.estimate_ns(now_ns))
-            <= LONGEST_TRANSFER_NS
-        ):
+        if not self._is_in_time(left_ns, now_ns):
             decision.reason = OffloadDecision.REASON_TOO_LATE
             return
         reservation = self.bucket.reserve(round(choice.share * self.settings.nominal_bytes))
@@ -436,17 +437,34 @@ class OffloadPolicy(ConveyorNode):
             reservation, now_ns + left_ns + round(self.settings.settle_grace * 1e9)
         )
 
+    def _is_in_time(self, left_ns: int, now_ns: int) -> bool:
+        """Return whether an answer can come in time, or whether one is waited for as a trial."""
+
+        def send_ns(reserve_ns: int) -> int:
+            return latest_send_ns(left_ns, self.cell.guard_ns, reserve_ns)
+
+        measured_ns = send_ns(self.answer_time.estimate_ns(now_ns))
+        if measured_ns >= 0:
+            self._trials.end()
+            return measured_ns <= LONGEST_TRANSFER_NS
+        unmeasured_ns = send_ns(self.answer_time.initial_ns)
+        if not 0 <= unmeasured_ns <= LONGEST_TRANSFER_NS or not self._trials.begins(now_ns):
+            return False
+        self.answer_time.measure_anew(now_ns)
+        self.health.count('trials')
+        return True
+
     def _on_feedback(self, message: FeatureFeedback) -> None:
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
             self._edge.heard(message.codec_id, clock_ns(self.steady_clock), message.price)
             if message.codec_id == self.codec_id:
-                self._silence.reset()
+                self._wait_for_edge()
             self._watch_edge()
             return
         if message.status != FeatureFeedback.STATUS_OK or message.codec_id != self.codec_id:
             return
         self._edge.spoke(clock_ns(self.steady_clock))
-        self._silence.reset()
+        self._wait_for_edge()
         key = item_key(message)
         if key in self._promises:
             before = self._acknowledged.get(key) or 0
@@ -522,26 +540,39 @@ class OffloadPolicy(ConveyorNode):
                 )
                 self._settle(key, None)
 
+    def _wait_for_edge(self, wait_ns: int = LINK_SILENCE_NS) -> None:
+        if self._silence.timer_period_ns != wait_ns:
+            self._silence.timer_period_ns = wait_ns
+        self._silence.reset()
+
     def _on_missed_beat(self) -> None:
-        """Say that the edge is silent, before it counts as gone; a slow link explains as much."""
+        """Say that the edge is silent, before it counts as gone."""
         now_ns = clock_ns(self.steady_clock)
-        if not (self._edge.is_alive(now_ns) and self._edge.is_silent(now_ns)):
+        if not self._edge.is_alive(now_ns):
             return
         ends = self.get_publishers_info_by_topic(self.resolve_topic_name('feedback_rx'))
-        if not any(end.node_name in LINKS for end in ends):
-            self.set_condition(
-                'edge_silent',
-                Level.WARN,
-                f'no sign of life from the edge for {SILENCE_NS / 1e9:g} s: items are sent to it '
-                f'until it counts as gone, after {self.cell.edge.timeout:g} s',
-            )
+        self._behind_link = any(end.node_name in LINKS for end in ends)
+        left_ns = self._silent_in_ns(now_ns)
+        if left_ns:
+            self._wait_for_edge(left_ns)
+            return
+        least_ns = LINK_SILENCE_NS if self._behind_link else SILENCE_NS
+        self.set_condition(
+            'edge_silent',
+            Level.WARN,
+            f'no sign of life from the edge for {least_ns / 1e9:g} s: items are sent to it until '
+            f'it counts as gone, after {self.cell.edge.timeout:g} s',
+        )
+
+    def _silent_in_ns(self, now_ns: int) -> int | None:
+        return self._edge.silent_in_ns(now_ns, behind_link=self._behind_link)
 
     def _watch_edge(self) -> None:
         now_ns = clock_ns(self.steady_clock)
         alive, stranger = self._edge.is_alive(now_ns), self._edge.stranger(now_ns)
         if not alive:
             self.clear_condition('edge_silent', 'the edge counts as gone')
-        elif not self._edge.is_silent(now_ns):
+        elif self._silent_in_ns(now_ns):
             self.clear_condition('edge_silent', 'the edge speaks again')
         if alive or stranger is not None:
             if not self._edge_met and not self._edge_missed:

@@ -33,9 +33,11 @@ from stl_conveyor.models.open_inference import OpenInferenceServer, served_name,
 from stl_conveyor.msg import Classification, EdgeState, FeatureFeedback, ProgressiveFeature
 from stl_conveyor.nodes.base.clock import clock_ns, to_ns, to_stamp
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
+from stl_conveyor.nodes.base.decoding import endpoint_name
 from stl_conveyor.nodes.base.items import configured_path, float_array, item_key
 from stl_conveyor.nodes.base.runner import run_node, share_the_interpreter
 from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.topics import GATEWAYS
 from stl_conveyor.nodes.edge.pool_watch import PoolWatch
 
 # No honest item has more time; a stream that claims more is dropped after this.
@@ -72,7 +74,11 @@ class EdgeClassifierSettings(NodeSettings):
         tunable=True,
     )
     heartbeat_period: float = parameter(
-        0.5, 'Seconds between signs of life.', minimum=0.05, maximum=10.0
+        0.5,
+        'Seconds between signs of life; half of that to a cell behind a gateway, since a slow '
+        'link may lose one.',
+        minimum=0.05,
+        maximum=10.0,
     )
     max_batch: int = parameter(
         4,
@@ -238,7 +244,11 @@ class EdgeClassifier(ConveyorNode):
                 cell=cell,
                 sole=True,
             )
-        self.every(self.settings.heartbeat_period, self._heartbeat)
+        self._gateways: dict[int, bool] = {}  # whether one hears what a cell is told
+        self._hearers: dict[int, int] = {}  # how many do, at the last look
+        self.watch(self._look_for_gateways)
+        self._is_between = False
+        self.every(self.settings.heartbeat_period / 2, self._half_beat)
         share_the_interpreter()
         threads: list[threading.Thread] = []
         self.resources.callback(self._stop, threads)
@@ -305,6 +315,24 @@ class EdgeClassifier(ConveyorNode):
             self._prices = [self._admission.price(cell) for cell in range(len(self._prices))]
         self._report_load()
         self._greet(self._pool.served)
+
+    def _half_beat(self) -> None:
+        """Beat every second time, and greet those behind a gateway also in between."""
+        self._is_between = not self._is_between
+        if self._is_between:
+            self._greet([cell for cell in self._pool.served if self._gateways.get(cell)])
+        else:
+            self._heartbeat()
+
+    def _look_for_gateways(self) -> None:
+        for cell, publisher in enumerate(self._feedback):
+            listeners = publisher.get_subscription_count()
+            if listeners == self._hearers.get(cell):
+                continue
+            ends = self.get_subscriptions_info_by_topic(publisher.topic_name)
+            self._gateways[cell] = any(end.node_name in GATEWAYS for end in ends)
+            if all(endpoint_name(end) for end in ends):
+                self._hearers[cell] = listeners
 
     def _greet(self, cells: Sequence[int]) -> None:
         """Show the devices of some cells that their edge lives."""

@@ -23,8 +23,9 @@ from sensor_msgs.msg import Image
 
 from stl_conveyor.cell.deadline import sorting_deadline
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.cell.sender import StopReason
 from stl_conveyor.errors import ConveyorError
-from stl_conveyor.msg import ItemCapture, SortOutcome
+from stl_conveyor.msg import FeatureFeedback, ItemCapture, OffloadDecision, SortOutcome
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.middleware import join
 from stl_conveyor.nodes.base.topics import TOPICS
@@ -34,7 +35,7 @@ from stl_conveyor.run.processes import ProcessPlan, Supervisor
 from stl_conveyor.run.settings import NODES
 from stl_conveyor_lab.bench.faults.clock import CellClock
 from stl_conveyor_lab.bench.faults.pictures import Picture
-from stl_conveyor_lab.bench.faults.tally import Item, Word
+from stl_conveyor_lab.bench.faults.tally import Item, Values, Word
 from stl_conveyor_lab.bench.line.frames import frame
 
 PATIENCE = 120.0  # s for all nodes to be active
@@ -51,6 +52,16 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
 _HEARD = {topic.name for topic in TOPICS if set(topic.subscribers) & set(NODES)}
 #: Node → topics to which another node of the cell must listen before anything is shown.
 READY = {node: _HEARD & set(READERS[node]) for node in NODES if node in READERS}
+
+
+#: Who has to do with whether the edge answers an item; what they report is kept.
+ON_THE_WAY = ('offload_policy', 'encoder', 'link_emulator', 'edge_classifier')
+REASONS = {
+    getattr(OffloadDecision, name): name.removeprefix('REASON_').lower()
+    for name in dir(OffloadDecision)
+    if name.startswith('REASON_')
+}
+STOPS = {int(reason): reason.name.lower() for reason in StopReason}
 
 
 class CellIsNotUp(ConveyorError):
@@ -121,6 +132,10 @@ class FaultCell:
         self._probe.create_subscription(DiagnosticArray, '/diagnostics', self._on_report, deep)
         self._probe.create_subscription(ItemCapture, 'capture', self._on_capture, deep)
         self._probe.create_subscription(SortOutcome, 'sort_outcome', self._on_outcome, deep)
+        self._probe.create_subscription(
+            OffloadDecision, 'offload_decision', self._on_decision, deep
+        )
+        self._probe.create_subscription(FeatureFeedback, 'transfer', self._on_transfer, deep)
         self._frames = self._probe.create_publisher(Image, 'camera/image_raw', 16)
         self._link = AsyncParameterClient(self._probe, 'link_emulator')
         executor = SingleThreadedExecutor(context=context)
@@ -225,6 +240,21 @@ class FaultCell:
 
         self._note(message, note)
 
+    def _on_decision(self, message: OffloadDecision) -> None:
+        def note(item: Item) -> None:
+            reason = 'offloaded' if message.offload else REASONS.get(message.reason, 'unknown')
+            item.decided = item.decided or reason
+
+        self._note(message, note)
+
+    def _on_transfer(self, message: FeatureFeedback) -> None:
+        def note(item: Item) -> None:
+            if not item.stopped:
+                item.stopped = STOPS.get(message.stop_reason, 'unknown')
+                item.packets = message.packets
+
+        self._note(message, note)
+
     def _note(self, message: Any, note: Any) -> None:
         with self._changed:
             item = self._by_stamp.get(to_ns(message.header.stamp))
@@ -252,6 +282,16 @@ class FaultCell:
         ):
             self._said[word.node] = word
             self.words.append(word)
+
+    def values(self) -> list[Values]:
+        """Return what those on the way to the edge and back reported last."""
+        now = time.monotonic()
+        with self._changed:
+            return [
+                Values(now, node, dict(self._values[node]))
+                for node in ON_THE_WAY
+                if node in self._values
+            ]
 
     def publishers(self, topic: str) -> int:
         """Return how many publish a topic."""

@@ -36,12 +36,13 @@ from stl_conveyor_lab.bench.faults.clock import CellClock
 from stl_conveyor_lab.bench.faults.faults import Fault, all_faults, in_turns
 from stl_conveyor_lab.bench.faults.pictures import known_pictures
 from stl_conveyor_lab.bench.faults.record import Record
-from stl_conveyor_lab.bench.faults.tally import Injection, tabulate, worked_again
+from stl_conveyor_lab.bench.faults.tally import Injection, Values, tabulate, ways, worked_again
 
 PERIOD = 0.3  # s between two items
 CLOSED = 2.5  # s after which everything has come of an item that comes of it
 CALM_S = 4.0  # between the end of a fault and the next
 GIVE_UP = 30.0  # s after the end of a fault in which the cell must work in full again
+SLOW = 5.0  # s after which it is said what becomes of the items, and by what values of the nodes
 DISK_KB = 512
 
 
@@ -99,18 +100,16 @@ def play(
             pause = CALM_S + rng.uniform(0.0, period)
             if cell.wait(lambda: feeder.is_done, pause) or time.monotonic() > end:
                 break
-            last = _do(cell, fault, rng, feeder)
-            noted.add(last)
+            last, values = _do(cell, fault, rng, feeder)
+            noted.add(last, values=values)
             again = worked_again(cell.items, last.end)
-            print(
-                f'[{len(record.items)} items] {fault.name}: '
-                + (
-                    'does not work again'
-                    if again is None
-                    else f'again {again - last.end:.1f} s after'
-                ),
-                flush=True,
-            )
+            text = 'does not work again'
+            if again is not None:
+                text = f'again {again - last.end:.1f} s after'
+            if again is None or again - last.end > SLOW:
+                since = [item for item in cell.items if item.shown > last.end]
+                text += f' ({ways(since)})'
+            print(f'[{len(record.items)} items] {fault.name}: {text}', flush=True)
         cell.wait(lambda: False, CLOSED)  # the last items have their time
     noted.add()
 
@@ -122,17 +121,20 @@ class _Noted:
         self._cell, self._record = cell, record
         self._items = self._words = 0
 
-    def add(self, *faults: Injection) -> None:
-        """Note what is over by now, and faults that were done."""
+    def add(self, *faults: Injection, values: Sequence[Values] = ()) -> None:
+        """Note what is over by now, faults that were done, and what nodes reported meanwhile."""
         closed = time.monotonic() - CLOSED
         items = list(takewhile(lambda item: item.shown <= closed, self._cell.items[self._items :]))
         words = self._cell.words[self._words :]
         self._items += len(items)
         self._words += len(words)
-        self._record.add(items, words, faults)
+        self._record.add(items, words, faults, values)
 
 
-def _do(cell: FaultCell, fault: Fault, rng: random.Random, feeder: Feeder) -> Injection:
+def _do(
+    cell: FaultCell, fault: Fault, rng: random.Random, feeder: Feeder
+) -> tuple[Injection, list[Values]]:
+    values = cell.values()
     with fault.do(cell, rng):
         begin = time.monotonic()  # who else has a part in it has been started
         cell.wait(lambda: False, fault.hold)
@@ -141,8 +143,14 @@ def _do(cell: FaultCell, fault: Fault, rng: random.Random, feeder: Feeder) -> In
     def again() -> bool:
         return feeder.is_done or worked_again(cell.items, end) is not None
 
-    cell.wait(lambda: again() and cell.is_up(), GIVE_UP)
-    return Injection(fault.name, begin, end, time.monotonic(), fault.stands)
+    def well() -> bool:
+        return again() and cell.is_up()
+
+    if not cell.wait(well, SLOW):
+        values += cell.values()
+        cell.wait(well, GIVE_UP - SLOW)
+    over = time.monotonic()
+    return Injection(fault.name, begin, end, over, fault.stands), [*values, *cell.values()]
 
 
 @contextmanager

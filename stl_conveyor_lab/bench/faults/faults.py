@@ -154,6 +154,7 @@ def all_faults(clock: CellClock | None, disk: Path | None) -> tuple[Fault, ...]:
     ]
     faults += [
         Fault('link outage', partial(_link, {'outage': True})),
+        Fault('link 2 s late', partial(_link, {'delay': 2.0})),
         Fault('30 % loss', partial(_link, {'loss': 0.3})),
         Fault('corrupt packets', partial(_link, {'corrupt': 0.3})),
         Fault('edge swap', _swap_edge),

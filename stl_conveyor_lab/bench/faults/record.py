@@ -11,14 +11,11 @@ from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.resources import writing
-from stl_conveyor_lab.bench.faults.tally import Injection, Item, Word
+from stl_conveyor_lab.bench.faults.tally import Injection, Item, Values, Word
 
 BETWEEN_S = 10.0  # s between the last of a run and the first of the one that goes on
-_KINDS: dict[str, type[Item] | type[Word] | type[Injection]] = {
-    'item': Item,
-    'word': Word,
-    'fault': Injection,
-}
+Entry = Item | Word | Injection | Values
+_KINDS: dict[str, type[Entry]] = {'item': Item, 'word': Word, 'fault': Injection, 'values': Values}
 _TIMES = ('shown', 'due', 'time', 'begin', 'end', 'over')
 
 
@@ -36,6 +33,7 @@ class Record:
     items: list[Item] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
     faults: list[Injection] = field(default_factory=list)
+    values: list[Values] = field(default_factory=list)
 
     def begin(self) -> None:
         """Begin a new file."""
@@ -66,20 +64,26 @@ class Record:
             self._take(type(each)(**{**asdict(each), **moved}))
 
     def add(
-        self, items: Sequence[Item], words: Sequence[Word], faults: Sequence[Injection] = ()
+        self,
+        items: Sequence[Item],
+        words: Sequence[Word],
+        faults: Sequence[Injection] = (),
+        values: Sequence[Values] = (),
     ) -> None:
         """Take in what is over, and append it to the file."""
         with writing(self.path), open(self.path, 'a', encoding='utf-8') as file:
-            added: list[Item | Word | Injection] = [*items, *words, *faults]
+            added: list[Entry] = [*items, *words, *faults, *values]
             for each in added:
                 self._take(each)
                 kind = next(name for name, made in _KINDS.items() if made is type(each))
                 file.write(json.dumps([kind, asdict(each)]) + '\n')
 
-    def _take(self, each: Item | Word | Injection) -> None:
+    def _take(self, each: Entry) -> None:
         if isinstance(each, Item):
             self.items.append(each)
         elif isinstance(each, Word):
             self.words.append(each)
+        elif isinstance(each, Values):
+            self.values.append(each)
         else:
             self.faults.append(each)

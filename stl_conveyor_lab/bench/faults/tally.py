@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -42,6 +43,9 @@ class Item:
         lanes: Of its outcomes, in order; more than one is a second stroke for one item.
         missed: Whether its outcome says that it came too late.
         by_edge: Whether its outcome is by the edge's answer.
+        decided: Whether the policy sent it to the edge, and else why not; '' = it said nothing.
+        stopped: Why the encoder sent no more of it; '' = it said nothing.
+        packets: That the encoder sent of it.
     """
 
     shown: float
@@ -51,6 +55,9 @@ class Item:
     lanes: list[str] = field(default_factory=list)
     missed: bool = False
     by_edge: bool = False
+    decided: str = ''
+    stopped: str = ''
+    packets: int = 0
 
     @property
     def in_order(self) -> bool:
@@ -66,6 +73,15 @@ class Word:
     node: str
     level: int
     message: str
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a node reported beside that: counters, and what it took things for."""
+
+    time: float
+    node: str
+    values: dict[str, str]
 
 
 @dataclass
@@ -174,6 +190,25 @@ def worked_again(items: Sequence[Item], since: float) -> float | None:
         if len(row) >= IN_ORDER and any(each.by_edge for each in row[-IN_ORDER:]):
             return row[-IN_ORDER].shown
     return None
+
+
+def ways(items: Sequence[Item]) -> str:
+    """Return for a sentence how many items went which way, as policy and encoder told it.
+
+    Examples:
+        >>> late = dict(decided='offloaded', stopped='deadline')
+        >>> ways([Item(0.0, 1.0, 'A', **late), Item(0.3, 1.3, 'A', **late), Item(0.6, 1.6, 'A')])
+        '2 offloaded, deadline without a packet; 1 not decided'
+    """
+    counted = Counter(_way(item) for item in items)
+    return '; '.join(f'{count} {way}' for way, count in counted.most_common())
+
+
+def _way(item: Item) -> str:
+    way = item.decided or 'not decided'
+    if item.stopped:
+        way += f', {item.stopped}' + (' without a packet' if not item.packets else '')
+    return way + (', by the edge' if item.by_edge else '')
 
 
 def tabulate(
