@@ -225,9 +225,11 @@ def test_counts_that_are_damaged_are_said_and_begin_empty(tmp_path):
 
 
 def test_a_run_keeps_what_its_page_counts_in_its_own_folder(tmp_path):
-    arguments = ' '.join(page_plan(RunSettings(), tmp_path, print).arguments)
+    plan = page_plan(RunSettings(), tmp_path, print)
+    arguments = ' '.join(plan.arguments)
     for name, file in (('alarm_log', 'alarms.jsonl'), ('counts_file', 'counts.json')):
         assert name in arguments and str(tmp_path / file) in arguments
+        assert tmp_path / file in plan.replaces  # those of the run before are not of this one
 
 
 def test_a_port_that_is_taken_is_said_and_tried_again(tmp_path):
