@@ -60,7 +60,7 @@ def test_every_panel_of_the_layout_is_placed_and_described():
 
 
 def test_every_panel_has_its_title_where_the_programs_look_for_it():
-    """Foxglove and Lichtblick have a key of their own each; one that neither knows shows nothing."""
+    """Foxglove and Lichtblick have a key of their own each; another one shows nothing."""
     for name, panel in LAYOUT['configById'].items():
         assert panel['foxglovePanelTitle'] == panel['lichtblickPanelTitle'] != '', name
         assert 'title' not in panel, name

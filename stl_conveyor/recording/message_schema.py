@@ -43,8 +43,8 @@ def nested_types(package: str, definition: str) -> list[str]:
 def constants_beside_fields(definition: str) -> str:
     r"""Return a message definition with the names of a field's values right above the field.
 
-    There Foxglove and Lichtblick look for them, to show a name beside the number. They are known by
-    the name of the field, in capitals; nothing else about a message depends on where they stand.
+    There Foxglove and Lichtblick look for them, to show a name beside the number. They are known
+    by the name of the field, in capitals; nothing else depends on where they stand.
 
     Examples:
         >>> constants_beside_fields('uint8 KIND_A=1\nbool there\nuint8 kind\n')

@@ -56,7 +56,7 @@ def test_a_schema_holds_each_definition_once_and_the_message_first():
 
 
 def test_the_names_of_a_fields_values_stand_above_it():
-    """There the viewers look for them; what belongs to no field, or to one of another type, stays."""
+    """There the viewers look for them; what belongs to no field of its type stays."""
     definition = (
         'uint8 STATE_OFF=0   # off\nuint8 STATE_ON=1\nuint8 STATE_OF_BELT_UP=2\nuint8 MOST = 9\n'
         'int8 STATE_ODD=-1\n\nfloat32 speed  # m/s\nuint8 state_of_belt\nuint8 state\n'

@@ -258,7 +258,8 @@ def test_nothing_sticks_out_at_any_width(controlled, new_tab, language, width, h
     assert wide == []
     # Nor is the number of the rejects pushed out of sight by their reason.
     assert tab.get(
-        "(t => t.getBoundingClientRect().right <= t.closest('.card').getBoundingClientRect().right)"
+        '(t => t.getBoundingClientRect().right'
+        " <= t.closest('.card').getBoundingClientRect().right)"
         "(document.querySelector('.counts h3 ~ table'))"
     )
 

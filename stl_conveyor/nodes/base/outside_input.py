@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 LOOK_CLOSELY_S = 1.0  # between two looks at types and QoS, while as many publish as before
 PATIENCE_S = 1.0  # for which nobody may publish before that is said
-# The same until somebody has published: so long drivers may take to start, and an operator must not
-# find a fault after each ordinary start.
+# The same until somebody has published: so long drivers may take to start, and an operator must
+# not find a fault after each ordinary start.
 START_S = 10.0
 # /clock tells the time in steps, and comes by another way than the message: no node knows
 # simulated time better.
@@ -456,7 +456,7 @@ class OutsideInput:
         return text + 'give that topic another name'
 
     def _sibling(self) -> str:
-        """Return which form of the input is published in its place, with the remedy; or nothing."""
+        """Return which form of the input is there in its place, with the remedy; or nothing."""
         compressed = self._name + COMPRESSED
         if self._node.count_publishers(compressed):
             return f'{compressed}; {TAKE_COMPRESSED}'
