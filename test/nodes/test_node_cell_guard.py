@@ -187,6 +187,7 @@ def test_a_start_is_no_fault_and_a_line_that_should_stand_afterwards_is():
         actuator.trigger_deactivate()
         safety.wait(False)
         cell.wait_diagnostic('cell_guard: not_safe_to_run', 'the line should stand', 1)
+        cell.wait_diagnostic('cell_guard: node_not_active.actuator', 'is not active', 1)
 
 
 def test_a_node_that_never_comes_is_named_and_one_that_is_idle_too():

@@ -305,10 +305,13 @@ class CellGuard(ConveyorNode):
 
     def _report_node(self, name: str, roll: Roll) -> None:
         absence = roll.absent.get(name)
+        # Somebody has paused it. What went wrong with one that did so itself is its own report.
+        paused = absence is Absence.IDLE and self._presence.has_been_active(name)
+        level = Level.WARN if paused else Level.ERROR
         for each, (fault, remedy) in ABSENCES.items():
             if each is absence:
                 self.set_condition(
-                    f'{fault}.{name}', Level.ERROR, f'{fault}: {name} is {each.value}: {remedy}'
+                    f'{fault}.{name}', level, f'{fault}: {name} is {each.value}: {remedy}'
                 )
             else:
                 self.clear_condition(f'{fault}.{name}', f'{name} is no longer {each.value}')
@@ -386,9 +389,7 @@ class CellGuard(ConveyorNode):
             self.clear_condition('safe_output', 'it can be told whether the line may run')
         self._safe = safe
         self._was_safe |= safe
-        starting = (
-            not self._was_safe and now_ns - self._begun_ns < self.settings.patience * 1e9
-        )
+        starting = not self._was_safe and now_ns - self._begun_ns < self.settings.patience * 1e9
         if safe:
             self.clear_condition('not_safe_to_run', 'the line may run')
         elif not starting:  # nor has it been safe, and nobody need be told what each start is like
