@@ -59,6 +59,13 @@ def test_every_panel_of_the_layout_is_placed_and_described():
     assert len(placed) == len(set(placed)) and set(placed) == set(LAYOUT['configById'])
 
 
+def test_every_panel_has_its_title_where_the_programs_look_for_it():
+    """Foxglove and Lichtblick have a key of their own each; another one shows nothing."""
+    for name, panel in LAYOUT['configById'].items():
+        assert panel['foxglovePanelTitle'] == panel['lichtblickPanelTitle'] != '', name
+        assert 'title' not in panel, name
+
+
 @pytest.mark.ros
 def test_the_layout_asks_for_topics_and_fields_that_there_are():
     paths = [path for panel in LAYOUT['configById'].values() for path in paths_in(panel)]

@@ -132,6 +132,10 @@ class Presence:
         """Return the nodes that were heard of and did not say goodbye."""
         return {name for name, signs in self._signs.items() if signs}
 
+    def has_been_active(self, name: str) -> bool:
+        """Return whether a node was active, and has not said goodbye since."""
+        return name in self._was_active
+
     def falls_silent_ns(self, now_ns: int) -> int | None:
         """Return when the first of those who are there will have been silent for too long.
 

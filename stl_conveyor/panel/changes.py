@@ -148,7 +148,7 @@ def checked(values: Any, user: User) -> dict[str, Any]:
         if name not in CHANGEABLE:
             raise ConfigError(f'{name}: it cannot be changed here')
         if CHANGEABLE[name] not in user.rights:
-            raise Forbidden(f'{name}: a {user.role.value} may not change it')
+            raise Forbidden(f'{name}: the role {user.role.value} may not change it')
         if not _can_be(name, value):
             raise ConfigError(f'{name}: {value!r} cannot be')
         wanted[name] = float(value) if name in RANGES else value

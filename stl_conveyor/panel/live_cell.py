@@ -32,8 +32,10 @@ SHOWN_ITEMS = 60
 CAMERA = 'camera'  # which takes no items while the line is paused
 LINK = 'link_emulator'  # which says how fast it is; a real link says nothing
 GUARD = 'cell_guard'  # which says whether the line may run
+FOLLOWS = ('node_not_active.', 'not_safe_to_run')  # what it says where somebody pauses nodes
 SILENT_S = 4.0  # after which a node that reported is gone
 FOUND_S = 15.0  # by which a page has found whoever is there, and heard what is the matter
+SETTLED_S = 5.0  # after a change, by which all that follows from it has been said
 LONGEST_WAY_NS = 30_000_000_000  # after which nobody waits for an item's outcome any more
 BEGUN_ANEW_NS = 60_000_000_000  # by which stamps that go back tell of another run
 
@@ -144,6 +146,8 @@ class LiveCell:
         self._begun: float | None = None  # when time passed for the first time
         self._slack_ms: list[float] = []
         self._values: Values = {}
+        self._changer, self._change_began = '', math.inf  # the latest from here: who, and when
+        self._settled = -math.inf  # until when alarms follow from that; infinite: it is paused
         self._times = {
             **dict.fromkeys(
                 ('counts', 'hours', 'network', 'alarms', 'nodes', 'safe', 'control'), 0
@@ -274,6 +278,8 @@ class LiveCell:
         """Take in what a node said of one of its faults."""
         with self._lock, self._alarms_change():
             self.alarms.heard(node, fault, level, message, seconds, count, now=self._wall())
+            if level is not Level.OK and self._steady() < self._settled:
+                self._acknowledge_what_follows()
         self.changed(True)
 
     def acknowledge(self, key: str, who: str) -> bool:
@@ -299,6 +305,11 @@ class LiveCell:
         else:
             made = self.changes.make(self.control, user, values, now)
         self.look_at_control()
+        with self._lock, self._alarms_change():
+            paused = self._values.get('running') is False
+            self._changer, self._change_began = user.name, now
+            self._settled = math.inf if paused else self._steady() + SETTLED_S
+            self._acknowledge_what_follows()
         return made
 
     def look_at_control(self) -> None:
@@ -587,6 +598,13 @@ class LiveCell:
         }
 
     # Details.
+
+    def _acknowledge_what_follows(self) -> None:
+        """Have whoever paused nodes have seen what the guard says of that since."""
+        for alarm in self.alarms.open():
+            follows = alarm.node == GUARD and alarm.fault.startswith(FOLLOWS)
+            if follows and alarm.since >= self._change_began:
+                self.alarms.acknowledge(alarm.key, self._changer, self._wall())
 
     @contextmanager
     def _alarms_change(self) -> Iterator[None]:

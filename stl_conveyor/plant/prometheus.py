@@ -109,5 +109,5 @@ def _samples(value: PlantValue, reading: Reading) -> list[tuple[list[str], float
     if isinstance(reading, dict):
         return [([which], float(number)) for which, number in reading.items()]
     if value.kind is Kind.TEXT:
-        return [([str(reading)], 1.0)]
+        return [([value.label(str(reading))], 1.0)]
     return [([], float(reading))]

@@ -58,6 +58,8 @@ class PlantValue:
         name: As summary.json has it, where that has the same.
         by: What it is told apart by, a label: 'lane', 'class', 'reason' or nothing.
         find: Returns it from what `LiveCell.figures` tells.
+        label: Returns what of a text stands in a label of Prometheus, which makes a time series of
+            each that there ever was: so there must be few.
     """
 
     name: str
@@ -66,6 +68,7 @@ class PlantValue:
     text: str
     find: Callable[[Mapping[str, Any]], Reading]
     by: str = ''
+    label: Callable[[str], str] = str
 
     @property
     def prometheus_name(self) -> str:
@@ -117,6 +120,11 @@ def _slack(name: str) -> Callable[[Mapping[str, Any]], Reading]:
         return None if slack is None else slack[name] / 1e3
 
     return find
+
+
+def _without_message(worst: str) -> str:
+    """Return NODE: FAULT of the text of a fault, whose message may have figures that change."""
+    return ': '.join(worst.split(': ', 2)[:2])
 
 
 _C, _G, _F, _T = Kind.COUNTER, Kind.GAUGE, Kind.FLAG, Kind.TEXT
@@ -242,6 +250,7 @@ _TABLE = (
         ONE,
         'The worst of them, NODE: FAULT, and its text',
         lambda told: _worst(told),
+        label=_without_message,
     ),
     PlantValue('state', _T, ONE, 'State by OPC 40100-1', lambda told: machine_state(told).value),
     PlantValue(

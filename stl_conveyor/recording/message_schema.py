@@ -40,6 +40,37 @@ def nested_types(package: str, definition: str) -> list[str]:
     return list(found)
 
 
+def constants_beside_fields(definition: str) -> str:
+    r"""Return a message definition with the names of a field's values right above the field.
+
+    There Foxglove and Lichtblick look for them, to show a name beside the number. They are known
+    by the name of the field, in capitals; nothing else depends on where they stand.
+
+    Examples:
+        >>> constants_beside_fields('uint8 KIND_A=1\nbool there\nuint8 kind\n')
+        'bool there\nuint8 KIND_A=1\nuint8 kind\n'
+    """
+    lines = definition.splitlines(keepends=True)
+    words = [line.split('#', 1)[0].split() for line in lines]
+    fields = {(each[0], each[1]) for each in words if len(each) == 2 and '=' not in each[1]}
+    above: dict[tuple[str, str], list[str]] = {}
+    kept: list[tuple[str, tuple[str, str] | None]] = []
+    for line, each in zip(lines, words):
+        owner = None
+        if len(each) >= 2 and '=' in ''.join(each[1:]):
+            owners = [
+                (kind, name)
+                for kind, name in fields
+                if kind == each[0] and each[1].startswith(f'{name.upper()}_')
+            ]
+            owner = max(owners, key=lambda field: len(field[1]), default=None)
+        if owner is not None:
+            above.setdefault(owner, []).append(line)
+        else:
+            kept.append((line, (each[0], each[1]) if len(each) == 2 else None))
+    return ''.join(''.join(above.get(field, [])) + line if field else line for line, field in kept)
+
+
 def schema_text(message_type: str, definition_of: Callable[[str, str], str]) -> str:
     """Return a message definition followed by those that it is made of (`ros2msg` of MCAP).
 
@@ -50,7 +81,7 @@ def schema_text(message_type: str, definition_of: Callable[[str, str], str]) -> 
     package, name = message_type.split('/')
     whole = definition_of(package, name)
     waiting, known = nested_types(package, whole), {message_type}
-    parts = [whole.rstrip('\n')]
+    parts = [constants_beside_fields(whole).rstrip('\n')]
     while waiting:
         each = waiting.pop(0)
         if each in known:
@@ -58,6 +89,6 @@ def schema_text(message_type: str, definition_of: Callable[[str, str], str]) -> 
         known.add(each)
         inner_package, inner_name = each.split('/')
         inner = definition_of(inner_package, inner_name)
-        parts.append(f'{_RULE}\nMSG: {each}\n{inner.rstrip()}')
+        parts.append(f'{_RULE}\nMSG: {each}\n{constants_beside_fields(inner).rstrip()}')
         waiting += nested_types(inner_package, inner)
     return '\n'.join(parts) + '\n'

@@ -20,7 +20,7 @@ from stl_conveyor.assess.table import plain_heading
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConveyorError
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec
-from stl_conveyor.nodes.base.topics import ONLOOKERS, RECORDERS, TOPICS
+from stl_conveyor.nodes.base.topics import ONLOOKERS, TOPICS
 from stl_conveyor.nodes.link.link_emulator import LinkEmulatorSettings
 from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor
 from stl_conveyor.resources import share_path
@@ -116,6 +116,8 @@ class CellRun:
         ):
             self._supervisor.start(plan)
         for plan in self._onlookers.values():
+            for path in plan.replaces:
+                path.unlink(missing_ok=True)
             self._supervisor.start(plan)
         end = time.monotonic() + START_TIMEOUT
         self._onlookers_end = time.monotonic() + ONLOOKER_PATIENCE
@@ -331,6 +333,20 @@ class RunInterrupted(KeyboardInterrupt):
         self.result = result
 
 
+def end_in_order(supervisor: Supervisor, onlookers: Sequence[str]) -> None:
+    """Ask the processes of a run to end, in an order in which none says that another is gone.
+
+    Those who look on are first, and a recording takes a moment to finish. Then the guard, which
+    would miss each of the others, and at once the others, which would soon miss the guard.
+    """
+    for name in onlookers:
+        supervisor.send_signal(name, signal.SIGTERM)
+    for name in onlookers:
+        supervisor.stop(name, RECORDING_PATIENCE)
+    supervisor.stop(GUARD)
+    supervisor.stop_all()
+
+
 def run_cell(
     settings: RunSettings,
     out: Path,
@@ -403,15 +419,7 @@ def _run_into(
                 interrupted = True
                 say('stopped: the results so far are written; once more Ctrl-C leaves them')
             at_phase('done')
-            # A recording takes a moment to finish. Then the guard, which would say of each of the
-            # others that it is gone.
-            recorders = [plan.name for plan in onlookers if plan.name in RECORDERS]
-            for name in recorders:
-                supervisor.send_signal(name, signal.SIGTERM)
-            supervisor.stop(GUARD)
-            for name in recorders:
-                supervisor.stop(name, RECORDING_PATIENCE)
-            supervisor.stop_all()
+            end_in_order(supervisor, [plan.name for plan in onlookers])
             records, crops, bucket = monitor.board.records, dict(monitor.crops), monitor.bucket
             troubles = tuple(f'{node}: {text}' for node, text in sorted(monitor.troubles))
     finally:

@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError, MissingDependency, exit_code, install_words
@@ -33,6 +34,8 @@ VIEW = 'cell_simulator.viewer=true'
 RECORDING = 'run.mcap'  # in the folder of the results
 VIEW_RATE = 5.0  # pictures of the cell in a second, of a recording
 PAGE_PORT = 8090  # of the operator's page, where it is free
+# What the page keeps, beside the recording: parameter → file.
+PAGE_LOGS = {'alarm_log': 'alarms.jsonl', 'counts_file': 'counts.json'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -232,8 +235,8 @@ def recorder_plan(out: Path, say: Callable[[str], None]) -> ProcessPlan | None:
         say(f'without a recording; to have one: {install_words("recording")}')
         return None
     path = Path(out).absolute() / RECORDING
-    path.unlink(missing_ok=True)  # of a run before
-    return process_plan('recorder', {'file': str(path)}, share_path('config/panel.yaml'))
+    plan = process_plan('recorder', {'file': str(path)}, share_path('config/panel.yaml'))
+    return replace(plan, replaces=(path,))
 
 
 def page_plan(settings: RunSettings, out: Path, say: Callable[[str], None]) -> ProcessPlan | None:
@@ -246,15 +249,15 @@ def page_plan(settings: RunSettings, out: Path, say: Callable[[str], None]) -> P
         return None
     port = free_port(PAGE_PORT)
     say(f"operator's page: http://127.0.0.1:{port}/")
-    parameters: dict[str, object] = {
-        'port': port,
-        'alarm_log': str(Path(out).absolute() / 'alarms.jsonl'),
-        'counts_file': str(Path(out).absolute() / 'counts.json'),
-    }
+    logs = {name: Path(out).absolute() / file for name, file in PAGE_LOGS.items()}
+    parameters: dict[str, object] = {'port': port}
+    parameters |= {name: str(path) for name, path in logs.items()}
     for name, path in (('cell_file', settings.cell), ('models_dir', settings.models)):
         if path:
             parameters[name] = str(Path(path).absolute())
-    return process_plan('operator_panel', parameters, share_path('config/panel.yaml'))
+    plan = process_plan('operator_panel', parameters, share_path('config/panel.yaml'))
+    # Alarms and items of the run before are not those of this one.
+    return replace(plan, replaces=tuple(logs.values()))
 
 
 def free_port(wanted: int) -> int:

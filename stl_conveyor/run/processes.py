@@ -31,6 +31,7 @@ class ProcessPlan:
         prefix: A command that runs the interpreter, such as nsenter; it must become it.
         environment: Variables beside those of this process.
         may_fork: Whether a nursery may fork it; else its interpreter is started.
+        replaces: Files of an earlier run that go before it is started first.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ProcessPlan:
     prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     may_fork: bool = False
+    replaces: tuple[Path, ...] = ()
 
 
 def cpu_seconds(pid: int) -> float:

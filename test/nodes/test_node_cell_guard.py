@@ -172,6 +172,24 @@ def test_an_executor_that_stands_still_is_told_from_a_dead_node():
         safety.wait(True)
 
 
+def test_a_start_is_no_fault_and_a_line_that_should_stand_afterwards_is():
+    """Until all are there safe_to_run is down, as it must be; nobody need see an alarm of it."""
+    specs = [guard(patience=600.0), NodeSpec(Actuator, {'autostart': False}, group='act')]
+    with CellHarness(specs, watched=('/diagnostics',)) as cell:
+        safety, actuator = Safety(cell), cell.runner.node('actuator')
+        safety.wait(False)
+        cell.wait(lambda: len(cell.statuses('cell_guard')) > 2, 30, 'reports of the guard')
+        assert not [s for s in cell.statuses('cell_guard') if s.level != b'\x00']
+        assert faults(cell.runner.node('cell_guard')) == ()
+        actuator.trigger_configure()
+        actuator.trigger_activate()
+        safety.wait(True)
+        actuator.trigger_deactivate()
+        safety.wait(False)
+        cell.wait_diagnostic('cell_guard: not_safe_to_run', 'the line should stand', 1)
+        cell.wait_diagnostic('cell_guard: node_not_active.actuator', 'is not active', 1)
+
+
 def test_a_node_that_never_comes_is_named_and_one_that_is_idle_too():
     specs = [
         guard(expected_nodes=('actuator', 'camera'), patience=1.0),
@@ -181,6 +199,7 @@ def test_a_node_that_never_comes_is_named_and_one_that_is_idle_too():
         safety = Safety(cell)
         cell.wait_diagnostic('cell_guard', 'camera is missing', level=2)
         cell.wait_diagnostic('cell_guard', 'actuator is not active', level=2)
+        cell.wait_diagnostic('cell_guard: not_safe_to_run', 'the line should stand', level=1)
         safety.wait(False)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ros_domains import own_domain_id  # noqa: E402
 from stl_conveyor.assess.latency import stage_latencies  # noqa: E402
 from stl_conveyor.assess.scoring import score  # noqa: E402
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
+from stl_conveyor.nodes.base.health import NodeHealth  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor.nodes.device.camera import Camera  # noqa: E402
@@ -36,6 +38,7 @@ from stl_conveyor.nodes.simulation.cell_monitor import CellMonitor  # noqa: E402
 from stl_conveyor.nodes.simulation.cell_simulator import CellSimulator  # noqa: E402
 from stl_conveyor.run.assess import read_passages, read_readout  # noqa: E402
 from stl_conveyor.run.plan import READERS  # noqa: E402
+from stl_conveyor.sim.paced_cell import LONGEST_LAG, Pace  # noqa: E402
 from stl_conveyor_lab.train.tiny import class_colours  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -233,3 +236,20 @@ def test_the_cell_runs_on_simulated_time(tiny_models, tmp_path):
     assert result.items == result.outcomes == ITEMS
     assert result.missed_deadlines == result.unacted == 0
     assert [r.rest_lane for r in records] == [r.action.lane for r in records]
+
+
+@pytest.mark.parametrize('behind, said', [(LONGEST_LAG - 0.05, 0), (LONGEST_LAG + 0.05, 1)])
+def test_a_simulation_that_catches_up_is_not_said_to_be_too_slow(behind, said):
+    """Only one that was held leaves items less time, and runs slower than the clock."""
+    warned = []
+    pace = Pace(10.0, 0.0, behind, 0.0, 0, 0, False)
+    node = SimpleNamespace(
+        is_active=True,
+        watch_log=lambda _: None,
+        _log_file=None,
+        _paced=SimpleNamespace(pace=lambda: pace, error=None),
+        health=NodeHealth(),
+        warn=lambda name, message: warned.append(name),
+    )
+    CellSimulator.refresh_health(node)
+    assert warned == ['too_slow'] * said

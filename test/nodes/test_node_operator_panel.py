@@ -37,7 +37,7 @@ from stl_conveyor_lab.measure.browser import CHROMIUM, MISSING, browser  # noqa:
 
 pytest.importorskip('nicegui', reason=MISSING)
 
-from stl_conveyor.errors import ConfigError, Level  # noqa: E402
+from stl_conveyor.errors import ConfigError, ConveyorError, Level  # noqa: E402
 from stl_conveyor.msg import FeatureFeedback, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.base.topics import EVERY_NODE, TOPICS, VIEWS  # noqa: E402
@@ -225,9 +225,11 @@ def test_counts_that_are_damaged_are_said_and_begin_empty(tmp_path):
 
 
 def test_a_run_keeps_what_its_page_counts_in_its_own_folder(tmp_path):
-    arguments = ' '.join(page_plan(RunSettings(), tmp_path, print).arguments)
+    plan = page_plan(RunSettings(), tmp_path, print)
+    arguments = ' '.join(plan.arguments)
     for name, file in (('alarm_log', 'alarms.jsonl'), ('counts_file', 'counts.json')):
         assert name in arguments and str(tmp_path / file) in arguments
+        assert tmp_path / file in plan.replaces  # those of the run before are not of this one
 
 
 def test_a_port_that_is_taken_is_said_and_tried_again(tmp_path):
@@ -364,6 +366,16 @@ def test_a_person_pauses_the_line_and_changes_the_policy(tmp_path):
         assert live.news()['control']['values']['policy'] == 'mdp'
         logged = (tmp_path / 'changes.jsonl').read_text().splitlines()
         assert [json.loads(line)['who'] for line in logged] == ['Ada'] * 4
+
+
+def test_what_is_asked_when_the_page_ends_has_no_answer(tmp_path):
+    accounts = tmp_path / 'accounts.yaml'
+    write_account(accounts, 'Ada', Role.ENGINEER, 'a long password')
+    with CellHarness([panel(tmp_path, accounts_file=str(accounts))], watched=()) as cell:
+        cell.wait_active()
+        control = cell.runner.node('operator_panel').live[0].control
+    with pytest.raises(ConveyorError, match='has ended'):
+        control.values()
 
 
 def test_an_engineer_changes_lanes_costs_and_recipe_at_an_item_boundary(tmp_path, tiny_models):

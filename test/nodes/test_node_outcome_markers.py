@@ -63,6 +63,16 @@ def test_nothing_is_shown_where_nothing_was_sent():
     assert shown(ItemRecord(stamp_ns=1)) == []
 
 
+def test_the_texts_of_the_lanes_do_not_cover_each_other():
+    """They face who looks, and are wider than the bins: two lines each, one above the other."""
+    names = [*(lane.name for lane in CELL.lanes), CELL.reject_lane]
+    markers = shown(*(record(n, name) for n, name in enumerate(names, 1)))
+    texts = [m for m in markers if m.type == Marker.TEXT_VIEW_FACING]
+    heights = sorted(m.pose.position.z for m in texts)
+    assert len(heights) == len(names)
+    assert all(b - a > 2 * texts[0].scale.z for a, b in zip(heights, heights[1:]))
+
+
 def test_a_lane_says_what_came_last_and_how_many_were_right():
     lamp, text = shown(
         record(1, LANE.name, LANE.name, LANE.name),

@@ -23,6 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from stl_conveyor.msg import BeltState  # noqa: E402
+from stl_conveyor.nodes.base import outside_input  # noqa: E402
 from stl_conveyor.nodes.base.clock import to_ns  # noqa: E402
 from stl_conveyor.nodes.base.topics import TOPICS, Profile, Topic  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
@@ -35,6 +36,12 @@ LONG = 30  # s, for what takes a moment unless the machine is very busy
 WATCHED = ('capture', 'sort_outcome', '/diagnostics')
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 ARRIVAL = {'stamp': 'arrival', 'latency': 0.05, 'beam_latency': 0.01}
+
+
+@pytest.fixture
+def no_time_to_start(monkeypatch):
+    """Let it be a fault soon that nobody has published something yet."""
+    monkeypatch.setattr(outside_input, 'START_S', outside_input.PATIENCE_S)
 
 
 def picture(stamp_ns, size=(240, 320), part=None):
@@ -239,7 +246,21 @@ def test_step_of_the_system_clock_empties_what_waits_in_the_camera():
         assert not camera._expected
 
 
-def test_camera_without_a_driver_says_so_with_the_remedy_until_it_comes():
+def test_a_driver_that_takes_its_time_to_start_is_no_fault_and_one_that_goes_is(monkeypatch):
+    monkeypatch.setattr(outside_input, 'START_S', 1000.0)
+    with camera_cell() as cell:
+        cell.wait_active()
+        (opened,) = cell.runner.node('camera')._outside
+        cell.wait(lambda: opened._waiting_said, LONG, 'that it waits')
+        frames = publisher(cell, Image, 'camera/image_raw')
+        cell.wait(lambda: opened.is_published, LONG, 'the driver')
+        said = [s.message for s in cell.statuses('camera')]
+        assert not [text for text in said if 'nobody publishes' in text]
+        cell.probe.destroy_publisher(frames)
+        wait_said(cell, 'camera', '/camera/image_raw: nobody publishes it')
+
+
+def test_camera_without_a_driver_says_so_with_the_remedy_until_it_comes(no_time_to_start):
     with camera_cell(trigger='beam') as cell:
         cell.wait_active()
         wait_said(cell, 'camera', '/camera/image_raw: nobody publishes it')
@@ -438,7 +459,7 @@ def test_beam_that_bounces_is_one_item():
         cell.wait(lambda: len(camera._expected) == 3, LONG)
 
 
-def test_belt_and_joints_with_a_wrong_clock_are_refused_and_confirm_nothing():
+def test_belt_and_joints_with_a_wrong_clock_are_refused_and_confirm_nothing(no_time_to_start):
     joints = {'output': 'ros2_control', 'joints': ['a', 'b', 'c']}
     with CellHarness([NodeSpec(Actuator, joints)], watched=WATCHED) as cell:
         cell.wait_active()

@@ -178,5 +178,5 @@ def click_through(cell, clock, new_tab):
         ('undo', changes[2].number, 'running'),
     ):
         send_past_the_buttons(tab, event, value)
-        wait_refused(tab, f'{named}: a viewer may not change it')
+        wait_refused(tab, f'{named}: the role viewer may not change it')
     assert camera.is_active and terms() == former and live.changes.changes() == changes

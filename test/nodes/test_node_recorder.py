@@ -116,19 +116,30 @@ def test_a_node_works_on_what_is_played_and_its_own_words_take_the_place_of_the_
         cell.wait_active()
         cell.connect('capture', publishers=0, readers=2)
         begun = cell.now_ns()
-        # /diagnostics is what the node here says, too.
         count = play(Replay(path), domain_id=cell.domain_id, say=said.append)
         cell.wait(
             lambda: len(cell.heard.of('classification')) >= ITEMS, 30, 'an answer to every item'
         )
         captures, answers = (cell.heard.of(topic) for topic in ('capture', 'classification'))
-    assert count == 2 * ITEMS and 'classification' in said[0] and 'capture' in said[1]
+        # Everybody who is not here is heard of again on the topic on which the node here reports.
+        cell.wait(lambda: cell.statuses('recorder'), 30, 'the reports that were recorded')
+    assert count > 2 * ITEMS and 'classification' in said[0] and 'capture' in said[1]
+    assert 'diagnostics' not in said[0] and 'diagnostics' in said[1]
     stamps = [to_ns(capture.header.stamp) for capture in captures]
     assert [b - a for a, b in zip(stamps, stamps[1:])] == [10**8] * (ITEMS - 1)
     assert stamps[0] >= begun > stamp
     assert sorted(to_ns(answer.header.stamp) for answer in answers) == stamps
     for capture, recorded in zip(captures, [s for s in messages(path) if s.topic == '/capture']):
         assert bytes(capture.crop.data[-3:]) == recorded.data.rstrip(b'\0')[-3:]
+
+
+def test_a_node_that_is_here_reports_for_itself(recording):
+    spec = NodeSpec(Recorder, {'autostart': False, 'diagnostics_period': 0.2})
+    with CellHarness([spec], watched=('/diagnostics',)) as cell:
+        cell.wait(lambda: cell.statuses('recorder'), 30, 'its reports')
+        replay = Replay(recording[0], ('/diagnostics',))
+        assert play(replay, domain_id=cell.domain_id, say=lambda _: None) == 0
+        assert not [s for s in cell.statuses('recorder') for v in s.values if v.value == 'active']
 
 
 def test_chosen_topics_are_played_in_another_namespace_again_and_again(recording):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stl_conveyor.assess import scoring
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import Level
+from stl_conveyor.panel.accounts import Role, User
 from stl_conveyor.panel.belt_follower import DESCRIBED, RUNNING, STOPPED, UNKNOWN, BeltFollower
 from stl_conveyor.panel.counts import KEPT_HOURS, ShiftCounts
 from stl_conveyor.panel.items import Answer, Offload, Outcome, Stroke, Truth, ranking
@@ -526,3 +527,49 @@ def test_another_recipe_brings_its_classes_and_leaves_what_was_answered_before(l
     live.take_capture(stamp + S, 2, 12 * S, None)
     assert (live.item(stamp).models, live.item(stamp + S).models) == (None, tmp_path)
     assert live.labels == ('b', 'a') and live.news()['scene']['sees']
+
+
+class Pausable:
+    """A cell whose guard says at once what follows from a change; nothing else can be changed."""
+
+    def __init__(self, live):
+        self.live, self.running = live, True
+
+    def values(self):
+        return {'running': self.running}
+
+    def apply(self, values):
+        self.running = values['running']
+        if not self.running:
+            guard_says(self.live, 'not_safe_to_run', 'node_not_active.camera')
+
+
+def guard_says(live, *faults, level=Level.WARN):
+    for fault in faults:
+        live.take_fault('cell_guard', fault, level, 'because', 0.0, 1)
+
+
+def seen(live):
+    return {alarm.fault: alarm.acknowledged_by for alarm in live.alarms.open()}
+
+
+def test_whoever_pauses_the_line_has_seen_what_follows_and_nothing_else(clock, live):
+    live.control, ada = Pausable(live), User('Ada', Role.OPERATOR)
+    guard_says(live, 'node_not_active.actuator')
+    clock.now += 1
+    live.change(ada, {'running': False})
+    guard_says(live, 'node_not_active.actuator', 'node_gone.encoder')  # the former still lasts
+    clock.now += 600
+    guard_says(live, 'node_not_active.camera')  # it is still paused
+    assert seen(live) == {
+        'not_safe_to_run': 'Ada',
+        'node_not_active.camera': 'Ada',
+        'node_not_active.actuator': '',
+        'node_gone.encoder': '',
+    }
+    live.change(ada, {'running': True})
+    guard_says(live, 'not_safe_to_run', 'node_not_active.camera', level=Level.OK)
+    assert set(seen(live)) == {'node_not_active.actuator', 'node_gone.encoder'}
+    clock.now += 60
+    guard_says(live, 'not_safe_to_run')
+    assert seen(live)['not_safe_to_run'] == ''

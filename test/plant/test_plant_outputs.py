@@ -72,6 +72,22 @@ def test_a_scrape_tells_every_value_of_the_moment():
         output.stop()
 
 
+def test_a_fault_whose_message_has_figures_is_one_series():
+    """Prometheus keeps a series for each text of a label, for ever."""
+    prometheus = pytest.importorskip('stl_conveyor.plant.prometheus', reason=INSTALL)
+    live = known_cell('line_1')
+    output = prometheus.PrometheusOutput('127.0.0.1', 0, lambda: read(live))
+    try:
+        found = set()
+        for behind in (0.1, 0.2, 0.3):
+            live.take_fault('sim', 'too_slow', Level.WARN, f'it is: {behind} s behind', 1.0, 1)
+            found |= set(scraped(f'http://127.0.0.1:{output.port}/metrics'))
+    finally:
+        output.stop()
+    texts = {dict(labels)['worst_fault'] for name, *labels in found if name.endswith('_fault')}
+    assert texts == {'sim: too_slow'}
+
+
 def test_metrics_come_over_tls_where_there_is_a_certificate(tmp_path):
     prometheus = pytest.importorskip('stl_conveyor.plant.prometheus', reason=INSTALL)
     certificate, key = make_certificate(tmp_path)

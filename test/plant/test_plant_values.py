@@ -92,5 +92,20 @@ def test_the_dashboard_asks_for_values_of_the_table():
     names = {name for expression in asked for name in re.findall(r'stl_conveyor_\w+', expression)}
     assert len(asked) > 10 and names <= {value.prometheus_name for value in VALUES.values()}
     assert all('cell=~"$cell"' in expression for expression in asked)
+    # Over a time each text that there was is a series: the line would be in all of its states.
+    texts = {v.prometheus_name for v in VALUES.values() if v.kind is Kind.TEXT}
+    for target in (t for panel in board['panels'] for t in panel['targets']):
+        if texts & set(re.findall(r'stl_conveyor_\w+', target['expr'])):
+            assert target['instant'] and not target['range'], target
+    (rejects,) = [p for p in board['panels'] if p['title'] == 'Rejects by reason']
+    named = {
+        override['matcher']['options']: override['properties'][0]['value']
+        for override in rejects['fieldConfig']['overrides']
+    }
+    message = (ROOT / 'msg' / 'SortOutcome.msg').read_text(encoding='utf-8')
+    assert named == {
+        f'/(^| ){number}$/': name.lower().replace('_', ' ')
+        for name, number in re.findall(r'REASON_(\w+)=(\d+)', message)
+    }
     places = [tuple(panel['gridPos'].values()) for panel in board['panels']]
     assert len(set(places)) == len(places)

@@ -16,7 +16,11 @@ pytest.importorskip('mcap', reason='pip install mcap')
 from mcap.reader import make_reader  # noqa: E402
 
 from stl_conveyor.errors import ConfigError  # noqa: E402
-from stl_conveyor.recording.message_schema import nested_types, schema_text  # noqa: E402
+from stl_conveyor.recording.message_schema import (  # noqa: E402
+    constants_beside_fields,
+    nested_types,
+    schema_text,
+)
 from stl_conveyor.recording.playback import TimeMap, messages, move_times, recorded_topics  # noqa: E402
 from stl_conveyor.recording.run_file import Recorded, RunFile  # noqa: E402
 
@@ -49,6 +53,19 @@ def test_a_schema_holds_each_definition_once_and_the_message_first():
         'MSG: std_msgs/Header',
     ]
     assert nested_types('a', DEFINITIONS['a', 'Whole']) == ['std_msgs/Header', 'a/Part', 'b/Other']
+
+
+def test_the_names_of_a_fields_values_stand_above_it():
+    """There the viewers look for them; what belongs to no field of its type stays."""
+    definition = (
+        'uint8 STATE_OFF=0   # off\nuint8 STATE_ON=1\nuint8 STATE_OF_BELT_UP=2\nuint8 MOST = 9\n'
+        'int8 STATE_ODD=-1\n\nfloat32 speed  # m/s\nuint8 state_of_belt\nuint8 state\n'
+    )
+    assert constants_beside_fields(definition) == (
+        'uint8 MOST = 9\nint8 STATE_ODD=-1\n\nfloat32 speed  # m/s\n'
+        'uint8 STATE_OF_BELT_UP=2\nuint8 state_of_belt\n'
+        'uint8 STATE_OFF=0   # off\nuint8 STATE_ON=1\nuint8 state\n'
+    )
 
 
 def test_what_was_added_is_read_again_in_order(tmp_path):

@@ -180,6 +180,7 @@ def read_until(run, expected):
 
 @pytest.mark.skipif(find_spec('nicegui') is None, reason='make setup brings it')
 def test_the_page_is_killed_and_no_item_notices(tiny_models, tmp_path):
+    (tmp_path / 'alarms.jsonl').write_text('an alarm of the run before\n')
     run = subprocess.Popen(
         command(
             tmp_path,
@@ -204,6 +205,8 @@ def test_the_page_is_killed_and_no_item_notices(tiny_models, tmp_path):
     assert summary['captures'] == summary['outcomes'] == summary['items'] == 12
     assert summary['unacted'] == summary['repeated_outcomes'] == 0
     assert summary['deaths'] == [] and summary['complete']
+    log = tmp_path / 'alarms.jsonl'
+    assert not log.exists() or 'the run before' not in log.read_text()
     if summary['simulation_lag_ms'] > LATE_PICTURE_MS:
         pytest.skip('this machine was too busy: a picture came late')
     assert summary['missed_deadlines'] == 0
@@ -321,12 +324,35 @@ def test_nodes_take_the_parameters_that_a_run_gives_them(arrivals, tiny_models, 
         assert min(runner.node('offload_policy').settings.intervals) >= 1.0
 
 
+def test_nobody_is_there_to_miss_who_ends_before_them():
+    ended = []
+
+    class Processes:
+        def send_signal(self, name, number):
+            assert number == signal.SIGTERM
+
+        def stop(self, name, patience=4.0):
+            ended.append(name)
+
+        def stop_all(self, patience=4.0):
+            ended.append('all')
+
+    cell_run.end_in_order(Processes(), ['operator_panel', 'recorder', 'cell_view'])
+    # What a recording takes to finish passes before the guard ends, whom the actuator would miss.
+    assert ended == ['operator_panel', 'recorder', 'cell_view', 'cell_guard', 'all']
+
+
 def test_a_folder_takes_one_run_at_a_time(tiny_models, tmp_path, capsys):
+    files = [tmp_path / name for name in ('run.mcap', 'alarms.jsonl', 'counts.json')]
+    for path in files:
+        path.touch()
     with output_folder(tmp_path):
         arguments = ['--models', str(tiny_models), '--items', '3', '--plain']
+        arguments += ['--page', '--record']
         assert main([*arguments, '--out', str(tmp_path)]) == 2
         error = capsys.readouterr().err
         assert str(tmp_path) in error and 'another run' in error and '--out' in error
+    assert all(path.exists() for path in files)  # the other run writes them
     with output_folder(tmp_path) as folder:
         assert folder == tmp_path
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_cell import FakeCell
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.sim.arrivals import plan_items
-from stl_conveyor.sim.paced_cell import PacedCell
+from stl_conveyor.sim.paced_cell import LONGEST_LAG, PacedCell
 
 CELL = CellDescription.load(Path(__file__).parents[2] / 'config' / 'cell.yaml')
 MS = 1_000_000
@@ -212,3 +213,11 @@ def test_the_thread_ends_by_itself_and_keeps_its_error():
     paced._thread.join(timeout=5)
     assert 'blew up' in str(paced.error)
     paced.stop()
+
+
+def test_a_cell_that_stood_still_is_not_taken_for_one_whose_diverters_are_silent():
+    """A stroke comes later by what the cell was held for, now and again before that item."""
+    path = Path(__file__).parents[2] / 'config' / 'sim.yaml'
+    shipped = yaml.safe_load(path.read_text(encoding='utf-8'))
+    awaited = shipped['/**/actuator']['ros__parameters']['confirm_timeout']
+    assert awaited >= 5 * LONGEST_LAG

@@ -38,7 +38,9 @@ class Line:
         self.numbers = itertools.count(1)
         self.crop = read_image(MODELS / 'sample.png')
 
-    def item(self, class_id='hex_nut_m8', lane='A', *, right=True, offload=True, missed=False):
+    def item(
+        self, class_id='hex_nut_m8', lane='A', *, right=True, offload=True, missed=False, reason=0
+    ):
         """Tell of an item from its capture to its rest; return its stamp."""
         number, stamp = next(self.numbers), time.time_ns()
         live = self.live
@@ -53,7 +55,18 @@ class Line:
             stamp,
             number,
             Outcome(
-                lane, class_id, 0.97, 2, 0.035, missed, 0, '', stamp + 740_000_000, 0.02, 0.2, 340
+                lane,
+                class_id,
+                0.97,
+                2,
+                0.035,
+                missed,
+                reason,
+                '',
+                stamp + 740_000_000,
+                0.02,
+                0.2,
+                340,
             ),
         )
         live.take_stroke(stamp, Stroke(1, 0.003, ''))

@@ -237,7 +237,8 @@ def test_german_dark_and_small(line, new_tab):
 @pytest.mark.parametrize('language', ['en', 'de'])
 def test_nothing_sticks_out_at_any_width(controlled, new_tab, language, width, height):
     for n in range(5):
-        controlled.item(lane=[*'ABC', 'reject', 'reject'][n], offload=n % 2 == 0)
+        lane, reason = [*'ABC', 'reject', 'reject'][n], 15 * (n > 2)  # it has the longest text
+        controlled.item(lane=lane, offload=n % 2 == 0, reason=reason)
     controlled.bucket()
     controlled.live.take_link(16.0)
     controlled.fault('camera', 'a_fault_with_a_long_name', Level.ERROR, 'no frame ' * 30)
@@ -255,6 +256,12 @@ def test_nothing_sticks_out_at_any_width(controlled, new_tab, language, width, h
         ".filter(c => getComputedStyle(c).overflowX === 'visible').map(c => c.className)"
     )
     assert wide == []
+    # Nor is the number of the rejects pushed out of sight by their reason.
+    assert tab.get(
+        '(t => t.getBoundingClientRect().right'
+        " <= t.closest('.card').getBoundingClientRect().right)"
+        "(document.querySelector('.counts h3 ~ table'))"
+    )
 
 
 @in_a_browser

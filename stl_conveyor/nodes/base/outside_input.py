@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 LOOK_CLOSELY_S = 1.0  # between two looks at types and QoS, while as many publish as before
 PATIENCE_S = 1.0  # for which nobody may publish before that is said
+# The same until somebody has published: so long drivers may take to start, and an operator must
+# not find a fault after each ordinary start.
+START_S = 10.0
 # /clock tells the time in steps, and comes by another way than the message: no node knows
 # simulated time better.
 SIMULATED_TOLERANCE_S = 0.1
@@ -208,6 +211,8 @@ class OutsideInput:
         self._closely_ns = 0  # when types and QoS were looked at last
         self._named_ns = 0  # when the name of one that spoke was asked for last
         self._found = 0  # publishers, at the last look
+        self._ever_found = False
+        self._waiting_said = False
         self._adapt(self._fitting(self._publishers()))
         if self._subscription is None and self._polled is None:
             self._subscribe()
@@ -404,14 +409,25 @@ class OutsideInput:
         if others:
             self._node.set_condition(condition, Level.ERROR, self._other_type(others))
         elif fitting or not self._required:
+            self._ever_found = True
             self._absent_since_ns = None
             self._node.clear_condition(condition, f'{self._name} is published')
         else:
             now_ns = clock_ns(self._node.steady_clock)
             if self._absent_since_ns is None:
                 self._absent_since_ns = now_ns
-            if now_ns - self._absent_since_ns >= PATIENCE_S * 1e9:
-                self._node.set_condition(condition, Level.ERROR, self._nobody())
+            self._say_absent((now_ns - self._absent_since_ns) / 1e9)
+
+    def _say_absent(self, seconds: float) -> None:
+        """Say that nobody publishes; at first, that somebody is waited for."""
+        if seconds < PATIENCE_S:
+            return
+        text = self._nobody()
+        if self._ever_found or self._sibling() or seconds >= START_S:
+            self._node.set_condition(f'input.{self._topic}', Level.ERROR, text)
+        elif not self._waiting_said:
+            self._node.get_logger().info(f'{text}. That is a fault after {START_S:g} s')
+            self._waiting_said = True
 
     def _count_sources(self, publishers: Sequence[TopicEndpointInfo]) -> None:
         """Say who they are if several publish what only one can know."""
@@ -445,14 +461,19 @@ class OutsideInput:
             return text + f'remap that to {self._name}{COMPRESSED} and {TAKE_COMPRESSED}'
         return text + 'give that topic another name'
 
-    def _nobody(self) -> str:
+    def _sibling(self) -> str:
+        """Return which form of the input is there in its place, with the remedy; or nothing."""
         compressed = self._name + COMPRESSED
         if self._node.count_publishers(compressed):
-            text = f'{self._name}: nobody publishes it, only {compressed}; {TAKE_COMPRESSED}'
-        elif self._raw and self._node.count_publishers(self._raw):
-            text = f'{self._name}: nobody publishes it, only {self._raw}; {TAKE_RAW}'
-        else:
-            text = f'{self._name}: nobody publishes it; start its driver'
+            return f'{compressed}; {TAKE_COMPRESSED}'
+        if self._raw and self._node.count_publishers(self._raw):
+            return f'{self._raw}; {TAKE_RAW}'
+        return ''
+
+    def _nobody(self) -> str:
+        text = f'{self._name}: nobody publishes it'
+        sibling = self._sibling()
+        text += f', only {sibling}' if sibling else '; start its driver'
         if self._remedy:
             text += f', {self._remedy}'
         alike = [

@@ -157,6 +157,7 @@ class CellGuard(ConveyorNode):
         self._losses: dict[Loss, list[int]] = {}
         self._lost_ns: dict[Loss, int] = {}
         self._safe: bool | None = None
+        self._was_safe, self._begun_ns = False, now_ns
         self._namespace = self.get_namespace().strip('/')
         self._outputs = open_safe_outputs(settings)
         for output in self._outputs:
@@ -286,7 +287,7 @@ class CellGuard(ConveyorNode):
                 self._report_node(name, roll)
         self._report_beside(now_ns)
         self._report_losses(self._account.close(self.schedule_clock.now_ns()), now_ns)
-        self._set_safe(self._may_run(roll, now_ns))
+        self._set_safe(self._may_run(roll, now_ns), now_ns)
 
     def _report_beside(self, now_ns: int) -> None:
         absent = self._beside.call(now_ns, 2 * (now_ns + 1)).absent
@@ -304,10 +305,13 @@ class CellGuard(ConveyorNode):
 
     def _report_node(self, name: str, roll: Roll) -> None:
         absence = roll.absent.get(name)
+        # Somebody has paused it. What went wrong with one that did so itself is its own report.
+        paused = absence is Absence.IDLE and self._presence.has_been_active(name)
+        level = Level.WARN if paused else Level.ERROR
         for each, (fault, remedy) in ABSENCES.items():
             if each is absence:
                 self.set_condition(
-                    f'{fault}.{name}', Level.ERROR, f'{fault}: {name} is {each.value}: {remedy}'
+                    f'{fault}.{name}', level, f'{fault}: {name} is {each.value}: {remedy}'
                 )
             else:
                 self.clear_condition(f'{fault}.{name}', f'{name} is no longer {each.value}')
@@ -374,7 +378,7 @@ class CellGuard(ConveyorNode):
         absent = essential & (set(roll.absent) | set(roll.rivals))
         return not (lost or starting or absent or crowded)
 
-    def _set_safe(self, safe: bool) -> None:
+    def _set_safe(self, safe: bool, now_ns: int) -> None:
         self._safety.publish(Bool(data=safe))
         for output in self._outputs:
             output.tell(safe)
@@ -383,12 +387,12 @@ class CellGuard(ConveyorNode):
             self.set_condition('safe_output', Level.ERROR, f'safe_output: {trouble}')
         else:
             self.clear_condition('safe_output', 'it can be told whether the line may run')
-        if safe == self._safe:
-            return
         self._safe = safe
+        self._was_safe |= safe
+        starting = not self._was_safe and now_ns - self._begun_ns < self.settings.patience * 1e9
         if safe:
             self.clear_condition('not_safe_to_run', 'the line may run')
-        else:
+        elif not starting:  # nor has it been safe, and nobody need be told what each start is like
             self.set_condition(
                 'not_safe_to_run',
                 Level.WARN,

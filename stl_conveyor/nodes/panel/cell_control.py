@@ -16,6 +16,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.client import Client
+from rclpy.exceptions import InvalidHandle
 from rclpy.parameter import Parameter, parameter_value_to_python
 
 from stl_conveyor.cell.description import CellDescription
@@ -341,7 +342,11 @@ class CellControl:
 
     def _ask(self, name: str, service: str, request: Any, patience: float | None = None) -> Any:
         client = self._clients[f'{name}/{service}']
-        if not client.wait_for_service(timeout_sec=ANSWER_S):
+        try:
+            there = client.wait_for_service(timeout_sec=ANSWER_S)
+        except InvalidHandle as error:
+            raise NoAnswer(f'{name}: who asks has ended meanwhile') from error
+        if not there:
             raise NoAnswer(f'{name}: it is not there')
         answered = threading.Event()
         future = client.call_async(request)

@@ -25,6 +25,7 @@ from stl_conveyor.nodes.base.topics import RECORDED, Profile, full_name
 from stl_conveyor.recording.playback import TimeMap, messages, move_times, recorded_topics
 
 CLOCK = '/clock'
+REPORTS = '/diagnostics'  # every node has its own there, told apart by their names
 LOOK_S = 0.05  # between two looks at the graph
 # So many times as long a graph must stay as it is before it is believed that nobody is there: on a
 # busy machine the others may take that long to be found.
@@ -38,7 +39,8 @@ class Replay:
     """What is to be played, and how.
 
     Attributes:
-        topics: Names in the cell; empty: those that nobody publishes.
+        topics: Names in the cell; empty: those that nobody publishes, and of the reports on
+            /diagnostics those of nodes that are not here.
         namespace: In place of the recorded one; None: as recorded.
         rate: How many seconds of the recording pass in one.
         loop: Begin again at the end, until it is stopped.
@@ -97,6 +99,7 @@ class Replayer:
         self.stop = stop or threading.Event()
         self.published = 0
         self._publishers: dict[str, Publisher] = {}
+        self._here: frozenset[str] = frozenset()  # nodes that report on themselves
         if not 0.01 <= replay.rate <= 100:
             raise ConfigError(f'--rate {replay.rate:g}: it is 0.01 to 100')
         self._types = recorded_topics(replay.file)
@@ -118,6 +121,10 @@ class Replayer:
             ConfigError: If there is nothing to play.
         """
         self._settle()
+        self._here = frozenset(
+            full_name(each.node_namespace, each.node_name).lstrip('/')
+            for each in self._node.get_publishers_info_by_topic(REPORTS)
+        )
         chosen = self._chosen()
         publishers = self._publishers = {topic: self._publisher(topic) for topic in chosen}
         clock: Publisher | None = None
@@ -180,6 +187,8 @@ class Replayer:
                 if self.stop.wait(min(left, CLOCK_S if clock is not None else 1.0)):
                     return
             data = said.data
+            if said.topic == REPORTS and self._is_of_one_here(data):
+                continue
             if clock is None:
                 message = deserialize_message(data, kinds[said.topic])
                 move_times(message, times.moved)
@@ -190,6 +199,11 @@ class Replayer:
             self.published += 1
             if self.stop.is_set():
                 return
+
+    def _is_of_one_here(self, data: bytes) -> bool:
+        """Return whether a report is that of a node that is here, and speaks for itself."""
+        report = deserialize_message(data, _message_class(self._types[REPORTS]))
+        return any(status.name.partition(': ')[0] in self._here for status in report.status)
 
     def _chosen(self) -> list[str]:
         """Return the recorded names of the topics to play."""
@@ -206,7 +220,11 @@ class Replayer:
                     + ', '.join(sorted(found))
                 )
             return [topic for topic in found if topic in asked]
-        said = [topic for topic, name in found.items() if self._node.count_publishers(name)]
+        said = [
+            topic
+            for topic, name in found.items()
+            if topic != REPORTS and self._node.count_publishers(name)
+        ]
         if said:
             self._say('leaves out what nodes here publish: ' + ', '.join(sorted(said)))
         chosen = [topic for topic in found if topic not in said]

@@ -29,10 +29,7 @@ from stl_conveyor.nodes.base.runner import run_node
 from stl_conveyor.nodes.base.settings import parameter
 from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, arrival_settings
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
-from stl_conveyor.sim.paced_cell import Cell, PacedCell, Photograph, Pushed, Rest
-
-# Behind the clock by more than this (s), pictures come too late for the deadlines.
-TOLERABLE_LAG = 0.1
+from stl_conveyor.sim.paced_cell import LONGEST_LAG, Cell, PacedCell, Photograph, Pushed, Rest
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,7 @@ class CellSimulator(ConveyorNode):
             text = f'{type(error).__name__}: {error}'
             self.health.set_value('error', text)
             self.set_condition('physics', Level.ERROR, f'the simulation ended: {text}')
-        if pace.worst_lag > TOLERABLE_LAG:
+        if pace.worst_lag > LONGEST_LAG:  # below, it catches up, and every item keeps its time
             self.warn(
                 'too_slow',
                 f'the simulation is {pace.lag:.1f} s behind the clock now, and was '

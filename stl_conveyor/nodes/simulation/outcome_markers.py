@@ -20,8 +20,9 @@ from stl_conveyor.sim.layout import bin_extent
 FRAME = WORLD
 LAMP = 0.03  # m, diameter of the sphere that tells right from wrong
 LAMP_HEIGHT = 0.13  # m above the belt
-TEXT_HEIGHT = 0.20
+TEXT_HEIGHT = 0.34  # so that it hides nothing of the belt from where one looks
 LETTER = 0.03  # m, height of a capital
+TEXT_STEP = 0.08  # m from one lane's text to the next: they are wider than the bins
 SOURCES = {
     SortOutcome.SOURCE_NONE: 'no answer',
     SortOutcome.SOURCE_LOCAL: 'local',
@@ -75,7 +76,7 @@ def outcome_markers(
                     Marker.TEXT_VIEW_FACING,
                     cell,
                     lane,
-                    TEXT_HEIGHT,
+                    TEXT_HEIGHT + TEXT_STEP * number,
                     LETTER,
                     WHITE,
                     stamp,
