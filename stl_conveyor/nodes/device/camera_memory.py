@@ -12,8 +12,9 @@ from rclpy.publisher import Publisher
 from stl_conveyor.cell.heard_numbers import LONGEST, HeardNumbers
 from stl_conveyor.nodes.base.clock import clock_ns
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
-from stl_conveyor.nodes.base.decoding import endpoint_name
+from stl_conveyor.nodes.base.decoding import UNKNOWN
 from stl_conveyor.nodes.base.health import Level
+from stl_conveyor.nodes.base.topics import DEVICE
 from stl_conveyor.nodes.device.own_journal import open_journal
 from stl_conveyor.nodes.device.record_file import RecordFile
 
@@ -22,6 +23,9 @@ SETTLES_NS = 10_000_000_000
 #: For so long (s) one that has not heard its driver since counts as a node that cannot work:
 #: as long as `safe_to_run` stays down after an item was lost. A driver may have nothing to send.
 UNHEARD_S = 5.0
+#: Nodes without which an item may pass unsorted. A recording, a page or a tool that has ended
+#: meanwhile holds nothing back.
+HEARERS = frozenset(DEVICE) - {'camera'}
 ITEMS = 'items that came before all who had heard of items were connected again'
 
 
@@ -93,8 +97,8 @@ class CameraMemory:
         self._write()
 
     def lacks(self, publisher: Publisher) -> bool:
-        """Return whether some are not back, of those who listened before a crash."""
-        return self.settles and publisher.get_subscription_count() < self._expected
+        """Return whether some are not back, of the device's nodes that listened before a crash."""
+        return self.settles and self._listeners(publisher) < self._expected
 
     @property
     def settles(self) -> bool:
@@ -112,14 +116,20 @@ class CameraMemory:
             self._miss(ITEMS, 1)
             return
         self._expected = 0
-        listeners = publisher.get_subscription_count()
-        if listeners != self._counted:
-            # By their names: one that died may be among them for as long as its lease.
-            ends = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
-            names = {endpoint_name(end) for end in ends}
-            self._counted = -1 if '' in names else listeners
-            self._numbers.listeners = min(listeners, len(names))
+        connected = publisher.get_subscription_count()
+        if connected != self._counted:
+            self._numbers.listeners = self._listeners(publisher)
+            self._counted = -1 if UNKNOWN in self._names(publisher) else connected
             self._write()
+
+    def _listeners(self, publisher: Publisher) -> int:
+        """Return how many of the device's nodes listen."""
+        # By their names: one that died may be among them for as long as its lease.
+        return min(publisher.get_subscription_count(), len(HEARERS & self._names(publisher)))
+
+    def _names(self, publisher: Publisher) -> set[str]:
+        ends = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
+        return {end.node_name for end in ends}
 
     def _now_ns(self) -> int:
         return clock_ns(self._node.steady_clock)
