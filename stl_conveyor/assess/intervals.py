@@ -13,11 +13,17 @@ Z95 = 1.96
 
 
 def wilson(right: int, count: int, z: float = Z95) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (Wilson, JASA 1927)."""
+    """Return the 95 % score interval of a proportion (Wilson, JASA 1927).
+
+    Examples:
+        >>> [round(end, 3) for end in wilson(0, 20)], wilson(0, 20)[0] >= 0
+        ([0.0, 0.161], True)
+    """
     p, scale = right / count, 1 + z * z / count
     centre = p + z * z / (2 * count)
     half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count**2))
-    return (centre - half) / scale, (centre + half) / scale
+    # Rounding must not put an end a hair outside, to be printed as -0.000.
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:

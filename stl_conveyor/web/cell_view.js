@@ -483,7 +483,9 @@ export default {
         lines.push(["lane", this.lane_name(outcome.lane)]);
         lines.push(["class", outcome.class ? `${outcome.class} (${this.percent(outcome.score)})` : this.t("count.no_class")]);
         lines.push(["decided_by", this.t("source." + outcome.source)]);
-        lines.push(["why", outcome.detail || this.reason(outcome.reason)]);
+        // The words of the node are English; they tell more where several things came together.
+        const several = outcome.detail.includes("; ") ? ` (${outcome.detail})` : "";
+        lines.push(["why", this.reason(outcome.reason) + several]);
         const slack = `${this.decimal(outcome.slack, 0)} ms`;
         lines.push(["slack", outcome.missed ? `${slack} – ${this.t("item.missed")}` : slack, outcome.missed ? "wrong" : ""]);
         lines.push(["unknown", `${this.decimal(outcome.unknown, 2)} – ${this.t("item.unknown_why")}`]);

@@ -39,7 +39,15 @@ class Line:
         self.crop = read_image(MODELS / 'sample.png')
 
     def item(
-        self, class_id='hex_nut_m8', lane='A', *, right=True, offload=True, missed=False, reason=0
+        self,
+        class_id='hex_nut_m8',
+        lane='A',
+        *,
+        right=True,
+        offload=True,
+        missed=False,
+        reason=0,
+        detail='',
     ):
         """Tell of an item from its capture to its rest; return its stamp."""
         number, stamp = next(self.numbers), time.time_ns()
@@ -62,7 +70,7 @@ class Line:
                 0.035,
                 missed,
                 reason,
-                '',
+                detail,
                 stamp + 740_000_000,
                 0.02,
                 0.2,

@@ -149,6 +149,20 @@ def test_at_a_click_the_page_says_what_was_decided_and_why(tab, line):
 
 
 @in_a_browser
+def test_why_an_item_was_rejected_is_said_in_the_language_of_the_page(line, new_tab):
+    line.item(lane='reject', reason=15, detail='unknown')
+    line.item(lane='reject', reason=8, detail='no edge answer in time; no local answer in time')
+    tab = new_tab()
+    tab.open(server().url + '?lang=de')
+    tab.wait("document.querySelectorAll('.items .row').length === 2")
+    tab.click('.items li:nth-child(2) .row')
+    why = "document.querySelector('[data-detail=why]')?.innerText"
+    tab.wait(f"{why} === 'sieht aus wie nichts, das die Modelle gelernt haben'")
+    tab.click('.items li:nth-child(1) .row')
+    tab.wait(f"{why}?.startsWith('das Gerät antwortete nicht rechtzeitig (no edge answer in')")
+
+
+@in_a_browser
 def test_names_with_markup_are_shown_as_they_are(tab, line):
     name = '<img src=x onerror="window.hacked=1"><b>{{ 7 * 7 }}</b>'
     line.item(name)
@@ -256,6 +270,8 @@ def test_nothing_sticks_out_at_any_width(controlled, new_tab, language, width, h
         ".filter(c => getComputedStyle(c).overflowX === 'visible').map(c => c.className)"
     )
     assert wide == []
+    # Purity and yield of the lanes are seen without pushing anything aside.
+    assert tab.get("(c => c.scrollWidth - c.clientWidth)(document.querySelector('.counts'))") == 0
     # Nor is the number of the rejects pushed out of sight by their reason.
     assert tab.get(
         '(t => t.getBoundingClientRect().right'
