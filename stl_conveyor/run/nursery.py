@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stl_conveyor.nodes.base.forking import fork
+from stl_conveyor.nodes.base.forking import end_after, fork
 from stl_conveyor.nodes.base.priority import die_with_parent
 
 PRELOADED = (
@@ -238,9 +238,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_words([*command, plan.module, *plan.words])
     os.environ.clear()
     os.environ.update(plan.environment)
-    module = importlib.import_module(plan.module)
-    sys.argv = [module.__file__ or plan.module, *plan.words]
-    return int(module.main() or 0)
+
+    def work() -> int:
+        module = importlib.import_module(plan.module)
+        sys.argv = [module.__file__ or plan.module, *plan.words]
+        return int(module.main() or 0)
+
+    end_after(work)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 from stl_conveyor.nodes.base.ending import ENDING, SignalPipe
-from stl_conveyor.nodes.base.forking import fork
+from stl_conveyor.nodes.base.forking import end_after, fork
 from stl_conveyor.nodes.base.priority import die_with_parent
 
 QUICK_S = 5.0  # a process that lived less long is started again later and later
@@ -36,7 +36,7 @@ def keep(work: Callable[[str], int]) -> int:
             It is called with why there was another process before; empty: there was none.
 
     Returns:
-        The exit code; in the process that works, too.
+        The exit code. The process that works does not come back.
     """
     ending: list[int] = []
     signals = SignalPipe()
@@ -58,7 +58,7 @@ def keep(work: Callable[[str], int]) -> int:
             for number in ENDING:
                 signal.signal(number, lambda *_: os._exit(0))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-            return work(why)
+            end_after(lambda: work(why))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         code = _wait(child, signals, ending)
         if ending or code == 0:
