@@ -82,9 +82,9 @@ def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_pa
 
 def test_a_start_of_other_shapes_or_another_file_is_refused(spec, trained, tmp_path):
     start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
-    with pytest.raises(ConfigError, match='train without one'):
+    with pytest.raises(ConfigError, match='--running-start none'):
         start.give(EdgeNetwork(trunk(3, 1), spec, restore=16))
-    with pytest.raises(ConfigError, match='train without one'):
+    with pytest.raises(ConfigError, match='--running-start none'):
         start.give(EdgeNetwork(trunk(3, 1), spec))
     other = tmp_path / 'other.npz'
     np.savez(other, weights=np.zeros(3))
@@ -152,11 +152,18 @@ def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
 
     def make(steps):
         return pretraining.pretrain(
-            [data], tmp_path / 'weights.pt', tmp_path / 'work', out, replace(recipe, steps=steps)
+            [data],
+            tmp_path / 'weights.pt',
+            tmp_path / 'work',
+            out,
+            replace(recipe, steps=steps),
+            licences=['CC0'],
         )
 
     card = make(2)
     assert (card['steps'], card['images'], card['set_aside']) == (2, 16, 4)
+    assert card['data'] == [{'folder': 'photos', 'images': 20, 'licence': 'CC0'}]
+    assert card['recipe']['seed'] == 7
     assert set(card['before']) == set(card['after']) == {'128', '512', '2048'}
     assert json.loads(out.with_suffix('.card.json').read_text()) == card
     assert RunningStart.load(out).restore == 8
@@ -171,3 +178,23 @@ def test_folders_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / 'empty' / 'train').mkdir(parents=True)
     with pytest.raises(ConfigError, match='empty'):
         pretraining.read_folders([tmp_path / 'empty'], 0)
+
+
+def test_licences_are_one_for_each_folder(tmp_path):
+    with pytest.raises(ConfigError, match='2 licences of 1 folders'):
+        pretraining.pretrain(
+            [tmp_path], '', tmp_path / 'work', tmp_path, pretraining.RECIPE, licences=['a', 'b']
+        )
+    assert not (tmp_path / 'work').exists()
+
+
+def test_a_part_of_what_reading_changed_can_be_added(spec, trained):
+    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    own, before = (EdgeNetwork(trunk(3, 1), spec, restore=8) for _ in range(2))
+    start.give(own, share=0.5)
+    name = next(name for name in start.weights if name.startswith('trunk.'))
+    moved = own.state_dict()[name] - before.state_dict()[name]
+    assert torch.allclose(moved, 0.5 * start.weights[name], atol=1e-6)
+    name = 'branch.0.weight'  # what has no counterpart comes as it is
+    assert torch.equal(own.state_dict()[name], start.weights[name])
+
