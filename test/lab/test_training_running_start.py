@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.codec.fit import fit_spec, mean_patch, pca_transform
 from stl_conveyor_lab.train.tiny import tiny_images
 
@@ -20,9 +21,10 @@ pytest.importorskip(
 )
 
 from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet  # noqa: E402
-from stl_conveyor_lab.train.codec import pretraining  # noqa: E402
+from stl_conveyor_lab.train.codec import pretraining, trunk_share  # noqa: E402
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork  # noqa: E402
 from stl_conveyor_lab.train.codec.export import export_codec  # noqa: E402
+from stl_conveyor_lab.train.codec.prefixes import prefix_sampler  # noqa: E402
 from stl_conveyor_lab.train.codec.running_start import RunningStart  # noqa: E402
 from stl_conveyor_lab.train.lite0 import FoldedTrunk, lite0  # noqa: E402
 from stl_conveyor_lab.train.manifest import register_model  # noqa: E402
@@ -198,3 +200,48 @@ def test_a_part_of_what_reading_changed_can_be_added(spec, trained):
     name = 'branch.0.weight'  # what has no counterpart comes as it is
     assert torch.equal(own.state_dict()[name], start.weights[name])
 
+
+@pytest.mark.parametrize('best', trunk_share.SHARES)
+def test_validation_images_choose_the_share_of_the_trunk(
+    spec, trained, images, tmp_path, monkeypatch, best
+):
+    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    wanted = EdgeNetwork(trunk(3, 1), spec, restore=8)
+    start.give(wanted, best)
+    monkeypatch.setattr(
+        trunk_share,
+        'right_answers',
+        lambda network, *_: (
+            not network.training
+            and all(map(torch.equal, network.parameters(), wanted.parameters()))
+        ),
+    )
+    sampler, path = prefix_sampler(spec, images), tmp_path / 'share.json'
+    validation = LabelledImages(images, np.zeros(len(images), np.int64))
+
+    def given():
+        own = EdgeNetwork(trunk(3, 1), spec, restore=8)
+        share = trunk_share.give_best_share(start, own, sampler, validation, 0, path)
+        assert own.training and all(map(torch.equal, own.parameters(), wanted.parameters()))
+        return share
+
+    assert given() == best
+    monkeypatch.setattr(trunk_share, 'right_answers', None)  # one that goes on asks nothing
+    assert given() == best
+
+
+def test_answers_are_counted_at_all_sizes(spec, trained, images):
+    sampler, sizes = prefix_sampler(spec, images), trunk_share.SIZES
+    trained.eval()
+    with torch.no_grad():
+        pixels = torch.from_numpy(images)
+        answers = [
+            trained.logits(*sampler(pixels, torch.full((len(pixels),), float(size))))[0].argmax(1)
+            for size in sizes
+        ]
+    classes = answers[0].numpy().copy()
+    classes[:2] = (classes[:2] + 1) % 5  # two that are not given
+    right = sum(int((answer.numpy() == classes).sum()) for answer in answers)
+    few = LabelledImages(images, classes)
+    assert trunk_share.right_answers(trained, sampler, few) == right
+    assert right <= len(images) * len(sizes) - 2

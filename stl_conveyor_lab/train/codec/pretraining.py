@@ -76,9 +76,7 @@ RECIPE = replace(
 )
 
 
-def read_folders(
-    folders: Sequence[Path], seed: int
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def read_folders(folders: Sequence[Path], seed: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Read the training images of all folders.
 
     Returns:
