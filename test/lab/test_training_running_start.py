@@ -25,7 +25,8 @@ from stl_conveyor_lab.train.codec import pretraining, trunk_share  # noqa: E402
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork  # noqa: E402
 from stl_conveyor_lab.train.codec.export import export_codec  # noqa: E402
 from stl_conveyor_lab.train.codec.prefixes import prefix_sampler  # noqa: E402
-from stl_conveyor_lab.train.codec.running_start import RunningStart  # noqa: E402
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe  # noqa: E402
+from stl_conveyor_lab.train.codec.running_start import SHIPPED, RunningStart  # noqa: E402
 from stl_conveyor_lab.train.lite0 import FoldedTrunk, lite0  # noqa: E402
 from stl_conveyor_lab.train.manifest import register_model  # noqa: E402
 from stl_conveyor_lab.train.onnx_export import export_onnx  # noqa: E402
@@ -245,3 +246,25 @@ def test_answers_are_counted_at_all_sizes(spec, trained, images):
     few = LabelledImages(images, classes)
     assert trunk_share.right_answers(trained, sampler, few) == right
     assert right <= len(images) * len(sizes) - 2
+
+
+def test_what_ships_fits_the_network_that_is_trained(images):
+    start = RunningStart.load(SHIPPED)
+    recipe = CodecRecipe()
+    assert (start.patch, start.restore) == (recipe.patch, recipe.restore)
+    assert SHIPPED.stat().st_size < 6.5e6
+    mean = mean_patch(images, start.patch)
+    spec = fit_spec(images, mean, start.analysis, labels=3, max_groups=80)
+    network = EdgeNetwork(trunk(3, 1), spec, restore=start.restore)
+    start.give(network)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+def test_what_ships_says_from_what_it_was_made():
+    card = json.loads(SHIPPED.with_suffix('.card.json').read_text(encoding='utf-8'))
+    assert [one['licence'].split()[0] for one in card['data']] == ['CC0', 'MIT', 'Apache-2.0']
+    assert all(one['images'] > 100 for one in card['data'])
+    assert card['licence'] == 'Apache-2.0' and 'Apache-2.0' in card['teacher']
+    assert isinstance(card['recipe']['seed'], int) and card['bytes'] == SHIPPED.stat().st_size
+    read = SHIPPED.with_name('README.md').read_text(encoding='utf-8')
+    assert all(word in read for word in ('CC0', 'MIT', 'Apache-2.0', 'seed', 'TrashNet'))
