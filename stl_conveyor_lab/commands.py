@@ -87,7 +87,12 @@ def _train(options: argparse.Namespace) -> None:
     # when torch is loaded.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     try:
-        from stl_conveyor_lab.train.pipeline import DEFAULT_MINUTES, TrainSettings, train_items
+        from stl_conveyor_lab.train.pipeline import (
+            DEFAULT_MINUTES,
+            SHIPPED_START,
+            TrainSettings,
+            train_items,
+        )
     except ImportError as error:
         if error.name and error.name.split('.')[0] not in _TRAINING:
             raise
@@ -99,6 +104,9 @@ def _train(options: argparse.Namespace) -> None:
     if minutes is None:
         minutes = DEFAULT_MINUTES['cpu' if options.device == 'cpu' else 'cuda']
     models = options.models or options.out / 'models'
+    start = None if options.running_start == 'none' else options.running_start
+    if start not in (None, SHIPPED_START):
+        start = str(Path(start).resolve())
     train_items(
         options.folder,
         options.out,
@@ -113,7 +121,7 @@ def _train(options: argparse.Namespace) -> None:
             budget=options.budget,
             label_column=options.label_column,
             pretrained=not options.from_scratch,
-            running_start=options.running_start and str(options.running_start.resolve()),
+            running_start=start,
         ),
         name=options.name or options.folder.resolve().name,
         show=_show,
@@ -164,9 +172,10 @@ def add_train(commands: Any) -> None:
     train.add_argument('--label-column', help='of train.csv (label, class or the last one)')
     train.add_argument(
         '--running-start',
-        type=Path,
-        metavar='FILE',
-        help='begin the codec with what pretraining.py has made, not with nothing',
+        default='none',
+        metavar='START',
+        help='what the codec begins with: shipped (for photos), a file that pretraining.py has '
+        'made, or none (none)',
     )
     train.add_argument(
         '--from-scratch', action='store_true', help='do not start from the pretrained weights'

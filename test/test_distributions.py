@@ -125,6 +125,8 @@ def test_the_laboratory_is_whole_and_by_itself(laboratory):
     inside = names(laboratory[1])
     for path in LABORATORY.rglob('*.py'):
         assert str(path.relative_to(ROOT)) in inside, f'{path}: name its folder in pyproject.toml'
+    for path in LABORATORY.rglob('shipped/*'):
+        assert str(path.relative_to(ROOT)) in inside, f'{path}: is package data'
     assert not any(name.startswith('stl_conveyor/') for name in inside)
 
 

@@ -35,7 +35,7 @@ from stl_conveyor_lab.train.classifiers.posterior import add_posterior
 from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.classifiers.training import predict
 from stl_conveyor_lab.train.codec import codec
-from stl_conveyor_lab.train.codec.running_start import RunningStart
+from stl_conveyor_lab.train.codec.running_start import SHIPPED, RunningStart
 from stl_conveyor_lab.train.decision import FOLDS, fit_decision, looked_images, write_decision
 from stl_conveyor_lab.train.manifest import update_manifest, write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
@@ -66,6 +66,8 @@ STAGE_SHARES = {
 #: What is done whatever the time, exports and the least that is measured above all, takes so many
 #: seconds, and so many answers of the strong model. At least as much must be left for learning.
 LEAST_SECONDS, LEAST_ANSWERS, LEAST_PARTS = 30.0, 1500, 2.0
+#: How run.json names the running start that ships, wherever it lies.
+SHIPPED_START = 'shipped'
 #: Images that this speed is measured on.
 PROBED = 24
 #: Items whose streams are recorded to know how long one takes, and the fewest that the reward is
@@ -92,8 +94,8 @@ class TrainSettings:
         kind: 'photos', or 'parts' for items seen from above in any direction.
         budget: Bytes of an offload for which the reward is estimated, the size of a token.
         pretrained: Whether anything starts from weights that were trained before.
-        running_start: File with what the codec begins with (`codec/running_start.py`); None: it
-            begins with nothing.
+        running_start: File with what the codec begins with (`codec/running_start.py`); 'shipped':
+            the one that is part of the laboratory; None: it begins with nothing.
     """
 
     size: int = 224
@@ -324,7 +326,12 @@ def _origin(data: Dataset, settings: TrainSettings) -> str:
         if settings.pretrained
         else 'the networks start at random'
     )
-    if settings.running_start:
+    if settings.running_start == SHIPPED_START:
+        start += (
+            '; the codec begins with the running start of the laboratory (Apache-2.0), made from '
+            'the photographs of Clothing (CC0) and Grocery (MIT) and from renders'
+        )
+    elif settings.running_start:
         start += (
             f'; the codec begins with the running start {Path(settings.running_start).name!r}, '
             'whose pictures have a licence, too'
@@ -362,6 +369,14 @@ def _classifier(
     )
 
 
+def running_start(settings: TrainSettings) -> RunningStart | None:
+    """Return what the codec begins with; raises ConfigError if its file cannot be read."""
+    if not settings.running_start:
+        return None
+    shipped = settings.running_start == SHIPPED_START
+    return RunningStart.load(SHIPPED if shipped else settings.running_start)
+
+
 def _codec(
     data: Dataset,
     work: Path,
@@ -384,7 +399,7 @@ def _codec(
         name=name,
         device=settings.device,
         allowance=allowance,
-        start=RunningStart.load(settings.running_start) if settings.running_start else None,
+        start=running_start(settings),
     )
 
 

