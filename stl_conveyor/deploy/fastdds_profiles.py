@@ -93,19 +93,14 @@ _ON_WIFI: Mapping[str, Any] = {
     'announcement': 10,
     'first': 10,
     'shared_memory': {'port_queue_capacity': 4096},
-    'udp': {
-        'maxMessageSize': 1400,
-        'sendBufferSize': 2**20,
-        'receiveBufferSize': SOCKET_ROOM,
-        'maxInitialPeersRange': 16,
-    },
+    'udp': {'maxMessageSize': 1400, 'sendBufferSize': 2**20, 'maxInitialPeersRange': 16},
     'builtin': {'avoid_builtin_multicast': 'true'},
 }
 _ON_A_SLOW_LINK: Mapping[str, Any] = {
     'announcement': 15,
     'first': 3,
     'shared_memory': {},
-    'udp': {'receiveBufferSize': SOCKET_ROOM, 'maxInitialPeersRange': PROCESSES},
+    'udp': {'maxInitialPeersRange': PROCESSES},
     'builtin': {},
 }
 
@@ -201,7 +196,13 @@ def _add_participant(
                         'segment_size': SEGMENT,
                         **link['shared_memory'],
                     },
-                    {'transport_id': 'udp', 'type': 'UDPv4', **link['udp'], **interfaces},
+                    {
+                        'transport_id': 'udp',
+                        'type': 'UDPv4',
+                        'receiveBufferSize': SOCKET_ROOM,
+                        **link['udp'],
+                        **interfaces,
+                    },
                 ]
             }
         },

@@ -422,8 +422,9 @@ class OutsideInput:
         """Say that nobody publishes; at first, that somebody is waited for."""
         if seconds < PATIENCE_S:
             return
-        text = self._nobody()
-        if self._ever_found or self._sibling() or seconds >= START_S:
+        sibling = self._sibling()
+        text = self._nobody(sibling)
+        if self._ever_found or sibling or seconds >= START_S:
             self._node.set_condition(f'input.{self._topic}', Level.ERROR, text)
         elif not self._waiting_said:
             self._node.get_logger().info(f'{text}. That is a fault after {START_S:g} s')
@@ -470,9 +471,8 @@ class OutsideInput:
             return f'{self._raw}; {TAKE_RAW}'
         return ''
 
-    def _nobody(self) -> str:
+    def _nobody(self, sibling: str) -> str:
         text = f'{self._name}: nobody publishes it'
-        sibling = self._sibling()
         text += f', only {sibling}' if sibling else '; start its driver'
         if self._remedy:
             text += f', {self._remedy}'

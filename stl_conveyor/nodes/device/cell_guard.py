@@ -156,8 +156,8 @@ class CellGuard(ConveyorNode):
         self._wrong_ends: dict[str, str] = {}
         self._losses: dict[Loss, list[int]] = {}
         self._lost_ns: dict[Loss, int] = {}
-        self._safe: bool | None = None
-        self._was_safe, self._begun_ns = False, now_ns
+        self._safe = self._was_safe = False
+        self._begun_ns = now_ns
         self._namespace = self.get_namespace().strip('/')
         self._outputs = open_safe_outputs(settings)
         for output in self._outputs:
@@ -195,7 +195,7 @@ class CellGuard(ConveyorNode):
         """Report the totals of the account."""
         if not self.is_active:
             return
-        self.health.set_value('safe_to_run', bool(self._safe))
+        self.health.set_value('safe_to_run', self._safe)
         self.health.set_value('open_items', self._account.open_items)
         for name in ('items', *(loss.value for loss in Loss), 'acted_late', 'not_accounted'):
             self.health.set_value(f'total.{name}', self._account.totals[name])
