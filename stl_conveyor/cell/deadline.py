@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 from stl_conveyor.cell.description import NS_PER_SECOND, CellDescription
 
@@ -83,43 +84,6 @@ def wait_for_answer_ns(latest_send_ns: int) -> int:
     return latest_send_ns // 2
 
 
-class Trials:
-    """Say when to begin something though measured delays say that it is of no use.
-
-    What nobody begins is not measured either: a link or an edge that has stood still for seconds
-    would be believed to be slow for as long as its delays are remembered. So one thing is tried
-    after a second, the next one after two more, and so on up to `longest_ns`; a link that is
-    slow indeed is not kept busy by that. All times are ns of a clock that never runs backwards.
-
-    Examples:
-        >>> trials = Trials()
-        >>> [s for s in range(20) if trials.begins(s * 1_000_000_000)]
-        [1, 3, 7, 15]
-    """
-
-    def __init__(self, *, first_ns: int = 1_000_000_000, longest_ns: int = 16_000_000_000) -> None:
-        """Have refused nothing yet."""
-        self._first_ns = first_ns
-        self._longest_ns = longest_ns
-        self._since_ns: int | None = None  # of the last trial, or the first refusal
-        self._wait_ns = first_ns
-
-    def begins(self, now_ns: int) -> bool:
-        """Return whether what the delays forbid is begun all the same, as a trial."""
-        if self._since_ns is None:
-            self._since_ns = now_ns
-        if now_ns - self._since_ns < self._wait_ns:
-            return False
-        self._since_ns = now_ns
-        self._wait_ns = min(2 * self._wait_ns, self._longest_ns)
-        return True
-
-    def end(self) -> None:
-        """Take in that the delays forbid nothing now."""
-        self._since_ns = None
-        self._wait_ns = self._first_ns
-
-
 class DelayEstimator:
     """A high quantile of recent delays, all in ns.
 
@@ -172,3 +136,71 @@ class DelayEstimator:
             return self.initial_ns
         delays = sorted(delay for _, delay in samples)
         return delays[min(len(delays) - 1, math.floor(self._quantile * len(delays)))]
+
+
+class Trials:
+    """Say when to begin something though measured delays say that it is of no use.
+
+    What nobody begins is not measured either: a link or an edge that has stood still for seconds
+    would be believed to be slow for as long as its delays are remembered. So one thing is tried
+    after a second, the next one after two more, and so on up to `longest_ns`; a link that is
+    slow indeed is not kept busy by that. All times are ns of a clock that never runs backwards.
+
+    Examples:
+        >>> trials = Trials()
+        >>> [s for s in range(20) if trials.begins(s * 1_000_000_000)]
+        [1, 3, 7, 15]
+    """
+
+    def __init__(
+        self,
+        *delays: DelayEstimator,
+        first_ns: int = 1_000_000_000,
+        longest_ns: int = 16_000_000_000,
+    ) -> None:
+        """Have refused nothing yet; the time to reserve is the sum of some delays."""
+        self._delays = delays
+        self._first_ns = first_ns
+        self._longest_ns = longest_ns
+        self._since_ns: int | None = None  # of the last trial, or the first refusal
+        self._wait_ns = first_ns
+
+    def begins(self, now_ns: int) -> bool:
+        """Return whether what the delays forbid is begun all the same, as a trial."""
+        if self._since_ns is None:
+            self._since_ns = now_ns
+        if now_ns - self._since_ns < self._wait_ns:
+            return False
+        self._since_ns = now_ns
+        self._wait_ns = min(2 * self._wait_ns, self._longest_ns)
+        return True
+
+    def reserve_ns(self, now_ns: int) -> int:
+        """Return the time to reserve, as measured."""
+        return sum(delay.estimate_ns(now_ns) for delay in self._delays)
+
+    @property
+    def unmeasured_ns(self) -> int:
+        """Return the time to reserve while nothing is measured."""
+        return sum(delay.initial_ns for delay in self._delays)
+
+    def is_trial(self, now_ns: int, in_time: Callable[[int], bool]) -> bool:
+        """Return whether something that comes too late by the delays is begun, to measure anew.
+
+        Args:
+            now_ns: When it would begin.
+            in_time: Returns whether it comes in time if so much (ns) is reserved.
+        """
+        if in_time(self.reserve_ns(now_ns)):
+            self.end()
+            return False
+        if not in_time(self.unmeasured_ns) or not self.begins(now_ns):
+            return False
+        for delay in self._delays:
+            delay.measure_anew(now_ns)
+        return True
+
+    def end(self) -> None:
+        """Take in that the delays forbid nothing now."""
+        self._since_ns = None
+        self._wait_ns = self._first_ns

@@ -53,6 +53,24 @@ def test_what_is_tried_becomes_rare_while_it_is_in_vain():
     assert [at for at in range(40_000, 45_000, 250) if trials.begins(at * MS)] == [41_000, 43_000]
 
 
+def test_a_trial_measures_all_delays_anew_where_only_they_forbid_it():
+    delays = [DelayEstimator(initial_ns=ms * MS, maximum_ns=5000 * MS) for ms in (50, 0)]
+    for delay in delays:
+        delay.add(2000 * MS, 0)
+    trials = Trials(*delays, first_ns=1000 * MS)
+    assert (trials.reserve_ns(0), trials.unmeasured_ns) == (4000 * MS, 50 * MS)
+
+    def tried(at, left):
+        return trials.is_trial(at * MS, lambda reserve_ns: reserve_ns <= left * MS)
+
+    assert not tried(0, 500) and tried(1000, 500)
+    assert not tried(4000, 40)  # it would be too late whatever is measured
+    for delay in delays:
+        delay.add(100 * MS, 1100 * MS)
+    assert trials.reserve_ns(1100 * MS) == 200 * MS
+    assert not tried(1100, 500)  # that needs no trial
+
+
 def test_what_comes_seldom_is_tried_each_time():
     trials = Trials(first_ns=1000 * MS, longest_ns=8000 * MS)
     assert [at for at in range(0, 50, 10) if trials.begins(at * 1000 * MS)] == [10, 20, 30, 40]

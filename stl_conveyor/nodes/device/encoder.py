@@ -139,7 +139,7 @@ class EncoderNode(ConveyorNode):
             initial_ns=round(settings.answer_time * 1e9), maximum_ns=LONGEST_TRANSFER_NS
         )
         self.edge_time = DelayEstimator(initial_ns=0, maximum_ns=LONGEST_TRANSFER_NS)
-        self._trials = Trials()
+        self._trials = Trials(self.round_trip, self.edge_time)
         self.edge_clock = ClockOffsetEstimator()
         self._captures: RecentItems[ItemCapture] = RecentItems(8)
         self._waiting: RecentItems[OffloadDecision] = RecentItems(8)
@@ -171,7 +171,7 @@ class EncoderNode(ConveyorNode):
     def refresh_health(self) -> None:
         """Report what time is taken for that from a packet to its answer."""
         if self.is_active:
-            reserve_ns = self._reserve_ns(self.schedule_clock.now_ns())
+            reserve_ns = self._trials.reserve_ns(self.schedule_clock.now_ns())
             self.health.set_value('expected_answer_time', f'{reserve_ns / 1e9:.3f} s')
 
     def cleanup(self) -> None:
@@ -254,25 +254,14 @@ class EncoderNode(ConveyorNode):
 
     def _is_trial(self, deadline_ns: int, now_ns: int) -> bool:
         """Return whether a stream is sent as if nothing had been measured, to measure anew."""
-        latest_ns = latest_send_ns(deadline_ns, self.cell.guard_ns, self._reserve_ns(now_ns))
-        if now_ns <= latest_ns:
-            self._trials.end()
+
+        def in_time(reserve_ns: int) -> bool:
+            return now_ns <= latest_send_ns(deadline_ns, self.cell.guard_ns, reserve_ns)
+
+        if not self._trials.is_trial(now_ns, in_time):
             return False
-        if now_ns > latest_send_ns(deadline_ns, self.cell.guard_ns, self._unmeasured_ns):
-            return False
-        if not self._trials.begins(now_ns):
-            return False
-        self.round_trip.measure_anew(now_ns)
-        self.edge_time.measure_anew(now_ns)
         self.health.count('trials')
         return True
-
-    @property
-    def _unmeasured_ns(self) -> int:
-        return self.round_trip.initial_ns + self.edge_time.initial_ns
-
-    def _reserve_ns(self, now_ns: int) -> int:
-        return self.round_trip.estimate_ns(now_ns) + self.edge_time.estimate_ns(now_ns)
 
     def _pump(self) -> None:
         self._timer.cancel()
@@ -281,7 +270,11 @@ class EncoderNode(ConveyorNode):
             now_ns = self.schedule_clock.now_ns()
             if self._edge_silent():
                 transfer.sender.stop(StopReason.EDGE_GONE)
-            reserve_ns = self._unmeasured_ns if transfer.is_trial else self._reserve_ns(now_ns)
+            reserve_ns = (
+                self._trials.unmeasured_ns
+                if transfer.is_trial
+                else self._trials.reserve_ns(now_ns)
+            )
             action = transfer.sender.step(now_ns, reserve_ns)
             if isinstance(action, SendPacket):
                 self._send(transfer, action)

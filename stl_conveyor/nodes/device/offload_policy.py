@@ -221,7 +221,7 @@ class OffloadPolicy(ConveyorNode):
             maximum_ns=LONGEST_TRANSFER_NS,
             quantile=0.5,
         )
-        self._trials = Trials()
+        self._trials = Trials(self.answer_time)
         self._promises: dict[ItemKey, _Promise] = {}
         self._settled: RecentItems[_Account] = RecentItems(256)
         self._acknowledged: RecentItems[int] = RecentItems(256)
@@ -443,16 +443,10 @@ class OffloadPolicy(ConveyorNode):
         def send_ns(reserve_ns: int) -> int:
             return latest_send_ns(left_ns, self.cell.guard_ns, reserve_ns)
 
-        measured_ns = send_ns(self.answer_time.estimate_ns(now_ns))
-        if measured_ns >= 0:
-            self._trials.end()
-            return measured_ns <= LONGEST_TRANSFER_NS
-        unmeasured_ns = send_ns(self.answer_time.initial_ns)
-        if not 0 <= unmeasured_ns <= LONGEST_TRANSFER_NS or not self._trials.begins(now_ns):
-            return False
-        self.answer_time.measure_anew(now_ns)
-        self.health.count('trials')
-        return True
+        if self._trials.is_trial(now_ns, lambda reserve_ns: send_ns(reserve_ns) >= 0):
+            self.health.count('trials')
+            return True
+        return 0 <= send_ns(self._trials.reserve_ns(now_ns)) <= LONGEST_TRANSFER_NS
 
     def _on_feedback(self, message: FeatureFeedback) -> None:
         if message.status in (FeatureFeedback.STATUS_ALIVE, FeatureFeedback.STATUS_CODEC_MISMATCH):
