@@ -215,6 +215,17 @@ class EdgePool:
         state.own = not place
         return place
 
+    def claims(self, cell: str, now_ns: int) -> bool:
+        """Return whether the others are to hear that this edge answers for a cell.
+
+        An edge that has just come, and has not heard of them, takes every cell; what it says of
+        one whose packets do not arrive here would have the edge that answers leave it to nobody.
+        """
+        state = self._cells[cell]
+        if not state.own or state.since_ns is None:
+            return False
+        return state.reached or now_ns - state.since_ns > REACHED_NS
+
     def members(self, now_ns: int) -> list[EdgeMember]:
         """Return the edges that are there, this one first."""
         others = [

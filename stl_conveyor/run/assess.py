@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -192,18 +193,16 @@ def picture_of_cell(
         from stl_conveyor.sim.mujoco_cell import MujocoCell
 
         lanes = {r.serial: r.action.lane for r in records if r.serial and r.action is not None}
-        simulation = MujocoCell(cell, plan, settings.seed, settings.time_unit)
-        moment = plan[min(7, len(plan) - 1)].arrival * settings.time_unit + 1.3
-        while simulation.time < moment:
-            for event in simulation.step_until(simulation.time + 0.01):
-                if not hasattr(event, 'image'):
-                    continue
-                lane = lanes.get(event.serial, cell.reject_lane)
-                if lane != cell.reject_lane:
-                    simulation.fire(lane, event.time + cell.fire_time_ns(0, lane) / 1e9)
-        picture = simulation.render_overview(720, 1280)
-        simulation.close()
-        return picture
+        with closing(MujocoCell(cell, plan, settings.seed, settings.time_unit)) as simulation:
+            moment = plan[min(7, len(plan) - 1)].arrival * settings.time_unit + 1.3
+            while simulation.time < moment:
+                for event in simulation.step_until(simulation.time + 0.01):
+                    if not hasattr(event, 'image'):
+                        continue
+                    lane = lanes.get(event.serial, cell.reject_lane)
+                    if lane != cell.reject_lane:
+                        simulation.fire(lane, event.time + cell.fire_time_ns(0, lane) / 1e9)
+            return simulation.render_overview(720, 1280)
     except (ImportError, ConveyorError):
         return None
 

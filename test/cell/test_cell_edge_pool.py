@@ -192,6 +192,32 @@ def test_edges_that_come_together_have_their_cells_at_once():
         assert sorted(pool.take(cell, 0) for pool in views) == [0, 1]
 
 
+def test_one_that_has_heard_of_nobody_takes_no_cell_from_another_before_packets_reach_it():
+    cell = 'line_1'
+    home, standby = preference(cell, ['a', 'b'])
+    old, new = EdgePool(member(standby), SILENCE), EdgePool(member(home), SILENCE)
+    assert old.take(cell, 0) == 0 and not old.claims(cell, 0)
+    assert old.reached(cell) and old.claims(cell, 0)
+    assert new.take(cell, 1) == 0  # it greets the cell, and tells no edge as yet
+
+    def old_place(now_ns):
+        old.heard(member(home, serves=[cell] if new.claims(cell, now_ns) else ()), now_ns)
+        return old.take(cell, now_ns)
+
+    assert old_place(2) == 0
+    new.heard(member(standby, serves=[cell]), 2)
+    assert new.take(cell, 3) == 0 and old_place(3) == 0
+    assert new.reached(cell)
+    assert new.take(cell, 4) == 0 and old_place(4) == 1
+
+
+def test_a_silent_cell_is_claimed_after_a_while():
+    pool = EdgePool(member('a'), SILENCE)
+    assert not pool.claims('line_1', 0)
+    pool.take('line_1', 0)
+    assert not pool.claims('line_1', REACHED_NS) and pool.claims('line_1', REACHED_NS + 1)
+
+
 def test_many_names_do_not_fill_the_memory_and_leave_room_for_who_comes_later():
     pool = EdgePool(member('a'), SILENCE)
     for number in range(1000):

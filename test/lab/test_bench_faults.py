@@ -13,7 +13,9 @@ import time
 
 import pytest
 
+from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, MissingDependency
+from stl_conveyor.resources import share_path
 from stl_conveyor_lab.bench.faults import table
 from stl_conveyor_lab.bench.faults.clock import CellClock
 from stl_conveyor_lab.bench.faults.faults import BEGINS
@@ -315,3 +317,20 @@ def test_an_intruder_goes_on_until_it_is_told_to_end(kind):
     ) as process:
         assert process.stdout.readline() == BEGINS
         assert process.wait(60) == 0
+
+
+def test_what_rendered_the_pictures_is_freed_where_it_was_made(monkeypatch):
+    pytest.importorskip('stl_conveyor.sim.mujoco_cell', reason='MuJoCo is missing')
+    from stl_conveyor_lab.bench.faults import pictures
+
+    closed = []
+
+    class Closed(pictures.MujocoCell):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    monkeypatch.setattr(pictures, 'MujocoCell', Closed)
+    monkeypatch.setattr(pictures, 'WANTED', 1)
+    assert pictures.known_pictures(CellDescription.load(share_path('config/cell.yaml')))
+    assert len(closed) == 1

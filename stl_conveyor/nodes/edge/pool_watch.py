@@ -112,7 +112,7 @@ class PoolWatch:
 
     def reached(self, cell: int) -> None:
         """Take in that a packet of a cell arrived, which may make the cell this node's."""
-        if self._pool.reached(self._spaces[cell]) and not self.serves(cell):
+        if self._pool.reached(self._spaces[cell]):
             self._refresh(self._now_ns())
             if self.serves(cell):
                 self._publisher.publish(self._state())
@@ -139,6 +139,7 @@ class PoolWatch:
         return clock_ns(self._node.steady_clock)
 
     def _state(self, *, leaving: bool = False) -> EdgeState:
+        now_ns = self._now_ns()
         state = EdgeState(
             edge=self._own.name,
             instance=self._own.instance,
@@ -146,7 +147,9 @@ class PoolWatch:
             codec_id=self._own.models[0],
             model_id=self._own.models[1],
             cells=list(self._spaces),
-            serves=[] if leaving else [self._spaces[cell] for cell in self.served],
+            serves=[
+                space for space in self._spaces if not leaving and self._pool.claims(space, now_ns)
+            ],
         )
         state.header.stamp = to_stamp(clock_ns(self._node.get_clock()))
         self._describe(state)

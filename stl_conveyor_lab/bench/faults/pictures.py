@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,23 +45,24 @@ def known_pictures(cell: CellDescription) -> Sequence[Picture]:
     folder = ModelFolder(share_path('models/items'))
     weak, encoder, decoder = Classifier(folder.path('weak')), Encoder(folder), Decoder(folder)
     plan = plan_items(TRIED, SEED, cell.classes, ArrivalSettings())
-    simulated = MujocoCell(cell, plan, SEED)
     found: list[Picture] = []
     seen = 0
-    while seen < TRIED and len(found) < WANTED:
-        for event in simulated.step_until(simulated.time + 0.1):
-            if not isinstance(event, Exposed):
-                continue
-            seen += 1
-            middle = ((event.image.shape[0] - 1) / 2, (event.image.shape[1] - 1) / 2)
-            crop = crop_square(event.image, *middle, cell.camera.crop_size)
-            session = decoder.start()
-            for packet in encoder.encode(crop, max_bytes=2000).packets:
-                session.add(packet)
-            lane = cell.lane_of(event.class_id)
-            answers = (weak.classify(crop), decoder.classify([session])[0])
-            if all(cell.lane_of(folder.labels[int(a.argmax())]) == lane for a in answers):
-                found.append(Picture(np.array(event.image), lane))
+    # Its renderers are freed where they were made: OpenGL lets no other thread do it.
+    with closing(MujocoCell(cell, plan, SEED)) as simulated:
+        while seen < TRIED and len(found) < WANTED:
+            for event in simulated.step_until(simulated.time + 0.1):
+                if not isinstance(event, Exposed):
+                    continue
+                seen += 1
+                middle = ((event.image.shape[0] - 1) / 2, (event.image.shape[1] - 1) / 2)
+                crop = crop_square(event.image, *middle, cell.camera.crop_size)
+                session = decoder.start()
+                for packet in encoder.encode(crop, max_bytes=2000).packets:
+                    session.add(packet)
+                lane = cell.lane_of(event.class_id)
+                answers = (weak.classify(crop), decoder.classify([session])[0])
+                if all(cell.lane_of(folder.labels[int(a.argmax())]) == lane for a in answers):
+                    found.append(Picture(np.array(event.image), lane))
     if not found:
         raise ConveyorError('the models that ship know none of the simulated items')
     return found
