@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message, serialize_message
@@ -187,10 +188,11 @@ class Replayer:
                 if self.stop.wait(min(left, CLOCK_S if clock is not None else 1.0)):
                     return
             data = said.data
-            if said.topic == REPORTS and self._is_of_one_here(data):
-                continue
-            if clock is None:
+            if clock is None or said.topic == REPORTS:
                 message = deserialize_message(data, kinds[said.topic])
+                if said.topic == REPORTS and self._is_of_one_here(message):
+                    continue
+            if clock is None:
                 move_times(message, times.moved)
                 data = serialize_message(message)
             else:
@@ -200,9 +202,8 @@ class Replayer:
             if self.stop.is_set():
                 return
 
-    def _is_of_one_here(self, data: bytes) -> bool:
+    def _is_of_one_here(self, report: DiagnosticArray) -> bool:
         """Return whether a report is that of a node that is here, and speaks for itself."""
-        report = deserialize_message(data, _message_class(self._types[REPORTS]))
         return any(status.name.partition(': ')[0] in self._here for status in report.status)
 
     def _chosen(self) -> list[str]:
