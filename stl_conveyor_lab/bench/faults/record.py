@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.resources import writing
@@ -15,7 +16,6 @@ from stl_conveyor_lab.bench.faults.tally import Injection, Item, Values, Word
 
 BETWEEN_S = 10.0  # s between the last of a run and the first of the one that goes on
 Entry = Item | Word | Injection | Values
-_KINDS: dict[str, type[Entry]] = {'item': Item, 'word': Word, 'fault': Injection, 'values': Values}
 _TIMES = ('shown', 'due', 'time', 'begin', 'end', 'over')
 
 
@@ -49,7 +49,7 @@ class Record:
         """
         try:
             head, *lines = map(json.loads, self.path.read_text(encoding='utf-8').splitlines())
-            found = [_KINDS[kind](**fields) for kind, fields in lines]
+            found = [_NAMED[name].made(**fields) for name, fields in lines]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ConfigError(
                 f'--resume: {self.path} cannot be gone on with ({error}); leave --resume out to '
@@ -75,15 +75,25 @@ class Record:
             added: list[Entry] = [*items, *words, *faults, *values]
             for each in added:
                 self._take(each)
-                kind = next(name for name, made in _KINDS.items() if made is type(each))
-                file.write(json.dumps([kind, asdict(each)]) + '\n')
+                file.write(json.dumps([_OF[type(each)].name, asdict(each)]) + '\n')
 
     def _take(self, each: Entry) -> None:
-        if isinstance(each, Item):
-            self.items.append(each)
-        elif isinstance(each, Word):
-            self.words.append(each)
-        elif isinstance(each, Values):
-            self.values.append(each)
-        else:
-            self.faults.append(each)
+        _OF[type(each)].among(self).append(each)
+
+
+class _Kind(NamedTuple):
+    """What an entry is called in the file, its class, and the list of a record that has it."""
+
+    name: str
+    made: type[Entry]
+    among: Callable[[Record], list[Any]]
+
+
+_KINDS = (
+    _Kind('item', Item, lambda record: record.items),
+    _Kind('word', Word, lambda record: record.words),
+    _Kind('fault', Injection, lambda record: record.faults),
+    _Kind('values', Values, lambda record: record.values),
+)
+_NAMED = {kind.name: kind for kind in _KINDS}
+_OF: dict[type[Entry], _Kind] = {kind.made: kind for kind in _KINDS}
