@@ -127,11 +127,6 @@ class Presence:
         if not signs:
             self._was_active.discard(name)
 
-    @property
-    def there(self) -> set[str]:
-        """Return the nodes that were heard of and did not say goodbye."""
-        return {name for name, signs in self._signs.items() if signs}
-
     def has_been_active(self, name: str) -> bool:
         """Return whether a node was active, and has not said goodbye since."""
         return name in self._was_active

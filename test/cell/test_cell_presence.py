@@ -56,10 +56,10 @@ def test_nobody_waits_for_a_node_that_said_goodbye():
     presence.heard('link_emulator', 1, True, 100)
     presence.heard('link_emulator', 2, True, 200)
     presence.left('link_emulator', 1)
-    assert presence.there == {'link_emulator'}
+    assert presence.has_been_active('link_emulator')
     assert call(presence, 201 + SILENCE).absent == {'link_emulator': Absence.GONE}
     presence.left('link_emulator', 2)
-    assert not presence.there
+    assert not presence.has_been_active('link_emulator')
     assert call(presence, 202 + SILENCE).is_complete
 
 

@@ -125,15 +125,18 @@ def test_the_link_is_missed_when_it_is_killed_and_not_when_it_ends_and_no_report
     specs = [guard(expected_nodes=(), essential_nodes=(), diagnostics_period=60.0)]
     with CellHarness(specs, watched=('/diagnostics',)) as cell, ExitStack() as stack:
 
+        def is_missed_if_gone():
+            return node._beside.has_been_active('link_emulator')
+
         def link():
             process = stack.enter_context(node_process('link_emulator', domain_id=cell.domain_id))
-            cell.wait(lambda: 'link_emulator' in node._beside.there, 60, 'a sign of life')
+            cell.wait(is_missed_if_gone, 60, 'a sign of life')
             return process
 
         cell.wait_active()
         node, safety = cell.runner.node('cell_guard'), Safety(cell)
         link().terminate()
-        cell.wait(lambda: not node._beside.there, 30, 'that it leaves')
+        cell.wait(lambda: not is_missed_if_gone(), 30, 'that it leaves')
         process = link()
         assert not [fault for fault in faults(node) if fault.level]
         process.kill()
