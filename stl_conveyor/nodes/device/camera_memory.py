@@ -98,7 +98,7 @@ class CameraMemory:
 
     def lacks(self, publisher: Publisher) -> bool:
         """Return whether some are not back, of the device's nodes that listened before a crash."""
-        return self.settles and self._listeners(publisher) < self._expected
+        return self.settles and _listeners(publisher, self._names(publisher)) < self._expected
 
     @property
     def settles(self) -> bool:
@@ -118,14 +118,10 @@ class CameraMemory:
         self._expected = 0
         connected = publisher.get_subscription_count()
         if connected != self._counted:
-            self._numbers.listeners = self._listeners(publisher)
-            self._counted = -1 if UNKNOWN in self._names(publisher) else connected
+            names = self._names(publisher)
+            self._numbers.listeners = _listeners(publisher, names)
+            self._counted = -1 if UNKNOWN in names else connected
             self._write()
-
-    def _listeners(self, publisher: Publisher) -> int:
-        """Return how many of the device's nodes listen."""
-        # By their names: one that died may be among them for as long as its lease.
-        return min(publisher.get_subscription_count(), len(HEARERS & self._names(publisher)))
 
     def _names(self, publisher: Publisher) -> set[str]:
         ends = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
@@ -152,3 +148,9 @@ class CameraMemory:
         self._file.write(self._numbers.line())
         if self._file.trouble:
             self._node.set_condition('journal', Level.WARN, self._file.trouble)
+
+
+def _listeners(publisher: Publisher, names: set[str]) -> int:
+    """Return how many of the device's nodes listen, of those with names."""
+    # By their names: one that died may be among them for as long as its lease.
+    return min(publisher.get_subscription_count(), len(HEARERS & names))
