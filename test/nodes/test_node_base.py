@@ -151,6 +151,39 @@ def test_a_timer_hands_over_nothing_even_if_something_could_be_taken(kind):
         assert set(given) == {None}
 
 
+@pytest.mark.parametrize('kind', ['auto', 'wait_set'])
+def test_what_is_to_happen_once_happens_once_for_each_time_that_it_is_set(kind):
+    with CellHarness([echo(executor=kind)], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        node, calls, after = cell.runner.nodes[0], [], []
+
+        def call():
+            calls.append(True)
+            if len(calls) == 1:
+                shot.after(-1)  # that is overdue
+            elif len(calls) == 3:
+                raise ZeroDivisionError
+
+        def later(*steps):
+            """Take steps, and return when another timer has fired twenty times since."""
+            taken = []
+            all_steps = (*steps, after.clear, lambda: taken.append(True))
+            node.executor.create_task(lambda: [step() for step in all_steps])
+            cell.wait(lambda: taken and len(after) >= 20)
+
+        shot = node.once(call)
+        node.executor.create_task(lambda: node.every(0.005, lambda: after.append(None)))
+        later()
+        assert not calls
+        later(lambda: shot.after(1_000_000))
+        assert len(calls) == 2
+        later(lambda: shot.after(1_000_000), shot.cancel)
+        assert len(calls) == 2
+        later(lambda: shot.after(1_000_000))
+        assert len(calls) == 3
+        cell.wait_diagnostic('echo', 'ZeroDivisionError in call', level=2)
+
+
 class Watcher(Echo):
     """Looks at two things, of which one cannot be looked at."""
 

@@ -124,7 +124,8 @@ class Sorting(Stepped):
                     self.strokes.append((now_ns, belt.place(now_ns) - belt.place(CAPTURE_NS)))
 
             pin._set_state = set_state
-            actuator._output._timer.callback = self._stepping(actuator._output._timer.callback)
+            timer = actuator._output._timer.timer
+            timer.callback = self._stepping(timer.callback)
 
     def _stepping(self, callback):
         def call():

@@ -442,7 +442,7 @@ def test_light_barrier_on_a_pin_joins_the_breaks_of_a_part_with_a_hole(pins):
 
 
 def test_beam_on_a_pin_is_heard_and_a_blocked_one_reported(pins, monkeypatch):
-    monkeypatch.setattr('stl_conveyor.nodes.device.camera.BEAM_BLOCKED_S', 0.2)
+    monkeypatch.setattr('stl_conveyor.nodes.device.camera.BEAM_BLOCKED_NS', 200_000_000)
     specs = [NodeSpec(Camera, {'trigger': 'gpio', 'frame_timeout': 60.0})]
     with CellHarness(specs, watched=WATCHED) as cell:
         cell.wait_active()

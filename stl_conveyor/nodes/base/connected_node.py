@@ -25,6 +25,7 @@ from rclpy.timer import Timer
 from stl_conveyor.errors import Level
 from stl_conveyor.nodes.base.clock import ClockWatch, ScheduleClock, clock_ns
 from stl_conveyor.nodes.base.decoding import MessageDecoder, with_info
+from stl_conveyor.nodes.base.one_shot import OneShot
 from stl_conveyor.nodes.base.outside_input import (
     PATIENCE_S,
     NumberMemory,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 # Between two looks at what nothing tells of by itself. A wait-set executor pays a millisecond or
 # more for every timer that fires, so whoever has to look shares one.
 WATCH_S = 0.25
+UNSET_S = 3600.0  # period of a timer that waits for one to be set
 
 
 class ConnectedNode(ReportingNode):
@@ -411,6 +413,18 @@ class ConnectedNode(ReportingNode):
         timer = self.create_timer(period, lambda: guarded(), clock=clock or self.steady_clock)
         self.resources.callback(self.destroy_timer, timer)
         return timer
+
+    def once(self, callback: Callable[[], None], *, clock: Clock | None = None) -> OneShot:
+        """Return what calls once after a delay; guarded, of the active node, clock as `every`."""
+
+        @functools.wraps(callback)
+        def call() -> None:
+            timer.cancel()  # first, as the callback may set it for the next time
+            callback()
+
+        timer = self.every(UNSET_S, call, clock=clock)
+        timer.cancel()
+        return OneShot(timer)
 
     def watch_log(self, log: RunLog | None) -> None:
         """Put what was noted into its file, and report if that is not possible."""

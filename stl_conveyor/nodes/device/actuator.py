@@ -149,9 +149,8 @@ class Actuator(ConveyorNode):
         # A writer that goes takes what is under way with it.
         self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
         self._output = self._make_output()
-        # Period and start are set whenever an item becomes the next.
-        self._timer = self.every(3600.0, self._act, clock=self.schedule_clock.timer_clock)
-        self._timer.cancel()
+        # Set whenever an item becomes the next.
+        self._timer = self.once(self._act, clock=self.schedule_clock.timer_clock)
         self.listen('capture', self._on_capture, sole=True)
         self.listen('classification', self._on_local, sole=True)
         self.listen('edge_classification', self._on_edge, sole=True)
@@ -472,16 +471,14 @@ class Actuator(ConveyorNode):
         self._timer.cancel()
         undecided_ns = self._sole.undecided_ns()
         if undecided_ns:  # whether it is for this node to act
-            self._timer.timer_period_ns = undecided_ns
-            self._timer.reset()
+            self._timer.after(undecided_ns)
             return
         self._publish(
             self.ledger.decide_due(self.schedule_clock.now_ns()), SortOutcome.REASON_NONE
         )
         due_ns = self.ledger.next_due_ns()
         if due_ns is not None:
-            self._timer.timer_period_ns = max(0, due_ns - self.schedule_clock.now_ns())
-            self._timer.reset()
+            self._timer.after(due_ns - self.schedule_clock.now_ns())
 
     def _publish(self, decisions: tuple[ItemOutcome, ...], why: int) -> None:
         for decision in decisions:

@@ -134,8 +134,7 @@ class ReportedStrokes:
         self._plan = plan
         self._awaited: dict[ItemKey, _Awaited] = {}
         if self._confirm_ns:
-            self._timer = node.every(3600.0, self._expire, clock=node.schedule_clock.timer_clock)
-            self._timer.cancel()
+            self._timer = node.once(self._expire, clock=node.schedule_clock.timer_clock)
             listen(self._on_report)
 
     def push(self, push: Push) -> None:
@@ -183,8 +182,7 @@ class ReportedStrokes:
             elif expiry_ns is not None:
                 next_ns = expiry_ns if next_ns is None else min(next_ns, expiry_ns)
         if next_ns is not None:
-            self._timer.timer_period_ns = max(0, next_ns - now_ns)
-            self._timer.reset()
+            self._timer.after(next_ns - now_ns)
 
     def _expiry_ns(self, awaited: _Awaited, now_ns: int) -> int | None:
         """Return until when a report is awaited; None while the belt brings the item nowhere."""
@@ -249,8 +247,7 @@ class StrokeOutput:
         self._publisher = node.publish_on('actuation')
         # A writer that goes takes what is under way with it.
         node.resources.callback(self._publisher.wait_for_all_acked, Duration(nanoseconds=SENT_NS))
-        self._timer = node.every(3600.0, self._step, clock=node.schedule_clock.timer_clock)
-        self._timer.cancel()
+        self._timer = node.once(self._step, clock=node.schedule_clock.timer_clock)
         self._inbox = Inbox(node)
         self._commanded: dict[int, tuple[Stroke[Push], int]] = {}  # until their end, by serial
         self._diverters = make_diverters(
@@ -335,8 +332,7 @@ class StrokeOutput:
             self._node.guarded(self._do)(action)
         next_ns = self._schedule.next_ns()
         if next_ns is not None:
-            self._timer.timer_period_ns = max(0, next_ns - clock.now_ns())
-            self._timer.reset()
+            self._timer.after(next_ns - clock.now_ns())
 
     def _do(self, action: object) -> None:
         if isinstance(action, Extend):

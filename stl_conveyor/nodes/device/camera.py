@@ -47,7 +47,7 @@ from stl_conveyor.vision.item_tracker import ItemTracker
 
 WATCH_BELT_S = 0.05
 OFF_SPEED_S = 0.6  # longer than a belt takes to start or to be known to stand
-BEAM_BLOCKED_S = 3.0  # longer than any item takes
+BEAM_BLOCKED_NS = 3_000_000_000  # longer than any item takes
 BELT_SILENT_NS = 500_000_000
 WAITING_FRAMES = 16  # more than come between two reports of the belt
 # After a crash an item waits for those who are to hear of it until so little time is left (ns): a
@@ -427,8 +427,7 @@ class Camera(ConveyorNode):
         if settings.trigger == 'gpio':
             self._light = self.every(BEAM_MERGE / self.cell.belt.speed + 0.002, self._after_break)
             self._light.cancel()
-            self._blocked = self.every(BEAM_BLOCKED_S, self._on_blocked)
-            self._blocked.cancel()
+            self._blocked = self.once(self._on_blocked)
             # After the timers, which the last calls that it makes still use.
             self._inbox = Inbox(self)
             beam = GpioBreakBeam(
@@ -440,7 +439,7 @@ class Camera(ConveyorNode):
             self.resources.callback(beam.close)
             if beam.is_broken:
                 self._tracker.begin_inside(self._now_ns())
-                self._blocked.reset()
+                self._blocked.after(BEAM_BLOCKED_NS)
                 self.warn(
                     'item_in_beam',
                     'something was in the light barrier when the node started; where it begins '
@@ -564,7 +563,7 @@ class Camera(ConveyorNode):
         self._light.cancel()
         self._blocked.cancel()
         if broken:
-            self._blocked.reset()
+            self._blocked.after(BEAM_BLOCKED_NS)
         else:
             self._light.reset()
             self.clear_condition('beam', 'the light barrier is free')
@@ -578,12 +577,11 @@ class Camera(ConveyorNode):
             self._light.cancel()
 
     def _on_blocked(self) -> None:
-        self._blocked.cancel()
         self.set_condition(
             'beam',
             Level.WARN,
-            f'the light barrier (GPIO {self.settings.beam_pin}) has been '
-            f'broken for {BEAM_BLOCKED_S} s: clear it, align it, or compare beam_broken_high',
+            f'the light barrier (GPIO {self.settings.beam_pin}) has been broken for '
+            f'{BEAM_BLOCKED_NS / 1e9} s: clear it, align it, or compare beam_broken_high',
         )
 
     def _item_in_beam(self, time_ns: int) -> None:

@@ -181,8 +181,7 @@ class CellGuard(ConveyorNode):
         self.watch_clock()
         self.watch(self._look)  # one timer for all: to be woken costs more than to look
         # Set when somebody will have been silent for too long before the next look.
-        self._silence = self.every(3600.0, self._look)
-        self._silence.cancel()
+        self._silence = self.once(self._look)
         self._look()
 
     def clock_jumped(self, jump_ns: int) -> None:
@@ -229,8 +228,7 @@ class CellGuard(ConveyorNode):
         ends = (self._presence.falls_silent_ns(now_ns), self._beside.falls_silent_ns(now_ns))
         left_ns = min((end - now_ns for end in ends if end is not None), default=WATCH_NS)
         if left_ns < WATCH_NS:
-            self._silence.timer_period_ns = left_ns + 1_000_000
-            self._silence.reset()
+            self._silence.after(left_ns + 1_000_000)
 
     def _on_heartbeat(self, message: Heartbeat, info: Any) -> None:
         namespace, _, name = message.node.rpartition('/')

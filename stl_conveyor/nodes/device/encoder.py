@@ -155,8 +155,7 @@ class EncoderNode(ConveyorNode):
         self.watch_clock()
         self._features = self.publish_on('features_tx')
         self._accounts = self.publish_on('transfer')
-        self._timer = self.every(3600.0, self._pump, clock=self.schedule_clock.timer_clock)
-        self._timer.cancel()
+        self._timer = self.once(self._pump, clock=self.schedule_clock.timer_clock)
         self._gaps = NumberGaps()
         self.listen('capture', self._on_capture, sole=True)
         self.listen('offload_decision', self._on_decision, sole=True)
@@ -279,8 +278,7 @@ class EncoderNode(ConveyorNode):
             if isinstance(action, SendPacket):
                 self._send(transfer, action)
             elif isinstance(action, WaitUntil):
-                self._timer.timer_period_ns = max(0, action.at_ns - now_ns)
-                self._timer.reset()
+                self._timer.after(action.at_ns - now_ns)
                 return
             else:
                 self._transfer = None

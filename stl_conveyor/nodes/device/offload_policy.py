@@ -251,10 +251,7 @@ class OffloadPolicy(ConveyorNode):
         # Begins anew whenever the edge speaks.
         self._silence = self.every(LINK_SILENCE_NS / 1e9, self._on_missed_beat)
         self._behind_link = False  # as was seen when it last missed its beat
-        self._patience = self.every(
-            3600.0, self._on_no_answer, clock=self.schedule_clock.timer_clock
-        )
-        self._patience.cancel()
+        self._patience = self.once(self._on_no_answer, clock=self.schedule_clock.timer_clock)
         self.listen('capture', self._on_capture, sole=True)
         self.listen('classification', self._on_classification, sole=True)
         self.listen('feedback_rx', self._on_feedback, sole=True)
@@ -364,29 +361,30 @@ class OffloadPolicy(ConveyorNode):
         awaited = self._unclassified.items()
         if awaited:
             until_ns = min(item.until_ns for _, item in awaited)
-            self._patience.timer_period_ns = max(0, until_ns - now_ns)
-            self._patience.reset()
+            self._patience.after(until_ns - now_ns)
         else:
             self._patience.cancel()
 
     def _on_no_answer(self) -> None:
         """Decide about items to which the local classifier has said nothing."""
         now_ns, ros_ns = self.schedule_clock.now_ns(), self.schedule_clock.ros_now_ns()
-        for key, item in self._unclassified.items():
-            if item.until_ns > now_ns:
-                continue
-            self._unclassified.pop(key)
-            decision = self._undecided(key, item.header, item.deadline, now_ns)
-            decision.expected_reward = self.worth.of_unclassified
-            self._decide(key, decision, now_ns, ros_ns)
-            if decision.offload:
-                # Both messages have the same numbers here.
-                decision.reason = SortOutcome.REASON_NO_LOCAL_ANSWER
-            self._decided.put(key, False)
-            self._decisions.publish(decision)
-            self._publish_state()
-            self.health.count('unclassified')
-        self._await_answers(now_ns)
+        try:
+            for key, item in self._unclassified.items():
+                if item.until_ns > now_ns:
+                    continue
+                self._unclassified.pop(key)
+                decision = self._undecided(key, item.header, item.deadline, now_ns)
+                decision.expected_reward = self.worth.of_unclassified
+                self._decide(key, decision, now_ns, ros_ns)
+                if decision.offload:
+                    # Both messages have the same numbers here.
+                    decision.reason = SortOutcome.REASON_NO_LOCAL_ANSWER
+                self._decided.put(key, False)
+                self._decisions.publish(decision)
+                self._publish_state()
+                self.health.count('unclassified')
+        finally:
+            self._await_answers(now_ns)
 
     def _decide(self, key: ItemKey, decision: OffloadDecision, now_ns: int, ros_ns: int) -> None:
         unit_ns = self.settings.time_unit * 1e9

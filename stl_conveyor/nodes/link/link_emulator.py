@@ -150,8 +150,7 @@ class LinkEmulator(ConveyorNode):
             self.settings.log_path,
             'stamp_ns,channel,wire_bytes,sent_ns,delivered_ns',
         )
-        self._timer = self.every(1.0, self._release, clock=self.schedule_clock.timer_clock)
-        self._timer.cancel()
+        self._timer = self.once(self._release, clock=self.schedule_clock.timer_clock)
         self._connect(self._up, FEATURES, 'features_tx', 'features_rx')
         self._connect(self._down, FEEDBACK, 'feedback_tx', 'feedback_rx')
         self._connect(
@@ -201,16 +200,17 @@ class LinkEmulator(ConveyorNode):
     def _release(self) -> None:
         """Publish what is due, and sleep until the next is."""
         now_ns = self.schedule_clock.now_ns()
-        for model in (self._up, self._down):
-            for delivery in model.advance(now_ns):
-                self._deliver(delivery, model.settings.overhead_bytes)
-        self._arm()
+        try:
+            for model in (self._up, self._down):
+                for delivery in model.advance(now_ns):
+                    self._deliver(delivery, model.settings.overhead_bytes)
+        finally:
+            self._arm()
 
     def _arm(self) -> None:
         due = [t for t in (self._up.next_event_ns(), self._down.next_event_ns()) if t is not None]
         if due:
-            self._timer.timer_period_ns = max(min(due) - self.schedule_clock.now_ns(), 1)
-            self._timer.reset()
+            self._timer.after(min(due) - self.schedule_clock.now_ns())
         else:
             self._timer.cancel()
 
