@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,13 @@ import torch
 from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
-from stl_conveyor.policy.history import HistoryFormat, RewardScale
+from stl_conveyor.policy.history import RewardScale
 from stl_conveyor_lab.papers.bounds import solve_oracle
-from stl_conveyor_lab.papers.dqn import make_network
 from stl_conveyor_lab.papers.histories import history_of
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket
 from stl_conveyor_lab.papers.tasks import Task
+from stl_conveyor_lab.train.policies.history_trainer import HistoryTrainer
 
 
 @dataclass(frozen=True)
@@ -95,52 +94,25 @@ def values_at_knots(marginal: NDArray[Any], knots: NDArray[Any] | None) -> NDArr
     return ((1 - part) * marginal[..., low] + part * marginal[..., high]).astype(np.float32)
 
 
-class OracleTrainer:
+class OracleTrainer(HistoryTrainer):
     """Regression on the value that the oracle gives a token.
 
-    Attributes:
-        layout: What the network sees.
-        knots: Relative levels of the outputs; None is one output for each level (one bucket only).
-        draw: Function of a random generator that draws tasks with the same bucket and pool; the
-            scenarios follow each other in a sequence.
+    The tasks that are drawn together have the same bucket and pool; their scenarios follow each
+    other in a sequence.
     """
 
-    def __init__(self, layout: HistoryFormat, knots, draw, plan: OraclePlan, log=print):
-        self.layout, self.knots, self.plan = layout, knots, plan
-        self._draw, self._log = draw, log
-        torch.manual_seed(plan.seed)
-        self._generator = np.random.default_rng(plan.seed)
-        if knots is None:
-            task = draw(np.random.default_rng(0))[0]
-            bucket = IntegerBucket.of(task.rate, task.depth)
-            outputs = bucket.full + 1 - bucket.cost
-        else:
-            outputs = len(knots)
-        self.network = make_network(layout.size, outputs, plan.width, plan.depth)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), plan.learning_rate)
-        self.iteration = self._begun = 0
+    plan: OraclePlan
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """See `HistoryTrainer`."""
+        super().__init__(*arguments, **named)
+        self._begun = 0
         self._bank: list[_Solved] = []
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; the solved tasks are not in it."""
-        torch.save(
-            {
-                'network': self.network.state_dict(),
-                'optimizer': self._optimizer.state_dict(),
-                'iteration': self.iteration,
-                'torch': torch.get_rng_state(),
-            },
-            path,
-        )
-
-    def resume(self, path: Path) -> None:
-        """Continue from a checkpoint, with other tasks."""
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state['network'])
-        self._optimizer.load_state_dict(state['optimizer'])
-        self.iteration = self._begun = state['iteration']
+    def _take_up(self, state: dict[str, Any]) -> None:
+        # With other tasks.
+        self._begun = self.iteration
         self._generator = np.random.default_rng((self.plan.seed, self.iteration))
-        torch.set_rng_state(state['torch'])
 
     def _solve(self) -> _Solved:
         tasks = tuple(self._draw(self._generator))

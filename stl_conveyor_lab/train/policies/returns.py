@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from stl_conveyor.policy.base import Distribution
-from stl_conveyor.policy.history import HistoryFormat
 from stl_conveyor.policy.mdp import solve_mdp
-from stl_conveyor_lab.papers.dqn import make_network
 from stl_conveyor_lab.papers.scenarios import Sequences
 from stl_conveyor_lab.papers.simulate import IntegerBucket, level_positions
+from stl_conveyor_lab.train.policies.history_trainer import HistoryTrainer
 from stl_conveyor_lab.train.policies.windows import token_values, unit_of, windows_of
 
 
@@ -88,52 +86,21 @@ def coupled_returns(
     return samples
 
 
-class Trainer:
-    """Policy iteration with one network, over one task or many.
+class Trainer(HistoryTrainer):
+    """Policy iteration; the tasks that are drawn together are those of one iteration."""
 
-    Attributes:
-        layout: What the network sees.
-        knots: Relative levels of the outputs; None is one output for each level (one bucket only).
-        draw: Function of a random generator that draws the tasks of one iteration.
-    """
+    plan: TrainingPlan
 
-    def __init__(self, layout: HistoryFormat, knots, draw, plan: TrainingPlan, log=print):
-        self.layout, self.knots, self.plan = layout, knots, plan
-        self._draw, self._log = draw, log
-        torch.manual_seed(plan.seed)
-        self._generator = np.random.default_rng(plan.seed)
-        if knots is not None:
-            outputs = len(knots)
-        else:
-            task = draw(np.random.default_rng(0))[0]
-            bucket = IntegerBucket.of(task.rate, task.depth)
-            outputs = bucket.full + 1 - bucket.cost
-        self.network = make_network(layout.size, outputs, plan.width, plan.depth)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), plan.learning_rate)
-        self.iteration = 0
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """See `HistoryTrainer`."""
+        super().__init__(*arguments, **named)
         self._replay: list[list[tuple]] = []
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; the samples of earlier iterations are not in it."""
-        torch.save(
-            {
-                'network': self.network.state_dict(),
-                'optimizer': self._optimizer.state_dict(),
-                'iteration': self.iteration,
-                'generator': self._generator.bit_generator.state,
-                'torch': torch.get_rng_state(),
-            },
-            path,
-        )
+    def _own_state(self) -> dict[str, Any]:
+        return {'generator': self._generator.bit_generator.state}
 
-    def resume(self, path: Path) -> None:
-        """Continue from a checkpoint."""
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state['network'])
-        self._optimizer.load_state_dict(state['optimizer'])
-        self.iteration = state['iteration']
+    def _take_up(self, state: dict[str, Any]) -> None:
         self._generator.bit_generator.state = state['generator']
-        torch.set_rng_state(state['torch'])
 
     def _collect(self):
         """Play each task; return (windows, reader of the outputs, samples) of each, and S."""

@@ -32,6 +32,7 @@ from stl_conveyor_lab.papers.policy_file import export, load_weights
 from stl_conveyor_lab.papers.scenarios import CorrelatedRewards, Scenario, TwoStateArrivals
 from stl_conveyor_lab.papers.simulate import IntegerBucket
 from stl_conveyor_lab.papers.tasks import Task, load_metrics, published_tasks
+from stl_conveyor_lab.train.policies.history_trainer import HistoryTrainer
 from stl_conveyor_lab.train.policies.oracle import OraclePlan, OracleTrainer
 from stl_conveyor_lab.train.policies.returns import Trainer, TrainingPlan
 
@@ -176,7 +177,7 @@ class UniversalTasks:
         return tasks
 
 
-def train(trainer, checkpoint: Path, keep_every: int = 1) -> float:
+def train(trainer: HistoryTrainer, checkpoint: Path, keep_every: int = 1) -> float:
     """Train to the end of the plan, from the checkpoint if there is one; return the seconds.
 
     Args:
