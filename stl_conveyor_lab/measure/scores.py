@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,21 +55,14 @@ def accuracy_row(
     right = right_answers(probabilities, classes)
     top = np.argsort(-known, 1)[:, :5]
     top5 = (top == classes[:, None]).any(1) & (known.max(1) >= 0)
-    low, high = wilson(int(right.sum()), len(right))
-    top5_low, top5_high = wilson(int(top5.sum()), len(right))
+    low, high = wilson(int(top5.sum()), len(right))
     sure = np.maximum(known.max(1), 0)
-    return Row(
-        codec,
-        budget,
-        round(float(mean_bytes), 1),
-        round(float(right.mean()), 4),
-        round(low, 4),
-        round(high, 4),
-        round(float(top5.mean()), 4),
-        round(float((sure - right).mean()), 4),
-        len(right),
-        round(top5_low, 4),
-        round(top5_high, 4),
+    return replace(
+        share_row(codec, budget, mean_bytes, right),
+        top5=round(float(top5.mean()), 4),
+        overconfidence=round(float((sure - right).mean()), 4),
+        top5_low=round(low, 4),
+        top5_high=round(high, 4),
     )
 
 
