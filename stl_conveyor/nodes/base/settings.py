@@ -27,6 +27,35 @@ SettingsT = TypeVar('SettingsT', bound='NodeSettings')
 
 # Overrides that rclpy itself reads.
 _FRAMEWORK_PREFIXES = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
+_NOT_PERMITTED = 'What the system does not permit is reported and otherwise left out.'
+
+
+def niceness_parameter(
+    default: int, about: str, threads: str = 'thread that runs the node'
+) -> Any:
+    """Return the field `niceness` of a node.
+
+    Args:
+        about: Why that, and what else there is to say.
+        threads: Of which it is the niceness.
+    """
+    return parameter(
+        default,
+        f'Scheduling priority of the {threads}: -20 (first) to 19. {about}',
+        minimum=-20,
+        maximum=19,
+        fixed=True,
+    )
+
+
+def urgent_niceness() -> Any:
+    """Return the field `niceness` of a node for which an item waits, and that has no model."""
+    return niceness_parameter(-10, f'It must not wait for models. {_NOT_PERMITTED}')
+
+
+def onlooker_niceness() -> Any:
+    """Return the field `niceness` of a node that only looks on."""
+    return niceness_parameter(10, 'Looking on must not slow what is looked at.')
 
 
 @dataclass(frozen=True)
@@ -45,14 +74,7 @@ class NodeSettings:
     diagnostics_period: float = parameter(
         1.0, 'Seconds between two reports on /diagnostics.', minimum=0.1, maximum=60.0, fixed=True
     )
-    niceness: int = parameter(
-        -5,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. What the '
-        'system does not permit is reported and otherwise left out.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
-    )
+    niceness: int = niceness_parameter(-5, _NOT_PERMITTED)
     realtime_priority: int = parameter(
         0,
         'Priority of the thread that runs the node among those of the real-time queue '
@@ -198,18 +220,6 @@ def _build(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
         if rule.choices and value not in rule.choices:
             raise ConfigError(f'{item.name}: {value!r} is not one of {", ".join(rule.choices)}')
     return cls(**values)
-
-
-def onlooker_niceness() -> Any:
-    """Return the field `niceness` of a node that only looks on."""
-    return parameter(
-        10,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. Looking on '
-        'must not slow what is looked at.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
-    )
 
 
 def parameter_overrides(node: Node) -> dict[str, Any]:

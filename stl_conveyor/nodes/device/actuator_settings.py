@@ -9,6 +9,7 @@ from typing import Any
 
 from stl_conveyor.hardware.outputs import OUTPUTS
 from stl_conveyor.nodes.base.outside_input import StampSettings
+from stl_conveyor.nodes.base.settings import urgent_niceness
 from stl_conveyor.parameters import parameter
 
 
@@ -24,15 +25,7 @@ class ActuatorSettings(StampSettings):
         'Model folder, for its labels and calibration items; read only where cell_file has costs '
         'or purity targets. Empty: the one that the package ships.',
     )
-    niceness: int = parameter(
-        -10,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
-        'not wait for models. What the system does not permit is reported and otherwise left '
-        'out.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
-    )
+    niceness: int = urgent_niceness()
     belt_source: str = parameter(
         'auto',
         'How the place of an item on its way to the diverters is known. auto: by belt_state as '

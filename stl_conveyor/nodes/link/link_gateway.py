@@ -21,7 +21,7 @@ from rclpy.publisher import Publisher
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
-from stl_conveyor.nodes.base.settings import NodeSettings, parameter
+from stl_conveyor.nodes.base.settings import NodeSettings, parameter, urgent_niceness
 from stl_conveyor.nodes.link.own_address import own_address_towards, running_addresses
 
 #: Exit code of a gateway that is to be started again, because its machine got another address.
@@ -38,15 +38,7 @@ class LinkGatewaySettings(NodeSettings):
         'machine can be reached from there is not looked at.',
         fixed=True,
     )
-    niceness: int = parameter(
-        -10,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. It must '
-        'not wait for models. What the system does not permit is reported and otherwise left '
-        'out.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
-    )
+    niceness: int = urgent_niceness()
 
 
 class LinkGateway(ConveyorNode):

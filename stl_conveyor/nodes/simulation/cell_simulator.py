@@ -26,7 +26,7 @@ from stl_conveyor.nodes.base.items import RecentItems, configured_path
 from stl_conveyor.nodes.base.peers import PeerWatch
 from stl_conveyor.nodes.base.run_log import open_log
 from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import parameter
+from stl_conveyor.nodes.base.settings import niceness_parameter, parameter
 from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, arrival_settings
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
 from stl_conveyor.sim.paced_cell import LONGEST_LAG, Cell, PacedCell, Photograph, Pushed, Rest
@@ -36,14 +36,10 @@ from stl_conveyor.sim.paced_cell import LONGEST_LAG, Cell, PacedCell, Photograph
 class CellSimulatorSettings(ArrivalParameters):
     """Parameters of cell_simulator."""
 
-    niceness: int = parameter(
+    niceness: int = niceness_parameter(
         5,
-        'Scheduling priority of the thread that runs the node and of those that render: -20 '
-        '(first) to 19. The physics catches up; what it simulates beside itself must not wait '
-        'for it.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
+        'The physics catches up; what it simulates beside itself must not wait for it.',
+        threads='thread that runs the node and of those that render',
     )
     publish_clock: bool = parameter(
         False, 'Publish simulated time on /clock, for nodes with use_sim_time.'

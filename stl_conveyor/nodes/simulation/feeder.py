@@ -21,7 +21,7 @@ from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import configured_path
 from stl_conveyor.nodes.base.peers import PeerWatch
 from stl_conveyor.nodes.base.runner import run_node
-from stl_conveyor.nodes.base.settings import parameter
+from stl_conveyor.nodes.base.settings import niceness_parameter, parameter
 from stl_conveyor.nodes.simulation.arrivals import ArrivalParameters, arrival_settings
 from stl_conveyor.nodes.simulation.gazebo_entities import BridgedEntities, Entities
 from stl_conveyor.sim.arrivals import ItemPlan, plan_items
@@ -39,14 +39,7 @@ LOOK_TIME = 0.3  # s to listen for poses of what is in the cell before the first
 class FeederSettings(ArrivalParameters):
     """Parameters of feeder."""
 
-    niceness: int = parameter(
-        5,
-        'Scheduling priority of the thread that runs the node: -20 (first) to 19. What it '
-        'simulates beside itself must not wait for it.',
-        minimum=-20,
-        maximum=19,
-        fixed=True,
-    )
+    niceness: int = niceness_parameter(5, 'What it simulates beside itself must not wait for it.')
     meshes: str = parameter(
         '',
         'URI of the folder with the meshes of the items, for a Gazebo on another machine; '
