@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -50,3 +51,21 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float
     below = math.sqrt((p - p_low) ** 2 - 2 * phi * (p - p_low) * (q_high - q) + (q_high - q) ** 2)
     above = math.sqrt((p_high - p) ** 2 - 2 * phi * (p_high - p) * (q - q_low) + (q - q_low) ** 2)
     return p - q, p - q - below, p - q + above
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of right answers with its 95 % interval."""
+
+    accuracy: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, right: np.ndarray) -> Share:
+        """Return that of bool[N] (Wilson)."""
+        low, high = wilson(int(right.sum()), len(right))
+        return cls(round(float(right.mean()), 4), round(low, 4), round(high, 4))
+
+    def __str__(self) -> str:
+        return f'{self.accuracy:.3f} [{self.low:.3f}, {self.high:.3f}]'

@@ -11,7 +11,8 @@ import pytest
 
 Image = pytest.importorskip('PIL.Image')
 
-from stl_conveyor.assess.evaluation import TestImages, _draw, load_test_images  # noqa: E402
+from stl_conveyor.assess.evaluation_images import TestImages, load_test_images  # noqa: E402
+from stl_conveyor.assess.evaluation_pictures import draw_pictures  # noqa: E402
 from stl_conveyor.errors import ConfigError  # noqa: E402
 
 MODELS = SimpleNamespace(name='tiny', labels=('b', 'a'), image_size=16)
@@ -66,6 +67,6 @@ def test_names_of_classes_are_no_formulas_in_the_pictures(tmp_path):
     }
     images = np.zeros((4, 8, 8, 3), np.uint8)
     test = TestImages(images, classes, tuple('abcd'), 'test')
-    _draw(tmp_path, result, {'strong': answers, 'weak': answers}, test)
+    draw_pictures(tmp_path, result, {'strong': answers, 'weak': answers}, test)
     for name in ('confusion_strong', 'confusion_weak', 'mistakes'):
         assert (tmp_path / f'{name}.png').stat().st_size > 100
