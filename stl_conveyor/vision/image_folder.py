@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,28 +208,16 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
     left_out: list[LeftOut] = []
     children = sorted(folder.iterdir())
     for split, names in SPLIT_NAMES.items():
-        tables = [
-            path
-            for path in children
-            if path.suffix.lower() == '.csv' and path.stem.casefold() in names and path.is_file()
-        ]
-        # Without folders in it, it is a class: of toy trains, say.
-        folders = [
-            path
-            for path in children
-            if path.name.casefold() in names
-            and path.is_dir()
-            and any(child.is_dir() and not is_of_programs(child) for child in path.iterdir())
-        ]
-        if len(tables or folders) > 1:
+        found = _split_at(children, names)
+        if len(found) > 1:
             raise ConfigError(
-                f'{folder}: has {" and ".join(p.name for p in tables or folders)}, '
+                f'{folder}: has {" and ".join(path.name for path in found)}, '
                 'which mean the same; keep one'
             )
-        if tables:
-            splits[split] = _from_table(folder, tables[0], label_column)
-        elif folders and label_column is None:
-            splits[split] = _from_folders(folders[0], left_out)
+        if found and found[0].is_file():
+            splits[split] = _from_table(folder, found[0], label_column)
+        elif found and label_column is None:
+            splits[split] = _from_folders(found[0], left_out)
     if label_column is not None and not splits:
         raise ConfigError(f'{folder}: has no train.csv, so a label column means nothing')
     if 'train' not in splits:
@@ -240,6 +228,38 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
             )
         left_out = []
         splits = {'all': _from_folders(folder, left_out)}
+    labels = sorted(
+        _classes(folder, splits, left_out),
+        key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name),
+    )
+    return FolderListing(tuple(labels), splits, tuple(left_out))
+
+
+def _split_at(children: Sequence[Path], names: Collection[str]) -> list[Path]:
+    """Return the tables of a split or, without one, its folders; more than one is a mistake."""
+    tables = [
+        path
+        for path in children
+        if path.suffix.lower() == '.csv' and path.stem.casefold() in names and path.is_file()
+    ]
+    # Without folders in it, it is a class: of toy trains, say.
+    return tables or [
+        path
+        for path in children
+        if path.name.casefold() in names
+        and path.is_dir()
+        and any(child.is_dir() and not is_of_programs(child) for child in path.iterdir())
+    ]
+
+
+def _classes(
+    folder: Path, splits: Mapping[str, Sequence[tuple[Path, str]]], left_out: Sequence[LeftOut]
+) -> Collection[str]:
+    """Return the classes of the first split, to which those of the others must belong.
+
+    Raises:
+        ConfigError: When they do not, or there are too few, or their names are of no use.
+    """
     first = next(iter(splits))
     counts = Counter(label for _, label in splits[first])
     if len(counts) < 2:
@@ -258,10 +278,7 @@ def list_images(folder: str | Path, label_column: str | None = None) -> FolderLi
                 f'{folder}: {split} has the class {unknown[0]!r}, of which there is '
                 f'no image in {first}; add some or take it out'
             )
-    labels = sorted(
-        counts, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)
-    )
-    return FolderListing(tuple(labels), splits, tuple(left_out))
+    return counts
 
 
 def _from_folders(folder: Path, left_out: list[LeftOut]) -> tuple[tuple[Path, str], ...]:
