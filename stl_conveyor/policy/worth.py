@@ -18,12 +18,13 @@ lane and those that it rejects apart.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stl_conveyor.cell.description import Strangers
-from stl_conveyor.decision.calibration_record import LOCAL, CellDecider
+from stl_conveyor.decision.calibration_record import LOCAL, CalibrationRecord, CellDecider
 from stl_conveyor.decision.temperature import fit_temperature, tempered
 from stl_conveyor.errors import CalibrationError
 from stl_conveyor.policy.base import Distribution
@@ -187,6 +188,14 @@ class CostWorth(ItemWorth):
         worth = self._corrected(guesses, rejected)
         self.distribution = distribution_of_estimates(worth)
         sizes = [int(b) for b in record.lengths if b <= max(nominal_bytes, record.lengths[0])]
+        fitted = fit_table(worth, self._outcomes(record, sizes, stop_score), stop_score)
+        self.budgets = fitted.for_token(max(nominal_bytes, sizes[0]))
+
+    def _outcomes(
+        self, record: CalibrationRecord, sizes: Sequence[int], stop_score: float
+    ) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Return by how much the cost of each item falls at a budget, and the bytes it takes."""
+        decider, rows = self._decider, np.arange(len(record.classes))
         scores = record.edge.max(axis=2)
         enough = np.stack(
             [
@@ -205,8 +214,7 @@ class CostWorth(ItemWorth):
                 self.falls[at, rows],
                 np.minimum(record.lengths[at], size).astype(np.float64),
             )
-        fitted = fit_table(worth, outcomes, stop_score)
-        self.budgets = fitted.for_token(max(nominal_bytes, sizes[0]))
+        return outcomes
 
     def _guesses(
         self,
