@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from stl_conveyor.assess.network_gain import RESCALED_WEBP_NAME
 from stl_conveyor_lab.data.dataset import Dataset
@@ -44,25 +45,47 @@ def write_training_report(
         + ', '.join(f'{key} {value}' for key, value in settings.items() if value is not None)
         + '.',
         '',
-    ]
-    lines += [f'* {note}' for note in data.notes]
-    few = [
-        f'{name} ({counts["train"]})'
-        for name, counts in data.by_class.items()
-        if counts['train'] < FEW
-    ]
-    if few:
-        lines.append(
-            f'* classes with fewer than {FEW} training images, which will be known '
-            f'worst: {", ".join(few)}'
-        )
-    lines += [
+        *_notes(data),
         '',
         '| stage | minutes |',
         '|---|---|',
         *(f'| {stage} | {seconds / 60:.1f} |' for stage, seconds in stages.items()),
         f'| all | {sum(stages.values()) / 60:.1f} |',
         '',
+        *_classifiers(cards),
+        '',
+        *_codec(cards['edge']),
+        '',
+        f'Reward estimate: {reward["kind"]}, fitted on '
+        f'{reward["measured"].get("items", "no")} validation images.',
+        '',
+    ]
+    for file, title in CURVES:
+        if (work / f'{file}.png').exists():
+            lines += [f'## {title}', '', f'![{title}]({file}.png)', '']
+    lines += [*_worst_classes(cards, data), '']
+    path = work / 'report.md'
+    path.write_text('\n'.join(lines), encoding='utf-8')
+    return path
+
+
+def _notes(data: Dataset) -> list[str]:
+    few = [
+        f'{name} ({counts["train"]})'
+        for name, counts in data.by_class.items()
+        if counts['train'] < FEW
+    ]
+    lines = [f'* {note}' for note in data.notes]
+    if few:
+        lines.append(
+            f'* classes with fewer than {FEW} training images, which will be known '
+            f'worst: {", ".join(few)}'
+        )
+    return lines
+
+
+def _classifiers(cards: dict[str, Any]) -> list[str]:
+    lines = [
         '| model | test accuracy | 95 % interval | expected calibration error | MMAC | '
         'ms, one thread | MB |',
         '|---|---|---|---|---|---|---|',
@@ -76,12 +99,13 @@ def write_training_report(
             f'| {card["milliseconds"]:.1f} | {card["bytes"] / 1e6:.1f} |'
         )
     noted = cards['weak'].get('measured_on', 'a processor that was not noted')
-    lines += ['', f'Milliseconds were measured on {noted}.']
-    edge = cards['edge']
+    return [*lines, '', f'Milliseconds were measured on {noted}.']
+
+
+def _codec(edge: dict[str, Any]) -> list[str]:
     with_side = edge.get('accuracy_by_bytes_with_local_answer', {})
     webp = edge.get('accuracy_by_bytes_of_webp', {})
-    lines += [
-        '',
+    return [
         f'The edge on what arrives, {edge["test_images"]} test images (strong on the '
         f'originals of these: {edge["strong_on_originals"]:.3f}):',
         '',
@@ -95,16 +119,12 @@ def write_training_report(
         f'{RESCALED_WEBP_NAME}: plain files that the strong classifier reads as it is.',
         '',
         *(f'* {line[0].upper()}{line[1:]}.' for line in edge.get('gain', ())),
-        '',
-        f'Reward estimate: {reward["kind"]}, fitted on '
-        f'{reward["measured"].get("items", "no")} validation images.',
-        '',
     ]
-    for file, title in CURVES:
-        if (work / f'{file}.png').exists():
-            lines += [f'## {title}', '', f'![{title}]({file}.png)', '']
+
+
+def _worst_classes(cards: dict[str, Any], data: Dataset) -> list[str]:
     worst = sorted(cards['strong']['class_accuracy'].items(), key=lambda pair: pair[1])[:WORST]
-    lines += [
+    return [
         '## Classes that the strong model knows worst',
         '',
         '| class | strong | weak | training images |',
@@ -114,8 +134,4 @@ def write_training_report(
             f'| {data.by_class[name]["train"]} |'
             for name, value in worst
         ),
-        '',
     ]
-    path = work / 'report.md'
-    path.write_text('\n'.join(lines), encoding='utf-8')
-    return path
