@@ -345,28 +345,20 @@ def fit_detector(
     plain = np.concatenate(inside[places[-1]][1 if last else 0 :], axis=1)
     offset = np.zeros(plain.shape[1], np.float32) if unit else plain.mean(axis=0)
     scale = np.ones(plain.shape[1], np.float32) if unit else plain.std(axis=0) + 1e-6
-    belts = np.unique(looked.belts)
-
     features = [neighbour_features(here, last, offset, scale, unit) for here in inside]
     references, shapes, centres, spreads = [], [], [], []
-    terms: dict[int, list[NDArray[np.float64]]] = {}
     nearest_place = [
         max(places, key=lambda p: (-abs(round(np.log(lengths[p] / max(length, 1)), 6)), p))
         if length
         else places[-1]
         for length in lengths
     ]
-    for place in range(len(lengths)):
-        at = nearest_place[place]
-        found: list[NDArray[np.float64]] = [np.zeros(count)] + ([np.zeros(count)] if last else [])
-        for belt in belts:
-            rows, others = looked.belts == belt, looked.belts != belt
-            from_others = chosen[others[chosen]]
-            found[0][rows] = np.log(nearest(features[place][rows], features[at][from_others]))
-            if last:
-                shape = whitened(inside[at][0][others], looked.classes[others], labels)
-                found[1][rows] = np.log(nearest_class(inside[place][0][rows], *shape))
-        terms[place] = found
+    terms = []
+    for place, at in enumerate(nearest_place):
+        found = [_neighbour_term(features[place], features[at], looked.belts, chosen)]
+        if last:
+            found.append(_class_term(inside[place][0], inside[at][0], looked, labels))
+        terms.append(found)
     for at in places:
         references.append(features[at][chosen])
         shapes.append(
@@ -378,8 +370,8 @@ def fit_detector(
         centres.append([float(term.mean()) for term in two])
         spreads.append([max(float(term.std()), 1e-3) for term in two])
     sums = np.zeros((len(lengths), count))
-    for place in range(len(lengths)):
-        k = places.index(nearest_place[place])
+    for place, at in enumerate(nearest_place):
+        k = places.index(at)
         for which, term in enumerate(terms[place]):
             sums[place] += (term - centres[k][which]) / spreads[k][which]
     own = np.sort(sums, axis=1)
@@ -401,6 +393,44 @@ def fit_detector(
     )
     scores = np.stack([unknown_scores(sums[p], own[p]) for p in range(len(lengths))])
     return detector, scores
+
+
+def _neighbour_term(
+    here: NDArray[np.float32],
+    there: NDArray[np.float32],
+    belts: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return how far each item is from those of other belts, as a logarithm [N].
+
+    Args:
+        here: Features [N, D] of the items.
+        there: Those of the same items at the length of the references.
+        belts: Of each item.
+        chosen: Which are references.
+    """
+    term = np.zeros(len(belts))
+    for belt in np.unique(belts):
+        rows, others = belts == belt, belts != belt
+        term[rows] = np.log(nearest(here[rows], there[chosen[others[chosen]]]))
+    return term
+
+
+def _class_term(
+    here: NDArray[np.float32], there: NDArray[np.float32], looked: Looked, labels: int
+) -> NDArray[np.float64]:
+    """Return how far each item is from the classes of other belts, as a logarithm [N].
+
+    Args:
+        here: Last layer [N, D] of the items.
+        there: That of the same items at the length of the references.
+    """
+    term = np.zeros(len(looked.classes))
+    for belt in np.unique(looked.belts):
+        rows, others = looked.belts == belt, looked.belts != belt
+        shape = whitened(there[others], looked.classes[others], labels)
+        term[rows] = np.log(nearest_class(here[rows], *shape))
+    return term
 
 
 def fit_decision(folder: ModelFolder, looked: Looked, seed: int = 0) -> dict[str, Any]:
