@@ -68,6 +68,15 @@ def _load(data: Path, split: str, labels: Sequence[str], size: int) -> LabelledI
     return found
 
 
+def _network(recipe: ClassifierRecipe, classes: int, pretrained: bool) -> nn.Module:
+    if recipe.network == 'small':
+        return WeakNet(classes)
+    network = NETWORKS[recipe.network](classes, pretrained)
+    if recipe.frozen:
+        network.freeze(recipe.frozen)
+    return network
+
+
 def train_classifier(
     role: str,
     data: Path,
@@ -110,16 +119,8 @@ def train_classifier(
     work.mkdir(parents=True, exist_ok=True)
     models.mkdir(parents=True, exist_ok=True)
     splits = {split: _load(data, split, labels, size) for split in ('train', 'val', 'test')}
-    classes = len(labels)
     torch.manual_seed(seed)
-    network: nn.Module
-    if recipe.network == 'small':
-        network = WeakNet(classes)
-    else:
-        network = NETWORKS[recipe.network](classes, pretrained)
-        if recipe.frozen:
-            network.freeze(recipe.frozen)
-    network = network.to(device)
+    network = _network(recipe, len(labels), pretrained).to(device)
     begun = time.monotonic()
     checkpoint = work / f'{role}.checkpoint.pt'
     probe = splits['train'].images[:32]

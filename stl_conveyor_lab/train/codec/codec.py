@@ -177,9 +177,7 @@ def train_codec(
     trunk_before = deepcopy(network.trunk).cpu()
     if allowance.limited:
         minutes = max(allowance.but(keep).seconds_left / 60, LEAST_MINUTES)
-        alone = RESTORE_SHARE * minutes if recipe.restore else 0.0
-        if start is not None:
-            alone = 0.0
+        alone = RESTORE_SHARE * minutes if recipe.restore and start is None else 0.0
         recipe = replace(recipe, minutes=minutes - alone, restore_minutes=alone)
     if recipe.restore and start is None:
         train_restoration(
@@ -236,17 +234,23 @@ def train_codec(
             'role': 'encoder',
             'recipe': asdict(recipe),
             'training_images': len(train.classes),
-            'channels': spec.channels,
-            'groups': spec.groups,
-            'bytes': (models / 'encoder.npz').stat().st_size,
-            'parameters': int(spec.analysis.size),
-            'macs': int(spec.analysis.size) * spec.grid**2,
+            **_encoder_facts(spec, models),
             'milliseconds': facts['milliseconds']['encode_1024'],
             'measured_on': facts['measured_on'],
         },
     )
     print(json.dumps(card, indent=1))
     return card
+
+
+def _encoder_facts(spec: CodecSpec, models: Path) -> dict[str, Any]:
+    return {
+        'channels': spec.channels,
+        'groups': spec.groups,
+        'bytes': (models / 'encoder.npz').stat().st_size,
+        'parameters': int(spec.analysis.size),
+        'macs': int(spec.analysis.size) * spec.grid**2,
+    }
 
 
 def _labels(data: Path, models: Path) -> tuple[list[str], int]:
