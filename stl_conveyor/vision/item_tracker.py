@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stl_conveyor.vision.item_detector import ItemDetector, PassageTrigger, Region, Travel
+from stl_conveyor.vision.item_detector import ItemDetector, Region, Travel
+from stl_conveyor.vision.passage_trigger import PassageTrigger
 
 
 @dataclass(frozen=True, eq=False)

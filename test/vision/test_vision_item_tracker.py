@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stl_conveyor.errors import BadImage, ConfigError
-from stl_conveyor.vision.item_detector import Detection, Detections, PassageTrigger, Region, Travel
+from stl_conveyor.vision.item_detector import Detection, Detections, Region, Travel
 from stl_conveyor.vision.item_tracker import ItemTracker
+from stl_conveyor.vision.passage_trigger import PassageTrigger
 
 TOLERANCE = 0.002  # m
 LEAST = 2 * 10**18  # ns; as large as the stamps of today
