@@ -16,7 +16,8 @@ from sensor_msgs.msg import Image
 
 from stl_conveyor.nodes.base.clock import to_ns
 from stl_conveyor.nodes.base.runner import NodeSpec
-from stl_conveyor.nodes.device.camera import Camera, CameraSettings
+from stl_conveyor.nodes.device.camera import Camera
+from stl_conveyor.nodes.device.camera_settings import CameraSettings
 from stl_conveyor_lab.bench.line.frames import RATE, crop_of, frame
 from stl_conveyor_lab.bench.line.motion import Motion, stops
 from stl_conveyor_lab.bench.line.parts import CELL
