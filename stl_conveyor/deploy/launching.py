@@ -14,7 +14,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from stl_conveyor.nodes.base.topics import (
     node_class,
 )
 from stl_conveyor.outside_files import UnusableFile, read_yaml
+from stl_conveyor.parameter_files import sections
 from stl_conveyor.parameters import value_of
 from stl_conveyor.resources import share_path
 
@@ -575,7 +576,7 @@ def _params_files(text: str, nodes: Sequence[str], namespace: str) -> tuple[str,
     paths = tuple(str(Path(part).expanduser().absolute()) for part in text.split(os.pathsep))
     patterns: list[str] = []
     for path in paths:
-        for pattern in sections(path):
+        for pattern in patterns_in(path):
             _refuse_mistyped(pattern, path)
             patterns.append(pattern)
     full = [full_name(namespace, name) for name in nodes]
@@ -599,7 +600,7 @@ def _refuse_mistyped(pattern: str, path: str) -> None:
         )
 
 
-def sections(path: str) -> list[str]:
+def patterns_in(path: str) -> list[str]:
     """Return for which nodes a parameter file has parameters, as patterns such as '/**/camera'.
 
     Raises:
@@ -613,24 +614,13 @@ def sections(path: str) -> list[str]:
             f'{about} cannot be used: {error}; correct the path or the file, or leave the '
             'argument out'
         ) from error
-    found = list(_sections(content, ''))
+    found = [pattern for pattern, _ in sections(content)]
     if not found:
         raise ConfigError(
             f'{about} has no ros__parameters; write them as config/device.yaml does: the name of '
             'a node, below it ros__parameters, and below that the parameters'
         )
     return found
-
-
-def _sections(content: Any, above: str) -> Iterator[str]:
-    if not isinstance(content, Mapping):
-        return
-    for key, value in content.items():
-        if key == 'ros__parameters':
-            yield above
-        else:
-            word = str(key)
-            yield from _sections(value, f'{above}/{word}'.replace('//', '/'))
 
 
 def applies(pattern: str, name: str) -> bool:
