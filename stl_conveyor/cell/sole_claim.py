@@ -7,6 +7,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from stl_conveyor.cell.sole_sign import SoleSign
+
 #: Of a node whose signs of life stay away for so long (ns) another takes the place.
 SILENCE_NS = 1_000_000_000
 #: For which a node that comes to another one listens whether that acts (ns).
@@ -61,6 +63,8 @@ class SoleClaim:
         self._listen_until_ns = now_ns
         self._start_ns: int | None = now_ns
         self._rivals: dict[int, _Rival] = {}
+        self._sign: SoleSign | None = None
+        self._sign_idle = False  # whether who left it stands by
         self._lock = threading.Lock()
         if contested:
             self._stand_back(now_ns)
@@ -89,11 +93,27 @@ class SoleClaim:
         if instance == self._instance:
             return
         with self._lock:
-            before = self._rivals.get(instance)
-            met_ns = now_ns if before is None else before.met_ns
-            self._rivals[instance] = _Rival(name, met_ns, now_ns, max(0, acts_for_ns))
-            while len(self._rivals) > _MOST_RIVALS:
-                del self._rivals[min(self._rivals, key=lambda n: self._rivals[n].heard_ns)]
+            self._note(instance, name, max(0, acts_for_ns), now_ns)
+
+    def found(self, sign: SoleSign | None, name: str, now_ns: int) -> None:
+        """Take in what another one on this machine has left there, be it before the two have met.
+
+        Such a one may not know of this one yet, and acts when it has listened. So it is listened
+        for longer than that, whenever it begins to stand by.
+
+        Args:
+            sign: The latest; None: there is none.
+            name: As for `heard`.
+            now_ns: When this was looked for.
+        """
+        if sign is None or sign.instance == self._instance:
+            return
+        with self._lock:
+            if sign != self._sign:
+                if self._sign is None or self._sign.instance != sign.instance:
+                    self._sign_idle = False
+                self._sign = sign
+                self._note(sign.instance, name, max(0, sign.acts_for_ns), now_ns)
 
     def left(self, instance: int) -> None:
         """Take in that another one has ended, or was deactivated."""
@@ -120,6 +140,17 @@ class SoleClaim:
             if self._since_ns is not None or self._acting(now_ns):
                 return 0
             return max(0, self._listen_until_ns - now_ns)
+
+    def _note(self, instance: int, name: str, acts_for_ns: int, now_ns: int) -> None:
+        before = self._rivals.get(instance)
+        met_ns = now_ns if before is None else before.met_ns
+        self._rivals[instance] = _Rival(name, met_ns, now_ns, acts_for_ns)
+        if self._sign is not None and self._sign.instance == instance:
+            was_idle, self._sign_idle = self._sign_idle, acts_for_ns == 0
+            if self._sign_idle and not was_idle and self._since_ns is None:
+                self._listen_until_ns = max(self._listen_until_ns, now_ns + LISTEN_NS + ALIKE_NS)
+        while len(self._rivals) > _MOST_RIVALS:
+            del self._rivals[min(self._rivals, key=lambda n: self._rivals[n].heard_ns)]
 
     def _settle(self, now_ns: int) -> None:
         if now_ns - self._beat_ns > SILENCE_NS:

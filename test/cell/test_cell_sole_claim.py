@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stl_conveyor.cell.sole_claim import (
@@ -15,6 +15,7 @@ from stl_conveyor.cell.sole_claim import (
     START_NS,
     SoleClaim,
 )
+from stl_conveyor.cell.sole_sign import SoleSign
 
 MS = 1_000_000
 BEAT = 200 * MS
@@ -129,3 +130,68 @@ def test_who_stands_by_or_says_too_much_fills_no_memory():
     assert claim.acts(10 * MS) and len(claim.rivals) == 16
     claim.heard(3, 'itself', 10**12, 10 * MS)
     assert claim.acts(10 * MS)
+
+
+def test_who_finds_a_sign_leaves_the_place_before_the_two_have_met():
+    claim = SoleClaim(3, 0, contested=True)
+    for count, now in enumerate(range(0, 5 * SILENCE_NS, BEAT)):
+        sign = SoleSign(9, now + 1, count)
+        claim.found(sign, 'actuator', now)
+        assert not claim.acts(now) and claim.undecided_ns(now) == 0
+    assert claim.rivals == ('actuator',)
+    for later in range(0, SILENCE_NS, BEAT):
+        claim.found(sign, 'actuator', now + later)
+        assert not claim.acts(now + later)
+    claim.found(sign, 'actuator', now + SILENCE_NS)
+    assert claim.acts(now + SILENCE_NS), 'nothing new for a second'
+    back = now + SILENCE_NS + BEAT
+    claim.found(SoleSign(9, back, count + 1), 'actuator', back)
+    assert not claim.acts(back), 'it has acted for longer, and cannot know that it was replaced'
+
+
+def test_one_that_has_left_a_sign_is_listened_for_longer_than_it_listens():
+    claim = SoleClaim(3, 0, contested=True)
+    claim.found(SoleSign(9, 1, 1), 'actuator', 0)
+    claim.found(SoleSign(9, 0, 2), 'actuator', BEAT)
+    claim.heard(9, '/actuator', 0, 2 * BEAT)
+    assert not claim.acts(2 * BEAT) and claim.undecided_ns(2 * BEAT) == LISTEN_NS + ALIKE_NS - BEAT
+    claim.found(None, 'actuator', 3 * BEAT)
+    claim.found(SoleSign(3, 10**12, 1), 'itself', 3 * BEAT)
+    assert claim.acts(BEAT + LISTEN_NS + ALIKE_NS), 'it has the higher number'
+    claim.found(SoleSign(9, 1, 3), 'actuator', 2 * SILENCE_NS)
+    claim.found(SoleSign(9, 0, 4), 'actuator', 2 * SILENCE_NS)
+    assert claim.acts(2 * SILENCE_NS), 'who acts goes on'
+
+
+@given(
+    numbers=st.permutations([3, 9]),
+    starts_after=st.integers(0, 60),
+    hears_after=st.lists(st.integers(0, 80), min_size=2, max_size=2),
+    sees_after=st.integers(0, 80),
+)
+@example(numbers=[9, 3], starts_after=0, hears_after=[8, 0], sees_after=0)
+@example(numbers=[9, 3], starts_after=0, hears_after=[24, 0], sees_after=16)
+def test_two_on_a_machine_never_both_act_however_late_they_meet(
+    numbers, starts_after, hears_after, sees_after
+):
+    step = 50 * MS
+    claims, signs, acted = [SoleClaim(numbers[0], 0)], [None], 0
+    for turn in range(200):
+        now, age = turn * step, turn - starts_after
+        if age == 0:
+            claims.append(SoleClaim(numbers[1], now, contested=True))
+        if age == sees_after:  # the graph has two publishers
+            for claim in claims:
+                claim.contested(now)
+        if len(claims) > 1:
+            claims[1].found(signs[-1], 'actuator', now)
+        if turn % 4 == 0:
+            says = [claim.beat(now) for claim in claims]
+            signs.append(SoleSign(numbers[0], says[0], turn))
+            for hears, speaks in ((0, 1), (1, 0)):
+                if len(says) > 1 and age > hears_after[hears]:
+                    claims[hears].heard(numbers[speaks], 'actuator', says[speaks], now)
+        acting = [claim.acts(now) for claim in claims]
+        assert sum(acting) < 2, (now, acting)
+        acted = acted + 1 if any(acting) else 0
+    assert acted > 60

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rclpy.timer import Timer
 
 from stl_conveyor.cell.sole_claim import SoleClaim
+from stl_conveyor.cell.sole_sign import SoleSign
 from stl_conveyor.errors import Level
 from stl_conveyor.msg import Heartbeat
 from stl_conveyor.nodes.base.clock import clock_ns
@@ -25,28 +26,50 @@ ASK_S = 0.05  # s between two looks whether it is known
 MOST_WAITING = 16
 
 
+class Place(Protocol):
+    """Where nodes of one name on one machine meet before the middleware lets them.
+
+    Attributes:
+        held: Whether another one had it at the last look.
+    """
+
+    held: bool
+
+    def look(self) -> SoleSign | None:
+        """Take the place if it is free, else return the latest sign of who has it."""
+
+    def write(self, acts_for_ns: int) -> None:
+        """Leave a sign of life, if this one has the place; from any thread."""
+
+
 class SolePublisher:
     """What a node asks before it publishes what must come once: an item, an outcome.
 
     The nodes of a kind learn of each other by their signs of life, in which each says for how
     long it has had the topic to itself. These are listened to from when the graph has a second
-    publisher.
+    publisher. One on the same machine is known before that, from the start on, by the `Place` that
+    it has taken.
     """
 
-    def __init__(self, node: ConveyorNode, topic: str, *, ghosts: int = 0) -> None:
+    def __init__(
+        self, node: ConveyorNode, topic: str, *, ghosts: int = 0, place: Place | None = None
+    ) -> None:
         """Watch until the node's resources are closed.
 
         Args:
             topic: That the node has begun to publish.
             ghosts: How many publishers of processes that are known to be dead the graph may have.
+            place: Of the node on its machine, if there is such a thing.
         """
         self._node = node
+        self._place = place
         self._ghosts = ghosts
         self._waiting: deque[Callable[[bool], None]] = deque(maxlen=MOST_WAITING)
         self._timer: Timer | None = None
         self._heartbeats: PolledTopic | None = None
         self.topic: str = node.resolve_topic_name(topic)
-        self._claim = SoleClaim(node.instance, self._now_ns())
+        contested = place is not None and place.held
+        self._claim = SoleClaim(node.instance, self._now_ns(), contested=contested)
         node.sole_publisher = self
         node.resources.callback(setattr, node, 'sole_publisher', None)
         node.watch(self._look)
@@ -56,10 +79,12 @@ class SolePublisher:
         """Return whether nobody else does."""
         if self._heartbeats is not None:
             self._heartbeats.look()
+        self._look_beside()
         return self._claim.acts(self._now_ns())
 
     def undecided_ns(self) -> int:
         """Return for how long (ns) it is not known yet."""
+        self._look_beside()
         return self._claim.undecided_ns(self._now_ns())
 
     def when_known(self, call: Callable[[bool], None]) -> None:
@@ -83,10 +108,19 @@ class SolePublisher:
 
     def beat(self) -> float:
         """Return what a sign of life says: for how long (s); 0 = another one does. Any thread."""
-        return self._claim.beat(self._now_ns()) / 1e9
+        acts_for_ns = self._claim.beat(self._now_ns())
+        if self._place is not None:
+            self._place.write(acts_for_ns)
+        return acts_for_ns / 1e9
 
     def _now_ns(self) -> int:
         return clock_ns(self._node.steady_clock)
+
+    def _look_beside(self) -> None:
+        """Look for another one on this machine, whom the graph may not know yet."""
+        if self._place is not None and self._place.held:
+            name = self._node.get_fully_qualified_name()  # the place is that of this name
+            self._claim.found(self._place.look(), name, self._now_ns())
 
     def _look(self) -> None:
         publishers = self._node.count_publishers(self.topic)

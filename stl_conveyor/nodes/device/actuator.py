@@ -62,6 +62,7 @@ from stl_conveyor.nodes.device.actuator_outputs import (
     StrokeOutput,
 )
 from stl_conveyor.nodes.device.actuator_settings import actuator_settings
+from stl_conveyor.nodes.device.sign_file import open_sign
 
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
@@ -142,10 +143,12 @@ class Actuator(ConveyorNode):
     def activate(self) -> None:
         """Listen, and be ready to act."""
         self.watch_clock()
+        place = open_sign(self)
         self._memory = ActuatorMemory(self)
         self._outcomes = self.publish_on('sort_outcome')
         # After a crash the one before may be known to the graph for a while.
-        self._sole = SolePublisher(self, 'sort_outcome', ghosts=int(self._memory.follows_a_crash))
+        ghosts = int(self._memory.follows_a_crash)
+        self._sole = SolePublisher(self, 'sort_outcome', ghosts=ghosts, place=place)
         # A writer that goes takes what is under way with it.
         self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
         self._output = self._make_output()

@@ -155,20 +155,42 @@ def open_alone(path: Path, also: int = os.O_APPEND) -> int:
         also: How else it is opened; a file that is written over must not be appended to.
 
     Raises:
-        OSError: If that cannot be.
+        BlockingIOError: If another process has it.
+        OSError: If that cannot be for another reason.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    number = os.open(path, flags | also, 0o600)
-    try:
-        found = os.fstat(number)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            raise PermissionError(0, 'it is no file of this user')
+    while True:
+        number = os.open(path, flags | also, 0o600)
         try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(0, 'another node of this name holds it') from None
-    except OSError:
-        os.close(number)
-        raise
-    return number
+            _lock_own(number)
+            if _is_at(number, path):
+                return number
+        except OSError:
+            os.close(number)
+            raise
+        os.close(number)  # who had it has removed or replaced it meanwhile: there is another
+
+
+def _lock_own(number: int) -> None:
+    """Lock an open file of ours.
+
+    Raises:
+        BlockingIOError: If another process has locked it.
+        OSError: If it is no file of ours.
+    """
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionError(0, 'it is no file of this user')
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(0, 'another node of this name holds it') from None
+
+
+def _is_at(number: int, path: Path) -> bool:
+    """Return whether an open file is the one that lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(number), os.lstat(path))
+    except FileNotFoundError:
+        return False
