@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,10 @@ class OwedItems:
         """Return whether something is owed to an item."""
         return key in self._items
 
+    def find(self, key: ItemKey) -> OwedItem | None:
+        """Return what is owed to an item, if something is."""
+        return self._items.get(key)
+
     def take(self, line: str) -> None:
         """Take in a line; one that is cut short or none of ours is counted."""
         try:
@@ -98,10 +102,7 @@ class OwedItems:
         if self.last is not None:
             lines.append(_line('last', *self.last))
         for item in self._items.values():
-            lines.append(captured(item.key, item.deadline_ns, item.frame_id))
-            lines += [answered(item.key, answer) for answer in item.answers.values()]
-            if item.lane:
-                lines.append(decided(item.key, item.lane, item.stroke_ns))
+            lines += _lines_of(item)
         return lines
 
     def _captured(self, number: int, stamp: int, deadline: int, frame_id: str) -> None:
@@ -162,6 +163,44 @@ class OwedItems:
         self.follows_belt, self.readers = bool(follows_belt), _time(readers)
 
 
+def succession(theirs: OwedItems, own: OwedItems, acted: Container[ItemKey]) -> list[str]:
+    """Return the lines by which one that stood by takes over the journal of one that has ended.
+
+    What that one still owed is owed on, with the answers that came here, but for what was acted on
+    here, while it stood still. What it has closed is closed. Own items that it cannot have heard
+    of any more are owed, too.
+
+    Args:
+        theirs: The account of the other's journal, to which the lines belong.
+        own: What was owed here.
+        acted: Items that have their outcome from here.
+
+    Examples:
+        >>> one, two = ItemKey(1, 100), ItemKey(2, 200)
+        >>> theirs = OwedItems([captured(one, 780, 'camera'), closed(one)])
+        >>> own = OwedItems([captured(one, 780, 'camera'), captured(two, 880, 'camera')])
+        >>> succession(theirs, own, acted=())
+        ['["captured",2,200,880,"camera"]', '["last",2,200]']
+    """
+    lines: list[str] = []
+    for item in theirs.items:
+        if item.key in acted:
+            lines.append(closed(item.key))
+    for item in own.items:
+        known = theirs.find(item.key)
+        if item.key in acted or theirs.last is None or item.key.stamp_ns > theirs.last.stamp_ns:
+            lines += _lines_of(item)
+        elif known is not None:
+            lines += [
+                answered(item.key, answer)
+                for source, answer in item.answers.items()
+                if source not in known.answers
+            ]
+    if own.last is not None:
+        lines.append(_line('last', *own.last))
+    return lines
+
+
 def captured(key: ItemKey, deadline_ns: int, frame_id: str) -> str:
     """Return the line of an item that was captured."""
     return _line('captured', *key, deadline_ns, frame_id[:200])
@@ -198,6 +237,15 @@ def closed(key: ItemKey) -> str:
 def surroundings(follows_belt: bool, readers: int) -> str:
     """Return the line that says whether the belt is followed, and how many hear the outcomes."""
     return _line('surroundings', follows_belt, readers)
+
+
+def _lines_of(item: OwedItem) -> list[str]:
+    """Return the lines that come to an item."""
+    lines = [captured(item.key, item.deadline_ns, item.frame_id)]
+    lines += [answered(item.key, answer) for answer in item.answers.values()]
+    if item.lane:
+        lines.append(decided(item.key, item.lane, item.stroke_ns))
+    return lines
 
 
 def _line(*values: Any) -> str:

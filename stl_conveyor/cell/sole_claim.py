@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from stl_conveyor.cell.sole_sign import SoleSign
+from stl_conveyor.cell.sole_sign import LEAVES, SoleSign
 
 #: Of a node whose signs of life stay away for so long (ns) another takes the place.
 SILENCE_NS = 1_000_000_000
@@ -65,6 +65,7 @@ class SoleClaim:
         self._rivals: dict[int, _Rival] = {}
         self._sign: SoleSign | None = None
         self._sign_idle = False  # whether who left it stands by
+        self._ended = (instance, now_ns)  # who left the last one, and when it was gone
         self._lock = threading.Lock()
         if contested:
             self._stand_back(now_ns)
@@ -93,6 +94,8 @@ class SoleClaim:
         if instance == self._instance:
             return
         with self._lock:
+            if instance == self._ended[0] and now_ns - self._ended[1] < SILENCE_NS:
+                return
             self._note(instance, name, max(0, acts_for_ns), now_ns)
 
     def found(self, sign: SoleSign | None, name: str, now_ns: int) -> None:
@@ -113,7 +116,21 @@ class SoleClaim:
                 if self._sign is None or self._sign.instance != sign.instance:
                     self._sign_idle = False
                 self._sign = sign
-                self._note(sign.instance, name, max(0, sign.acts_for_ns), now_ns)
+                if sign.acts_for_ns == LEAVES:
+                    self._rivals.pop(sign.instance, None)
+                else:
+                    self._note(sign.instance, name, sign.acts_for_ns, now_ns)
+
+    def freed(self, now_ns: int) -> None:
+        """Take in that who left the latest sign on this machine has ended.
+
+        What is still under way of it, and what it says of itself there, counts no more.
+        """
+        with self._lock:
+            if self._sign is not None:
+                self._ended = self._sign.instance, now_ns
+                self._rivals.pop(self._sign.instance, None)
+                self._sign = None
 
     def left(self, instance: int) -> None:
         """Take in that another one has ended, or was deactivated."""

@@ -8,6 +8,7 @@ import zlib
 from typing import NamedTuple
 
 LONGEST = 96  # characters of a line
+LEAVES = -1  # since when one acts that ends
 
 
 class SoleSign(NamedTuple):
@@ -15,7 +16,7 @@ class SoleSign(NamedTuple):
 
     Attributes:
         instance: Number that was drawn for the node.
-        acts_for_ns: Since when it acts; 0: it stands by.
+        acts_for_ns: Since when it acts; 0: it stands by, LEAVES: it is about to end.
         number: Of the sign, among those of the node.
 
     Examples:

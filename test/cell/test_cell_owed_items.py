@@ -17,6 +17,7 @@ from stl_conveyor.cell.owed_items import (
     captured,
     closed,
     decided,
+    succession,
     surroundings,
 )
 
@@ -121,3 +122,45 @@ def test_answer_comes_back_with_the_lane_that_was_chosen_and_why():
     assert old.items[0].answers[AnswerSource.EDGE].lane == '' and old.damaged == 0
     owed.take('["answered",7,100,2,"nut",0.9,128,5,"A",0,NaN,0,0]')
     assert owed.damaged == 1
+
+
+@given(
+    theirs=st.lists(st.integers(0, 5), max_size=8),
+    own=st.lists(st.integers(0, 5), max_size=8),
+    acted=st.sets(st.integers(1, 8)),
+)
+def test_who_succeeds_owes_what_is_owed_and_nothing_that_was_done(theirs, own, acted):
+    """A stage is that of `story`; who stood by has closed what it left to the other."""
+
+    def account(stages, so_far=5):
+        return OwedItems(
+            line
+            for number, stage in enumerate(stages, 1)
+            for line in story(number)[: min(stage, so_far)]
+        )
+
+    own = [
+        5 if number in acted and 0 < stage < 4 else stage for number, stage in enumerate(own, 1)
+    ]
+    own = [
+        5 if number not in acted and stage == 4 else stage for number, stage in enumerate(own, 1)
+    ]
+    before, mine = account(theirs), account(own)
+    last = 0 if before.last is None else before.last.item_id
+    taken = OwedItems(before.lines())
+    for line in succession(before, mine, {key(number) for number in acted}):
+        taken.take(line)
+    assert taken.damaged == 0
+    found = {item.key.item_id: item for item in taken.items}
+    for number in range(1, 9):
+        there = theirs[number - 1] if number <= len(theirs) else 0
+        here = own[number - 1] if number <= len(own) else 0
+        if number in acted:
+            assert (number in found) == (here == 4), 'a stroke of its own is still to be made'
+        elif number <= last:
+            assert (number in found) == (1 <= there <= 4)
+        else:
+            assert (number in found) == (1 <= here <= 3)
+        if number in found and number not in acted:
+            answers = max(min(there, 3), min(here, 3) if here < 4 else 0) - 1
+            assert len(found[number].answers) == max(0, answers)

@@ -15,7 +15,7 @@ from stl_conveyor.cell.sole_claim import (
     START_NS,
     SoleClaim,
 )
-from stl_conveyor.cell.sole_sign import SoleSign
+from stl_conveyor.cell.sole_sign import LEAVES, SoleSign
 
 MS = 1_000_000
 BEAT = 200 * MS
@@ -147,6 +147,26 @@ def test_who_finds_a_sign_leaves_the_place_before_the_two_have_met():
     back = now + SILENCE_NS + BEAT
     claim.found(SoleSign(9, back, count + 1), 'actuator', back)
     assert not claim.acts(back), 'it has acted for longer, and cannot know that it was replaced'
+
+
+def test_one_that_has_ended_is_gone_at_once_whatever_is_still_heard_of_it():
+    claim = SoleClaim(3, 0, contested=True)
+    claim.found(SoleSign(9, 5000 * MS, 1), 'actuator', 0)
+    claim.heard(9, '/actuator', 5000 * MS, 2 * LISTEN_NS)
+    claim.freed(2 * LISTEN_NS)
+    assert claim.acts(2 * LISTEN_NS)
+    claim.heard(9, '/actuator', 5000 * MS, 3 * LISTEN_NS)  # it was under way
+    assert claim.acts(3 * LISTEN_NS)
+    claim.freed(3 * LISTEN_NS)
+    claim.heard(7, '/actuator', 5000 * MS, 3 * LISTEN_NS)
+    assert not claim.acts(3 * LISTEN_NS), 'another one is there, too'
+
+
+def test_one_that_is_about_to_end_is_gone():
+    claim = SoleClaim(3, 0, contested=True)
+    claim.found(SoleSign(9, 5000 * MS, 1), 'actuator', 0)
+    claim.found(SoleSign(9, LEAVES, 2), 'actuator', LISTEN_NS)
+    assert claim.acts(LISTEN_NS)
 
 
 def test_one_that_has_left_a_sign_is_listened_for_longer_than_it_listens():

@@ -16,16 +16,30 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('stl_conveyor.msg')
 
-from cell_harness import CellHarness, make_capture, node_process, qos  # noqa: E402
+from cell_harness import (  # noqa: E402
+    CellHarness,
+    described,
+    make_capture,
+    make_classification,
+    node_process,
+    qos,
+)
 
 from stl_conveyor.cell import sole_claim  # noqa: E402
-from stl_conveyor.msg import ItemCapture, SortOutcome  # noqa: E402
+from stl_conveyor.cell.deadline import sorting_deadline  # noqa: E402
+from stl_conveyor.cell.description import CellDescription  # noqa: E402
+from stl_conveyor.msg import Actuation, ItemCapture, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
 from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
 IMAGE = tiny_images(1, 2)[0][0]
+# So slow that a process can be started while an item is on its way.
+SLOW = described(belt__speed=0.01, guard=1.0)
+SLOW_CELL = CellDescription.load(SLOW['cell_file'])
+BUDGET = sorting_deadline(0, SLOW_CELL)  # lane B is 24 s further
+CLASS_B = SLOW_CELL.lane('B').classes[0]
 QUICK = {'diagnostics_period': 0.3}
 UNSEEN = {'heartbeat': 'beside/heartbeat', 'sort_outcome': 'beside/sort_outcome'}
 STANDS_BY = 'actuator: stands_by.sort_outcome'
@@ -48,12 +62,34 @@ class Line:
     def first(self):
         return self.cell.outcomes()
 
-    def show(self, actuators=1):
+    def show(self, actuators=1, stamp_ns=None, deadline_ns=None):
         """Show an item to so many; return its number."""
         captures = self.cell.publisher('capture', ItemCapture, readers=actuators, timeout=LONG)
         self._shown += 1
-        captures.publish(make_capture(self._shown, self.cell.now_ns(), IMAGE))
+        stamp_ns = self.cell.now_ns() if stamp_ns is None else stamp_ns
+        captures.publish(make_capture(self._shown, stamp_ns, IMAGE, deadline_ns))
         return self._shown
+
+    def show_slow(self, left, actuators=1):
+        """Show an item for lane B, whose deadline is `left` s away, and answer it."""
+        answers = self.cell.publisher('classification', readers=actuators, timeout=LONG)
+        self.cell.publisher('capture', ItemCapture, readers=actuators, timeout=LONG)
+        stamp_ns = self.cell.now_ns() + round(left * 1e9) - BUDGET
+        number = self.show(actuators, stamp_ns, stamp_ns + BUDGET)
+        answers.publish(
+            make_classification(number, stamp_ns, CLASS_B, deadline_ns=stamp_ns + BUDGET)
+        )
+        return number
+
+    def wait(self, outcomes, number):
+        self.cell.wait(
+            lambda: [each for each in outcomes if each.item_id == number], LONG, f'item {number}'
+        )
+
+    def wait_answered(self, journal, number):
+        """Wait until a journal has the answer to an item."""
+        begin = f'["answered",{number},'
+        self.cell.wait(lambda: begin in journal.read_text(), LONG, f'answer to {number}')
 
     def sort(self, outcomes):
         """Show items, and one after the other: who is to act may not have found its turn yet."""
@@ -78,10 +114,9 @@ class Line:
             f'{STANDS_BY}: {stands_by}',
         )
 
-    def process(self, **arguments):
-        return node_process(
-            'actuator', domain_id=self.cell.domain_id, parameters=QUICK, **arguments
-        )
+    def process(self, parameters=QUICK, **arguments):
+        domain_id = self.cell.domain_id
+        return node_process('actuator', domain_id=domain_id, parameters=parameters, **arguments)
 
 
 def test_a_second_one_leaves_items_to_the_first_before_it_has_met_it(monkeypatch):
@@ -124,6 +159,43 @@ def test_who_was_killed_leaves_its_place_and_who_comes_back_finds_it_taken():
         second.wait()
         line.wait_stands_by(False)
         line.sort(line.first)
+
+
+def test_what_one_owed_that_was_killed_is_taken_over_with_its_journal(tmp_path, monkeypatch):
+    pytest.importorskip('gpiozero')
+    monkeypatch.setenv('GPIOZERO_PIN_FACTORY', 'mock')
+    parameters = {
+        **QUICK,
+        **SLOW,
+        'journal': str(tmp_path / 'journal'),
+        'output': 'gpio',
+        'gpio_feedback_pins': [-1, -1, -1],
+    }
+    with CellHarness([], watched=(*WATCHED, 'actuation')) as cell, ExitStack() as stack:
+        line = Line(cell)
+        first = stack.enter_context(line.process(parameters=parameters))
+        unheard = line.show_slow(33.0)
+        line.wait_answered(tmp_path / 'journal', unheard)
+        stack.enter_context(line.process(parameters=parameters, remappings=UNSEEN))
+        line.wait_stands_by(True)
+        before = line.show_slow(2.0, 2)
+        line.wait(line.first, before)  # its stroke is still to come
+        frozen, after = line.show_slow(4.0, 2), line.show_slow(25.0, 2)
+        line.wait_answered(tmp_path / 'journal', after)
+        first.send_signal(signal.SIGSTOP)
+        line.wait(line.second, frozen)
+        first.kill()
+        first.wait()
+        cell.wait_diagnostic('actuator: taken_up', f'items {unheard}, {before}, {after}', 1, LONG)
+        line.wait(line.second, unheard)
+        line.wait(line.second, after)
+        for number in (before, frozen):
+            (pushed,) = cell.wait(
+                lambda number=number: cell.heard.of('actuation', item_id=number), LONG, 'strokes'
+            )
+            assert pushed.status == Actuation.STATUS_CONFIRMED
+        assert [each.item_id for each in line.first] == [before]
+        assert sorted(each.item_id for each in line.second) == [unheard, frozen, after]
 
 
 def test_one_that_is_frozen_holds_back_the_other_for_a_second_only():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from rclpy.timer import Timer
 
 from stl_conveyor.cell.sole_claim import SoleClaim
-from stl_conveyor.cell.sole_sign import SoleSign
+from stl_conveyor.cell.sole_sign import LEAVES, SoleSign
 from stl_conveyor.errors import Level
 from stl_conveyor.msg import Heartbeat
 from stl_conveyor.nodes.base.clock import clock_ns
@@ -52,7 +52,13 @@ class SolePublisher:
     """
 
     def __init__(
-        self, node: ConveyorNode, topic: str, *, ghosts: int = 0, place: Place | None = None
+        self,
+        node: ConveyorNode,
+        topic: str,
+        *,
+        ghosts: int = 0,
+        place: Place | None = None,
+        on_free: Callable[[], None] = lambda: None,
     ) -> None:
         """Watch until the node's resources are closed.
 
@@ -60,9 +66,14 @@ class SolePublisher:
             topic: That the node has begun to publish.
             ghosts: How many publishers of processes that are known to be dead the graph may have.
             place: Of the node on its machine, if there is such a thing.
+            on_free: Called by a look around when who had that place has ended, as soon as it is
+                known whether this one may publish; not by this constructor.
         """
         self._node = node
         self._place = place
+        self._on_free: Callable[[], None] | None = None
+        self._is_freed = False
+        self._leaves = False
         self._ghosts = ghosts
         self._waiting: deque[Callable[[bool], None]] = deque(maxlen=MOST_WAITING)
         self._timer: Timer | None = None
@@ -74,16 +85,16 @@ class SolePublisher:
         node.resources.callback(setattr, node, 'sole_publisher', None)
         node.watch(self._look)
         self._look()
+        self._on_free = on_free
 
     def may_publish(self) -> bool:
         """Return whether nobody else does."""
         if self._heartbeats is not None:
             self._heartbeats.look()
-        self._look_beside()
         return self._claim.acts(self._now_ns())
 
     def undecided_ns(self) -> int:
-        """Return for how long (ns) it is not known yet."""
+        """Look around; return for how long (ns) it is not known yet whether this one may."""
         self._look_beside()
         return self._claim.undecided_ns(self._now_ns())
 
@@ -110,8 +121,14 @@ class SolePublisher:
         """Return what a sign of life says: for how long (s); 0 = another one does. Any thread."""
         acts_for_ns = self._claim.beat(self._now_ns())
         if self._place is not None:
-            self._place.write(acts_for_ns)
+            self._place.write(LEAVES if self._leaves else acts_for_ns)
         return acts_for_ns / 1e9
+
+    def leave(self) -> None:
+        """Leave what comes to others from now on: the node ends, and may take a while for it."""
+        self._leaves = True
+        if self._place is not None:
+            self._place.write(LEAVES)
 
     def _now_ns(self) -> int:
         return clock_ns(self._node.steady_clock)
@@ -121,8 +138,15 @@ class SolePublisher:
         if self._place is not None and self._place.held:
             name = self._node.get_fully_qualified_name()  # the place is that of this name
             self._claim.found(self._place.look(), name, self._now_ns())
+            if not self._place.held:
+                self._claim.freed(self._now_ns())
+                self._is_freed = True
+        if self._is_freed and self._on_free and not self._claim.undecided_ns(self._now_ns()):
+            self._is_freed = False
+            self._on_free()
 
     def _look(self) -> None:
+        self._look_beside()
         publishers = self._node.count_publishers(self.topic)
         if publishers > 1 and self._heartbeats is None:
             self._heartbeats = self._node.look(

@@ -125,6 +125,17 @@ class Actuator(ConveyorNode):
         self.cell = CellDescription.load(
             configured_path(self.settings.cell_file, 'config/cell.yaml')
         )
+        self._begin_account()
+        self.decider = load_decider(self.cell, self.settings.models_dir)
+        self._lanes_in_turn = sorted(self.cell.lanes, key=lambda lane: lane.diverter_x)
+        self._acted: RecentItems[bool] = RecentItems(512)  # that have their outcome from here
+        self._reasons: RecentItems[int] = RecentItems(512)
+        self._claims: EdgeClaims[Answer] = EdgeClaims()
+        # Lanes that items were sent to, by capture stamp, for what is verified afterwards.
+        self._entered: OrderedDict[int, str] = OrderedDict()
+
+    def _begin_account(self) -> None:
+        """Know of no item."""
         self.ledger = ItemLedger(
             guard_ns=self.cell.guard_ns,
             longest_ns=longest_decision_ns(self.cell) + CLOCK_TOLERANCE_NS,
@@ -132,23 +143,19 @@ class Actuator(ConveyorNode):
             # Closer than a paddle is wide, two items cannot be sorted apart.
             apart_ns=round(self.cell.diverter.paddle_width / self.cell.belt.speed * 1e9),
         )
-        self.decider = load_decider(self.cell, self.settings.models_dir)
-        self._lanes_in_turn = sorted(self.cell.lanes, key=lambda lane: lane.diverter_x)
         self._captures: RecentItems[_Capture] = RecentItems(self.settings.max_open_items + 1)
-        self._reasons: RecentItems[int] = RecentItems(512)
-        self._claims: EdgeClaims[Answer] = EdgeClaims()
-        # Lanes that items were sent to, by capture stamp, for what is verified afterwards.
-        self._entered: OrderedDict[int, str] = OrderedDict()
 
     def activate(self) -> None:
         """Listen, and be ready to act."""
         self.watch_clock()
         place = open_sign(self)
-        self._memory = ActuatorMemory(self)
+        self._memory = ActuatorMemory(self, held=place.held)
         self._outcomes = self.publish_on('sort_outcome')
         # After a crash the one before may be known to the graph for a while.
         ghosts = int(self._memory.follows_a_crash)
-        self._sole = SolePublisher(self, 'sort_outcome', ghosts=ghosts, place=place)
+        self._sole = SolePublisher(
+            self, 'sort_outcome', ghosts=ghosts, place=place, on_free=self._succeed
+        )
         # A writer that goes takes what is under way with it.
         self.resources.callback(self._outcomes.wait_for_all_acked, Duration(nanoseconds=FLUSH_NS))
         self._output = self._make_output()
@@ -170,6 +177,7 @@ class Actuator(ConveyorNode):
 
     def deactivate(self) -> None:
         """Give what is open its outcome now."""
+        self._sole.leave()
         self._publish(
             self.ledger.decide_all(self.schedule_clock.now_ns()), SortOutcome.REASON_STOPPED
         )
@@ -252,6 +260,15 @@ class Actuator(ConveyorNode):
                 timer.cancel()
 
         timer = self.every(WAIT_S, resume_late)
+
+    def _succeed(self) -> None:
+        """Go on with what another actuator on this machine owed, which has just ended.
+
+        Its journal tells what has its outcome: more than was heard of it.
+        """
+        if self._memory.succeed({key for key, _ in self._acted.items()}):
+            self._begin_account()
+            self._take_up()
 
     def _passed_ns(self, item: OwedItem) -> int:
         """Return when (ROS time) it is too late for an item."""
@@ -617,6 +634,7 @@ class Actuator(ConveyorNode):
         outcome = self._outcome(decision, capture, why)
         self._memory.note_surroundings(self._plan.follows, self._outcomes.get_subscription_count())
         self._outcomes.publish(outcome)
+        self._acted.put(decision.key, True)
         if outcome.lane != self.cell.reject_lane and self.decider and self.decider.adaptive:
             self._entered[decision.key.stamp_ns] = outcome.lane
             if len(self._entered) > VERIFIABLE:

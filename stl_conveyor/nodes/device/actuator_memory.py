@@ -4,11 +4,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 from stl_conveyor.cell.ledger import Answer, ItemKey
 from stl_conveyor.cell.number_gaps import NumberGaps
-from stl_conveyor.cell.owed_items import OwedItem, answered, captured, decided, surroundings
+from stl_conveyor.cell.owed_items import (
+    OwedItem,
+    OwedItems,
+    answered,
+    captured,
+    decided,
+    succession,
+    surroundings,
+)
 from stl_conveyor.nodes.base.conveyor_node import ConveyorNode
 from stl_conveyor.nodes.base.health import Level
 from stl_conveyor.nodes.base.items import MOST_NAMED, named
@@ -18,6 +27,10 @@ from stl_conveyor.nodes.device.own_journal import open_journal
 # What is older, or from the future, is of another run or by another clock.
 OLDEST_NS = 600_000_000_000
 AHEAD_NS = 2_000_000_000
+HELD = (
+    'journal: another node of this name on this machine has it; what is open will not survive a '
+    'crash of this node'
+)
 
 
 class ActuatorMemory:
@@ -28,24 +41,57 @@ class ActuatorMemory:
         follows_a_crash: Whether there was one lately that did not end in order.
     """
 
-    def __init__(self, node: ConveyorNode) -> None:
-        """Open the journal; without one the node works, and says so."""
+    def __init__(self, node: ConveyorNode, *, held: bool = False) -> None:
+        """Open the journal; without one the node works, and says so.
+
+        Args:
+            held: Whether another process of this node's name has it.
+        """
         self._node = node
-        self._journal = open_journal(node, ItemJournal)
-        now_ns = node.schedule_clock.ros_now_ns()
-        owed = self._journal.owed
+        if held:
+            self._journal = ItemJournal(None)
+            node.set_condition('journal', Level.WARN, HELD)
+        else:
+            self._journal = open_journal(node, ItemJournal)
+        last = self._inherit(self._journal.owed)
+        self.follows_a_crash = last is not None
+        self._gaps = NumberGaps(last)
+        self._missed: list[int] = []
+
+    def succeed(self, acted: Container[ItemKey]) -> bool:
+        """Take over the journal of another process of this name, which has ended.
+
+        Args:
+            acted: Items that have their outcome from this one.
+
+        Returns:
+            Whether that could be had; `inherited` is then what is to be acted on.
+        """
+        own = self._journal.owed
+        journal = open_journal(self._node, ItemJournal)
+        if journal.path is None:
+            return False
+        self._journal = journal
+        for line in succession(journal.owed, own, acted):
+            self._note(line)
+        self._inherit(journal.owed, acted)
+        return True
+
+    def _inherit(self, owed: OwedItems, acted: Container[ItemKey] = ()) -> ItemKey | None:
+        """Take up what is not too old; return the last item, if it is not."""
+
+        def is_recent(key: ItemKey) -> bool:
+            return -AHEAD_NS <= now_ns - key.stamp_ns <= OLDEST_NS
+
+        now_ns = self._node.schedule_clock.ros_now_ns()
         self.inherited: tuple[OwedItem, ...] = ()
         for item in owed.items:
-            if -AHEAD_NS <= now_ns - item.key.stamp_ns <= OLDEST_NS:
-                self.inherited += (item,)
-            else:
+            if not is_recent(item.key):
                 self._journal.close_item(item.key)
-        last = owed.last
-        recent = last is not None and -AHEAD_NS <= now_ns - last.stamp_ns <= OLDEST_NS
-        self.follows_a_crash = recent
-        self._gaps = NumberGaps(last if recent else None)
-        self._missed: list[int] = []
+            elif item.key not in acted:
+                self.inherited += (item,)
         self._surroundings = (owed.follows_belt, owed.readers)
+        return owed.last if owed.last is not None and is_recent(owed.last) else None
 
     @property
     def followed_belt(self) -> bool:
