@@ -137,6 +137,12 @@ class SoleClaim:
         with self._lock:
             self._rivals.pop(instance, None)
 
+    def followed_ns(self, now_ns: int) -> int:
+        """Return for how long another one has been known that stands by now; 0 = there is none."""
+        with self._lock:
+            waiting = [self._rivals[n] for n in self._alive(now_ns)]
+            return max((now_ns - r.met_ns for r in waiting if not r.acts_for_ns), default=0)
+
     def beat(self, now_ns: int) -> int:
         """Note an own sign of life; return since when (ns) this one acts, 0 = it stands by."""
         with self._lock:

@@ -162,6 +162,17 @@ def test_one_that_has_ended_is_gone_at_once_whatever_is_still_heard_of_it():
     assert not claim.acts(3 * LISTEN_NS), 'another one is there, too'
 
 
+def test_one_that_stands_by_is_known_to_follow():
+    claim = SoleClaim(3, 0)
+    assert claim.followed_ns(BEAT) == 0
+    claim.heard(9, '/actuator', 1, BEAT)
+    assert claim.followed_ns(BEAT) == 0, 'it acts'
+    claim.heard(9, '/actuator', 0, 2 * BEAT)
+    claim.heard(9, '/actuator', 0, SILENCE_NS)
+    assert claim.followed_ns(SILENCE_NS) == SILENCE_NS - BEAT
+    assert claim.followed_ns(2 * SILENCE_NS) == 0, 'it is silent'
+
+
 def test_one_that_is_about_to_end_is_gone():
     claim = SoleClaim(3, 0, contested=True)
     claim.found(SoleSign(9, 5000 * MS, 1), 'actuator', 0)

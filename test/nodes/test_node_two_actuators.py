@@ -26,11 +26,12 @@ from cell_harness import (  # noqa: E402
 )
 
 from stl_conveyor.cell import sole_claim  # noqa: E402
-from stl_conveyor.cell.deadline import sorting_deadline  # noqa: E402
+from stl_conveyor.cell.deadline import longest_decision_ns, sorting_deadline  # noqa: E402
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
+from stl_conveyor.cell.ledger import ItemKey  # noqa: E402
 from stl_conveyor.msg import Actuation, ItemCapture, SortOutcome  # noqa: E402
 from stl_conveyor.nodes.base.runner import NodeRunner, NodeSpec  # noqa: E402
-from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
+from stl_conveyor.nodes.device.actuator import CONNECTED_NS, Actuator  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -210,6 +211,38 @@ def test_one_that_is_frozen_holds_back_the_other_for_a_second_only():
         first.send_signal(signal.SIGCONT)
         line.wait_stands_by(True)
         line.sort(line.first)
+
+
+def test_one_that_ends_leaves_what_is_open_to_one_that_has_stood_by(monkeypatch):
+    monkeypatch.setattr(sole_claim, 'SILENCE_NS', 10**12)  # a busy machine is not silent
+    slow = described(belt__speed=0.05, guard=1.0)
+    description = CellDescription.load(slow['cell_file'])
+    longest_ns = longest_decision_ns(description) + CONNECTED_NS
+
+    def follows_ns(node):
+        return node._sole._claim.followed_ns(node._sole._now_ns())
+
+    actuator = NodeSpec(Actuator, {**QUICK, **slow})
+    with CellHarness([actuator], watched=WATCHED) as cell:
+        line = Line(cell)
+        cell.wait_active()
+        with NodeRunner([actuator], domain_id=cell.domain_id) as runner:
+            both = [cell.runner.node('actuator'), runner.node('actuator')]
+            cell.wait(lambda: all(each.is_active for each in both), LONG, 'activation')
+            cell.wait(
+                lambda: max(map(follows_ns, both)) > longest_ns, LONG, 'one that has stood by'
+            )
+            # Two that begin at the same time are told apart by chance.
+            second, first = sorted(both, key=follows_ns)
+            stamp_ns = cell.now_ns()
+            number = line.show(2, stamp_ns, sorting_deadline(stamp_ns, description))
+            for each in (first, second):
+                cell.wait(lambda each=each: each.ledger.open_items, LONG, 'an open item')
+            first.trigger_deactivate()
+            line.wait(line.first, number)
+            assert second._acted.get(ItemKey(number, stamp_ns))
+            assert [each.item_id for each in line.first] == [number]
+            assert first.health.counted('left_to_another_actuator') == 1
 
 
 def test_where_no_file_can_be_had_an_actuator_acts(tmp_path, monkeypatch):

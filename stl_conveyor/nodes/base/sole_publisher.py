@@ -124,11 +124,17 @@ class SolePublisher:
             self._place.write(LEAVES if self._leaves else acts_for_ns)
         return acts_for_ns / 1e9
 
-    def leave(self) -> None:
-        """Leave what comes to others from now on: the node ends, and may take a while for it."""
+    def leave(self) -> int:
+        """Leave what comes to others from now on: the node ends, and may take a while for it.
+
+        Returns:
+            For how long (ns) one has been known that stood by until now; 0 = there is none.
+        """
+        followed_ns = self._claim.followed_ns(self._now_ns()) if self.may_publish() else 0
         self._leaves = True
         if self._place is not None:
             self._place.write(LEAVES)
+        return followed_ns
 
     def _now_ns(self) -> int:
         return clock_ns(self._node.steady_clock)

@@ -67,6 +67,7 @@ from stl_conveyor.nodes.device.sign_file import open_sign
 # An honest capture can look a little fresher than it is where two hosts' clocks differ.
 CLOCK_TOLERANCE_NS = 50_000_000
 FLUSH_NS = 500_000_000
+CONNECTED_NS = 2_000_000_000  # after which one whose signs of life come hears everything
 WAIT_S = 0.05  # between two looks whether anybody hears the outcomes again
 LONGEST_WAIT_NS = 1_000_000_000
 LONGEST_REPORT_NS = 10_000_000_000  # the same where nothing can be done for an item any more
@@ -176,11 +177,15 @@ class Actuator(ConveyorNode):
         self._take_up()
 
     def deactivate(self) -> None:
-        """Give what is open its outcome now."""
-        self._sole.leave()
-        self._publish(
-            self.ledger.decide_all(self.schedule_clock.now_ns()), SortOutcome.REASON_STOPPED
-        )
+        """Give what is open its outcome now, or leave it to one that has heard of it, too."""
+        followed_ns = self._sole.leave()
+        if followed_ns > longest_decision_ns(self.cell) + CONNECTED_NS:
+            for key, _ in self._captures.items():
+                self.health.count('left_to_another_actuator')
+                self._memory.closed(key)
+        else:
+            now_ns = self.schedule_clock.now_ns()
+            self._publish(self.ledger.decide_all(now_ns), SortOutcome.REASON_STOPPED)
         self._output.finish()
 
     def refresh_health(self) -> None:
