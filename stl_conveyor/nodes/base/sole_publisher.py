@@ -96,7 +96,11 @@ class SolePublisher:
     def undecided_ns(self) -> int:
         """Look around; return for how long (ns) it is not known yet whether this one may."""
         self._look_beside()
-        return self._claim.undecided_ns(self._now_ns())
+        undecided_ns = self._claim.undecided_ns(self._now_ns())
+        if self._is_freed and self._on_free and not undecided_ns:
+            self._is_freed = False
+            self._on_free()
+        return undecided_ns
 
     def when_known(self, call: Callable[[bool], None]) -> None:
         """Call with whether nobody else publishes, at once or as soon as that is known."""
@@ -147,12 +151,9 @@ class SolePublisher:
             if not self._place.held:
                 self._claim.freed(self._now_ns())
                 self._is_freed = True
-        if self._is_freed and self._on_free and not self._claim.undecided_ns(self._now_ns()):
-            self._is_freed = False
-            self._on_free()
 
     def _look(self) -> None:
-        self._look_beside()
+        self.undecided_ns()
         publishers = self._node.count_publishers(self.topic)
         if publishers > 1 and self._heartbeats is None:
             self._heartbeats = self._node.look(
