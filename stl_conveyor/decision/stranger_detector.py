@@ -2,15 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How unlike an item is to what a model was taught, from what the model computes anyway.
 
-Two distances are joined where a source has both, each as its logarithm in units of its spread over
-the cell's own items:
+What a source has of these is added up, each in units of its spread over the cell's own items,
+distances as their logarithm:
 
 * to the nearest of some reference items, in the mean, spread and peak of each channel of several
   layers, over their length (Sun, Ming, Zhu, Li, "Out-of-Distribution Detection with Deep Nearest
   Neighbors", ICML 2022);
 * to the nearest class, in the last layer, in units of how much the items of a class vary (Lee,
   Lee, Lee, Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and
-  Adversarial Attacks", NeurIPS 2018).
+  Adversarial Attacks", NeurIPS 2018);
+* on which side of a learned boundary between the cell's own items and things that do not belong
+  it lies, and how far, in the features that neighbours are sought in (outlier exposure: Hendrycks,
+  Mazeika, Dietterich, "Deep Anomaly Detection with Outlier Exposure", ICLR 2019): a network of one
+  hidden layer, whose units are bounded, so that what is far from all that it has seen moves it no
+  further.
 
 The sum is ranked among that of the cell's own items, at each length of the prefix; that rank is
 the unknown score.
@@ -18,7 +23,7 @@ the unknown score.
 The file ``strangers.npz`` (role ``strangers``) holds, for the sources ``local`` and ``edge``, and
 P lengths at which references were taken, Q at which own items were ranked::
 
-    format                    int64 []            1
+    format                    int64 []            2; 1: nothing is learned
     <source>_tensors          str [T]             outputs of the graph that are read
     <source>_last             bool []             the first of them is for the classes alone
     <source>_unit             bool []             neighbours by angle
@@ -28,7 +33,9 @@ P lengths at which references were taken, Q at which own items were ranked::
     <source>_stretch          float32 [P, D]      of the last layer; D = 0: no distance to classes
     <source>_means            float16 [P, C, D]   of the classes in the stretched layer
     <source>_axes             float16 [P, D, K]   directions that count less, by how much
-    <source>_centre, _spread  float32 [P, 2]      of the logarithms of both distances
+    <source>_hidden           float32 [P, F, H]   of the boundary; H = 0: none was learned
+    <source>_bias, _outward   float32 [P, H]
+    <source>_centre, _spread  float32 [P, 3]      of both logarithms and of the boundary's side
     <source>_own_lengths      int32 [Q]
     <source>_own              float32 [Q, N]      ascending
 """
@@ -48,9 +55,12 @@ from stl_conveyor.decision.strangeness import unknown_scores
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.outside_files import UnusableFile, read_arrays
 
-FORMAT = 1
+FORMAT = 2
 ROLE = 'strangers'
 LOCAL, EDGE = 'local', 'edge'
+#: The terms of the sum, in the order of centre and spread.
+REFERENCE, CLASS, BOUNDARY = 'reference', 'class', 'boundary'
+TERMS = (REFERENCE, CLASS, BOUNDARY)
 NEIGHBOURS = 2
 _FIELDS = (
     'tensors',
@@ -63,12 +73,16 @@ _FIELDS = (
     'stretch',
     'means',
     'axes',
+    'hidden',
+    'bias',
+    'outward',
     'centre',
     'spread',
     'own_lengths',
     'own',
 )
 _COARSE = ('references', 'means', 'axes')
+_LEARNED = ('hidden', 'bias', 'outward')
 _LEAST = 1e-9
 
 Floats = NDArray[np.float32]
@@ -121,6 +135,11 @@ def nearest_class(last: Floats, stretch: Floats, means: Floats, axes: Floats) ->
     return np.asarray(np.maximum(distances.min(axis=1), _LEAST), np.float32)
 
 
+def beyond(features: Floats, hidden: Floats, bias: Floats, outward: Floats) -> Floats:
+    """Return how far [N] features [N, F] lie on the outer side of a boundary; see the module."""
+    return np.asarray(np.tanh(features @ hidden + bias) @ outward, np.float32)
+
+
 def squared_distances(points: Floats, centres: Floats) -> Floats:
     """Return the squared distances [N, C] of points [N, D] to centres [C, D]."""
     return np.asarray(
@@ -145,6 +164,9 @@ class StrangerDetector:
     stretch: Floats
     means: Floats
     axes: Floats
+    hidden: Floats
+    bias: Floats
+    outward: Floats
     centre: Floats
     spread: Floats
     own_lengths: NDArray[np.int64]
@@ -168,8 +190,11 @@ class StrangerDetector:
             and self.means.shape[::2] == (places, self.stretch.shape[-1]),
             'axes': self.axes.ndim == 3
             and self.axes.shape[:2] == (places, self.stretch.shape[-1]),
-            'centre': self.centre.shape == (places, 2),
-            'spread': self.spread.shape == (places, 2) and bool((self.spread > 0).all()),
+            'hidden': self.hidden.ndim == 3 and self.hidden.shape[:2] == (places, features),
+            'bias': self.bias.shape == (places, self.hidden.shape[-1]),
+            'outward': self.outward.shape == (places, self.hidden.shape[-1]),
+            'centre': self.centre.shape == (places, len(TERMS)),
+            'spread': self.spread.shape == (places, len(TERMS)) and bool((self.spread > 0).all()),
             'own': self.own.ndim == 2
             and len(self.own) == len(self.own_lengths) > 0
             and bool((np.diff(self.own, axis=1) >= 0).all()),
@@ -178,7 +203,16 @@ class StrangerDetector:
         for name, fits in good.items():
             if not fits:
                 raise ValueError(f'{name} does not fit')
-        for name in ('offset', 'references', 'stretch', 'means', 'axes', 'centre', 'own'):
+        for name in (
+            'offset',
+            'references',
+            'stretch',
+            'means',
+            'axes',
+            *_LEARNED,
+            'centre',
+            'own',
+        ):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f'{name} holds what is no number')
 
@@ -197,11 +231,14 @@ class StrangerDetector:
         try:
             names = [f'{source}_{field}' for field in _FIELDS]
             found = read_arrays(path, ['format', *names])
+            written = int(found.get('format', FORMAT))
+            if written not in (1, FORMAT):
+                raise ValueError(f'format is neither 1 nor {FORMAT}')
+            if written == 1:
+                found |= _nothing_learned(found, source)
             missing = sorted({'format', *names} - set(found))
             if missing:
                 raise ValueError(f'{missing[0]} is missing')
-            if int(found['format']) != FORMAT:
-                raise ValueError(f'format is not {FORMAT}')
             values = {field: found[f'{source}_{field}'] for field in _FIELDS}
             floats = {
                 field: values[field].astype(np.float32)
@@ -234,35 +271,54 @@ class StrangerDetector:
     def distances(
         self, inside: Sequence[NDArray[Any]], received: Sequence[int] | None = None
     ) -> NDArray[np.float64]:
-        """Return how strange items are, in spreads of the cell's own items, both terms added.
+        """Return how strange items are, in spreads of the cell's own items, all terms added.
 
         Args:
             inside: What the graph gave for `tensors`, each [N, ...].
             received: Payload bytes behind each item; None = all of it.
         """
-        return np.asarray(self.terms(inside, received).sum(axis=1), np.float64)
+        return np.asarray(sum(self.terms(inside, received).values()), np.float64)
 
     def terms(
         self, inside: Sequence[NDArray[Any]], received: Sequence[int] | None = None
-    ) -> NDArray[np.float64]:
-        """Return both terms [N, 1 or 2] of `distances`: to references, to classes."""
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the terms [N] of `distances` that this source has, each by its name."""
         features = neighbour_features(inside, self.last, self.offset, self.scale, self.unit)
         places = _nearest_places(self.lengths, received, len(features))
-        result = np.zeros((len(features), 2 if self.stretch.shape[-1] else 1))
+        result = {name: np.zeros(len(features)) for name in self._names}
         for place, rows in _groups(places):
-            terms = [nearest(features[rows], self.references[place], self._squares[place])]
-            if self.stretch.shape[-1]:
-                terms.append(
-                    nearest_class(
-                        np.asarray(inside[0], np.float32)[rows],
-                        self.stretch[place],
-                        self.means[place],
-                        self.axes[place],
-                    )
-                )
-            for k, term in enumerate(terms):
-                result[rows, k] = (np.log(term) - self.centre[place, k]) / self.spread[place, k]
+            for name, term in self._terms_at(place, features[rows], inside, rows).items():
+                k = TERMS.index(name)
+                result[name][rows] = (term - self.centre[place, k]) / self.spread[place, k]
         return result
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        has = (True, bool(self.stretch.shape[-1]), bool(self.hidden.shape[-1]))
+        return tuple(name for name, there in zip(TERMS, has) if there)
+
+    def _terms_at(
+        self,
+        place: int,
+        features: Floats,
+        inside: Sequence[NDArray[Any]],
+        rows: slice | NDArray[np.bool_],
+    ) -> dict[str, Floats]:
+        found = {}
+        for name in self._names:
+            if name == REFERENCE:
+                near = nearest(features, self.references[place], self._squares[place])
+                found[name] = np.log(near)
+            elif name == CLASS:
+                last = np.asarray(inside[0], np.float32)[rows]
+                found[name] = np.log(
+                    nearest_class(last, self.stretch[place], self.means[place], self.axes[place])
+                )
+            else:
+                found[name] = beyond(
+                    features, self.hidden[place], self.bias[place], self.outward[place]
+                )
+        return found
 
     def unknown(
         self, inside: Sequence[NDArray[Any]], received: Sequence[int] | None = None
@@ -274,6 +330,26 @@ class StrangerDetector:
         for place, rows in _groups(places):
             result[rows] = unknown_scores(found[rows], self.own[place])
         return result
+
+
+def _nothing_learned(found: dict[str, NDArray[Any]], source: str) -> dict[str, NDArray[Any]]:
+    """Return what a file of format 1 lacks."""
+    references = found.get(f'{source}_references')
+    if references is None or references.ndim != 3:
+        return {}
+    places, features = references.shape[::2]
+    none = np.zeros((places, 0), np.float32)
+    wider = {
+        name: np.pad(found[name], ((0, 0), (0, 1)), constant_values=filled)
+        for name, filled in ((f'{source}_centre', 0.0), (f'{source}_spread', 1.0))
+        if name in found and found[name].ndim == 2
+    }
+    return {
+        f'{source}_hidden': np.zeros((places, features, 0), np.float32),
+        f'{source}_bias': none,
+        f'{source}_outward': none,
+        **wider,
+    }
 
 
 def _groups(places: NDArray[np.int64]) -> Iterator[tuple[int, slice | NDArray[np.bool_]]]:

@@ -4,17 +4,22 @@
 
 A run's seed decides on belt, lamps, poses and noise. The seeds of the three splits lie in ranges
 of their own, far above those that `make run` uses, so nothing that is trained has seen a belt
-that is tested on. One shard per seed; a shard that exists is not rendered again.
+that is tested on. One shard per seed; a shard that exists is not rendered again. What is trained
+on is seen by another camera on each belt: none is mounted at exactly the height that its cell's
+file says.
 
-    python -m stl_conveyor_lab.data.render FOLDER [--items 112] [--seeds 21 4 6]
+    python -m stl_conveyor_lab.data.render FOLDER [--items 28] [--seeds 200 24 40]
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +34,10 @@ from stl_conveyor_lab.data.arrays import save_arrays
 FIRST_SEED = {'train': 1_000_000, 'val': 2_000_000, 'test': 3_000_000}
 LOOKS = 4  # photographs of each item that passes, in as many finishes and lights
 TIME_UNIT = 0.35  # s between items; nothing is pushed, so they may come close
+#: Items on each belt, and belts of each split.
+ITEMS, BELTS = 28, (200, 24, 40)
+#: Most by which a camera's field of view differs from the cell's where something is trained.
+CAMERA_SPREAD = 0.01
 
 
 @dataclass(frozen=True)
@@ -84,26 +93,74 @@ def render_shard(cell: CellDescription, seed: int, items: int, looks: int = LOOK
     return Images(np.stack(pixels), np.array(labels), np.array(difficulty, dtype=np.float32))
 
 
-def render_splits(folder: Path, items: int, seeds: Sequence[int]) -> None:
-    """Render every missing shard into folder/<split>/<seed>.npz, with progress."""
+def camera_on_belt(cell: CellDescription, split: str, seed: int) -> CellDescription:
+    """Return the cell as it is photographed on one belt: for training with a camera of its own."""
+    if split != 'train':
+        return cell
+    spread = np.random.default_rng((seed, 41)).uniform(-CAMERA_SPREAD, CAMERA_SPREAD)
+    view = cell.camera.field_of_view * (1 + float(spread))
+    return replace(cell, camera=replace(cell.camera, field_of_view=view))
+
+
+def _save_shard(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> tuple[int, float]:
+    """Write the arrays that `make` renders; return how many images and seconds it took."""
+    begun = time.monotonic()
+    arrays = make()
+    save_arrays(path, **arrays)
+    return len(arrays['pixels']), time.monotonic() - begun
+
+
+def render_missing(
+    shards: Mapping[Path, Callable[[], Mapping[str, np.ndarray]]], jobs: int = 2
+) -> None:
+    """Render those of some shards that are not there, with progress.
+
+    It is done in processes of their own, also where there is but one: whoever renders has loaded
+    Mesa's LLVM, beside which that of torch cannot be loaded any more.
+
+    Args:
+        shards: File → what renders its arrays; it can be pickled.
+        jobs: Processes.
+    """
+    missing = {path: make for path, make in shards.items() if not path.exists()}
+    if not missing:
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
+        begun = {pool.submit(_save_shard, path, make): path for path, make in missing.items()}
+        for done, ended in enumerate(as_completed(begun), 1):
+            path = begun[ended]
+            count, seconds = ended.result()
+            print(
+                f'[{done}/{len(begun)}] {path.parent.name} {path.stem}: {count} images in '
+                f'{seconds:.0f} s',
+                flush=True,
+            )
+
+
+def _belt(cell: CellDescription, seed: int, items: int) -> Mapping[str, np.ndarray]:
+    return vars(render_shard(cell, seed, items))
+
+
+def render_splits(
+    folder: Path, items: int = ITEMS, seeds: Sequence[int] = BELTS, jobs: int = 2
+) -> None:
+    """Render every missing shard into folder/<split>/<seed>.npz, with progress.
+
+    Args:
+        folder: Where the splits lie.
+        items: On each belt; each is photographed LOOKS times.
+        seeds: How many belts the splits have.
+        jobs: Processes that render.
+    """
     cell = CellDescription.load(share_path('config/cell.yaml'))
-    wanted = [
-        (split, FIRST_SEED[split] + i)
-        for split, count in zip(FIRST_SEED, seeds)
-        for i in range(count)
-    ]
-    for done, (split, seed) in enumerate(wanted):
-        path = Path(folder) / split / f'{seed}.npz'
-        if path.exists():
-            continue
-        begun = time.monotonic()
-        images = render_shard(cell, seed, items)
-        save_arrays(path, **vars(images))
-        print(
-            f'[{done + 1}/{len(wanted)}] {split} {seed}: {len(images.labels)} images in '
-            f'{time.monotonic() - begun:.0f} s',
-            flush=True,
+    shards = {
+        Path(folder) / split / f'{seed}.npz': partial(
+            _belt, camera_on_belt(cell, split, seed), seed, items
         )
+        for (split, first), count in zip(FIRST_SEED.items(), seeds)
+        for seed in range(first, first + count)
+    }
+    render_missing(shards, jobs)
 
 
 def shards_of(folder: Path, split: str) -> list[Path]:
@@ -131,17 +188,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and render."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--items', type=int, default=112, help='items per seed')
+    parser.add_argument('--items', type=int, default=ITEMS, help='items per seed')
     parser.add_argument(
         '--seeds',
         type=int,
         nargs=3,
-        default=(21, 4, 6),
+        default=BELTS,
         metavar=('TRAIN', 'VAL', 'TEST'),
         help='how many seeds per split',
     )
+    parser.add_argument('--jobs', type=int, default=2, help='processes that render')
     options = parser.parse_args(arguments)
-    render_splits(options.folder, options.items, options.seeds)
+    render_splits(options.folder, options.items, options.seeds, options.jobs)
 
 
 if __name__ == '__main__':

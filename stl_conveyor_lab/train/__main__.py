@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stl_conveyor.cell.description import CellDescription
@@ -21,6 +22,7 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.sim.parts import CLASS_IDS
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.data import render
+from stl_conveyor_lab.data.decoys import decoy_images, decoy_shards
 from stl_conveyor_lab.train.classifiers.pair import train_classifier
 from stl_conveyor_lab.train.classifiers.recipe import SEED, recipe_for
 from stl_conveyor_lab.train.codec import codec
@@ -31,51 +33,34 @@ from stl_conveyor_lab.train.processor import set_up_processor
 
 #: The recipe of the shipped codec, where it is not the default.
 PARTS_CODEC = (
-    '--patch',
-    '16',
-    '--coarse',
-    '160',
-    '--fine',
-    '0',
-    '--banded',
-    '0',
     '--groups',
-    '1600',
+    '2400',
     '--fit-images',
-    '1200',
+    '1600',
     '--importance-images',
     '256',
     '--importance-power',
     '1',
     '--restore',
-    '0',
-    '--late-share',
-    '.6',
-    '--distil',
-    '1',
-    '--smoothing',
-    '.03',
+    '64',
     '--longest',
     '2600',
     '--lengthen',
     '1',
-    '--repeat',
-    '1',
     '--mirror',
     '0',
-    '--batch',
-    '24',
     '--rate',
-    '3e-4',
-    '--new-rate',
-    '1.5e-3',
-    '--strong-share',
-    '0',
+    '2e-4',
     '--steps',
     '4000',
     '--minutes',
-    '38',
+    '55',
 )
+#: How often each picture is seen: belts are worth more than looking at one again.
+EPOCHS = {'weak': 12.0, 'strong': 3.5}
+#: Belts of things that do not belong: those of which the weak model is to be unsure, and those
+#: from which the detector of strangers learns, which no network has seen.
+OUTLIER_BELTS, DECOY_BELTS = 76, 44
 STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'decision', 'cards')
 
 
@@ -94,12 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('--threads', type=int, default=2)
     options = parser.parse_args(arguments)
-    data = options.work / 'images'
+    data, decoys = options.work / 'images', options.work / 'decoys'
     stages = [options.only] if options.only else STAGES[STAGES.index(options.first) :]
     for stage in stages:
         print(f'== {stage}', flush=True)
         if stage == 'render':
-            render.render_splits(data, 112, (21, 4, 6))
+            render.render_splits(data, jobs=options.threads)
+            decoy_shards(decoys, OUTLIER_BELTS + DECOY_BELTS)
         elif stage in ('weak', 'strong'):
             set_up_processor(options.threads)
             size = CellDescription.load(share_path('config/cell.yaml')).camera.crop_size
@@ -109,10 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 options.work,
                 options.models,
                 CLASS_IDS,
-                recipe_for('parts', stage),
+                replace(recipe_for('parts', stage), epochs=EPOCHS[stage]),
                 size,
                 seed=SEED,
                 difficulty=render.load_split(data, 'test').difficulty,
+                outliers=decoy_images(decoy_shards(decoys, OUTLIER_BELTS))
+                if stage == 'weak'
+                else None,
             )
         elif stage == 'codec':
             codec.main(
@@ -125,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     str(options.work),
                     '--models',
                     str(options.models),
+                    '--threads',
+                    str(options.threads),
                     *PARTS_CODEC,
                 ]
             )
@@ -145,9 +136,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif stage == 'decision':
             set_up_processor(options.threads)
             folder = ModelFolder(options.models)
-            shards = render.shards_of(data, 'val')
-            looked = looked_at(folder, shards, options.work / 'decision')
-            write_decision(options.models, fit_decision(folder, looked))
+            looked, strange = (
+                looked_at(folder, shards, options.work / 'decision')
+                for shards in (
+                    render.shards_of(data, 'val'),
+                    decoy_shards(decoys, DECOY_BELTS, first=OUTLIER_BELTS),
+                )
+            )
+            write_decision(options.models, fit_decision(folder, looked, decoys=strange))
         else:
             write_readme(options.models, CLASS_IDS)
 

@@ -29,9 +29,14 @@ from stl_conveyor.decision import calibration_record, stranger_detector
 from stl_conveyor.decision.calibration_record import CalibrationRecord
 from stl_conveyor.decision.strangeness import unknown_scores
 from stl_conveyor.decision.stranger_detector import (
+    BOUNDARY,
+    CLASS,
     EDGE,
     LOCAL,
+    REFERENCE,
+    TERMS,
     StrangerDetector,
+    beyond,
     nearest,
     nearest_class,
     neighbour_features,
@@ -41,12 +46,18 @@ from stl_conveyor.models.classifier import Classifier
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages, load_images
 from stl_conveyor_lab.data.arrays import save_arrays
+from stl_conveyor_lab.train.boundary import Boundary, belts_apart, fit_boundary
 from stl_conveyor_lab.train.manifest import update_manifest
 from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 
 LENGTHS = (64, 128, 256, 512, 1024)
 REFERENCE_LENGTHS = (64, 128, 512)
 REFERENCES = {LOCAL: 800, EDGE: 600}
+#: How much each term of a detector counts, by source.
+WEIGHTS = {
+    LOCAL: {REFERENCE: 0.5, CLASS: 1.0, BOUNDARY: 1.0},
+    EDGE: {REFERENCE: 1.0, CLASS: 1.0, BOUNDARY: 1.0},
+}
 AXES = 128
 LEAST_SHARE = 1e-3  # of the mean of a value, that its spread is taken for at least
 LEAST_SPREAD = 1e-6  # within the classes, where each has but one item
@@ -323,11 +334,13 @@ def fit_detector(
     looked: Looked,
     labels: int,
     seed: int = 0,
+    decoys: Sequence[list[NDArray[np.float32]]] | None = None,
 ) -> tuple[StrangerDetector, NDArray[np.float64]]:
     """Fit the detector of a source.
 
     Args:
         inside: What the graph computes at each of `lengths`.
+        decoys: Likewise, of things that do not belong; None: no boundary is learned.
 
     Returns:
         The detector, and the unknown scores [P, N] of the items, each compared with the items of
@@ -346,19 +359,27 @@ def fit_detector(
     offset = np.zeros(plain.shape[1], np.float32) if unit else plain.mean(axis=0)
     scale = np.ones(plain.shape[1], np.float32) if unit else plain.std(axis=0) + 1e-6
     features = [neighbour_features(here, last, offset, scale, unit) for here in inside]
-    references, shapes, centres, spreads = [], [], [], []
     nearest_place = [
         max(places, key=lambda p: (-abs(round(np.log(lengths[p] / max(length, 1)), 6)), p))
         if length
         else places[-1]
         for length in lengths
     ]
-    terms = []
+    outside = (
+        [neighbour_features(here, last, offset, scale, unit) for here in decoys]
+        if decoys is not None
+        else None
+    )
+    sides = _boundary_terms(features, outside, nearest_place, looked.belts, seed)
+    terms: list[dict[str, NDArray[np.float64]]] = []
     for place, at in enumerate(nearest_place):
-        found = [_neighbour_term(features[place], features[at], looked.belts, chosen)]
+        found = {REFERENCE: _neighbour_term(features[place], features[at], looked.belts, chosen)}
         if last:
-            found.append(_class_term(inside[place][0], inside[at][0], looked, labels))
+            found[CLASS] = _class_term(inside[place][0], inside[at][0], looked, labels)
+        if sides is not None:
+            found[BOUNDARY] = sides[place]
         terms.append(found)
+    references, shapes, boundaries, centres, spreads = [], [], [], [], []
     for at in places:
         references.append(features[at][chosen])
         shapes.append(
@@ -366,13 +387,24 @@ def fit_detector(
             if last
             else (np.zeros(0), np.zeros((labels, 0)), np.zeros((0, 0)))
         )
-        two = [*terms[at], np.zeros(count)][:2]
-        centres.append([float(term.mean()) for term in two])
-        spreads.append([max(float(term.std()), 1e-3) for term in two])
+        boundaries.append(
+            Boundary.none(plain.shape[1])
+            if outside is None
+            else fit_boundary(features[at], outside[at], seed)
+        )
+        all_terms = [terms[at].get(name, np.zeros(count)) for name in TERMS]
+        centres.append([float(term.mean()) for term in all_terms])
+        spreads.append(
+            [
+                max(float(term.std()), 1e-3) / WEIGHTS[source][name]
+                for name, term in zip(TERMS, all_terms)
+            ]
+        )
     sums = np.zeros((len(lengths), count))
     for place, at in enumerate(nearest_place):
         k = places.index(at)
-        for which, term in enumerate(terms[place]):
+        for name, term in terms[place].items():
+            which = TERMS.index(name)
             sums[place] += (term - centres[k][which]) / spreads[k][which]
     own = np.sort(sums, axis=1)
     detector = StrangerDetector(
@@ -386,6 +418,9 @@ def fit_detector(
         stretch=np.stack([shape[0] for shape in shapes]).astype(np.float32),
         means=np.stack([shape[1] for shape in shapes]).astype(np.float32),
         axes=np.stack([shape[2] for shape in shapes]).astype(np.float32),
+        hidden=np.stack([boundary.hidden for boundary in boundaries]),
+        bias=np.stack([boundary.bias for boundary in boundaries]),
+        outward=np.stack([boundary.outward for boundary in boundaries]),
         centre=np.array(centres, np.float32),
         spread=np.array(spreads, np.float32),
         own_lengths=np.array(lengths, np.int64),
@@ -416,6 +451,34 @@ def _neighbour_term(
     return term
 
 
+def _boundary_terms(
+    features: Sequence[NDArray[np.float32]],
+    outside: Sequence[NDArray[np.float32]] | None,
+    nearest_place: Sequence[int],
+    belts: NDArray[np.int64],
+    seed: int,
+) -> list[NDArray[np.float64]] | None:
+    """Return at each length how far [N] items lie beyond a boundary that knows other belts alone.
+
+    Args:
+        features: Of the items at each length [N, D].
+        outside: Of decoys at each length; None: there are none.
+        nearest_place: The length at which the boundary for each length is learned.
+    """
+    if outside is None:
+        return None
+    found = [np.zeros(len(belts)) for _ in features]
+    for at in sorted(set(nearest_place)):
+        for number, rows in enumerate(belts_apart(belts, seed)):
+            boundary = fit_boundary(features[at][~rows], outside[at], seed + 1 + number)
+            for place, used in enumerate(nearest_place):
+                if used == at:
+                    found[place][rows] = beyond(
+                        features[place][rows], boundary.hidden, boundary.bias, boundary.outward
+                    )
+    return found
+
+
 def _class_term(
     here: NDArray[np.float32], there: NDArray[np.float32], looked: Looked, labels: int
 ) -> NDArray[np.float64]:
@@ -433,18 +496,38 @@ def _class_term(
     return term
 
 
-def fit_decision(folder: ModelFolder, looked: Looked, seed: int = 0) -> dict[str, Any]:
+def fit_decision(
+    folder: ModelFolder, looked: Looked, seed: int = 0, decoys: Looked | None = None
+) -> dict[str, Any]:
     """Return the detectors and the record of calibration items.
+
+    Args:
+        looked: The calibration items.
+        decoys: Things that do not belong, from which a boundary is learned; None: none is.
 
     Returns:
         ``local`` and ``edge``, StrangerDetector, and ``record``, CalibrationRecord.
     """
     labels = len(folder.labels)
     local, local_unknown = fit_detector(
-        LOCAL, local_tensors(folder), [looked.local_inside], (0,), looked, labels, seed
+        LOCAL,
+        local_tensors(folder),
+        [looked.local_inside],
+        (0,),
+        looked,
+        labels,
+        seed,
+        None if decoys is None else [decoys.local_inside],
     )
     edge, edge_unknown = fit_detector(
-        EDGE, edge_tensors(folder), looked.edge_inside, LENGTHS, looked, labels, seed
+        EDGE,
+        edge_tensors(folder),
+        looked.edge_inside,
+        LENGTHS,
+        looked,
+        labels,
+        seed,
+        None if decoys is None else decoys.edge_inside,
     )
     # Whole belts are fitted or promised on: items of one belt look alike.
     belts = np.unique(looked.belts)
@@ -476,25 +559,35 @@ def write_decision(models: Path, fitted: dict[str, Any]) -> None:
     update_manifest(models, calibration_record.ROLE, 'decision.npz')
 
 
+def _shards(folder: Path, least: int) -> list[Path]:
+    found = sorted(path for path in folder.glob('*.npz') if '.part' not in path.name)
+    if len(found) < least:
+        raise ConfigError(f'{folder}: has {len(found)} belts; render {least} at least')
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and make both files."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--models', type=Path, required=True, help='the model folder')
     parser.add_argument('--images', type=Path, required=True)
     parser.add_argument('--split', help='of a prepared folder of images')
+    parser.add_argument(
+        '--decoys',
+        type=Path,
+        help='shards of things that do not belong (stl_conveyor_lab.data.decoys)',
+    )
     parser.add_argument('--work', type=Path, help='kept answers (MODELS/../decision)')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
     folder = ModelFolder(options.models)
+    work = options.work or options.models.parent / 'decision'
     if options.split:
         looked = looked_split(folder, options.images, options.split, options.seed)
     else:
-        shards = sorted(p for p in options.images.glob('*.npz') if '.part' not in p.name)
-        if len(shards) < 3:
-            raise ConfigError(f'{options.images}: has {len(shards)} belts; render 3 at least')
-        work = options.work or options.models.parent / 'decision'
-        looked = looked_at(folder, shards, work)
-    fitted = fit_decision(folder, looked, options.seed)
+        looked = looked_at(folder, _shards(options.images, 3), work)
+    decoys = looked_at(folder, _shards(options.decoys, 1), work) if options.decoys else None
+    fitted = fit_decision(folder, looked, options.seed, decoys)
     write_decision(options.models, fitted)
     print(f'{len(looked.classes)} calibration items: strangers.npz, decision.npz')
 

@@ -11,10 +11,13 @@ import pytest
 
 from stl_conveyor.decision.stranger_detector import (
     EDGE,
+    FORMAT,
     LOCAL,
+    TERMS,
     StrangerDetector,
     nearest,
     nearest_class,
+    neighbour_features,
     pooled,
 )
 from stl_conveyor.errors import ModelFileError
@@ -34,7 +37,7 @@ def items(rng, count, shift=0.0):
     return last.astype(np.float32), maps.astype(np.float32)
 
 
-def make_detector(places=2):
+def make_detector(places=2, hidden=0):
     rng = np.random.default_rng(1)
     last, maps = items(rng, 300)
     features = pooled(maps)
@@ -52,8 +55,11 @@ def make_detector(places=2):
         stretch=np.ones((places, WIDTH), np.float32),
         means=means,
         axes=np.zeros((places, WIDTH, 1), np.float32),
-        centre=np.zeros((places, 2), np.float32),
-        spread=np.ones((places, 2), np.float32),
+        hidden=np.zeros((places, 9, hidden), np.float32),
+        bias=np.zeros((places, hidden), np.float32),
+        outward=np.zeros((places, hidden), np.float32),
+        centre=np.zeros((places, 3), np.float32),
+        spread=np.ones((places, 3), np.float32),
         own_lengths=np.array([50, 200]),
         own=np.zeros((2, 1), np.float32),
     )
@@ -95,9 +101,44 @@ def test_second_nearest_counts():
     assert nearest(np.array([[0.0, 0]], np.float32), references) == pytest.approx([1.0])
 
 
-def test_file_gives_the_same_scores(tmp_path):
+def test_a_learned_boundary_counts_by_how_far_beyond_it_an_item_lies():
+    detector = make_detector(hidden=1)
+    layers = list(items(np.random.default_rng(9), 20))
+    assert set(detector.terms(layers)) == set(TERMS)
+    before = detector.distances(layers)
+    side = neighbour_features(layers, True, detector.offset, detector.scale, True)[:, 0]
+    hidden = detector.hidden.copy()
+    hidden[:, 0] = 1e6  # on one side of the boundary, or on the other
+    learned = replace(
+        detector,
+        hidden=hidden,
+        bias=np.full((2, 1), -1e6 * np.median(side), np.float32),
+        outward=np.full((2, 1), 3.0, np.float32),
+    )
+    moved = learned.distances(layers) - before
+    assert moved == pytest.approx(3.0 * np.sign(side - np.median(side)), abs=0.05)
+
+
+def test_a_file_without_a_boundary_is_read(tmp_path):
     detector, path = make_detector(), tmp_path / 'strangers.npz'
-    np.savez(path, format=np.int64(1), **detector.arrays(EDGE))
+    arrays = detector.arrays(EDGE)
+    for name in ('centre', 'spread'):
+        arrays[f'edge_{name}'] = arrays[f'edge_{name}'][:, :2]
+    for name in ('hidden', 'bias', 'outward'):
+        del arrays[f'edge_{name}']
+    np.savez(path, format=np.int64(1), **arrays)
+    layers = list(items(np.random.default_rng(9), 20))
+    again = StrangerDetector.load(path, EDGE)
+    assert again.unknown(layers, [90] * 20) == pytest.approx(detector.unknown(layers, [90] * 20))
+    np.savez(path, format=np.int64(3), **arrays)
+    with pytest.raises(ModelFileError, match='format is neither 1 nor 2'):
+        StrangerDetector.load(path, EDGE)
+
+
+@pytest.mark.parametrize('hidden', [0, 3])
+def test_file_gives_the_same_scores(tmp_path, hidden):
+    detector, path = make_detector(hidden=hidden), tmp_path / 'strangers.npz'
+    np.savez(path, format=np.int64(FORMAT), **detector.arrays(EDGE))
     layers = list(items(np.random.default_rng(9), 20))
     again = StrangerDetector.load(path, EDGE)
     assert again.unknown(layers, [90] * 20) == pytest.approx(detector.unknown(layers, [90] * 20))
@@ -105,13 +146,13 @@ def test_file_gives_the_same_scores(tmp_path):
         StrangerDetector.load(path, LOCAL)
 
 
-@pytest.mark.parametrize('field', ['references', 'scale', 'own', 'means', 'spread'])
+@pytest.mark.parametrize('field', ['references', 'scale', 'own', 'means', 'spread', 'hidden'])
 def test_damaged_file_is_refused_by_name(tmp_path, field):
-    arrays = make_detector().arrays(EDGE)
+    arrays = make_detector(hidden=2).arrays(EDGE)
     damaged = arrays[f'edge_{field}'].copy()
     damaged.flat[0] = np.nan
     path = tmp_path / 'strangers.npz'
-    np.savez(path, format=np.int64(1), **{**arrays, f'edge_{field}': damaged})
+    np.savez(path, format=np.int64(FORMAT), **{**arrays, f'edge_{field}': damaged})
     with pytest.raises(ModelFileError, match=field):
         StrangerDetector.load(path, EDGE)
 

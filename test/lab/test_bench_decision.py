@@ -12,7 +12,7 @@ import pytest
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.decision.calibration_record import CalibrationRecord
-from stl_conveyor.decision.stranger_detector import EDGE, StrangerDetector
+from stl_conveyor.decision.stranger_detector import EDGE, FORMAT, StrangerDetector
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.outside_files import read_yaml
 from stl_conveyor.policy import RewardEstimator
@@ -181,7 +181,8 @@ def test_verified_outcomes_keep_the_bound_where_the_world_has_changed():
     assert len(adaptive.adaptive_lines([row])) == 5
 
 
-def test_detector_of_few_items_and_of_dead_channels_comes_back_from_its_file(tmp_path):
+@pytest.mark.parametrize('learns', [False, True])
+def test_detector_of_few_items_and_of_dead_channels_comes_back_from_its_file(tmp_path, learns):
     rng = np.random.default_rng(8)
     few = Looked(
         np.arange(9) % 3, np.arange(9) % 8, np.array(['x'] * 9), *(np.zeros((9, 3)),) * 2, [], []
@@ -190,9 +191,12 @@ def test_detector_of_few_items_and_of_dead_channels_comes_back_from_its_file(tmp
     layers[0][:, :20] = 0.0  # channels that never answer, and one that hardly differs
     layers[0][:, 20] = 5.0 + 1e-6 * rng.random(9)
     inside = [list(layers)] * len(LENGTHS)
-    detector, scores = fit_detector(EDGE, ('last', 'block'), inside, LENGTHS, few, 3)
+    decoys = [[layer + 1 for layer in layers]] * len(LENGTHS) if learns else None
+    detector, scores = fit_detector(
+        EDGE, ('last', 'block'), inside, LENGTHS, few, 3, decoys=decoys
+    )
     assert ((0 <= scores) & (scores < 1)).all()
-    np.savez(tmp_path / 'strangers.npz', format=np.int64(1), **detector.arrays(EDGE))
+    np.savez(tmp_path / 'strangers.npz', format=np.int64(FORMAT), **detector.arrays(EDGE))
     again = StrangerDetector.load(tmp_path / 'strangers.npz', EDGE)
     assert np.isfinite(again.distances(list(layers), [512] * 9)).all()
 

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_conveyor.decision.of_folder import detector_of
-from stl_conveyor.decision.stranger_detector import EDGE, LOCAL, StrangerDetector
+from stl_conveyor.decision.stranger_detector import (
+    BOUNDARY,
+    CLASS,
+    EDGE,
+    LOCAL,
+    REFERENCE,
+    StrangerDetector,
+)
 from stl_conveyor.errors import ModelFileError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.sim.strangers import KINDS, OWN_KINDS, strangers_by_name
@@ -20,7 +27,8 @@ from stl_conveyor_lab.train.decision import LENGTHS, Looked
 
 REJECTS = 0.02  # share of the cell's own items
 OURS, TOP = 'ours', 'max probability'
-NEAREST, CLASS = 'nearest reference', 'nearest class'
+#: How the terms of which ours is the sum are called.
+NAMES = {REFERENCE: 'nearest reference', CLASS: 'nearest class', BOUNDARY: 'learned boundary'}
 
 
 @dataclass(frozen=True)
@@ -58,14 +66,11 @@ def scores_of(
     """Return every score [N], the larger the stranger."""
     at = None if received is None else [received] * len(probabilities)
     terms = detector.terms(inside, at)
-    found = {
-        OURS: np.asarray(terms.sum(axis=1), np.float64),
+    return {
+        OURS: np.asarray(sum(terms.values()), np.float64),
         TOP: -np.asarray(probabilities, np.float64).max(axis=1),
-        NEAREST: terms[:, 0],
+        **{NAMES[name]: term for name, term in terms.items()},
     }
-    if terms.shape[1] > 1:
-        found[CLASS] = terms[:, 1]
-    return found
 
 
 def measure_strangers(folder: ModelFolder, own: Looked, strange: Looked) -> list[StrangerRow]:
