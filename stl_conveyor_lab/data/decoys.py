@@ -11,7 +11,7 @@ random finish or colour, and none comes twice (outlier exposure: Hendrycks, Maze
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -159,20 +159,13 @@ def render_decoys(
 
 
 def decoy_shards(
-    folder: Path,
-    belts: int,
-    first: int = 0,
-    *,
-    count: int = DECOYS,
-    looks: int = LOOKS,
-    jobs: int = 2,
+    folder: Path, belts: int, *, count: int = DECOYS, looks: int = LOOKS, jobs: int = 2
 ) -> list[Path]:
     """Return the shards of some belts' decoys, rendering those that are missing.
 
     Args:
         folder: Where they lie.
         belts: How many belts.
-        first: The first of them, from 0.
         count: Decoys on a belt.
         looks: Photographs of each.
         jobs: Processes that render.
@@ -180,12 +173,7 @@ def decoy_shards(
     cell = CellDescription.load(share_path('config/cell.yaml'))
     shards = {
         Path(folder) / f'{seed}.npz': partial(render_decoys, cell, seed, count, looks)
-        for seed in range(FIRST_SEED + first, FIRST_SEED + first + belts)
+        for seed in range(FIRST_SEED, FIRST_SEED + belts)
     }
     render_missing(shards, jobs)
     return list(shards)
-
-
-def decoy_images(shards: Sequence[Path]) -> np.ndarray:
-    """Return the pixels uint8 [N, S, S, 3] of shards."""
-    return np.concatenate([np.load(path)['pixels'] for path in shards])

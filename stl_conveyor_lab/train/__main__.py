@@ -22,7 +22,7 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.sim.parts import CLASS_IDS
 from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.data import render
-from stl_conveyor_lab.data.decoys import decoy_images, decoy_shards
+from stl_conveyor_lab.data.decoys import decoy_shards
 from stl_conveyor_lab.train.classifiers.pair import train_classifier
 from stl_conveyor_lab.train.classifiers.recipe import SEED, recipe_for
 from stl_conveyor_lab.train.codec import codec
@@ -58,9 +58,8 @@ PARTS_CODEC = (
 )
 #: How often each picture is seen: belts are worth more than looking at one again.
 EPOCHS = {'weak': 12.0, 'strong': 3.5}
-#: Belts of things that do not belong: those of which the weak model is to be unsure, and those
-#: from which the detector of strangers learns, which no network has seen.
-OUTLIER_BELTS, DECOY_BELTS = 76, 44
+#: Belts of things that do not belong, from which the detector of strangers learns.
+DECOY_BELTS = 120
 STAGES = ('render', 'weak', 'strong', 'codec', 'reward', 'decision', 'cards')
 
 
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f'== {stage}', flush=True)
         if stage == 'render':
             render.render_splits(data, jobs=options.threads)
-            decoy_shards(decoys, OUTLIER_BELTS + DECOY_BELTS)
+            decoy_shards(decoys, DECOY_BELTS, jobs=options.threads)
         elif stage in ('weak', 'strong'):
             set_up_processor(options.threads)
             size = CellDescription.load(share_path('config/cell.yaml')).camera.crop_size
@@ -99,9 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 size,
                 seed=SEED,
                 difficulty=render.load_split(data, 'test').difficulty,
-                outliers=decoy_images(decoy_shards(decoys, OUTLIER_BELTS))
-                if stage == 'weak'
-                else None,
             )
         elif stage == 'codec':
             codec.main(
@@ -140,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 looked_at(folder, shards, options.work / 'decision')
                 for shards in (
                     render.shards_of(data, 'val'),
-                    decoy_shards(decoys, DECOY_BELTS, first=OUTLIER_BELTS),
+                    decoy_shards(decoys, DECOY_BELTS, jobs=options.threads),
                 )
             )
             write_decision(options.models, fit_decision(folder, looked, decoys=strange))

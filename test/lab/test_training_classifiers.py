@@ -248,27 +248,6 @@ def test_the_curve_ends_with_the_accuracy_on_all_validation_images(data, tmp_pat
     assert accuracy == (training.predict(network, val.images).argmax(1) == val.classes).mean()
 
 
-def test_a_network_is_unsure_of_the_outliers_that_it_was_shown(data, tmp_path):
-    train = load_images(data, 'train', LABELS, SIZE)
-    outliers = np.random.default_rng(4).integers(0, 256, (24, SIZE, SIZE, 3), np.uint8)
-    sure = {}
-    for shown in (None, outliers):
-        torch.manual_seed(5)
-        network, _ = fit_classifier(
-            WeakNet(3),
-            short('weak', batch=16),
-            train,
-            train,
-            tmp_path / f'{shown is None}.pt',
-            1,
-            shown,
-        )
-        logits = torch.from_numpy(training.predict(network, outliers))
-        sure[shown is None] = float(torch.softmax(logits, 1).amax(1).mean())
-        assert training.accuracy(network, train) > 0.9
-    assert sure[False] < 0.45 < sure[True]
-
-
 def test_minutes_end_a_training_early(data, tmp_path):
     labelled = load_images(data, 'train', LABELS, SIZE)
     _, run = fit_classifier(

