@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learn a boundary between the cell's own items and things that do not belong.
 
-Things that do not belong are decoys (`stl_conveyor_lab.data.decoys`); the boundary is one hidden
-layer on features that the networks compute anyway (`decision/stranger_detector.py` says which).
+Things that do not belong are decoys (`stl_conveyor_lab.data.decoys`); the boundary is the mean of
+some small networks on features that are computed anyway (`decision/stranger_detector.py` says
+which).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-HIDDEN = 32
+#: Units of a network, and networks whose mean the boundary is.
+HIDDEN, MEMBERS = 32, 3
 EPOCHS = 40
 BATCH = 128
 RATE = 4e-3
@@ -58,28 +60,33 @@ def fit_boundary(own: Floats, decoys: Floats, seed: int) -> Boundary:
     spread = np.maximum(spread, LEAST_SHARE * np.median(spread)) + 1e-9
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.from_numpy((values - mean) / spread)
+    width = inputs.shape[1]
     outside = torch.zeros(len(values))
     outside[len(own) :] = 1.0
     weights = torch.where(outside > 0, len(own) / max(1, len(decoys)), 1.0)
-    first = torch.randn(inputs.shape[1], HIDDEN, generator=generator) / inputs.shape[1] ** 0.5
-    hidden, bias = first.requires_grad_(), torch.zeros(HIDDEN, requires_grad=True)
-    outward = (torch.randn(HIDDEN, generator=generator) / HIDDEN**0.5).requires_grad_()
+    first = torch.randn(MEMBERS, width, HIDDEN, generator=generator) / width**0.5
+    hidden, bias = first.requires_grad_(), torch.zeros(MEMBERS, 1, HIDDEN, requires_grad=True)
+    last = torch.randn(MEMBERS, HIDDEN, 1, generator=generator) / HIDDEN**0.5
+    outward = last.requires_grad_()
     optimiser = torch.optim.AdamW([hidden, bias, outward], lr=RATE, weight_decay=DECAY)
     steps = EPOCHS * max(1, len(inputs) // BATCH)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for pick in _batches(len(inputs), steps, generator):
-        noise = NOISE * torch.randn(len(pick), inputs.shape[1], generator=generator)
-        side = torch.tanh((inputs[pick] + noise) @ hidden + bias) @ outward
-        loss = functional.binary_cross_entropy_with_logits(side, outside[pick], weights[pick])
+        noise = NOISE * torch.randn(MEMBERS, len(pick), width, generator=generator)
+        sides = (torch.tanh((inputs[pick] + noise) @ hidden + bias) @ outward)[..., 0]
+        loss = functional.binary_cross_entropy_with_logits(
+            sides, outside[pick].expand_as(sides), weights[pick].expand_as(sides)
+        )
         optimiser.zero_grad()
-        loss.backward()
+        (MEMBERS * loss).backward()
         optimiser.step()
         rates.step()
-    scaled = hidden.detach().numpy() / spread[:, None]
+    # The mean of the members is one layer in which all their units lie beside each other.
+    beside = hidden.detach().permute(1, 0, 2).reshape(width, -1).numpy() / spread[:, None]
     return Boundary(
-        scaled.astype(np.float32),
-        (bias.detach().numpy() - mean @ scaled).astype(np.float32),
-        outward.detach().numpy().astype(np.float32),
+        beside.astype(np.float32),
+        (bias.detach().reshape(-1).numpy() - mean @ beside).astype(np.float32),
+        outward.detach().reshape(-1).numpy().astype(np.float32) / np.float32(MEMBERS),
     )
 
 
