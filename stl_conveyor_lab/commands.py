@@ -122,6 +122,7 @@ def _train(options: argparse.Namespace) -> None:
             label_column=options.label_column,
             pretrained=not options.from_scratch,
             running_start=start,
+            strangers=None if options.strangers is None else str(options.strangers.resolve()),
         ),
         name=options.name or options.folder.resolve().name,
         show=_show,
@@ -170,6 +171,12 @@ def add_train(commands: Any) -> None:
         help='bytes of an offload for which its worth is estimated',
     )
     train.add_argument('--label-column', help='of train.csv (label, class or the last one)')
+    train.add_argument(
+        '--strangers',
+        type=Path,
+        metavar='FOLDER',
+        help='pictures of things that do not belong, from which it is learned what they look like',
+    )
     train.add_argument(
         '--running-start',
         default='none',

@@ -266,15 +266,34 @@ def looked_images(
     """
     mixed = found.sample(len(found.classes), seed)
     names = np.array([folder.labels[k] for k in mixed.classes])
+    told = _looked_in_turn(folder, mixed.images, mixed.classes, names, allowance)
+    folds = np.random.default_rng(seed).permutation(len(told.classes)) % FOLDS
+    return replace(told, belts=folds)
+
+
+def looked_unlabelled(
+    folder: ModelFolder, images: NDArray[np.uint8], seed: int, allowance: Allowance = UNLIMITED
+) -> Looked:
+    """Look at images [N, S, S, 3] of what belongs to no class; see `looked_images`."""
+    mixed = images[np.random.default_rng(seed).permutation(len(images))]
+    none = np.full(len(mixed), -1, np.int64)
+    return _looked_in_turn(folder, mixed, none, np.full(len(mixed), 'stranger'), allowance)
+
+
+def _looked_in_turn(
+    folder: ModelFolder,
+    images: NDArray[np.uint8],
+    classes: NDArray[np.int64],
+    names: NDArray[Any],
+    allowance: Allowance,
+) -> Looked:
     onlooker = Onlooker(folder)
-    told = joined(
+    return joined(
         [
-            onlooker.look(mixed.images[part], mixed.classes[part], 0, names[part])
+            onlooker.look(images[part], classes[part], 0, names[part])
             for part in allowance.blocks(len(names), BATCH, LEAST_ITEMS)
         ]
     )
-    folds = np.random.default_rng(seed).permutation(len(told.classes)) % FOLDS
-    return replace(told, belts=folds)
 
 
 def looked_split(folder: ModelFolder, data: Path, split: str, seed: int) -> Looked:

@@ -24,9 +24,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from stl_conveyor.assess.evaluation_images import load_unlabelled
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages
+from stl_conveyor.vision.image_inventory import look_through
 from stl_conveyor_lab.data.dataset import Dataset, prepare
 from stl_conveyor_lab.data.streams import record_file
 from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet
@@ -36,7 +38,13 @@ from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
 from stl_conveyor_lab.train.classifiers.training import predict
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.codec.running_start import SHIPPED, RunningStart
-from stl_conveyor_lab.train.decision import FOLDS, fit_decision, looked_images, write_decision
+from stl_conveyor_lab.train.decision import (
+    FOLDS,
+    fit_decision,
+    looked_images,
+    looked_unlabelled,
+    write_decision,
+)
 from stl_conveyor_lab.train.manifest import update_manifest, write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
 from stl_conveyor_lab.train.progress import Progress, result_table
@@ -77,6 +85,8 @@ PROBED_STREAMS, LEAST_STREAMS = 4, 20
 RECORD_SHARE = 0.7
 #: Part of the decision's time for looking at images; the rest is for the fit.
 LOOK_SHARE = 0.6
+#: Before that, of looking at what does not belong.
+STRANGERS_SHARE = 0.3
 #: Minutes of the whole by device, where the caller says nothing.
 DEFAULT_MINUTES = {'cpu': 40.0, 'cuda': 15.0}
 #: Fewest validation images from which the learned reward estimate is fitted.
@@ -96,6 +106,8 @@ class TrainSettings:
         pretrained: Whether anything starts from weights that were trained before.
         running_start: File with what the codec begins with (`codec/running_start.py`); 'shipped':
             the one that is part of the laboratory; None: it begins with nothing.
+        strangers: Folder with pictures of what does not belong, from which the detector of
+            strangers learns; None: it compares with own items alone.
     """
 
     size: int = 224
@@ -108,6 +120,7 @@ class TrainSettings:
     label_column: str | None = None
     pretrained: bool = True
     running_start: str | None = None
+    strangers: str | None = None
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -132,7 +145,7 @@ class RunState:
     #: Changing these goes on with the same run.
     FREE = ('minutes', 'threads', 'device')
     #: What holds for a run that was begun before there was such a setting.
-    BEFORE = MappingProxyType({'running_start': None})
+    BEFORE = MappingProxyType({'running_start': None, 'strangers': None})
 
     def __init__(self, work: Path, settings: TrainSettings) -> None:
         """Read the state of a run, or begin one.
@@ -203,6 +216,11 @@ def train_items(
     work, models = Path(work), Path(models)
     check_device(settings.device)
     set_up_processor(settings.threads)
+    if settings.strangers is not None and not look_through(settings.strangers).read:
+        raise ConfigError(
+            f'{settings.strangers}: has no picture that can be read; give --strangers a folder of '
+            'pictures of things that do not belong'
+        )
     state = RunState(work, settings)
     for stage, file in MADE.items():
         if stage in state.stages and not (models / file).is_file():
@@ -243,7 +261,9 @@ def train_items(
             settings.threads,
             allowance=time,
         ),
-        'decision': lambda time: make_decision(data.load('val'), models, settings.seed, time),
+        'decision': lambda time: make_decision(
+            data.load('val'), models, settings.seed, time, settings.strangers
+        ),
         'report': lambda _: write_readme(models, data.labels, origin=_origin(data, settings)),
     }
     for stage, job in jobs.items():
@@ -461,9 +481,13 @@ def fit_reward(
 
 
 def make_decision(
-    images: LabelledImages, models: Path, seed: int = 0, allowance: Allowance = UNLIMITED
+    images: LabelledImages,
+    models: Path,
+    seed: int = 0,
+    allowance: Allowance = UNLIMITED,
+    strangers: str | None = None,
 ) -> None:
-    """Make strangers.npz and decision.npz from validation images; nothing is trained.
+    """Make strangers.npz and decision.npz from validation images; no network is trained.
 
     Fewer than FOLDS images leave the folder without, as too few to compare each with others.
 
@@ -472,11 +496,19 @@ def make_decision(
         models: The model folder, which has weak model, codec and edge.
         seed: Of everything random.
         allowance: Time for all of it; as many images are looked at as it affords.
+        strangers: Folder with pictures of what does not belong; None: there are none.
     """
     if len(images.classes) < FOLDS:
         print(f'{len(images.classes)} validation images are too few for strangers and costs')
         return
     folder = ModelFolder(models)
+    foreign = None
+    if strangers is not None:
+        pixels = load_unlabelled(Path(strangers), folder)
+        foreign = looked_unlabelled(folder, pixels, seed, allowance.part(STRANGERS_SHARE))
     looked = looked_images(folder, images, seed, allowance.part(LOOK_SHARE))
-    write_decision(models, fit_decision(folder, looked, seed))
-    print(f'strangers and costs from {len(looked.classes)} validation images')
+    write_decision(models, fit_decision(folder, looked, seed, foreign))
+    print(
+        f'strangers and costs from {len(looked.classes)} validation images'
+        + ('' if foreign is None else f' and {len(foreign.classes)} of what does not belong')
+    )

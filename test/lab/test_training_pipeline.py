@@ -65,6 +65,11 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
     pictures, tmp_path, capsys, monkeypatch
 ):
     work, models = tmp_path / 'work', tmp_path / 'models'
+    foreign = tmp_path / 'foreign'
+    (foreign / 'paper').mkdir(parents=True)
+    for number, picture in enumerate(np.random.default_rng(6).integers(0, 256, (9, 70, 80, 3))):
+        Image.fromarray(picture.astype(np.uint8)).save(foreign / 'paper' / f'{number}.png')
+    asked = command(pictures, work, '--models', models, '--strangers', foreign)
     small = {
         **asdict(pipeline.codec.CodecRecipe()),
         'coarse': 12,
@@ -85,12 +90,12 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
     monkeypatch.setattr(pipeline, 'LEAST_PARTS', 0)
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.codec, 'train_codec', killed)
-        assert main(command(pictures, work, '--models', models)) == 130
+        assert main(asked) == 130
     first = capsys.readouterr().out
     assert re.search(r'^strong .* test images', first, re.MULTILINE)
     assert re.search(r'^codec .* begun$', first, re.MULTILINE)
     stamps = {role: (models / f'{role}.onnx').stat().st_mtime_ns for role in ('weak', 'strong')}
-    assert main(command(pictures, work, '--models', models)) == 0
+    assert main(asked) == 0
     second = capsys.readouterr().out
     for stage in ('strong', 'weak'):
         assert re.search(rf'^{stage} .* done before$', second, re.MULTILINE)
@@ -119,7 +124,10 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
 
     # Device and edge tell strangers, and a cell with costs opens.
     assert {'strangers', 'decision'} <= set(folder.roles)
-    assert all(detector_of(folder, source) is not None for source in (LOCAL, EDGE))
+    for source in (LOCAL, EDGE):
+        detector = detector_of(folder, source)
+        assert detector is not None and detector.hidden.shape[-1]  # learned from what is foreign
+    assert 'validation images and 9 of what does not belong' in (work / 'train.log').read_text()
     shipped = CellDescription.load(share_path('config/cell.yaml'))
     lanes = tuple(
         replace(lane, classes=(label,)) for lane, label in zip(shipped.lanes, LABELS, strict=True)
@@ -158,9 +166,10 @@ def test_one_command_makes_models_and_goes_on_where_it_was_killed(
 
     # Another size, or another model folder, is another training.
     capsys.readouterr()
-    assert main(command(pictures, work, '--models', tmp_path / 'elsewhere')) == 2
+    elsewhere = command(pictures, work, '--models', tmp_path / 'elsewhere', '--strangers', foreign)
+    assert main(elsewhere) == 2
     assert 'lacks strong.onnx' in capsys.readouterr().err
-    assert main(command(pictures, work, '--seed', 8)) == 2
+    assert main([*asked, '--seed', '8']) == 2
     assert 'seed 7, not 8' in capsys.readouterr().err
 
 
@@ -176,6 +185,9 @@ def test_pictures_and_options_that_cannot_be_used_are_refused(pictures, tmp_path
     (tmp_path / 'one' / 'only').mkdir(parents=True)
     Image.new('RGB', (9, 9)).save(tmp_path / 'one' / 'only' / 'a.png')
     assert 'one class (only)' in said(*command(tmp_path / 'one', tmp_path / 'c'))
+    (tmp_path / 'empty').mkdir()
+    nothing = command(pictures, tmp_path / 'e', '--strangers', tmp_path / 'empty')
+    assert 'things that do not belong' in said(*nothing)
     if not torch.cuda.is_available():
         assert '--device cpu' in said(*command(pictures, tmp_path / 'd', '--device', 'cuda'))
 
