@@ -314,6 +314,12 @@ class ItemLedger:
         item = self._open.get(key)
         return None if item is None else item.due_ns
 
+    def answers(self, key: ItemKey) -> tuple[Answer, ...]:
+        """Return the answers that an open item has."""
+        item = self._open.get(key)
+        kept = () if item is None else (item.local, item.edge)
+        return tuple(answer for answer in kept if answer is not None)
+
     def next_lane(self, key: ItemKey) -> str | None:
         """Return the lane for which an open item is asked next; None = all have one time."""
         item = self._open.get(key)

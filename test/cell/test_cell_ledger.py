@@ -70,10 +70,12 @@ def test_answers_that_overtake_their_capture_are_kept():
     key = ItemKey(1, 7)
     assert ledger.answer(key, local(), 0) is Verdict.EARLY
     assert ledger.answer(key, edge(), 0) is Verdict.EARLY
+    assert ledger.answers(key) == ()
     ledger.capture(key, 500 * MS, 1)
+    assert ledger.answers(key) == (local(), edge())
     (decision,) = ledger.decide_due(480 * MS + 1)
     assert decision.answer.source is AnswerSource.EDGE and decision.local is not None
-    assert ledger.early_answers == 0
+    assert ledger.early_answers == 0 and ledger.answers(key) == ()
 
 
 def test_early_answers_are_bounded_in_number_and_age():

@@ -17,6 +17,8 @@ from cell_harness import CellHarness, described, make_capture, make_classificati
 from stl_conveyor.cell.deadline import sorting_deadline  # noqa: E402
 from stl_conveyor.cell.description import CellDescription  # noqa: E402
 from stl_conveyor.msg import Actuation, ItemCapture, SortOutcome  # noqa: E402
+from stl_conveyor.nodes.base.runner import NodeSpec  # noqa: E402
+from stl_conveyor.nodes.device.actuator import Actuator  # noqa: E402
 from stl_conveyor_lab.train.tiny import tiny_images  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -111,6 +113,22 @@ def test_open_items_and_strokes_survive_a_kill_and_what_passed_is_named(tmp_path
             assert second.wait(30) == 0
         assert len(cell.heard.of('sort_outcome', item_id=1)) == 1
         assert not path.exists()  # nothing is owed
+
+
+def test_an_answer_that_came_before_its_capture_survives_too(tmp_path):
+    path = tmp_path / 'journal'
+    parameters = {**SLOW, 'journal': str(path)}
+    with CellHarness([NodeSpec(Actuator, parameters)], watched=('/diagnostics',)) as cell:
+        cell.wait_active()
+        items = Items(cell, 1)
+        stamp_ns = cell.now_ns() + 30 * SECOND - BUDGET
+        items.answers.publish(
+            make_classification(7, stamp_ns, class_of('B'), deadline_ns=stamp_ns + BUDGET)
+        )
+        actuator = cell.runner.node('actuator')
+        cell.wait(lambda: actuator.health.counted('local.early_answer') == 1, 30, 'the answer')
+        items.captures.publish(make_capture(7, stamp_ns, IMAGE, stamp_ns + BUDGET))
+        cell.wait(lambda: journal_says(path, 'answered', 7), 30, 'the answer in the journal')
 
 
 def test_what_passed_meanwhile_is_said_once_that_somebody_hears_it(tmp_path):

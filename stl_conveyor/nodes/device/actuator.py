@@ -201,6 +201,8 @@ class Actuator(ConveyorNode):
             self.warn(admission.value, f'item {key.item_id} is known already')
             return
         self._memory.captured(key, to_ns(message.deadline), message.header.frame_id)
+        for answer in self.ledger.answers(key):  # that came before it
+            self._memory.answered(key, answer)
         if before:
             self.warn(
                 'item_id_again',
