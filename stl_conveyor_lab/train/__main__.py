@@ -51,6 +51,8 @@ PARTS_CODEC = (
     '0',
     '--rate',
     '2e-4',
+    '--strong-share',
+    '0',
     '--steps',
     '4000',
     '--minutes',

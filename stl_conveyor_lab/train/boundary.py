@@ -19,7 +19,7 @@ from torch.nn import functional
 
 #: Units of a network, and networks whose mean the boundary is.
 HIDDEN, MEMBERS = 32, 3
-EPOCHS = 40
+STEPS = 1500
 BATCH = 128
 RATE = 4e-3
 DECAY = 0.1
@@ -29,7 +29,7 @@ NOISE = 0.15
 LEAST_SHARE = 0.02
 #: Belts are left out in so many parts, so that own items are ranked by boundaries that have not
 #: seen their belt.
-PARTS = 6
+PARTS = 4
 
 Floats = NDArray[np.float32]
 
@@ -69,10 +69,9 @@ def fit_boundary(own: Floats, decoys: Floats, seed: int) -> Boundary:
     last = torch.randn(MEMBERS, HIDDEN, 1, generator=generator) / HIDDEN**0.5
     outward = last.requires_grad_()
     optimiser = torch.optim.AdamW([hidden, bias, outward], lr=RATE, weight_decay=DECAY)
-    steps = EPOCHS * max(1, len(inputs) // BATCH)
-    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for pick in _batches(len(inputs), steps, generator):
-        noise = NOISE * torch.randn(MEMBERS, len(pick), width, generator=generator)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    for pick in _batches(len(inputs), STEPS, generator):
+        noise = NOISE * torch.randn(len(pick), width, generator=generator)
         sides = (torch.tanh((inputs[pick] + noise) @ hidden + bias) @ outward)[..., 0]
         loss = functional.binary_cross_entropy_with_logits(
             sides, outside[pick].expand_as(sides), weights[pick].expand_as(sides)

@@ -43,7 +43,7 @@ def test_what_lies_around_the_items_is_beyond_the_boundary():
 
 
 def test_the_same_seed_learns_the_same_boundary_and_both_sides_count_alike(monkeypatch):
-    monkeypatch.setattr(boundary, 'EPOCHS', 3)
+    monkeypatch.setattr(boundary, 'STEPS', 9)
     rng = np.random.default_rng(3)
     own, decoys = clusters(rng, 300), around(rng, 40)
     first, again = (fit_boundary(own, decoys, seed=4) for _ in range(2))
