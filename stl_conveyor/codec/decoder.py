@@ -122,7 +122,7 @@ class Decoder:
         ...     session.add(packet)
         >>> probabilities = decoder.classify([session])[0]
         >>> folder.labels[probabilities.argmax()], session.bytes_received
-        ('spring_washer_m8', 150)
+        ('spring_washer_m8', 149)
     """
 
     def __init__(

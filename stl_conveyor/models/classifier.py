@@ -98,8 +98,8 @@ class Classifier:
         >>> for role in ('weak', 'strong'):
         ...     probabilities = Classifier(folder.path(role)).classify(image)
         ...     print(role, folder.labels[probabilities.argmax()], f'{probabilities.max():.1f}')
-        weak hex_nut_m8 0.5
-        strong spring_washer_m8 0.9
+        weak spring_washer_m8 0.8
+        strong spring_washer_m8 0.8
 
     Input `image` uint8 `[N, S, S, 3]` RGB, output `probabilities` float32 `[N, C]`. A weak model
     may have a second output of the same shape, `posterior`: sharper probabilities that say how
