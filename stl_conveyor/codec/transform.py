@@ -59,8 +59,9 @@ def device_offset(spec: CodecSpec) -> NDArray[np.float64]:
     products (exact in double precision) is rounded once, whatever their order is.
     """
     weights, scale = device_analysis(spec)
-    products = weights.astype(np.float64) * spec.mean.astype(np.float64)
-    sums = np.array([math.fsum(row) for row in products.tolist()])[:, None]
+    mean = spec.mean.astype(np.float64)
+    # A row at a time: numbers of Python take four times as much memory as those of a matrix.
+    sums = np.array([math.fsum((row * mean).tolist()) for row in weights])[:, None]
     return np.asarray(sums * scale.astype(np.float64) + spec.offset.astype(np.float64))
 
 
