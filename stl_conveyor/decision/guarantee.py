@@ -4,8 +4,8 @@
 
 Learn then test (Angelopoulos, Bates, Candes, Jordan, Lei, "Learn then Test: Calibrating Predictive
 Algorithms to Achieve Risk Control", arXiv 2110.01052; Annals of Applied Statistics 2025): the
-thresholds are tried in an order that was fixed without the calibration items, from a strict one
-to loose ones, each by an exact binomial test of "more than the promised share of what enters is
+thresholds are tried in rows that were fixed without the calibration items, from a strict one to
+loose ones, each by an exact binomial test of "more than the promised share of what enters is
 wrong". The first that fails ends the row (fixed sequence testing), and the last that held is
 taken: then the chance that any threshold taken is worse than promised is at most 1 - confidence,
 at whatever number of thresholds.
@@ -23,6 +23,8 @@ from stl_conveyor.decision.binomial import at_most, least_trials, upper_bound
 from stl_conveyor.errors import CalibrationError
 
 LEVELS = 200  # thresholds that are tried at most
+#: Shares of the error that is allowed, of the rows of tests (`threshold_order`).
+ROWS = (0.7, 0.15, 0.15)
 SENTENCE = (
     'With confidence {confidence:g}, at most {share:.4g} of what enters lane {lane} is wrong, as '
     'long as the items that come are drawn like the calibration items.'
@@ -80,7 +82,8 @@ def threshold_order(
     """Choose thresholds and where to begin.
 
     One row begins where these items make a test most likely to hold, a second one where it would
-    hold even if the calibration items had more bad luck than these.
+    hold even if the calibration items had more bad luck than these, and a third one where half of
+    them enter: among few items there may be no mistake by luck, and then nothing else is strict.
 
     Args:
         scores: [N] of items that are not the calibration items.
@@ -111,8 +114,11 @@ def threshold_order(
         )
         for margin in (0.0, 1.0)
     )
-    starts = ((trusting, 0.8), (wary, 0.2)) if wary != trusting else ((trusting, 1.0),)
-    return TestOrder(np.append(falling[ends - 1], 0.0), starts)
+    half = int(np.searchsorted(ends, count / 2))
+    starts: dict[int, float] = {}
+    for start, weight in zip((trusting, wary, half), ROWS):
+        starts[start] = starts.get(start, 0.0) + weight
+    return TestOrder(np.append(falling[ends - 1], 0.0), tuple(starts.items()))
 
 
 def purity_threshold(
@@ -139,18 +145,20 @@ def purity_threshold(
     """
     share, offered = 1.0 - purity, len(scores)
     found: PurityThreshold | None = None
-    tried = PurityThreshold(1.0, 0, 0, offered)
+    refused: PurityThreshold | None = None  # where the row that was trusted most ended
     for start, weight in order.starts:
         for value in order.values[start:]:
             enters = scores >= value
             kept, bad = int(enters.sum()), int((enters & wrong).sum())
             tried = PurityThreshold(float(value), kept, bad, offered)
             if not kept or at_most(bad, kept, share) > weight * (1.0 - confidence):
+                refused = refused or tried
                 break
             if found is None or tried.value < found.value:
                 found = tried
     if found is not None:
         return found
+    tried = refused or PurityThreshold(1.0, 0, 0, offered)
     least = least_trials(share, confidence)
     needed = _items_needed(tried, share, confidence, least)
     raise TooFewItems(

@@ -99,6 +99,19 @@ def test_too_few_items_are_refused_with_the_number_needed():
     assert refusal.value.needed == 2995
 
 
+def test_items_that_were_right_by_luck_do_not_bar_a_stricter_threshold():
+    rng = np.random.default_rng(2)
+    lucky = rng.uniform(0.5, 1, 300)
+    order = threshold_order(lucky, np.zeros(300, bool), 0.02, 626)
+    scores = rng.uniform(0.5, 1, 626)
+    wrong = np.zeros(626, bool)
+    wrong[np.argsort(scores)[:30:3]] = True  # ten of those that are least sure
+    found = purity_threshold(scores, wrong, order, 0.98, 0.95)
+    assert found.wrong < 8 and 300 < found.kept < 626
+    # More than one row may begin at one place; what is allowed is spent once.
+    assert sum(weight for _, weight in order.starts) == pytest.approx(1.0)
+
+
 def test_models_that_are_not_that_sure_are_refused_as_such():
     scores, wrong = np.full(2000, 0.9), np.arange(2000) % 10 == 0
     with pytest.raises(TooFewItems, match='would not help') as refusal:
