@@ -50,13 +50,13 @@ def test_an_example_is_short_and_opens_with_what_it_shows_and_its_command(path):
 
 def test_encode_and_decode_prints_answers_against_bytes():
     lines = run_example('01_encode_and_decode.py')
-    assert re.match(r'weak model, on the device: +hex_nut_m8 0\.', lines[0])
-    assert re.match(r'strong model, whole picture: +spring_washer_m8 0\.', lines[1])
+    assert re.match(r'weak model, on the device: +hex_screw_m8x40 0\.', lines[0])
+    assert re.match(r'strong model, whole picture: +hex_screw_m8x35 [01]\.', lines[1])
     rows = [line.split() for line in lines[3:]]
     assert [int(row[0]) for row in rows] == [32, 64, 128, 256, 512, 1024]
     # The first bytes leave the weak answer in place; a thousandth of the pixels put it right.
-    assert rows[0][1] == rows[0][3] == 'hex_nut_m8'
-    assert all(row[1] == row[3] == 'spring_washer_m8' for row in rows[2:])
+    assert rows[0][3] == 'hex_screw_m8x40'
+    assert all(row[1] == row[3] == 'hex_screw_m8x35' for row in rows[2:])
 
 
 def test_encode_and_decode_takes_a_picture_of_any_size(tmp_path):

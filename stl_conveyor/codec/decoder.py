@@ -115,14 +115,14 @@ class Decoder:
         >>> from stl_conveyor import Decoder, Encoder, ModelFolder, read_image, share_path
         >>> folder = ModelFolder(share_path('models/items'))
         >>> encoder, decoder = Encoder(folder), Decoder(folder)
-        >>> image = read_image(share_path('models/items/sample.png'))  # a spring washer
+        >>> image = read_image(share_path('models/items/sample.png'))  # a hex screw
         >>> first, lost, last = encoder.encode(image, packet_bytes=100, max_bytes=250).packets
         >>> session = decoder.start()
         >>> for packet in (last, first):  # in any order, and not all of them
         ...     session.add(packet)
         >>> probabilities = decoder.classify([session])[0]
         >>> folder.labels[probabilities.argmax()], session.bytes_received
-        ('spring_washer_m8', 149)
+        ('hex_screw_m8x35', 151)
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Encoder:
         >>> image = read_image(share_path('models/items/sample.png'))
         >>> item = encoder.encode(image, packet_bytes=100, max_bytes=250)
         >>> [len(packet) for packet in item.packets]  # most important first
-        [99, 100, 50]
+        [100, 98, 51]
         >>> item.total_bytes, item.complete
         (249, False)
 

@@ -94,12 +94,12 @@ class Classifier:
     Examples:
         >>> from stl_conveyor import Classifier, ModelFolder, read_image, share_path
         >>> folder = ModelFolder(share_path('models/items'))
-        >>> image = read_image(share_path('models/items/sample.png'))  # a spring washer
+        >>> image = read_image(share_path('models/items/sample.png'))  # a hex screw
         >>> for role in ('weak', 'strong'):
         ...     probabilities = Classifier(folder.path(role)).classify(image)
         ...     print(role, folder.labels[probabilities.argmax()], f'{probabilities.max():.1f}')
-        weak spring_washer_m8 0.8
-        strong spring_washer_m8 0.8
+        weak hex_screw_m8x40 0.7
+        strong hex_screw_m8x35 1.0
 
     Input `image` uint8 `[N, S, S, 3]` RGB, output `probabilities` float32 `[N, C]`. A weak model
     may have a second output of the same shape, `posterior`: sharper probabilities that say how
