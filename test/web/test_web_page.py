@@ -362,8 +362,7 @@ def test_a_policy_that_asks_for_no_gain_is_not_said_to_ask(tab, line):
     line.live.take_decision(stamp, Offload(True, 1, 'mdp', 0.3, math.nan, 2.0, 400))
     tab.wait("document.querySelector('.items .row')")
     tab.click('.items .row')
-    told = tab.text('[data-detail=offloaded]')
-    assert told.endswith('expected gain 0.3')
+    tab.wait("document.querySelector('[data-detail=offloaded]')?.innerText.endsWith('gain 0.3')")
 
 
 @in_a_browser
