@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from stl_conveyor_lab.papers.simulate import IntegerBucket
 from stl_conveyor_lab.papers.tasks import Task
 
 
-class HistoryTrainer:
+class HistoryTrainer(ABC):
     """A network over one task or many, which `iterate` of a method trains.
 
     Attributes:
@@ -79,9 +80,9 @@ class HistoryTrainer:
         torch.set_rng_state(state['torch'])
         self._take_up(state)
 
+    @abstractmethod
     def iterate(self) -> float:
         """Train for one iteration; return its mean squared error."""
-        raise NotImplementedError
 
     def _own_state(self) -> dict[str, Any]:
         """Return what a method adds to a checkpoint."""
