@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +19,9 @@ import numpy as np
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.resources import share_path
-from stl_conveyor.sim.arrivals import ItemPlan
-from stl_conveyor.sim.cell_events import Exposed
-from stl_conveyor.sim.mujoco_cell import MujocoCell
 from stl_conveyor.sim.parts import FLAT, Part
 from stl_conveyor.sim.strangers import Stranger, Triangles, box, joined, lump, prism, ring, rod
-from stl_conveyor_lab.data.render import crop_centre, render_missing
+from stl_conveyor_lab.data.render import render_missing, render_things
 
 #: Of the first belt; belts that nothing else is trained, calibrated or measured on.
 FIRST_SEED = 4_000_000
@@ -39,7 +35,7 @@ _AROUND = 48
 
 def _plate(rng: np.random.Generator) -> Triangles:
     turns = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(3, 9))))
-    # No corner lies opposite to nothing: the outline holds its middle.
+    # With two corners more the outline holds its middle.
     turns = np.concatenate([turns, turns[0] + np.array([2.1, 4.2])])
     turns = np.sort(turns % (2 * math.pi))
     radius = rng.uniform(0.005, 0.020)
@@ -128,34 +124,10 @@ def render_decoys(
     cell: CellDescription, seed: int, count: int = DECOYS, looks: int = LOOKS
 ) -> Mapping[str, np.ndarray]:
     """Return pixels uint8 [N, S, S, 3] and names of a belt's decoys."""
-    rng = np.random.default_rng(seed)
-    plan = [
-        ItemPlan(
-            serial=place + 1,
-            arrival=place,
-            class_id=f'decoy_{number}',
-            difficulty=float(rng.random()),
-            yaw=float(rng.uniform(-np.pi, np.pi)),
-            lateral_offset=float(rng.uniform(-0.010, 0.010)),
-            appearance_seed=int(rng.integers(2**32)),
-        )
-        for place, number in enumerate(rng.permutation(count))
-    ]
-    pixels: list[np.ndarray] = []
-    names: list[str] = []
-    now, last = 0.0, count * TIME_UNIT + 6.0
-    with closing(MujocoCell(cell, plan, seed, TIME_UNIT, strangers=decoys_of(seed, count))) as run:
-        # What is not pushed off may lie on: the pictures are what counts.
-        while len(names) < looks * count and now < last:
-            now += 0.01
-            for event in run.step_until(now):
-                if not isinstance(event, Exposed):
-                    continue
-                for look in range(looks):
-                    image = event.image if not look else run.look_again(look, float(rng.random()))
-                    pixels.append(crop_centre(image, cell.camera.crop_size))
-                    names.append(event.class_id)
-    return {'pixels': np.stack(pixels), 'names': np.array(names)}
+    decoys = decoys_of(seed, count)
+    names = [each.name for each in decoys]
+    pixels, shown = render_things(cell, seed, names, looks, TIME_UNIT, decoys)
+    return {'pixels': pixels, 'names': shown}
 
 
 def decoy_shards(

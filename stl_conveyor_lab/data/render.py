@@ -18,6 +18,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from stl_conveyor.resources import share_path
 from stl_conveyor.sim.arrivals import ItemPlan
 from stl_conveyor.sim.mujoco_cell import Exposed, MujocoCell
 from stl_conveyor.sim.parts import CLASS_IDS
+from stl_conveyor.sim.strangers import Stranger
 from stl_conveyor_lab.data.arrays import save_arrays
 
 FIRST_SEED = {'train': 1_000_000, 'val': 2_000_000, 'test': 3_000_000}
@@ -91,6 +93,58 @@ def render_shard(cell: CellDescription, seed: int, items: int, looks: int = LOOK
     finally:
         run.close()
     return Images(np.stack(pixels), np.array(labels), np.array(difficulty, dtype=np.float32))
+
+
+def render_things(
+    cell: CellDescription,
+    seed: int,
+    names: Sequence[str],
+    looks: int,
+    time_unit: float,
+    strangers: Sequence[Stranger] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Have each of some things pass once, in any order; return pixels and names of the pictures.
+
+    What is not pushed off may lie on the belt: the pictures are what counts.
+
+    Args:
+        cell: Where they pass.
+        seed: Of order, poses, belt, lamps and finishes.
+        names: Of parts or strangers.
+        looks: Photographs of each.
+        time_unit: Seconds from one to the next.
+        strangers: Those among them that the simulation does not know by name.
+
+    Returns:
+        uint8 [N, S, S, 3], str [N].
+    """
+    rng = np.random.default_rng(seed)
+    plan = [
+        ItemPlan(
+            serial=place + 1,
+            arrival=place,
+            class_id=names[k],
+            difficulty=float(rng.random()),
+            yaw=float(rng.uniform(-np.pi, np.pi)),
+            lateral_offset=float(rng.uniform(-0.010, 0.010)),
+            appearance_seed=int(rng.integers(2**32)),
+        )
+        for place, k in enumerate(rng.permutation(len(names)))
+    ]
+    pixels: list[np.ndarray] = []
+    shown: list[str] = []
+    now, last = 0.0, len(plan) * time_unit + 6.0
+    with closing(MujocoCell(cell, plan, seed, time_unit, strangers=strangers)) as run:
+        while len(shown) < looks * len(plan) and now < last:
+            now += 0.01
+            for event in run.step_until(now):
+                if not isinstance(event, Exposed):
+                    continue
+                for look in range(looks):
+                    image = event.image if not look else run.look_again(look, float(rng.random()))
+                    pixels.append(crop_centre(image, cell.camera.crop_size))
+                    shown.append(event.class_id)
+    return np.stack(pixels), np.array(shown)
 
 
 def camera_on_belt(cell: CellDescription, split: str, seed: int) -> CellDescription:

@@ -13,16 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
-from stl_conveyor.sim.arrivals import ItemPlan
-from stl_conveyor.sim.mujoco_cell import Exposed, MujocoCell
 from stl_conveyor.sim.strangers import STRANGERS
 from stl_conveyor_lab.data.arrays import save_arrays
-from stl_conveyor_lab.data.render import crop_centre, render_shard
+from stl_conveyor_lab.data.render import render_shard, render_things
 from stl_conveyor_lab.train.decision import Looked, looked_at
 
 # Far from the seeds of training, calibration and runs.
@@ -64,39 +61,8 @@ def stranger_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
 
 def render_strangers(cell: CellDescription, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels uint8 [N, S, S, 3] and names of every stranger on one belt."""
-    rng = np.random.default_rng(seed)
-    plan = [
-        ItemPlan(
-            serial=place + 1,
-            arrival=place,
-            class_id=STRANGERS[k].name,
-            difficulty=float(rng.random()),
-            yaw=float(rng.uniform(-np.pi, np.pi)),
-            lateral_offset=float(rng.uniform(-0.010, 0.010)),
-            appearance_seed=int(rng.integers(2**32)),
-        )
-        for place, k in enumerate(rng.permutation(len(STRANGERS)))
-    ]
-    run = MujocoCell(cell, plan, seed, 0.5)
-    pixels: list[NDArray[np.uint8]] = []
-    names: list[str] = []
-    now, last = 0.0, len(plan) * 0.5 + 6.0
-    try:
-        # What is not pushed off may lie on: the pictures are what counts.
-        while len(names) < STRANGER_LOOKS * len(plan) and now < last:
-            now += 0.01
-            for event in run.step_until(now):
-                if not isinstance(event, Exposed):
-                    continue
-                for number in range(STRANGER_LOOKS):
-                    image = (
-                        event.image if number == 0 else run.look_again(number, float(rng.random()))
-                    )
-                    pixels.append(crop_centre(image, cell.camera.crop_size))
-                    names.append(event.class_id)
-    finally:
-        run.close()
-    return np.stack(pixels), np.array(names)
+    names = [stranger.name for stranger in STRANGERS]
+    return render_things(cell, seed, names, STRANGER_LOOKS, 0.5)
 
 
 def looked(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked:
