@@ -55,7 +55,7 @@ def test_encode_and_decode_prints_answers_against_bytes():
     rows = [line.split() for line in lines[3:]]
     assert [int(row[0]) for row in rows] == [32, 64, 128, 256, 512, 1024]
     # The first bytes leave the weak answer in place; a thousandth of the pixels put it right.
-    assert rows[0][3] == 'hex_screw_m8x40'
+    assert rows[0][1] == rows[0][3] == 'hex_screw_m8x40'
     assert all(row[1] == row[3] == 'hex_screw_m8x35' for row in rows[2:])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stl_conveyor.cell.description import CellDescription
+from stl_conveyor.decision import guarantee
 from stl_conveyor.decision.calibration_record import CalibrationRecord
 from stl_conveyor.decision.stranger_detector import EDGE, FORMAT, StrangerDetector
 from stl_conveyor.errors import ConfigError
@@ -109,20 +110,25 @@ def test_promises_are_counted_over_splits(looked):
     assert row.both_rejected < row.score_rejected - 0.05 and row.no_more == 1.0
 
 
-def test_splits_by_belt_leave_whole_belts_to_the_test(looked):
+def test_splits_by_belt_leave_whole_belts_to_the_test(looked, monkeypatch):
     # One belt of eight on which the edge is surely wrong.
     edge = looked.edge.copy()
     edge[:, looked.belts == 3] = np.roll(edge[:, looked.belts == 3], 8, axis=2)
-    by = {
-        way: purity.measure_purity(
+
+    def measured(way):
+        (row,) = purity.measure_purity(
             CELL, LABELS, replace(looked, edge=edge), (0.95,), splits=8, by=way
-        )[0]
-        for way in (purity.ITEM, purity.BELT)
-    }
-    assert by[purity.ITEM].promised == 0
-    # It is promised where that belt is not among those that promise; left to the test, it is not
-    # kept.
-    assert 0 < by[purity.BELT].promised < 8 and by[purity.BELT].splits_kept < 1.0
+        )
+        return row
+
+    assert measured(purity.ITEM).promised == 0
+    # It is also promised where that belt only fixes the order, and then it is kept.
+    three_rows = measured(purity.BELT)
+    monkeypatch.setattr(guarantee, 'ROWS', (0.8, 0.2, 0.0))
+    by_belt = measured(purity.BELT)
+    # It is promised where that belt is left to the test, and then it is not kept.
+    assert 0 < by_belt.promised < 8 and by_belt.splits_kept == 0.0
+    assert by_belt.promised < three_rows.promised < 8 and 0.0 < three_rows.splits_kept < 1.0
 
 
 def test_models_are_counted_by_belt_beside_their_marks(looked):

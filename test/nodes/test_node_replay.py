@@ -124,6 +124,7 @@ def test_a_recorded_run_is_acted_on_again_in_its_own_time(tiny_models):
                 to_ns(outcome.deadline),
                 outcome.lane,
                 outcome.class_id,
+                outcome.missed,
             )
 
         assert [facts(o) for o in cell.outcomes()] == [facts(o) for o in outcomes]
