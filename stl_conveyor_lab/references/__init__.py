@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Codecs to compare with, all behind one interface and as real byte strings.
 
-Image files need no training. What is trained (ST, the recurrent codec, classifiers tuned on a
-codec's output) lies in a reference folder: files and manifest as in a model folder, with the
+Image files need no training. What is trained (ST, LimitNet, the recurrent codec, classifiers tuned
+on a codec's output) lies in a reference folder: files and manifest as in a model folder, with the
 roles `<codec>_encoder`, `<codec>_decoder`, `<codec>_code` and `tuned_<codec>`.
 """
 
@@ -15,6 +15,7 @@ from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.references.base import ReferenceCodec
 from stl_conveyor_lab.references.image_files import BestQuality, ProgressivePrefix
+from stl_conveyor_lab.references.limitnet import LimitNetCodec
 from stl_conveyor_lab.references.recurrent import RecurrentCodec
 from stl_conveyor_lab.references.st import StCodec
 
@@ -22,12 +23,17 @@ __all__ = [
     'BestQuality',
     'find_codec',
     'image_codecs',
+    'LimitNetCodec',
     'ProgressivePrefix',
     'RecurrentCodec',
     'ReferenceCodec',
     'StCodec',
     'trained_codecs',
 ]
+
+
+#: Codecs by the first word of their role; all others are ST.
+_TRAINED = {'limitnet': LimitNetCodec, 'recurrent': RecurrentCodec}
 
 
 def image_codecs() -> tuple[ReferenceCodec, ...]:
@@ -48,8 +54,7 @@ def trained_codecs(references: ModelFolder, threads: int = 1) -> tuple[Reference
     suffix = '_code'
     roles = sorted(role[: -len(suffix)] for role in references.roles if role.endswith(suffix))
     return tuple(
-        (RecurrentCodec if role.startswith('recurrent') else StCodec)(references, role, threads)
-        for role in roles
+        _TRAINED.get(role.split('_')[0], StCodec)(references, role, threads) for role in roles
     )
 
 

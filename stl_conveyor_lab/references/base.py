@@ -11,6 +11,21 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def in_packets(data: bytes, least: int, packet_bytes: int) -> tuple[bytes, ...]:
+    """Return a stream cut into packets.
+
+    Args:
+        data: The stream.
+        least: Bytes of the first packet at least: with fewer there is no image at all.
+        packet_bytes: The most of each of the others.
+    """
+    first = max(packet_bytes, least)
+    return (
+        data[:first],
+        *(data[at : at + packet_bytes] for at in range(first, len(data), packet_bytes)),
+    )
+
+
 class ReferenceCodec(ABC):
     """Something that turns an image into at most so many bytes, and back into pixels."""
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Static Huffman codes over the levels of one feature."""
+"""Static Huffman codes, such as over the levels of one feature."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ def code_lengths(counts: Sequence[int]) -> list[int]:
     return [depth[symbol] for symbol in range(len(share))]
 
 
+def to_bytes(bits: str) -> bytes:
+    """Return bits '0' and '1' as bytes, filled up with zeros to a whole one."""
+    size = -(-len(bits) // 8)
+    return int(bits.ljust(8 * size, '0') or '0', 2).to_bytes(size, 'big')
+
+
+def to_bits(data: bytes) -> str:
+    """Return the bits of bytes as '0' and '1', the most significant one of each first."""
+    return f'{int.from_bytes(data, "big"):0{8 * len(data)}b}' if data else ''
+
+
 class HuffmanTable:
     """One code for symbols 0..n-1, known to both sides.
 
@@ -54,21 +65,30 @@ class HuffmanTable:
             word, before = word + 1, length
         self._symbols = {bits: symbol for symbol, bits in self._words.items()}
 
+    def words(self, symbols: np.ndarray) -> list[str]:
+        """Return the code word of each of some integers, as '0' and '1'."""
+        return [self._words[symbol] for symbol in symbols.ravel().tolist()]
+
+    def read(self, bits: str, begin: int) -> tuple[int, int] | None:
+        """Return (the symbol whose word begins at a bit, the bit behind it); None if cut off."""
+        end = begin
+        while bits[begin:end] not in self._symbols:
+            end += 1
+            if end > len(bits):
+                return None
+        return self._symbols[bits[begin:end]], end
+
     def encode(self, symbols: np.ndarray) -> bytes:
         """Return the code words of integers [n], filled up to a whole byte."""
-        bits = ''.join([self._words[symbol] for symbol in symbols.ravel().tolist()])
-        size = -(-len(bits) // 8)
-        return int(bits.ljust(8 * size, '0') or '0', 2).to_bytes(size, 'big')
+        return to_bytes(''.join(self.words(symbols)))
 
     def decode(self, data: bytes, count: int) -> tuple[np.ndarray, int] | None:
         """Return (`count` symbols, bytes used) from the front of `data`; None if cut off."""
-        bits = f'{int.from_bytes(data, "big"):0{8 * len(data)}b}' if data else ''
-        symbols, begin, end = [], 0, 0
+        bits, symbols, at = to_bits(data), [], 0
         for _ in range(count):
-            while bits[begin:end] not in self._symbols:
-                end += 1
-                if end > len(bits):
-                    return None
-            symbols.append(self._symbols[bits[begin:end]])
-            begin = end
-        return np.array(symbols, np.int64), -(-end // 8)
+            found = self.read(bits, at)
+            if found is None:
+                return None
+            symbol, at = found
+            symbols.append(symbol)
+        return np.array(symbols, np.int64), -(-at // 8)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageFile, features
 
 from stl_conveyor.assess.fitted_file import FittedFile, square_pixels
-from stl_conveyor_lab.references.base import ReferenceCodec
+from stl_conveyor_lab.references.base import ReferenceCodec, in_packets
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,7 @@ class ProgressivePrefix(ReferenceCodec):
     ) -> tuple[bytes, ...]:
         """Return the prefix in pieces, the first of them up to the first scan's data at least."""
         data = self.encode(image, max_bytes)
-        if data is None:
-            return ()
-        first = max(packet_bytes, _first_scan(data))
-        return (
-            data[:first],
-            *(data[at : at + packet_bytes] for at in range(first, len(data), packet_bytes)),
-        )
+        return () if data is None else in_packets(data, _first_scan(data), packet_bytes)
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
         """Return the pixels that the prefix gives."""

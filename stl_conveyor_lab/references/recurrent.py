@@ -18,7 +18,7 @@ from onnxruntime import InferenceSession
 
 from stl_conveyor.errors import BadPacket
 from stl_conveyor.models.model_folder import ModelFolder
-from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec
+from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec, continued
 
 #: A position of the code stands for so many pixels along each side.
 STRIDE = 16
@@ -92,10 +92,8 @@ class RecurrentCodec(TrainedCodec):
 
     def _encode(self, pixels: bytes, size: int) -> tuple[bytes, ...]:
         code = self._code
-        image = np.frombuffer(pixels, np.uint8).reshape(size, size, 3)
-        more = code.side - size
-        image = np.pad(image, ((0, more), (0, more), (0, 0)), mode='edge')
-        rest = (image.transpose(2, 0, 1)[None] / np.float32(127.5) - 1).astype(np.float32)
+        image = continued(np.frombuffer(pixels, np.uint8).reshape(1, size, size, 3), BLOCK)
+        rest = (image.transpose(0, 3, 1, 2) / np.float32(127.5) - 1).astype(np.float32)
         states, result = self._states(self._encoder, 'residual'), []
         for _ in range(code.iterations):
             (bits, rest), states = self._step(self._encoder, {'residual': rest, **states})

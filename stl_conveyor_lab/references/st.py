@@ -18,7 +18,7 @@ import numpy as np
 from stl_conveyor.errors import BadPacket
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.references.huffman import HuffmanTable
-from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec
+from stl_conveyor_lab.references.trained import TrainedCode, TrainedCodec, continued
 
 ST_FEATURES = 10
 STRIDE = 7
@@ -31,8 +31,7 @@ def padded_side(size: int) -> int:
 
 def padded(images: np.ndarray) -> np.ndarray:
     """Return u8[N, S, S, 3] continued to the next multiple of 7."""
-    more = padded_side(images.shape[1]) - images.shape[1]
-    return np.pad(images, ((0, 0), (0, more), (0, more), (0, 0)), mode='edge') if more else images
+    return continued(images, STRIDE)
 
 
 @dataclass(frozen=True)

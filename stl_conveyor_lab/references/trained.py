@@ -21,6 +21,12 @@ from stl_conveyor_lab.references.base import ReferenceCodec
 Code = TypeVar('Code', bound='TrainedCode')
 
 
+def continued(images: np.ndarray, multiple: int) -> np.ndarray:
+    """Return u8[N, S, S, 3] whose last row and column are repeated to a multiple of some side."""
+    more = -images.shape[1] % multiple
+    return np.pad(images, ((0, 0), (0, more), (0, more), (0, 0)), mode='edge') if more else images
+
+
 class TrainedCode:
     """What encoder and decoder share besides the networks; a dataclass kept as JSON."""
 

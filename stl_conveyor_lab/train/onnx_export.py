@@ -71,15 +71,17 @@ def count_macs(module: nn.Module, example_inputs: Sequence[torch.Tensor]) -> int
     """Return the multiply-accumulates of convolutions and linear layers for the inputs given."""
     total, hooks = 0, []
 
-    def count(layer: nn.Module, _: Any, output: torch.Tensor) -> None:
+    def count(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         nonlocal total
-        if isinstance(layer, torch.nn.Conv2d):
+        if isinstance(layer, nn.ConvTranspose2d):
+            total += inputs[0][0].numel() * layer.weight[0].numel()
+        elif isinstance(layer, torch.nn.Conv2d):
             total += output[0].numel() * layer.weight[0].numel()
         elif isinstance(layer, nn.Linear):
             total += output[0].numel() * layer.in_features
 
     for layer in module.modules():
-        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             hooks.append(layer.register_forward_hook(count))
     with torch.no_grad():
         module(*example_inputs)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny_limitnet import make_tiny_limitnet
 from tiny_st import make_tiny_st
 
 from stl_conveyor.errors import ConfigError
@@ -61,6 +62,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope='module')
 def references(tmp_path_factory, models):
     folder = make_tiny_st(tmp_path_factory.mktemp('references'), LABELS)
+    make_tiny_limitnet(folder, LABELS)
     tuned = folder / 'tuned_webp_6_may_downscale.onnx'
     tuned.write_bytes((models / 'strong.onnx').read_bytes())
     register_model(folder, 'tuned_webp_6_may_downscale', tuned, LABELS, 160)
@@ -190,8 +192,8 @@ def test_whole_benchmark_runs_and_adds_up(data, models, references, tmp_path, ca
     for picture in ('codec.png', 'codec_deadlines.png'):
         assert (tmp_path / picture).stat().st_size > 1000
     rows = {(row['codec'], row['budget']): row for row in result['codecs']}
-    # Ours twice, seven files, one of them tuned, ST.
-    assert len(rows) == 3 * 11
+    # Ours twice, seven files, one of them tuned, ST and LimitNet.
+    assert len(rows) == 3 * 12
     for row in rows.values():
         assert row['mean_bytes'] <= row['budget']
     strong = result['originals'][0]['accuracy']
@@ -209,7 +211,7 @@ def test_whole_benchmark_runs_and_adds_up(data, models, references, tmp_path, ca
     )
     assert len(result['deadlines']) == 2
     for cells in result['deadlines'].values():
-        assert len(cells) == 11 * 12
+        assert len(cells) == 12 * 12
         assert all(0 <= cell['accuracy'] <= 1 for cell in cells)
     assert all(value > 0 for value in result['milliseconds'].values())
     assert result['device_megabytes'] > 20
@@ -245,6 +247,9 @@ def test_what_is_missing_is_named_with_its_command(models, references):
     everything = [*image_codecs(), StCodec(ModelFolder(references))]
     lines = missing_references(ModelFolder(references), everything, references)
     assert any('recurrent is not trained' in line for line in lines)
+    assert not any(line.startswith('limitnet is') for line in lines)
+    (line,) = (line for line in missing_references(None, (), None) if line.startswith('limitnet'))
+    assert 'train.references.limitnet --data' in line
     assert not any(line.startswith('st is') for line in lines)
     assert any('--codec st ' in line and 'references.tune' in line for line in lines)
 

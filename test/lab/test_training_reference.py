@@ -270,6 +270,108 @@ def test_the_recurrent_codec_is_trained_and_decodes_every_prefix(setting, capsys
         codec.decode(b'short', SIZE)
 
 
+def test_limitnet_is_trained_in_three_stages(setting, capsys):
+    from stl_conveyor_lab.train.references import limitnet as reference_limitnet
+
+    options, references, folder = setting
+    command = [
+        *options,
+        *('--strong', str(folder / 'strong.pt'), '--width', '8'),
+        *('--crops', '2', '--windows', '2', '--window', '4', '--batch', '1'),
+    ]
+    reference_limitnet.main([*command, '--minutes', '.02'])
+    assert 'resumed' not in capsys.readouterr().out
+    reference_limitnet.main([*command, '--minutes', '.04'])
+    shown = capsys.readouterr().out
+    assert all(f'limitnet_{stage}: resumed at step' in shown for stage in (1, 2, 3))
+    codec = find_codec('limitnet', references)
+    image = tiny_images(1, 3, SIZE, seed=5)[0][0]
+    data = codec.encode(image, 1 << 20)
+    found, arrived = codec.decode_levels(data)
+    assert arrived == found.size == 12 * 12 * 12
+    assert np.array_equal(found, codec.levels(image)[0])
+    assert codec.decode(codec.encode(image, 120), SIZE).shape == (SIZE, SIZE, 3)
+    card = json.loads((references / 'limitnet.card.json').read_text())
+    assert card['encoder_parameters'] == 16_077 and card['decoder_macs'] > 0
+    curves = json.loads((folder / 'work' / 'limitnet.curves.json').read_text())
+    assert [len(curves[f'stage_{stage}'][-1]) for stage in (1, 2, 3)] == [2, 4, 5]
+
+
+def test_limitnet_at_published_width_has_sides_of_eight(torch):
+    from stl_conveyor_lab.train.references.limitnet import LimitNet, size_of
+
+    network = LimitNet(64)
+    pixels = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        latents = network.encoder(pixels)
+        assert latents.shape == (1, 12, 28, 28)
+        assert network.saliency(latents).shape == (1, 1, 28, 28)
+        assert network.decoder(latents).shape == pixels.shape
+    # Transposed: 28^2 * 12 * 64 * 7^2 and 56^2 * 64 * 64 * 5^2; then 224^2 * 64 * (128 + 3) * 3^2.
+    assert size_of(network, 28)['decoder_macs'] == 29_503_488 + 321_126_400 + 3_786_080_256
+
+
+def test_what_the_sent_map_holds_is_kept_in_training(torch):
+    from stl_conveyor_lab.references.limitnet import latent_order
+    from stl_conveyor_lab.train.references.limitnet import (
+        first_channels,
+        highest_scores,
+        noisy,
+        sent_map,
+        window_of,
+    )
+
+    torch.manual_seed(2)
+    saliency = torch.rand(2, 1, 28, 28)
+    levels = sent_map(saliency)
+    assert levels.shape == (2, 8, 8)
+    assert levels.amin((1, 2)).tolist() == [0, 0] and levels.amax((1, 2)).tolist() == [31, 31]
+    ramp = sent_map(torch.arange(28.0).expand(1, 1, 28, 28) / 28)[0, 0]
+    assert torch.allclose(ramp, torch.round(torch.arange(8) * 31 / 7), atol=1)
+    kept = highest_scores(saliency, np.random.default_rng(3)).view(2, -1)
+    for row, levels_sent in zip(kept.numpy(), levels.numpy()):
+        order = latent_order(levels_sent, 28)
+        count = int(row.sum())
+        assert 0 < count <= len(order) and row[order[:count]].all()
+    channels = first_channels(50, np.random.default_rng(4))[:, :, 0, 0]
+    assert (channels[:, 0] == 1).all() and (channels.diff(dim=1) <= 0).all()
+    latents = torch.rand(2, 12, 28, 28)
+    sent = noisy(latents, kept.view(2, 12, 28, 28), 0.01)
+    assert (sent.view(2, -1)[kept == 0] == 0).all()
+    assert ((sent - latents).view(2, -1)[kept == 1].abs() <= 0.01).all()
+    pixels = latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    some, seen = window_of(latents, pixels, 14, np.random.default_rng(5))
+    assert some.shape == (2, 12, 14, 14) and torch.equal(seen[:, :, ::8, ::8], some[:, :3])
+
+
+def test_saliency_is_where_the_answer_comes_from(torch, setting):
+    from stl_conveyor_lab.train.lite0 import load_strong
+    from stl_conveyor_lab.train.references.limitnet import teach
+    from stl_conveyor_lab.train.references.pixels import answers, unit
+
+    strong = load_strong(setting[2] / 'strong.pt', 3, SIZE).eval().requires_grad_(False)
+    pixels = unit(tiny_images(2, 3, SIZE, seed=9)[0])
+    logits, saliency = teach(strong, pixels, 12)
+    assert torch.allclose(logits, answers(strong, pixels), atol=1e-4)
+    assert saliency.shape == (2, 1, 12, 12) and not saliency.requires_grad
+    assert saliency.min() >= 0 and 0.5 < saliency.max() <= 1
+    # Where the network sees nothing, nothing is salient.
+    block = strong.blocks[10]
+    hook = block.register_forward_hook(lambda m, i, made: made * corner(made))
+
+    def corner(made):
+        mask = torch.ones_like(made)
+        mask[:, :, :3, :3] = 0
+        return mask
+
+    try:
+        _, saliency = teach(strong, pixels, 12)
+    finally:
+        hook.remove()
+    assert not saliency[:, :, :2, :2].any() and saliency.any()
+    assert not strong.blocks[10]._forward_hooks
+
+
 def test_encoder_and_decoder_of_the_recurrent_codec_agree(torch):
     from stl_conveyor_lab.train.references.recurrent import (
         DecoderStep,

@@ -14,18 +14,31 @@ from stl_conveyor_lab.references.st import ST_FEATURES, StCode, padded_side
 from stl_conveyor_lab.train.manifest import register_model
 
 
-def _save(path, nodes, inputs, outputs, constants):
+def save_network(path, nodes, inputs, outputs, constants):
+    """Write an ONNX file of nodes, one input, outputs and constants by name."""
     graph = helper.make_graph(
         nodes,
-        'st',
+        'tiny',
         [inputs],
-        [outputs],
+        outputs,
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
     model.ir_version = 8
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def register_codec(folder, role, labels, image_size):
+    """Enter the three files of a role into a reference folder."""
+    for kind, file in (
+        ('encoder', 'encoder.onnx'),
+        ('decoder', 'decoder.onnx'),
+        ('code', 'code.json'),
+    ):
+        register_model(
+            folder, f'{role}_{kind}', folder / f'{role}.{file}', labels, image_size, 'references'
+        )
 
 
 def make_tiny_st(folder, labels, image_size=160, role='st', features=0):
@@ -38,7 +51,7 @@ def make_tiny_st(folder, labels, image_size=160, role='st', features=0):
     image = info('image', TensorProto.UINT8, ['N', side, side, 3])
     levels = info('levels', TensorProto.UINT8, ['N', ST_FEATURES, grid, grid])
     limits = {'low': np.float32(0), 'high': np.float32(63)}
-    _save(
+    save_network(
         folder / f'{role}.encoder.onnx',
         [
             make('Transpose', ['image'], ['planes'], perm=[0, 3, 1, 2]),
@@ -50,11 +63,11 @@ def make_tiny_st(folder, labels, image_size=160, role='st', features=0):
             make('Cast', ['kept'], ['levels'], to=TensorProto.UINT8),
         ],
         image,
-        levels,
+        [levels],
         {'mix': mix, **limits},
     )
     back = np.transpose(mix, (1, 0, 2, 3)) * (255 / 63) ** 2
-    _save(
+    save_network(
         folder / f'{role}.decoder.onnx',
         [
             make('Cast', ['levels'], ['float'], to=TensorProto.FLOAT),
@@ -65,7 +78,7 @@ def make_tiny_st(folder, labels, image_size=160, role='st', features=0):
             make('Cast', ['kept'], ['image'], to=TensorProto.UINT8),
         ],
         levels,
-        image,
+        [image],
         {
             'back': back,
             'scales': np.array([1, 1, 7, 7], np.float32),
@@ -76,13 +89,6 @@ def make_tiny_st(folder, labels, image_size=160, role='st', features=0):
     counts = [[50] + [1 + 3 * (level < 40) for level in range(63)] for _ in range(ST_FEATURES)]
     name = f'ST, no tail drop, K = {features}' if features else 'ST'
     StCode(name, image_size, grid, 1.0, counts, features).save(folder / f'{role}.code.json')
-    for kind, file in (
-        ('encoder', 'encoder.onnx'),
-        ('decoder', 'decoder.onnx'),
-        ('code', 'code.json'),
-    ):
-        register_model(
-            folder, f'{role}_{kind}', folder / f'{role}.{file}', labels, image_size, 'references'
-        )
+    register_codec(folder, role, labels, image_size)
     assert json.loads((folder / 'manifest.json').read_text())['format'] == 1
     return folder

@@ -90,7 +90,12 @@ HERE, ON_PI = 'encode time as on this machine', 'encode time as on a Raspberry P
 #: Images on which times are measured.
 TIMED = 20
 #: Codecs that are trained for a full comparison, and the module that does it.
-TRAINED = {'st': ('st', ''), 'st_fixed_4': ('st', ' --features 4'), 'recurrent': ('recurrent', '')}
+TRAINED = {
+    'st': ('st', ''),
+    'st_fixed_4': ('st', ' --features 4'),
+    'limitnet': ('limitnet', ''),
+    'recurrent': ('recurrent', ''),
+}
 
 
 def classifier_row(name: str, path: Path, test: LabelledImages) -> Row:

@@ -28,6 +28,7 @@ _COLOURS = (
     ('st_published', '#b18fcf'),
     ('st_fixed', '#cdb4db'),
     ('st', '#6a4c93'),
+    ('limitnet', '#b5651d'),
     ('recurrent', '#5f7f3f'),
 )
 
@@ -40,6 +41,7 @@ _SENT = (
     'progressive_jpeg_q30_prefix',
     'st',
     'st_published',
+    'limitnet',
     'recurrent',
 )
 

@@ -39,6 +39,7 @@ from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.recipe_options import recipe_of
 from stl_conveyor_lab.train.references.files import write_reference
 from stl_conveyor_lab.train.references.options import add_teacher, reference_parser, strong_path
+from stl_conveyor_lab.train.references.pixels import answers, crops, divergence_from, unit
 from stl_conveyor_lab.train.references.tensor_bundle import read_tensor_bundle
 from stl_conveyor_lab.train.timed_run import TimedRun
 
@@ -145,22 +146,6 @@ def drop_tail(features: Tensor, keep: int) -> Tensor:
     return torch.cat([features[:, :keep], torch.zeros_like(features[:, keep:])], 1)
 
 
-def _crops(images: np.ndarray, count: int, side: int, rng: np.random.Generator) -> np.ndarray:
-    result = np.empty((count, side, side, 3), np.uint8)
-    for k in range(count):
-        image = images[rng.integers(len(images))]
-        top, left = rng.integers(0, image.shape[0] - side + 1, 2)
-        result[k] = image[top : top + side, left : left + side]
-        if rng.random() < 0.5:
-            result[k] = result[k][:, ::-1]
-    return result
-
-
-def _unit(images: np.ndarray) -> Tensor:
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    return pixels.contiguous(memory_format=torch.channels_last)
-
-
 def train_st(
     encoder: StEncoder,
     decoder: StDecoder,
@@ -191,7 +176,7 @@ def train_st(
 
     run = stage('stage_1', recipe.rate_1, recipe.minutes_1, recipe.seed)
     while run.goes_on():
-        pixels = _unit(_crops(train.images, recipe.crops, recipe.crop, run.rng))
+        pixels = unit(crops(train.images, recipe.crops, recipe.crop, run.rng))
         made = decoder(drop_tail(encoder(pixels), keep(run.rng))).clamp(-0.1, 1.1)
         run.learn(functional.mse_loss(made, pixels))
     curves = {'stage_1': run.curve}
@@ -200,19 +185,13 @@ def train_st(
     while run.goes_on():
         pick = run.rng.integers(0, len(train.images), recipe.batch)
         images = augment(train.images[pick], run.rng)
-        pixels = _unit(images)
-        made = decoder(drop_tail(encoder(_unit(padded(images))), keep(run.rng)))
+        pixels = unit(images)
+        made = decoder(drop_tail(encoder(unit(padded(images))), keep(run.rng)))
         made = made[:, :, :size, :size]
         error = functional.mse_loss(made.clamp(-0.1, 1.1), pixels)
         with torch.no_grad():
-            target, _ = strong((pixels * 255 - 127) / 128)
-        logits, _ = strong((made.clamp(0, 1) * 255 - 127) / 128)
-        divergence = functional.kl_div(
-            functional.log_softmax(logits, 1),
-            functional.log_softmax(target, 1),
-            reduction='batchmean',
-            log_target=True,
-        )
+            target = answers(strong, pixels)
+        divergence = divergence_from(target, answers(strong, made.clamp(0, 1)))
         run.learn(recipe.mse_weight * error + divergence, error=error, divergence=divergence)
     curves['stage_2'] = run.curve
     return curves
@@ -234,7 +213,7 @@ def fit_code(
     """
     with torch.no_grad():
         values = np.concatenate(
-            [encoder(_unit(padded(images[k : k + 16]))).numpy() for k in range(0, len(images), 16)]
+            [encoder(unit(padded(images[k : k + 16]))).numpy() for k in range(0, len(images), 16)]
         )
     kept = values[:, :features] if features else values
     scale = float(np.quantile(kept, part)) / (LEVELS - 1)
