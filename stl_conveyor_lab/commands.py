@@ -122,6 +122,7 @@ def _train(options: argparse.Namespace) -> None:
             label_column=options.label_column,
             pretrained=not options.from_scratch,
             running_start=start,
+            strong=options.strong,
             strangers=None if options.strangers is None else str(options.strangers.resolve()),
         ),
         name=options.name or options.folder.resolve().name,
@@ -161,6 +162,13 @@ def add_train(commands: Any) -> None:
         default='photos',
         help='photos are mirrored, cropped and lit otherwise in training; parts, '
         'seen from above, are also turned',
+    )
+    train.add_argument(
+        '--strong',
+        choices=('lite0', 'lite1', 'lite2'),
+        default='lite0',
+        help='the EfficientNet-Lite that strong and edge model are; the deeper ones take longer, '
+        'and their weights are packages of their own (lite0)',
     )
     train.add_argument('--seed', type=int, default=7)
     train.add_argument('--name', help='of the models (the name of FOLDER)')

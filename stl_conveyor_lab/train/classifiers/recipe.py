@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor_lab.train.lite0 import EARLY_BLOCKS
+from stl_conveyor_lab.train.lite0 import TRUNKS, early_blocks
 
 SEED = 7
 
@@ -81,7 +81,7 @@ RECIPES = {
             decay=1e-4,
             smoothing=0.05,
             augmentation='photos',
-            frozen=EARLY_BLOCKS,
+            frozen=5,  # of Lite0; recipe_for counts them
             new_rate=7.0,
             average=0.99,
         ),
@@ -90,7 +90,7 @@ RECIPES = {
 
 
 def recipe_for(
-    kind: str, role: str, device: str = 'cpu', minutes: float = 0.0
+    kind: str, role: str, device: str = 'cpu', minutes: float = 0.0, strong: str = 'lite0'
 ) -> ClassifierRecipe:
     """Return the recipe of one classifier.
 
@@ -102,11 +102,22 @@ def recipe_for(
         role: 'weak' or 'strong'.
         device: 'cpu' or 'cuda'.
         minutes: After which training ends at the latest; 0 is no limit.
+        strong: The trunk of the strong network, a key of TRUNKS; the weak one's stays.
     """
     recipe = replace(RECIPES[kind][role], minutes=minutes)
+    if role == 'strong':
+        network = recipe.network.replace('lite0', check_trunk(strong))
+        recipe = replace(recipe, network=network, frozen=early_blocks(strong))
     if device != 'cpu' and recipe.frozen:
         recipe = replace(recipe, frozen=0, epochs=2 * recipe.epochs)
     return recipe
+
+
+def check_trunk(trunk: str) -> str:
+    """Return a key of TRUNKS; raises ConfigError for anything else."""
+    if trunk not in TRUNKS:
+        raise ConfigError(f'strong {trunk!r}: use {", ".join(TRUNKS)}')
+    return trunk
 
 
 def check_size(size: int) -> int:

@@ -44,7 +44,7 @@ from stl_conveyor_lab.train.codec.running_start import RunningStart
 from stl_conveyor_lab.train.codec.temperature import fit_temperatures
 from stl_conveyor_lab.train.codec.training import train_edge, train_restoration
 from stl_conveyor_lab.train.codec.trunk_share import give_best_share
-from stl_conveyor_lab.train.lite0 import channels_last, load_strong
+from stl_conveyor_lab.train.lite0 import channels_last, load_strong, title
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.recipe_options import add_recipe, recipe_of
@@ -217,6 +217,7 @@ def train_codec(
     )
     card = {
         'role': 'edge',
+        'trunk': title(strong.name),
         'recipe': asdict(recipe),
         'augmentation': augment,
         'running_start': start is not None,
@@ -273,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         '--strong',
         type=Path,
         required=True,
-        help='EfficientNet-Lite0 of these labels: checkpoint or strong.onnx',
+        help='EfficientNet-Lite of these labels: checkpoint or strong.onnx',
     )
     parser.add_argument('--work', type=Path, required=True, help='checkpoints and curves')
     parser.add_argument('--models', type=Path, required=True, help='the model folder to write')

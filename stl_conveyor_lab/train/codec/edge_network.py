@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stl_conveyor.codec.spec import CodecSpec
-from stl_conveyor_lab.train.lite0 import JOIN_BLOCK, FoldedBlock, FoldedTrunk
+from stl_conveyor_lab.train.lite0 import FoldedBlock, FoldedTrunk
 
 #: log2(1 + bytes) at which the byte-dependent weights have their knots.
 BYTE_KNOTS = np.arange(5, 13, dtype=np.float32)
@@ -108,7 +108,7 @@ class EdgeNetwork(nn.Module):
         self.register_buffer('scale', torch.from_numpy(scale)[None, :, None, None])
         self.restoration = Restoration(patch, restore) if restore else None
         self.trunk = trunk
-        late = cast(FoldedBlock, trunk.blocks[JOIN_BLOCK]).project.out_channels
+        late = cast(FoldedBlock, trunk.blocks[trunk.join_block]).project.out_channels
         stride = max(1, spec.grid * 32 // spec.image_size)
         self.branch = nn.Sequential(
             nn.Conv2d(channels + len(BYTE_KNOTS), width, 1),

@@ -6,8 +6,9 @@ A running start knows no classes. It has a transform of image patches, the weigh
 restoration and of the branch from the latents, and what reading decoded images changed in the
 trunk of EfficientNet-Lite0, as a difference from the published weights. That difference is added
 to a trunk that was tuned on somebody's items (task arithmetic: Ilharco et al., ICLR 2023). None of
-it depends on the side of the images. `pretraining.py` makes it. One ships, made from photographs
-that may be used for anything; `shipped/README.md` says from which, and what it does.
+it depends on the side of the images. Where the trunk is another than that of the running start,
+transform and restoration alone are taken over. `pretraining.py` makes it. One ships, made from
+photographs that may be used for anything; `shipped/README.md` says from which, and what it does.
 """
 
 from __future__ import annotations
@@ -176,30 +177,46 @@ class RunningStart:
         """Return the width of the restoration."""
         return len(self.weights['restoration.first.weight'])
 
+    def suits(self, network: EdgeNetwork) -> bool:
+        """Return whether the differences are of a trunk such as the network's."""
+
+        def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+            return {
+                name: value.shape
+                for name, value in weights.items()
+                if name.startswith(_TRUNK) and not name.startswith(_LAST_LAYER)
+            }
+
+        return shapes(self.weights) == shapes(network.state_dict())
+
     @torch.no_grad()
-    def give(self, network: EdgeNetwork, share: float = 1.0) -> None:
+    def give(self, network: EdgeNetwork, share: float | None = 1.0) -> None:
         """Put everything into a network: its parts as they are, the differences added.
 
         Args:
             network: Made with the transform and the width of this running start; its trunk has
                 been tuned on somebody's items.
-            share: Of the trunk's differences that is added.
+            share: Of the trunk's differences that is added. None gives the restoration alone,
+                since the branch, too, knows the features of its own trunk only.
 
         Raises:
             ConfigError: If the network has other shapes.
         """
         own = dict(network.state_dict())
+        weights, parts = self.weights, _PARTS if share is not None else ('restoration',)
+        if share is None:
+            weights = {name: weights[name] for name in weights if name.startswith(parts)}
         other = [
             name
-            for name, value in self.weights.items()
+            for name, value in weights.items()
             if name not in own or own[name].shape != value.shape
         ]
-        if other or any(name.startswith(_PARTS) and name not in self.weights for name in own):
+        if other or any(name.startswith(parts) and name not in weights for name in own):
             raise ConfigError(
                 f'the running start does not fit this network ({", ".join(other[:3]) or "parts"}):'
-                ' it is of another version; train with --running-start none'
+                ' it is of another version or trunk; train with --running-start none'
             )
-        for name, value in self.weights.items():
+        for name, value in weights.items():
             value = value.to(own[name].device)
             if name.startswith(_TRUNK):
                 own[name].add_(value, alpha=share)

@@ -18,6 +18,7 @@ from stl_conveyor.vision.image_folder import LabelledImages
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.codec.prefixes import PrefixSampler
 from stl_conveyor_lab.train.codec.running_start import RunningStart
+from stl_conveyor_lab.train.lite0 import title
 
 #: What is tried, the usual one first; the bytes at which it is judged, and on how many images.
 SHARES, SIZES, IMAGES = (1.0, 0.5, 0.0), (256, 1024, 4096), 96
@@ -46,7 +47,7 @@ def give_best_share(
     validation: LabelledImages,
     seed: int,
     path: Path,
-) -> float:
+) -> float | None:
     """Give a running start to a network, with the share of its trunk that is right most often.
 
     Args:
@@ -58,8 +59,17 @@ def give_best_share(
         path: Where the choice is kept, so that a training that goes on makes the same.
 
     Returns:
-        The share.
+        The share; None if the differences are of another trunk than the network's, which then
+        gets the restoration alone.
     """
+    if not start.suits(network):
+        start.give(network, None)
+        print(
+            f'the running start has another trunk than {title(network.trunk.name)}: its transform '
+            'and its restoration alone are taken over',
+            flush=True,
+        )
+        return None
     if path.exists():
         share = float(json.loads(path.read_text(encoding='utf-8'))['share'])
         start.give(network, share)
