@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of everything that ships in models/; needs torch."""
 
+from __future__ import annotations
+
 import os
 
 # OpenMP, with which torch divides its work, reads this when torch is loaded. Threads that have

@@ -7,13 +7,12 @@ r"""Make a running start: a codec that knows photographs, but nobody's classes.
 
 The folders are photographs that may be used for anything, such as Clothing (CC0) and Grocery
 (MIT), or rendered items (`stl_conveyor_lab.data.render`); their training images alone are read,
-and labels are not. The transform is fitted to them. The restoration then learns from prefixes of
-random length: the published ImageNet classifier, which reads the original, gives answer and
-features that it is to have of what was restored, and the image itself is the third target. The
-classifier stays as it is, so what comes out is a restoration for whoever reads with a classifier
-that began with the same weights, whatever transform it has. With --move-trunk branch and trunk
-learn, too, all but the last layer, and the transform becomes part of the file. Images that are set
-aside say how far that got.
+and labels are not. The transform is fitted to them. Restoration, branch and trunk then learn from
+prefixes of random length: the published ImageNet classifier, which reads the original, gives
+answer and features that the network is to have of what arrived, and the image itself is the third
+target. The last layer stays as it is. With --keep-trunk the restoration alone learns, before a
+classifier that stays as it is; the file then has nothing else, and suits any transform. Images
+that are set aside say how far that got.
 
 Stopped at any time, the same command goes on; with more --minutes a finished one does, too.
 """
@@ -72,9 +71,9 @@ RECIPE = replace(
     steps=0,
     minutes=120.0,
     restore_minutes=6.0,
-    restore_weight=0.3,
-    distil=0.5,
-    feature=1.0,
+    restore_weight=1.0,
+    distil=1.0,
+    feature=2.0,
     average=0.995,
 )
 
@@ -116,24 +115,24 @@ def learn_to_read(
     images: np.ndarray,
     recipe: CodecRecipe,
     checkpoint: Path,
-    move_trunk: bool = False,
+    keep_trunk: bool = False,
 ) -> tuple[EdgeNetwork, TimedRun]:
     """Train a network to read prefixes as the published classifier reads the originals.
 
     Args:
-        network: Its restoration is changed.
+        network: It is changed, all but its last layer.
         sampler: Gives the latents of prefixes.
         published: The teacher.
         images: u8[N, S, S, 3].
         recipe: How long and how hard.
         checkpoint: The file to go on from and to write.
-        move_trunk: Whether branch and trunk are changed, too, all but the last layer.
+        keep_trunk: Whether the restoration alone is changed.
 
     Returns:
         The running average of the network, and the finished run.
     """
-    network.branch.requires_grad_(move_trunk)
-    network.trunk.requires_grad_(move_trunk)
+    network.branch.requires_grad_(not keep_trunk)
+    network.trunk.requires_grad_(not keep_trunk)
     network.trunk.classifier.requires_grad_(False)
     average, run = begin_training(network, recipe, checkpoint)
     for pick in picks(run, len(images), recipe):
@@ -198,7 +197,7 @@ def pretrain(
     recipe: CodecRecipe,
     begin: Path | None = None,
     licences: Sequence[str] = (),
-    move_trunk: bool = False,
+    keep_trunk: bool = False,
 ) -> dict[str, Any]:
     """Make a running start.
 
@@ -210,7 +209,7 @@ def pretrain(
         recipe: Everything that decides on the result, apart from the images.
         begin: A model folder whose codec is gone on with; None begins with nothing.
         licences: Of the photographs of each folder, for the card.
-        move_trunk: Whether branch and trunk learn, too.
+        keep_trunk: Whether the restoration alone learns.
 
     Returns:
         The card.
@@ -253,12 +252,12 @@ def pretrain(
             network, sampler, train, recipe, augment_photos, work / 'restoration.checkpoint.pt'
         )
     network, run = learn_to_read(
-        network, sampler, published, images, recipe, work / 'reading.checkpoint.pt', move_trunk
+        network, sampler, published, images, recipe, work / 'reading.checkpoint.pt', keep_trunk
     )
     learned = (
-        RunningStart.of(network, published, spec.analysis)
-        if move_trunk
-        else RunningStart.of_restoration(network)
+        RunningStart.of_restoration(network)
+        if keep_trunk
+        else RunningStart.of(network, published, spec.analysis)
     )
     learned.save(out)
     card = {
@@ -271,7 +270,7 @@ def pretrain(
         'images': len(images),
         'teacher': TEACHER,
         'licence': 'Apache-2.0',
-        'moves_trunk': move_trunk,
+        'trunk_kept': keep_trunk,
         'began_with': None if begin is None else ModelFolder(begin).name,
         'recipe': asdict(recipe),
         'steps': run.step,
@@ -306,10 +305,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         '--begin', type=Path, help='a model folder whose codec is gone on with (same transform)'
     )
     parser.add_argument(
-        '--move-trunk',
+        '--keep-trunk',
         action='store_true',
-        help='let branch and trunk learn, too; the file then holds the transform, and is ten '
-        'times as large',
+        help='let the restoration alone learn, for a classifier that stays as it is',
     )
     parser.add_argument('--threads', type=int, default=2)
     add_recipe(parser, RECIPE)
@@ -325,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recipe_of(options, CodecRecipe),
         options.begin,
         options.licences,
-        options.move_trunk,
+        options.keep_trunk,
     )
 
 

@@ -76,7 +76,7 @@ def make_untuned(
         ConfigError: If the running start moves the trunk.
     """
     if start is not None and start.moves_trunk:
-        raise ConfigError('this running start moves the trunk: give one made without --move-trunk')
+        raise ConfigError('this running start moves the trunk: give one made with --keep-trunk')
     for folder in (work, models):
         folder.mkdir(parents=True, exist_ok=True)
     labels = [str(k) for k in range(CLASSES)]
