@@ -267,58 +267,47 @@ def test_lengths_are_drawn_within_their_range_and_more_of_the_long_ones(torch):
     assert abs((level > middle).mean() - 0.5) < 0.03 < (rising > middle).mean() - 0.5
 
 
+def short_training(folder):
+    """Return the options of a training of seconds, and its model folder."""
+    data, models = folder / 'data', make_tiny_model_folder(folder / 'models', LABELS)
+    for split, seed in (('train', 1), ('val', 2), ('test', 3)):
+        (data / split).mkdir(parents=True)
+        images, classes = tiny_images(16, len(LABELS), seed=seed)
+        np.savez(data / split / '0.npz', pixels=images, labels=classes)
+    options = {
+        'data': data,
+        'strong': folder / 'strong.pt',
+        'work': folder / 'work',
+        'models': models,
+        'threads': 1,
+        'test-images': 4,
+        'coarse': 12,
+        'patch': 16,
+        'fine-patch': 8,
+        'fine': 2,
+        'banded': 3,
+        'groups': 100,
+        'fit-images': 16,
+        'importance-images': 4,
+        'batch': 4,
+        'restore': 8,
+        'restore-minutes': 0.01,
+    }
+    return [part for name, value in options.items() for part in (f'--{name}', str(value))], models
+
+
 @pytest.mark.timeout(1200)  # trains twice
 @pytest.mark.parametrize('strong', ('lite2',), indirect=True)
 def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, capsys):
     from stl_conveyor_lab.train.codec import codec
 
-    data, models = tmp_path / 'data', make_tiny_model_folder(tmp_path / 'models', LABELS)
-    for split, seed in (('train', 1), ('val', 2), ('test', 3)):
-        (data / split).mkdir(parents=True)
-        images, classes = tiny_images(16, len(LABELS), seed=seed)
-        np.savez(data / split / '0.npz', pixels=images, labels=classes)
+    command, models = short_training(tmp_path)
     before = ModelFolder(models).model_id('edge')
-    command = [
-        '--data',
-        data,
-        '--strong',
-        tmp_path / 'strong.pt',
-        '--work',
-        tmp_path / 'work',
-        '--models',
-        models,
-        '--threads',
-        1,
-        '--test-images',
-        4,
-        '--coarse',
-        12,
-        '--patch',
-        16,
-        '--fine-patch',
-        8,
-        '--fine',
-        2,
-        '--banded',
-        3,
-        '--groups',
-        100,
-        '--fit-images',
-        16,
-        '--importance-images',
-        4,
-        '--batch',
-        4,
-        '--restore',
-        8,
-        '--restore-minutes',
-        0.01,
-    ]
-    codec.main([*map(str, command), '--steps', '2'])
+    codec.main([*command, '--steps', '2'])
     folder = ModelFolder(models)
     assert folder.model_id('edge') != before and folder.labels == LABELS
     assert 'resumed' not in capsys.readouterr().out
-    codec.main([*map(str, command), '--steps', '3'])
+    codec.main([*command, '--steps', '3'])
     assert 'resumed at step 2' in capsys.readouterr().out
     encoder, decoder = Encoder(folder := ModelFolder(models)), Decoder(folder)
     assert encoder.identity == decoder.identity
@@ -326,3 +315,35 @@ def test_one_command_makes_a_model_folder_and_resumes(torch, strong, tmp_path, c
     assert len(card['accuracy_by_bytes']) == len(card['accuracy_by_bytes_with_local_answer']) == 6
     assert card['recipe']['steps'] == 3 and card['trunk'] == 'EfficientNet-Lite2'
     assert (tmp_path / 'work' / 'codec.png').exists()
+
+
+def test_a_training_begins_with_the_restoration_of_a_start(torch, strong, spec, tmp_path, capsys):
+    from stl_conveyor_lab.train.codec import codec
+    from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+    from stl_conveyor_lab.train.codec.running_start import RunningStart
+    from stl_conveyor_lab.train.lite0 import load_strong
+
+    network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec, restore=8)
+    RunningStart.of_restoration(network).save(tmp_path / 'start.npz')
+    command, models = short_training(tmp_path)
+    codec.main([*command, '--start', str(tmp_path / 'start.npz'), '--steps', '1'])
+    assert 'transform: 20 channels' in capsys.readouterr().out  # its own, as without a start
+    assert not (tmp_path / 'work' / 'restoration.checkpoint.pt').exists()
+    card = json.loads((models / 'edge.card.json').read_text())
+    assert card['running_start'] and card['running_start_share_of_trunk'] is None
+
+
+def test_a_piece_is_the_same_of_latents_and_images(torch):
+    from stl_conveyor_lab.train.codec.training import random_crop
+
+    rng, grid, patch = np.random.default_rng(0), 5, 4
+    latents = torch.arange(grid**2).reshape(1, 1, grid, grid).float()
+    image = latents.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    places = set()
+    for _ in range(40):
+        piece, shown = random_crop(rng, grid, 3, patch, latents, image)
+        assert torch.equal(piece.repeat_interleave(patch, 2).repeat_interleave(patch, 3), shown)
+        places.add(int(piece[0, 0, 0, 0]))
+    assert len(places) == 9
+    for whole in (0, 5, 9):
+        assert random_crop(rng, grid, whole, patch, latents, image) == [latents, image]

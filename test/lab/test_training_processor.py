@@ -1,9 +1,10 @@
 # Copyright 2026 The stl_conveyor maintainers
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that a training frees is there for its next step."""
+"""What a training asks of the machine: memory that stays, and threads that do not spin."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -44,3 +45,21 @@ def test_freed_memory_is_kept():
         for how in ('leave', 'keep')
     }
     assert cleared['keep'] < cleared['leave'] / 10
+
+
+def test_threads_that_wait_leave_the_processor_to_others():
+    environment = {**os.environ, 'OMP_DISPLAY_ENV': 'TRUE'}
+    environment.pop('OMP_WAIT_POLICY', None)
+
+    def told(**more):
+        """Return what OpenMP says when a training is loaded."""
+        return subprocess.run(
+            [sys.executable, '-c', 'import stl_conveyor_lab.train.pipeline'],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**environment, **more},
+        ).stderr
+
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told()
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in told(OMP_WAIT_POLICY='ACTIVE')  # what is set stays

@@ -83,6 +83,21 @@ def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_pa
             assert torch.equal(value, before[name]), name
 
 
+def test_a_restoration_alone_leaves_transform_branch_and_trunk(spec, trained, tmp_path):
+    path = tmp_path / 'restoration.npz'
+    RunningStart.of_restoration(trained).save(path)
+    start = RunningStart.load(path)
+    assert start.analysis is None and not start.moves_trunk
+    assert (start.patch, start.restore) == (16, 8)
+    own, before = (EdgeNetwork(trunk(3, 1), spec, restore=8) for _ in range(2))
+    before.load_state_dict(own.state_dict())
+    start.give(own)
+    for name, value in own.state_dict().items():
+        expected = trained if name.startswith('restoration.') else before
+        assert torch.allclose(value, expected.state_dict()[name], atol=1.2e-3), name
+    assert RunningStart.of(trained, trunk(5, 0), spec.analysis).moves_trunk
+
+
 def test_a_start_of_other_shapes_or_another_file_is_refused(spec, trained, tmp_path):
     start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
     with pytest.raises(ConfigError, match='--running-start none'):
@@ -153,7 +168,7 @@ def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
     )
     out = tmp_path / 'start.npz'
 
-    def make(steps):
+    def make(steps, **more):
         return pretraining.pretrain(
             [data],
             tmp_path / 'weights.pt',
@@ -161,6 +176,7 @@ def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
             out,
             replace(recipe, steps=steps),
             licences=['CC0'],
+            **more,
         )
 
     card = make(2)
@@ -173,6 +189,25 @@ def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert make(3)['steps'] == 3
     assert 'resumed at step 2' in capsys.readouterr().out
+    assert RunningStart.load(out).analysis.shape == (12, 16 * 16 * 3)
+    assert RunningStart.load(out).moves_trunk and not card['trunk_kept']
+    (tmp_path / 'work' / 'reading.checkpoint.pt').unlink()
+    assert make(1, keep_trunk=True)['trunk_kept']
+    kept = RunningStart.load(out)
+    assert kept.analysis is None and not kept.moves_trunk
+
+
+def test_what_is_restored_is_learned_with_a_trunk_that_stays(spec, images, tmp_path):
+    network, published = EdgeNetwork(trunk(5, 0), spec, restore=8), trunk(5, 0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    recipe = replace(pretraining.RECIPE, steps=2, minutes=0.0, batch=4)
+    sampler = prefix_sampler(spec, images)
+    learned, run = pretraining.learn_to_read(
+        network, sampler, published, images, recipe, tmp_path / 'checkpoint.pt', keep_trunk=True
+    )
+    assert run.step == 2
+    changed = {n for n, value in network.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed and all(name.startswith('restoration.') for name in changed)
 
 
 def test_folders_that_cannot_be_used_are_named(tmp_path):

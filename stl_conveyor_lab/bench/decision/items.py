@@ -8,8 +8,8 @@ say of it. A command that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.strangers import STRANGERS
-from stl_conveyor_lab.data.arrays import save_arrays
-from stl_conveyor_lab.data.render import render_shard, render_things
+from stl_conveyor_lab.data.render import render_missing, render_shard, render_things
 from stl_conveyor_lab.train.decision import Looked, looked_at
 
 # Far from the seeds of training, calibration and runs.
@@ -30,39 +29,39 @@ STRANGER_LOOKS = 3
 
 def own_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
     """Return the shards of own items, rendering those that are missing."""
-    folder = work / 'own'
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f'{FIRST_BELT + k}.npz' for k in range(belts)]
-    cell = CellDescription.load(share_path('config/cell.yaml'))
-    for path in paths:
-        if path.exists() or not render:
-            continue
-        begun = time.monotonic()
-        images = render_shard(cell, int(path.stem), ITEMS, LOOKS)
-        save_arrays(path, **vars(images))
-        print(f'belt {path.stem}: {time.monotonic() - begun:.0f} s', flush=True)
-    return [path for path in paths if path.exists()]
+    return _shards(work / 'own', FIRST_BELT, belts, own_arrays if render else None)
 
 
 def stranger_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
     """Return the shards of strangers, each of which passes once on every belt."""
-    folder = work / 'strangers'
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f'{FIRST_STRANGERS + k}.npz' for k in range(belts)]
-    cell = CellDescription.load(share_path('config/cell.yaml'))
-    for path in paths:
-        if path.exists() or not render:
-            continue
-        pixels, names = render_strangers(cell, int(path.stem))
-        save_arrays(path, pixels=pixels, names=names)
-        print(f'strangers {path.stem}: {len(names)} pictures', flush=True)
+    first = FIRST_STRANGERS
+    return _shards(work / 'strangers', first, belts, stranger_arrays if render else None)
+
+
+def _shards(
+    folder: Path,
+    first: int,
+    belts: int,
+    make: Callable[[CellDescription, int], Mapping[str, np.ndarray]] | None,
+) -> list[Path]:
+    """Return the shards of belts that are there, after making what is missing."""
+    paths = {folder / f'{seed}.npz': seed for seed in range(first, first + belts)}
+    if make is not None:
+        cell = CellDescription.load(share_path('config/cell.yaml'))
+        render_missing({path: partial(make, cell, seed) for path, seed in paths.items()}, jobs=1)
     return [path for path in paths if path.exists()]
 
 
-def render_strangers(cell: CellDescription, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels uint8 [N, S, S, 3] and names of every stranger on one belt."""
+def own_arrays(cell: CellDescription, seed: int) -> Mapping[str, np.ndarray]:
+    """Return pixels u8[N, S, S, 3], labels and more of the own items on one belt."""
+    return vars(render_shard(cell, seed, ITEMS, LOOKS))
+
+
+def stranger_arrays(cell: CellDescription, seed: int) -> Mapping[str, np.ndarray]:
+    """Return pixels u8[N, S, S, 3] and names of every stranger on one belt."""
     names = [stranger.name for stranger in STRANGERS]
-    return render_things(cell, seed, names, STRANGER_LOOKS, 0.5)
+    pixels, shown = render_things(cell, seed, names, STRANGER_LOOKS, 0.5)
+    return {'pixels': pixels, 'names': shown}
 
 
 def looked(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked:

@@ -115,8 +115,8 @@ def train_codec(
         device: Does the gradients ('cpu', 'cuda'); all else runs on the processor.
         allowance: Time for all of it; where it is limited, the recipe's minutes are not looked
             at.
-        start: What the training starts from; its transform and the width of its restoration are
-            taken instead of the recipe's. None starts from nothing.
+        start: What the training starts from; its transform, where it has one, and the width of
+            its restoration are taken instead of the recipe's. None starts from nothing.
 
     Returns:
         The edge's model card.
@@ -150,6 +150,7 @@ def train_codec(
         print(f'learned from {len(side)} of the training images', flush=True)
         train = LabelledImages(train.images[: len(side)], train.classes[: len(side)])
     codec_path = work / 'encoder.npz'
+    known = None if start is None else start.analysis
     spec = (
         CodecSpec.load(codec_path)
         if codec_path.exists()
@@ -160,8 +161,8 @@ def train_codec(
             side,
             recipe,
             codec_path,
-            allowance.but(keep).part(FIT_SHARE if start is None else STARTED_FIT_SHARE),
-            None if start is None else start.analysis,
+            allowance.but(keep).part(FIT_SHARE if known is None else STARTED_FIT_SHARE),
+            known,
         )
     )
     sampler = prefix_sampler(spec, train.images)
@@ -170,7 +171,9 @@ def train_codec(
     network = channels_last(network.to(device))
     sampler.to(device)
     share = None
-    if start is not None:
+    if start is not None and not start.moves_trunk:
+        start.give(network)
+    elif start is not None:
         share = give_best_share(
             start, network, sampler, validation, recipe.seed, work / 'trunk_share.json'
         )

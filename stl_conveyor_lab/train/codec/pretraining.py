@@ -10,7 +10,9 @@ The folders are photographs that may be used for anything, such as Clothing (CC0
 and labels are not. The transform is fitted to them. Restoration, branch and trunk then learn from
 prefixes of random length: the published ImageNet classifier, which reads the original, gives
 answer and features that the network is to have of what arrived, and the image itself is the third
-target. The last layer stays as it is. Images that are set aside say how far that got.
+target. The last layer stays as it is. With --keep-trunk the restoration alone learns, before a
+classifier that stays as it is; the file then has nothing else, and suits any transform. Images
+that are set aside say how far that got.
 
 Stopped at any time, the same command goes on; with more --minutes a finished one does, too.
 """
@@ -113,6 +115,7 @@ def learn_to_read(
     images: np.ndarray,
     recipe: CodecRecipe,
     checkpoint: Path,
+    keep_trunk: bool = False,
 ) -> tuple[EdgeNetwork, TimedRun]:
     """Train a network to read prefixes as the published classifier reads the originals.
 
@@ -123,10 +126,13 @@ def learn_to_read(
         images: u8[N, S, S, 3].
         recipe: How long and how hard.
         checkpoint: The file to go on from and to write.
+        keep_trunk: Whether the restoration alone is changed.
 
     Returns:
         The running average of the network, and the finished run.
     """
+    network.branch.requires_grad_(not keep_trunk)
+    network.trunk.requires_grad_(not keep_trunk)
     network.trunk.classifier.requires_grad_(False)
     average, run = begin_training(network, recipe, checkpoint)
     for pick in picks(run, len(images), recipe):
@@ -191,6 +197,7 @@ def pretrain(
     recipe: CodecRecipe,
     begin: Path | None = None,
     licences: Sequence[str] = (),
+    keep_trunk: bool = False,
 ) -> dict[str, Any]:
     """Make a running start.
 
@@ -202,6 +209,7 @@ def pretrain(
         recipe: Everything that decides on the result, apart from the images.
         begin: A model folder whose codec is gone on with; None begins with nothing.
         licences: Of the photographs of each folder, for the card.
+        keep_trunk: Whether the restoration alone learns.
 
     Returns:
         The card.
@@ -244,9 +252,14 @@ def pretrain(
             network, sampler, train, recipe, augment_photos, work / 'restoration.checkpoint.pt'
         )
     network, run = learn_to_read(
-        network, sampler, published, images, recipe, work / 'reading.checkpoint.pt'
+        network, sampler, published, images, recipe, work / 'reading.checkpoint.pt', keep_trunk
     )
-    RunningStart.of(network, published, spec.analysis).save(out)
+    learned = (
+        RunningStart.of_restoration(network)
+        if keep_trunk
+        else RunningStart.of(network, published, spec.analysis)
+    )
+    learned.save(out)
     card = {
         'data': [
             {'folder': folder.name, 'images': count, 'licence': licence}
@@ -257,6 +270,7 @@ def pretrain(
         'images': len(images),
         'teacher': TEACHER,
         'licence': 'Apache-2.0',
+        'trunk_kept': keep_trunk,
         'began_with': None if begin is None else ModelFolder(begin).name,
         'recipe': asdict(recipe),
         'steps': run.step,
@@ -290,6 +304,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--begin', type=Path, help='a model folder whose codec is gone on with (same transform)'
     )
+    parser.add_argument(
+        '--keep-trunk',
+        action='store_true',
+        help='let the restoration alone learn, for a classifier that stays as it is',
+    )
     parser.add_argument('--threads', type=int, default=2)
     add_recipe(parser, RECIPE)
     options = parser.parse_args(arguments)
@@ -304,6 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recipe_of(options, CodecRecipe),
         options.begin,
         options.licences,
+        options.keep_trunk,
     )
 
 

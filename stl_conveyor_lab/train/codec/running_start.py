@@ -29,17 +29,19 @@ from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.outside_files import ZIP_ERRORS, UnusableFile, read_arrays
-from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+from stl_conveyor_lab.train.codec.edge_network import CELL, EdgeNetwork
 from stl_conveyor_lab.train.lite0 import FoldedTrunk
 
 #: What ships, for photographs.
 SHIPPED = Path(__file__).resolve().parent / 'shipped' / 'photos.npz'
-#: Parts of an EdgeNetwork that are taken over as they are.
-_PARTS = ('restoration', 'branch')
+#: Parts of an EdgeNetwork that are taken over as they are; the first belongs to every start.
+_PARTS = _RESTORATION, _BRANCH = ('restoration.', 'branch.')
 #: Begins the names of the trunk's differences; its last layer belongs to the classes.
 _TRUNK, _LAST_LAYER = 'trunk.', 'trunk.classifier.'
 #: Begins the names in an exported strong classifier.
 _STRONG = 'network.'
+#: Tells the width of a restoration, and the patches that it was made for.
+_FIRST, _PLACE = f'{_RESTORATION}first.weight', f'{_RESTORATION}place'
 #: Ends the name of the steps of a tensor that is kept in 8 bits.
 _STEP = ':step'
 _LEVELS = 127
@@ -68,12 +70,13 @@ class RunningStart:
     """The parts that a training of the codec starts from.
 
     Attributes:
-        analysis: The transform f32[K, D] of patches, rows orthonormal, D = patch * patch * 3.
+        analysis: The transform f32[K, D] of patches, rows orthonormal, D = patch * patch * 3;
+            None leaves each training its own.
         weights: Tensors by the names that they have in an EdgeNetwork; those of the trunk are
             differences.
     """
 
-    analysis: np.ndarray
+    analysis: np.ndarray | None
     weights: Mapping[str, Tensor]
 
     @classmethod
@@ -97,6 +100,18 @@ class RunningStart:
         return cls(analysis, weights)
 
     @classmethod
+    def of_restoration(cls, network: EdgeNetwork) -> RunningStart:
+        """Return the restoration of a network alone, for codecs with any transform."""
+        return cls(
+            None,
+            {
+                name: value.clone()
+                for name, value in network.state_dict().items()
+                if name.startswith(_RESTORATION)
+            },
+        )
+
+    @classmethod
     def of_models(cls, models: str | Path) -> RunningStart:
         """Return what the codec of a model folder knows beyond its strong classifier.
 
@@ -117,7 +132,7 @@ class RunningStart:
                         f'{models}: its strong classifier is not what its edge began with'
                     )
                 weights[name] = value - before
-        if 'restoration.first.weight' not in weights:
+        if _FIRST not in weights:
             raise ConfigError(f'{models}: its edge restores nothing; train one with --restore 96')
         return cls(CodecSpec.load(folder.path('encoder')).analysis, weights)
 
@@ -137,8 +152,8 @@ class RunningStart:
                 f'{path}: cannot be read as a running start ({error}); make one with '
                 'stl_conveyor_lab.train.codec.pretraining, or train with --running-start none'
             ) from error
-        if 'analysis' not in arrays:
-            raise ConfigError(f'{path}: has no transform, so it is no running start')
+        if _FIRST not in arrays:
+            raise ConfigError(f'{path}: restores nothing, so it is no running start')
         weights = {}
         for name, value in arrays.items():
             if name == 'analysis' or name.endswith(_STEP):
@@ -148,11 +163,14 @@ class RunningStart:
                 step = torch.from_numpy(arrays[name + _STEP].astype(np.float32))
                 tensor = tensor * step.reshape(-1, *[1] * (tensor.ndim - 1))
             weights[name] = tensor
-        return cls(arrays['analysis'].astype(np.float32), weights)
+        analysis = arrays.get('analysis')
+        return cls(None if analysis is None else analysis.astype(np.float32), weights)
 
     def save(self, path: str | Path) -> None:
         """Write the file: kernels in 8 bits with a step for each output, the rest in 16."""
-        arrays = {'analysis': self.analysis.astype(np.float16)}
+        arrays = {}
+        if self.analysis is not None:
+            arrays['analysis'] = self.analysis.astype(np.float16)
         for name, tensor in sorted(self.weights.items()):
             value = tensor.detach().cpu().float().numpy()
             if value.ndim < 4 or value.shape[0] == 1:
@@ -170,12 +188,17 @@ class RunningStart:
     @property
     def patch(self) -> int:
         """Return the side of a patch in pixels."""
-        return round((self.analysis.shape[1] / 3) ** 0.5)
+        return CELL * self.weights[_PLACE].shape[2]
 
     @property
     def restore(self) -> int:
         """Return the width of the restoration."""
-        return len(self.weights['restoration.first.weight'])
+        return len(self.weights[_FIRST])
+
+    @property
+    def moves_trunk(self) -> bool:
+        """Return whether it has differences for the trunk."""
+        return any(name.startswith(_TRUNK) for name in self.weights)
 
     def suits(self, network: EdgeNetwork) -> bool:
         """Return whether the differences are of a trunk such as the network's."""
@@ -203,14 +226,15 @@ class RunningStart:
             ConfigError: If the network has other shapes.
         """
         own = dict(network.state_dict())
-        weights, parts = self.weights, _PARTS if share is not None else ('restoration',)
+        weights = self.weights
         if share is None:
-            weights = {name: weights[name] for name in weights if name.startswith(parts)}
+            weights = {name: weights[name] for name in weights if name.startswith(_RESTORATION)}
         other = [
             name
             for name, value in weights.items()
             if name not in own or own[name].shape != value.shape
         ]
+        parts = tuple(part for part in _PARTS if any(name.startswith(part) for name in weights))
         if other or any(name.startswith(parts) and name not in weights for name in own):
             raise ConfigError(
                 f'the running start does not fit this network ({", ".join(other[:3]) or "parts"}):'

@@ -50,7 +50,7 @@ from stl_conveyor_lab.references.limitnet import (
 )
 from stl_conveyor_lab.references.trained import continued
 from stl_conveyor_lab.train.augment import AUGMENT, Augmentation
-from stl_conveyor_lab.train.lite0 import JOIN_BLOCK, FoldedTrunk, channels_last, load_strong
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last, load_strong
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
@@ -216,7 +216,7 @@ def teach(strong: FoldedTrunk, pixels: Tensor, grid: int) -> tuple[Tensor, Tenso
         seen.append(output.detach().requires_grad_())
         return seen[0]
 
-    hook = strong.blocks[JOIN_BLOCK - 1].register_forward_hook(keep)
+    hook = strong.blocks[strong.join_block - 1].register_forward_hook(keep)
     try:
         logits, _ = strong(trunk_pixels(pixels), early_gradient=False)
     finally:
