@@ -75,7 +75,10 @@ def test_a_participant_whose_papers_are_not_its_own_does_not_come_to_be(
         papers.write_bytes(papers.read_bytes().replace(b'rt/capture', b'rt/anything', 1))
     else:
         papers.unlink()
-    with pytest.raises(Refused), middleware.participant(domain, camera):
+    with (
+        pytest.raises(Refused, match=r'Error \(.*permissions'),
+        middleware.participant(domain, camera),
+    ):
         raise AssertionError('it came to be')
 
 

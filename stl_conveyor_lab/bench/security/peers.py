@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ CONFIGURATION = (
     '<Tracing><Verbosity>none</Verbosity></Tracing>'
 )
 PATIENCE = 60.0  # s until two that may be connected are
+LAST_WORDS = 400  # bytes of what the middleware said before it refused
 
 
 class Refused(ConveyorError):
@@ -98,11 +100,13 @@ class Participant:
 
     def __init__(self) -> None:
         """Start the process."""
+        # What the middleware says, of every stranger among others; shown where it refuses.
+        self._words = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, participant.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # on which it tells of every stranger
+            stderr=self._words,
             text=True,
             env={**os.environ, 'CYCLONEDDS_URI': CONFIGURATION},
         )
@@ -122,11 +126,19 @@ class Participant:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise ConveyorError(f'a participant ended with {self._process.wait()}')
+            ended = f'a participant ended with {self._process.wait()}'
+            raise ConveyorError(ended + self._last_words())
         said = json.loads(line)
         if 'refused' in said:
-            raise Refused(said['refused'])
+            raise Refused(said['refused'] + self._last_words())
         return said['answer']
+
+    def _last_words(self) -> str:
+        # Read beside the file's position, which the process writes at.
+        file = self._words.fileno()
+        begin = max(0, os.fstat(file).st_size - LAST_WORDS)
+        words = os.pread(file, LAST_WORDS, begin).decode(errors='replace').strip()
+        return f' ({words})' if words else ''
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Give a command and return its answer.
@@ -147,6 +159,7 @@ class Participant:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._words.close()
 
 
 def until(predicate: Callable[[], bool], seconds: float = PATIENCE) -> bool:
