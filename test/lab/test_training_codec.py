@@ -331,19 +331,3 @@ def test_a_training_begins_with_the_restoration_of_a_start(torch, strong, spec, 
     assert not (tmp_path / 'work' / 'restoration.checkpoint.pt').exists()
     card = json.loads((models / 'edge.card.json').read_text())
     assert card['running_start'] and card['running_start_share_of_trunk'] is None
-
-
-def test_a_piece_is_the_same_of_latents_and_images(torch):
-    from stl_conveyor_lab.train.codec.training import random_crop
-
-    rng, grid, patch = np.random.default_rng(0), 5, 4
-    latents = torch.arange(grid**2).reshape(1, 1, grid, grid).float()
-    image = latents.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
-    places = set()
-    for _ in range(40):
-        piece, shown = random_crop(rng, grid, 3, patch, latents, image)
-        assert torch.equal(piece.repeat_interleave(patch, 2).repeat_interleave(patch, 3), shown)
-        places.add(int(piece[0, 0, 0, 0]))
-    assert len(places) == 9
-    for whole in (0, 5, 9):
-        assert random_crop(rng, grid, whole, patch, latents, image) == [latents, image]

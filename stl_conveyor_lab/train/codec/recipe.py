@@ -79,5 +79,4 @@ class CodecRecipe:
     average: float = 0.99
     strong_share: float = 0.2  # of the strong classifier's own weights in the trunk at the end
     repeat: int = 2  # prefixes of each image in a batch
-    crop: int = 0  # patches a side of the piece that is read in training; 0: the whole image
     mirror: int = 1  # 1: answer with the mean over the image and its mirror image

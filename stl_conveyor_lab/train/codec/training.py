@@ -136,29 +136,6 @@ class Reading:
         return loss
 
 
-def random_crop(
-    rng: np.random.Generator, grid: int, patches: int, patch: int, latents: Tensor, *images: Tensor
-) -> list[Tensor]:
-    """Return the same piece of latents and of images, at a random place.
-
-    Args:
-        rng: Draws the place.
-        grid: Patches a side of the whole.
-        patches: Those of the piece; 0 or more than there are leaves all as it is.
-        patch: Side of a patch in pixels.
-        latents: f32[N, K, grid, grid].
-        images: Each f32[M, 3, S, S], S = grid * patch.
-    """
-    if not 0 < patches < grid:
-        return [latents, *images]
-    top, left = rng.integers(0, grid - patches + 1, 2)
-    pieces = [latents[:, :, top : top + patches, left : left + patches]]
-    rows, columns = (
-        slice(begin * patch, (begin + patches) * patch) for begin in (int(top), int(left))
-    )
-    return pieces + [image[:, :, rows, columns] for image in images]
-
-
 def read_prefixes(
     network: EdgeNetwork,
     sampler: PrefixSampler,
@@ -181,22 +158,13 @@ def read_prefixes(
     pixels = torch.from_numpy(images).to(device)
     original = normalised(pixels)
     with torch.no_grad():
+        target, target_pooled = (
+            part.repeat_interleave(recipe.repeat, 0) for part in strong(original)
+        )
         pixels = pixels.repeat_interleave(recipe.repeat, 0)
         drawn = draw_prefixes(run.rng, len(pixels), recipe, device)
         latents, received = sampler(pixels, *drawn)
-        latents, decoded, original = random_crop(
-            run.rng,
-            sampler.grid,
-            recipe.crop,
-            sampler.patch,
-            latents,
-            network.image(latents),
-            original,
-        )
-        target, target_pooled = (
-            part.repeat_interleave(recipe.repeat, 0)
-            for part in strong(original.contiguous(memory_format=torch.channels_last))
-        )
+        decoded = network.image(latents)
     restored = network.restored(decoded, received)
     logits, pooled = network.logits(latents, received, run.done >= recipe.late_share, restored)
     return Reading(
