@@ -12,7 +12,7 @@ import pytest
 
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.vision.image_folder import LabelledImages
-from stl_conveyor_lab.train.codec.fit import fit_spec, mean_patch, pca_transform
+from stl_conveyor_lab.train.codec.fit import fit_spec, pca_transform
 from stl_conveyor_lab.train.tiny import tiny_images
 
 torch = pytest.importorskip('torch', reason='training needs the laboratory: make setup-lab')
@@ -61,12 +61,11 @@ def trained(spec):
 
 
 def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_path):
-    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    start = RunningStart.of(trained, trunk(5, 0))
     path = tmp_path / 'start.npz'
     start.save(path)
     read = RunningStart.load(path)
     assert (read.patch, read.restore) == (16, 8)
-    assert np.allclose(read.analysis, spec.analysis, atol=1e-3)
     assert path.stat().st_size < 1.1 * sum(w.numel() for w in start.weights.values()) + 65_000
     own = EdgeNetwork(trunk(3, 1), spec, restore=8)  # other classes, other weights
     before = {name: value.clone() for name, value in own.state_dict().items()}
@@ -74,7 +73,7 @@ def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_pa
     theirs = trained.state_dict()
     published = trunk(5, 0).state_dict()
     for name, value in own.state_dict().items():
-        if name.startswith(('restoration', 'branch')):
+        if name.startswith('restoration'):
             assert torch.allclose(value, theirs[name], atol=1.2e-3), name
         elif name.startswith('trunk.') and 'classifier' not in name:
             moved = theirs[name] - published[name.removeprefix('trunk.')]
@@ -83,11 +82,21 @@ def test_a_start_survives_its_file_and_moves_a_tuned_trunk(spec, trained, tmp_pa
             assert torch.equal(value, before[name]), name
 
 
-def test_a_restoration_alone_leaves_transform_branch_and_trunk(spec, trained, tmp_path):
+def test_a_file_from_before_gives_what_is_still_taken(trained, tmp_path):
+    start, path = RunningStart.of(trained, trunk(5, 0)), tmp_path / 'start.npz'
+    start.save(path)
+    with np.load(path) as file:
+        before = dict(file)
+    old = {'analysis': np.zeros((4, 12), np.float16), 'branch.0.bias': np.zeros(8, np.float16)}
+    np.savez(path, **before, **old)
+    assert RunningStart.load(path).weights.keys() == start.weights.keys()
+
+
+def test_a_restoration_alone_leaves_branch_and_trunk(spec, trained, tmp_path):
     path = tmp_path / 'restoration.npz'
     RunningStart.of_restoration(trained).save(path)
     start = RunningStart.load(path)
-    assert start.analysis is None and not start.moves_trunk
+    assert not start.moves_trunk
     assert (start.patch, start.restore) == (16, 8)
     own, before = (EdgeNetwork(trunk(3, 1), spec, restore=8) for _ in range(2))
     before.load_state_dict(own.state_dict())
@@ -95,11 +104,11 @@ def test_a_restoration_alone_leaves_transform_branch_and_trunk(spec, trained, tm
     for name, value in own.state_dict().items():
         expected = trained if name.startswith('restoration.') else before
         assert torch.allclose(value, expected.state_dict()[name], atol=1.2e-3), name
-    assert RunningStart.of(trained, trunk(5, 0), spec.analysis).moves_trunk
+    assert RunningStart.of(trained, trunk(5, 0)).moves_trunk
 
 
 def test_a_start_of_other_shapes_or_another_file_is_refused(spec, trained, tmp_path):
-    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    start = RunningStart.of(trained, trunk(5, 0))
     with pytest.raises(ConfigError, match='--running-start none'):
         start.give(EdgeNetwork(trunk(3, 1), spec, restore=16))
     with pytest.raises(ConfigError, match='--running-start none'):
@@ -127,7 +136,7 @@ def test_the_codec_of_a_model_folder_can_be_gone_on_with(spec, trained, tmp_path
     five = replace(spec, header=np.array([2, 96, 5], np.int32))
     export_codec(five, trained, tmp_path, labels, None)
     found = RunningStart.of_models(tmp_path)
-    expected = RunningStart.of(trained, strong.trunk, spec.analysis)
+    expected = RunningStart.of(trained, strong.trunk)
     assert found.weights.keys() == expected.weights.keys()
     for name, value in expected.weights.items():  # the files have half precision
         assert torch.allclose(found.weights[name], value, atol=2e-3), name
@@ -135,11 +144,6 @@ def test_the_codec_of_a_model_folder_can_be_gone_on_with(spec, trained, tmp_path
     export_codec(five, bare, tmp_path, labels, None)
     with pytest.raises(ConfigError, match='restores nothing'):
         RunningStart.of_models(tmp_path)
-
-
-def test_the_mean_patch_is_that_of_the_transform(images):
-    mean, _ = pca_transform(images, 16, 4, 0, 8)
-    assert np.allclose(mean_patch(images, 16), mean, atol=1e-5)
 
 
 def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -189,12 +193,10 @@ def test_pretraining_makes_a_start_and_goes_on(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert make(3)['steps'] == 3
     assert 'resumed at step 2' in capsys.readouterr().out
-    assert RunningStart.load(out).analysis.shape == (12, 16 * 16 * 3)
     assert RunningStart.load(out).moves_trunk and not card['trunk_kept']
     (tmp_path / 'work' / 'reading.checkpoint.pt').unlink()
     assert make(1, keep_trunk=True)['trunk_kept']
-    kept = RunningStart.load(out)
-    assert kept.analysis is None and not kept.moves_trunk
+    assert not RunningStart.load(out).moves_trunk
 
 
 def test_what_is_restored_is_learned_with_a_trunk_that_stays(spec, images, tmp_path):
@@ -227,13 +229,13 @@ def test_licences_are_one_for_each_folder(tmp_path):
 
 
 def test_a_part_of_what_reading_changed_can_be_added(spec, trained):
-    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    start = RunningStart.of(trained, trunk(5, 0))
     own, before = (EdgeNetwork(trunk(3, 1), spec, restore=8) for _ in range(2))
     start.give(own, share=0.5)
     name = next(name for name in start.weights if name.startswith('trunk.'))
     moved = own.state_dict()[name] - before.state_dict()[name]
     assert torch.allclose(moved, 0.5 * start.weights[name], atol=1e-6)
-    name = 'branch.0.weight'  # what has no counterpart comes as it is
+    name = 'restoration.first.weight'  # what has no counterpart comes as it is
     assert torch.equal(own.state_dict()[name], start.weights[name])
 
 
@@ -241,7 +243,7 @@ def test_a_part_of_what_reading_changed_can_be_added(spec, trained):
 def test_validation_images_choose_the_share_of_the_trunk(
     spec, trained, images, tmp_path, monkeypatch, best
 ):
-    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    start = RunningStart.of(trained, trunk(5, 0))
     wanted = EdgeNetwork(trunk(3, 1), spec, restore=8)
     start.give(wanted, best)
     monkeypatch.setattr(
@@ -268,7 +270,7 @@ def test_validation_images_choose_the_share_of_the_trunk(
 
 @pytest.mark.parametrize('name', ('lite1', 'lite2'))
 def test_another_trunk_gets_the_restoration_alone(spec, trained, images, tmp_path, capsys, name):
-    start = RunningStart.of(trained, trunk(5, 0), spec.analysis)
+    start = RunningStart.of(trained, trunk(5, 0))
     own, before = (EdgeNetwork(trunk(3, 1, name), spec, restore=8) for _ in range(2))
     with pytest.raises(ConfigError, match='--running-start none'):
         start.give(own)
@@ -306,8 +308,8 @@ def test_what_ships_fits_the_network_that_is_trained(images):
     recipe = CodecRecipe()
     assert (start.patch, start.restore) == (recipe.patch, recipe.restore)
     assert SHIPPED.stat().st_size < 6.5e6
-    mean = mean_patch(images, start.patch)
-    spec = fit_spec(images, mean, start.analysis, labels=3, max_groups=80)
+    mean, analysis = pca_transform(images, start.patch, 12, 2, 16)
+    spec = fit_spec(images, mean, analysis, labels=3, max_groups=80)
     network = EdgeNetwork(trunk(3, 1), spec, restore=start.restore)
     start.give(network)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())

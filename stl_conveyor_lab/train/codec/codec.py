@@ -54,8 +54,6 @@ from stl_conveyor_lab.train.time_plan import UNLIMITED, Allowance
 #: Parts of a limited time: what the device says to the images, the fit of the codec; then, of the
 #: whole, what is kept for temperatures and measuring. The gradients have the rest.
 SIDE_SHARE, FIT_SHARE, TEMPERATURE_SHARE, MEASURE_SHARE = 0.08, 0.25, 0.06, 0.14
-#: Part for the fit where the transform is known already.
-STARTED_FIT_SHARE = 0.15
 #: Of the gradients, what trains the restoration alone.
 RESTORE_SHARE = 0.12
 #: Seconds for the export of the network, about, on two cores.
@@ -115,8 +113,8 @@ def train_codec(
         device: Does the gradients ('cpu', 'cuda'); all else runs on the processor.
         allowance: Time for all of it; where it is limited, the recipe's minutes are not looked
             at.
-        start: What the training starts from; its transform, where it has one, and the width of
-            its restoration are taken instead of the recipe's. None starts from nothing.
+        start: What the training starts from; its patches and the width of its restoration are
+            taken instead of the recipe's. None starts from nothing.
 
     Returns:
         The edge's model card.
@@ -150,7 +148,6 @@ def train_codec(
         print(f'learned from {len(side)} of the training images', flush=True)
         train = LabelledImages(train.images[: len(side)], train.classes[: len(side)])
     codec_path = work / 'encoder.npz'
-    known = None if start is None else start.analysis
     spec = (
         CodecSpec.load(codec_path)
         if codec_path.exists()
@@ -161,8 +158,7 @@ def train_codec(
             side,
             recipe,
             codec_path,
-            allowance.but(keep).part(FIT_SHARE if known is None else STARTED_FIT_SHARE),
-            known,
+            allowance.but(keep).part(FIT_SHARE),
         )
     )
     sampler = prefix_sampler(spec, train.images)

@@ -49,16 +49,6 @@ def image_patches(images: np.ndarray, patch: int) -> np.ndarray:
     return cut.reshape(count, grid * grid, patch * patch * 3)
 
 
-def mean_patch(images: np.ndarray, patch: int) -> np.ndarray:
-    """Return the mean f32[D] of the patches of images u8[N, S, S, 3], 0 to 1."""
-    total = sum(
-        image_patches(images[at : at + 64], patch).sum((0, 1), np.float64)
-        for at in range(0, len(images), 64)
-    )
-    count = len(images) * (images.shape[1] // patch) ** 2
-    return (total / (255 * count)).astype(np.float32)
-
-
 def _moments(patches: np.ndarray, allowance: Allowance = UNLIMITED) -> tuple:
     """Return mean and covariance of rows u8[..., D], of as many as the time allows."""
     dimension = patches.shape[-1]

@@ -17,7 +17,6 @@ from stl_conveyor_lab.train.codec.fit import (
     band_regions,
     fit_spec,
     image_patches,
-    mean_patch,
     pca_transform,
     project,
     ring_regions,
@@ -82,7 +81,6 @@ def fit_codec(
     recipe: CodecRecipe,
     path: Path,
     allowance: Allowance = UNLIMITED,
-    analysis: np.ndarray | None = None,
 ) -> CodecSpec:
     """Fit the codec to training images and write it; returns the CodecSpec.
 
@@ -94,23 +92,19 @@ def fit_codec(
         recipe: How the codec is built.
         path: The file to write.
         allowance: Time for all of it; as many images are taken as it affords.
-        analysis: The transform f32[K, D] where it is known already; None fits one.
     """
     rng = np.random.default_rng(recipe.seed)
     pick = rng.permutation(len(train.images))[: recipe.fit_images]
     images = train.images[pick]
     begun = time.monotonic()
-    if analysis is None:
-        mean, analysis = pca_transform(
-            images,
-            recipe.patch,
-            recipe.coarse,
-            recipe.fine,
-            recipe.fine_patch,
-            allowance.part(COVARIANCE_SHARE),
-        )
-    else:
-        mean = mean_patch(images, recipe.patch)
+    mean, analysis = pca_transform(
+        images,
+        recipe.patch,
+        recipe.coarse,
+        recipe.fine,
+        recipe.fine_patch,
+        allowance.part(COVARIANCE_SHARE),
+    )
     print(f'transform: {len(analysis)} channels in {time.monotonic() - begun:.0f} s', flush=True)
     if allowance.limited:
         few = images[:PROBED]

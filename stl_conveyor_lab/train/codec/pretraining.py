@@ -10,9 +10,10 @@ The folders are photographs that may be used for anything, such as Clothing (CC0
 and labels are not. The transform is fitted to them. Restoration, branch and trunk then learn from
 prefixes of random length: the published ImageNet classifier, which reads the original, gives
 answer and features that the network is to have of what arrived, and the image itself is the third
-target. The last layer stays as it is. With --keep-trunk the restoration alone learns, before a
-classifier that stays as it is; the file then has nothing else, and suits any transform. Images
-that are set aside say how far that got.
+target. The last layer stays as it is. The file has the restoration and what changed in the trunk;
+transform and branch are left to each training. With --keep-trunk the restoration alone learns,
+before a classifier that stays as it is, and the file has nothing else. Images that are set aside
+say how far that got.
 
 Stopped at any time, the same command goes on; with more --minutes a finished one does, too.
 """
@@ -255,9 +256,7 @@ def pretrain(
         network, sampler, published, images, recipe, work / 'reading.checkpoint.pt', keep_trunk
     )
     learned = (
-        RunningStart.of_restoration(network)
-        if keep_trunk
-        else RunningStart.of(network, published, spec.analysis)
+        RunningStart.of_restoration(network) if keep_trunk else RunningStart.of(network, published)
     )
     learned.save(out)
     card = {

@@ -25,7 +25,6 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor
 
-from stl_conveyor.codec.spec import CodecSpec
 from stl_conveyor.errors import ConfigError
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.outside_files import ZIP_ERRORS, UnusableFile, read_arrays
@@ -34,8 +33,8 @@ from stl_conveyor_lab.train.lite0 import FoldedTrunk
 
 #: What ships, for photographs.
 SHIPPED = Path(__file__).resolve().parent / 'shipped' / 'photos.npz'
-#: Parts of an EdgeNetwork that are taken over as they are; the first belongs to every start.
-_PARTS = _RESTORATION, _BRANCH = ('restoration.', 'branch.')
+#: Begins the names of what is taken over as it is.
+_RESTORATION = 'restoration.'
 #: Begins the names of the trunk's differences; its last layer belongs to the classes.
 _TRUNK, _LAST_LAYER = 'trunk.', 'trunk.classifier.'
 #: Begins the names in an exported strong classifier.
@@ -70,45 +69,38 @@ class RunningStart:
     """The parts that a training of the codec starts from.
 
     Attributes:
-        analysis: The transform f32[K, D] of patches, rows orthonormal, D = patch * patch * 3;
-            None leaves each training its own.
-        weights: Tensors by the names that they have in an EdgeNetwork; those of the trunk are
-            differences.
+        weights: Tensors by the names that they have in an EdgeNetwork: the restoration, and
+            differences of the trunk unless that was kept.
     """
 
-    analysis: np.ndarray | None
     weights: Mapping[str, Tensor]
 
     @classmethod
-    def of(
-        cls, network: EdgeNetwork, published: FoldedTrunk, analysis: np.ndarray
-    ) -> RunningStart:
+    def of(cls, network: EdgeNetwork, published: FoldedTrunk) -> RunningStart:
         """Return what a trained network knows beyond the trunk that it began with.
 
         Args:
             network: The network, whose trunk has the shape of `published`.
             published: The trunk before the training.
-            analysis: The transform f32[K, D] that the network was trained with.
         """
         before = {f'{_TRUNK}{name}': value for name, value in published.state_dict().items()}
         weights = {}
         for name, value in network.state_dict().items():
-            if name.startswith(_PARTS):
+            if name.startswith(_RESTORATION):
                 weights[name] = value.clone()
             elif name.startswith(_TRUNK) and not name.startswith(_LAST_LAYER):
                 weights[name] = value - before[name]
-        return cls(analysis, weights)
+        return cls(weights)
 
     @classmethod
     def of_restoration(cls, network: EdgeNetwork) -> RunningStart:
-        """Return the restoration of a network alone, for codecs with any transform."""
+        """Return the restoration of a network alone."""
         return cls(
-            None,
             {
                 name: value.clone()
                 for name, value in network.state_dict().items()
                 if name.startswith(_RESTORATION)
-            },
+            }
         )
 
     @classmethod
@@ -123,7 +115,7 @@ class RunningStart:
         edge, strong = (exported_weights(folder.path(role)) for role in ('edge', 'strong'))
         weights = {}
         for name, value in edge.items():
-            if name.startswith(_PARTS):
+            if name.startswith(_RESTORATION):
                 weights[name] = value
             elif name.startswith(_TRUNK) and not name.startswith(_LAST_LAYER):
                 before = strong.get(f'{_STRONG}{name}')
@@ -134,7 +126,7 @@ class RunningStart:
                 weights[name] = value - before
         if _FIRST not in weights:
             raise ConfigError(f'{models}: its edge restores nothing; train one with --restore 96')
-        return cls(CodecSpec.load(folder.path('encoder')).analysis, weights)
+        return cls(weights)
 
     @classmethod
     def load(cls, path: str | Path) -> RunningStart:
@@ -156,21 +148,19 @@ class RunningStart:
             raise ConfigError(f'{path}: restores nothing, so it is no running start')
         weights = {}
         for name, value in arrays.items():
-            if name == 'analysis' or name.endswith(_STEP):
+            # Files from before have a transform and a branch as well.
+            if name.endswith(_STEP) or not name.startswith((_RESTORATION, _TRUNK)):
                 continue
             tensor = torch.from_numpy(value.astype(np.float32))
             if value.dtype == np.int8:
                 step = torch.from_numpy(arrays[name + _STEP].astype(np.float32))
                 tensor = tensor * step.reshape(-1, *[1] * (tensor.ndim - 1))
             weights[name] = tensor
-        analysis = arrays.get('analysis')
-        return cls(None if analysis is None else analysis.astype(np.float32), weights)
+        return cls(weights)
 
     def save(self, path: str | Path) -> None:
         """Write the file: kernels in 8 bits with a step for each output, the rest in 16."""
         arrays = {}
-        if self.analysis is not None:
-            arrays['analysis'] = self.analysis.astype(np.float16)
         for name, tensor in sorted(self.weights.items()):
             value = tensor.detach().cpu().float().numpy()
             if value.ndim < 4 or value.shape[0] == 1:
@@ -214,13 +204,12 @@ class RunningStart:
 
     @torch.no_grad()
     def give(self, network: EdgeNetwork, share: float | None = 1.0) -> None:
-        """Put everything into a network: its parts as they are, the differences added.
+        """Put everything into a network: the restoration as it is, the differences added.
 
         Args:
-            network: Made with the transform and the width of this running start; its trunk has
+            network: Made with the patches and the width of this running start; its trunk has
                 been tuned on somebody's items.
-            share: Of the trunk's differences that is added. None gives the restoration alone,
-                since the branch, too, knows the features of its own trunk only.
+            share: Of the trunk's differences that is added. None gives the restoration alone.
 
         Raises:
             ConfigError: If the network has other shapes.
@@ -234,10 +223,10 @@ class RunningStart:
             for name, value in weights.items()
             if name not in own or own[name].shape != value.shape
         ]
-        parts = tuple(part for part in _PARTS if any(name.startswith(part) for name in weights))
-        if other or any(name.startswith(parts) and name not in weights for name in own):
+        other += [name for name in own if name.startswith(_RESTORATION) and name not in weights]
+        if other:
             raise ConfigError(
-                f'the running start does not fit this network ({", ".join(other[:3]) or "parts"}):'
+                f'the running start does not fit this network ({", ".join(other[:3])}):'
                 ' it is of another version or trunk; train with --running-start none'
             )
         for name, value in weights.items():
