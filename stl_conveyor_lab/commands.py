@@ -83,9 +83,6 @@ def _show(text: str) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     begun = time.monotonic()  # loading torch is part of the minutes asked for
-    # Threads that wait for each other without sleeping bring a busy machine to a halt. Is read
-    # when torch is loaded.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     try:
         from stl_conveyor_lab.train.pipeline import (
             DEFAULT_MINUTES,
@@ -104,8 +101,11 @@ def _train(options: argparse.Namespace) -> None:
     if minutes is None:
         minutes = DEFAULT_MINUTES['cpu' if options.device == 'cpu' else 'cuda']
     models = options.models or options.out / 'models'
-    start = None if options.running_start == 'none' else options.running_start
-    if start not in (None, SHIPPED_START):
+    start = options.running_start
+    if start is None:  # it was made from photographs, for Lite0, and measured on these
+        shipped = options.view == 'photos' and options.strong == 'lite0'
+        start = SHIPPED_START if shipped and not options.from_scratch else 'none'
+    if start not in ('none', SHIPPED_START):
         start = str(Path(start).resolve())
     train_items(
         options.folder,
@@ -121,7 +121,7 @@ def _train(options: argparse.Namespace) -> None:
             budget=options.budget,
             label_column=options.label_column,
             pretrained=not options.from_scratch,
-            running_start=start,
+            running_start=None if start == 'none' else start,
             strong=options.strong,
             strangers=None if options.strangers is None else str(options.strangers.resolve()),
         ),
@@ -187,10 +187,9 @@ def add_train(commands: Any) -> None:
     )
     train.add_argument(
         '--running-start',
-        default='none',
         metavar='START',
-        help='what the codec begins with: shipped (for photos), a file that pretraining.py has '
-        'made, or none (none)',
+        help='what the codec begins with: shipped, a file that pretraining.py has made, or none '
+        '(shipped for photos, else none)',
     )
     train.add_argument(
         '--from-scratch', action='store_true', help='do not start from the pretrained weights'

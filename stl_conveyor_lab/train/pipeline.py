@@ -75,6 +75,8 @@ STAGE_SHARES = {
 #: What is done whatever the time, exports and the least that is measured above all, takes so many
 #: seconds, and so many answers of the strong model. At least as much must be left for learning.
 LEAST_SECONDS, LEAST_ANSWERS, LEAST_PARTS = 30.0, 1500, 2.0
+#: Prefixes in a batch of the codec's training: minutes go further in more and smaller steps.
+CODEC_BATCH = 24
 #: How run.json names the running start that ships, wherever it lies.
 SHIPPED_START = 'shipped'
 #: Images that this speed is measured on.
@@ -423,7 +425,7 @@ def _codec(
         models,
         list(data.labels),
         data.image_size,
-        codec.CodecRecipe(seed=settings.seed),
+        codec.CodecRecipe(seed=settings.seed, batch=CODEC_BATCH),
         augment=settings.kind,
         # A test image is sent at a dozen sizes; `stl-conveyor evaluate` takes all.
         test_images=300,

@@ -288,7 +288,10 @@ def test_the_page_says_from_which_weights_the_networks_start(pictures, tmp_path,
 @pytest.mark.parametrize(
     'option, given',
     [
-        ([], None),
+        ([], 'shipped'),
+        (['--view', 'parts'], None),
+        (['--strong', 'lite2'], None),
+        (['--from-scratch'], None),
         (['--running-start', 'none'], None),
         (['--running-start', 'shipped'], 'shipped'),
         (['--running-start', '/some/file.npz'], '/some/file.npz'),
