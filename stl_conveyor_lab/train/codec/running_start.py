@@ -160,7 +160,7 @@ class RunningStart:
 
     def save(self, path: str | Path) -> None:
         """Write the file: kernels in 8 bits with a step for each output, the rest in 16."""
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for name, tensor in sorted(self.weights.items()):
             value = tensor.detach().cpu().float().numpy()
             if value.ndim < 4 or value.shape[0] == 1:
