@@ -89,6 +89,7 @@ def _train(options: argparse.Namespace) -> None:
             SHIPPED_START,
             TrainSettings,
             train_items,
+            usual_start,
         )
     except ImportError as error:
         if error.name and error.name.split('.')[0] not in _TRAINING:
@@ -101,10 +102,9 @@ def _train(options: argparse.Namespace) -> None:
     if minutes is None:
         minutes = DEFAULT_MINUTES['cpu' if options.device == 'cpu' else 'cuda']
     models = options.models or options.out / 'models'
-    start = options.running_start
-    if start is None:  # it was made from photographs, for Lite0, and measured on these
-        shipped = options.view == 'photos' and options.strong == 'lite0'
-        start = SHIPPED_START if shipped and not options.from_scratch else 'none'
+    start = options.running_start or usual_start(
+        options.out, options.view, options.strong, not options.from_scratch
+    )
     if start not in ('none', SHIPPED_START):
         start = str(Path(start).resolve())
     train_items(

@@ -194,6 +194,26 @@ class RunState:
         return sum(self.stages.values())
 
 
+def usual_start(work: Path, kind: str, strong: str, pretrained: bool) -> str:
+    """Return what the codec begins with where nobody says: 'none', 'shipped' or a file.
+
+    A run that has begun goes on as it began. What ships was made from photographs for Lite0, and
+    was measured on these alone.
+
+    Args:
+        work: The folder of the run.
+        kind: 'photos' or 'parts'.
+        strong: The strong network, a key of TRUNKS.
+        pretrained: Whether anything starts from weights that were trained before.
+    """
+    state = work / 'run.json'
+    if state.exists():
+        saved = json.loads(state.read_text(encoding='utf-8'))['settings']
+        return saved.get('running_start', RunState.BEFORE['running_start']) or 'none'
+    suits = kind == 'photos' and strong == 'lite0' and pretrained
+    return SHIPPED_START if suits else 'none'
+
+
 def train_items(
     source: str | Path,
     work: str | Path,

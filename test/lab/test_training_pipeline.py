@@ -306,6 +306,16 @@ def test_the_command_says_what_the_codec_begins_with(monkeypatch, option, given)
     assert asked[0].running_start == given
 
 
+@pytest.mark.parametrize('begun', [None, 'shipped', '/some/file.npz'])
+def test_a_run_goes_on_with_what_its_codec_began_with(tmp_path, begun):
+    settings = asdict(TrainSettings(running_start=begun))
+    if begun is None:  # a run from before there were running starts
+        del settings['running_start']
+    (tmp_path / 'run.json').write_text(json.dumps({'settings': settings, 'stages': {}}))
+    assert pipeline.usual_start(tmp_path, 'photos', 'lite0', True) == (begun or 'none')
+    assert pipeline.usual_start(tmp_path / 'new', 'photos', 'lite0', True) == 'shipped'
+
+
 def test_the_codec_begins_with_what_the_settings_say(tmp_path):
     assert pipeline.running_start(TrainSettings()) is None
     assert pipeline.running_start(TrainSettings(running_start='shipped')).patch == 32
