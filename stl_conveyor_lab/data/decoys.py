@@ -126,8 +126,7 @@ def render_decoys(
     """Return pixels uint8 [N, S, S, 3] and names of a belt's decoys."""
     decoys = decoys_of(seed, count)
     names = [each.name for each in decoys]
-    pixels, shown = render_things(cell, seed, names, looks, TIME_UNIT, decoys)
-    return {'pixels': pixels, 'names': shown}
+    return render_things(cell, seed, names, looks, TIME_UNIT, decoys)
 
 
 def decoy_shards(

@@ -57,23 +57,28 @@ def crop_centre(image: np.ndarray, size: int) -> np.ndarray:
     return image[top : top + size, left : left + size]
 
 
-def render_shard(cell: CellDescription, seed: int, items: int, looks: int = LOOKS) -> Images:
-    """Run a cell with `items` items, balanced over the classes, and return its Images."""
-    rng = np.random.default_rng(seed)
-    classes = np.resize(np.arange(len(CLASS_IDS)), items)
-    rng.shuffle(classes)
-    plan = [
+def random_plan(rng: np.random.Generator, class_ids: Sequence[str]) -> list[ItemPlan]:
+    """Return items of these classes in this order, all else about them drawn at random."""
+    return [
         ItemPlan(
-            serial=i + 1,
-            arrival=i,
-            class_id=CLASS_IDS[c],
+            serial=place + 1,
+            arrival=place,
+            class_id=class_id,
             difficulty=float(rng.random()),
             yaw=float(rng.uniform(-np.pi, np.pi)),
             lateral_offset=float(rng.uniform(-0.010, 0.010)),
             appearance_seed=int(rng.integers(2**32)),
         )
-        for i, c in enumerate(classes)
+        for place, class_id in enumerate(class_ids)
     ]
+
+
+def render_shard(cell: CellDescription, seed: int, items: int, looks: int = LOOKS) -> Images:
+    """Run a cell with `items` items, balanced over the classes, and return its Images."""
+    rng = np.random.default_rng(seed)
+    classes = np.resize(np.arange(len(CLASS_IDS)), items)
+    rng.shuffle(classes)
+    plan = random_plan(rng, [CLASS_IDS[c] for c in classes])
     run = MujocoCell(cell, plan, seed, TIME_UNIT)
     pixels, labels, difficulty = [], [], []
     now = 0.0
@@ -102,8 +107,8 @@ def render_things(
     looks: int,
     time_unit: float,
     strangers: Sequence[Stranger] = (),
-) -> tuple[np.ndarray, np.ndarray]:
-    """Have each of some things pass once, in any order; return pixels and names of the pictures.
+) -> Mapping[str, np.ndarray]:
+    """Have each of some things pass once, in any order, and photograph it.
 
     What is not pushed off may lie on the belt: the pictures are what counts.
 
@@ -116,21 +121,10 @@ def render_things(
         strangers: Those among them that the simulation does not know by name.
 
     Returns:
-        uint8 [N, S, S, 3], str [N].
+        `pixels` uint8 [N, S, S, 3] and `names` str [N] of the pictures.
     """
     rng = np.random.default_rng(seed)
-    plan = [
-        ItemPlan(
-            serial=place + 1,
-            arrival=place,
-            class_id=names[k],
-            difficulty=float(rng.random()),
-            yaw=float(rng.uniform(-np.pi, np.pi)),
-            lateral_offset=float(rng.uniform(-0.010, 0.010)),
-            appearance_seed=int(rng.integers(2**32)),
-        )
-        for place, k in enumerate(rng.permutation(len(names)))
-    ]
+    plan = random_plan(rng, [names[k] for k in rng.permutation(len(names))])
     pixels: list[np.ndarray] = []
     shown: list[str] = []
     now, last = 0.0, len(plan) * time_unit + 6.0
@@ -144,7 +138,7 @@ def render_things(
                     image = event.image if not look else run.look_again(look, float(rng.random()))
                     pixels.append(crop_centre(image, cell.camera.crop_size))
                     shown.append(event.class_id)
-    return np.stack(pixels), np.array(shown)
+    return {'pixels': np.stack(pixels), 'names': np.array(shown)}
 
 
 def camera_on_belt(cell: CellDescription, split: str, seed: int) -> CellDescription:
@@ -191,8 +185,11 @@ def render_missing(
             )
 
 
-def _belt(cell: CellDescription, seed: int, items: int) -> Mapping[str, np.ndarray]:
-    return vars(render_shard(cell, seed, items))
+def belt_arrays(
+    cell: CellDescription, seed: int, items: int, looks: int = LOOKS
+) -> Mapping[str, np.ndarray]:
+    """Return the arrays of `render_shard` by their names."""
+    return vars(render_shard(cell, seed, items, looks))
 
 
 def render_splits(
@@ -209,7 +206,7 @@ def render_splits(
     cell = CellDescription.load(share_path('config/cell.yaml'))
     shards = {
         Path(folder) / split / f'{seed}.npz': partial(
-            _belt, camera_on_belt(cell, split, seed), seed, items
+            belt_arrays, camera_on_belt(cell, split, seed), seed, items
         )
         for (split, first), count in zip(FIRST_SEED.items(), seeds)
         for seed in range(first, first + count)

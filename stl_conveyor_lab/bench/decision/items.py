@@ -18,7 +18,7 @@ from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
 from stl_conveyor.sim.strangers import STRANGERS
-from stl_conveyor_lab.data.render import render_missing, render_shard, render_things
+from stl_conveyor_lab.data.render import belt_arrays, render_missing, render_things
 from stl_conveyor_lab.train.decision import Looked, looked_at
 
 # Far from the seeds of training, calibration and runs.
@@ -29,13 +29,14 @@ STRANGER_LOOKS = 3
 
 def own_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
     """Return the shards of own items, rendering those that are missing."""
-    return _shards(work / 'own', FIRST_BELT, belts, own_arrays if render else None)
+    make = partial(belt_arrays, items=ITEMS, looks=LOOKS)
+    return _shards(work / 'own', FIRST_BELT, belts, make if render else None)
 
 
 def stranger_shards(work: Path, belts: int, render: bool = True) -> list[Path]:
     """Return the shards of strangers, each of which passes once on every belt."""
-    first = FIRST_STRANGERS
-    return _shards(work / 'strangers', first, belts, stranger_arrays if render else None)
+    make = stranger_arrays if render else None
+    return _shards(work / 'strangers', FIRST_STRANGERS, belts, make)
 
 
 def _shards(
@@ -52,16 +53,10 @@ def _shards(
     return [path for path in paths if path.exists()]
 
 
-def own_arrays(cell: CellDescription, seed: int) -> Mapping[str, np.ndarray]:
-    """Return pixels u8[N, S, S, 3], labels and more of the own items on one belt."""
-    return vars(render_shard(cell, seed, ITEMS, LOOKS))
-
-
 def stranger_arrays(cell: CellDescription, seed: int) -> Mapping[str, np.ndarray]:
     """Return pixels u8[N, S, S, 3] and names of every stranger on one belt."""
     names = [stranger.name for stranger in STRANGERS]
-    pixels, shown = render_things(cell, seed, names, STRANGER_LOOKS, 0.5)
-    return {'pixels': pixels, 'names': shown}
+    return render_things(cell, seed, names, STRANGER_LOOKS, 0.5)
 
 
 def looked(folder: ModelFolder, shards: Sequence[Path], work: Path) -> Looked:
