@@ -83,6 +83,16 @@ def restoration_error(restored: Tensor, decoded: Tensor, original: Tensor) -> Te
     return (left / (decoded - original).square().mean((1, 2, 3)).clamp_min(1e-4)).mean()
 
 
+def divergence_from(target: Tensor, logits: Tensor) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of answers from those on the originals."""
+    return functional.kl_div(
+        functional.log_softmax(logits, 1),
+        functional.log_softmax(target, 1),
+        reduction='batchmean',
+        log_target=True,
+    )
+
+
 def loss_with_teacher(
     loss: Tensor,
     logits: Tensor,
@@ -92,12 +102,7 @@ def loss_with_teacher(
     recipe: Distillation,
 ) -> Tensor:
     """Return a loss plus what separates logits and pooled features from the strong model's."""
-    loss = loss + recipe.distil * functional.kl_div(
-        functional.log_softmax(logits, 1),
-        functional.log_softmax(target, 1),
-        reduction='batchmean',
-        log_target=True,
-    )
+    loss = loss + recipe.distil * divergence_from(target, logits)
     return loss + recipe.feature * functional.mse_loss(pooled, target_pooled) / target_pooled.var()
 
 

@@ -50,20 +50,15 @@ from stl_conveyor_lab.references.limitnet import (
 )
 from stl_conveyor_lab.references.trained import continued
 from stl_conveyor_lab.train.augment import AUGMENT, Augmentation
-from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last, load_strong
+from stl_conveyor_lab.train.codec.training import divergence_from
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.recipe_options import recipe_of
 from stl_conveyor_lab.train.references.files import write_reference
-from stl_conveyor_lab.train.references.options import add_teacher, reference_parser, strong_path
-from stl_conveyor_lab.train.references.pixels import (
-    answers,
-    crops,
-    divergence_from,
-    trunk_pixels,
-    unit,
-)
+from stl_conveyor_lab.train.references.options import add_teacher, load_teacher, reference_parser
+from stl_conveyor_lab.train.references.pixels import answers, crops, trunk_pixels, unit
 from stl_conveyor_lab.train.timed_run import TimedRun
 
 
@@ -421,11 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train = load_pictures(options.data, folder.labels, folder.image_size)
     options.work.mkdir(parents=True, exist_ok=True)
     network = LimitNet(recipe.width)
-    strong = load_strong(
-        strong_path(options, folder), len(folder.labels), folder.image_size
-    ).eval()
-    strong.requires_grad_(False)
-    channels_last(strong)
+    strong = load_teacher(options, folder)
     curves = train_limitnet(network, train, strong, recipe, options.work, AUGMENT[options.augment])
     code, scales = fit_code(network, train.sample(400, recipe.seed).images, 'LimitNet')
     export_limitnet(network, code, scales, options.references, folder.labels)

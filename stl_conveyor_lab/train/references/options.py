@@ -10,6 +10,7 @@ from typing import Any
 
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor_lab.train.augment import AUGMENT
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last, load_strong
 from stl_conveyor_lab.train.recipe_options import add_recipe
 
 
@@ -49,3 +50,9 @@ def add_teacher(parser: argparse.ArgumentParser) -> None:
 def strong_path(options: argparse.Namespace, folder: ModelFolder) -> Path:
     """Return the strong classifier that `--strong` names, or that of the model folder."""
     return options.strong or folder.path('strong')
+
+
+def load_teacher(options: argparse.Namespace, folder: ModelFolder) -> FoldedTrunk:
+    """Return that classifier for a training that leaves it as it is."""
+    strong = load_strong(strong_path(options, folder), len(folder.labels), folder.image_size)
+    return channels_last(strong.eval().requires_grad_(False))

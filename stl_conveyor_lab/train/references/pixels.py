@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stl_conveyor_lab.train.lite0 import FoldedTrunk
 
@@ -38,13 +37,3 @@ def trunk_pixels(pixels: Tensor) -> Tensor:
 def answers(strong: FoldedTrunk, pixels: Tensor) -> Tensor:
     """Return the strong classifier's logits [N, C] of pixels f32[N, 3, S, S] in 0..1."""
     return strong(trunk_pixels(pixels))[0]
-
-
-def divergence_from(target: Tensor, logits: Tensor) -> Tensor:
-    """Return the mean Kullback-Leibler divergence of answers from those on the originals."""
-    return functional.kl_div(
-        functional.log_softmax(logits, 1),
-        functional.log_softmax(target, 1),
-        reduction='batchmean',
-        log_target=True,
-    )

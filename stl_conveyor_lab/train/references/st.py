@@ -32,14 +32,15 @@ from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.vision.image_folder import LabelledImages, load_pictures
 from stl_conveyor_lab.references.st import ST_FEATURES, StCode, padded, padded_side
 from stl_conveyor_lab.train.augment import AUGMENT, Augmentation
-from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last, load_strong
+from stl_conveyor_lab.train.codec.training import divergence_from
+from stl_conveyor_lab.train.lite0 import FoldedTrunk, channels_last
 from stl_conveyor_lab.train.manifest import write_card
 from stl_conveyor_lab.train.onnx_export import count_macs
 from stl_conveyor_lab.train.processor import set_up_processor
 from stl_conveyor_lab.train.recipe_options import recipe_of
 from stl_conveyor_lab.train.references.files import write_reference
-from stl_conveyor_lab.train.references.options import add_teacher, reference_parser, strong_path
-from stl_conveyor_lab.train.references.pixels import answers, crops, divergence_from, unit
+from stl_conveyor_lab.train.references.options import add_teacher, load_teacher, reference_parser
+from stl_conveyor_lab.train.references.pixels import answers, crops, unit
 from stl_conveyor_lab.train.references.tensor_bundle import read_tensor_bundle
 from stl_conveyor_lab.train.timed_run import TimedRun
 
@@ -273,11 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif recipe.features:
         role, name = f'st_fixed_{recipe.features}', f'ST, no tail drop, K = {recipe.features}'
     if not options.only_convert:
-        strong = load_strong(
-            strong_path(options, folder), len(folder.labels), folder.image_size
-        ).eval()
-        strong.requires_grad_(False)
-        channels_last(strong)
+        strong = load_teacher(options, folder)
         curves = train_st(
             encoder, decoder, train, strong, recipe, options.work, AUGMENT[options.augment]
         )
