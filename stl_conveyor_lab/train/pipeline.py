@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ STAGE_SHARES = {
 #: What is done whatever the time, exports and the least that is measured above all, takes so many
 #: seconds, and so many answers of the strong model. At least as much must be left for learning.
 LEAST_SECONDS, LEAST_ANSWERS, LEAST_PARTS = 30.0, 1500, 2.0
-#: Prefixes in a batch of the codec's training: minutes go further in more and smaller steps.
+#: Prefixes in a batch of the codec's training, as the running start was measured with.
 CODEC_BATCH = 24
 #: How run.json names the running start that ships, wherever it lies.
 SHIPPED_START = 'shipped'
@@ -148,6 +149,7 @@ class TrainSettings:
 class RunState:
     """Which stages of a run are done, and how long they took; kept in WORK/run.json."""
 
+    FILE = 'run.json'
     #: Changing these goes on with the same run.
     FREE = ('minutes', 'threads', 'device')
     #: What holds for a run that was begun before there was such a setting.
@@ -159,12 +161,12 @@ class RunState:
         Raises:
             ConfigError: When the folder holds a run with other settings.
         """
-        self._path = work / 'run.json'
+        self._path = work / self.FILE
         self.stages: dict[str, float] = {}
         self.settings = asdict(settings)
-        if self._path.exists():
-            saved = json.loads(self._path.read_text(encoding='utf-8'))
-            for key, value in {**self.BEFORE, **saved['settings']}.items():
+        saved = self.read(work)
+        if saved is not None:
+            for key, value in saved['settings'].items():
                 if key not in self.FREE and self.settings.get(key) != value:
                     raise ConfigError(
                         f'{work}: holds a run with {key} {value}, not {self.settings.get(key)}; '
@@ -172,6 +174,15 @@ class RunState:
                     )
             self.stages = saved['stages']
         self.save()
+
+    @classmethod
+    def read(cls, work: Path) -> dict[str, Any] | None:
+        """Return settings and stages of the run in a folder, None without one."""
+        path = work / cls.FILE
+        if not path.exists():
+            return None
+        saved: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+        return {**saved, 'settings': {**cls.BEFORE, **saved['settings']}}
 
     def save(self) -> None:
         """Write the state."""
@@ -206,10 +217,9 @@ def usual_start(work: Path, kind: str, strong: str, pretrained: bool) -> str:
         strong: The strong network, a key of TRUNKS.
         pretrained: Whether anything starts from weights that were trained before.
     """
-    state = work / 'run.json'
-    if state.exists():
-        saved = json.loads(state.read_text(encoding='utf-8'))['settings']
-        return saved.get('running_start', RunState.BEFORE['running_start']) or 'none'
+    saved = RunState.read(work)
+    if saved is not None:
+        return saved['settings']['running_start'] or 'none'
     suits = kind == 'photos' and strong == 'lite0' and pretrained
     return SHIPPED_START if suits else 'none'
 

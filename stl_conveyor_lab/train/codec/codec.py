@@ -167,9 +167,7 @@ def train_codec(
     network = channels_last(network.to(device))
     sampler.to(device)
     share = None
-    if start is not None and not start.moves_trunk:
-        start.give(network)
-    elif start is not None:
+    if start is not None:
         share = give_best_share(
             start, network, sampler, validation, recipe.seed, work / 'trunk_share.json'
         )

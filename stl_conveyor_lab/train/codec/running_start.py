@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training of the codec starts from instead of from nothing.
 
-A running start knows no classes. It has a transform of image patches, the weights of the
-restoration and of the branch from the latents, and what reading decoded images changed in the
-trunk of EfficientNet-Lite0, as a difference from the published weights. That difference is added
-to a trunk that was tuned on somebody's items (task arithmetic: Ilharco et al., ICLR 2023). None of
-it depends on the side of the images. Where the trunk is another than that of the running start,
-transform and restoration alone are taken over. `pretraining.py` makes it. One ships, made from
-photographs that may be used for anything; `shipped/README.md` says from which, and what it does.
+A running start knows no classes, and leaves each codec its own transform. It has the weights of
+the restoration and, unless the trunk was kept, what reading decoded images changed in the trunk of
+EfficientNet-Lite0, as a difference from the published weights. That difference is added to a trunk
+that was tuned on somebody's items (task arithmetic: Ilharco et al., ICLR 2023). None of it depends
+on the side of the images. Where the trunk is another than that of the running start, the
+restoration alone is taken over. `pretraining.py` makes it. One ships, made from photographs that
+may be used for anything; `shipped/README.md` says from which, and what it does.
 """
 
 from __future__ import annotations

@@ -59,16 +59,17 @@ def give_best_share(
         path: Where the choice is kept, so that a training that goes on makes the same.
 
     Returns:
-        The share; None if the differences are of another trunk than the network's, which then
-        gets the restoration alone.
+        The share; None if there are no differences, or those of another trunk than the
+        network's, which then gets the restoration alone.
     """
     if not start.suits(network):
         start.give(network, None)
-        print(
-            f'the running start has another trunk than {title(network.trunk.name)}: its transform '
-            'and its restoration alone are taken over',
-            flush=True,
-        )
+        if start.moves_trunk:
+            print(
+                f'the running start has another trunk than {title(network.trunk.name)}: its '
+                'restoration alone is taken over',
+                flush=True,
+            )
         return None
     if path.exists():
         share = float(json.loads(path.read_text(encoding='utf-8'))['share'])
