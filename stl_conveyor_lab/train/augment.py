@@ -43,6 +43,18 @@ def augment_photos(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return result
 
 
+def mixed_with(images: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return u8[N, S, S, 3], each image mixed with another of the same place in `others`.
+
+    Either has 30 to 70 %. What such a picture shows has no class, but a teacher that reads it
+    tells what it makes of pictures that its own training never had (Beyer et al., Knowledge
+    distillation: A good teacher is patient and consistent, CVPR 2022; Zhang et al., mixup, ICLR
+    2018).
+    """
+    share = rng.uniform(0.3, 0.7, (len(images), 1, 1, 1)).astype(np.float32)
+    return np.rint(share * images + (1 - share) * others).astype(np.uint8)
+
+
 AUGMENT: dict[str, Augmentation] = {
     'parts': augment_parts,
     'photos': augment_photos,

@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -78,6 +78,9 @@ STAGE_SHARES = {
 LEAST_SECONDS, LEAST_ANSWERS, LEAST_PARTS = 30.0, 1500, 2.0
 #: Prefixes in a batch of the codec's training, as the running start was measured with.
 CODEC_BATCH = 24
+#: Part of the images of photographs that are mixed with another in it, and how much of the strong
+#: model's weights is left in its network; renders have the recipe's.
+MIXED, STRONG_SHARE = 0.5, 0.0
 #: How run.json names the running start that ships, wherever it lies.
 SHIPPED_START = 'shipped'
 #: Images that this speed is measured on.
@@ -440,6 +443,14 @@ def running_start(settings: TrainSettings) -> RunningStart | None:
     return RunningStart.load(SHIPPED if shipped else settings.running_start)
 
 
+def codec_recipe(settings: TrainSettings) -> codec.CodecRecipe:
+    """Return what the codec's training is done by, its minutes apart."""
+    recipe = codec.CodecRecipe(seed=settings.seed, batch=CODEC_BATCH)
+    if settings.kind != 'photos':
+        return recipe
+    return replace(recipe, mixed=MIXED, strong_share=STRONG_SHARE)
+
+
 def _codec(
     data: Dataset,
     work: Path,
@@ -455,7 +466,7 @@ def _codec(
         models,
         list(data.labels),
         data.image_size,
-        codec.CodecRecipe(seed=settings.seed, batch=CODEC_BATCH),
+        codec_recipe(settings),
         augment=settings.kind,
         # A test image is sent at a dozen sizes; `stl-conveyor evaluate` takes all.
         test_images=300,

@@ -225,6 +225,50 @@ def test_restoration_starts_as_nothing_and_takes_error_away(torch, strong, tmp_p
         Restoration(12, 16)
 
 
+def test_of_mixed_images_the_teacher_alone_tells(torch, strong, spec, images, tmp_path):
+    from stl_conveyor.vision.image_folder import LabelledImages
+    from stl_conveyor_lab.train.augment import AUGMENT
+    from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
+    from stl_conveyor_lab.train.codec.prefixes import prefix_sampler
+    from stl_conveyor_lab.train.codec.recipe import CodecRecipe
+    from stl_conveyor_lab.train.codec.training import train_edge
+    from stl_conveyor_lab.train.lite0 import load_strong
+
+    recipe = CodecRecipe(batch=4, repeat=2, mixed=0.5, steps=1)
+    mixed, alone = np.random.default_rng(recipe.seed + 2).permutation(len(images))[:2]
+
+    def last_layer(changed: int | None) -> object:
+        classes = np.zeros(len(images), np.int64)
+        if changed is not None:
+            classes[changed] = 1
+        network = EdgeNetwork(load_strong(tmp_path / 'strong.pt', 3, 160), spec)
+        network, run = train_edge(
+            network,
+            prefix_sampler(spec, images),
+            load_strong(tmp_path / 'strong.pt', 3, 160).eval(),
+            LabelledImages(images, classes),
+            None,
+            recipe,
+            AUGMENT['photos'],
+            tmp_path / f'{changed}.pt',
+        )
+        assert run.step == 1
+        return network.trunk.classifier.weight
+
+    assert torch.equal(last_layer(None), last_layer(int(mixed)))
+    assert not torch.equal(last_layer(None), last_layer(int(alone)))
+
+
+def test_mixed_images_show_both(torch):
+    from stl_conveyor_lab.train.augment import mixed_with
+
+    black, white = np.zeros((50, 2, 2, 3), np.uint8), np.full((50, 2, 2, 3), 255, np.uint8)
+    both = mixed_with(black, white, np.random.default_rng(3))
+    assert both.dtype == np.uint8 and (both == both[:, :1, :1, :1]).all()
+    assert 0.3 * 255 - 1 <= both.min() < 90 and 165 < both.max() <= 0.7 * 255 + 1
+    assert not len(mixed_with(black[:0], white[:0], np.random.default_rng(3)))
+
+
 def test_the_network_weighs_less_where_the_local_answer_is_right_more_often(torch):
     from types import SimpleNamespace
 

@@ -218,6 +218,8 @@ def test_a_classifier_is_tuned_on_decoded_images(setting, capsys):
         '2',
         '--jobs',
         '1',
+        '--mixed',
+        '.5',
     ]
     reference_tune.main([*command, '--only-encode'])
     assert 'encoded copy 1/1: 12/12' in capsys.readouterr().out
@@ -232,6 +234,21 @@ def test_a_classifier_is_tuned_on_decoded_images(setting, capsys):
     assert model.classify(image).shape == (3,)
     card = json.loads((references / f'{role}.card.json').read_text())
     assert card['steps'] >= 2 and len(card['validation_accuracy_by_bytes']) == 3
+
+
+def test_half_of_the_copies_are_mixed_and_always_in_the_same_way(torch):
+    from stl_conveyor_lab.train.references.tune import Copies, TuningRecipe
+
+    images = tiny_images(40, 3, SIZE, seed=6)[0]
+    plain = Copies(images, TuningRecipe(), 'none')
+    copies = Copies(images, TuningRecipe(mixed=0.5), 'none')
+    mixed = [number for number in range(40) if copies.is_mixed(0, number)]
+    assert 10 < len(mixed) < 30 and mixed != [n for n in range(40) if copies.is_mixed(1, n)]
+    for number in range(40):
+        assert not plain.is_mixed(0, number)
+        (image, size), (again, same) = copies.draw(0, number), copies.draw(0, number)
+        assert np.array_equal(image, again) and size == same == plain.draw(0, number)[1]
+        assert np.array_equal(image, images[number]) == (number not in mixed)
 
 
 def test_quick_encoding_keeps_within_the_size(torch):

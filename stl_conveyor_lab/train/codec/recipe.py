@@ -79,4 +79,5 @@ class CodecRecipe:
     average: float = 0.99
     strong_share: float = 0.2  # of the strong classifier's own weights in the trunk at the end
     repeat: int = 2  # prefixes of each image in a batch
+    mixed: float = 0.0  # part of the images that are mixed with another, for the teacher alone
     mirror: int = 1  # 1: answer with the mean over the image and its mirror image

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from stl_conveyor.vision.image_folder import LabelledImages
-from stl_conveyor_lab.train.augment import Augmentation
+from stl_conveyor_lab.train.augment import Augmentation, mixed_with
 from stl_conveyor_lab.train.averaging import average_of_steps
 from stl_conveyor_lab.train.codec.edge_network import EdgeNetwork
 from stl_conveyor_lab.train.codec.prefixes import PrefixSampler, draw_prefixes
@@ -264,9 +264,12 @@ def train_edge(
     average, run = begin_training(network, recipe, checkpoint)
     for pick in picks(run, len(train.classes), recipe):
         images = augment(train.images[pick], run.rng)
+        mixed = int(recipe.mixed * len(images))
+        images[:mixed] = mixed_with(images[:mixed], np.roll(images, 1, 0)[:mixed], run.rng)
         reading = read_prefixes(network, sampler, strong, images, recipe, run)
-        logits, received = reading.logits, reading.received
-        pick = pick.repeat(recipe.repeat)
+        of_a_class = slice(mixed * recipe.repeat, None)
+        logits, received = reading.logits[of_a_class], reading.received[of_a_class]
+        pick = pick[mixed:].repeat(recipe.repeat)
         classes = torch.from_numpy(train.classes[pick]).to(device)
         entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
         loss = entropy

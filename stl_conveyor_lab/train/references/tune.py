@@ -5,12 +5,12 @@ r"""Tune a classifier on the output of a codec to compare with, by the recipe of
     python -m stl_conveyor_lab.train.references.tune --codec webp_6_may_downscale --data FOLDER \\
         --models FOLDER --work FOLDER --references FOLDER
 
-Training images are augmented first, then encoded at a size drawn as ours are, then decoded:
-the strong classifier is fine-tuned on them with cross-entropy and distillation from itself on
-the augmented original, as ours is. What was encoded is kept under --work; training goes on from
-its last checkpoint. To encode thousands of images in minutes a codec that may downscale has one
-scale per size here, the best of a sample, and every third quality; the benchmark itself searches
-both for every image.
+Training images are augmented first, and some are mixed with another, then encoded at a size drawn
+as ours are, then decoded: the strong classifier is fine-tuned on them with cross-entropy and
+distillation from itself on the augmented original, as ours is. What was encoded is kept under
+--work; training goes on from its last checkpoint. To encode thousands of images in minutes a
+codec that may downscale has one scale per size here, the best of a sample, and every third
+quality; the benchmark itself searches both for every image.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from stl_conveyor_lab.measure.cache import BenchCache
 from stl_conveyor_lab.measure.scores import right_answers
 from stl_conveyor_lab.references import ReferenceCodec, find_codec
 from stl_conveyor_lab.references.image_files import BestQuality
-from stl_conveyor_lab.train.augment import AUGMENT
+from stl_conveyor_lab.train.augment import AUGMENT, mixed_with
 from stl_conveyor_lab.train.averaging import blend
 from stl_conveyor_lab.train.codec.prefixes import draw_lengths
 from stl_conveyor_lab.train.codec.training import loss_with_teacher, rate_factor
@@ -75,6 +75,7 @@ class TuningRecipe:
     distil: float = 2.0
     feature: float = 1.0
     average: float = 0.99
+    mixed: float = 0.0  # part of the copies that are mixed with another, for the teacher alone
     strong_share: float = 0.2  # of the strong classifier's own weights in the end
     mirror: int = 1  # 1: answer with the mean over the image and its mirror image
 
@@ -118,27 +119,45 @@ def quick_encode(
     return None
 
 
-def _drawn(
-    image: np.ndarray, variant: int, number: int, recipe: TuningRecipe, augment: str
-) -> tuple[np.ndarray, int]:
-    """Return (augmented image, size) of one copy of a training image, always the same."""
-    rng = np.random.default_rng([recipe.seed, variant, number])
-    (size,) = draw_lengths(rng, 1, recipe)
-    return AUGMENT[augment](image[None], rng)[0], int(size)
+@dataclass(frozen=True)
+class Copies:
+    """Altered copies of training images as they are encoded, each of them always the same.
+
+    Attributes:
+        images: All training images u8[N, S, S, 3].
+        recipe: How many are mixed, and which sizes are drawn.
+        augment: A key of AUGMENT.
+    """
+
+    images: np.ndarray
+    recipe: TuningRecipe
+    augment: str
+
+    def is_mixed(self, variant: int, number: int) -> bool:
+        """Return whether a copy shows a second image, and so has no class."""
+        drawn = np.random.default_rng([self.recipe.seed, variant, number, 1]).random()
+        return bool(drawn < self.recipe.mixed)
+
+    def draw(self, variant: int, number: int) -> tuple[np.ndarray, int]:
+        """Return (u8[S, S, 3], bytes) of one copy of an image."""
+        rng = np.random.default_rng([self.recipe.seed, variant, number])
+        (size,) = draw_lengths(rng, 1, self.recipe)
+        copy = AUGMENT[self.augment](self.images[number][None], rng)
+        if self.is_mixed(variant, number):
+            count = len(self.images)
+            other = (number + int(rng.integers(1, max(2, count)))) % count
+            second = AUGMENT[self.augment](self.images[other][None], rng)
+            copy = mixed_with(copy, second, rng)
+        return copy[0], int(size)
 
 
 def _encode_some(
     codec: ReferenceCodec,
-    images: np.ndarray,
-    numbers: Sequence[int],
-    variant: int,
-    recipe: TuningRecipe,
-    augment: str,
+    drawn: Sequence[tuple[np.ndarray, int]],
     scales: Mapping[int, float] | None,
 ) -> list[bytes]:
     found = []
-    for image, number in zip(images, numbers):
-        copy, size = _drawn(image, variant, number, recipe, augment)
+    for copy, size in drawn:
         if isinstance(codec, BestQuality) and scales is not None:
             found.append(quick_encode(codec, copy, size, scales) or b'')
         else:
@@ -147,15 +166,14 @@ def _encode_some(
 
 
 def encoded_copies(
-    codec: ReferenceCodec,
-    images: np.ndarray,
-    recipe: TuningRecipe,
-    augment: str,
-    work: Path,
-    jobs: int,
+    codec: ReferenceCodec, copies: Copies, work: Path, jobs: int
 ) -> list[list[bytes]]:
     """Return byte strings `[variants][N]`, empty where nothing fits; kept under `work`."""
-    paths = [Path(work) / f'{codec.key}-{variant}.npz' for variant in range(recipe.variants)]
+    images, recipe = copies.images, copies.recipe
+    mixed = f'-mixed-{recipe.mixed:g}' if recipe.mixed else ''
+    paths = [
+        Path(work) / f'{codec.key}{mixed}-{variant}.npz' for variant in range(recipe.variants)
+    ]
     scales = None
     if (
         isinstance(codec, BestQuality)
@@ -180,19 +198,17 @@ def encoded_copies(
                 [blob[end - length : end] for end, length in zip(ends, saved['lengths'])]
             )
             continue
-        numbers = range(len(images))
-        tasks = [
+        tasks = (
             (
                 codec,
-                images[at : at + step],
-                numbers[at : at + step],
-                variant,
-                recipe,
-                augment,
+                [
+                    copies.draw(variant, number)
+                    for number in range(at, min(at + step, len(images)))
+                ],
                 scales,
             )
             for at in range(0, len(images), step)
-        ]
+        )
         parts = (
             pool.map(_encode_some, *zip(*tasks))
             if pool
@@ -220,21 +236,20 @@ def tune(
     trunk: FoldedTrunk,
     strong: FoldedTrunk,
     codec: ReferenceCodec,
-    train: LabelledImages,
-    copies: Sequence[Sequence[bytes]],
-    recipe: TuningRecipe,
-    augment: str,
+    copies: Copies,
+    encoded: Sequence[Sequence[bytes]],
+    classes: np.ndarray,
     checkpoint: Path,
 ) -> tuple[FoldedTrunk, TimedRun]:
     """Fine-tune `trunk` on decoded copies; returns (its running average, the finished run)."""
-    size = train.images.shape[1]
+    size, recipe = copies.images.shape[1], copies.recipe
     where = [
         (variant, number)
-        for variant, found in enumerate(copies)
+        for variant, found in enumerate(encoded)
         for number, data in enumerate(found)
         if data
     ]
-    print(f'{len(where)} copies of {len(train.classes)} images', flush=True)
+    print(f'{len(where)} copies of {len(classes)} images', flush=True)
     average = torch.optim.swa_utils.AveragedModel(
         trunk, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average)
     )
@@ -257,21 +272,25 @@ def tune(
                 order, range(run.step * recipe.batch, (run.step + 1) * recipe.batch), mode='wrap'
             )
         ]
-        originals = np.stack(
-            [_drawn(train.images[k], v, k, recipe, augment)[0] for v, k in picked]
-        )
-        decoded = np.stack([codec.decode(copies[v][k], size) for v, k in picked])
+        originals = np.stack([copies.draw(v, k)[0] for v, k in picked])
+        decoded = np.stack([codec.decode(encoded[v][k], size) for v, k in picked])
         flip = run.rng.random(len(picked)) < 0.5
         originals[flip], decoded[flip] = originals[flip, :, ::-1], decoded[flip, :, ::-1]
-        classes = torch.from_numpy(train.classes[[k for _, k in picked]])
+        of_a_class = np.array([not copies.is_mixed(v, k) for v, k in picked])
+        known = torch.from_numpy(classes[[k for _, k in picked]][of_a_class])
         with torch.no_grad():
             target, target_pooled = strong(normalised(torch.from_numpy(originals)))
         logits, pooled = trunk(
             normalised(torch.from_numpy(decoded)), None, run.done >= recipe.late_share
         )
-        entropy = functional.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
+        answers = logits[torch.from_numpy(of_a_class)]
+        # Of a small batch all may be mixed.
+        entropy = functional.cross_entropy(
+            answers, known, label_smoothing=recipe.smoothing, reduction='sum'
+        ) / max(1, len(known))
+        right = (answers.argmax(1) == known).float().sum() / max(1, len(known))
         loss = loss_with_teacher(entropy, logits, pooled, target, target_pooled, recipe)
-        run.learn(loss, entropy=entropy, right=(logits.argmax(1) == classes).float().mean())
+        run.learn(loss, entropy=entropy, right=right)
     return cast(FoldedTrunk, average.module), run
 
 
@@ -325,12 +344,13 @@ def tune_reference(
     references.mkdir(parents=True, exist_ok=True)
     labels, size = folder.labels, folder.image_size
     train, validation = training_and_validation(data, labels, size, recipe.seed)
-    copies = encoded_copies(codec, train.images, recipe, augment, work, jobs)
+    copies = Copies(train.images, recipe, augment)
+    encoded = encoded_copies(codec, copies, work, jobs)
     strong = load_strong(strong_file, len(labels), size).eval()
     channels_last(strong)
     trunk = channels_last(load_strong(strong_file, len(labels), size))
     trunk, run = tune(
-        trunk, strong, codec, train, copies, recipe, augment, work / f'{codec.slug}.pt'
+        trunk, strong, codec, copies, encoded, train.classes, work / f'{codec.slug}.pt'
     )
     blend(trunk, strong, recipe.strong_share)
     images, classes = _decoded_validation(codec, validation, recipe)
@@ -399,7 +419,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train, _ = training_and_validation(
             options.data, folder.labels, folder.image_size, recipe.seed
         )
-        encoded_copies(codec, train.images, recipe, options.augment, options.work, options.jobs)
+        copies = Copies(train.images, recipe, options.augment)
+        encoded_copies(codec, copies, options.work, options.jobs)
         return
     tune_reference(
         codec,
