@@ -323,6 +323,12 @@ def test_the_codec_begins_with_what_the_settings_say(tmp_path):
         pipeline.running_start(TrainSettings(running_start=str(tmp_path / 'nowhere.npz')))
 
 
+def test_photographs_are_mixed_and_renders_are_not():
+    photos, parts = (pipeline.codec_recipe(TrainSettings(kind=k)) for k in ('photos', 'parts'))
+    assert (photos.mixed, photos.strong_share) == (0.5, 0)
+    assert (parts.mixed, parts.strong_share) == (0, 0.2) and photos.batch == parts.batch
+
+
 @pytest.mark.parametrize('count, kind', [(40, 'entropy'), (160, None)])
 def test_few_validation_images_give_the_published_reward_estimate(
     tmp_path, monkeypatch, count, kind
