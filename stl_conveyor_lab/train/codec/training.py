@@ -264,7 +264,7 @@ def train_edge(
     average, run = begin_training(network, recipe, checkpoint)
     for pick in picks(run, len(train.classes), recipe):
         images = augment(train.images[pick], run.rng)
-        mixed = int(recipe.mixed * len(images))
+        mixed = min(int(recipe.mixed * len(images)), len(images) - 1)  # one at least has a class
         images[:mixed] = mixed_with(images[:mixed], np.roll(images, 1, 0)[:mixed], run.rng)
         reading = read_prefixes(network, sampler, strong, images, recipe, run)
         of_a_class = slice(mixed * recipe.repeat, None)
