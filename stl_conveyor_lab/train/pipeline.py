@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -78,9 +78,6 @@ STAGE_SHARES = {
 LEAST_SECONDS, LEAST_ANSWERS, LEAST_PARTS = 30.0, 1500, 2.0
 #: Prefixes in a batch of the codec's training, as the running start was measured with.
 CODEC_BATCH = 24
-#: Part of the images of photographs that are mixed with another in it, and how much of the strong
-#: model's weights is left in its network; renders have the recipe's.
-MIXED, STRONG_SHARE = 0.5, 0.0
 #: How run.json names the running start that ships, wherever it lies.
 SHIPPED_START = 'shipped'
 #: Images that this speed is measured on.
@@ -116,6 +113,7 @@ class TrainSettings:
         strangers: Folder with pictures of what does not belong, from which the detector of
             strangers learns; None: it compares with own items alone.
         strong: The trunk of strong and edge network, one of lite0.TRUNKS.
+        mixed: Part of the pictures (0 to .9) that the codec learns from as mixtures of two.
     """
 
     size: int = 224
@@ -130,6 +128,7 @@ class TrainSettings:
     running_start: str | None = None
     strangers: str | None = None
     strong: str = 'lite0'
+    mixed: float = 0.0
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -138,6 +137,8 @@ class TrainSettings:
             raise ConfigError(f'minutes {self.minutes}: give 0 (no limit) or more')
         if self.kind not in ('photos', 'parts'):
             raise ConfigError(f'kind {self.kind!r}: use photos or parts')
+        if not 0 <= self.mixed <= 0.9:
+            raise ConfigError(f'mixed {self.mixed}: give a part from 0 to 0.9, such as 0.5')
         if self.running_start and not self.pretrained:
             raise ConfigError(
                 'a running start is added to pretrained weights: leave out --from-scratch or '
@@ -156,7 +157,9 @@ class RunState:
     #: Changing these goes on with the same run.
     FREE = ('minutes', 'threads', 'device')
     #: What holds for a run that was begun before there was such a setting.
-    BEFORE = MappingProxyType({'running_start': None, 'strangers': None, 'strong': 'lite0'})
+    BEFORE = MappingProxyType(
+        {'running_start': None, 'strangers': None, 'strong': 'lite0', 'mixed': 0.0}
+    )
 
     def __init__(self, work: Path, settings: TrainSettings) -> None:
         """Read the state of a run, or begin one.
@@ -443,14 +446,6 @@ def running_start(settings: TrainSettings) -> RunningStart | None:
     return RunningStart.load(SHIPPED if shipped else settings.running_start)
 
 
-def codec_recipe(settings: TrainSettings) -> codec.CodecRecipe:
-    """Return what the codec's training is done by, its minutes apart."""
-    recipe = codec.CodecRecipe(seed=settings.seed, batch=CODEC_BATCH)
-    if settings.kind != 'photos':
-        return recipe
-    return replace(recipe, mixed=MIXED, strong_share=STRONG_SHARE)
-
-
 def _codec(
     data: Dataset,
     work: Path,
@@ -466,7 +461,7 @@ def _codec(
         models,
         list(data.labels),
         data.image_size,
-        codec_recipe(settings),
+        codec.CodecRecipe(seed=settings.seed, batch=CODEC_BATCH, mixed=settings.mixed),
         augment=settings.kind,
         # A test image is sent at a dozen sizes; `stl-conveyor evaluate` takes all.
         test_images=300,

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -224,7 +225,8 @@ def test_the_state_of_a_run_survives_and_other_settings_are_refused(tmp_path):
 
 def test_a_run_from_before_there_were_these_settings_goes_on(tmp_path):
     settings = asdict(TrainSettings())
-    del settings['running_start'], settings['strangers'], settings['strong']
+    for later in ('running_start', 'strangers', 'strong', 'mixed'):
+        del settings[later]
     old = {'settings': settings, 'stages': {'images': 3.0}}
     (tmp_path / 'run.json').write_text(json.dumps(old))
     assert RunState(tmp_path, TrainSettings()).stages == {'images': 3.0}
@@ -323,10 +325,22 @@ def test_the_codec_begins_with_what_the_settings_say(tmp_path):
         pipeline.running_start(TrainSettings(running_start=str(tmp_path / 'nowhere.npz')))
 
 
-def test_photographs_are_mixed_and_renders_are_not():
-    photos, parts = (pipeline.codec_recipe(TrainSettings(kind=k)) for k in ('photos', 'parts'))
-    assert (photos.mixed, photos.strong_share) == (0.5, 0)
-    assert (parts.mixed, parts.strong_share) == (0, 0.2) and photos.batch == parts.batch
+def test_pictures_are_mixed_where_it_is_asked_for(tmp_path, monkeypatch):
+    asked, recipes = [], []
+    monkeypatch.setattr(
+        pipeline, 'train_items', lambda *arguments, **_: asked.append(arguments[3])
+    )
+    assert main(['train', '/photos', '--out', '/work']) == 0
+    assert main(['train', '/photos', '--out', '/work', '--mixed', '.5']) == 0
+    assert [settings.mixed for settings in asked] == [0, 0.5]
+    with pytest.raises(ConfigError, match='from 0 to 0.9'):
+        TrainSettings(mixed=1)
+    monkeypatch.setattr(pipeline.codec, 'train_codec', lambda *more, **_: recipes.append(more[6]))
+    data = SimpleNamespace(folder=tmp_path, labels=LABELS, image_size=SIZE)
+    for settings in asked:
+        settings = replace(settings, running_start=None)
+        pipeline._codec(data, tmp_path, tmp_path, settings, 'x', pipeline.UNLIMITED)
+    assert [recipe.mixed for recipe in recipes] == [0, 0.5]
 
 
 @pytest.mark.parametrize('count, kind', [(40, 'entropy'), (160, None)])
