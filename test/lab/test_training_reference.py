@@ -237,17 +237,24 @@ def test_a_classifier_is_tuned_on_decoded_images(setting, capsys):
 
 
 def test_half_of_the_copies_are_mixed_and_always_in_the_same_way(torch):
-    from stl_conveyor_lab.train.references.tune import Copies, TuningRecipe
+    from stl_conveyor_lab.train.references.tune import TuningRecipe, drawn, partner
 
     images = tiny_images(40, 3, SIZE, seed=6)[0]
-    plain = Copies(images, TuningRecipe(), 'none')
-    copies = Copies(images, TuningRecipe(mixed=0.5), 'none')
-    mixed = [number for number in range(40) if copies.is_mixed(0, number)]
-    assert 10 < len(mixed) < 30 and mixed != [n for n in range(40) if copies.is_mixed(1, n)]
+    plain, recipe = TuningRecipe(), TuningRecipe(mixed=0.5)
+
+    def mixed_in(variant):
+        return [n for n in range(40) if partner(images, variant, n, recipe) is not None]
+
+    def copy_of(number, recipe):
+        other = partner(images, 0, number, recipe)
+        return drawn(images[number], other, 0, number, recipe, 'none')
+
+    mixed = mixed_in(0)
+    assert 10 < len(mixed) < 30 and mixed != mixed_in(1)
     for number in range(40):
-        assert not plain.is_mixed(0, number)
-        (image, size), (again, same) = copies.draw(0, number), copies.draw(0, number)
-        assert np.array_equal(image, again) and size == same == plain.draw(0, number)[1]
+        assert partner(images, 0, number, plain) is None
+        (image, size), (again, same) = copy_of(number, recipe), copy_of(number, recipe)
+        assert np.array_equal(image, again) and size == same == copy_of(number, plain)[1]
         assert np.array_equal(image, images[number]) == (number not in mixed)
 
 

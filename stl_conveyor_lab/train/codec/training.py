@@ -265,7 +265,7 @@ def train_edge(
     for pick in picks(run, len(train.classes), recipe):
         images = augment(train.images[pick], run.rng)
         mixed = min(int(recipe.mixed * len(images)), len(images) - 1)  # one at least has a class
-        images[:mixed] = mixed_with(images[:mixed], np.roll(images, 1, 0)[:mixed], run.rng)
+        images[:mixed] = mixed_with(images[:mixed], images[np.arange(mixed) - 1], run.rng)
         reading = read_prefixes(network, sampler, strong, images, recipe, run)
         of_a_class = slice(mixed * recipe.repeat, None)
         logits, received = reading.logits[of_a_class], reading.received[of_a_class]

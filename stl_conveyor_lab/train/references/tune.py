@@ -119,45 +119,52 @@ def quick_encode(
     return None
 
 
-@dataclass(frozen=True)
-class Copies:
-    """Altered copies of training images as they are encoded, each of them always the same.
+def partner(
+    images: np.ndarray, variant: int, number: int, recipe: TuningRecipe
+) -> np.ndarray | None:
+    """Return the image that one copy of a training image is mixed with, always the same, or None.
 
-    Attributes:
-        images: All training images u8[N, S, S, 3].
-        recipe: How many are mixed, and which sizes are drawn.
-        augment: A key of AUGMENT.
+    A copy that is mixed shows two images, and so has no class.
     """
+    rng = np.random.default_rng([recipe.seed, variant, number, 1])
+    if rng.random() >= recipe.mixed:
+        return None
+    return images[(number + int(rng.integers(1, max(2, len(images))))) % len(images)]
 
-    images: np.ndarray
-    recipe: TuningRecipe
-    augment: str
 
-    def is_mixed(self, variant: int, number: int) -> bool:
-        """Return whether a copy shows a second image, and so has no class."""
-        drawn = np.random.default_rng([self.recipe.seed, variant, number, 1]).random()
-        return bool(drawn < self.recipe.mixed)
+def drawn(
+    image: np.ndarray,
+    other: np.ndarray | None,
+    variant: int,
+    number: int,
+    recipe: TuningRecipe,
+    augment: str,
+) -> tuple[np.ndarray, int]:
+    """Return (augmented image, size) of one copy of a training image, always the same.
 
-    def draw(self, variant: int, number: int) -> tuple[np.ndarray, int]:
-        """Return (u8[S, S, 3], bytes) of one copy of an image."""
-        rng = np.random.default_rng([self.recipe.seed, variant, number])
-        (size,) = draw_lengths(rng, 1, self.recipe)
-        copy = AUGMENT[self.augment](self.images[number][None], rng)
-        if self.is_mixed(variant, number):
-            count = len(self.images)
-            other = (number + int(rng.integers(1, max(2, count)))) % count
-            second = AUGMENT[self.augment](self.images[other][None], rng)
-            copy = mixed_with(copy, second, rng)
-        return copy[0], int(size)
+    `other` is its partner, with which it is mixed.
+    """
+    rng = np.random.default_rng([recipe.seed, variant, number])
+    (size,) = draw_lengths(rng, 1, recipe)
+    copy = AUGMENT[augment](image[None], rng)
+    if other is not None:
+        copy = mixed_with(copy, AUGMENT[augment](other[None], rng), rng)
+    return copy[0], int(size)
 
 
 def _encode_some(
     codec: ReferenceCodec,
-    drawn: Sequence[tuple[np.ndarray, int]],
+    images: np.ndarray,
+    others: Sequence[np.ndarray | None],
+    numbers: Sequence[int],
+    variant: int,
+    recipe: TuningRecipe,
+    augment: str,
     scales: Mapping[int, float] | None,
 ) -> list[bytes]:
     found = []
-    for copy, size in drawn:
+    for image, other, number in zip(images, others, numbers):
+        copy, size = drawn(image, other, variant, number, recipe, augment)
         if isinstance(codec, BestQuality) and scales is not None:
             found.append(quick_encode(codec, copy, size, scales) or b'')
         else:
@@ -166,10 +173,14 @@ def _encode_some(
 
 
 def encoded_copies(
-    codec: ReferenceCodec, copies: Copies, work: Path, jobs: int
+    codec: ReferenceCodec,
+    images: np.ndarray,
+    recipe: TuningRecipe,
+    augment: str,
+    work: Path,
+    jobs: int,
 ) -> list[list[bytes]]:
     """Return byte strings `[variants][N]`, empty where nothing fits; kept under `work`."""
-    images, recipe = copies.images, copies.recipe
     mixed = f'-mixed-{recipe.mixed:g}' if recipe.mixed else ''
     paths = [
         Path(work) / f'{codec.key}{mixed}-{variant}.npz' for variant in range(recipe.variants)
@@ -198,17 +209,20 @@ def encoded_copies(
                 [blob[end - length : end] for end, length in zip(ends, saved['lengths'])]
             )
             continue
-        tasks = (
+        numbers = range(len(images))
+        tasks = [
             (
                 codec,
-                [
-                    copies.draw(variant, number)
-                    for number in range(at, min(at + step, len(images)))
-                ],
+                images[at : at + step],
+                [partner(images, variant, k, recipe) for k in numbers[at : at + step]],
+                numbers[at : at + step],
+                variant,
+                recipe,
+                augment,
                 scales,
             )
             for at in range(0, len(images), step)
-        )
+        ]
         parts = (
             pool.map(_encode_some, *zip(*tasks))
             if pool
@@ -236,20 +250,21 @@ def tune(
     trunk: FoldedTrunk,
     strong: FoldedTrunk,
     codec: ReferenceCodec,
-    copies: Copies,
-    encoded: Sequence[Sequence[bytes]],
-    classes: np.ndarray,
+    train: LabelledImages,
+    copies: Sequence[Sequence[bytes]],
+    recipe: TuningRecipe,
+    augment: str,
     checkpoint: Path,
 ) -> tuple[FoldedTrunk, TimedRun]:
     """Fine-tune `trunk` on decoded copies; returns (its running average, the finished run)."""
-    size, recipe = copies.images.shape[1], copies.recipe
+    size = train.images.shape[1]
     where = [
         (variant, number)
-        for variant, found in enumerate(encoded)
+        for variant, found in enumerate(copies)
         for number, data in enumerate(found)
         if data
     ]
-    print(f'{len(where)} copies of {len(classes)} images', flush=True)
+    print(f'{len(where)} copies of {len(train.classes)} images', flush=True)
     average = torch.optim.swa_utils.AveragedModel(
         trunk, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average)
     )
@@ -272,23 +287,32 @@ def tune(
                 order, range(run.step * recipe.batch, (run.step + 1) * recipe.batch), mode='wrap'
             )
         ]
-        originals = np.stack([copies.draw(v, k)[0] for v, k in picked])
-        decoded = np.stack([codec.decode(encoded[v][k], size) for v, k in picked])
+        others = [partner(train.images, v, k, recipe) for v, k in picked]
+        originals = np.stack(
+            [
+                drawn(train.images[k], other, v, k, recipe, augment)[0]
+                for (v, k), other in zip(picked, others)
+            ]
+        )
+        decoded = np.stack([codec.decode(copies[v][k], size) for v, k in picked])
         flip = run.rng.random(len(picked)) < 0.5
         originals[flip], decoded[flip] = originals[flip, :, ::-1], decoded[flip, :, ::-1]
-        of_a_class = np.array([not copies.is_mixed(v, k) for v, k in picked])
-        known = torch.from_numpy(classes[[k for _, k in picked]][of_a_class])
+        of_a_class = np.array([other is None for other in others])
+        classes = torch.from_numpy(train.classes[[k for _, k in picked]][of_a_class])
         with torch.no_grad():
             target, target_pooled = strong(normalised(torch.from_numpy(originals)))
         logits, pooled = trunk(
             normalised(torch.from_numpy(decoded)), None, run.done >= recipe.late_share
         )
         answers = logits[torch.from_numpy(of_a_class)]
-        # Of a small batch all may be mixed.
-        entropy = functional.cross_entropy(
-            answers, known, label_smoothing=recipe.smoothing, reduction='sum'
-        ) / max(1, len(known))
-        right = (answers.argmax(1) == known).float().sum() / max(1, len(known))
+        known = max(1, len(classes))  # of a small batch all may be mixed
+        entropy = (
+            functional.cross_entropy(
+                answers, classes, label_smoothing=recipe.smoothing, reduction='sum'
+            )
+            / known
+        )
+        right = (answers.argmax(1) == classes).float().sum() / known
         loss = loss_with_teacher(entropy, logits, pooled, target, target_pooled, recipe)
         run.learn(loss, entropy=entropy, right=right)
     return cast(FoldedTrunk, average.module), run
@@ -344,13 +368,12 @@ def tune_reference(
     references.mkdir(parents=True, exist_ok=True)
     labels, size = folder.labels, folder.image_size
     train, validation = training_and_validation(data, labels, size, recipe.seed)
-    copies = Copies(train.images, recipe, augment)
-    encoded = encoded_copies(codec, copies, work, jobs)
+    copies = encoded_copies(codec, train.images, recipe, augment, work, jobs)
     strong = load_strong(strong_file, len(labels), size).eval()
     channels_last(strong)
     trunk = channels_last(load_strong(strong_file, len(labels), size))
     trunk, run = tune(
-        trunk, strong, codec, copies, encoded, train.classes, work / f'{codec.slug}.pt'
+        trunk, strong, codec, train, copies, recipe, augment, work / f'{codec.slug}.pt'
     )
     blend(trunk, strong, recipe.strong_share)
     images, classes = _decoded_validation(codec, validation, recipe)
@@ -419,8 +442,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train, _ = training_and_validation(
             options.data, folder.labels, folder.image_size, recipe.seed
         )
-        copies = Copies(train.images, recipe, options.augment)
-        encoded_copies(codec, copies, options.work, options.jobs)
+        encoded_copies(codec, train.images, recipe, options.augment, options.work, options.jobs)
         return
     tune_reference(
         codec,
