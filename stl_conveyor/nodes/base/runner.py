@@ -139,10 +139,7 @@ class NodeRunner:
         self._started = False
         self.nodes, self._spinners = [], {}
         rclpy.try_shutdown(context=self.context)
-        # A node is a cycle of objects; frozen, it would keep its DDS participant for ever, and
-        # Fast DDS finds no more than 32 of them on a machine.
-        gc.unfreeze()
-        gc.collect()
+        _free_nodes()
 
     def __enter__(self) -> NodeRunner:
         """Start."""
@@ -301,8 +298,7 @@ class _Host:
         # The middleware leaves its shared memory behind, and now and then a lock in it that others
         # wait for, unless it goes before the interpreter does: with the last reference to it.
         self._spinners, self._nodes, self._contexts = [], [], []
-        gc.unfreeze()
-        gc.collect()
+        _free_nodes()
         remove_orphans(opened)
 
     def _watch_ports(self) -> None:
@@ -496,6 +492,18 @@ def _close(
         node.close()
     for spinner in spinners:
         spinner.shutdown()
+
+
+def _free_nodes() -> None:
+    """Free the nodes that nobody holds any more, and with them their DDS participants.
+
+    A node is a cycle of objects; frozen, it would keep its participant for ever, and Fast DDS
+    finds no more than 32 of them on a machine. Now and then, on a busy machine, one collection
+    frees a few objects alone, and only the next one the nodes.
+    """
+    gc.unfreeze()
+    for _ in range(2):
+        gc.collect()
 
 
 def _nothing() -> None:
