@@ -11,6 +11,8 @@ import enum
 import sys
 from collections.abc import Callable
 
+from stl_conveyor.interrupts import lost_interrupts_raised_again
+
 
 class Level(enum.IntEnum):
     """Severity; equals the levels of diagnostic_msgs/DiagnosticStatus."""
@@ -103,7 +105,8 @@ def exit_code(command: str, work: Callable[[], int | None]) -> int:
     read or write a file; 130 after Ctrl-C.
     """
     try:
-        return work() or 0
+        with lost_interrupts_raised_again():
+            return work() or 0
     except (ConveyorError, OSError) as error:
         print(f'{command}: {error}', file=sys.stderr)
         return 2
