@@ -20,9 +20,9 @@ from types import FrameType
 AGAIN_AFTER = 0.01
 
 
-def interrupt(number: int, _: FrameType | None) -> None:
-    """Handle a signal as Ctrl-C is handled, and leave word of which signal it was."""
-    raise KeyboardInterrupt(number)
+def take_sigterm_like_ctrl_c() -> None:
+    """Let SIGTERM raise KeyboardInterrupt, so that the processes are ended in order."""
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 @contextmanager
@@ -56,3 +56,8 @@ def lost_interrupts_raised_again() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = usual
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, and leave word of which signal it was."""
+    raise KeyboardInterrupt(number)

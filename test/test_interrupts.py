@@ -15,7 +15,7 @@ from stl_conveyor.interrupts import lost_interrupts_raised_again
 COMMAND = """
 import os, signal, sys, threading
 from stl_conveyor.errors import exit_code
-from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 
 ASKED = signal.Signals[sys.argv[1]]
 if ASKED == signal.SIGTERM:
@@ -47,16 +47,13 @@ def test_an_interrupt_that_python_would_forget_ends_the_command(name):
     assert done.stderr.strip() == 'stopped'
 
 
-def test_what_else_python_forgets_is_still_printed():
+def test_what_else_python_forgets_is_still_printed(monkeypatch):
     class Fails:
         def __del__(self):
             raise ValueError('of the collector')
 
     said = []
-    before, sys.unraisablehook = sys.unraisablehook, lambda lost: said.append(str(lost.exc_value))
-    try:
-        with lost_interrupts_raised_again():
-            Fails()
-    finally:
-        sys.unraisablehook = before
+    monkeypatch.setattr(sys, 'unraisablehook', lambda lost: said.append(str(lost.exc_value)))
+    with lost_interrupts_raised_again():
+        Fails()
     assert said == ['of the collector']

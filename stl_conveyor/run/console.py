@@ -19,12 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError, MissingDependency, exit_code, install_words
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.resources import share_path
 from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.faults import fault_names, named_fault
 from stl_conveyor.run.nursery import Nursery
 from stl_conveyor.run.plan import process_plan
-from stl_conveyor.run.processes import ProcessPlan, take_sigterm_like_ctrl_c
+from stl_conveyor.run.processes import ProcessPlan
 from stl_conveyor.run.settings import DEVICE_PROCESS, RunSettings, parse_override
 from stl_conveyor.run.summary import Summary
 from stl_conveyor.sim.arrivals import ARRIVALS

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError
-from stl_conveyor.interrupts import interrupt
 from stl_conveyor.nodes.base.priority import die_with_parent
 from stl_conveyor.run.nursery import ForkedProcess, ForkPlan, Nursery, quiet_environment
 
@@ -50,11 +49,6 @@ def cpu_seconds(pid: int) -> float:
     except (OSError, IndexError):
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-
-
-def take_sigterm_like_ctrl_c() -> None:
-    """Let SIGTERM raise KeyboardInterrupt, so that the processes are ended in order."""
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import numpy as np
 
 from stl_conveyor.assess.scoring import Quantiles
 from stl_conveyor.errors import ConfigError, exit_code
-from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.vision.image_inventory import look_through
 from stl_conveyor_lab.bench.cell.sorting import Promise
 from stl_conveyor_lab.bench.device.crash import Comeback, comebacks

@@ -26,9 +26,10 @@ import numpy as np
 from stl_conveyor.cell.edge_pool import preference
 from stl_conveyor.codec.identity import codec_identity
 from stl_conveyor.errors import ConfigError, exit_code
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.models.model_folder import ModelFolder
 from stl_conveyor.resources import share_path
-from stl_conveyor.run.processes import ProcessPlan, Supervisor, take_sigterm_like_ctrl_c
+from stl_conveyor.run.processes import ProcessPlan, Supervisor
 from stl_conveyor_lab.bench.edge.cells import DEADLINE_S, ReplayedCells, SentItem
 from stl_conveyor_lab.bench.edge.fleet_simulation import FleetPlan, simulate
 from stl_conveyor_lab.bench.edge.streams import Recorded, load, record, save

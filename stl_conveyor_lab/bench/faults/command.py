@@ -27,9 +27,9 @@ from itertools import islice, takewhile
 from pathlib import Path
 
 from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.resources import writing
 from stl_conveyor.run.domain import domain_of_its_own
-from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor_lab.bench.faults import table
 from stl_conveyor_lab.bench.faults.cell import CELL, FaultCell
 from stl_conveyor_lab.bench.faults.clock import CellClock

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from stl_conveyor.deploy.fastdds_profiles import discovery_port
 from stl_conveyor.errors import ConfigError, exit_code
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.nodes.base.shared_memory import remove_orphans
 from stl_conveyor.resources import writing
 from stl_conveyor.run.domain import domain_of_its_own
-from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor_lab.bench.faults.cell import CELL, FaultCell
 from stl_conveyor_lab.bench.faults.command import Feeder
 from stl_conveyor_lab.bench.faults.pictures import known_pictures

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stl_conveyor.errors import exit_code
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.resources import writing
 from stl_conveyor.run.domain import domain_of_its_own
-from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor_lab.bench.line import table
 from stl_conveyor_lab.bench.line.situation import Row, Situation, play, selected
 

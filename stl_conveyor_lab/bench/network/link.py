@@ -31,7 +31,8 @@ import numpy as np
 from stl_conveyor.assess.plotting import file_pyplot
 from stl_conveyor.assess.scoring import finite
 from stl_conveyor.errors import ConfigError, exit_code
-from stl_conveyor.run.processes import die_with_parent, take_sigterm_like_ctrl_c
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
+from stl_conveyor.run.processes import die_with_parent
 from stl_conveyor.sim.link import named_link
 from stl_conveyor_lab.bench.cell.sorting import SEED, Estimate, Promise, bootstrap, share
 from stl_conveyor_lab.bench.network.shaped_link import (

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from stl_conveyor.deploy import fastdds_profiles
 from stl_conveyor.errors import ConveyorError
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.nodes.base import topics
-from stl_conveyor.run.processes import take_sigterm_like_ctrl_c
 from stl_conveyor.run.settings import RunSettings
 from stl_conveyor_lab.bench.network.shaped_link import (
     ADDRESSES,

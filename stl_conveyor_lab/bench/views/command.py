@@ -30,13 +30,14 @@ from typing import Any
 from stl_conveyor.assess.latency import item_timings
 from stl_conveyor.cell.description import CellDescription
 from stl_conveyor.errors import ConfigError, MissingDependency, exit_code
+from stl_conveyor.interrupts import take_sigterm_like_ctrl_c
 from stl_conveyor.resources import share_path, writing
 from stl_conveyor.run.assess import RunResult, read_passages, read_readout
 from stl_conveyor.run.cell_run import run_cell
 from stl_conveyor.run.console import free_port, recorder_plan
 from stl_conveyor.run.domain import domain_of_its_own
 from stl_conveyor.run.plan import process_plan
-from stl_conveyor.run.processes import ProcessPlan, Supervisor, take_sigterm_like_ctrl_c
+from stl_conveyor.run.processes import ProcessPlan, Supervisor
 from stl_conveyor.run.settings import RunSettings, Sources
 from stl_conveyor_lab.bench.views import plant
 from stl_conveyor_lab.bench.views.flood import flood
